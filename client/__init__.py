@@ -1,0 +1,1 @@
+"""The hospital: daemon, policy, ledger, audit log, local training. Decides alone."""

@@ -1,0 +1,164 @@
+"""The messages between coordinator and site, and the frame in which each one travels.
+
+A conversation about a study: Propose -> Standing, until every site has accepted; then for each
+attempt Prepare -> Ready and Collect -> Share; at the end Close -> Standing. Instead of any answer
+a site may send a Refusal, which holds a code and nothing else.
+A frame is a small canonical JSON header and one flat vector, in chunks (or none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+
+from protocol.canonical import canonical
+from protocol.errors import Code, WardroundError
+from protocol.study import Digest, Document, Name
+
+Buffer = bytes | bytearray | memoryview
+HEADER_LIMIT = 256 * 1024
+"""Bytes: a Collect for 1,000 sites stays below it."""
+CHUNK = 1 << 20
+"""Bytes of the vector in one chunk."""
+
+Round = Annotated[int, Field(ge=1, le=100_001)]
+Attempt = Annotated[int, Field(ge=1, le=200_000)]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a transport carries: opaque header and body bytes."""
+
+    header: bytes
+    body: Sequence[Buffer] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire, transport overhead not counted."""
+        return len(self.header) + sum(len(memoryview(chunk).cast("B")) for chunk in self.body)
+
+
+class Propose(Document):
+    """Coordinator -> site: here is a study; will you take part?"""
+
+    type: Literal["propose"] = "propose"
+    document: Annotated[str, StringConstraints(max_length=HEADER_LIMIT // 2)]
+
+
+class Standing(Document):
+    """Site -> coordinator: where the study stands here. `code` says why when refused."""
+
+    type: Literal["standing"] = "standing"
+    study: Digest
+    state: Literal["accepted", "waiting", "refused", "closed"]
+    code: Code | None = Field(default=None, strict=False)
+
+
+class Prepare(Document):
+    """Coordinator -> site, with the model as float32 body: compute, debit, make a one-time key.
+
+    `model` is the SHA-256 of the body. `train` and `evaluate` say which sections the sum has.
+    """
+
+    type: Literal["prepare"] = "prepare"
+    study: Digest
+    round: Round
+    attempt: Attempt
+    train: bool
+    evaluate: bool
+    model: Digest
+
+
+class Ready(Document):
+    """Site -> coordinator: contribution computed and paid for; this is my one-time key."""
+
+    type: Literal["ready"] = "ready"
+    study: Digest
+    round: Round
+    attempt: Attempt
+    site: Name
+    context: Digest
+    public_key: Digest
+    signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+
+
+class Collect(Document):
+    """Coordinator -> site: these take part; send your masked share."""
+
+    type: Literal["collect"] = "collect"
+    study: Digest
+    round: Round
+    attempt: Attempt
+    readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False)]
+
+
+class Share(Document):
+    """Site -> coordinator, with the masked words as body."""
+
+    type: Literal["share"] = "share"
+    study: Digest
+    round: Round
+    attempt: Attempt
+
+
+class Close(Document):
+    """Coordinator -> site: the study has ended."""
+
+    type: Literal["close"] = "close"
+    study: Digest
+    outcome: Literal["finished", "failed", "cancelled"]
+
+
+class Refusal(Document):
+    """Site -> coordinator, instead of an answer: a code, no text (invariant 1)."""
+
+    type: Literal["refusal"] = "refusal"
+    study: Digest | None
+    code: Code = Field(strict=False)
+
+
+Request = Propose | Prepare | Collect | Close
+Answer = Standing | Ready | Share | Refusal
+Message = Annotated[Request | Answer, Field(discriminator="type")]
+_ADAPTER: TypeAdapter[Request | Answer] = TypeAdapter(Message)
+
+
+def frame(message: Request | Answer, body: Sequence[Buffer] = ()) -> Frame:
+    """Message and vector -> frame."""
+    return Frame(canonical(message.model_dump(mode="json")), body)
+
+
+def parse(received: Frame) -> Request | Answer:
+    """Frame -> message. Raises WardroundError(MESSAGE), quoting nothing of the content."""
+    if len(received.header) > HEADER_LIMIT:
+        raise WardroundError(Code.MESSAGE, "A message header is too long.")
+    try:
+        return _ADAPTER.validate_json(received.header)
+    except ValidationError:
+        raise WardroundError(Code.MESSAGE, "A message header is malformed.") from None
+
+
+def chunks(array: npt.NDArray[np.generic]) -> list[memoryview]:
+    """A one-dimensional little-endian array as views of at most CHUNK bytes, nothing copied."""
+    view = memoryview(np.ascontiguousarray(array)).cast("B")
+    return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
+
+
+def gather(body: Iterable[Buffer], dtype: npt.DTypeLike, count: int) -> npt.NDArray[np.generic]:
+    """Chunks -> (count,) array of `dtype`. Raises WardroundError(MESSAGE) on another length."""
+    array = np.empty(count, dtype=dtype)
+    target, start = memoryview(array).cast("B"), 0
+    for chunk in body:
+        source = memoryview(chunk).cast("B")
+        if start + len(source) > len(target):
+            raise WardroundError(Code.MESSAGE, "A vector is longer than the study says.")
+        target[start : start + len(source)] = source
+        start += len(source)
+    if start != len(target):
+        raise WardroundError(Code.MESSAGE, "A vector is shorter than the study says.")
+    return array

@@ -1,0 +1,226 @@
+"""The study: one immutable document that says everything which shapes a release.
+
+Its SHA-256 over canonical JSON is its identity. Every message carries it, a site answers only for
+studies it accepted, ledger and audit log are keyed by it, MLflow shows it. All that shapes what a
+hospital releases (sampling rate, steps, denominators, ranges) is a public constant in here and
+never derived from a cohort (Opacus issues 571 and 819 show what happens otherwise).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import model_validator as validator
+
+from protocol.canonical import canonical, digest
+from protocol.errors import Code, WardroundError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Scalar = bool | int | float | str
+Mode = Literal["none", "local", "distributed"]
+
+
+class Document(BaseModel):
+    """Frozen, closed (an unknown key is an error), without NaN or infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TaskReference(Document):
+    """Which installed task; `source` is the digest of its code, so all run the same."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    source: Digest
+    options: dict[str, Scalar] = {}
+
+
+class Model(Document):
+    """The flat vector that travels: P parameters laid out as `layout` (its digest)."""
+
+    parameters: Annotated[int, Field(ge=1, le=2**31)]
+    layout: Digest
+
+
+class Privacy(Document):
+    """The plan for training. `epsilon` at `delta` bounds all the study releases of a patient
+    it covers, with every attempt used."""
+
+    mode: Mode
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    noise_multiplier: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=0.5)] = 1e-5
+    epsilon: Annotated[float, Field(gt=0, le=1e4)] | None = None
+
+    @validator(mode="after")
+    def _noise_where_privacy_is_claimed(self) -> Self:
+        if self.mode == "none":
+            if self.noise_multiplier or self.epsilon is not None:
+                raise ValueError("mode none claims no epsilon and adds no noise")
+        elif self.noise_multiplier <= 0 or self.epsilon is None:
+            raise ValueError(f"mode {self.mode} needs a noise_multiplier above 0 and an epsilon")
+        return self
+
+
+class ServerOptimiser(Document):
+    """A `torch.optim` optimiser on the flat vector (Reddi et al. 2021, Algorithm 2)."""
+
+    name: Name = "fedavg"
+    lr: Annotated[float, Field(gt=0, le=1e4)] = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Annotated[float, Field(gt=0, le=1)] = 1e-3
+
+
+class Optimisation(Document):
+    """Rounds, the steps inside a round, and what the server makes of their sum."""
+
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    local_steps: Annotated[int, Field(ge=1, le=100_000)] = 1
+    local_lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
+    server: ServerOptimiser = ServerOptimiser()
+    averaging: Literal["none", "last_half"] = "none"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Aggregation(Document):
+    """Secure aggregation: who must take part, how many attempts epsilon pays for, which integers.
+
+    `least_sites` is m, `colluding_sites` x, `word_bits` k. `update_range` bounds one coordinate of
+    one site's weighted update (modes none and local); `scale` is the integer that the clip norm
+    becomes (mode distributed).
+    """
+
+    masked: bool = True
+    least_sites: Annotated[int, Field(ge=1, le=1000)] = 3
+    colluding_sites: Annotated[int, Field(ge=0, le=999)] = 1
+    attempts: Annotated[int, Field(ge=1, le=200_000)]
+    word_bits: Literal[32, 64] = 32
+    update_range: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
+
+
+class Evaluation(Document):
+    """Which rounds' models are scored, on whom, and how the score histograms leave.
+
+    `every` e: after rounds e, 2e, ... and always after the last; 0: only after the last.
+    `split`: "patients" (by the site's fixed hash, `fraction` of them evaluate) or "column" (the
+    cohort's own split column; a patient may then not be claimed to be in one part only).
+    """
+
+    every: Annotated[int, Field(ge=0, le=100_000)] = 0
+    bins: Annotated[int, Field(ge=2, le=4096)] = 32
+    release: Literal["noised", "exact"] = "noised"
+    noise_multiplier: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    scale: Annotated[int, Field(ge=1, le=2**16)] = 256
+    split: Literal["patients", "column"] = "patients"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+    @validator(mode="after")
+    def _noise_where_noised(self) -> Self:
+        if (self.noise_multiplier > 0) != (self.release == "noised"):
+            raise ValueError("noise_multiplier is above 0 when release is noised, and only then")
+        return self
+
+
+class Member(Document):
+    """One site of the study; `patients` is its declared, banded number of training patients."""
+
+    name: Name
+    patients: Annotated[int, Field(ge=1, le=10**9)]
+
+
+class Study(Document):
+    """One protocol to its end. Build with keywords; the constructor validates everything."""
+
+    format: Literal[1] = 1
+    title: Text
+    purpose: Name
+    contact: Text
+    nonce: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16,64}$")]
+    task: TaskReference
+    model: Model
+    privacy: Privacy
+    optimisation: Optimisation
+    aggregation: Aggregation
+    evaluation: Evaluation
+    roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [member.name for member in self.roster]
+        aggregation, private = self.aggregation, self.privacy.mode != "none"
+        if names != sorted(set(names)):
+            raise ValueError("roster must name each site once, in alphabetical order")
+        if aggregation.least_sites > len(names):
+            raise ValueError(
+                f"least_sites is {aggregation.least_sites} but the roster has {len(names)} sites"
+            )
+        if aggregation.masked and aggregation.least_sites < 3:
+            raise ValueError("least_sites must be at least 3 under secure aggregation")
+        if aggregation.masked and not 1 <= aggregation.colluding_sites < aggregation.least_sites:
+            raise ValueError("colluding_sites must be at least 1 and below least_sites")
+        if aggregation.colluding_sites >= aggregation.least_sites:
+            raise ValueError("colluding_sites must be below least_sites")
+        if aggregation.attempts < self.optimisation.rounds + 1:
+            raise ValueError("attempts must be at least rounds + 1 (the last one evaluates)")
+        if self.privacy.mode == "distributed" and self.optimisation.local_steps != 1:
+            raise ValueError("mode distributed takes local_steps = 1 (one clipped sum a round)")
+        if not private and self.evaluation.release == "noised":
+            raise ValueError("mode none evaluates exactly: set evaluation.release to exact")
+        return self
+
+    @cached_property
+    def document(self) -> bytes:
+        """The canonical JSON that is hashed and sent."""
+        return canonical(self.model_dump(mode="json"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of `document`: the study's identity."""
+        return digest(self.document)
+
+    @staticmethod
+    def parse(document: bytes) -> Study:
+        """Reads a document, and refuses one that is not in canonical form.
+
+        Raises WardroundError(REFUSED_STUDY) naming the first field at fault.
+        """
+        try:
+            study = Study.model_validate_json(document)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "study"
+            raise WardroundError(
+                Code.REFUSED_STUDY, f"The study is not valid: {field}: {first['msg']}."
+            ) from None
+        if study.document != document:
+            raise WardroundError(Code.REFUSED_STUDY, "The study is not in canonical form.")
+        return study
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(member.name for member in self.roster)
+
+    def patients(self, names: frozenset[str] | None = None) -> int:
+        """Declared training patients of the named sites (all of them by default)."""
+        return sum(m.patients for m in self.roster if names is None or m.name in names)
+
+    def evaluates(self, round_: int) -> bool:
+        """Whether round `round_` (1-based; rounds + 1 closes the study) scores the model it gets,
+        which is the one made by round `round_` - 1."""
+        made = round_ - 1
+        if made == self.optimisation.rounds:
+            return True
+        return self.evaluation.every > 0 and made > 0 and made % self.evaluation.every == 0
+
+    @property
+    def evaluations(self) -> int:
+        """How many rounds evaluate, the closing one included."""
+        return sum(self.evaluates(r) for r in range(1, self.optimisation.rounds + 2))

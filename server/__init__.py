@@ -1,0 +1,1 @@
+"""The coordinator: SuperLink, round loop, server optimisers, tracking. Sees sums only."""

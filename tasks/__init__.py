@@ -1,0 +1,1 @@
+"""What is learned: cohort schema, model, loss, metrics. One file per task; knows no network."""

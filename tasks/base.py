@@ -1,0 +1,81 @@
+"""The base of a task: what a newcomer fills in to federate something new."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from protocol.canonical import digest
+from tasks.schema import Schema, Table
+
+
+@dataclass(frozen=True)
+class Download:
+    """A public file that `wardround data fetch` may bring to a user's machine."""
+
+    url: str
+    sha256: str
+    file: str
+
+
+class Task(ABC):
+    """A task: schema, model, loss and scores. Stateless; its source is hashed into every study.
+
+    A model must treat samples independently (no BatchNorm), since the unit of privacy is a
+    patient and clipping happens per sample.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    title: ClassVar[str]
+    schema: ClassVar[Schema]
+    purpose: ClassVar[str] = "research"
+    licence: ClassVar[str] = ""
+    downloads: ClassVar[tuple[Download, ...]] = ()
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A fresh model; its random initialisation follows torch's seed, set by the caller."""
+
+    def features(self, table: Table) -> npt.NDArray[np.float32]:
+        """Rows of a cohort -> model input, (N, F) float32."""
+        return self.schema.features(table)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1) logits, (B,) labels in {0, 1} -> (B,) losses, never reduced: privacy clips each
+        patient's gradient, so a mean or a weighted mean here would break sensitivity."""
+        return nn.functional.binary_cross_entropy_with_logits(
+            outputs[:, 0], labels.to(outputs.dtype), reduction="none"
+        )
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """(B, 1) logits -> (B,) scores in [0, 1], the probability of label 1."""
+        return torch.sigmoid(outputs[:, 0])
+
+    def public_sites(self, root: Path | None) -> Mapping[str, Table]:
+        """Public data by site, for demos, tests and benchmarks; `root` holds downloaded files.
+
+        Raises WardroundError(NO_DATA) where the files are not there, naming the remedy.
+        """
+        raise NotImplementedError(f"task {self.name} ships no public data")
+
+    @classmethod
+    def source_digest(cls) -> str:
+        """SHA-256 over the source files of the task's class and its bases (torch's excluded), so
+        that every hospital of a study runs the same code."""
+        files = {
+            Path(inspect.getfile(base))
+            for base in cls.__mro__
+            if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
+        }
+        files |= {Path(__file__), Path(inspect.getfile(Schema))}
+        return digest("".join(sorted(digest(file.read_bytes()) for file in files)).encode())

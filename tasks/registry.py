@@ -1,0 +1,43 @@
+"""Which tasks are installed: built in, or entry points of the group `wardround.tasks`.
+
+Nothing is ever imported by a name that came over the wire: a name is looked up among these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from protocol.errors import Code, WardroundError
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+
+_BUILT_IN = {
+    "breast_cancer": "tasks.breast_cancer:BreastCancer",
+    "heart_disease": "tasks.heart_disease:HeartDisease",
+}
+
+
+def installed() -> dict[str, str]:
+    """Task name -> "module:class". A plug-in cannot replace a built-in task."""
+    plugged = {entry.name: entry.value for entry in entry_points(group="wardround.tasks")}
+    return dict(sorted((plugged | _BUILT_IN).items()))
+
+
+def load(name: str) -> Task:
+    """The task of that name. Raises WardroundError(UNKNOWN_TASK), suggesting the nearest."""
+    tasks = installed()
+    if name not in tasks:
+        near = difflib.get_close_matches(name, tasks, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise WardroundError(
+            Code.UNKNOWN_TASK,
+            f"No task named {name!r} is installed here.",
+            remedy=f"{hint}Installed: {', '.join(tasks)}.",
+        )
+    module, _, attribute = tasks[name].partition(":")
+    task: Task = getattr(import_module(module), attribute)()
+    return task
