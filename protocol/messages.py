@@ -145,14 +145,14 @@ def parse(received: Frame) -> Request | Answer:
 
 def chunks(array: npt.NDArray[np.generic]) -> list[memoryview]:
     """A one-dimensional little-endian array as views of at most CHUNK bytes, nothing copied."""
-    view = memoryview(np.ascontiguousarray(array)).cast("B")
+    view = np.ascontiguousarray(array).view(np.uint8).data
     return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
 
 
 def gather(body: Iterable[Buffer], dtype: npt.DTypeLike, count: int) -> npt.NDArray[np.generic]:
     """Chunks -> (count,) array of `dtype`. Raises WardroundError(MESSAGE) on another length."""
     array = np.empty(count, dtype=dtype)
-    target, start = memoryview(array).cast("B"), 0
+    target, start = array.view(np.uint8).data, 0
     for chunk in body:
         source = memoryview(chunk).cast("B")
         if start + len(source) > len(target):
