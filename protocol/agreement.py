@@ -1,0 +1,190 @@
+"""What the sites of one attempt must agree on before their masks cancel: context and Readys.
+
+    ctx0 = H(version, study, kind, exact, round, attempt, model, roster as the site itself has it)
+    ctx  = H(ctx0, every Ready of U, sorted by site)
+
+All hashes are SHA-256 over fields with their lengths in front, lists with their number in front,
+so that two different agreements never give the same bytes (`encode`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity, verify
+from protocol.masks import canonical_point
+
+VERSION = "wardround secure aggregation 1"
+SIGNED_READY = "wardround secure aggregation 1: ready"
+LEAST_SITES = 3
+"""With two sites each would read the other's sum off the total."""
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def encode(*fields: str | bytes | int) -> bytes:
+    """Fields -> bytes, injectively for a given sequence of types: each with its length in front."""
+    parts = []
+    for value in fields:
+        if isinstance(value, int):
+            value = value.to_bytes(8)
+        elif isinstance(value, str):
+            value = value.encode()
+        parts += [len(value).to_bytes(8), value]
+    return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One attempt as one party sees it.
+
+    study, model: SHA-256 in hex. kind: which aggregate this is. exact: released without noise, so
+    that U must be the whole roster (two exact sums over U and over U without one site would give
+    that site away). roster: (site, public identity key in hex), from the party's own records.
+    Raises WardroundError(CONFIGURATION) where a field is malformed or the roster names a site or
+    a key twice.
+    """
+
+    study: str
+    kind: str
+    round: int
+    attempt: int
+    model: str
+    roster: tuple[tuple[str, str], ...]
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        hexadecimal = (self.study, self.model, *(key for _, key in self.roster))
+        if not all(_DIGEST.match(value) for value in hexadecimal):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "A digest or identity key of an aggregation is not 64 lower-case hex digits.",
+            )
+        if not (0 <= self.round < 2**63 and 0 <= self.attempt < 2**63):
+            raise WardroundError(Code.CONFIGURATION, "Round or attempt is out of range.")
+        for what, values in (("site", self.sites), ("identity key", set(self.identities.values()))):
+            if len(values) != len(self.roster):
+                raise WardroundError(
+                    Code.CONFIGURATION,
+                    f"The roster names a {what} twice.",
+                    remedy="Compare fingerprints with the sites and correct the roster.",
+                )
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """Site -> public identity key in hex."""
+        return dict(self.roster)
+
+    @property
+    def sites(self) -> frozenset[str]:
+        return frozenset(self.identities)
+
+    @cached_property
+    def digest(self) -> str:
+        """ctx0 in hex."""
+        fields: list[str | bytes | int] = [VERSION, self.study, self.kind, int(self.exact)]
+        fields += [self.round, self.attempt, self.model, len(self.roster)]
+        for member in sorted(self.roster):
+            fields += member
+        return hashlib.sha256(encode(*fields)).hexdigest()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A site's announcement: its ctx0 and one-time X25519 key, signed with its identity key."""
+
+    site: str
+    context: str
+    public_key: str
+    signature: str
+
+    @staticmethod
+    def signed(site: str, context: str, public_key: bytes, identity: Identity) -> Ready:
+        message = encode(site, context, public_key)
+        return Ready(site, context, public_key.hex(), identity.sign(SIGNED_READY, message).hex())
+
+    @staticmethod
+    def unmasked(site: str, context: str) -> Ready:
+        """For aggregation without masks: zeros where key and signature would stand."""
+        return Ready(site, context, "0" * 64, "0" * 128)
+
+
+def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
+    """One Ready alone, as the coordinator sees it come in: known site, own context, signature.
+
+    Raises WardroundError(AGGREGATION) naming the site, or (IDENTITY) for a bad signature.
+    """
+    if ready.site not in context.sites:
+        raise WardroundError(Code.AGGREGATION, "A Ready is from a site not on the roster.")
+    if ready.context != context.digest:
+        raise WardroundError(
+            Code.AGGREGATION,
+            f"The Ready of {ready.site} is for another context.",
+            remedy="Compare roster, study and model at both ends; replays are refused like this.",
+        )
+    if not masked:
+        if ready != Ready.unmasked(ready.site, ready.context):
+            raise WardroundError(Code.AGGREGATION, f"{ready.site} masks, the study does not.")
+        return
+    try:
+        public_key, signature = bytes.fromhex(ready.public_key), bytes.fromhex(ready.signature)
+    except ValueError:
+        public_key = signature = b""
+    if not canonical_point(public_key) or public_key.hex() != ready.public_key:
+        raise WardroundError(Code.AGGREGATION, f"The one-time key of {ready.site} is malformed.")
+    message = encode(ready.site, ready.context, public_key)
+    identity = bytes.fromhex(context.identities[ready.site])
+    if signature.hex() != ready.signature or not verify(identity, SIGNED_READY, message, signature):
+        raise WardroundError(
+            Code.IDENTITY,
+            f"The Ready of {ready.site} is not signed by the identity key in the roster.",
+            remedy=f"Compare the fingerprint of {ready.site} by telephone.",
+        )
+
+
+def check_readys(
+    context: Context, readys: Sequence[Ready], *, least_sites: int, masked: bool = True
+) -> tuple[Ready, ...]:
+    """All Readys of U, checked as DESIGN's second exchange asks -> sorted by site.
+
+    Raises WardroundError: CONFIGURATION for a least_sites that masks nothing, TOO_FEW_SITES for
+    |U| < least_sites or an exact release without the whole roster, AGGREGATION or IDENTITY for a
+    site or key that stands there twice and for whatever `check_ready` refuses.
+    """
+    if masked and least_sites < LEAST_SITES:
+        raise WardroundError(
+            Code.CONFIGURATION, f"Secure aggregation needs least_sites >= {LEAST_SITES}."
+        )
+    names = [ready.site for ready in readys]
+    if len(set(names)) != len(names):
+        raise WardroundError(Code.AGGREGATION, "A site stands twice among the participants.")
+    if len(names) < least_sites:
+        raise WardroundError(
+            Code.TOO_FEW_SITES,
+            f"{len(names)} sites take part, the study asks for {least_sites}.",
+            remedy="Wait for more sites, then begin another attempt.",
+        )
+    for ready in readys:
+        check_ready(context, ready, masked=masked)
+    if context.exact and set(names) != context.sites:
+        raise WardroundError(
+            Code.TOO_FEW_SITES,
+            f"An exact sum takes all {len(context.sites)} sites of the roster; "
+            f"missing: {', '.join(sorted(context.sites - set(names)))}.",
+            remedy="Wait for them, or release a noised sum.",
+        )
+    if masked and len({ready.public_key for ready in readys}) != len(readys):
+        raise WardroundError(Code.AGGREGATION, "Two sites show the same one-time key.")
+    return tuple(sorted(readys, key=lambda ready: ready.site))
+
+
+def agreement(context: Context, readys: Sequence[Ready]) -> bytes:
+    """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
+    fields: list[str | bytes | int] = [VERSION, context.digest, len(readys)]
+    for ready in sorted(readys, key=lambda ready: ready.site):
+        fields += [ready.site, ready.context, ready.public_key, ready.signature]
+    return hashlib.sha256(encode(*fields)).digest()

@@ -1,0 +1,140 @@
+"""A site's identity: one Ed25519 key pair (RFC 8032), made at the site, never leaving it.
+
+Every signature names its purpose, so that no signature given for one thing (a one-time key of
+secure aggregation) can be shown for another (an entry of the audit log): what is signed is
+`len(purpose) | purpose | message`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol.errors import Code, WardroundError
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: no I, L, O or U to be misheard or misread."""
+_NEW = "Make one with `wardround-site keygen`."
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The private half. `public_key` is 32 raw bytes; `.hex()` of it stands in rosters."""
+
+    _key: Ed25519PrivateKey = field(repr=False)
+
+    @staticmethod
+    def generate() -> Identity:
+        return Identity(Ed25519PrivateKey.generate())
+
+    @property
+    def public_key(self) -> bytes:
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, purpose: str, message: bytes) -> bytes:
+        """64 bytes of signature over purpose and message."""
+        return self._key.sign(_signed(purpose, message))
+
+    def save(self, path: Path) -> None:
+        """Writes PKCS #8 PEM, readable by the owner only, durably; never over an existing file.
+
+        Raises WardroundError(IDENTITY) where the file exists or cannot be written.
+        """
+        pem = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"{path} exists already; an identity is never overwritten.",
+                remedy="Move the old key away first if the site is to have a new identity.",
+            ) from None
+        except OSError as error:
+            raise WardroundError(
+                Code.IDENTITY, f"{path} cannot be written: {error.strerror}."
+            ) from None
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @staticmethod
+    def load(path: Path) -> Identity:
+        """Reads what `save` wrote.
+
+        Raises WardroundError(IDENTITY) where it is missing, is no Ed25519 key, or others than its
+        owner may read or write it.
+        """
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                pem = file.read(1 << 16)
+        except OSError as error:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The identity key {path} cannot be read: {error.strerror}.",
+                remedy=_NEW,
+            ) from None
+        if stat.S_IMODE(mode) & 0o077:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The identity key {path} is open to other users.",
+                remedy=f"Run `chmod 600 {path}`; if others had access, make a new identity.",
+            )
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise WardroundError(
+                Code.IDENTITY, f"{path} is not an unencrypted Ed25519 key in PEM.", remedy=_NEW
+            )
+        return Identity(key)
+
+
+def verify(public_key: bytes, purpose: str, message: bytes, signature: bytes) -> bool:
+    """Whether the holder of `public_key` (32 bytes) signed this message for this purpose."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, _signed(purpose, message))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def public_key_from_hex(text: str) -> bytes:
+    """64 hexadecimal digits -> 32 bytes. Raises WardroundError(IDENTITY)."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32 or len(text) != 64:
+        raise WardroundError(
+            Code.IDENTITY,
+            "A public identity key is not 64 hexadecimal digits.",
+            remedy="Copy the line that `wardround-site keygen` printed at that site.",
+        )
+    return key
+
+
+def fingerprint(public_key: bytes) -> str:
+    """100 bits of SHA-256 in five groups of four, to be read over the telephone."""
+    bits = int.from_bytes(hashlib.sha256(b"wardround fingerprint" + public_key).digest()) >> 156
+    letters = "".join(_ALPHABET[(bits >> (5 * place)) & 31] for place in reversed(range(20)))
+    return " ".join(letters[start : start + 4] for start in range(0, 20, 4))
+
+
+def _signed(purpose: str, message: bytes) -> bytes:
+    name = purpose.encode()
+    return len(name).to_bytes(8) + name + message

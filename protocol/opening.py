@@ -1,0 +1,102 @@
+"""The coordinator's half of secure aggregation: add the shares up, and look at the sum only.
+
+Shares arrive in chunks and are added straight into one vector, so that memory grows neither with
+the number of sites nor with the size of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import Code, WardroundError
+
+GUARDS = 2
+"""Coordinates behind the contribution, 1 at every site: their sums must be |U|."""
+Chunk = bytes | bytearray | memoryview | npt.NDArray[np.unsignedinteger[Any]]
+
+
+class Opening:
+    """The sum of one attempt's shares mod 2^k, k = word_bits.
+
+    participants: U as sent to the sites. length: coordinates of a contribution, guards not
+    counted. What each refusal says of who is at fault: a wrong length or a second share names its
+    site; a failed guard proves that some share was not what the protocol makes it (a wrong mask,
+    damaged bytes), without saying whose, since only the sum can be seen.
+    """
+
+    def __init__(
+        self, participants: Sequence[str], length: int, word_bits: Literal[32, 64]
+    ) -> None:
+        self._missing = set(participants)
+        self._participants = frozenset(participants)
+        if len(self._participants) != len(participants):
+            raise WardroundError(Code.AGGREGATION, "A site stands twice among the participants.")
+        self._dtype = np.dtype("<u4" if word_bits == 32 else "<u8")
+        self._sum = np.zeros(length + GUARDS, dtype=self._dtype)
+        self._spoiled = ""
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Participants whose share has not been folded."""
+        return frozenset(self._missing)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one share."""
+        return self._sum.nbytes
+
+    def fold(self, site: str, chunks: Iterable[Chunk]) -> None:
+        """Adds one site's share, given as its little-endian bytes in pieces of any length.
+
+        Raises WardroundError(AGGREGATION) for a site that does not take part or has answered
+        already (the sum is untouched), or for a share of another length, or REFUSED_REPLAY. After a
+        share of wrong length, or when `chunks` itself raises, the sum is spoiled and the attempt
+        lost: `open` says so.
+        """
+        if site not in self._participants:
+            raise WardroundError(Code.AGGREGATION, "A share came from a site that takes no part.")
+        if site not in self._missing:
+            raise WardroundError(Code.REFUSED_REPLAY, f"{site} sent its share twice.")
+        self._missing.discard(site)
+        self._spoiled = f"The share of {site} did not arrive whole."
+        start, rest = 0, b""
+        for chunk in chunks:
+            view = memoryview(chunk.data if isinstance(chunk, np.ndarray) else chunk).cast("B")
+            if rest:
+                view, rest = memoryview(rest + bytes(view)), b""
+            whole = len(view) - len(view) % self._dtype.itemsize
+            words = np.frombuffer(view[:whole], dtype=self._dtype)
+            if start + len(words) > len(self._sum):
+                raise WardroundError(Code.AGGREGATION, f"The share of {site} is too long.")
+            target = self._sum[start : start + len(words)]
+            np.add(target, words, out=target)
+            start += len(words)
+            rest = bytes(view[whole:])
+        if start != len(self._sum) or rest:
+            raise WardroundError(Code.AGGREGATION, f"The share of {site} has the wrong length.")
+        self._spoiled = ""
+
+    def open(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """The sum over U: (length,) int32 or int64, each in [-2^(k-1), 2^(k-1)).
+
+        Raises WardroundError(AGGREGATION) while shares are missing, when one was spoiled, or when
+        a guard is not |U|. The attempt is then lost and stays charged.
+        """
+        lost = "The attempt is lost and stays charged; begin the next."
+        if self._spoiled:
+            raise WardroundError(Code.AGGREGATION, self._spoiled, remedy=lost)
+        if self._missing:
+            names = ", ".join(sorted(self._missing))
+            raise WardroundError(Code.AGGREGATION, f"No share came from {names}.", remedy=lost)
+        if any(int(guard) != len(self._participants) for guard in self._sum[-GUARDS:]):
+            raise WardroundError(
+                Code.AGGREGATION,
+                "The guards of the sum are wrong: some share was masked wrongly or damaged.",
+                remedy=lost + " If it comes again, ask each site to compare its version.",
+            )
+        signed = np.dtype(f"<i{self._dtype.itemsize}")
+        return self._sum[:-GUARDS].view(signed)
