@@ -107,22 +107,25 @@ def sensitivity(
     return Sensitivity(l1=min(root * l2, l2 * l2), l2=l2)
 
 
-def float_slack(most_patients: int, mantissa_bits: int) -> float:
-    """For `sensitivity(..., "site", slack)`: a sum of `most_patients` clipped float gradients.
+def float_slack(
+    most_patients: int, dimension: int, *, sum_bits: int = 24, norm_bits: int = 24
+) -> float:
+    """For `sensitivity(..., "site", slack)`: clipped gradients summed in floating point.
 
-    Summation in any order errs by at most n u / (1 - n u) of the sum of magnitudes (Higham 2002,
-    section 4.2), in each of two neighbouring sums; a norm computed in the same precision errs by
-    about n u more than it should, counted once again. u = 2^-mantissa_bits (24 for float32).
+    A sum of n terms errs, in any order, by at most g(n) = n u / (1 - n u) of the sum of their
+    magnitudes, u = 2^-bits (Higham 2002, section 4.2), here in each of two neighbouring sums; a
+    norm over `dimension` terms is too small by at most g(dimension + 2) / 2. bits: 24 for float32,
+    53 for float64. Raises WardroundError(CONFIGURATION) where the bound is void.
     """
-    error = most_patients * 2.0**-mantissa_bits
-    if error >= 0.5:
+    summed, squared = most_patients * 2.0**-sum_bits, (dimension + 2) * 2.0**-norm_bits
+    if max(summed, squared) >= 0.5:
         raise WardroundError(
-            Code.CONFIGURATION, "Too many patients to sum in this precision.", remedy="Use float64."
+            Code.CONFIGURATION, "Too many terms for this precision.", remedy="Sum in float64."
         )
-    return (2 * most_patients + 1) * error / (1 - error)
+    return 2 * most_patients * summed / (1 - summed) + squared / (2 * (1 - squared))
 
 
-def round_patients(
+def clip_and_round(
     gradients: npt.NDArray[np.floating[Any]], clip_norm: float, scale: int
 ) -> Integers:
     """Per-patient gradients (n, d) -> their clipped, rounded sum: (d,) integers.
@@ -157,7 +160,9 @@ def round_sum(clipped: npt.NDArray[np.floating[Any]], clip_norm: float, scale: i
     _check_scale(clip_norm, scale)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.rint(clipped.astype(np.float64) * (scale / clip_norm))
-    return np.clip(np.nan_to_num(scaled, nan=0.0), -(2.0**62), 2.0**62).astype(np.int64)
+    bounded = np.clip(np.nan_to_num(scaled, nan=0.0), -(2.0**62), 2.0**62)
+    integers: Integers = bounded.astype(np.int64)
+    return integers
 
 
 def recommended_scale(dimension: int) -> int:
