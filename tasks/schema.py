@@ -1,8 +1,10 @@
 """The cohort schema: which columns a task reads, with public ranges that no cohort decides.
 
 A site maps its own data to these columns. Numbers are clipped to their public clinical range and
-missing values become a constant with an indicator beside it, so that nothing is ever fitted on a
-cohort (normalising with a hospital's own mean is a release of data).
+missing values become a constant (with an indicator beside it where the task wants one), so that
+nothing is ever fitted on a cohort: normalising with a hospital's own mean is a release of data.
+Each feature lies in [-1, 1] and 0 is "missing" or "middle of the range": the norm of a row is
+bounded by sqrt(F), which is what clipping under differential privacy has to cut.
 """
 
 from __future__ import annotations
@@ -27,7 +29,12 @@ SPLIT = "split"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a cohort. `low` and `high` are public, in `unit` (UCUM)."""
+    """One column of a cohort. `low` and `high` are public, in `unit` (UCUM).
+
+    `missing_at`: numbers that stand for "not measured" in this column (an impossible 0, a -1).
+    `flag_missing`: give the model an indicator of missingness beside the number. Leave it out
+    where values are always there: a constant feature costs norm under clipping and tells nothing.
+    """
 
     name: str
     meaning: str
@@ -36,34 +43,97 @@ class Column:
     low: float = 0.0
     high: float = 1.0
     categories: tuple[str, ...] = ()
+    missing_at: tuple[float, ...] = ()
+    flag_missing: bool = True
 
     def __post_init__(self) -> None:
         if self.kind == "number" and not self.low < self.high:
             raise ValueError(f"column {self.name}: low must be below high")
-        if self.kind == "category" and len(set(self.categories)) < 2:
-            raise ValueError(f"column {self.name}: needs at least two categories")
+        if self.kind == "category" and len(set(self.categories)) < max(2, len(self.categories)):
+            raise ValueError(f"column {self.name}: needs at least two different categories")
 
     @property
     def width(self) -> int:
         """How many features the column becomes."""
-        return 2 if self.kind == "number" else len(self.categories)
+        return len(self.feature_names)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each feature is, for a reader of the model's weights."""
+        if self.kind == "number":
+            return (self.name, f"{self.name} missing") if self.flag_missing else (self.name,)
+        if len(self.categories) == 2:
+            return (f"{self.name}={self.categories[1]}",)
+        return tuple(f"{self.name}={category}" for category in self.categories)
+
+    def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(N,) values -> (N,) float64, NaN where missing, infinite or in `missing_at`.
+
+        Raises WardroundError(MALFORMED_DATA) naming the first row that is not a number.
+        """
+        numbers = floats(values, self.name)
+        return np.where(np.isfinite(numbers) & ~np.isin(numbers, self.missing_at), numbers, np.nan)
 
     def features(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """(N,) values -> (N, width) float32 in [-1, 1].
+        """(N,) values -> (N, width) float32 in [-1, 1]. Raises WardroundError(MALFORMED_DATA).
 
-        A number becomes its place in the public range and a flag "missing"; a category becomes a
-        one-hot row, all zeros where missing.
+        A number becomes its place in the public range, 0 where missing. Two categories become -1
+        and 1, 0 where missing; more become a one-hot row, all zeros where missing.
         """
         if self.kind == "number":
-            numbers = values.astype(np.float64)
-            missing = ~np.isfinite(numbers)
+            numbers = self.numbers(values)
             placed = 2 * (np.clip(numbers, self.low, self.high) - self.low) / (self.high - self.low)
-            return np.stack([np.where(missing, 0.0, placed - 1), missing], axis=1).astype(
-                np.float32
+            parts = [np.where(np.isnan(numbers), 0.0, placed - 1)]
+            if self.flag_missing:
+                parts.append(np.isnan(numbers))
+            return np.stack(parts, axis=1).astype(np.float32)
+        texts = _texts(values)
+        hits = np.stack([texts == category for category in self.categories], axis=1)
+        strange = ~hits.any(axis=1) & (texts != np.array(None))
+        if strange.any():
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {self.name}, row {int(np.argmax(strange)) + 1} of the view: not one of "
+                f"{', '.join(self.categories)}.",
+                remedy=f"Map the column ({self.meaning}) in the site's view; NULL is missing.",
             )
-        return np.stack([values == category for category in self.categories], axis=1).astype(
-            np.float32
-        )
+        if len(self.categories) == 2:
+            return hits[:, 1:].astype(np.float32) - hits[:, :1].astype(np.float32)
+        return np.asarray(hits, dtype=np.float32)
+
+
+def floats(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
+    """(N,) values -> (N,) float64, None as NaN. Raises WardroundError(MALFORMED_DATA) naming
+    column and row (the first is 1) of what is not a number, and quoting nothing."""
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    for row, value in enumerate(values, start=1):
+        try:
+            float("nan" if value is None else value)
+        except (TypeError, ValueError):
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {name}, row {row} of the view: not a number.",
+                remedy="Correct the source, or cast it in the site's view; NULL is missing.",
+            ) from None
+    return np.array([float("nan" if value is None else value) for value in values])
+
+
+def _texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N,) values -> (N,) object: str, None where missing. 3 and 3.0 are the category "3"."""
+    if values.dtype != object:
+        values = values.astype(object)
+
+    def text(value: Any) -> str | None:
+        if value is None or value != value:
+            return None
+        if isinstance(value, bool | np.bool_):
+            return str(int(value))
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+    return np.array([*map(text, values), None], dtype=object)[:-1]
 
 
 @dataclass(frozen=True)
@@ -83,6 +153,11 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Every column a cohort must have."""
         return (PATIENT, *(column.name for column in self.columns), self.label)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """What each of the F features is."""
+        return tuple(name for column in self.columns for name in column.feature_names)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """Table of N rows -> (N, F) float32. Raises WardroundError(MALFORMED_DATA)."""

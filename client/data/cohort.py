@@ -1,0 +1,230 @@
+"""A site's rows -> its cohort: features, labels and, for each patient, a part of the split.
+
+Every choice made here about a patient (which rows count, which part he is in) depends on that
+patient's rows alone, so that adding or removing one patient changes nothing about another: the
+unit of privacy stays the patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import Code, WardroundError
+from protocol.study import Evaluation
+from tasks.base import Task
+from tasks.schema import PATIENT, SPLIT, Table, floats
+
+Part = Literal["train", "evaluation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The patients of one site that a task selects. Holds no identifier.
+
+    features (N, F) float32 finite; labels (N,) float32 in {0, 1}; patient (N,) int64 into the P
+    patients; u (P,) float64 in [0, 1); in_training (N,) bool: the row's part. `train` and
+    `evaluation` (P,) bool: who has a row in that part (disjoint, unless the split is a column).
+    `notes` is for the site's own eyes: what was set aside and what looks like a wrong unit.
+    """
+
+    features: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float32]
+    patient: npt.NDArray[np.int64]
+    u: npt.NDArray[np.float64]
+    in_training: npt.NDArray[np.bool_]
+    train: npt.NDArray[np.bool_]
+    evaluation: npt.NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
+    _by_patient: dict[str, tuple[npt.NDArray[np.int64], ...]] = field(init=False, repr=False)
+
+    @property
+    def patients(self) -> int:
+        """Number of patients P."""
+        return len(self.u)
+
+    def members(self, part: Part) -> npt.NDArray[np.int64]:
+        """The patients of a part, as indices into the P patients."""
+        mask = self.train if part == "train" else self.evaluation
+        return np.asarray(np.flatnonzero(mask), dtype=np.int64)
+
+    def draw(
+        self, patients: npt.NDArray[np.int64], part: Part, generator: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """(B,) patients of the part -> (B,) rows: one record of each, uniformly among the
+        patient's rows in that part."""
+        order, start, count = self._by_patient[part]
+        picks = np.floor(generator.random(len(patients)) * count[patients]).astype(np.int64)
+        return np.asarray(order[start[patients] + picks], dtype=np.int64)
+
+    def __post_init__(self) -> None:
+        rows = {}
+        for part, mask in (("train", self.in_training), ("evaluation", ~self.in_training)):
+            chosen = np.flatnonzero(mask)
+            order = chosen[np.argsort(self.patient[chosen], kind="stable")]
+            count = np.bincount(self.patient[chosen], minlength=self.patients)
+            rows[part] = (order, np.cumsum(count) - count, count)
+        object.__setattr__(self, "_by_patient", rows)
+        for array in (self.features, self.labels, self.patient, self.u, self.in_training):
+            array.flags.writeable = False
+
+    @staticmethod
+    def build(
+        task: Task, table: Table, split: Callable[[str], float], evaluation: Evaluation
+    ) -> Cohort:
+        """Checks the table, makes features, and splits by patient.
+
+        `split`: patient identifier -> u in [0, 1), fixed for the site's lifetime; patients with
+        u < 1 - evaluation.fraction train. With evaluation.split "column" the table's own column
+        `split` decides for each row.
+
+        Set aside with a note: rows without a label, repeated rows (a join that fans out), and
+        rows of one patient with equal features and opposite labels.
+        Raises WardroundError: NO_DATA without rows, MALFORMED_DATA naming column and row.
+        """
+        rows = _rows(task, table)
+        features = task.features(table)
+        features = np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        if features.shape[:1] != (rows,):
+            raise WardroundError(
+                Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
+            )
+        identifiers = _identifiers(table[PATIENT])
+        labels = floats(table[task.schema.label], task.schema.label)
+        _refuse(
+            ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
+        )
+        column = _split_column(table) if evaluation.split == "column" else None
+        keep, notes = _kept(features, labels, identifiers, column)
+        if not keep.any():
+            raise WardroundError(
+                Code.NO_DATA,
+                "No row of the view has a label.",
+                remedy=f"Check the column {task.schema.label} of the site's view.",
+            )
+        names, patient = np.unique(identifiers[keep].astype(str), return_inverse=True)
+        u = np.array([split(str(name)) for name in names], dtype=np.float64)
+        if column is None:
+            in_training = (u < 1 - evaluation.fraction)[patient]
+        else:
+            in_training = column[keep] == "train"
+        train, evaluated = (
+            np.bincount(patient[mask], minlength=len(u)) > 0 for mask in (in_training, ~in_training)
+        )
+        return Cohort(
+            features[keep],
+            labels[keep].astype(np.float32),
+            patient.astype(np.int64),
+            u,
+            in_training,
+            train,
+            evaluated,
+            notes=(*notes, *_doubts(task, table)),
+        )
+
+
+def _rows(task: Task, table: Table) -> int:
+    """Number of rows, once all columns are there and equally long."""
+    for name in task.schema.names:
+        if name not in table:
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"The view lacks the column {name}.",
+                remedy=f"Task {task.name} reads: {', '.join(task.schema.names)}.",
+            )
+    lengths = {len(table[name]) for name in task.schema.names}
+    if len(lengths) > 1:
+        raise WardroundError(Code.MALFORMED_DATA, "The view's columns differ in length.")
+    if lengths == {0}:
+        raise WardroundError(
+            Code.NO_DATA,
+            "The view selects no rows.",
+            remedy="Check its conditions and the files it reads.",
+        )
+    return lengths.pop()
+
+
+def _refuse(bad: npt.NDArray[np.bool_], column: str, what: str) -> None:
+    """Raises for the first bad row."""
+    if bad.any():
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"Column {column}, row {int(np.argmax(bad)) + 1} of the view: {what}.",
+            remedy="Correct the source or the site's view.",
+        )
+
+
+def _identifiers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(N,) -> (N,) str; 7.0 and 7 are one patient. Raises where a row names none."""
+    texts = np.full(len(values), None, dtype=object)
+    for row, value in enumerate(values):
+        if value is not None and value == value and str(value).strip():
+            whole = isinstance(value, float) and value.is_integer()
+            texts[row] = str(int(value)) if whole else str(value).strip()
+    _refuse(np.array([text is None for text in texts]), PATIENT, "no patient is named")
+    return texts
+
+
+def _split_column(table: Table) -> npt.NDArray[Any]:
+    if SPLIT not in table:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The study splits by the column {SPLIT}, which the view lacks.",
+            remedy='Add it with the values "train" and "evaluation".',
+        )
+    column = table[SPLIT]
+    _refuse(~np.isin(column, ("train", "evaluation")), SPLIT, 'neither "train" nor "evaluation"')
+    return column
+
+
+def _kept(
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.float64],
+    identifiers: npt.NDArray[Any],
+    column: npt.NDArray[Any] | None,
+) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    """(N,) mask of the rows that count, and notes on the others. Decides patient by patient."""
+    seen: dict[tuple[Any, ...], int] = {}
+    unlabelled, repeated, contradicted = np.isnan(labels), 0, 0
+    keep = ~unlabelled
+    for row in np.flatnonzero(keep):
+        key = (identifiers[row], features[row].tobytes(), None if column is None else column[row])
+        first = seen.setdefault(key, int(row))
+        if first == row:
+            continue
+        keep[row] = False
+        if labels[first] == labels[row]:
+            repeated += 1
+        else:
+            keep[first] = False
+            contradicted += 1
+    notes = []
+    if unlabelled.any():
+        notes.append(f"{int(unlabelled.sum())} rows without a label were set aside.")
+    if repeated:
+        notes.append(f"{repeated} repeated rows were set aside: does a join in the view fan out?")
+    if contradicted:
+        notes.append(f"{contradicted} rows contradict another row of the same patient: set aside.")
+    return keep, notes
+
+
+def _doubts(task: Task, table: Table) -> list[str]:
+    """Columns that look as if they came in another unit, or not at all."""
+    doubts = []
+    for column in task.schema.columns:
+        if column.kind != "number":
+            continue
+        numbers = column.numbers(table[column.name])
+        there = numbers[~np.isnan(numbers)]
+        if not len(there):
+            doubts.append(f"Column {column.name} is missing in every row.")
+        elif np.mean((there < column.low) | (there > column.high)) > 0.5:
+            doubts.append(
+                f"Most of column {column.name} lies outside its public range "
+                f"{column.low:g} to {column.high:g} {column.unit}: is the unit right?"
+            )
+    return doubts

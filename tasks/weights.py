@@ -1,0 +1,63 @@
+"""A task's model as one flat vector: build it, lay it out, load it.
+
+The parameters of a `FlatModel` are views of one float32 tensor, so reading or writing all of them
+is one copy. Models whose buffers absorb data are refused: BatchNorm's running statistics are a
+release of raw data, even frozen.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from protocol.errors import Code, WardroundError
+from protocol.vectors import Layout, Vector
+from tasks.base import Task
+
+
+class FlatModel:
+    """A model and the flat vector that its parameters are views of."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        """Builds the model with torch's random state set to `seed` and restored afterwards.
+
+        Raises WardroundError(CONFIGURATION) for a model with buffers, frozen or non-float32
+        parameters.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.module = task.model()
+        buffers = [name for name, _ in self.module.named_buffers()]
+        if buffers:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The model of task {task.name} has buffers ({', '.join(buffers[:3])}).",
+                remedy="Use GroupNorm instead of BatchNorm, and constants instead of buffers.",
+            )
+        named = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+        if any(p.dtype != torch.float32 for p in named.values()):
+            raise WardroundError(
+                Code.CONFIGURATION, f"The model of task {task.name} is not float32 throughout."
+            )
+        self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in named.items()))
+        self.flat: Tensor = torch.empty(self.layout.size, dtype=torch.float32)
+        start = 0
+        for parameter in named.values():
+            view = self.flat[start : start + parameter.numel()].view(parameter.shape)
+            view.copy_(parameter.data)
+            parameter.data = view
+            start += parameter.numel()
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters, in the layout's order."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def load(self, weights: Vector) -> None:
+        """(P,) float32 -> the model's parameters."""
+        self.flat.copy_(torch.from_numpy(weights))
+
+    def weights(self) -> Vector:
+        """A copy of the parameters, (P,) float32."""
+        array: Vector = self.flat.numpy().copy()
+        return array
