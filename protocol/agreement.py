@@ -42,7 +42,7 @@ def encode(*fields: str | bytes | int) -> bytes:
 class Context:
     """One attempt as one party sees it.
 
-    study, model: SHA-256 in hex. kind: which aggregate this is. exact: released without noise, so
+    study, model: SHA-256 in hex. kind: which aggregate this is. exact: some section of the sum has no noise, so
     that U must be the whole roster (two exact sums over U and over U without one site would give
     that site away). roster: (site, public identity key in hex), from the party's own records.
     Raises WardroundError(CONFIGURATION) where a field is malformed or the roster names a site or

@@ -62,7 +62,8 @@ class Opening:
         if site not in self._missing:
             raise WardroundError(Code.REFUSED_REPLAY, f"{site} sent its share twice.")
         self._missing.discard(site)
-        self._spoiled = f"The share of {site} did not arrive whole."
+        before = self._spoiled
+        self._spoiled = before or f"The share of {site} did not arrive whole."
         start, rest = 0, b""
         for chunk in chunks:
             view = memoryview(chunk.data if isinstance(chunk, np.ndarray) else chunk).cast("B")
@@ -78,7 +79,7 @@ class Opening:
             rest = bytes(view[whole:])
         if start != len(self._sum) or rest:
             raise WardroundError(Code.AGGREGATION, f"The share of {site} has the wrong length.")
-        self._spoiled = ""
+        self._spoiled = before
 
     def open(self) -> npt.NDArray[np.signedinteger[Any]]:
         """The sum over U: (length,) int32 or int64, each in [-2^(k-1), 2^(k-1)).

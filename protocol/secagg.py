@@ -125,7 +125,7 @@ class Party:
         share, asked for |U| sites and added here, so that the same Readys get the same bytes.
 
         Raises WardroundError: what `check_readys` refuses; AGGREGATION where this site's own Ready
-        is missing or altered, or noise and exactness contradict; REFUSED_REPLAY for other Readys
+        is missing or altered; REFUSED_REPLAY for other Readys
         than the ones already answered. A refusal before the answer leaves the attempt open; one
         while the answer is made closes it.
         """
@@ -146,8 +146,6 @@ class Party:
                     "This attempt has been answered for other participants.",
                     remedy="Begin the next attempt.",
                 )
-            if self.context.exact and noise is not None:
-                raise WardroundError(Code.AGGREGATION, "An exact release takes no noise.")
             self._closed = True
             words = np.ones(len(contribution) + GUARDS, dtype=contribution.dtype)
             words[:-GUARDS] = contribution

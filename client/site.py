@@ -1,0 +1,290 @@
+"""The site: what a hospital answers to each message, and in which order it does things.
+
+One rule above all: the ledger is debited durably before data is touched (invariant 3). The order
+inside `_prepare` is therefore: known and accepted study, well-formed request, debit, compute.
+What goes wrong is answered with a code; the text stays in the site's own log.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from client.contribution import Contributor
+from client.data.cohort import Cohort
+from client.learner import Learner
+from protocol import messages
+from protocol.agreement import Context
+from protocol.agreement import Ready as SignedReady
+from protocol.canonical import digest
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.messages import Frame
+from protocol.quantise import to_words
+from protocol.secagg import OpenParty, Party
+from protocol.sections import Sections
+from protocol.study import Study
+from protocol.vectors import Vector
+from tasks import registry
+from tasks.base import Task
+
+
+Stand = Literal["accepted", "waiting", "refused"]
+
+
+class Governance(Protocol):
+    """What decides at the site: policy, approvals, ledger, audit log."""
+
+    def propose(
+        self, study: Study
+    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+        """Where a study stands here, recording it when it is new."""
+        ...
+
+    def admit(self, study: Study) -> None:
+        """Raises WardroundError unless the study may be worked on at this moment."""
+        ...
+
+    def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
+        """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
+        ...
+
+    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
+        """Notes in the audit log what leaves the site."""
+        ...
+
+    def refused(self, study: str | None, error: WardroundError) -> None:
+        """Notes in the audit log and the site's own log what was refused, and why."""
+        ...
+
+    def close(self, study: Study, outcome: str) -> None:
+        """The study has ended."""
+        ...
+
+
+@dataclass
+class _Pending:
+    """The attempt that has been prepared, until the next one begins."""
+
+    round: int
+    attempt: int
+    sections: Sections
+    party: Party
+    words: npt.NDArray[np.unsignedinteger]
+
+
+@dataclass
+class _Work:
+    """An accepted study, warm: task, cohort, model, and its attempt in hand."""
+
+    study: Study
+    contributor: Contributor
+    pending: _Pending | None = None
+
+
+class Site:
+    """Answers messages, one at a time. Knows no network."""
+
+    def __init__(
+        self,
+        name: str,
+        identity: Identity,
+        roster: Mapping[str, str],
+        governance: Governance,
+        cohort: Callable[[Task, Study], Cohort],
+        *,
+        allow_unmasked: bool = False,
+        memory: int = 1 << 30,
+    ) -> None:
+        """roster: site -> public identity key in hex, this site's own records.
+
+        cohort: loads the site's patients for a study; called once a study.
+        allow_unmasked: the site's consent to studies without masks (federations in one process).
+        memory: bytes that per-patient gradients may take.
+        """
+        self.name, self._identity, self._roster = name, identity, dict(roster)
+        self._governance, self._cohort = governance, cohort
+        self._allow_unmasked, self._memory = allow_unmasked, memory
+        self._work: dict[str, _Work] = {}
+        self._known: dict[str, Study] = {}
+        self._lock = threading.Lock()
+
+    def answer(self, received: Frame) -> Frame:
+        """One message in, one out. Never raises: what goes wrong becomes a Refusal."""
+        study: str | None = None
+        with self._lock:
+            try:
+                message = messages.parse(received)
+                study = getattr(message, "study", None)
+                if isinstance(message, messages.Propose):
+                    return self._propose(message)
+                if isinstance(message, messages.Prepare):
+                    return self._prepare(message, received)
+                if isinstance(message, messages.Collect):
+                    return self._collect(message)
+                if isinstance(message, messages.Close):
+                    return self._close(message)
+                raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
+            except WardroundError as error:
+                return self._refuse(study, error)
+            except Exception as error:  # the daemon lives on; no text crosses the wire
+                kind = type(error).__name__
+                return self._refuse(
+                    study, WardroundError(Code.INTERNAL, f"An unexpected {kind} was raised.")
+                )
+
+    def _refuse(self, study: str | None, error: WardroundError) -> Frame:
+        self._governance.refused(study, error)
+        return messages.frame(messages.Refusal(study=study, code=error.code))
+
+    def _propose(self, message: messages.Propose) -> Frame:
+        study = Study.parse(message.document.encode())
+        try:
+            self._check(study)
+            state, code = self._governance.propose(study)
+        except WardroundError as error:
+            self._governance.refused(study.digest, error)
+            state, code = "refused", error.code
+        if state == "accepted":
+            self._known[study.digest] = study
+        return messages.frame(messages.Standing(study=study.digest, state=state, code=code))
+
+    def _check(self, study: Study) -> None:
+        """What makes a study impossible here, whatever the policy says."""
+        if self.name not in study.sites:
+            raise WardroundError(Code.REFUSED_STUDY, "The study's roster lacks this site.")
+        unknown = sorted(set(study.sites) - set(self._roster))
+        if unknown:
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The study's roster names sites that ours lacks: {', '.join(unknown)}.",
+                remedy="Add their identity keys to `roster` in site.yaml, or ask who they are.",
+            )
+        if not study.aggregation.masked and not self._allow_unmasked:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                "The study asks for sums without masks.",
+                remedy="Set policy.unmasked to true only if updates may be seen by others.",
+            )
+        task = registry.load(study.task.name)
+        if (task.version, task.source_digest()) != (study.task.version, study.task.source):
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The task {task.name} installed here differs from the study's.",
+                remedy="Install the same version of wardround and of the task's package.",
+            )
+
+    def _accepted(self, digest_: str) -> Study:
+        if digest_ not in self._known:
+            raise WardroundError(Code.REFUSED_STUDY, "A message for a study not accepted here.")
+        study = self._known[digest_]
+        self._governance.admit(study)
+        return study
+
+    def _warm(self, study: Study) -> _Work:
+        if study.digest not in self._work:
+            task = registry.load(study.task.name)
+            learner = Learner(task, study.optimisation.seed, self._memory)
+            layout = learner.model.layout
+            if (layout.size, layout.digest) != (study.model.parameters, study.model.layout):
+                raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+            cohort = self._cohort(task, study)
+            self._work[study.digest] = _Work(study, Contributor(study, self.name, cohort, learner))
+        return self._work[study.digest]
+
+    def _prepare(self, message: messages.Prepare, received: Frame) -> Frame:
+        study = self._accepted(message.study)
+        sections = _sections(study, message)
+        weights = cast(Vector, messages.gather(received.body, np.float32, study.model.parameters))
+        if digest(weights.view(np.uint8).data) != message.model:
+            raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
+        work = self._warm(study)
+        if work.pending is not None:
+            work.pending.party.discard()
+            work.pending = None
+        self._governance.debit(study, message.round, message.attempt, sections)
+        party = self._party(study, message, sections)
+        contribution = work.contributor.contribution(sections, weights, message.round)
+        words = to_words(contribution, study.aggregation.word_bits)
+        work.pending = _Pending(message.round, message.attempt, sections, party, words)
+        ready = messages.Ready(
+            study=study.digest,
+            round=message.round,
+            attempt=message.attempt,
+            site=self.name,
+            context=party.ready.context,
+            public_key=party.ready.public_key,
+            signature=party.ready.signature,
+        )
+        return self._sent("ready", messages.frame(ready), ready)
+
+    def _party(self, study: Study, message: messages.Prepare, sections: Sections) -> Party:
+        context = Context(
+            study=study.digest,
+            kind=sections.kind,
+            round=message.round,
+            attempt=message.attempt,
+            model=message.model,
+            roster=tuple((site, self._roster[site]) for site in study.sites),
+            exact=sections.exact,
+        )
+        if study.aggregation.masked:
+            return Party.begin(context, self.name, self._identity)
+        return OpenParty.begin(context, self.name)
+
+    def _collect(self, message: messages.Collect) -> Frame:
+        study = self._accepted(message.study)
+        work = self._work.get(study.digest)
+        pending = work.pending if work is not None else None
+        if (
+            work is None
+            or pending is None
+            or (pending.round, pending.attempt) != (message.round, message.attempt)
+        ):
+            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the one in hand.")
+        contributor, sections = work.contributor, pending.sections
+        share = pending.party.share(
+            pending.words,
+            [
+                SignedReady(ready.site, ready.context, ready.public_key, ready.signature)
+                for ready in message.readys
+            ],
+            study.aggregation.least_sites,
+            lambda present: contributor.noise(sections, present),
+        )
+        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
+        return self._sent("share", messages.frame(answer, messages.chunks(share)), answer)
+
+    def _close(self, message: messages.Close) -> Frame:
+        work = self._work.pop(message.study, None)
+        if work is not None and work.pending is not None:
+            work.pending.party.discard()
+        study = self._known.pop(message.study, None)
+        if study is not None:
+            self._governance.close(study, message.outcome)
+        return messages.frame(messages.Standing(study=message.study, state="closed"))
+
+    def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:
+        self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent)
+        return sent
+
+
+def _sections(study: Study, message: messages.Prepare) -> Sections:
+    """Raises WardroundError(REFUSED_STUDY) for a round that the study does not have."""
+    last = study.optimisation.rounds
+    if (
+        message.round > last + 1
+        or message.attempt > study.aggregation.attempts
+        or (message.train and message.round > last)
+        or (message.evaluate and not study.evaluates(message.round))
+        or not (message.train or message.evaluate)
+    ):
+        raise WardroundError(
+            Code.REFUSED_STUDY, "The study has no such round, attempt or evaluation."
+        )
+    return Sections(study, train=message.train, evaluate=message.evaluate)

@@ -1,0 +1,121 @@
+"""What one aggregate vector holds: [update | score histogram], in integers, and how it is read.
+
+Both sides derive it from the study, so nothing about it needs to travel:
+
+- update, (P,): modes none and local: each site's difference of weights, times its public share of
+  the declared patients, as `fixed_point` says. Mode distributed: the sum over its sampled
+  patients of clipped gradients, in units of clip_norm / scale.
+- histogram, (2 * bins,): label 0's scores, then label 1's, in units of 1 / evaluation.scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.quantise import FixedPoint
+from protocol.study import Study
+from protocol.vectors import Vector
+
+Integers = npt.NDArray[np.signedinteger[Any]]
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Which sections an attempt's vector has, and where."""
+
+    study: Study
+    train: bool
+    evaluate: bool
+
+    @property
+    def update(self) -> slice:
+        return slice(0, self.study.model.parameters if self.train else 0)
+
+    @property
+    def histogram(self) -> slice:
+        start = self.update.stop
+        return slice(start, start + (2 * self.study.evaluation.bins if self.evaluate else 0))
+
+    @property
+    def length(self) -> int:
+        """Words of the vector, guards not counted."""
+        return int(self.histogram.stop)
+
+    @property
+    def exact(self) -> bool:
+        """Whether anything in the vector is released without noise of its own."""
+        return (self.train and self.study.privacy.mode == "none") or (
+            self.evaluate and self.study.evaluation.release == "exact"
+        )
+
+    @property
+    def kind(self) -> str:
+        """The kind of aggregate, part of the context that masks are bound to."""
+        return "+".join(
+            name
+            for name, present in (("update", self.train), ("histogram", self.evaluate))
+            if present
+        )
+
+
+def fixed_point(study: Study) -> FixedPoint:
+    """How weighted updates become integers, the same at every site whoever takes part."""
+    aggregation = study.aggregation
+    return FixedPoint(aggregation.update_range, len(study.roster), aggregation.word_bits)
+
+
+def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np.int64]:
+    """(P,) float32 new - old weights -> (P,) integers, weighted, clipped to update_range.
+
+    Clipping by coordinate keeps a private update private (it is post-processing).
+    """
+    weight = study.patients(frozenset({site})) / study.patients()
+    return fixed_point(study).encode(difference * np.float32(weight))
+
+
+def decode_gradient(study: Study, total: Integers, participants: frozenset[str]) -> Vector:
+    """(P,) opened integers -> (P,) float32 gradient for the server optimiser.
+
+    Modes none and local: minus the mean difference, weighted by declared patients. Distributed:
+    the clipped sum over the expected number of sampled patients, q times those declared.
+    """
+    if study.privacy.mode == "distributed":
+        expected = study.privacy.sampling_rate * study.patients(participants)
+        factor = study.privacy.clip_norm / (study.aggregation.scale * expected)
+    else:
+        factor = -study.patients() / (study.patients(participants) * fixed_point(study).scale)
+    return np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
+
+
+def encode_histogram(study: Study, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(2, bins) counts -> (2 * bins,) integers."""
+    return counts.reshape(-1) * study.evaluation.scale
+
+
+def decode_histogram(study: Study, total: Integers) -> npt.NDArray[np.float64]:
+    """(2 * bins,) opened integers -> (2, bins) counts, with noise where the study adds it."""
+    return (total.astype(np.float64) / study.evaluation.scale).reshape(2, study.evaluation.bins)
+
+
+def update_variance(study: Study, participants: int) -> float:
+    """Variance of one site's share of noise on a coordinate of the update, in integer units.
+
+    Distributed: mu / (|U| - x) with mu = (noise multiplier * scale)^2. Otherwise 0: local noise is
+    in the update already.
+    """
+    if study.privacy.mode != "distributed":
+        return 0.0
+    mu = (study.privacy.noise_multiplier * study.aggregation.scale) ** 2
+    return mu / (participants - study.aggregation.colluding_sites)
+
+
+def histogram_variance(study: Study, participants: int) -> float:
+    """The same for a coordinate of the histogram; in mode local each site adds all the noise."""
+    mu = (study.evaluation.noise_multiplier * study.evaluation.scale) ** 2
+    if study.privacy.mode == "local":
+        return mu
+    return mu / (participants - study.aggregation.colluding_sites)

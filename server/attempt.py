@@ -1,0 +1,176 @@
+"""One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
+
+Replies are folded into one vector as they come; nothing here holds two sites' answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from protocol import agreement, messages
+from protocol.canonical import digest
+from protocol.errors import Code, WardroundError
+from protocol.messages import Frame
+from protocol.opening import Opening
+from protocol.sections import Integers, Sections
+from protocol.study import Study
+from protocol.vectors import Vector
+from server.fleet import Fleet
+
+
+@dataclass
+class Traffic:
+    """Bytes between the coordinator and all sites together, transport overhead not counted."""
+
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The sum over the participants."""
+
+    total: Integers
+    participants: frozenset[str]
+
+
+@dataclass
+class Lost(Exception):
+    """The attempt gave no sum. `refusals`: code by site, of those that said no."""
+
+    why: str
+    refusals: dict[str, Code] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Everything one attempt needs."""
+
+    study: Study
+    identities: Mapping[str, str]
+    fleet: Fleet
+    traffic: Traffic
+    timeout: float
+
+    def run(
+        self, sites: frozenset[str], number: int, round_: int, sections: Sections, weights: Vector
+    ) -> Opened:
+        """Asks `sites` and opens the sum over those that are ready.
+
+        weights: (P,) float32, the model that the round starts from. Raises Lost.
+        """
+        body = messages.chunks(weights)
+        model = digest(np.ascontiguousarray(weights).view(np.uint8).data)
+        prepare = messages.Prepare(
+            study=self.study.digest,
+            round=round_,
+            attempt=number,
+            train=sections.train,
+            evaluate=sections.evaluate,
+            model=model,
+        )
+        context = agreement.Context(
+            study=self.study.digest,
+            kind=sections.kind,
+            round=round_,
+            attempt=number,
+            model=model,
+            roster=tuple((site, self.identities[site]) for site in self.study.sites),
+            exact=sections.exact,
+        )
+        readys = self._prepare(sites, prepare, body, context)
+        return self._collect(prepare, readys, sections)
+
+    def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
+        """Small answers, all of them, in the order in which they came."""
+        answers = []
+        for site, received in self.fleet.ask(frames, self.timeout):
+            if received is None:
+                answers.append((site, None, Frame(b"")))
+                continue
+            self.traffic.received += len(received.header)
+            answers.append((site, _answer(received), received))
+        return answers
+
+    def _prepare(
+        self,
+        sites: frozenset[str],
+        prepare: messages.Prepare,
+        body: list[memoryview],
+        context: agreement.Context,
+    ) -> list[messages.Ready]:
+        frame = messages.frame(prepare, body)
+        self.traffic.sent += frame.size * len(sites)
+        readys: list[messages.Ready] = []
+        refusals: dict[str, Code] = {}
+        for site, answer, _ in self._ask(dict.fromkeys(sorted(sites), frame)):
+            if isinstance(answer, messages.Refusal):
+                refusals[site] = answer.code
+            elif isinstance(answer, messages.Ready) and answer.site == site:
+                try:
+                    agreement.check_ready(
+                        context, announced(answer), masked=self.study.aggregation.masked
+                    )
+                    readys.append(answer)
+                except WardroundError as error:
+                    refusals[site] = error.code
+        least = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
+        if len(readys) < least:
+            raise Lost(f"{len(readys)} sites were ready, {least} are needed", refusals)
+        return sorted(readys, key=lambda ready: ready.site)
+
+    def _collect(
+        self, prepare: messages.Prepare, readys: list[messages.Ready], sections: Sections
+    ) -> Opened:
+        collect = messages.Collect(
+            study=prepare.study,
+            round=prepare.round,
+            attempt=prepare.attempt,
+            readys=tuple(readys),
+        )
+        frame = messages.frame(collect)
+        participants = [ready.site for ready in readys]
+        self.traffic.sent += frame.size * len(participants)
+        opening = Opening(participants, sections.length, self.study.aggregation.word_bits)
+        refusals: dict[str, Code] = {}
+        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
+            if received is None:
+                continue
+            answer = _answer(received)
+            if isinstance(answer, messages.Refusal):
+                refusals[site] = answer.code
+            elif isinstance(answer, messages.Share):
+                self._fold(opening, site, received, refusals)
+        try:
+            return Opened(opening.open(), frozenset(participants))
+        except WardroundError as error:
+            raise Lost(error.message, refusals) from None
+
+    def _fold(
+        self, opening: Opening, site: str, received: Frame, refusals: dict[str, Code]
+    ) -> None:
+        """A share that cannot be folded spoils the attempt; the others are still taken in."""
+        try:
+            opening.fold(site, received.body)
+            self.traffic.received += len(received.header) + opening.size
+        except WardroundError as error:
+            refusals[site] = error.code
+
+
+def announced(ready: messages.Ready) -> agreement.Ready:
+    """The message as secure aggregation signs and checks it."""
+    return agreement.Ready(ready.site, ready.context, ready.public_key, ready.signature)
+
+
+def _answer(received: Frame) -> messages.Answer | None:
+    """A site's answer; None for what is no answer (a site's garbage costs its attempt only)."""
+    try:
+        message = messages.parse(received)
+    except WardroundError:
+        return None
+    if isinstance(message, messages.Standing | messages.Ready | messages.Share | messages.Refusal):
+        return message
+    return None

@@ -1,0 +1,112 @@
+"""The model that the federation learns: weights, server optimiser, average of iterates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from protocol.errors import Code, WardroundError
+from protocol.study import Study
+from protocol.vectors import Vector
+from server import optimisers
+from server.checkpoint import Checkpoint
+from tasks.base import Task
+from tasks.weights import FlatModel
+
+
+class GlobalModel:
+    """After `round` rounds and `attempt` attempts. Holds opened sums only."""
+
+    def __init__(self, study: Study, task: Task) -> None:
+        """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
+        self._study = study
+        self._weights = torch.from_numpy(initial_weights(study, task)).requires_grad_(True)
+        self._optimiser = optimisers.build(self._weights, study.optimisation.server)
+        self._average: torch.Tensor | None = None
+        self._averaged = 0
+        self.round = 0
+        self.attempt = 0
+
+    @property
+    def iterate(self) -> Vector:
+        """(P,) float32, what the next round starts from; a view."""
+        weights: Vector = self._weights.detach().numpy()
+        return weights
+
+    @property
+    def released(self) -> Vector:
+        """(P,) float32, what the study releases: the average of iterates where it asks for it."""
+        if self._average is None:
+            return self.iterate
+        average: Vector = self._average.numpy()
+        return average
+
+    def step(self, gradient: Vector) -> None:
+        """One step of the server optimiser. Raises WardroundError(DIVERGED)."""
+        self._weights.grad = torch.from_numpy(gradient)
+        self._optimiser.step()
+        self._weights.grad = None
+        self.round += 1
+        if not np.isfinite(self.iterate.sum()):
+            raise diverged(self.round)
+        self._average_iterates()
+
+    def _average_iterates(self) -> None:
+        """The mean of the last half of the iterates (Polyak and Juditsky 1992): under noise it is
+        the better model, at no privacy cost."""
+        optimisation = self._study.optimisation
+        if optimisation.averaging == "none" or self.round <= optimisation.rounds // 2:
+            return
+        iterate = self._weights.detach()
+        self._averaged += 1
+        if self._average is None:
+            self._average = iterate.clone()
+        else:
+            self._average.add_(iterate - self._average, alpha=1 / self._averaged)
+
+    def save(self, path: Path) -> None:
+        Checkpoint(
+            study=self._study.digest,
+            round=self.round,
+            attempt=self.attempt,
+            weights=self._weights.detach(),
+            average=self._average,
+            averaged=self._averaged,
+            optimiser=self._optimiser.state_dict(),
+        ).save(path)
+
+    def resume(self, path: Path) -> None:
+        """Goes on where the checkpoint stands, if there is one."""
+        found = Checkpoint.load(path, self._study.digest)
+        if found is None:
+            return
+        self.round, self.attempt = found.round, found.attempt
+        with torch.no_grad():
+            self._weights.copy_(found.weights)
+        self._average, self._averaged = found.average, found.averaged
+        self._optimiser.load_state_dict(found.optimiser)
+
+
+def initial_weights(study: Study, task: Task) -> Vector:
+    """The model that round 1 starts from; the same everywhere for one study.
+
+    Raises WardroundError(REFUSED_STUDY) where the installed task's model is not the study's.
+    """
+    model = FlatModel(task, study.optimisation.seed)
+    if (model.layout.size, model.layout.digest) != (study.model.parameters, study.model.layout):
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"The model of the installed task {task.name} is not the one in the study.",
+            remedy="Install the same version of the task here and at every site.",
+        )
+    return model.weights()
+
+
+def diverged(round_: int) -> WardroundError:
+    return WardroundError(
+        Code.DIVERGED,
+        f"The model diverged in round {round_}: its weights are no longer finite.",
+        remedy="Lower optimisation.local_lr or optimisation.server.lr.",
+    )

@@ -1,0 +1,50 @@
+"""What a running study tells whoever watches: progress display, tracking, event stream."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from server.report import Outcome, RoundReport
+
+
+class Listener(Protocol):
+    """Called from the thread that runs the rounds; must return at once."""
+
+    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+        """The study cannot go on yet because of these sites (empty: it goes on now)."""
+        ...
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """An attempt was lost; it stays charged, and another one follows."""
+        ...
+
+    def round(self, report: RoundReport) -> None:
+        """A round was opened."""
+        ...
+
+    def finish(self, outcome: Outcome) -> None:
+        """The study has ended."""
+        ...
+
+
+class Listeners:
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._all = listeners
+
+    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+        for listener in self._all:
+            listener.waiting(why, sites)
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        for listener in self._all:
+            listener.lost(round_, attempt, why)
+
+    def round(self, report: RoundReport) -> None:
+        for listener in self._all:
+            listener.round(report)
+
+    def finish(self, outcome: Outcome) -> None:
+        for listener in self._all:
+            listener.finish(outcome)

@@ -1,0 +1,108 @@
+"""Before round 1: propose the study, and wait until the sites have accepted it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from protocol import messages
+from protocol.errors import Code, WardroundError
+from protocol.sections import Sections
+from protocol.study import Study
+from server.attempt import Traffic
+from server.fleet import Fleet
+from server.listener import Listener
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: for one answer, for sites to come online or approve, between two looks."""
+
+    answer: float = 3600.0
+    join: float = 24 * 3600.0
+    look: float = 0.5
+    failures: int = 5
+    """Attempts in a row that may be lost before the study fails."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Who takes part in a study."""
+
+    study: Study
+    fleet: Fleet
+    listener: Listener
+    traffic: Traffic
+    patience: Patience
+    check_cancelled: Callable[[], None]
+
+    def gather(self) -> frozenset[str]:
+        """The sites that accepted, once all have answered or patience is over.
+
+        Raises WardroundError(TOO_FEW_SITES), saying how many refused by which rule.
+        """
+        document = self.study.document.decode()
+        frame = messages.frame(messages.Propose(document=document))
+        undecided, accepted = set(self.study.sites), set[str]()
+        refused: dict[str, Code] = {}
+        deadline = time.monotonic() + self.patience.join
+        while undecided and time.monotonic() < deadline:
+            self.check_cancelled()
+            here = self.fleet.online() & undecided
+            self.traffic.sent += frame.size * len(here)
+            waiting = set()
+            for site, received in self.fleet.ask(dict.fromkeys(sorted(here), frame), 60.0):
+                standing = _standing(received)
+                if standing is not None and standing.state == "accepted":
+                    accepted.add(site)
+                elif standing is not None and standing.state == "waiting":
+                    waiting.add(site)
+                elif standing is not None:
+                    refused[site] = standing.code or Code.REFUSED_STUDY
+            undecided -= accepted | set(refused)
+            offline = undecided - here
+            if offline:
+                self.listener.waiting("offline", tuple(sorted(offline)))
+            if waiting:
+                self.listener.waiting("approval", tuple(sorted(waiting)))
+            if undecided:
+                time.sleep(self.patience.look)
+        self.listener.waiting("offline", ())
+        require_enough(self.study, frozenset(accepted), refused, len(undecided))
+        return frozenset(accepted)
+
+
+def require_enough(
+    study: Study, left: frozenset[str], refused: Mapping[str, Code], absent: int = 0
+) -> None:
+    """Raises WardroundError(TOO_FEW_SITES) where the sites left cannot open the study's sums.
+
+    Says by which rule how many refused, never which hospital or on what data.
+    """
+    exact = Sections(study, train=True, evaluate=False).exact
+    least = len(study.roster) if exact else study.aggregation.least_sites
+    if len(left) >= least:
+        return
+    codes = sorted(refused.values())
+    reasons = [f"{codes.count(code)} refused ({code})" for code in dict.fromkeys(codes)]
+    if absent:
+        reasons.append(f"{absent} did not answer or approve in time")
+    raise WardroundError(
+        Code.TOO_FEW_SITES,
+        f"{len(left)} of {len(study.roster)} sites take part, {least} are needed: "
+        f"{', '.join(reasons) or 'the others left'}.",
+        remedy="`wardround-site studies` at a site that refused says which rule it was.",
+    )
+
+
+def _standing(received: messages.Frame | None) -> messages.Standing | None:
+    if received is None:
+        return None
+    try:
+        answer = messages.parse(received)
+    except WardroundError:
+        return None
+    if isinstance(answer, messages.Refusal):
+        return messages.Standing(study="0" * 64, state="refused", code=answer.code)
+    return answer if isinstance(answer, messages.Standing) else None

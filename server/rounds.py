@@ -1,0 +1,260 @@
+"""The round loop: one study from its proposal to its last sum, the same for every federation.
+
+Round r asks for one sum: the update from the model made by round r - 1 and, where the study says
+so, that model's score histogram. A closing round only evaluates. What cannot be opened is tried
+again with a fresh attempt, until the attempts that epsilon pays for are spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from protocol import messages
+from protocol.errors import Code, WardroundError
+from protocol.plan import spent_epsilon
+from protocol.scores import Estimate, pooled_metrics
+from protocol.sections import Sections, decode_gradient, decode_histogram, histogram_variance
+from protocol.study import Study
+from server.attempt import Attempt, Lost, Opened, Traffic
+from server.fleet import Fleet
+from server.global_model import GlobalModel, diverged
+from server.listener import Listener
+from server.proposal import Patience, Proposal, require_enough
+from server.report import Outcome, RoundReport
+from tasks.base import Task
+
+_FOR_GOOD = frozenset(
+    {
+        Code.REFUSED_BUDGET,
+        Code.REFUSED_POLICY,
+        Code.REFUSED_STUDY,
+        Code.REVOKED,
+        Code.TOO_FEW_PATIENTS,
+        Code.NO_DATA,
+    }
+)
+"""A site that refuses with one of these takes no further part in the study."""
+
+
+class Rounds:
+    """One study. `run` returns its outcome or raises WardroundError with what to do."""
+
+    def __init__(
+        self,
+        study: Study,
+        task: Task,
+        fleet: Fleet,
+        identities: Mapping[str, str],
+        listener: Listener,
+        *,
+        checkpoint: Path | None = None,
+        patience: Patience | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """identities: site -> public identity key in hex, the coordinator's own roster.
+
+        `cancelled` is looked at between exchanges; a checkpoint found is gone on from.
+        """
+        self.study, self.fleet, self.listener = study, fleet, listener
+        self.patience = patience or Patience()
+        self.traffic = Traffic()
+        self.model = GlobalModel(study, task)
+        self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
+        self._checkpoint, self._cancelled = checkpoint, cancelled
+        self._sites: frozenset[str] = frozenset()
+        self._reports: list[RoundReport] = []
+        self._pending: RoundReport | None = None
+        self._started = time.monotonic()
+        if checkpoint is not None:
+            self.model.resume(checkpoint)
+
+    def run(self) -> Outcome:
+        """Proposes the study, runs every round, closes it.
+
+        The listener gets the outcome in every case. Raises WardroundError (TOO_FEW_SITES,
+        ATTEMPTS_SPENT, AGGREGATION, DIVERGED), or KeyboardInterrupt when cancelled.
+        """
+        status: Literal["finished", "failed", "killed"] = "failed"
+        metrics: dict[str, Estimate] = {}
+        try:
+            self._sites = Proposal(
+                self.study,
+                self.fleet,
+                self.listener,
+                self.traffic,
+                self.patience,
+                self._check_cancelled,
+            ).gather()
+            while self.model.round < self.study.optimisation.rounds:
+                self._train()
+            metrics = self._evaluate_released()
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "killed"
+            raise
+        finally:
+            outcome = self._outcome(status, metrics)
+            self._close(status)
+            self.listener.finish(outcome)
+        return outcome
+
+    def _train(self) -> None:
+        round_ = self.model.round + 1
+        started, before = time.monotonic(), replace(self.traffic)
+        sections = Sections(self.study, train=True, evaluate=self.study.evaluates(round_))
+        opened = self._sum(round_, sections)
+        self._report_scores(opened, sections)
+        self.model.step(
+            decode_gradient(self.study, opened.total[sections.update], opened.participants)
+        )
+        if self._checkpoint is not None:
+            self.model.save(self._checkpoint)
+        self._pending = RoundReport(
+            round=round_,
+            attempt=self.model.attempt,
+            participants=len(opened.participants),
+            seconds=time.monotonic() - started,
+            bytes_sent=self.traffic.sent - before.sent,
+            bytes_received=self.traffic.received - before.received,
+            epsilon=self._epsilon() if self._shows_epsilon(round_) else None,
+        )
+        if not self.study.evaluates(round_ + 1):
+            self._emit({})
+
+    def _evaluate_released(self) -> dict[str, Estimate]:
+        """The closing round: scores the model that the study releases."""
+        sections = Sections(self.study, train=False, evaluate=True)
+        opened = self._sum(self.study.optimisation.rounds + 1, sections)
+        return self._report_scores(opened, sections)
+
+    def _sum(self, round_: int, sections: Sections) -> Opened:
+        """Attempts until one opens."""
+        weights = self.model.iterate if sections.train else self.model.released
+        for failure in range(self.patience.failures):
+            self._check_cancelled()
+            if self.model.attempt >= self.study.aggregation.attempts:
+                raise WardroundError(
+                    Code.ATTEMPTS_SPENT,
+                    f"All {self.model.attempt} attempts that epsilon pays for are spent "
+                    f"at round {round_}.",
+                    remedy="Plan more of them: aggregation.spare_attempts.",
+                )
+            sites = self._sites_online(sections)
+            self.model.attempt += 1
+            try:
+                return self._attempt.run(sites, self.model.attempt, round_, sections, weights)
+            except Lost as lost:
+                self._note(round_, lost)
+                last = lost
+                time.sleep(min(self.patience.look, 0.1 * failure))
+        codes = ", ".join(sorted(set(last.refusals.values()))) or "no answer"
+        raise WardroundError(
+            Code.AGGREGATION,
+            f"Round {round_} was lost {self.patience.failures} times in a row: "
+            f"{last.why} ({codes}).",
+            remedy="The sites' own logs say more under these codes.",
+        )
+
+    def _note(self, round_: int, lost: Lost) -> None:
+        self.listener.lost(round_, self.model.attempt, lost.why)
+        if Code.DIVERGED in lost.refusals.values():
+            raise diverged(round_)
+        gone = {site: code for site, code in lost.refusals.items() if code in _FOR_GOOD}
+        self._sites -= set(gone)
+        require_enough(self.study, self._sites, gone)
+
+    def _sites_online(self, sections: Sections) -> frozenset[str]:
+        """The sites to ask, once enough of them are online."""
+        least = len(self.study.roster) if sections.exact else self.study.aggregation.least_sites
+        deadline = time.monotonic() + self.patience.join
+        told = False
+        while len(here := self.fleet.online() & self._sites) < least:
+            self._check_cancelled()
+            if time.monotonic() > deadline:
+                raise WardroundError(
+                    Code.TOO_FEW_SITES,
+                    f"{len(here)} sites are online, {least} are needed.",
+                    remedy="Start the missing sites' daemons and resume the study.",
+                )
+            self.listener.waiting("offline", tuple(sorted(self._sites - here)))
+            told = True
+            time.sleep(self.patience.look)
+        if told:
+            self.listener.waiting("offline", ())
+        return here
+
+    def _report_scores(self, opened: Opened, sections: Sections) -> dict[str, Estimate]:
+        """The sum that scored a model completes the report of the round that made it."""
+        if not sections.evaluate:
+            return {}
+        sites, unit = len(opened.participants), self.study.evaluation.scale**2
+        metrics = pooled_metrics(
+            decode_histogram(self.study, opened.total[sections.histogram]),
+            noise_variance=histogram_variance(self.study, sites) * sites / unit,
+        )
+        self._emit(metrics)
+        return metrics
+
+    def _emit(self, metrics: dict[str, Estimate]) -> None:
+        report, self._pending = self._pending, None
+        if report is not None:  # none after a resumption at the closing round
+            self._reports.append(replace(report, metrics=metrics))
+            self.listener.round(self._reports[-1])
+
+    def _shows_epsilon(self, round_: int) -> bool:
+        every = max(1, self.study.optimisation.rounds // 10)
+        return self.study.evaluates(round_ + 1) or round_ % every == 0
+
+    def _epsilon(self, *, broken: bool = False) -> float | None:
+        """What the attempts so far have spent, at most."""
+        evaluations = sum(self.study.evaluates(r) for r in range(1, self.model.round + 2))
+        return spent_epsilon(self.study, self.model.attempt, evaluations, broken=broken)
+
+    def _outcome(
+        self, status: Literal["finished", "failed", "killed"], metrics: dict[str, Estimate]
+    ) -> Outcome:
+        return Outcome(
+            status=status,
+            study=self.study,
+            weights=np.array(self.model.released),
+            rounds=tuple(self._reports),
+            metrics=metrics,
+            epsilon=self._epsilon(),
+            epsilon_broken=self._epsilon(broken=True),
+            uncovered=uncovered(self.study),
+            seconds=time.monotonic() - self._started,
+            bytes_sent=self.traffic.sent,
+            bytes_received=self.traffic.received,
+        )
+
+    def _close(self, status: str) -> None:
+        """Best effort: a site that misses it keeps the study until its operator closes it."""
+        outcome = {"finished": "finished", "killed": "cancelled"}.get(status, "failed")
+        close = messages.Close.model_validate({"study": self.study.digest, "outcome": outcome})
+        here = self.fleet.online() & set(self.study.sites)
+        for _ in self.fleet.ask(dict.fromkeys(sorted(here), messages.frame(close)), 10.0):
+            pass
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise KeyboardInterrupt
+
+
+def uncovered(study: Study) -> str:
+    """Which patients the study's epsilon does not cover, in words for every report."""
+    if study.privacy.mode == "none":
+        return "No patient is covered: the study runs without differential privacy."
+    if study.evaluation.release == "exact":
+        share = (
+            f"the {study.evaluation.fraction:.0%} of patients that each site keeps for evaluation"
+            if study.evaluation.split == "patients"
+            else "the patients in the cohort's evaluation split"
+        )
+        return f"Epsilon does not cover {share}: their score histogram is summed exactly."
+    return ""
