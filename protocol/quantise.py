@@ -165,15 +165,6 @@ def round_sum(clipped: npt.NDArray[np.floating[Any]], clip_norm: float, scale: i
     return integers
 
 
-def recommended_scale(dimension: int) -> int:
-    """S for the clip norm: the power of two from 256 sqrt(d) on, 2^16 at least.
-
-    Rounding a site's sum then costs at most 1/256 of the noise, and the accounting of Skellam
-    noise stays within 1% of the Gaussian's (tests/protocol/test_accounting.py).
-    """
-    return int(max(2**16, 2 ** math.ceil(math.log2(256 * math.sqrt(max(1, dimension))))))
-
-
 def most_sampled(patients: int, sampling_rate: float, attempts: int) -> int:
     """Patients that a Poisson sample exceeds with probability below 2^-41 over all attempts
     (Bernstein's inequality)."""
@@ -212,7 +203,7 @@ def word_bits_for(
     raise WardroundError(
         Code.CONFIGURATION,
         "Sum and noise of one attempt could overflow even 64 bits.",
-        remedy=f"Set aggregation.scale to {recommended_scale(dimension)}.",
+        remedy="Lower aggregation.scale (`accounting.recommended_scale`).",
     )
 
 

@@ -25,10 +25,12 @@ import numpy.typing as npt
 from protocol.errors import Code, WardroundError
 from protocol.noise import Stream
 
-DIVERGENCE = 1e-27
-"""Kullback-Leibler divergence of one drawn share from Skellam, at most: 2 draws, each with
-relative errors of its probabilities below 2e-14 (tests/protocol/test_skellam.py), which enter
-squared; the tails cut off at 12 deviations hold less than 1e-30."""
+RELATIVE_ERROR = 1e-14
+"""Of the probability of any value of a Poisson draw, at most: log p in floating point errs by less
+than 4e-15 (tests/protocol/test_skellam.py), the comparison with a uniform by less than 4e-15. The
+tails cut off at 12 deviations hold less than 1e-30."""
+DIVERGENCE = RELATIVE_ERROR**2
+"""Kullback-Leibler divergence of a drawn share from Skellam, at most: two draws, h^2 / 2 each."""
 MOST_VARIANCE = 2.0**51
 _REACH = 12.0
 _BATCH = 1 << 19

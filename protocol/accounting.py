@@ -1,0 +1,236 @@
+"""Epsilon of everything that was released of a patient: never optimistic.
+
+The vocabulary first: an `Event` is a frozen value that knows nothing. Composition is the
+concatenation of events; the order does not matter, so equal events merge wherever they stand.
+
+Gaussian events are composed as privacy loss distributions, discretised so that every rounding goes
+against us (dp-accounting: Doroshenko et al. 2022, "connect the dots"). Skellam events enter twice,
+and the smaller of the two bounds is reported, as both hold:
+
+1. As Gaussian events. Skellam noise of variance mu is close to N(0, mu - 1/12) rounded to integers,
+   which on an integer sum is post-processing of the Gaussian mechanism: their Kullback-Leibler
+   divergence is below KAPPA / mu^2 a coordinate (it tends to 1/48 / mu^2 from below). By the chain
+   rule and data processing T releases of d coordinates differ from their Gaussian counterparts by
+   T d KAPPA / mu^2, hence (Pinsker) in total variation by t = sqrt(T d KAPPA / (2 mu^2)). If the
+   counterpart is (eps, delta')-private, the real thing is (eps, delta' + (1 + e^eps) t)-private.
+2. By Renyi divergences (`renyi`).
+
+The floating-point error of the sampler is charged as well, whichever way costs less: like t (small
+eps), or as a factor e^(n h) between real and ideal probabilities, h the relative error of each of n
+draws, so that (eps, delta) becomes (eps + 2 n h, delta e^(n h)) (large eps).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from protocol import renyi
+from protocol.errors import Code, WardroundError
+from protocol.events import LEAST_VARIANCE, Event, require
+from protocol.quantise import MOST_SCALE, Rounding
+from protocol.skellam import DIVERGENCE, RELATIVE_ERROR
+
+__all__ = [
+    "Event",
+    "broken_epsilon",
+    "calibrate",
+    "epsilon",
+    "epsilon_over_bands",
+    "recommended_scale",
+]
+
+KAPPA = 0.03
+MOST_SITES = 1000
+MOST_MULTIPLIER = 1e6
+_CELLS = 1500.0
+_RENYI_ONLY = 100.0
+"""Above this epsilon nobody needs a tight bound, and its distribution would be huge."""
+
+
+def epsilon(events: Iterable[Event], delta: float) -> float:
+    """Of the composition of all events at delta, whatever their bands. 0 of none; may be inf.
+
+    Raises WardroundError(CONFIGURATION) for a delta outside (0, 1).
+    """
+    require(0 < delta < 1, "delta must be above 0 and below 1")
+    counts: dict[Event, int] = defaultdict(int)
+    for event in events:
+        counts[replace(event, count=1, band=(0.0, 1.0), shared=True)] += event.count
+    merged = [replace(event, count=count) for event, count in counts.items() if count]
+    return _composed(tuple(sorted(merged, key=repr)), delta)
+
+
+def epsilon_over_bands(events: Sequence[Event], delta: float) -> float:
+    """The largest epsilon of any patient: composed within, in parallel across bands of u."""
+    edges = sorted({edge for event in events for edge in event.band})
+    covers = {
+        tuple(event for event in events if event.band[0] <= low and high <= event.band[1])
+        for low, high in pairwise(edges)
+    }
+    return max((epsilon(cover, delta) for cover in covers), default=epsilon((), delta))
+
+
+def broken_epsilon(
+    events: Sequence[Event], delta: float, *, sites: int, colluding_sites: int
+) -> float:
+    """Epsilon if secure aggregation did not hold and a site's answers were seen one by one.
+
+    Then only the site's own share protects, of variance mu / (|U| - x), least when all take part.
+    """
+    require(0 <= colluding_sites < sites, "colluding_sites must be below the number of sites")
+    honest = sites - colluding_sites
+
+    def alone(event: Event) -> Event | None:
+        if event.mechanism == "gaussian" or not event.shared:
+            return event
+        if event.variance < LEAST_VARIANCE * honest:
+            return None
+        return replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(honest))
+
+    shares = [alone(event) for event in events]
+    known = [share for share in shares if share is not None]
+    return math.inf if len(known) < len(shares) else epsilon_over_bands(known, delta)
+
+
+def calibrate(target: float, delta: float, event: Event, others: Sequence[Event] = ()) -> float:
+    """The least noise multiplier, to four digits and rounded up, with which `event` and `others`
+    together stay at or below epsilon `target` (over bands). That of `event` itself is ignored.
+
+    Raises WardroundError(EPSILON_UNREACHABLE), or (CONFIGURATION) for a target or delta that make
+    no sense.
+    """
+    require(0 < target < math.inf, "epsilon must be above 0")
+    least = 1e-3
+    if event.mechanism == "skellam":
+        least = max(least, 1.000001 * math.sqrt(LEAST_VARIANCE) / event.scale)
+
+    @cache
+    def reached(multiplier: float) -> float:
+        noised = replace(event, noise_multiplier=max(least, multiplier))
+        return epsilon_over_bands([noised, *others], delta)
+
+    if reached(MOST_MULTIPLIER) > target:
+        raise WardroundError(
+            Code.EPSILON_UNREACHABLE,
+            f"No noise brings epsilon down to {target:g} at delta {delta:g}.",
+            remedy="Ask for a larger epsilon, fewer rounds or attempts, more noise on evaluation, "
+            "or in mode distributed a larger aggregation.scale.",
+        )
+    low, high = least, MOST_MULTIPLIER
+    guess = 1.0
+    while high > low * 1.0002:
+        value = reached(guess)
+        low, high = (low, guess) if value <= target else (guess, high)
+        # epsilon falls about as 1 / sigma: aim there, a little beyond, kept inside the bracket.
+        aimed = guess * value / target * (1.0001 if value > target else 0.9999)
+        inside = math.isfinite(aimed) and low * 1.0001 < aimed < high / 1.0001
+        guess = aimed if inside else math.sqrt(low * high)
+    step = 10.0 ** (math.floor(math.log10(high)) - 3)
+    digits = math.ceil(high / step - 1e-9)
+    while reached(round(digits * step, 12)) > target:
+        digits += 1
+    return round(digits * step, 12)
+
+
+def recommended_scale(
+    dimension: int,
+    *,
+    rounding: Rounding = "patient",
+    epsilon: float = 1.0,
+    delta: float = 1e-5,
+    attempts: int = 1000,
+    noise_multiplier: float = 1.0,
+) -> int:
+    """S for the clip norm, a power of two: Skellam noise then costs below 1% more than Gaussian.
+
+    Large against rounding (sqrt(d)/2 or sqrt(d), at most 1/512), and so large that what is taken
+    from delta for the gap to the Gaussian, (1 + e^epsilon) t, is at most a twentieth of it.
+    """
+    moved = {"none": 1.0, "patient": 256.0, "site": 512.0}[rounding] * math.sqrt(dimension)
+    gap = math.sqrt(attempts * dimension * KAPPA / 2) / noise_multiplier**2
+    close = math.sqrt((1 + math.exp(min(epsilon, 50.0))) * gap / (0.05 * delta))
+    return int(min(MOST_SCALE, max(2**16, 2 ** math.ceil(math.log2(max(moved, close))))))
+
+
+@lru_cache(maxsize=4096)
+def _composed(events: tuple[Event, ...], delta: float) -> float:
+    """Events are distinct, sorted, and of one band."""
+    if not events:
+        return 0.0
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        divergences = np.asarray(
+            sum(event.count * _divergences(replace(event, count=1)) for event in events)
+        )
+    noised = [event for event in events if event.mechanism == "skellam"]
+    shares = sum(e.count * e.dimension * MOST_SITES for e in noised)
+    factor = 2 * shares * RELATIVE_ERROR
+    rough = renyi.epsilon(divergences, delta * math.exp(-factor)) + 2 * factor
+    if not rough <= _RENYI_ONLY:
+        return rough if rough > 0 else math.inf
+    gap = sum(e.count * e.dimension * KAPPA / e.variance**2 for e in noised)
+    interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
+    losses = _losses(tuple(_as_gaussian(event) for event in events), interval)
+    found = losses.get_epsilon_for_delta
+    near = _private(found, delta, math.sqrt(shares * DIVERGENCE / 2) + math.sqrt(gap / 2))
+    far = _private(found, delta * math.exp(-factor), math.sqrt(gap / 2)) + 2 * factor
+    return min(rough, near, far)
+
+
+def _private(epsilon_at: Callable[[float], float], delta: float, distance: float) -> float:
+    """The least eps with eps >= epsilon_at(delta - (1 + e^eps) distance); inf if there is none."""
+    value = 0.0
+    while value < 700:
+        left = delta - (1 + math.exp(value)) * distance
+        if left <= 0:
+            return math.inf
+        found = float(epsilon_at(left))
+        if found <= value or distance == 0:
+            return max(found, value)
+        value = found * (1 + 1e-7)
+    return math.inf
+
+
+@lru_cache(maxsize=4096)
+def _divergences(event: Event) -> renyi.Floats:
+    if event.mechanism == "gaussian":
+        return renyi.subsampled(renyi.gaussian(event.noise_multiplier), event.sampling_rate)
+    bound = renyi.skellam(event.sensitivity, event.variance)
+    return renyi.subsampled(bound, event.sampling_rate)
+
+
+def _as_gaussian(event: Event) -> tuple[float, float, int]:
+    multiplier = event.noise_multiplier
+    if event.mechanism == "skellam":
+        multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
+    return multiplier, event.sampling_rate, event.count
+
+
+@lru_cache(maxsize=256)
+def _losses(gaussians: tuple[tuple[float, float, int], ...], interval: float) -> Any:
+    """The composed privacy loss distribution of (multiplier, sampling rate, count)."""
+    total = None
+    for multiplier, sampling_rate, count in gaussians:
+        one = _loss(multiplier, sampling_rate, interval)
+        several = one.self_compose(count) if count > 1 else one
+        total = several if total is None else total.compose(several)
+    return total
+
+
+@lru_cache(maxsize=256)
+def _loss(multiplier: float, sampling_rate: float, interval: float) -> Any:
+    from dp_accounting.pld import privacy_loss_distribution  # 1 s: not for whoever never asks
+
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        multiplier,
+        value_discretization_interval=interval,
+        sampling_prob=sampling_rate,
+        pessimistic_estimate=True,
+    )
