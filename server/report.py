@@ -12,21 +12,31 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from protocol.scores import Estimate as Estimate
 from protocol.study import Study
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A pooled metric with its bootstrap interval (95%)."""
-
-    value: float
-    low: float
-    high: float
+METRICS = frozenset(
+    {
+        "accuracy",
+        "auc",
+        "average_precision",
+        "brier",
+        "calibration_error",
+        "calibration_intercept",
+        "calibration_slope",
+        "log_loss",
+        "prevalence",
+        "sensitivity",
+        "sensitivity_at_specificity_90",
+        "specificity",
+    }
+)
+"""Every name a pooled metric may have: a closed list, so that no key can name a hospital."""
 
 
 @dataclass(frozen=True)
 class RoundReport:
-    """One round, opened: pooled metrics of the model that came in, where it was evaluated."""
+    """One round, opened: pooled metrics of the model that it made, where that was evaluated."""
 
     round: int
     attempt: int
@@ -36,6 +46,17 @@ class RoundReport:
     bytes_received: int
     epsilon: float | None
     metrics: dict[str, Estimate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_pooled(self.metrics)
+
+
+@dataclass(frozen=True)
+class CalibrationPoint:
+    """Pooled patients of similar score: their mean score and their observed share of label 1."""
+
+    score: float
+    observed: float
 
 
 @dataclass(frozen=True)
@@ -54,3 +75,12 @@ class Outcome:
     seconds: float
     bytes_sent: int
     bytes_received: int
+    calibration: tuple[CalibrationPoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_pooled(self.metrics)
+
+
+def _require_pooled(metrics: dict[str, Estimate]) -> None:
+    if unknown := sorted(set(metrics) - METRICS):
+        raise ValueError(f"not a pooled metric of server.report.METRICS: {', '.join(unknown)}")
