@@ -1,0 +1,157 @@
+"""site.yaml: who this site is, whom it talks to, where its data are, and its rules.
+
+Paths are relative to the file. Every error names the key and what to do about it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field
+from pydantic import model_validator as validator
+
+from client.durable import refuse_shared
+from client.policy import Policy
+from client.site_yaml import contradiction, read_yaml, validate
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.study import Digest, Document, Name
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("not a path")
+    return Path(value).expanduser()
+
+
+def _address(value: Any) -> str:
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", str(value))
+    if not found or not 0 < int(found[2]) < 65536:
+        raise ValueError("not host:port")
+    return str(value)
+
+
+AnyPath = Annotated[Path, BeforeValidator(_path)]
+
+
+class Coordinator(Document):
+    """Where the coordinator listens, and the certificate that it must show a chain to."""
+
+    address: Annotated[
+        str,
+        BeforeValidator(_address),
+        Field(description="host:port, such as coordinator.example.org:9092"),
+    ]
+    root_certificate: AnyPath = Field(description="the path of a PEM file")
+
+
+class Source(Document):
+    """One task's data: tables by name, and the SQL view that makes them the task's cohort."""
+
+    files: Annotated[
+        dict[Name, AnyPath],
+        Field(min_length=1, description="a mapping from table names to paths"),
+    ]
+    view: Annotated[
+        str,
+        Field(min_length=1, description="SQL text, or the path of a file that ends in .sql"),
+    ]
+
+    @property
+    def sql(self) -> str:
+        """The view's text. Raises WardroundError(CONFIGURATION) where its file is unreadable."""
+        if not self.view.rstrip().endswith(".sql") or "\n" in self.view.strip():
+            return self.view
+        try:
+            return Path(self.view.strip()).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The view {self.view.strip()} cannot be read.",
+                remedy="Correct data.<task>.view in site.yaml.",
+            ) from None
+
+
+class SiteConfig(Document):
+    """What `site.yaml` says, with every path absolute."""
+
+    site: Name = Field(description="this site's name, lower case, as in every roster")
+    identity: AnyPath = Field(description="the path of the Ed25519 key that `keygen` made")
+    node_key: AnyPath = Field(description="the path of the key that signs in to the coordinator")
+    coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
+    roster: dict[Name, Digest] = Field(
+        description="a mapping from each site's name to its public identity key (64 hex digits)"
+    )
+    state: AnyPath = Field(description="the path of a folder for the ledger and the audit log")
+    data: dict[Name, Source] = Field(
+        default={}, description="a mapping from each task's name to files and view"
+    )
+    policy: Policy = Field(default=Policy(), description="a mapping of rules")
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.site not in self.roster:
+            raise contradiction(
+                f"roster does not name this site, {self.site}", "Add it with its own public key"
+            )
+        if len(set(self.roster.values())) < len(self.roster):
+            raise contradiction(
+                "roster gives two sites the same key", "Compare fingerprints with the sites"
+            )
+        for task in self.policy.tasks:
+            if task not in self.data:
+                raise contradiction(
+                    f"policy.tasks allows {task}, for which data has no entry",
+                    f"Add data.{task}, or take it out of policy.tasks",
+                )
+        return self
+
+    @staticmethod
+    def load(path: Path) -> SiteConfig:
+        """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
+        config = validate(SiteConfig, read_yaml(path), str(path))
+        return config.model_copy(update=_absolute(config, path.resolve().parent))
+
+    def load_identity(self) -> Identity:
+        """The identity key, checked against this site's own entry of the roster.
+
+        Raises WardroundError(IDENTITY).
+        """
+        identity = Identity.load(self.identity)
+        if identity.public_key.hex() != self.roster[self.site]:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"{self.identity} is not the key that the roster gives for {self.site}.",
+                remedy=f"Correct roster.{self.site}: {identity.public_key.hex()}",
+            )
+        return identity
+
+    def check_keys(self) -> None:
+        """Raises WardroundError(NODE_KEY) or (IDENTITY) for a key that others could read."""
+        refuse_shared(self.node_key, "node key", Code.NODE_KEY)
+        self.load_identity()
+
+
+def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
+    def view(text: str) -> str:
+        single = text.strip()
+        return str(base / single) if single.endswith(".sql") and "\n" not in single else text
+
+    coordinator = config.coordinator
+    return {
+        "identity": base / config.identity,
+        "node_key": base / config.node_key,
+        "state": base / config.state,
+        "coordinator": coordinator.model_copy(
+            update={"root_certificate": base / coordinator.root_certificate}
+        ),
+        "data": {
+            task: Source(
+                files={name: str(base / file) for name, file in source.files.items()},  # type: ignore[misc]
+                view=view(source.view),
+            )
+            for task, source in config.data.items()
+        },
+    }

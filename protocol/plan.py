@@ -1,0 +1,168 @@
+"""What a study releases of a patient, as events: planned in all, and spent by one attempt.
+
+Pure functions of the study, so that data scientist, coordinator and site compute the same. Every
+attempt is counted, opened or lost: a site that answered has spent. Training touches the patients
+with u < 1 - fraction and evaluation the others; where a column of the cohort splits, a patient may
+be in both, and both touch everyone. An exact release is no event: no epsilon covers it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from protocol.accounting import Event, broken_epsilon, epsilon_over_bands
+from protocol.errors import Code, WardroundError
+from protocol.study import Study
+
+Band = tuple[float, float]
+_ROUNDING_ERROR = 1e-6
+"""Relative: what epsilon may differ by between two machines' libraries."""
+
+
+def bands(study: Study) -> tuple[Band, Band]:
+    """Who trains and who evaluates, by u in [0, 1)."""
+    if study.evaluation.split == "column":
+        return (0.0, 1.0), (0.0, 1.0)
+    edge = 1 - study.evaluation.fraction
+    return (0.0, edge), (edge, 1.0)
+
+
+def most_evaluations(study: Study) -> int:
+    """Attempts that may evaluate: one a round that does, and every spare one."""
+    spare = study.aggregation.attempts - (study.optimisation.rounds + 1)
+    return study.evaluations + spare
+
+
+def training_event(study: Study) -> Event | None:
+    """One attempt of training; None in mode none.
+
+    Mode local: `local_steps` of DP-SGD with all the noise at the site. Distributed: one sum of
+    clipped gradients, each rounded by itself, whose noise the sites share.
+    """
+    privacy = study.privacy
+    if privacy.mode == "none":
+        return None
+    event = Event(
+        "gaussian",
+        noise_multiplier=privacy.noise_multiplier,
+        sampling_rate=privacy.sampling_rate,
+        count=study.optimisation.local_steps,
+        band=bands(study)[0],
+    )
+    if privacy.mode == "local":
+        return event
+    return replace(
+        event,
+        mechanism="skellam",
+        dimension=study.model.parameters,
+        scale=float(study.aggregation.scale),
+        rounding="patient",
+    )
+
+
+def evaluation_event(study: Study) -> Event | None:
+    """One attempt of evaluation; None where it is exact.
+
+    A patient adds `evaluation.scale` to one of 2 * bins integers. In mode local every site adds
+    all the noise, otherwise its share.
+    """
+    evaluation = study.evaluation
+    if evaluation.release == "exact":
+        return None
+    return Event(
+        "skellam",
+        noise_multiplier=evaluation.noise_multiplier,
+        dimension=2 * evaluation.bins,
+        scale=float(evaluation.scale),
+        rounding="none",
+        shared=study.privacy.mode != "local",
+        band=bands(study)[1],
+    )
+
+
+def attempt_events(study: Study, train: bool, evaluate: bool) -> tuple[Event, ...]:
+    """What one attempt with these sections spends."""
+    parts = (train and training_event(study), evaluate and evaluation_event(study))
+    return tuple(event for event in parts if event)
+
+
+def planned_events(study: Study) -> tuple[Event, ...]:
+    """What the study spends when every attempt is used."""
+    return _several(study, study.aggregation.attempts, most_evaluations(study))
+
+
+def exposed_events(study: Study, events: Sequence[Event]) -> tuple[Event, ...]:
+    """The same events as whoever receives the shares sees them.
+
+    Under masks only the sum can be opened. Without masks a share is seen by itself, and only this
+    site's part of the noise protects it: variance mu / (|U| - x), least when all take part.
+    Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
+    """
+    if study.aggregation.masked:
+        return tuple(events)
+    honest = len(study.roster) - study.aggregation.colluding_sites
+    return tuple(
+        replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(honest), shared=False)
+        if event.mechanism == "skellam" and event.shared
+        else event
+        for event in events
+    )
+
+
+def spent_epsilon(
+    study: Study, attempts: int, evaluations: int, *, broken: bool = False
+) -> float | None:
+    """Epsilon at the study's delta after `attempts` that train and `evaluations` that evaluate,
+    lost ones included; None in mode none. `broken`: if secure aggregation did not hold."""
+    if study.privacy.mode == "none":
+        return None
+    evaluations = min(evaluations, most_evaluations(study))
+    events = _several(study, min(attempts, study.aggregation.attempts), evaluations)
+    delta = study.privacy.delta
+    return _broken(study, events, delta) if broken else epsilon_over_bands(events, delta)
+
+
+def planned_broken_epsilon(study: Study, delta: float) -> float:
+    """Epsilon of the whole plan if every share of this study were seen by itself."""
+    return _broken(study, planned_events(study), delta)
+
+
+def check_claim(study: Study) -> None:
+    """Raises WardroundError(REFUSED_STUDY) where the study's events spend more than the epsilon
+    that it states, or make no sense."""
+    claimed = study.privacy.epsilon
+    if claimed is None:
+        return
+    try:
+        events = exposed_events(study, planned_events(study))
+        spent = epsilon_over_bands(events, study.privacy.delta)
+    except WardroundError as error:
+        raise WardroundError(Code.REFUSED_STUDY, error.message, remedy=error.remedy) from None
+    if not spent <= claimed * (1 + _ROUNDING_ERROR):
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"The study states epsilon {claimed:g}, but its attempts spend {spent:g} "
+            f"at delta {study.privacy.delta:g}.",
+            remedy="State what it spends, or plan more noise or fewer attempts.",
+        )
+
+
+def _several(study: Study, attempts: int, evaluations: int) -> tuple[Event, ...]:
+    training, evaluation = training_event(study), evaluation_event(study)
+    events = []
+    if training is not None and attempts:
+        events.append(replace(training, count=training.count * attempts))
+    if evaluation is not None and evaluations:
+        events.append(replace(evaluation, count=evaluations))
+    return tuple(events)
+
+
+def _broken(study: Study, events: Sequence[Event], delta: float) -> float:
+    return broken_epsilon(
+        events,
+        delta,
+        sites=len(study.roster),
+        colluding_sites=study.aggregation.colluding_sites,
+    )
