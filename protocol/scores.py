@@ -58,21 +58,25 @@ def bins_for(patients: int, noise: float) -> int:
     return int(np.clip(2 * round(best / 2), 4, 512))
 
 
-def metrics(counts: Histogram, noise: float = 0.0, seed: int = 0) -> dict[str, Estimate]:
-    """(2, B) summed histogram, deviation of each cell's noise -> pooled metrics with intervals.
+def pooled_metrics(
+    counts: Histogram, noise_variance: float = 0.0, seed: int = 0
+) -> dict[str, Estimate]:
+    """(2, B) summed histogram, variance of each cell's noise -> pooled metrics with intervals.
 
-    Keys: roc_auc (ties count half), average_precision, brier, log_loss, accuracy (threshold .5),
-    sensitivity_at_specificity_90, calibration_error (ECE), prevalence, patients. A metric that
-    the histogram leaves undefined (one label only, no patients) is left out.
+    Keys: those of METRICS. A metric that the histogram leaves undefined (one label only, no
+    patients) is left out.
 
     Noised counts are first projected to the nearest that are not negative and keep each label's
     noised total; the bias which that leaves is estimated by the parametric bootstrap and taken off
-    (Efron & Tibshirani 1993, section 10.6). Intervals: for exact counts the percentile bootstrap over
-    patients (ibid., chapter 13); for noised ones over patients and noise, and the union of the
-    percentile and the basic interval, since near a bound (an area of .99) neither covers alone.
+    (Efron & Tibshirani 1993, section 10.6). Intervals: for exact counts the percentile bootstrap
+    over patients (ibid., chapter 13); for noised ones over patients and noise, and the union of
+    the percentile and the basic interval, since near a bound (an area of .99) neither covers alone.
     """
+    noise = float(np.sqrt(noise_variance))
     generator = np.random.default_rng(seed)
-    observed = project(np.asarray(counts, dtype=np.float64)) if noise > 0 else counts * 1.0
+    observed = np.asarray(counts, dtype=np.float64)
+    if noise > 0:
+        observed = project(observed)
     total = observed.sum()
     if total <= 0:
         return {}
@@ -109,7 +113,8 @@ def project(counts: Histogram) -> Histogram:
     falling = -np.sort(-counts, axis=-1)
     excess = (np.cumsum(falling, axis=-1) - total) / np.arange(1, counts.shape[-1] + 1)
     last = np.maximum((falling > excess).sum(axis=-1, keepdims=True), 1) - 1
-    return np.maximum(counts - np.take_along_axis(excess, last, axis=-1), 0.0)
+    shift = np.take_along_axis(excess, last, axis=-1)
+    return np.asarray(np.maximum(counts - shift, 0.0), dtype=np.float64)
 
 
 def calibration(counts: Histogram) -> tuple[Values, Values, Values]:
@@ -151,8 +156,20 @@ def log_loss(counts: Histogram) -> Values:
 
 def accuracy(counts: Histogram) -> Values:
     """Share of patients on the right side of .5; with odd B the middle bin counts half."""
-    upper = np.clip(np.arange(counts.shape[-1]) + 1 - counts.shape[-1] / 2, 0, 1)
+    upper = _called(counts)
     return _mean(counts, np.stack([1 - upper, upper]))
+
+
+def sensitivity(counts: Histogram) -> Values:
+    """Share of label 1 scored .5 or more."""
+    positive = counts[..., 1, :]
+    return np.asarray((positive * _called(counts)).sum(axis=-1) / positive.sum(axis=-1))
+
+
+def specificity(counts: Histogram) -> Values:
+    """Share of label 0 scored below .5."""
+    negative = counts[..., 0, :]
+    return np.asarray((negative * (1 - _called(counts))).sum(axis=-1) / negative.sum(axis=-1))
 
 
 def sensitivity_at_specificity(counts: Histogram) -> Values:
@@ -176,7 +193,13 @@ def calibration_error(counts: Histogram) -> Values:
 
 def _middles(counts: Histogram) -> Values:
     bins = counts.shape[-1]
-    return (np.arange(bins) + 0.5) / bins
+    return np.asarray((np.arange(bins) + 0.5) / bins, dtype=np.float64)
+
+
+def _called(counts: Histogram) -> Values:
+    """(B,) share of each bin at or above .5."""
+    bins = counts.shape[-1]
+    return np.clip(np.arange(bins) + 1 - bins / 2, 0, 1)
 
 
 def _mean(counts: Histogram, cost: Values) -> Values:
@@ -187,19 +210,16 @@ def _prevalence(counts: Histogram) -> Values:
     return np.asarray(counts[..., 1, :].sum(axis=-1) / counts.sum(axis=(-2, -1)))
 
 
-def _patients(counts: Histogram) -> Values:
-    return np.asarray(counts.sum(axis=(-2, -1)))
-
-
 METRICS: dict[str, tuple[Callable[[Histogram], Values], float, float]] = {
-    "roc_auc": (roc_auc, 0.0, 1.0),
+    "auc": (roc_auc, 0.0, 1.0),
     "average_precision": (average_precision, 0.0, 1.0),
     "brier": (brier, 0.0, 1.0),
     "log_loss": (log_loss, 0.0, np.inf),
     "accuracy": (accuracy, 0.0, 1.0),
+    "sensitivity": (sensitivity, 0.0, 1.0),
+    "specificity": (specificity, 0.0, 1.0),
     "sensitivity_at_specificity_90": (sensitivity_at_specificity, 0.0, 1.0),
     "calibration_error": (calibration_error, 0.0, 1.0),
     "prevalence": (_prevalence, 0.0, 1.0),
-    "patients": (_patients, 0.0, np.inf),
 }
 """Each metric with the bounds of its values."""

@@ -1,7 +1,8 @@
 """Everything that may leave the round loop: aggregates only (invariant 4).
 
 Tracking, progress display and `summary.json` take these types and nothing else. There is no field
-in which one site's update, metric or count could stand.
+in which one site's update, metric or count could stand: a metric's name is one of
+`protocol.scores.METRICS`, so not even a key can name a hospital.
 """
 
 from __future__ import annotations
@@ -13,25 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.scores import Estimate as Estimate
+from protocol.scores import METRICS, Estimate
 from protocol.study import Study
-
-METRICS = frozenset(
-    {
-        "accuracy",
-        "auc",
-        "average_precision",
-        "brier",
-        "calibration_error",
-        "calibration_intercept",
-        "calibration_slope",
-        "log_loss",
-        "prevalence",
-        "sensitivity",
-        "sensitivity_at_specificity_90",
-        "specificity",
-    }
-)
-"""Every name a pooled metric may have: a closed list, so that no key can name a hospital."""
 
 
 @dataclass(frozen=True)
@@ -83,4 +67,4 @@ class Outcome:
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:
     if unknown := sorted(set(metrics) - METRICS):
-        raise ValueError(f"not a pooled metric of server.report.METRICS: {', '.join(unknown)}")
+        raise ValueError(f"not a metric of protocol.scores.METRICS: {', '.join(unknown)}")
