@@ -1,0 +1,119 @@
+"""One kept-alive TLS connection to the coordinator, used by one thread at a time."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocol.errors import Code, WardroundError
+
+
+@dataclass(frozen=True)
+class Response:
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Interrupted(Exception):
+    """The call was cut short by `interrupt`."""
+
+
+class Line:
+    """A connection that is made on the first call and again after a fault."""
+
+    def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
+        """`address`: host:port."""
+        host, _, port = address.rpartition(":")
+        self._address = address
+        self._host, self._port = host.strip("[]"), int(port)
+        self._context = context
+        self._connect_timeout = connect_timeout
+        self._connection: http.client.HTTPSConnection | None = None
+        self._interrupted = False
+
+    def call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
+        """POSTs `body`; `timeout` in seconds without a byte from the other side.
+
+        Raises WardroundError: UNREACHABLE, TLS; Interrupted after `interrupt`.
+        """
+        fresh = self._connection is None
+        try:
+            return self._call(path, body, headers, timeout)
+        except WardroundError as error:
+            # A kept-alive connection may have been closed by the other side meanwhile.
+            if fresh or error.code is not Code.UNREACHABLE:
+                raise
+            return self._call(path, body, headers, timeout)
+
+    def interrupt(self) -> None:
+        """Cuts the running call short and all later ones; from any thread or signal handler."""
+        self._interrupted = True
+        connection = self._connection
+        sock = connection.sock if connection is not None else None
+        if sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
+        try:
+            connection = self._connected()
+            if self._interrupted:
+                raise Interrupted
+            connection.sock.settimeout(timeout)
+            connection.request("POST", path, body, dict(headers))
+            answer = connection.getresponse()
+            content = answer.read()
+            fields = {key.lower(): value for key, value in answer.getheaders()}
+            if answer.will_close:
+                self.close()
+            return Response(answer.status, fields, content)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if self._interrupted:
+                raise Interrupted from None
+            raise self._fault(error) from None
+
+    def _connected(self) -> http.client.HTTPSConnection:
+        if self._connection is None:
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, context=self._context, timeout=self._connect_timeout
+            )
+            self._connection = connection
+            connection.connect()
+        return self._connection
+
+    def _fault(self, error: Exception) -> WardroundError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return WardroundError(
+                Code.TLS,
+                f"The coordinator at {self._address} showed a certificate that this site does not "
+                f"trust: {error.verify_message}.",
+                remedy="Check the address, the clock, and that the CA certificate is the one that "
+                "the coordinator's operator handed out.",
+            )
+        if isinstance(error, ssl.SSLError) and not isinstance(
+            error, ssl.SSLEOFError | ssl.SSLZeroReturnError
+        ):
+            return WardroundError(
+                Code.TLS,
+                f"No TLS connection to {self._address} ({error.reason or 'TLS failure'}).",
+                remedy="Check that address and port are those of a wardround coordinator.",
+            )
+        return WardroundError(
+            Code.UNREACHABLE,
+            f"The coordinator at {self._address} cannot be reached ({type(error).__name__}).",
+            remedy="Check the address, the network and the firewall, and that it is running.",
+        )

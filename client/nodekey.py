@@ -1,0 +1,84 @@
+"""The site's node key: what Flower's node authentication knows the site by.
+
+ECDSA P-384, PEM, the public part as SubjectPublicKeyInfo: the form that Flower's own tools make
+with ssh-keygen. The private part never leaves the site; the coordinator's operator gets the
+public part and puts it on the allow-list.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from protocol.errors import Code, WardroundError
+
+
+def create_node_key(path: Path) -> bytes:
+    """Makes a key at `path` (0600, never overwritten); returns its public part in PEM.
+
+    Raises WardroundError(NODE_KEY) when there is a file already.
+    """
+    key = ec.generate_private_key(ec.SECP384R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise WardroundError(
+            Code.NODE_KEY,
+            f"There is a node key at {path} already.",
+            remedy="Use it; a new one must be registered at the coordinator anew.",
+        ) from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+    return public_pem(key)
+
+
+def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Reads a node key, in PEM or in OpenSSH's form.
+
+    Raises WardroundError(NODE_KEY): missing, not an ECDSA key, or readable by others.
+    """
+    try:
+        mode, content = path.stat().st_mode, path.read_bytes()
+    except OSError:
+        raise _unfit(path, "cannot be read") from None
+    if mode & 0o077:
+        raise WardroundError(
+            Code.NODE_KEY,
+            f"The node key {path} can be read by others.",
+            remedy=f"chmod 600 {path}; if others may have read it, make a new one.",
+        )
+    openssh = content.startswith(b"-----BEGIN OPENSSH")
+    load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
+    try:
+        key = load(content, None)
+    except (ValueError, TypeError):
+        raise _unfit(path, "is not a private key without a passphrase") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _unfit(path, "is not an ECDSA key")
+    return key
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The public part, in the bytes that Flower compares."""
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _unfit(path: Path, what: str) -> WardroundError:
+    return WardroundError(
+        Code.NODE_KEY,
+        f"The node key {path} {what}.",
+        remedy="Make one with `wardround-site init` and have it registered at the coordinator.",
+    )

@@ -1,0 +1,243 @@
+"""How a frame travels as a Flower message: what the two adapters must agree on.
+
+A Flower message is a tree of content-addressed objects, and stock Flower moves each object by an
+HTTP call of its own. Here a message travels *inline*, in the `content` field that Flower's
+protobuf Message has anyway: one call down, one call up. Only a body above INLINE_LIMIT goes as
+objects, Flower ArrayChunks of WIRE_CHUNK bytes; the inline part then lists their ids in order.
+The tree and its objects are those of a stock message
+
+    RecordDict{"frame": ConfigRecord{"header", "body"}}                          small
+    RecordDict{"frame": ConfigRecord{"header"}, "body": ArrayRecord{"words"}}    large
+
+so that a stock Flower client or server still finds everything where it looks.
+"""
+
+# ruff: noqa: E402  (Flower may only be imported once its version has been checked)
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from protocol.errors import Code, WardroundError
+from protocol.flower_version import require_flower
+from protocol.messages import HEADER_LIMIT, Buffer, Frame
+
+require_flower()
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.app.message.arraychunk import ArrayChunk
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.constant import HEAD_BODY_DIVIDER, HEAD_VALUE_DIVIDER
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_id,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+MESSAGE_TYPE = "query.wardround"
+INLINE_LIMIT = 256 * 1024
+"""Bytes of body up to which a message needs no objects of its own."""
+WIRE_CHUNK = 2 << 20
+"""Bytes of body in one object: large enough that calls are few, small enough to hold several."""
+OBJECT_LIMIT = 24 << 20
+"""Bytes in one object; a stock Flower client cuts at 20 MiB."""
+
+# Header fields beside Flower's own; a stock peer neither sends nor reads them.
+WAIT = "wardround-wait"
+"""Request: seconds for which the server may hold the call. Reply: the server does hold calls."""
+HAVE = "wardround-have"
+"""pull-messages: ids of the last messages received; what was lost on the way is sent again."""
+STORED = "wardround-stored"
+"""push-messages: 1 if the reply was wanted, 0 if its question is no longer open."""
+REFUSED = "wardround-refused"
+"""Why a call was refused: `key`, `signature`, `clock`, `node`, `version`, `active` or `form`."""
+
+
+@dataclass(frozen=True)
+class WireChunk:
+    """Part of a body as one Flower object: its id, and views of the caller's bytes."""
+
+    object_id: str
+    views: tuple[memoryview, ...]
+
+    def content(self) -> bytes:
+        """The object as Flower stores it: head and data (the one copy that is made)."""
+        return b"".join((_chunk_head(self.views), *self.views))
+
+
+@dataclass(frozen=True)
+class WireBody:
+    """A body cut for the wire. `chunks` is empty when it is small enough to travel inline."""
+
+    inline: bytes
+    chunks: tuple[WireChunk, ...]
+
+    @classmethod
+    def cut(cls, body: Sequence[Buffer]) -> WireBody:
+        views = [memoryview(chunk).cast("B") for chunk in body]
+        if sum(len(view) for view in views) <= INLINE_LIMIT:
+            return cls(b"".join(views), ())
+        return cls(b"", tuple(_chunk(group) for group in _grouped(views)))
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A Flower message ready to be sent: `message` inline, and its tree of objects.
+
+    `objects` holds the small objects by id (Message, RecordDict, ...), `chunks` the large ones.
+    """
+
+    message: Message
+    tree: ObjectTree
+    objects: Mapping[str, bytes]
+    chunks: Mapping[str, WireChunk]
+
+
+def pack(metadata: Metadata, header: bytes, body: WireBody) -> Parcel:
+    """Header, body and routing -> Flower message. Sets the message id in `metadata`."""
+    if body.chunks:
+        ids = [chunk.object_id for chunk in body.chunks]
+        frame = ConfigRecord({"header": header, "chunks": ids})
+        words = ArrayRecord()
+        words["words"] = _array(body)
+        content = RecordDict({"frame": ConfigRecord({"header": header}), "body": words})
+        inline = RecordDict({"frame": frame})
+    else:
+        frame = ConfigRecord({"header": header, "body": body.inline})
+        content = inline = RecordDict({"frame": frame})
+    chunks = {chunk.object_id: chunk for chunk in body.chunks}
+    message = make_message(metadata, content)
+    with no_object_id_recompute():
+        objects = dict(_small_objects(message))
+        tree = get_object_tree(message)
+    metadata.__dict__["_message_id"] = tree.object_id
+    return Parcel(make_message(metadata, inline), tree, objects, chunks)
+
+
+@dataclass(frozen=True)
+class Inline:
+    """What came inline: header, and the body or the ids of its chunks in order."""
+
+    header: bytes
+    body: bytes
+    chunk_ids: tuple[str, ...]
+
+
+def inline_of(content: RecordDict) -> Inline | None:
+    """Reads a message's inline content; None where there is none (a stock peer sent it).
+
+    Raises WardroundError(MESSAGE) for content that is not a frame.
+    """
+    if "frame" not in content:
+        if len(content) == 0:
+            return None
+        raise _malformed()
+    record = content["frame"]
+    if not isinstance(record, ConfigRecord):
+        raise _malformed()
+    header, body, ids = record.get("header"), record.get("body", b""), record.get("chunks", [])
+    if not (isinstance(header, bytes) and isinstance(body, bytes) and isinstance(ids, list)):
+        raise _malformed()
+    if len(header) > HEADER_LIMIT or not all(isinstance(item, str) for item in ids):
+        raise _malformed()
+    return Inline(header, body, tuple(cast("list[str]", ids)))
+
+
+def chunk_data(content: bytes) -> memoryview:
+    """The data of a stored chunk, not copied. Raises WardroundError(MESSAGE)."""
+    end = content.find(HEAD_BODY_DIVIDER)
+    kind = content[:end].split(HEAD_VALUE_DIVIDER.encode())[0]
+    if end < 0 or kind != ArrayChunk.__qualname__.encode():
+        raise _malformed()
+    return memoryview(content)[end + len(HEAD_BODY_DIVIDER) :]
+
+
+def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
+    """All objects of a message that a stock peer sent -> frame. Raises WardroundError(MESSAGE)."""
+    try:
+        message = inflate_object_from_contents(root_id, contents)
+        if not isinstance(message, Message) or not message.has_content():
+            raise _malformed()
+        inline = inline_of(message.content)
+        if inline is None or inline.chunk_ids:
+            raise _malformed()
+        if "body" not in message.content:
+            return Frame(inline.header, (inline.body,) if inline.body else ())
+        words = cast("ArrayRecord", message.content["body"])["words"]
+        return Frame(inline.header, (words.data,))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise _malformed() from None
+
+
+def tree_ids(tree: ObjectTree) -> Iterator[str]:
+    """Every object id in a tree, children first."""
+    for child in tree.children:
+        yield from tree_ids(child)
+    yield tree.object_id
+
+
+def _malformed() -> WardroundError:
+    return WardroundError(Code.MESSAGE, "A Flower message that is not one of wardround's.")
+
+
+def _grouped(views: Sequence[memoryview]) -> Iterator[tuple[memoryview, ...]]:
+    group: list[memoryview] = []
+    room = WIRE_CHUNK
+    for whole in views:
+        view = whole
+        while len(view):
+            part, view = view[:room], view[room:]
+            group.append(part)
+            room -= len(part)
+            if room == 0:
+                yield tuple(group)
+                group, room = [], WIRE_CHUNK
+    if group:
+        yield tuple(group)
+
+
+def _chunk(views: tuple[memoryview, ...]) -> WireChunk:
+    digest = hashlib.sha256(_chunk_head(views))
+    for view in views:
+        digest.update(view)
+    return WireChunk(digest.hexdigest(), views)
+
+
+def _chunk_head(views: tuple[memoryview, ...]) -> bytes:
+    """What Flower puts before a chunk's data, computed without a copy of the data."""
+    size = sum(len(view) for view in views)
+    head = HEAD_VALUE_DIVIDER.join((ArrayChunk.__qualname__, "", str(size)))
+    return head.encode() + HEAD_BODY_DIVIDER
+
+
+class _Named(ArrayChunk):
+    """A chunk known by its id only, so that Flower's tree code never copies the data."""
+
+    @property
+    def object_id(self) -> str:
+        return cast("str", self.__dict__["_object_id"])
+
+
+def _array(body: WireBody) -> Array:
+    size = sum(len(view) for chunk in body.chunks for view in chunk.views)
+    array = Array(dtype="uint8", shape=(size,), stype="bytes", data=b"")
+    named = []
+    for chunk in body.chunks:
+        stub = _Named(memoryview(b""))
+        stub.__dict__["_object_id"] = chunk.object_id
+        named.append((chunk.object_id, stub))
+    array.__dict__["_chunks"] = named
+    return array
+
+
+def _small_objects(root: object) -> Iterator[tuple[str, bytes]]:
+    if isinstance(root, ArrayChunk):
+        return
+    for child in (getattr(root, "children", None) or {}).values():
+        yield from _small_objects(child)
+    content = cast("bytes", root.deflate())  # type: ignore[attr-defined]
+    yield get_object_id(content), content

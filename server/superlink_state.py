@@ -1,0 +1,326 @@
+"""The open questions of a federation, kept in a real Flower LinkState.
+
+One question to one site is an `Exchange`: the message that waits for the node in the LinkState,
+the chunks of its reply as they come in, and the mailbox of the `ask` that put it. Flower's own
+handlers read and write the LinkState; what is overridden here is where a reply's parts go (to the
+exchange, for the caller to fold and drop, instead of into the object store) and that a message
+lost on the way can be handed out again. Nothing is on disk: a restarted coordinator starts empty.
+"""
+
+# ruff: noqa: E402  (Flower may only be imported once its version has been checked)
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+from protocol.errors import WardroundError
+from protocol.flower_version import require_flower
+from protocol.messages import Buffer, Frame
+
+require_flower()
+
+from flwr.app import Message
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
+from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.superlink.federation import NoOpFederationManager
+
+from protocol.fleet_wire import (
+    OBJECT_LIMIT,
+    Inline,
+    Parcel,
+    chunk_data,
+    frame_of_objects,
+    inline_of,
+    tree_ids,
+)
+
+Answer = tuple[str, Frame | None]
+
+
+class Chunks(Sequence[Buffer]):
+    """A reply's body in memory, read once: each chunk is let go when the next one is asked for."""
+
+    def __init__(self, chunks: Sequence[Buffer]) -> None:
+        self._chunks: list[Buffer | None] = list(chunks)
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @overload
+    def __getitem__(self, index: int) -> Buffer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Buffer]: ...
+    def __getitem__(self, index: int | slice) -> Buffer | Sequence[Buffer]:
+        found = self._chunks[index]
+        if found is None or (isinstance(found, list) and None in found):
+            raise LookupError("This reply's body has been read and let go already.")
+        return found  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Buffer]:
+        for index in range(len(self._chunks)):
+            chunk = self[index]
+            self._chunks[index] = None
+            yield chunk
+            del chunk
+
+    def clear(self) -> None:
+        """Lets go of what has not been read."""
+        self._chunks = [None] * len(self._chunks)
+
+
+@dataclass(eq=False)
+class Exchange:
+    """One question to one site, until its answer has been folded."""
+
+    name: str
+    node_id: int
+    run_id: int
+    message_id: str
+    mailbox: queue.SimpleQueue[Exchange]
+    reply_id: str = ""
+    session_id: str = ""
+    inline: Inline | None = None
+    expected: frozenset[str] = frozenset()
+    received: dict[str, bytes] = field(default_factory=dict)
+    answer: Frame | None = None
+    settled: bool = False
+    admitted: bool = False
+    """Has been given a slot for its upload."""
+    moved: float = field(default_factory=time.monotonic)
+    """When something last came in, on the monotonic clock."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def touch(self) -> None:
+        self.moved = time.monotonic()
+
+    def settle(self, answer: Frame | None) -> bool:
+        """Ends the exchange and wakes the `ask` that waits for it. False if it had ended."""
+        with self.lock:
+            if self.settled:
+                return False
+            self.settled, self.answer = True, answer
+            self.received = {}
+            self.mailbox.put(self)
+            return True
+
+    def drop(self) -> None:
+        """Lets go of what came in; a body that is still being read ends there."""
+        with self.lock:
+            if self.answer is not None and isinstance(self.answer.body, Chunks):
+                self.answer.body.clear()
+            self.settled, self.answer, self.received = True, None, {}
+
+    def complete(self) -> bool:
+        """Makes the answer out of what has come in; True when the exchange has ended."""
+        with self.lock:
+            if self.settled or self.expected - self.received.keys():
+                return self.settled
+            try:
+                answer = self._assemble()
+            except WardroundError:
+                answer = None
+            return self.settle(answer)
+
+    def _assemble(self) -> Frame:
+        if self.inline is None:
+            return frame_of_objects(self.reply_id, dict(self.received))
+        if not self.inline.chunk_ids:
+            return Frame(self.inline.header, (self.inline.body,) if self.inline.body else ())
+        parts = {key: chunk_data(content) for key, content in self.received.items()}
+        return Frame(self.inline.header, Chunks([parts[key] for key in self.inline.chunk_ids]))
+
+
+class FleetState(InMemoryLinkState):
+    """Flower's in-memory LinkState with our exchanges. All methods may be called by any thread."""
+
+    def __init__(
+        self, wake: Callable[[int], None], free: Callable[[Exchange], None], max_body: int
+    ) -> None:
+        """`wake(node_id)`: a message waits for the node. `free(exchange)`: it holds nothing now.
+
+        `max_body`: bytes that one reply may have.
+        """
+        super().__init__(NoOpFederationManager(), InMemoryObjectStore(verify=False))
+        # Our own objects are hashed when they are cut; what sites push goes through store_object.
+        self._wake = wake
+        self._free = free
+        self._max_body = max_body
+        self._exchanges: dict[str, Exchange] = {}
+        self._by_session: dict[str, Exchange] = {}
+
+    # --- runs ---
+    def open_run(self) -> int:
+        """A running Flower run whose task nobody else can take: its token exists nowhere."""
+        run_id = self.create_run(
+            "wardround/wardround", None, None, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID,
+            TaskType.SERVER_APP,
+        )  # fmt: skip
+        task_id = self.run_ids[run_id].run.primary_task_id
+        if task_id is None or self.claim_task(task_id) is None or not self.activate_task(task_id):
+            raise RuntimeError("Flower did not start the run.")
+        with self.lock_task_store:
+            # Without a token the run does not lapse for want of a ServerApp's heartbeat either.
+            record = self.task_token_store.pop(task_id)
+            self.task_token_to_task_id.pop(record.token)
+        return run_id
+
+    def close_run(self, run_id: int) -> None:
+        """Ends the run, answers what is still open in it with None, and deletes its objects."""
+        with self.lock:
+            still_open = [ex for ex in self._exchanges.values() if ex.run_id == run_id]
+        for exchange in still_open:
+            self.settle(exchange, None)
+            self.forget(exchange)
+        self.stop_run(run_id)
+
+    def register(self, name: str, public_key: bytes) -> int:
+        """Puts a node on the allow-list. Raises ValueError for a key already on it."""
+        return self.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public_key, 0, name=name)
+
+    def unregister(self, node_id: int) -> None:
+        """Takes a node off the allow-list and ends what is open with it."""
+        node = self.nodes[node_id]
+        node.online_until = node.online_until or 0.0  # Flower trips over a node never activated
+        self.delete_node(NOOP_FLWR_AID, node_id)
+        with self.lock:
+            self.node_public_key_to_node_id.pop(node.public_key, None)
+        for exchange in self.open_exchanges(node_id):
+            self.settle(exchange, None)
+
+    def online_nodes(self) -> set[int]:
+        return {node.node_id for node in self.get_node_info(statuses=[NodeStatus.ONLINE])}
+
+    def absent_for(self, node_id: int) -> float:
+        """Seconds since a node was last there: 0 for one that is."""
+        found = self.get_node_info(node_ids=[node_id])
+        if found and found[0].status == NodeStatus.ONLINE:
+            return 0.0
+        return time.time() - found[0].online_until if found else float("inf")
+
+    # --- exchanges ---
+    def post(self, name: str, parcel: Parcel, mailbox: queue.SimpleQueue[Exchange]) -> Exchange:
+        """Stores a message for its node and wakes the node's pull.
+
+        The objects are stored first: a message that can be seen can be fetched.
+        """
+        metadata = parcel.message.metadata
+        session = self.start_session(metadata.run_id)
+        for object_id in self.preregister_object_tree(parcel.tree, session):
+            content = parcel.objects.get(object_id)
+            if content is None:
+                content = parcel.chunks[object_id].content()
+            super().store_object(metadata.run_id, session, object_id, content)
+        exchange = Exchange(
+            name, metadata.dst_node_id, metadata.run_id, metadata.message_id, mailbox
+        )
+        with self.lock:
+            self._exchanges[exchange.message_id] = exchange
+            stored = self.store_message_ins(parcel.message)
+        if stored is None:
+            self.settle(exchange, None)
+        self._wake(exchange.node_id)
+        return exchange
+
+    def settle(self, exchange: Exchange, answer: Frame | None) -> None:
+        if exchange.settle(answer) and answer is None:
+            self._free(exchange)
+
+    def forget(self, exchange: Exchange) -> None:
+        """Deletes every trace of an exchange from the stores."""
+        with self.lock:
+            self._exchanges.pop(exchange.message_id, None)
+            self.delete_messages({exchange.message_id})
+        if exchange.session_id:
+            self._by_session.pop(exchange.session_id, None)
+            self._cleanup_push_session(exchange.session_id, cleanup_messages=False)
+        for object_id in (exchange.message_id, exchange.reply_id):
+            if object_id:
+                self.object_store.delete(object_id)
+        exchange.drop()
+        self._free(exchange)
+
+    def open_exchanges(self, node_id: int) -> list[Exchange]:
+        with self.lock:
+            return [ex for ex in self._exchanges.values() if ex.node_id == node_id]
+
+    def exchange_of_message(self, message_id: str) -> Exchange | None:
+        return self._exchanges.get(message_id)
+
+    def exchange_of_session(self, session_id: str) -> Exchange | None:
+        return self._by_session.get(session_id)
+
+    def hand_out_again(self, node_id: int, have: Collection[str]) -> None:
+        """Makes visible again what was delivered to a node and is not among what it `have`s."""
+        for exchange in self.open_exchanges(node_id):
+            message = self.message_ins_store.get(exchange.message_id)
+            if message is None or exchange.reply_id or exchange.message_id in have:
+                continue
+            if message.metadata.delivered_at == "":
+                continue
+            if exchange.message_id in self.object_store:
+                message.metadata.delivered_at = ""
+            else:  # confirmed by a process that has died since, and its objects are gone
+                self.settle(exchange, None)
+
+    # --- what Flower's handlers call for replies ---
+    def store_message_and_object_tree(
+        self, message: Message, object_tree: ObjectTree, session_id: str
+    ) -> tuple[bool, list[str]]:
+        """As in Flower, for replies to open exchanges only; names just the objects we want."""
+        exchange = self._exchanges.get(message.metadata.reply_to_message_id)
+        if exchange is None or exchange.settled:
+            self._cleanup_push_session(session_id, cleanup_messages=False)
+            return False, []
+        try:
+            inline = inline_of(message.content) if message.has_content() else None
+        except WardroundError:
+            self.settle(exchange, None)
+            return False, []
+        stored, _ = super().store_message_and_object_tree(message, object_tree, session_id)
+        if not stored:
+            self._cleanup_push_session(session_id, cleanup_messages=False)
+            return False, []
+        if inline is None:
+            exchange.expected = frozenset(tree_ids(object_tree))
+        else:
+            exchange.expected = frozenset(inline.chunk_ids)
+        exchange.inline, exchange.reply_id = inline, message.metadata.message_id
+        exchange.session_id = session_id
+        exchange.touch()
+        self._by_session[session_id] = exchange
+        if exchange.complete():
+            return True, []
+        return True, sorted(exchange.expected - exchange.received.keys())
+
+    def store_object(
+        self, run_id: int, session_id: str, object_id: str, object_content: bytes
+    ) -> bool:
+        """Takes a part of a reply, whose hash must be its id, straight to its exchange."""
+        exchange = self._by_session.get(session_id)
+        if (
+            exchange is None
+            or exchange.settled
+            or exchange.run_id != run_id
+            or object_id not in exchange.expected
+            or len(object_content) > OBJECT_LIMIT
+            or get_object_id(object_content) != object_id
+        ):
+            return False
+        with exchange.lock:
+            exchange.received[object_id] = object_content
+            exchange.touch()
+            held = sum(len(content) for content in exchange.received.values())
+        if held > self._max_body:
+            self.settle(exchange, None)
+            return False
+        exchange.complete()
+        return True
