@@ -18,7 +18,7 @@ Histogram = npt.NDArray[np.float64]
 """(..., 2, B): counts of label 0 and of label 1 by score bin; may be noised, even negative."""
 Values = npt.NDArray[np.float64]
 
-REPLICATES = 400
+REPLICATES = 200
 _SPECIFICITY = 0.9
 
 

@@ -28,7 +28,7 @@ _SHA256 = {
 _REMEDY = "Fetch it: wardround data fetch heart_disease."
 
 _COLUMNS = (
-    Column("age", "age", unit="a", low=20, high=80, flag_missing=False),
+    Column("age", "age", unit="a", low=30, high=80, flag_missing=False),
     Column("sex", "sex: 0 female, 1 male", "category", categories=("0", "1")),
     Column(
         "cp",
@@ -59,17 +59,17 @@ _COLUMNS = (
         "thalach",
         "highest heart rate reached",
         unit="/min",
-        low=60,
-        high=210,
+        low=90,
+        high=190,
         missing_at=(0.0,),
         flag_missing=False,
     ),
     Column("exang", "angina on exercise: 0 no, 1 yes", "category", categories=("0", "1")),
     Column(
         "oldpeak",
-        "ST depression by exercise (negative: elevation)",
+        "ST depression by exercise (an elevation, negative, counts as 0)",
         unit="mm",
-        low=-4,
+        low=0,
         high=4,
         flag_missing=False,
     ),
