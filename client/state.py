@@ -188,7 +188,9 @@ class State:
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
                 raise
-            self.head().write(self.folder / _HEAD)
+            head = self.head()
+            if acknowledging or head != self.mirrored_head():
+                head.write(self.folder / _HEAD)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

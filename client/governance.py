@@ -1,0 +1,99 @@
+"""What the site's answers rest on: one door to policy, approvals, ledger and audit log."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from client.approval import Approvals
+from client.audit import Audit, Happened, Scalar
+from client.ledger import Ledger
+from client.site_config import SiteConfig
+from client.state import State, utc_now
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.messages import Frame
+from protocol.sections import Sections
+from protocol.study import Study
+
+_log = logging.getLogger("wardround.site")
+
+
+class SiteGovernance:
+    """One open state folder under one site.yaml. `close_state` releases it."""
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        identity: Identity,
+        *,
+        daemon: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """With `daemon`, holds the folder against a second daemon and holds open studies against
+        today's rules. Raises WardroundError: STATE, LEDGER, CLOCK."""
+        self.config, self.policy = config, config.policy
+        public_key = identity.public_key.hex()
+        self.state = State.open(config.state, config.site, public_key, daemon=daemon, clock=clock)
+        try:
+            self.audit = Audit(self.state, config.site, identity)
+            self.ledger = Ledger(self.state, self.audit, config.policy)
+            self.approvals = Approvals(self.ledger, config.site, config.roster)
+            if daemon:
+                self.audit.append(Happened.DAEMON_STARTED, rules=config.policy.digest)
+                for title in self.approvals.recheck():
+                    _log.warning("study revoked, today's rules forbid it", extra={"title": title})
+        except BaseException:
+            self.state.close()
+            raise
+
+    def propose(
+        self, study: Study
+    ) -> tuple[Literal["accepted", "waiting", "refused", "closed"], Code | None]:
+        """Where a study stands here, recorded when it is new."""
+        return self.approvals.propose(study)
+
+    def admit(self, study: Study) -> None:
+        """Raises WardroundError unless the study may be worked on at this moment."""
+        self.ledger.admit(study.digest)
+
+    def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
+        """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
+        self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
+
+    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
+        """Notes what leaves the site: its size and its SHA-256. Raises WardroundError(LEDGER)
+        where that cannot be noted, so that nothing leaves unseen."""
+        hashed = hashlib.sha256(sent.header)
+        for chunk in sent.body:
+            hashed.update(chunk)
+        self.audit.append(
+            Happened.MESSAGE_ANSWERED,
+            study=study,
+            kind=kind,
+            round=round_,
+            attempt=attempt,
+            bytes=sent.size,
+            sha256=hashed.hexdigest(),
+        )
+
+    def refused(self, study: str | None, error: WardroundError) -> None:
+        """Notes a refusal, in the audit log by its code and in the site's own log with its text.
+        Never raises: where even that cannot be written, the refusal stands."""
+        _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
+        fields: dict[str, Scalar] = {"study": study, "code": error.code.value}
+        try:
+            self.audit.append(Happened.MESSAGE_REFUSED, **fields)
+        except WardroundError as unwritten:
+            _log.error("the refusal could not be noted: %s", unwritten)
+
+    def close(self, study: Study, outcome: str) -> None:
+        """The study has ended; what its plan did not use is free again."""
+        self.approvals.close(study, outcome)
+
+    def close_state(self) -> None:
+        """Releases the state folder. What it holds is durable already."""
+        self.state.close()

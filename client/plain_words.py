@@ -1,0 +1,100 @@
+"""A study in plain words, for the person who decides: who, why, whom, how private, what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client.approval import Approvals
+from client.charges import Stand
+from protocol.errors import WardroundError
+from protocol.plan import planned_broken_epsilon
+from protocol.study import Study
+from tasks.schema import Schema
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in plain words: lines of (question, answer), for a person who decides."""
+
+    study: Study
+    state: Stand
+    lines: tuple[tuple[str, str], ...]
+
+
+def show(approvals: Approvals, digest: str, schema: Schema | None = None) -> Shown:
+    """The study whose digest begins so. schema: of its task, where that is installed.
+
+    Raises WardroundError(USAGE) for no such study.
+    """
+    study, state = approvals.find(digest)
+    lines = [
+        ("Title", study.title),
+        ("Who asks", study.contact),
+        ("What for", study.purpose),
+        ("Task", f"{study.task.name}, version {study.task.version}"),
+        ("Which patients", _patients(study)),
+        *_columns(schema),
+        ("With whom", ", ".join(study.sites)),
+        ("What leaves", _what_leaves(study)),
+        ("How private", _how_private(study)),
+        *_budget(study, approvals),
+    ]
+    return Shown(study, state, tuple(lines))
+
+
+def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
+    policy = approvals.policy
+    delta, cap, lines = policy.delta, policy.epsilon_lifetime, []
+    try:
+        if study.privacy.mode == "distributed":
+            broken = planned_broken_epsilon(study, delta)
+            lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
+        alone, total = approvals.check(study)
+    except WardroundError as error:
+        return [*lines, ("Why it cannot be accepted", str(error))]
+    if alone:
+        of = f" of {cap:g}" if cap is not None else ""
+        left = f"; {max(0.0, cap - total):.3g} would be left" if cap is not None else ""
+        lines.append(("What it costs", f"epsilon {alone:.3g} at delta {delta:g} if all is used"))
+        lines.append(("Budget with it", f"epsilon {total:.3g}{of} reserved{left}"))
+    return lines
+
+
+def _patients(study: Study) -> str:
+    if study.evaluation.split == "column":
+        return "the task's cohort; a column of it says who trains and who evaluates"
+    evaluate = study.evaluation.fraction
+    return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
+
+
+def _columns(schema: Schema | None) -> list[tuple[str, str]]:
+    if schema is None:
+        return []
+    columns = ", ".join(f"{c.name} ({c.meaning})" for c in schema.columns)
+    return [("Which columns", f"{columns}; to learn {schema.label} ({schema.label_meaning})")]
+
+
+def _what_leaves(study: Study) -> str:
+    aggregation = study.aggregation
+    if not aggregation.masked:
+        return "this site's own updates, without secure aggregation: the coordinator sees each"
+    return (
+        f"masked numbers; only sums over {aggregation.least_sites} or more sites can be opened, "
+        f"while no more than {aggregation.colluding_sites} collude with the coordinator"
+    )
+
+
+def _how_private(study: Study) -> str:
+    privacy = study.privacy
+    exact = study.evaluation.release == "exact"
+    if privacy.mode == "none":
+        return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+    where = "each site adds all" if privacy.mode == "local" else "the sites share"
+    text = (
+        f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; {where} "
+        f"the noise (multiplier {privacy.noise_multiplier:g}, "
+        f"{study.aggregation.attempts} attempts at most)"
+    )
+    if exact:
+        text += "; the patients who evaluate are not covered: their sums are exact"
+    return text
