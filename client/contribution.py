@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from client.data.cohort import Cohort
 from client.learner import Learner
+from client.sampling import Patients
 from protocol.scores import histogram
 from protocol.sections import (
     Sections,
@@ -24,11 +24,11 @@ from protocol.vectors import Vector
 
 @dataclass(frozen=True)
 class Contributor:
-    """One site's cohort and warm model, for one study."""
+    """One site's patients and warm model, for one study."""
 
     study: Study
     site: str
-    cohort: Cohort
+    patients: Patients
     learner: Learner
 
     def contribution(
@@ -43,9 +43,9 @@ class Contributor:
         if sections.train:
             parts.append(self._update(weights, round_))
         if sections.evaluate:
-            features, labels = self.cohort.evaluation
-            scores = self.learner.scores(weights, features)
-            counts = histogram(scores, labels, self.study.evaluation.bins)
+            batch = self.patients.evaluation
+            scores = self.learner.scores(weights, batch.features)
+            counts = histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
             parts.append(encode_histogram(self.study, counts))
         return np.concatenate(parts)
 
@@ -64,13 +64,13 @@ class Contributor:
         privacy, optimisation = self.study.privacy, self.study.optimisation
         rate = privacy.sampling_rate
         if privacy.mode == "distributed":
-            batch = self.cohort.sample(rate)
+            batch = self.patients.private_sample(rate)
             scale = self.study.aggregation.scale
             return self.learner.clipped_sum(weights, batch, privacy.clip_norm, scale)
         if privacy.mode == "local":
             difference = self.learner.private_steps(
                 weights,
-                lambda: self.cohort.sample(rate),
+                lambda: self.patients.private_sample(rate),
                 optimisation.local_steps,
                 optimisation.local_lr,
                 rate * self.study.patients(frozenset({self.site})),
@@ -80,7 +80,7 @@ class Contributor:
             seed = np.random.default_rng([optimisation.seed, round_])
             difference = self.learner.plain_steps(
                 weights,
-                lambda: self.cohort.sample(rate, seed),
+                lambda: self.patients.plain_sample(rate, seed),
                 optimisation.local_steps,
                 optimisation.local_lr,
             )

@@ -7,6 +7,7 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
-from client.data.cohort import Batch
+from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.noise import gaussian
 from protocol.quantise import clip_and_round
@@ -24,6 +25,9 @@ from protocol.study import Privacy
 from protocol.vectors import Vector
 from tasks.base import Task
 from tasks.weights import FlatModel
+
+# Opacus' hooks need no gradient with respect to the input, and neither do we.
+warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
 Sampler = Callable[[], Batch]
 """Draws one Poisson sample of patients, one record of each."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from client.contribution import Contributor
 from client.data.cohort import Cohort
 from client.learner import Learner
+from client.sampling import Patients
 from protocol import messages
 from protocol.agreement import Context
 from protocol.agreement import Ready as SignedReady
@@ -32,7 +33,6 @@ from protocol.study import Study
 from protocol.vectors import Vector
 from tasks import registry
 from tasks.base import Task
-
 
 Stand = Literal["accepted", "waiting", "refused"]
 
@@ -194,7 +194,9 @@ class Site:
             if (layout.size, layout.digest) != (study.model.parameters, study.model.layout):
                 raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
             cohort = self._cohort(task, study)
-            self._work[study.digest] = _Work(study, Contributor(study, self.name, cohort, learner))
+            self._work[study.digest] = _Work(
+                study, Contributor(study, self.name, Patients(cohort), learner)
+            )
         return self._work[study.digest]
 
     def _prepare(self, message: messages.Prepare, received: Frame) -> Frame:

@@ -19,6 +19,8 @@ class Checkpoint:
     study: str
     round: int
     attempt: int
+    trainings: int
+    evaluations: int
     weights: torch.Tensor
     average: torch.Tensor | None
     averaged: int

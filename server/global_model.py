@@ -17,7 +17,8 @@ from tasks.weights import FlatModel
 
 
 class GlobalModel:
-    """After `round` rounds and `attempt` attempts. Holds opened sums only."""
+    """After `round` rounds and `attempt` attempts, of which, lost ones included, `trainings`
+    trained and `evaluations` evaluated. Holds opened sums only."""
 
     def __init__(self, study: Study, task: Task) -> None:
         """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
@@ -27,7 +28,7 @@ class GlobalModel:
         self._average: torch.Tensor | None = None
         self._averaged = 0
         self.round = 0
-        self.attempt = 0
+        self.attempt = self.trainings = self.evaluations = 0
 
     @property
     def iterate(self) -> Vector:
@@ -71,6 +72,8 @@ class GlobalModel:
             study=self._study.digest,
             round=self.round,
             attempt=self.attempt,
+            trainings=self.trainings,
+            evaluations=self.evaluations,
             weights=self._weights.detach(),
             average=self._average,
             averaged=self._averaged,
@@ -83,6 +86,7 @@ class GlobalModel:
         if found is None:
             return
         self.round, self.attempt = found.round, found.attempt
+        self.trainings, self.evaluations = found.trainings, found.evaluations
         with torch.no_grad():
             self._weights.copy_(found.weights)
         self._average, self._averaged = found.average, found.averaged

@@ -47,7 +47,7 @@ class Proposal:
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}
         deadline = time.monotonic() + self.patience.join
-        while undecided and time.monotonic() < deadline:
+        while True:
             self.check_cancelled()
             here = self.fleet.online() & undecided
             self.traffic.sent += frame.size * len(here)
@@ -66,8 +66,9 @@ class Proposal:
                 self.listener.waiting("offline", tuple(sorted(offline)))
             if waiting:
                 self.listener.waiting("approval", tuple(sorted(waiting)))
-            if undecided:
-                time.sleep(self.patience.look)
+            if not undecided or time.monotonic() >= deadline:
+                break
+            time.sleep(self.patience.look)
         self.listener.waiting("offline", ())
         require_enough(self.study, frozenset(accepted), refused, len(undecided))
         return frozenset(accepted)

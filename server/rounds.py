@@ -81,7 +81,7 @@ class Rounds:
         ATTEMPTS_SPENT, AGGREGATION, DIVERGED), or KeyboardInterrupt when cancelled.
         """
         status: Literal["finished", "failed", "killed"] = "failed"
-        metrics: dict[str, Estimate] = {}
+        final: dict[str, Estimate] = {}
         try:
             self._sites = Proposal(
                 self.study,
@@ -93,13 +93,13 @@ class Rounds:
             ).gather()
             while self.model.round < self.study.optimisation.rounds:
                 self._train()
-            metrics = self._evaluate_released()
+            final = self._evaluate_released()
             status = "finished"
         except KeyboardInterrupt:
             status = "killed"
             raise
         finally:
-            outcome = self._outcome(status, metrics)
+            outcome = self._outcome(status, final)
             self._close(status)
             self.listener.finish(outcome)
         return outcome
@@ -147,6 +147,8 @@ class Rounds:
                 )
             sites = self._sites_online(sections)
             self.model.attempt += 1
+            self.model.trainings += sections.train
+            self.model.evaluations += sections.evaluate
             try:
                 return self._attempt.run(sites, self.model.attempt, round_, sections, weights)
             except Lost as lost:
@@ -193,18 +195,19 @@ class Rounds:
         """The sum that scored a model completes the report of the round that made it."""
         if not sections.evaluate:
             return {}
-        sites, unit = len(opened.participants), self.study.evaluation.scale**2
-        metrics = pooled_metrics(
+        sites = len(opened.participants)
+        variance = histogram_variance(self.study, sites) * sites
+        found = pooled_metrics(
             decode_histogram(self.study, opened.total[sections.histogram]),
-            noise_variance=histogram_variance(self.study, sites) * sites / unit,
+            noise_variance=variance / self.study.evaluation.scale**2,
         )
-        self._emit(metrics)
-        return metrics
+        self._emit(found)
+        return found
 
-    def _emit(self, metrics: dict[str, Estimate]) -> None:
+    def _emit(self, found: dict[str, Estimate]) -> None:
         report, self._pending = self._pending, None
         if report is not None:  # none after a resumption at the closing round
-            self._reports.append(replace(report, metrics=metrics))
+            self._reports.append(replace(report, metrics=found))
             self.listener.round(self._reports[-1])
 
     def _shows_epsilon(self, round_: int) -> bool:
@@ -213,18 +216,19 @@ class Rounds:
 
     def _epsilon(self, *, broken: bool = False) -> float | None:
         """What the attempts so far have spent, at most."""
-        evaluations = sum(self.study.evaluates(r) for r in range(1, self.model.round + 2))
-        return spent_epsilon(self.study, self.model.attempt, evaluations, broken=broken)
+        return spent_epsilon(
+            self.study, self.model.trainings, self.model.evaluations, broken=broken
+        )
 
     def _outcome(
-        self, status: Literal["finished", "failed", "killed"], metrics: dict[str, Estimate]
+        self, status: Literal["finished", "failed", "killed"], final: dict[str, Estimate]
     ) -> Outcome:
         return Outcome(
             status=status,
             study=self.study,
             weights=np.array(self.model.released),
             rounds=tuple(self._reports),
-            metrics=metrics,
+            metrics=final,
             epsilon=self._epsilon(),
             epsilon_broken=self._epsilon(broken=True),
             uncovered=uncovered(self.study),

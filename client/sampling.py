@@ -1,0 +1,63 @@
+"""Poisson samples of patients, one record of each: the unit of privacy is the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from client.data.cohort import Cohort, Part
+from protocol.noise import poisson_sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """features (B, ...) float32, labels (B,) float32; B may be 0."""
+
+    features: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The batch in parts of at most `size` patients; at least one part, which may be empty."""
+        for start in range(0, max(1, len(self)), size):
+            yield Batch(
+                self.features[start : start + size],
+                self.labels[start : start + size],
+            )
+
+
+class Patients:
+    """A cohort as training and evaluation draw from it."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+        self._features = torch.tensor(cohort.features)
+        self._labels = torch.tensor(cohort.labels)
+        self._train = cohort.members("train")
+        self.evaluation = self._records(
+            cohort.members("evaluation"), "evaluation", np.random.default_rng(0)
+        )
+        """One record of every patient of the evaluation part, always the same."""
+
+    def private_sample(self, rate: float) -> Batch:
+        """Each training patient with probability `rate`; randomness of the operating system."""
+        drawn = self._train[poisson_sample(len(self._train), rate)]
+        return self._records(drawn, "train", np.random.default_rng())
+
+    def plain_sample(self, rate: float, generator: np.random.Generator) -> Batch:
+        """The same from a seeded generator, for studies without privacy: reproducible."""
+        drawn = self._train[generator.random(len(self._train)) < rate]
+        return self._records(drawn, "train", generator)
+
+    def _records(
+        self, patients: npt.NDArray[np.int64], part: Part, generator: np.random.Generator
+    ) -> Batch:
+        rows = torch.from_numpy(self._cohort.draw(patients, part, generator))
+        return Batch(self._features[rows], self._labels[rows])

@@ -1,0 +1,128 @@
+"""All sites of a federation in this process: the same round loop and site code, no sockets.
+
+For tests, sweeps and notebooks, on data that the person at this keyboard holds anyway. That is why
+these sites keep no ledger: what a hospital's own daemon would refuse is for its own daemon to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from client.data.cohort import Cohort
+from client.site import Site
+from client.split import Split
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.messages import Frame
+from protocol.sections import Sections
+from protocol.study import Study
+from server.listener import Listener
+from server.proposal import Patience
+from server.report import Outcome
+from server.rounds import Rounds
+from tasks.base import Task
+from tasks.schema import Table
+
+
+class Simulated:
+    """Governance of a simulated site: agrees to everything, and still refuses replays."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, int]] = {}
+        self.errors: list[WardroundError] = []
+
+    def propose(
+        self, study: Study
+    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+        return "accepted", None
+
+    def admit(self, study: Study) -> None:
+        return None
+
+    def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
+        last_round, last_attempt = self._last.get(study.digest, (1, 0))
+        if attempt <= last_attempt or round_ < last_round:
+            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not above the last one.")
+        self._last[study.digest] = (round_, attempt)
+
+    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
+        return None
+
+    def refused(self, study: str | None, error: WardroundError) -> None:
+        self.errors.append(error)
+
+    def close(self, study: Study, outcome: str) -> None:
+        return None
+
+
+class InProcessFleet:
+    """Sites that are called directly, one after the other."""
+
+    def __init__(self, sites: Mapping[str, Site]) -> None:
+        self._sites = dict(sites)
+
+    def online(self) -> frozenset[str]:
+        return frozenset(self._sites)
+
+    def ask(
+        self, frames: Mapping[str, Frame], timeout: float
+    ) -> Iterator[tuple[str, Frame | None]]:
+        for site, frame in frames.items():
+            yield site, self._sites[site].answer(frame)
+
+
+def split_of(site: str) -> Callable[[str], float]:
+    """A simulated site's split of patients: deterministic, unlike a hospital's secret one."""
+    return Split(f"wardround in process: {site}".encode()).place
+
+
+class InProcessFederation:
+    """Simulated sites over public tables."""
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        identities = {site: Identity.generate() for site in sorted(tables)}
+        self.roster = {site: key.public_key.hex() for site, key in identities.items()}
+        self.governance = {site: Simulated() for site in self.roster}
+
+        def loader(site: str) -> Callable[[Task, Study], Cohort]:
+            return lambda task, study: Cohort.build(
+                task, tables[site], split_of(site), study.evaluation
+            )
+
+        self._fleet = InProcessFleet(
+            {
+                site: Site(
+                    site,
+                    identities[site],
+                    self.roster,
+                    self.governance[site],
+                    loader(site),
+                    allow_unmasked=True,
+                )
+                for site in self.roster
+            }
+        )
+
+    def run(
+        self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
+    ) -> Outcome:
+        """Raises what `Rounds.run` raises; a site's own error, which has a text here, first."""
+        patience = Patience(join=0.0, look=0.0, failures=3)
+        rounds = Rounds(
+            study,
+            task,
+            self._fleet,
+            self.roster,
+            listener,
+            checkpoint=checkpoint,
+            patience=patience,
+        )
+        try:
+            return rounds.run()
+        except WardroundError:
+            for site in self.governance.values():
+                if site.errors:
+                    raise site.errors[0] from None
+            raise

@@ -1,0 +1,221 @@
+"""Configuration -> study: everything public is fixed here, before anything private is touched.
+
+The noise follows from epsilon, delta and the number of attempts, scale and words from the model
+and the roster. The result is the document that sites are asked to accept.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from launch.configuration import Config
+from protocol.accounting import calibrate, epsilon_over_bands, recommended_scale
+from protocol.errors import Code, WardroundError
+from protocol.plan import (
+    evaluation_event,
+    most_evaluations,
+    planned_events,
+    training_event,
+)
+from protocol.quantise import most_sampled, word_bits_for
+from protocol.scores import bins_for
+from protocol.study import (
+    Aggregation,
+    Evaluation,
+    Member,
+    Model,
+    Optimisation,
+    Privacy,
+    ServerOptimiser,
+    Study,
+    TaskReference,
+)
+from server.optimisers import NAMES
+from tasks.base import Task
+from tasks.weights import FlatModel
+
+_EVALUATION_SHARE = 0.5
+"""Of epsilon, for evaluation alone, where the same patients train and evaluate."""
+
+
+def banded(patients: int) -> int:
+    """A number of patients as it may be declared: two significant digits, rounded down."""
+    digits = max(0, len(str(patients)) - 2)
+    return max(1, patients // 10**digits * 10**digits)
+
+
+def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
+    """The study that a configuration describes, for sites with these declared patients.
+
+    Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE.
+    """
+    if config.optimiser.name not in NAMES:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"There is no server optimiser {config.optimiser.name!r}.",
+            remedy=f"Choose one of: {', '.join(NAMES)}.",
+        )
+    if config.privacy.mode != "none" and config.privacy.epsilon is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"privacy={config.privacy.mode} needs an epsilon.",
+            remedy="Set privacy.epsilon, or privacy=none for public data.",
+        )
+    if config.privacy.mode == "none" and config.privacy.epsilon is not None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "privacy=none adds no noise and can claim no epsilon.",
+            remedy="Choose privacy=distributed or privacy=local, or leave privacy.epsilon out.",
+        )
+    try:
+        draft = _draft(config, task, declared)
+        return draft if config.privacy.mode == "none" else _with_noise(config, draft)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The study is not valid: {where + ': ' if where else ''}{first['msg']}.",
+            remedy="`wardround run --help` explains every key.",
+        ) from None
+
+
+def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
+    """The study with a noise multiplier of 1 wherever noise will be."""
+    layout = FlatModel(task, config.seed).layout
+    private = config.privacy.mode != "none"
+    aggregation, evaluation = config.aggregation, config.evaluation
+    noised = evaluation.release == "noised"
+    spare = aggregation.spare_attempts
+    if spare is None:
+        spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
+    least = aggregation.least_sites
+    if least is None:
+        least = min(3, len(declared))
+    return Study(
+        title=config.title,
+        purpose=config.purpose,
+        contact=config.contact,
+        nonce=secrets.token_hex(8),
+        task=TaskReference(
+            name=task.name,
+            version=task.version,
+            source=task.source_digest(),
+            options=dict(config.task.options),
+        ),
+        model=Model(parameters=layout.size, layout=layout.digest),
+        privacy=Privacy(
+            mode=_checked(config.privacy.mode, ("none", "local", "distributed"), "privacy.mode"),
+            clip_norm=config.privacy.clip_norm,
+            noise_multiplier=1.0 if private else 0.0,
+            sampling_rate=config.privacy.sampling_rate,
+            delta=config.privacy.delta,
+            epsilon=config.privacy.epsilon,
+        ),
+        optimisation=Optimisation(
+            rounds=config.rounds,
+            local_steps=config.local_steps,
+            local_lr=config.local_lr,
+            server=ServerOptimiser(
+                name=config.optimiser.name,
+                lr=config.optimiser.lr,
+                momentum=config.optimiser.momentum,
+                beta1=config.optimiser.beta1,
+                beta2=config.optimiser.beta2,
+                tau=config.optimiser.tau,
+            ),
+            averaging=_checked(config.averaging, ("none", "last_half"), "averaging"),
+            seed=config.seed,
+        ),
+        aggregation=Aggregation(
+            masked=config.federation.masked,
+            least_sites=least,
+            colluding_sites=min(aggregation.colluding_sites, max(0, least - 1)),
+            attempts=config.rounds + 1 + spare,
+            word_bits=_checked(aggregation.word_bits or 32, (32, 64), "aggregation.word_bits"),
+            update_range=aggregation.update_range,
+            scale=aggregation.scale
+            or recommended_scale(
+                layout.size,
+                epsilon=config.privacy.epsilon or 1.0,
+                delta=config.privacy.delta,
+                attempts=config.rounds + 1 + spare,
+            ),
+        ),
+        evaluation=Evaluation(
+            every=evaluation.every,
+            bins=evaluation.bins or 512,
+            release=_checked(evaluation.release, ("noised", "exact"), "evaluation.release"),
+            noise_multiplier=1.0 if noised else 0.0,
+            split=_checked(evaluation.split, ("patients", "column"), "evaluation.split"),
+            fraction=evaluation.fraction,
+        ),
+        roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
+    )
+
+
+def _with_noise(config: Config, draft: Study) -> Study:
+    """Calibrates evaluation, then training with what evaluation leaves, then sizes the words."""
+    target, delta = config.privacy.epsilon or 0.0, draft.privacy.delta
+    study, evaluation = draft, evaluation_event(draft)
+    if evaluation is not None:
+        alone = target * (_EVALUATION_SHARE if draft.evaluation.split == "column" else 1.0)
+        event = replace(evaluation, count=most_evaluations(draft))
+        noise = calibrate(alone, delta, event)
+        bins = config.evaluation.bins or _bins(draft, noise)
+        study = _changed(study, "evaluation", noise_multiplier=noise, bins=bins)
+    training = training_event(study)
+    if training is not None:
+        event = replace(training, count=training.count * draft.aggregation.attempts)
+        others = [e for e in planned_events(study) if e.band != event.band or e.rounding == "none"]
+        multiplier = calibrate(target, delta, event, others)
+        study = _changed(study, "privacy", noise_multiplier=multiplier)
+    if config.privacy.mode == "distributed" and config.aggregation.word_bits is None:
+        study = _changed(study, "aggregation", word_bits=_word_bits(study))
+    spent = epsilon_over_bands(planned_events(study), delta)
+    return _changed(study, "privacy", epsilon=max(target, spent))
+
+
+def _bins(study: Study, noise: float) -> int:
+    """Bins that suit the patients who evaluate and the noise on the opened sum."""
+    fraction = study.evaluation.fraction
+    scored = study.patients() * fraction / (1 - fraction)
+    sites, honest = len(study.roster), len(study.roster) - study.aggregation.colluding_sites
+    shares = sites if study.privacy.mode == "local" else sites / honest
+    return bins_for(int(scored), noise * shares**0.5)
+
+
+def _word_bits(study: Study) -> int:
+    return word_bits_for(
+        scale=study.aggregation.scale,
+        dimension=study.model.parameters,
+        most_patients=most_sampled(
+            2 * study.patients(), study.privacy.sampling_rate, study.aggregation.attempts
+        ),
+        noise_multiplier=study.privacy.noise_multiplier,
+        least_sites=study.aggregation.least_sites,
+        colluding_sites=study.aggregation.colluding_sites,
+        attempts=study.aggregation.attempts,
+    )
+
+
+def _changed(study: Study, section: str, **values: Any) -> Study:
+    """The study with other values in one section, validated anew."""
+    document = study.model_dump()
+    document[section] |= values
+    return Study.model_validate(document)
+
+
+def _checked(value: Any, allowed: tuple[Any, ...], key: str) -> Any:
+    if value not in allowed:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{key} is {value!r}.",
+            remedy=f"It can be: {', '.join(str(a) for a in allowed)}.",
+        )
+    return value
