@@ -54,7 +54,7 @@ class Approvals:
 
     def propose(
         self, study: Study, *, patients: int | None = None
-    ) -> tuple[Literal["accepted", "waiting", "refused", "closed"], Code | None]:
+    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
         """What the site answers to a proposal, and why where it refuses. Records a new study.
 
         patients: of this site's cohort, where it is known already. Raises WardroundError(LEDGER),
@@ -246,12 +246,12 @@ def _refuse_flood(db: sqlite3.Connection) -> None:
 
 def _answer(
     stand: Stand, code: Code | None
-) -> tuple[Literal["accepted", "waiting", "refused", "closed"], Code | None]:
-    if stand in ("accepted", "closed"):
-        return ("accepted", None) if stand == "accepted" else ("closed", None)
-    if stand == "revoked":
-        return "refused", Code.REVOKED
-    return "refused", code or Code.REFUSED_POLICY
+) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+    if stand == "accepted":
+        return "accepted", None
+    if stand == "closed":
+        return "refused", Code.REFUSED_REPLAY
+    return "refused", code or (Code.REVOKED if stand == "revoked" else Code.REFUSED_POLICY)
 
 
 def _listed(

@@ -52,7 +52,7 @@ class SiteGovernance:
 
     def propose(
         self, study: Study
-    ) -> tuple[Literal["accepted", "waiting", "refused", "closed"], Code | None]:
+    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
         """Where a study stands here, recorded when it is new."""
         return self.approvals.propose(study)
 
