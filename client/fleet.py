@@ -137,6 +137,7 @@ class FleetConnection:
         self._error: WardroundError | None = None
         self._failures = 0
         self._retry_at = 0.0
+        self._replying = False
         self._idle = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
 
@@ -176,9 +177,16 @@ class FleetConnection:
             self._beat.start()
 
     def close(self) -> None:
-        """Ends `receive` and `reply` at once. From any thread or signal handler."""
+        """Ends `receive` at once. From any thread or signal handler.
+
+        An answer that is being sent has been paid for: it is sent to its end, but not again.
+        """
         self._closing.set()
         self._activated.set()
+        if not self._replying:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
         for line in (*self._lines, self._beat_line):
             line.interrupt()
 
@@ -192,6 +200,7 @@ class FleetConnection:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        self._hang_up()
         if self._beat is not None:
             self._beat.join(timeout=5)
         if self._pool is not None:
@@ -243,7 +252,14 @@ class FleetConnection:
         True when the coordinator took it, False when it no longer wants it. Raises
         WardroundError when the time ran out, with the last fault's code.
         """
-        parcel = self._parcel(delivery, frame)
+        self._replying = True
+        try:
+            return self._reply(delivery, self._parcel(delivery, frame))
+        finally:
+            self._replying = False
+
+    # --- calls ---
+    def _reply(self, delivery: Delivery, parcel: Parcel) -> bool:
         while True:
             try:
                 return self._push(parcel)
@@ -253,12 +269,11 @@ class FleetConnection:
                 ) from None
             except WardroundError as error:
                 self._failed(error)
-                if delivery.seconds_left <= 0 or self._node_id is None:
+                if delivery.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
                     raise
             pause = max(0.0, self._retry_at - time.monotonic())
             self._closing.wait(min(pause, max(0.0, delivery.seconds_left)))
 
-    # --- calls ---
     def _ready(self, deadline: float) -> bool:
         """Connects if need be, not before the back-off allows. False when `deadline` passed."""
         pause = self._retry_at - time.monotonic()

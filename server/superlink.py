@@ -15,6 +15,8 @@ an allow-list, and what is mounted on the same port (server/superlink_gateway.py
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import socket
 import ssl
@@ -44,6 +46,9 @@ from server.pki import check_private
 from server.superlink_events import EventLog
 from server.superlink_gateway import Application, Gateway
 from server.superlink_run import FleetRun
+
+_M_MMAP_THRESHOLD = -3
+"""mallopt(3)"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class SuperLink:
             slots=config.upload_slots,
             downloads=config.download_slots,
             hold=config.hold,
+            stall=config.stall,
             max_body=config.max_body,
         )
         self._state = self._gateway.state
@@ -103,6 +109,7 @@ class SuperLink:
         """
         config = self.config
         check_private(config.private_key)
+        _give_large_buffers_back()
         self._socket = _listening_socket(config.host, config.port)
         uvicorn_config = uvicorn.Config(
             self._gateway,
@@ -254,6 +261,16 @@ class SuperLink:
     async def _listen(self, server: uvicorn.Server, listening: socket.socket) -> None:
         self._gateway.start()
         await server.serve(sockets=[listening])
+
+
+def _give_large_buffers_back() -> None:
+    """Has glibc return buffers of a chunk's size to the system as soon as they are free.
+
+    By default it keeps them in heaps that fragment: the same traffic then peaks at 2.3 times a
+    body instead of 1.4. Elsewhere than on glibc nothing is changed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def canonical_public_key(pem: bytes) -> bytes:

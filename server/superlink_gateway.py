@@ -26,7 +26,12 @@ require_flower()
 
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.proto import fleet_pb2
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushObjectRequest,
+)
 from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY, NodeStatus
 from flwr.supercore.error import FlowerError
 from flwr.supercore.error.catalog import API_ERROR_MAP
@@ -63,6 +68,8 @@ _BODY_LIMIT = defaultdict(
 """Bytes of request body, by route."""
 _IN_A_THREAD = 128 * 1024
 """Bytes of an object from which its hash is worth a thread of its own."""
+_SLICE = 256 * 1024
+"""Bytes of an object handed to the connection at once."""
 
 
 @dataclass
@@ -111,10 +118,13 @@ class Call:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def reply(self, status: int, media_type: str, body: bytes) -> None:
-        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
+    async def begin(self, status: int, media_type: str, length: int) -> None:
+        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % length)]
         headers += [(key.encode(), value.encode()) for key, value in self.reply_headers.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def reply(self, status: int, media_type: str, body: bytes) -> None:
+        await self.begin(status, media_type, len(body))
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -122,12 +132,13 @@ class Gateway:
     """The ASGI application. `start` and `stop` belong to the event loop that serves it."""
 
     def __init__(
-        self, events: EventLog, *, slots: int, downloads: int, hold: float, max_body: int,
+        self, events: EventLog, *, slots: int, downloads: int, hold: float, stall: float,
+        max_body: int,
     ) -> None:  # fmt: skip
         self.state = FleetState(self._wake, self._free, max_body)
         self.events = events
         self._mounted: dict[str, Application] = {}
-        self._hold_limit = hold
+        self._hold_limit, self._stall = hold, stall
         self._slots = UploadSlots(slots)
         self._downloads = asyncio.Semaphore(downloads)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="fleet")
@@ -172,7 +183,7 @@ class Gateway:
         call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_VERSION
         try:
             await self._serve(call)
-        except ConnectionResetError:
+        except (ConnectionResetError, TimeoutError):
             return
         except CallRefusedError as refusal:
             self.events.refused(call.route, refusal.reason, call.address, self._name(call.node_id))
@@ -222,10 +233,9 @@ class Gateway:
             case "push-messages":
                 return await self._push_messages(call, request)
             case "push-object":
-                return await self._push_object(request)
+                return await self._push_object(call, request)
             case "pull-object":
-                async with self._downloads:
-                    return fleet_handlers.pull_object(request, state)
+                return await self._pull_object(call, request)
             case "send-node-heartbeat":
                 return await self._heartbeat(call, request)
             case "activate-node":
@@ -237,6 +247,8 @@ class Gateway:
                 return activated
             case "deactivate-node":
                 self.events.write("left", site=self._name(call.node_id))
+                if state.nodes[call.node_id].status != NodeStatus.ONLINE:
+                    return fleet_pb2.DeactivateNodeResponse()  # its connections broke before this
                 return fleet_handlers.deactivate_node(request, state)
             case "confirm-message-received":
                 self._check_own_message(call, request)
@@ -250,6 +262,34 @@ class Gateway:
             case "unregister-node":
                 return fleet_handlers.unregister_node(request, state, enable_supernode_auth=True)
         raise CallRefusedError(404, "form")
+
+    # --- large objects ---
+    async def _pull_object(self, call: Call, request: PullObjectRequest) -> Any:
+        """As Flower's handler, but large contents go out in slices of the one stored copy."""
+        content = self.state.get_object(request.run_id, request.object_id)
+        if content is None or len(content) < _IN_A_THREAD:
+            return fleet_handlers.pull_object(request, self.state)
+        async with self._downloads:
+            head = large_object_head(len(content))
+            await call.begin(200, PROTOBUF_MEDIA_TYPE, len(head) + len(content))
+            await call.send({"type": "http.response.body", "body": head, "more_body": True})
+            for start in range(0, len(content), _SLICE):
+                part = memoryview(content)[start : start + _SLICE]
+                more = start + _SLICE < len(content)
+                async with asyncio.timeout(self._stall):
+                    await call.send({"type": "http.response.body", "body": part, "more_body": more})
+        return None
+
+    async def _push_object(self, call: Call, request: PushObjectRequest) -> Any:
+        exchange = self.state.exchange_of_session(request.session_id)
+        if exchange is None or exchange.node_id != call.node_id:
+            raise CallRefusedError(403, "node")
+        if request.ByteSize() < _IN_A_THREAD:
+            return fleet_handlers.push_object(request, self.state)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._pool, fleet_handlers.push_object, request, self.state
+        )
 
     # --- calls that are held ---
     async def _pull_messages(self, call: Call, request: fleet_pb2.PullMessagesRequest) -> Any:
@@ -302,17 +342,6 @@ class Gateway:
         exchange.admitted = True
         return response
 
-    async def _push_object(self, request: PushObjectRequest) -> Any:
-        exchange = self.state.exchange_of_session(request.session_id)
-        if exchange is None or exchange.node_id != request.node.node_id:
-            raise CallRefusedError(403, "node")
-        if len(request.object_content) < _IN_A_THREAD:
-            return fleet_handlers.push_object(request, self.state)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, fleet_handlers.push_object, request, self.state
-        )
-
     async def _hold(self, call: Call, until: Awaitable[Any], limit: float) -> bool:
         """Holds the call until `until`, for `limit` s at most. False: the caller hung up.
 
@@ -357,3 +386,19 @@ class Gateway:
     def _name(self, node_id: int) -> str | None:
         node = self.state.nodes.get(node_id)
         return node.name if node is not None else None
+
+
+def large_object_head(size: int) -> bytes:
+    """A PullObjectResponse up to the bytes of its content, which may follow as they are.
+
+    Protocol Buffers encoding: a length-delimited field is its tag, its length as varint, its bytes.
+    """
+    head = bytearray(
+        PullObjectResponse(object_found=True, object_available=True).SerializeToString()
+    )
+    head.append(PullObjectResponse.OBJECT_CONTENT_FIELD_NUMBER << 3 | 2)
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
