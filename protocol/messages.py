@@ -21,7 +21,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study import Digest, Document, Name
 
 Buffer = bytes | bytearray | memoryview
-HEADER_LIMIT = 256 * 1024
+HEADER_LIMIT = 1024 * 1024
 """Bytes: a Collect for 1,000 sites stays below it."""
 CHUNK = 1 << 20
 """Bytes of the vector in one chunk."""

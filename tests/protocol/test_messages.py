@@ -1,0 +1,182 @@
+"""Messages: what is framed is what is parsed; anything else is refused without being quoted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from study_document import study
+
+from protocol import messages
+from protocol.canonical import canonical
+from protocol.errors import Code, WardroundError
+from protocol.messages import Frame
+
+_STUDY = "5" * 64
+_READY: dict[str, Any] = {
+    "type": "ready",
+    "study": _STUDY,
+    "round": 3,
+    "attempt": 4,
+    "site": "cleveland",
+    "context": "c" * 64,
+    "public_key": "d" * 64,
+    "signature": "e" * 128,
+}
+_EXAMPLES: list[messages.Request | messages.Answer] = [
+    messages.Propose(document=study().document.decode()),
+    messages.Standing(study=_STUDY, state="refused", code=Code.REFUSED_BUDGET),
+    messages.Standing(study=_STUDY, state="accepted"),
+    messages.Prepare(study=_STUDY, round=1, attempt=2, train=True, evaluate=False, model="a" * 64),
+    messages.Ready.model_validate(_READY),
+    messages.Collect(
+        study=_STUDY,
+        round=3,
+        attempt=4,
+        readys=(messages.Ready.model_validate(_READY),),
+    ),
+    messages.Share(study=_STUDY, round=3, attempt=4),
+    messages.Close(study=_STUDY, outcome="finished"),
+    messages.Refusal(study=None, code=Code.MESSAGE),
+]
+
+
+def _refused(header: bytes) -> str:
+    with pytest.raises(WardroundError) as caught:
+        messages.parse(Frame(header))
+    assert caught.value.code is Code.MESSAGE
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("message", _EXAMPLES, ids=lambda m: m.type)
+def test_a_message_survives_its_frame(message: messages.Request | messages.Answer) -> None:
+    framed = messages.frame(message)
+    assert messages.parse(framed) == message
+    assert framed.header == canonical(json.loads(framed.header))
+
+
+@pytest.mark.parametrize("message", _EXAMPLES, ids=lambda m: m.type)
+def test_unknown_missing_or_mistyped_fields_are_refused(
+    message: messages.Request | messages.Answer,
+) -> None:
+    plain = json.loads(messages.frame(message).header)
+    _refused(canonical(plain | {"surprise": 1}))
+    for field in plain:
+        if field != "code":
+            _refused(canonical({k: v for k, v in plain.items() if k != field}))
+        _refused(canonical(plain | {field: [1.5]}))
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_with_one_constant_sentence(header: bytes) -> None:
+    assert _refused(header) == "A message header is malformed."
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    message=st.sampled_from(_EXAMPLES),
+    field=st.sampled_from(["type", "study", "round", "attempt", "site", "readys", "code", "x"]),
+    value=_json,
+)
+def test_a_field_replaced_by_anything_is_parsed_or_refused_never_more(
+    message: messages.Request | messages.Answer, field: str, value: Any
+) -> None:
+    plain = json.loads(messages.frame(message).header) | {field: value}
+    try:
+        parsed = messages.parse(Frame(json.dumps(plain).encode()))
+    except WardroundError as error:
+        assert str(error) == "A message header is malformed."
+    else:
+        assert json.loads(messages.frame(parsed).header) == plain | {
+            key: None for key in ("code",) if key in plain and plain[key] is None
+        }
+
+
+@given(message=st.sampled_from(_EXAMPLES), data=st.data())
+def test_truncated_or_flipped_headers_never_crash(
+    message: messages.Request | messages.Answer, data: st.DataObject
+) -> None:
+    header = bytearray(messages.frame(message).header)
+    if data.draw(st.booleans()):
+        header = header[: data.draw(st.integers(0, len(header) - 1))]
+        _refused(bytes(header))
+        return
+    header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        parsed = messages.parse(Frame(bytes(header)))
+    except WardroundError as error:
+        assert str(error) == "A message header is malformed."
+    else:
+        assert parsed != message
+
+
+def test_what_is_refused_is_not_quoted() -> None:
+    for plain in (
+        _READY | {"site": "CANARY Jane Doe"},
+        _READY | {"CANARY": 1},
+        _READY | {"round": "CANARY"},
+        {"type": "CANARY"},
+    ):
+        assert "CANARY" not in _refused(canonical(plain))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1.5", "0", "-1", "1e3", "true", '"1"'])
+def test_rounds_are_whole_and_positive(number: str) -> None:
+    _refused(canonical(_READY).replace(b'"round":3', b'"round":' + number.encode()))
+
+
+def test_a_header_beyond_the_limit_is_not_even_parsed() -> None:
+    header = canonical(_READY)
+    padding = b" " * (messages.HEADER_LIMIT + 1 - len(header))
+    assert "too long" in _refused(header + padding)
+    assert messages.parse(Frame(header + padding[:-1]))
+
+
+def test_a_collect_of_a_thousand_sites_fits() -> None:
+    readys = tuple(
+        messages.Ready.model_validate(_READY | {"site": f"{n:03d}".ljust(64, "x")})
+        for n in range(1000)
+    )
+    collect = messages.Collect(study=_STUDY, round=1, attempt=1, readys=readys)
+    assert messages.parse(messages.frame(collect)) == collect
+
+
+@given(
+    values=st.lists(st.integers(0, 2**32 - 1), max_size=50),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+)
+def test_gather_undoes_any_cutting_into_chunks(values: list[int], cuts: list[int]) -> None:
+    array = np.array(values, dtype=np.uint32)
+    data = array.tobytes()
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    body = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    assert messages.gather(body, np.uint32, len(values)).tolist() == values
+
+
+def test_chunks_are_views_of_the_array_and_of_bounded_size() -> None:
+    array = np.arange(600_000, dtype=np.float32)
+    body = messages.chunks(array)
+    assert [len(chunk) for chunk in body] == [1 << 20, 1 << 20, 2_400_000 - (2 << 20)]
+    array[0] = 5
+    assert np.frombuffer(body[0], np.float32)[0] == 5
+    gathered = messages.gather(body, np.float32, len(array))
+    assert np.array_equal(gathered, array)
+    assert Frame(b"12345", body).size == 5 + array.nbytes
+
+
+@pytest.mark.parametrize(("count", "says"), [(3, "longer"), (5, "shorter")])
+def test_a_vector_of_another_length_is_refused(count: int, says: str) -> None:
+    with pytest.raises(WardroundError, match=says) as caught:
+        messages.gather([b"\0" * 7, b"\0" * 9], np.float32, count)
+    assert caught.value.code is Code.MESSAGE
