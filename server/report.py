@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from protocol.scores import METRICS
 from protocol.scores import Estimate as Estimate
-from protocol.scores import METRICS, Estimate
 from protocol.study import Study
 
 
@@ -66,5 +66,5 @@ class Outcome:
 
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:
-    if unknown := sorted(set(metrics) - METRICS):
+    if unknown := sorted(set(metrics) - set(METRICS)):
         raise ValueError(f"not a metric of protocol.scores.METRICS: {', '.join(unknown)}")

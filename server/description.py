@@ -1,0 +1,122 @@
+"""What a reviewer reads first in MLflow: a study and its outcome in Markdown.
+
+Only public facts of the study and pooled figures of the outcome; free text of the study is
+escaped, since it is shown as Markdown in somebody's browser.
+"""
+
+from __future__ import annotations
+
+import re
+
+from protocol.scores import Estimate
+from protocol.study import Study
+from server.report import Outcome
+from tasks.schema import Schema
+
+LIMIT = 7900
+"""Characters; MLflow keeps 8000 of a tag."""
+_SHOWN_SITES = 30
+
+
+def describe(study: Study, outcome: Outcome | None = None) -> str:
+    """Markdown of a running study, or of its outcome."""
+    parts = [_head(study, outcome), _patients(study), _privacy(study, outcome)]
+    if outcome is not None:
+        parts += [_performance(outcome), _effort(outcome)]
+    return "\n\n".join(parts)[:LIMIT]
+
+
+def describe_model(outcome: Outcome, schema: Schema) -> str:
+    """Markdown of a model version: what it claims, and how to score with it."""
+    numbers = [c.name for c in schema.columns if c.kind == "number"]
+    cast = f'.astype({{name: "float64" for name in {numbers!r}}})' if numbers else ""
+    usage = f"""## How to use it
+
+```python
+scores = mlflow.pyfunc.load_model(uri).predict(frame{cast})
+```
+
+`frame` has the cohort's columns ({len(schema.columns)} of them, see the signature), NaN or None
+where a value is missing; the answer's column `score` is the probability of
+{_escaped(schema.label_meaning)}. wardround must be installed where the model is loaded."""
+    return f"{describe(outcome.study, outcome)}\n\n{usage}"
+
+
+def _head(study: Study, outcome: Outcome | None) -> str:
+    status = "running" if outcome is None else outcome.status
+    return (
+        f"# {_escaped(study.title)}\n\n"
+        f"**Status:** {status} · **purpose:** {_escaped(study.purpose)} · "
+        f"**contact:** {_escaped(study.contact)}\n\n"
+        f"Task `{study.task.name}` version {study.task.version}, "
+        f"{study.model.parameters:,} parameters.\n\n"
+        f"Study `{study.digest}`: the document is the artifact `study.json`."
+    )
+
+
+def _patients(study: Study) -> str:
+    names = [f"`{name}`" for name in study.sites]
+    more = f" and {len(names) - _SHOWN_SITES} more" if len(names) > _SHOWN_SITES else ""
+    return (
+        "## What it learned from\n\n"
+        f"About {study.patients():,} patients for training, as declared by "
+        f"{len(names)} sites: {', '.join(names[:_SHOWN_SITES])}{more}. The sites declare banded "
+        "numbers; nothing was counted for this."
+    )
+
+
+def _privacy(study: Study, outcome: Outcome | None) -> str:
+    plan = study.privacy
+    lines = ["## What it cost in privacy\n"]
+    if plan.mode == "none":
+        lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
+    elif outcome is None or outcome.epsilon is None:
+        lines.append(f"Planned: at most epsilon **{plan.epsilon:.3g}** at delta {plan.delta:g}.")
+    else:
+        lines.append(
+            f"Epsilon **{outcome.epsilon:.3g}** at delta {plan.delta:g} for each patient covered, "
+            f"mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
+            f"clip norm {plan.clip_norm:g}, sampling rate {plan.sampling_rate:g})."
+        )
+    if outcome is not None and outcome.epsilon_broken is not None:
+        lines.append(
+            f"Should more than {study.aggregation.colluding_sites} sites collude with the "
+            f"coordinator: epsilon {outcome.epsilon_broken:.3g}."
+        )
+    if outcome is not None:
+        lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
+    if not study.aggregation.masked:
+        lines.append("Sums were **not masked**: the coordinator saw what each site sent.")
+    return "\n\n".join(lines)
+
+
+def _performance(outcome: Outcome) -> str:
+    rows = [_row(name, of) for name, of in sorted(outcome.metrics.items())]
+    if not rows:
+        return "## How well it does\n\nThe study ended before its model was evaluated."
+    table = "\n".join(["| pooled metric | value | 95% interval |", "|---|---|---|", *rows])
+    noised = outcome.study.evaluation.release == "noised"
+    caution = (
+        "The histogram of scores was noised for privacy; the intervals include that noise."
+        if noised
+        else "The histogram of scores was summed exactly."
+    )
+    return (
+        f"## How well it does\n\nOn the sites' evaluation patients, pooled.\n\n{table}\n\n{caution}"
+    )
+
+
+def _row(name: str, of: Estimate) -> str:
+    return f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |"
+
+
+def _effort(outcome: Outcome) -> str:
+    done, planned = len(outcome.rounds), outcome.study.optimisation.rounds
+    return (
+        f"## What it took\n\n{done} of {planned} rounds in {outcome.seconds:,.0f} s; "
+        f"{outcome.bytes_sent / 1e6:,.1f} MB sent, {outcome.bytes_received / 1e6:,.1f} MB received."
+    )
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", " ".join(text.split()))

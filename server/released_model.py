@@ -1,0 +1,136 @@
+"""The released model as files: plain float32 weights and the name of an installed task, no code.
+
+MLflow's pyfunc loads it by this module's name (`_load_pyfunc`), so nothing is pickled: a pickled
+torch module could carry what training left on it (Opacus keeps per-sample gradients in
+`p.grad_sample`). Whoever scores needs wardround installed, with the same task.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protocol.errors import Code, WardroundError
+from protocol.study import Study
+from protocol.vectors import Vector, pack, unpack
+from tasks import registry
+from tasks.schema import Column, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.base import Task
+
+WEIGHTS = "weights.npz"
+REFERENCE = "model.json"
+
+
+class ReleasedModel:
+    """Scores patients with a study's weights."""
+
+    def __init__(self, task: Task, seed: int, weights: Vector) -> None:
+        from tasks.weights import FlatModel
+
+        self._task = task
+        self._model = FlatModel(task, seed)
+        self._model.load(weights)
+        self._model.module.eval()
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """The cohort's columns, N rows -> a column `score`, N float64 in [0, 1].
+
+        Numbers may be NaN and categories None where missing. Raises
+        WardroundError(MALFORMED_DATA) naming a column that is not there.
+        """
+        import pandas as pd
+        import torch
+
+        table = {c.name: _values(c, frame) for c in self._task.schema.columns if c.name in frame}
+        features = torch.from_numpy(self._task.features(table))
+        with torch.no_grad():
+            scores = self._task.scores(self._model.module(features))
+        return pd.DataFrame({"score": scores.numpy().astype(np.float64)}, index=frame.index)
+
+
+def write(directory: Path, study: Study, weights: Vector) -> None:
+    """(P,) float32 -> `weights.npz` (one array per parameter) and `model.json` in a new folder.
+
+    Raises WardroundError(MESSAGE) where the weights do not fit the study's task.
+    """
+    from tasks.weights import FlatModel
+
+    task = registry.load(study.task.name)
+    layout = FlatModel(task, study.optimisation.seed).layout
+    directory.mkdir(parents=True)
+    arrays: dict[str, Any] = dict(unpack(np.ascontiguousarray(weights), layout))
+    np.savez(directory / WEIGHTS, **arrays)
+    reference = {
+        "study": study.digest,
+        "task": study.task.name,
+        "version": study.task.version,
+        "source": study.task.source,
+        "seed": study.optimisation.seed,
+    }
+    (directory / REFERENCE).write_text(json.dumps(reference, indent=2))
+
+
+def load(directory: Path) -> ReleasedModel:
+    """Reads what `write` wrote; executes nothing from it.
+
+    Raises WardroundError(UNKNOWN_TASK) where the task is not installed, and
+    WardroundError(CONFIGURATION) where another version of it is. Warns where only its source
+    differs.
+    """
+    from tasks.weights import FlatModel
+
+    reference = json.loads((directory / REFERENCE).read_text())
+    task = registry.load(reference["task"])
+    if task.version != reference["version"]:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The model was trained for version {reference['version']} of task {task.name}; "
+            f"installed is version {task.version}.",
+            remedy="Install the wardround release that the model's requirements.txt names.",
+        )
+    if task.source_digest() != reference["source"]:
+        warnings.warn(
+            f"The source of task {task.name} has changed since this model was trained.",
+            stacklevel=2,
+        )
+    layout = FlatModel(task, reference["seed"]).layout
+    with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
+        weights = pack({name: arrays[name] for name in arrays.files}, layout)
+    return ReleasedModel(task, reference["seed"], weights)
+
+
+def _load_pyfunc(path: str) -> ReleasedModel:
+    """MLflow's door: `loader_module` in the MLmodel file names this module."""
+    return load(Path(path))
+
+
+def example(schema: Schema) -> pd.DataFrame:
+    """Two rows of model input made of public ranges: all in the middle, and all missing."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            c.name: [(c.low + c.high) / 2, np.nan]
+            if c.kind == "number"
+            else pd.Series([c.categories[0], None], dtype=object)
+            for c in schema.columns
+        }
+    )
+
+
+def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any]]:
+    import pandas as pd
+
+    series = frame[column.name]
+    if column.kind == "number":
+        numbers = pd.to_numeric(series, errors="coerce")
+        return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.array([None if pd.isna(v) else str(v) for v in series], dtype=object)

@@ -1,0 +1,370 @@
+"""The door to MLflow: what one study's run holds. The only module that imports MLflow.
+
+Its methods take aggregates (`server.report`) and public documents, and may be called again after
+a failure: what is there already is found and left as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import build_opener
+
+import yaml
+
+from protocol.errors import Code, WardroundError
+from protocol.scores import Estimate
+from protocol.study import Study
+from server import released_model
+from server.courier import AwayError
+from server.description import describe, describe_model
+from server.figures import figures
+from server.parameters import flatten, without_credentials
+from server.report import Outcome, RoundReport
+from tasks import registry
+from tasks.schema import Schema
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOCK_MODEL_DEPENDENCIES": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Read by MLflow at import or call; the environment's own settings win. No retries inside MLflow:
+its seven with growing pauses take minutes, and the courier tries again anyway."""
+
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_PACKAGES = ("wardround", "torch", "numpy", "pandas", "mlflow")
+_METRICS_PER_CALL, _PER_CALL = 1000, 100
+_AGAIN = {408, 429}
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def require_answer(uri: str, timeout: float = 3.0) -> None:
+    """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
+    reason = ""
+    try:
+        build_opener().open(f"{uri}/health", timeout=timeout).close()
+    except HTTPError:
+        return
+    except URLError as error:
+        reason = str(error.reason)
+    except OSError as error:
+        reason = str(error)
+    if reason and "CERTIFICATE" not in reason:
+        raise WardroundError(
+            Code.TRACKING,
+            f"No MLflow server answers at {without_credentials(uri)} ({reason}).",
+            remedy="Start it (`mlflow server --backend-store-uri sqlite:///mlflow.db`), correct "
+            "tracking.uri, or run untracked with tracking=none.",
+        )
+
+
+def _retriable(
+    method: Callable[Concatenate[StudyRun, P], None],
+) -> Callable[Concatenate[StudyRun, P], None]:
+    """Raises AwayError where trying again may help; passes a refusal on."""
+
+    def call(self: StudyRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import HTTPError as Answered
+        from requests.exceptions import RequestException
+
+        try:
+            method(self, *args, **kwargs)
+        except MlflowException as error:
+            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+            if status >= 500 or status in _AGAIN:
+                raise AwayError(f"status {status}") from error
+            raise
+        except Answered as error:
+            status = error.response.status_code if error.response is not None else 500
+            if status >= 500 or status in _AGAIN:
+                raise AwayError(f"status {status}") from error
+            raise
+        except (RequestException, ConnectionError, TimeoutError) as error:
+            raise AwayError(type(error).__name__) from error
+
+    return call
+
+
+class StudyRun:
+    """The MLflow run of one study: found by the study's digest, made where there is none."""
+
+    def __init__(self, uri: str, experiment: str, model: str, study: Study) -> None:
+        """`model`: the name under which a finished study's model is registered."""
+        self._uri, self._experiment, self._model, self._study = uri, experiment, model, study
+        self._run = self._experiment_id = self._model_id = self._version = ""
+        self._written: frozenset[int] = frozenset()
+
+    @property
+    def url(self) -> str:
+        """The run's page."""
+        base = without_credentials(self._uri)
+        return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run}" if self._run else ""
+
+    @property
+    def model_uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` takes; empty where no version is registered."""
+        return f"models:/{self._model}/{self._version}" if self._version else ""
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    def connect(self) -> None:
+        """Imports MLflow, which takes seconds the first time."""
+        _ = self._client
+
+    @_retriable
+    def open(self, code_version: str) -> None:
+        """Finds or makes the experiment and the run, and tags the run."""
+        client, study = self._client, self._study
+        found = client.get_experiment_by_name(self._experiment)
+        self._experiment_id = (
+            found.experiment_id if found else client.create_experiment(self._experiment)
+        )
+        tags = {
+            "wardround.study": study.digest,
+            "wardround.purpose": study.purpose,
+            "wardround.task": f"{study.task.name} {study.task.version}",
+            "wardround.task_source": study.task.source,
+            "wardround.mode": study.privacy.mode,
+            "wardround.sites": str(len(study.roster)),
+            "wardround.code_version": code_version,
+            "mlflow.note.content": describe(study),
+        }
+        where = f"tags.`wardround.study` = '{study.digest}'"
+        runs = client.search_runs([self._experiment_id], filter_string=where, max_results=1)
+        if runs:
+            self._run = runs[0].info.run_id
+            client.update_run(self._run, status="RUNNING")
+            history = client.get_metric_history(self._run, "seconds")
+            self._written = frozenset(point.step for point in history)
+            models = runs[0].outputs.model_outputs if runs[0].outputs else []
+            self._model_id = models[0].model_id if models else ""
+        else:
+            run = client.create_run(self._experiment_id, tags=tags, run_name=study.title[:200])
+            self._run = run.info.run_id
+
+    @_retriable
+    def parameters(self, configuration: Mapping[str, Any]) -> None:
+        """The resolved configuration, and the study's own figures under `study.`."""
+        from mlflow.entities import Param
+
+        public = self._study.model_dump(mode="json", exclude={"roster", "nonce", "format"})
+        wanted = flatten(dict(configuration) | {"study": public})
+        there = self._client.get_run(self._run).data.params
+        params = [Param(key, value) for key, value in wanted.items() if key not in there]
+        for some in _batches(params, _PER_CALL):
+            self._client.log_batch(self._run, params=some)
+
+    @_retriable
+    def documents(self, configuration: Mapping[str, Any]) -> None:
+        """The study as it was hashed, and the configuration it came from."""
+        text = yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True)
+        files = {"study.json": self._study.document, "configuration.yaml": text.encode()}
+        self._upload(files, "")
+
+    @_retriable
+    def rounds(self, reports: Sequence[tuple[int, RoundReport]]) -> None:
+        """(milliseconds since 1970, report) of each round; its number is MLflow's step."""
+        points = [
+            self._metric(name, value, when, report.round)
+            for when, report in reports
+            if report.round not in self._written
+            for name, value in _figures_of(report)
+        ]
+        for some in _batches(points, _METRICS_PER_CALL):
+            self._client.log_batch(self._run, metrics=some)
+
+    @_retriable
+    def log_model(self, outcome: Outcome) -> None:
+        """The aggregated weights as a pyfunc model, with signature and example."""
+        import mlflow.pyfunc
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model
+
+        if self._model_id:
+            logged = self._client.get_logged_model(self._model_id)
+            if logged.status == LoggedModelStatus.READY:
+                return
+        else:
+            logged = self._client.create_logged_model(
+                self._experiment_id,
+                name=self._model,
+                source_run_id=self._run,
+                tags=self._claims(outcome),
+                model_type="classifier",
+            )
+            self._model_id = logged.model_id
+        task = registry.load(self._study.task.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            released_model.write(Path(scratch) / "data", self._study, outcome.weights)
+            mlflow.pyfunc.save_model(
+                Path(scratch) / "model",
+                loader_module=released_model.__name__,
+                data_path=Path(scratch) / "data",
+                mlflow_model=Model(run_id=self._run, model_id=self._model_id),
+                signature=_signature(task.schema),
+                input_example=released_model.example(task.schema),
+                pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
+                metadata=self._claims(outcome),
+            )
+            self._client.log_model_artifacts(self._model_id, str(Path(scratch) / "model"))
+        self._client.log_outputs(self._run, [LoggedModelOutput(self._model_id, step=0)])
+        self._client.finalize_logged_model(self._model_id, LoggedModelStatus.READY)
+
+    @_retriable
+    def register(self, outcome: Outcome) -> None:
+        """The logged model as the next version of the registered model."""
+        client, task = self._client, registry.load(self._study.task.name)
+        if not client.search_registered_models(filter_string=f"name = '{self._model}'"):
+            client.create_registered_model(self._model, description=task.title)
+        mine = f"name = '{self._model}' and run_id = '{self._run}'"
+        found = client.search_model_versions(mine)
+        created = (
+            found[0]
+            if found
+            else client.create_model_version(
+                self._model,
+                source=f"models:/{self._model_id}",
+                run_id=self._run,
+                model_id=self._model_id,
+                tags=self._claims(outcome),
+                description=describe_model(outcome, task.schema),
+            )
+        )
+        self._version = str(created.version)
+
+    @_retriable
+    def unfinished(self, outcome: Outcome) -> None:
+        """The weights of a study that did not finish: kept, but neither logged as a model nor
+        registered, so that nobody takes them for one."""
+        with tempfile.TemporaryDirectory() as scratch:
+            released_model.write(Path(scratch) / "data", self._study, outcome.weights)
+            self._client.log_artifacts(self._run, str(Path(scratch) / "data"), "unfinished")
+
+    @_retriable
+    def final(self, outcome: Outcome, when: int) -> None:
+        """Final metrics, epsilon, totals, and the description that a reviewer reads first."""
+        from mlflow.entities import RunTag
+
+        values: dict[str, float | None] = {
+            f"final_{name}": of for name, of in _spread(outcome.metrics)
+        }
+        values |= {
+            "epsilon": outcome.epsilon,
+            "epsilon_broken": outcome.epsilon_broken,
+            "total_seconds": outcome.seconds,
+            "total_bytes_sent": outcome.bytes_sent,
+            "total_bytes_received": outcome.bytes_received,
+        }
+        step = max((report.round for report in outcome.rounds), default=0)
+        points = [
+            self._metric(name, value, when, step)
+            for name, value in values.items()
+            if value is not None and not math.isnan(value)
+        ]
+        tags = self._claims(outcome) | {"mlflow.note.content": describe(self._study, outcome)}
+        self._client.log_batch(
+            self._run, metrics=points, tags=[RunTag(key, value) for key, value in tags.items()]
+        )
+
+    @_retriable
+    def figures(self, outcome: Outcome) -> None:
+        """Learning curve and calibration as pictures."""
+        self._upload(figures(outcome), "figures")
+
+    @_retriable
+    def end(self, status: str, when: int) -> None:
+        """Closes the run: finished, failed or killed."""
+        self._client.set_terminated(self._run, _STATUS[status], when)
+
+    def _metric(self, name: str, value: float, when: int, step: int) -> Metric:
+        from mlflow.entities import Metric
+
+        return Metric(name, float(value), when, step, model_id=self._model_id or None)
+
+    def _claims(self, outcome: Outcome) -> dict[str, str]:
+        """What every copy of the model says of itself."""
+        study = self._study
+        claims = {
+            "wardround.study": study.digest,
+            "wardround.task": f"{study.task.name} {study.task.version}",
+            "wardround.mode": study.privacy.mode,
+            "wardround.status": outcome.status,
+            "wardround.uncovered": outcome.uncovered or "nobody",
+        }
+        if outcome.epsilon is not None:
+            claims |= {
+                "wardround.epsilon": f"{outcome.epsilon:.6g}",
+                "wardround.delta": f"{study.privacy.delta:g}",
+            }
+        if outcome.epsilon_broken is not None:
+            claims["wardround.epsilon_broken"] = f"{outcome.epsilon_broken:.6g}"
+        return claims
+
+    def _upload(self, files: Mapping[str, bytes], folder: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, content in files.items():
+                (Path(scratch) / name).write_bytes(content)
+            self._client.log_artifacts(self._run, scratch, folder or None)
+
+
+def _figures_of(report: RoundReport) -> Iterator[tuple[str, float]]:
+    """A round as MLflow's flat metrics; what is not finite is left out."""
+    plain = {
+        "seconds": report.seconds,
+        "bytes_sent": report.bytes_sent,
+        "bytes_received": report.bytes_received,
+        "participants": report.participants,
+        "attempt": report.attempt,
+        "epsilon": report.epsilon,
+    }
+    for name, value in (*plain.items(), *_spread(report.metrics)):
+        if value is not None and math.isfinite(value):
+            yield name, value
+
+
+def _spread(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, float]]:
+    for name, of in metrics.items():
+        yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
+
+
+def _signature(schema: Schema) -> object:
+    """The schema's columns -> a column `score`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types import Schema as Columns
+
+    types = {"number": DataType.double, "category": DataType.string}
+    return ModelSignature(
+        inputs=Columns([ColSpec(types[c.kind], c.name) for c in schema.columns]),
+        outputs=Columns([ColSpec(DataType.double, "score")]),
+    )
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
