@@ -16,14 +16,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from client.audit import Happened
 from client.charges import Stand, record
 from client.ledger import Ledger
+from client.told import Happened, Scalar
 from protocol.errors import Code, WardroundError
 from protocol.study import Study
 
 MOST_UNDECIDED = 200
 """Studies that may wait or stand refused at once: a coordinator cannot fill the disk."""
+_WAITING: tuple[Stand, ...] = ("waiting",)
+_OPEN: tuple[Stand, ...] = ("accepted",)
+_UNDECIDED: tuple[Stand, ...] = ("waiting", "refused")
+_NOT_THE_STUDYS = frozenset({Code.LEDGER, Code.CLOCK, Code.INTERNAL})
 _NEEDS = "Run `wardround-site studies` for the list."
 
 
@@ -61,29 +65,27 @@ class Approvals:
         (CLOCK) where nothing can be recorded.
         """
         stand = self._stand(study.digest)
-        if stand is not None and stand[0] not in ("refused", "waiting"):
+        if stand is not None and stand[0] not in _UNDECIDED:
             return _answer(*stand)
         try:
             self.check(study)
             if patients is not None:
                 self.policy.check_patients(patients)
+            self._set(study, "waiting", Happened.STUDY_SEEN, among=_UNDECIDED)
+            if self.policy.approval == "rule":
+                self._ledger.accept(study, by="rule", among=_WAITING)
         except WardroundError as error:
-            if error.code in (Code.LEDGER, Code.CLOCK):
+            if error.code in _NOT_THE_STUDYS:
                 raise
-            self._set(study, "refused", Happened.STUDY_REFUSED, error.code, error.message)
-            return "refused", error.code
-        if self.policy.approval == "rule":
-            self._set(study, "waiting", Happened.STUDY_SEEN)
-            try:
-                self._ledger.accept(study, by="rule")
-            except WardroundError as error:
-                if error.code != Code.REFUSED_BUDGET:
-                    raise
-                self._set(study, "refused", Happened.STUDY_REFUSED, error.code, error.message)
-                return "refused", error.code
-            return "accepted", None
-        self._set(study, "waiting", Happened.STUDY_SEEN)
-        return "waiting", None
+            self._set(
+                study,
+                "refused",
+                Happened.STUDY_REFUSED,
+                error.code,
+                error.message,
+                among=_UNDECIDED,
+            )
+        return _answer(*self._known(study.digest))
 
     def approve(self, digest: str) -> Study:
         """Accepts by hand: a study that waits, or one rejected, revoked or refused before.
@@ -91,27 +93,17 @@ class Approvals:
         `digest` may be shortened to what is unambiguous. Raises WardroundError: USAGE for no such
         study, REFUSED_POLICY, REFUSED_STUDY or REFUSED_BUDGET where site.yaml forbids it still.
         """
-        study, state = self.find(digest)
-        if state == "accepted":
-            raise WardroundError(Code.USAGE, "This study is accepted already.")
-        if state == "closed":
-            raise WardroundError(
-                Code.USAGE,
-                "This study has ended.",
-                remedy="The data scientist must propose a new one.",
-            )
+        study, _ = self.find(digest)
         self.policy.check(study, site=self._site, roster=self._roster)
-        self._ledger.accept(study, by="hand")
+        self._ledger.accept(study, by="hand", among=("waiting", "refused", "rejected", "revoked"))
         return study
 
     def reject(self, digest: str, *, reason: str = "") -> Study:
         """Refuses by hand a study not yet accepted. Raises WardroundError(USAGE)."""
-        study, state = self.find(digest)
-        if state in ("accepted", "closed"):
-            raise WardroundError(
-                Code.USAGE, f"This study is {state}.", remedy="An accepted study is revoked."
-            )
-        self._set(study, "rejected", Happened.STUDY_REJECTED, None, reason)
+        study, _ = self.find(digest)
+        among: tuple[Stand, ...] = ("waiting", "refused", "rejected", "revoked")
+        self._set(study, "rejected", Happened.STUDY_REJECTED, reason=reason, among=among)
+        self._require(study, "rejected")
         return study
 
     def revoke(self, digest: str, *, reason: str = "") -> Study:
@@ -119,17 +111,23 @@ class Approvals:
 
         Raises WardroundError(USAGE).
         """
-        study, state = self.find(digest)
-        if state != "accepted":
-            raise WardroundError(Code.USAGE, f"This study is {state}, not accepted.", remedy=_NEEDS)
-        self._set(study, "revoked", Happened.STUDY_REVOKED, Code.REVOKED, reason)
+        study, _ = self.find(digest)
+        self._set(
+            study,
+            "revoked",
+            Happened.STUDY_REVOKED,
+            Code.REVOKED,
+            reason,
+            among=("accepted", "revoked"),
+        )
+        self._require(study, "revoked")
         return study
 
     def close(self, study: Study, outcome: str) -> None:
         """The coordinator has ended the study. One that was refused stays so."""
-        stand = self._stand(study.digest)
-        if stand is not None and stand[0] in ("accepted", "waiting"):
-            self._set(study, "closed", Happened.STUDY_CLOSED, None, outcome)
+        if self._stand(study.digest) is not None:
+            among: tuple[Stand, ...] = ("accepted", "waiting")
+            self._set(study, "closed", Happened.STUDY_CLOSED, reason=outcome, among=among)
 
     def recheck(self) -> tuple[str, ...]:
         """Holds open studies, newest first, against today's rules; revokes what they forbid.
@@ -150,12 +148,19 @@ class Approvals:
                 self.check(study)
                 kept.append(study)
             except WardroundError as error:
-                if error.code in (Code.LEDGER, Code.CLOCK):
+                if error.code in _NOT_THE_STUDYS:
                     raise
-                self._set(study, "revoked", Happened.STUDY_REVOKED, error.code, error.message)
+                self._set(
+                    study,
+                    "revoked",
+                    Happened.STUDY_REVOKED,
+                    error.code,
+                    error.message,
+                    among=_OPEN,
+                )
                 revoked.append(study.title)
         for study in kept:
-            self._ledger.accept(study, by="policy")
+            self._ledger.accept(study, by="policy", among=_OPEN)
         return tuple(revoked)
 
     def studies(self) -> tuple[Listed, ...]:
@@ -192,6 +197,19 @@ class Approvals:
             ).fetchone()
         return (row[0], Code(row[1]) if row[1] else None) if row else None
 
+    def _known(self, digest: str) -> tuple[Stand, Code | None]:
+        stand = self._stand(digest)
+        if stand is None:
+            raise WardroundError(Code.INTERNAL, "A study just recorded is not there.")
+        return stand
+
+    def _require(self, study: Study, wanted: Stand) -> None:
+        state = self._known(study.digest)[0]
+        if state != wanted:
+            raise WardroundError(
+                Code.USAGE, f"This study is {state}; it cannot be {wanted}.", remedy=_NEEDS
+            )
+
     def _set(
         self,
         study: Study,
@@ -199,31 +217,35 @@ class Approvals:
         event: Happened,
         code: Code | None = None,
         reason: str = "",
+        *,
+        among: Collection[Stand],
     ) -> None:
-        """Writes the standing and its audit entry, unless nothing changed."""
+        """Writes the standing and its audit entry. Nothing happens where that is how it stands,
+        or where a decision taken meanwhile put it outside of `among`."""
         now = self._state.clock().isoformat(timespec="milliseconds")
         with self._state.transaction() as db:
             new = record(db, study, stand, now)
             if new:
                 _refuse_flood(db)
-            if not new and self._same(db, study, stand, code):
-                return
+            else:
+                row = db.execute(
+                    "SELECT state, code FROM studies WHERE digest = ?", (study.digest,)
+                ).fetchone()
+                if row == (stand, code) or row[0] not in among:
+                    return
             db.execute(
                 "UPDATE studies SET state = ?, code = ?, reason = ?, changed = ? WHERE digest = ?",
                 (stand, code, reason[:300], now, study.digest),
             )
-            self._audit.append_within(
-                db,
-                event,
-                {"study": study.digest, "task": study.task.name, "code": code}
-                | ({"outcome": reason} if event == Happened.STUDY_CLOSED else {}),
-            )
-
-    def _same(self, db: sqlite3.Connection, study: Study, stand: Stand, code: Code | None) -> bool:
-        row = db.execute(
-            "SELECT state, code FROM studies WHERE digest = ?", (study.digest,)
-        ).fetchone()
-        return bool(row == (stand, code))
+            # A reason typed by hand stays out of the log: it might name a patient.
+            fields: dict[str, Scalar] = {
+                "study": study.digest,
+                "task": study.task.name,
+                "code": code,
+            }
+            if event == Happened.STUDY_CLOSED:
+                fields["outcome"] = reason
+            self._audit.append_within(db, event, fields)
 
 
 def _refuse_flood(db: sqlite3.Connection) -> None:
@@ -247,8 +269,8 @@ def _refuse_flood(db: sqlite3.Connection) -> None:
 def _answer(
     stand: Stand, code: Code | None
 ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
-    if stand == "accepted":
-        return "accepted", None
+    if stand == "accepted" or stand == "waiting":
+        return stand, None
     if stand == "closed":
         return "refused", Code.REFUSED_REPLAY
     return "refused", code or (Code.REVOKED if stand == "revoked" else Code.REFUSED_POLICY)

@@ -15,14 +15,14 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from client.head import GENESIS
 from client.state import State
+from client.told import Happened, Scalar, Told
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
@@ -32,25 +32,6 @@ CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far the clock may step back (NTP corrects by less); more is refused."""
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _LONGEST = 300
-Scalar = str | int | float | bool | None
-
-
-class Happened(StrEnum):
-    """The vocabulary of the log."""
-
-    STUDY_SEEN = "study_seen"
-    STUDY_ACCEPTED = "study_accepted"
-    STUDY_REFUSED = "study_refused"
-    STUDY_REJECTED = "study_rejected"
-    STUDY_REVOKED = "study_revoked"
-    STUDY_CLOSED = "study_closed"
-    PRIVACY_DEBITED = "privacy_debited"
-    MESSAGE_ANSWERED = "message_answered"
-    MESSAGE_REFUSED = "message_refused"
-    OPERATOR = "operator"
-    DAEMON_STARTED = "daemon_started"
-    DAEMON_STOPPED = "daemon_stopped"
-    ACKNOWLEDGED = "acknowledged"
 
 
 @dataclass(frozen=True)
@@ -112,50 +93,53 @@ class Audit:
             (seq + 1, time, event.value, text, previous, hashed, signature),
         )
 
-    def entries(self, after: int = 0) -> list[Entry]:
-        """Entries with a number above `after`, oldest first."""
+    def entries(self, after: int = 0, most: int = -1) -> list[Entry]:
+        """At most `most` entries (-1: all) with a number above `after`, oldest first."""
         with self._state.reading() as db:
-            return list(_rows(db, after))
+            return list(_rows(db, after, most))
 
-    def verify(self) -> int:
-        """Checks every hash, link, number and signature, the head outside, and that the ledger's
-        debits are those in the log. Returns the number of entries.
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Checks every hash, link, number and signature, the head outside, and that studies,
+        plans and debits in the ledger are those of the log. Returns the number of entries.
 
-        Raises WardroundError(AUDIT), naming the first entry at fault.
+        progress: told (entries checked, entries in all). Raises WardroundError(AUDIT), naming the
+        first entry at fault.
         """
-        public_key = self._identity.public_key
         known = self._state.mirrored_head()
-        debits: dict[tuple[str, int], dict[str, Scalar]] = {}
-        seen, previous = 0, GENESIS
+        seen, previous, told = 0, GENESIS, Told()
         with self._state.reading() as db:
-            for entry in _rows(db, 0):
+            total = db.execute("SELECT COUNT(*) FROM audit").fetchone()[0]
+            for entry in _rows(db, 0, -1):
                 seen += 1
-                expected = entry_hash(
-                    self._site, seen, entry.time, entry.event, entry.fields, previous
-                )
-                if entry.seq != seen:
-                    raise _broken(seen, "is missing")
-                if entry.previous != previous or entry.hash != expected:
-                    raise _broken(seen, "was edited, or one before it was removed or moved")
-                if not verify(
-                    public_key, PURPOSE, bytes.fromhex(entry.hash), _bytes(entry.signature)
-                ):
-                    raise _broken(seen, "does not carry this site's signature")
-                if entry.event == Happened.PRIVACY_DEBITED:
-                    fields = entry.fields
-                    debits[str(fields["study"]), int(str(fields["attempt"]))] = fields
+                self._check(entry, seen, previous)
                 if known is not None and entry.seq == known.seq and entry.hash != known.hash:
                     raise _broken(seen, "is not the one that head.json names")
+                told.add(entry.event, entry.fields)
                 previous = entry.hash
+                if progress is not None and (seen % 1000 == 0 or seen == total):
+                    progress(seen, total)
             if known is None or known.seq > seen:
                 raise _broken(seen + 1, "is missing: the newest entries were removed")
-            _same_debits(db, debits)
+            told.compare(db)
         return seen
+
+    def _check(self, entry: Entry, number: int, previous: str) -> None:
+        if entry.seq != number:
+            raise _broken(number, "is missing")
+        expected = entry_hash(self._site, number, entry.time, entry.event, entry.fields, previous)
+        if entry.previous != previous or entry.hash != expected:
+            raise _broken(number, "was edited, or one before it was removed or moved")
+        signature, key = _bytes(entry.signature), self._identity.public_key
+        if not verify(key, PURPOSE, bytes.fromhex(entry.hash), signature):
+            raise _broken(number, "does not carry this site's signature")
 
     def export(self) -> Iterator[str]:
         """JSON Lines, one entry a line, oldest first."""
-        for entry in self.entries():
-            yield canonical(asdict(entry) | {"site": self._site}).decode()
+        after = 0
+        while batch := self.entries(after, 1000):
+            for entry in batch:
+                yield canonical(asdict(entry) | {"site": self._site}).decode()
+            after = batch[-1].seq
 
 
 def entry_hash(
@@ -176,12 +160,13 @@ def entry_hash(
     )
 
 
-def _rows(db: sqlite3.Connection, after: int) -> Iterator[Entry]:
-    query = (
+def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[Entry]:
+    rows = db.execute(
         "SELECT seq, time, event, fields, previous, hash, signature FROM audit WHERE seq > ?"
-        " ORDER BY seq"
+        " ORDER BY seq LIMIT ?",
+        (after, most),
     )
-    for seq, time, event, fields, previous, hashed, signature in db.execute(query, (after,)):
+    for seq, time, event, fields, previous, hashed, signature in rows:
         try:
             parsed = json.loads(fields)
         except ValueError:
@@ -196,28 +181,6 @@ def _bytes(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         return b""
-
-
-def _same_debits(db: sqlite3.Connection, audited: dict[tuple[str, int], dict[str, Scalar]]) -> None:
-    """The ledger's rows and running totals against what the log says was debited."""
-    rows = db.execute("SELECT study, attempt, part, round, count FROM debits").fetchall()
-    told = {
-        (study, attempt, part, fields["round"], fields[part])
-        for (study, attempt), fields in audited.items()
-        for part in ("train", "evaluate")
-        if fields.get(part)
-    }
-    totals: dict[tuple[str, str], int] = {}
-    for study, _, part, _, count in rows:
-        totals[study, part] = totals.get((study, part), 0) + count
-    kept = db.execute("SELECT study, part, debited FROM plans").fetchall()
-    lower = [k for k in kept if k[2] != totals.get((k[0], k[1]), 0)]
-    if set(rows) != told or lower:
-        raise WardroundError(
-            Code.AUDIT,
-            "The ledger's debits are not those of the audit log.",
-            remedy="Put the newest backup back, then acknowledge it; keep this one as evidence.",
-        )
 
 
 def _broken(seq: int, what: str) -> WardroundError:

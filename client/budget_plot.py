@@ -9,10 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from client.budget import Debit, budget, history
+import numpy as np
+
+from client.budget import Budget, Debit, budget, history
 from client.ledger import Ledger
+from client.policy import Policy
 from protocol.accounting import epsilon_over_bands
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_POINTS = 40
 """Compositions drawn; each costs some tens of milliseconds."""
@@ -30,7 +37,8 @@ def spending(
         {len(debits) * (i + 1) // MOST_POINTS for i in range(MOST_POINTS)} | {min(1, len(debits))}
     )
     points: list[tuple[datetime, float]] = []
-    for done, stop in enumerate(filter(None, stops), start=1):
+    stops = [stop for stop in stops if stop]
+    for done, stop in enumerate(stops, start=1):
         counts: dict[tuple[str, str], int] = {}
         for debit in debits[:stop]:
             key = debit.study, debit.part
@@ -55,18 +63,24 @@ def plot_budget(
 
     Raises WardroundError(LEDGER), OSError where `path` cannot be written.
     """
-    from matplotlib import dates  # .3 s: not for whoever never plots
-    from matplotlib.figure import Figure
+    from matplotlib import rc_context  # .3 s: not for whoever never plots
 
     policy = ledger.policy
     account = budget(ledger.state, policy)
     points = spending(history(ledger.state), policy.delta, progress)
+    with rc_context({"date.converter": "concise"}):
+        _figure(points, account, policy).savefig(path, dpi=150)
+
+
+def _figure(points: list[tuple[datetime, float]], account: Budget, policy: Policy) -> Figure:
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     if points:
-        times = dates.date2num([policy.local(time).replace(tzinfo=None) for time, _ in points])
+        local = [policy.local(time).replace(tzinfo=None) for time, _ in points]
+        times = np.array(local, dtype="datetime64[ms]")
         axes.step(times, [e for _, e in points], where="post", marker=".", label="spent")
-        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(dates.AutoDateLocator()))
     else:
         axes.set_xticks([])
     for value, label, style in (
@@ -80,4 +94,4 @@ def plot_budget(
     axes.set_title("Privacy spent on this site's patients, all studies")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    return figure

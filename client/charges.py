@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -34,17 +33,26 @@ def record(db: sqlite3.Connection, study: Study, stand: Stand, now: str) -> bool
 
 def write_plan(db: sqlite3.Connection, study: Study) -> None:
     """One row for each part; kept as it is where the study was accepted before."""
-    rows: Iterable[tuple[str, Event | None, int]] = (
-        ("train", training_event(study), study.aggregation.attempts),
-        ("evaluate", evaluation_event(study), most_evaluations(study)),
-    )
-    for part, event, planned in rows:
-        seen = exposed_events(study, (event,)) if event is not None else ()
-        text = canonical(asdict(seen[0])).decode() if seen else ""
+    for part, (text, planned) in plan_rows(study).items():
         db.execute(
             "INSERT OR IGNORE INTO plans (study, part, event, planned) VALUES (?, ?, ?, ?)",
             (study.digest, part, text, planned),
         )
+
+
+def plan_rows(study: Study) -> dict[str, tuple[str, int]]:
+    """Part -> (canonical event of one attempt, or "" where exact; attempts planned)."""
+    rows: dict[str, tuple[Event | None, int]] = {
+        "train": (training_event(study), study.aggregation.attempts),
+        "evaluate": (evaluation_event(study), most_evaluations(study)),
+    }
+    return {
+        part: (
+            canonical(asdict(exposed_events(study, (unit,))[0])).decode() if unit else "",
+            planned,
+        )
+        for part, (unit, planned) in rows.items()
+    }
 
 
 def debit_part(

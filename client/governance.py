@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Literal
 
 from client.approval import Approvals
-from client.audit import Audit, Happened, Scalar
+from client.audit import Audit
 from client.ledger import Ledger
 from client.site_config import SiteConfig
 from client.state import State, utc_now
+from client.told import Happened, Scalar
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.messages import Frame

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from client.audit import Audit, Happened
+from client.audit import Audit
 from client.charges import (
+    Stand,
     acceptances,
     charged,
     count_acceptance,
@@ -27,6 +28,7 @@ from client.charges import (
 )
 from client.policy import Policy
 from client.state import State
+from client.told import Happened
 from protocol.accounting import Event, epsilon_over_bands
 from protocol.errors import Code, WardroundError
 from protocol.plan import check_claim, exposed_events, planned_broken_epsilon, planned_events
@@ -57,10 +59,11 @@ class Ledger:
             others = charged(db, but=study.digest)
         return self._checked(study, others)
 
-    def accept(self, study: Study, *, by: str) -> None:
+    def accept(self, study: Study, *, by: str, among: Collection[Stand]) -> None:
         """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
 
-        The study must have been recorded. Raises WardroundError(REFUSED_BUDGET), (REFUSED_STUDY).
+        The study must stand recorded, in one of the states `among`. Raises WardroundError:
+        REFUSED_BUDGET, REFUSED_STUDY, and USAGE where it stands otherwise.
         """
         check_claim(study)
         while True:
@@ -70,6 +73,15 @@ class Ledger:
             with self.state.transaction() as db:
                 if acceptances(db) != seen:
                     continue  # another study came first: what is charged may have grown
+                row = db.execute(
+                    "SELECT state FROM studies WHERE digest = ?", (study.digest,)
+                ).fetchone()
+                if row is None or row[0] not in among:
+                    raise WardroundError(
+                        Code.USAGE,
+                        f"The study is {row[0] if row else 'not known'}: it cannot be accepted.",
+                        remedy="Run `wardround-site studies` for the list.",
+                    )
                 write_plan(db, study)
                 db.execute(
                     "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
@@ -236,9 +248,12 @@ class Ledger:
                 {"study": study.digest, "round": 0, "attempt": past_the_last, **remaining},
                 clock_may_go_back=True,
             )
+        self.audit.append_within(
+            db, Happened.STUDY_REVOKED, {"study": study.digest}, clock_may_go_back=True
+        )
         db.execute(
-            "UPDATE studies SET state = 'revoked', reason = ?, changed = ?, round = ?,"
-            " attempt = ? WHERE digest = ?",
+            "UPDATE studies SET state = 'revoked', code = 'revoked', reason = ?, changed = ?,"
+            " round = ?, attempt = ? WHERE digest = ?",
             (
                 "charged in full: an older copy of the ledger was put back",
                 self._now(),
