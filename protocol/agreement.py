@@ -42,9 +42,10 @@ def encode(*fields: str | bytes | int) -> bytes:
 class Context:
     """One attempt as one party sees it.
 
-    study, model: SHA-256 in hex. kind: which aggregate this is. exact: some section of the sum has no noise, so
-    that U must be the whole roster (two exact sums over U and over U without one site would give
-    that site away). roster: (site, public identity key in hex), from the party's own records.
+    study, model: SHA-256 in hex. kind: which aggregate this is. exact: some section of the sum has
+    no noise, so that U must be the whole roster (two exact sums over U and over U without one site
+    would give that site away). roster: (site, public identity key in hex), from the party's own
+    records.
     Raises WardroundError(CONFIGURATION) where a field is malformed or the roster names a site or
     a key twice.
     """
@@ -130,15 +131,11 @@ def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
         if ready != Ready.unmasked(ready.site, ready.context):
             raise WardroundError(Code.AGGREGATION, f"{ready.site} masks, the study does not.")
         return
-    try:
-        public_key, signature = bytes.fromhex(ready.public_key), bytes.fromhex(ready.signature)
-    except ValueError:
-        public_key = signature = b""
-    if not canonical_point(public_key) or public_key.hex() != ready.public_key:
+    public_key, signature = _bytes(ready.public_key), _bytes(ready.signature)
+    if not canonical_point(public_key):
         raise WardroundError(Code.AGGREGATION, f"The one-time key of {ready.site} is malformed.")
     message = encode(ready.site, ready.context, public_key)
-    identity = bytes.fromhex(context.identities[ready.site])
-    if signature.hex() != ready.signature or not verify(identity, SIGNED_READY, message, signature):
+    if not verify(_bytes(context.identities[ready.site]), SIGNED_READY, message, signature):
         raise WardroundError(
             Code.IDENTITY,
             f"The Ready of {ready.site} is not signed by the identity key in the roster.",
@@ -188,3 +185,12 @@ def agreement(context: Context, readys: Sequence[Ready]) -> bytes:
     for ready in sorted(readys, key=lambda ready: ready.site):
         fields += [ready.site, ready.context, ready.public_key, ready.signature]
     return hashlib.sha256(encode(*fields)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    """Lower-case hexadecimal -> bytes; b"" for anything else, so that each key is written once."""
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        return b""
+    return value if value.hex() == text else b""

@@ -16,6 +16,7 @@ from protocol.errors import Code, WardroundError
 
 GUARDS = 2
 """Coordinates behind the contribution, 1 at every site: their sums must be |U|."""
+_LOST = "The attempt is lost and stays charged; begin the next."
 Chunk = bytes | bytearray | memoryview | npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -52,10 +53,10 @@ class Opening:
     def fold(self, site: str, chunks: Iterable[Chunk]) -> None:
         """Adds one site's share, given as its little-endian bytes in pieces of any length.
 
-        Raises WardroundError(AGGREGATION) for a site that does not take part or has answered
-        already (the sum is untouched), or for a share of another length, or REFUSED_REPLAY. After a
+        Raises WardroundError(AGGREGATION) for a site that takes no part or a share of another
+        length, or (REFUSED_REPLAY) where it has answered already, the sum being untouched. After a
         share of wrong length, or when `chunks` itself raises, the sum is spoiled and the attempt
-        lost: `open` says so.
+        lost: `open` says so, naming that site; the shares of others are still taken in.
         """
         if site not in self._participants:
             raise WardroundError(Code.AGGREGATION, "A share came from a site that takes no part.")
@@ -87,17 +88,16 @@ class Opening:
         Raises WardroundError(AGGREGATION) while shares are missing, when one was spoiled, or when
         a guard is not |U|. The attempt is then lost and stays charged.
         """
-        lost = "The attempt is lost and stays charged; begin the next."
         if self._spoiled:
-            raise WardroundError(Code.AGGREGATION, self._spoiled, remedy=lost)
+            raise WardroundError(Code.AGGREGATION, self._spoiled, remedy=_LOST)
         if self._missing:
             names = ", ".join(sorted(self._missing))
-            raise WardroundError(Code.AGGREGATION, f"No share came from {names}.", remedy=lost)
+            raise WardroundError(Code.AGGREGATION, f"No share came from {names}.", remedy=_LOST)
         if any(int(guard) != len(self._participants) for guard in self._sum[-GUARDS:]):
             raise WardroundError(
                 Code.AGGREGATION,
                 "The guards of the sum are wrong: some share was masked wrongly or damaged.",
-                remedy=lost + " If it comes again, ask each site to compare its version.",
+                remedy=_LOST + " If it comes again, ask each site to compare its version.",
             )
         signed = np.dtype(f"<i{self._dtype.itemsize}")
         return self._sum[:-GUARDS].view(signed)

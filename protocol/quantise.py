@@ -1,8 +1,7 @@
-"""Real vectors as integers mod 2^k, and how far one patient can move those integers.
+"""Clipped sums as integers mod 2^k, and how far one patient can move those integers.
 
-Two encodings. `FixedPoint` for updates within a public range (modes none and local). Clipped sums
-for mode distributed, where the clip norm C becomes the integer `scale` S and rounding is part of
-what privacy is computed from (`sensitivity`).
+In mode distributed the clip norm C becomes the integer `scale` S, and rounding is part of what
+privacy is computed from (`sensitivity`). Updates of the other modes: `sections.encode_update`.
 """
 
 from __future__ import annotations
@@ -29,59 +28,6 @@ WRAP_BITS = 40
 def to_words(values: npt.NDArray[np.signedinteger[Any]], word_bits: WordBits) -> npt.NDArray[Any]:
     """Integers -> the same mod 2^k as uint32 or uint64."""
     return values.astype(np.uint32 if word_bits == 32 else np.uint64)
-
-
-@dataclass(frozen=True)
-class FixedPoint:
-    """Values in [-update_range, update_range] such that the sum over `sites` sites cannot wrap.
-
-    Resolution: update_range / limit, about 2^-29 of the range for 4 sites and 32 bits. `sites` is
-    the size of the roster, whoever takes part, so that all encode alike.
-    Raises WardroundError(CONFIGURATION) for a range or number of sites that leaves no resolution.
-    """
-
-    update_range: float
-    sites: int
-    word_bits: WordBits
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.update_range) and self.update_range > 0 and self.sites >= 1):
-            raise WardroundError(Code.CONFIGURATION, "update_range and sites must be above 0.")
-        if self.limit < 2**16:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"{self.word_bits} bits are too few for {self.sites} sites.",
-                remedy="Set aggregation.word_bits=64.",
-            )
-
-    @property
-    def limit(self) -> int:
-        """The largest integer that one site may send: sites * limit < 2^(k-1)."""
-        return int((2 ** (self.word_bits - 1) - 1) // self.sites)
-
-    @property
-    def scale(self) -> float:
-        """Integers per unit, rounded down so that update_range * scale <= limit."""
-        return math.nextafter(self.limit / self.update_range, 0.0)
-
-    def encode(self, values: npt.NDArray[np.floating[Any]]) -> Integers:
-        """(n,) floats -> (n,) integers, nearest. Out of range saturates and a non-finite value
-        is 0: no answer may depend on data (`outside` is for the site's own log)."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = values.astype(np.float64) * self.scale
-            scaled[~np.isfinite(values)] = 0.0
-            reach = float(self.limit)
-            while int(reach) > self.limit:
-                reach = math.nextafter(reach, 0.0)
-            return np.clip(np.rint(scaled), -reach, reach).astype(np.int64)
-
-    def outside(self, values: npt.NDArray[np.floating[Any]]) -> int:
-        """How many values are non-finite or beyond the range. Local knowledge of a site."""
-        return int(np.count_nonzero(~(np.abs(values) <= self.update_range)))
-
-    def decode(self, total: npt.NDArray[np.signedinteger[Any]]) -> npt.NDArray[np.float64]:
-        """An opened sum -> (n,) float64."""
-        return total / self.scale
 
 
 @dataclass(frozen=True)

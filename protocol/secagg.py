@@ -29,7 +29,7 @@ mask, that of its pair with j, which occurs nowhere else: it is uniform and inde
 else. If all have, the graph of their pairs is complete, hence connected, and the answers are
 uniform but for their sum. Answers under different ctx share no mask. So any combination that is
 not a combination of full sums is uniform. tests/protocol/test_split_views.py checks this linear
-algebra against the masks of this code, for every assignment of views at n = 4 and many at n = 5.
+algebra against the masks of this code, for every assignment of views at n = 4 and n = 5.
 
 *What is not claimed.* A lying site may put any vector into x_i (bounding it is the server
 optimiser's and a robust task's matter), may spoil the attempt, and nothing here says who it was:
@@ -125,9 +125,8 @@ class Party:
         share, asked for |U| sites and added here, so that the same Readys get the same bytes.
 
         Raises WardroundError: what `check_readys` refuses; AGGREGATION where this site's own Ready
-        is missing or altered; REFUSED_REPLAY for other Readys
-        than the ones already answered. A refusal before the answer leaves the attempt open; one
-        while the answer is made closes it.
+        is missing or altered; REFUSED_REPLAY for other Readys than the ones already answered. A
+        refusal before the answer leaves the attempt open; one while the answer is made closes it.
         """
         with self._lock:
             participants = check_readys(
