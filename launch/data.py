@@ -1,0 +1,133 @@
+"""Public data sets on a user's machine: where they lie, and how they get there.
+
+Downloads are checked against the SHA-256 that the task states and appear under their name only
+when whole, so that an interrupted download is never mistaken for data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from protocol.errors import Code, WardroundError
+from tasks import registry
+from tasks.base import Download
+
+_CHUNK = 1 << 16
+_TIMEOUT = 30.0
+"""Seconds without a byte before a server counts as gone."""
+
+
+def data_root() -> Path:
+    """WARDROUND_DATA, or the user's data folder (XDG Base Directory, XDG_DATA_HOME)."""
+    if chosen := os.environ.get("WARDROUND_DATA"):
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(home).expanduser() / "wardround"
+
+
+def fetch(name: str, root: Path | None = None, console: Console | None = None) -> list[Path]:
+    """Brings a task's public files to `root`/<task>; what is there and whole is left alone.
+
+    Returns the files. Raises WardroundError: UNKNOWN_TASK, USAGE for a task without downloads,
+    UNREACHABLE with the address, MALFORMED_DATA for a wrong checksum, NO_DATA for a folder that
+    cannot be written.
+    """
+    task = registry.load(name)
+    if not task.downloads:
+        raise WardroundError(
+            Code.USAGE,
+            f"Task {name} has nothing to download.",
+            remedy="Its data comes with wardround, or is each hospital's own.",
+        )
+    folder = (root or data_root()) / name
+    files = [folder / download.file for download in task.downloads]
+    missing = [
+        download
+        for download, path in zip(task.downloads, files, strict=True)
+        if not _whole(path, download.sha256)
+    ]
+    if missing:
+        _prepare(folder)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        for path in files:
+            if path.name not in {download.file for download in missing}:
+                progress.add_task(f"{path.name} (there)", total=1, completed=1)
+        for download in missing:
+            line = progress.add_task(download.file, total=None)
+            _download(download, folder / download.file, progress, line)
+    return files
+
+
+def _prepare(folder: Path) -> None:
+    """Raises WardroundError(NO_DATA) where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"{folder} cannot be written: {error.strerror}.",
+            remedy="Set WARDROUND_DATA to a folder of your own.",
+        ) from None
+
+
+def _whole(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _download(download: Download, path: Path, progress: Progress, line: TaskID) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    digest = hashlib.sha256()
+    if urlsplit(download.url).scheme not in ("http", "https"):
+        raise WardroundError(Code.UNREACHABLE, f"{download.url} is not a web address.")
+    try:
+        with (
+            urllib.request.urlopen(download.url, timeout=_TIMEOUT) as answer,  # noqa: S310
+            partial.open("wb") as file,
+        ):
+            length = answer.headers.get("Content-Length")
+            progress.update(line, total=int(length) if length else None)
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                progress.advance(line, len(chunk))
+        if digest.hexdigest() != download.sha256:
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"What {download.url} sent is not the published {download.file} "
+                "(its SHA-256 differs).",
+                remedy="Try again; if it stays so, the source changed or a proxy interferes.",
+            )
+        partial.replace(path)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WardroundError(
+            Code.UNREACHABLE,
+            f"{download.url} could not be downloaded: {reason}.",
+            remedy=f"Check the connection, or put the file at {path} yourself.",
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
