@@ -54,7 +54,7 @@ def sanitise(gradients: list[Tensor]) -> None:
     """Sets in place every patient's gradient that is not finite to zero."""
     if not gradients or len(gradients[0]) == 0:
         return
-    finite = torch.stack([g.reshape(len(g), -1).isfinite().all(dim=1) for g in gradients]).all(0)
+    finite = torch.stack([g.flatten(1).isfinite().all(dim=1) for g in gradients]).all(0)
     if not bool(finite.all()):
         for gradient in gradients:
             gradient[~finite] = 0.0
@@ -102,7 +102,7 @@ class Learner:
             self._backward(part)
             gradients = [p.grad_sample for p in parameters]  # type: ignore[attr-defined]
             sanitise(gradients)
-            rows = torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
+            rows = torch.cat([g.flatten(1) for g in gradients], dim=1)
             total += clip_and_round(rows.numpy(), clip_norm, scale)
         return total
 

@@ -34,7 +34,7 @@ from protocol.vectors import Vector
 from tasks import registry
 from tasks.base import Task
 
-Stand = Literal["accepted", "waiting", "refused"]
+Stand = Literal["accepted", "waiting", "refused", "closed"]
 
 
 class Governance(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
 
 from client.data.cohort import Cohort
 from client.site import Site
@@ -17,7 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.messages import Frame
 from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study import Evaluation, Study
 from server.listener import Listener
 from server.proposal import Patience
 from server.report import Outcome
@@ -33,9 +32,7 @@ class Simulated:
         self._last: dict[str, tuple[int, int]] = {}
         self.errors: list[WardroundError] = []
 
-    def propose(
-        self, study: Study
-    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+    def propose(self, study: Study) -> tuple[Stand, Code | None]:
         return "accepted", None
 
     def admit(self, study: Study) -> None:
@@ -78,19 +75,23 @@ def split_of(site: str) -> Callable[[str], float]:
     return Split(f"wardround in process: {site}".encode()).place
 
 
-class InProcessFederation:
-    """Simulated sites over public tables."""
+def cohorts_of(
+    task: Task, tables: Mapping[str, Table], evaluation: Evaluation
+) -> dict[str, Cohort]:
+    """Site -> cohort, split as that site splits. Raises what `Cohort.build` raises."""
+    return {
+        site: Cohort.build(task, table, split_of(site), evaluation)
+        for site, table in sorted(tables.items())
+    }
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
-        identities = {site: Identity.generate() for site in sorted(tables)}
+
+class InProcessFederation:
+    """Simulated sites with these cohorts."""
+
+    def __init__(self, cohorts: Mapping[str, Cohort]) -> None:
+        identities = {site: Identity.generate() for site in sorted(cohorts)}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
         self.governance = {site: Simulated() for site in self.roster}
-
-        def loader(site: str) -> Callable[[Task, Study], Cohort]:
-            return lambda task, study: Cohort.build(
-                task, tables[site], split_of(site), study.evaluation
-            )
-
         self._fleet = InProcessFleet(
             {
                 site: Site(
@@ -98,7 +99,7 @@ class InProcessFederation:
                     identities[site],
                     self.roster,
                     self.governance[site],
-                    loader(site),
+                    _given(cohorts[site]),
                     allow_unmasked=True,
                 )
                 for site in self.roster
@@ -126,3 +127,7 @@ class InProcessFederation:
                 if site.errors:
                     raise site.errors[0] from None
             raise
+
+
+def _given(cohort: Cohort) -> Callable[[Task, Study], Cohort]:
+    return lambda task, study: cohort

@@ -1,0 +1,127 @@
+"""`wardround`: launch studies, run a coordinator, fetch public data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from protocol.errors import WardroundError
+
+app = typer.Typer(
+    help="Federated learning for hospitals: only sums leave the building.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Public data for demos and benchmarks.", no_args_is_help=True)
+app.add_typer(data, name="data")
+_errors = Console(stderr=True)
+
+RUN_HELP = """Run a study.
+
+A study is one sentence of overrides (Hydra's grammar):
+
+    wardround run task=heart_disease privacy=distributed privacy.epsilon=1 rounds=100
+
+Groups: task, privacy (none, local, distributed), optimiser (fedavg, fedavgm, fedadam, fedyogi,
+fedadagrad), evaluation (noised, exact), federation (inprocess, deployment), tracking (mlflow,
+off). `wardround run --cfg` shows every key with its value.
+
+The result is left under outputs/ (summary.json, weights.npy, study.json) and in MLflow, where
+MLFLOW_TRACKING_URI or tracking.uri names a server.
+"""
+
+
+@app.command(name="run", help=RUN_HELP)
+def run_command(
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
+    cfg: Annotated[
+        bool, typer.Option("--cfg", help="Show the configuration, run nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+) -> None:
+    from launch import configuration
+
+    config = configuration.load(overrides or [])
+    if cfg:
+        import yaml
+
+        typer.echo(yaml.safe_dump(configuration.plain(config), sort_keys=False), nl=False)
+        return
+    from launch.report import show
+    from launch.run import run
+    from server.summary import summary
+
+    finished = run(config, _errors)
+    if as_json:
+        typer.echo(json.dumps(summary(finished.outcome), indent=2))
+    else:
+        show(finished, Console())
+
+
+@app.command()
+def tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the tasks that are installed here, with the digest of their source."""
+    from tasks import registry
+
+    loaded = [registry.load(name) for name in registry.installed()]
+    if as_json:
+        rows = [{"name": t.name, "version": t.version, "source": t.source_digest()} for t in loaded]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None)
+    for heading in ("task", "version", "what it learns", "columns", "source"):
+        table.add_column(heading)
+    for task in loaded:
+        columns = str(len(task.schema.columns))
+        digest = task.source_digest()[:12]
+        table.add_row(task.name, str(task.version), task.title, columns, digest)
+    Console().print(table)
+
+
+@data.command()
+def fetch(task: Annotated[str, typer.Argument(help="A task with public data.")]) -> None:
+    """Download a task's public data, with checksums and a progress bar."""
+    from launch.data import fetch as fetch_data
+    from tasks import registry
+
+    for path in fetch_data(registry.load(task)):
+        typer.echo(path)
+
+
+def main() -> None:
+    """The console script: one message and a remedy for every error, and its exit status."""
+    try:
+        _mount()
+        app(standalone_mode=False)
+    except WardroundError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        _errors.print("Interrupted.")
+        sys.exit(130)
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (typer.Abort, EOFError):
+        sys.exit(1)
+    except Exception as error:
+        show_usage = getattr(error, "show", None)
+        if show_usage is None:
+            raise
+        show_usage()
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+def fail(error: WardroundError) -> None:
+    """Prints an error as people read it, and exits with its status."""
+    _errors.print(f"[bold red]error[/] [{error.code.value}]", highlight=False, end=" ")
+    _errors.print(error.message, markup=False, highlight=False)
+    if error.remedy:
+        _errors.print(error.remedy, markup=False, highlight=False, style="yellow")
+    sys.exit(error.exit_status)
