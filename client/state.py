@@ -79,7 +79,7 @@ class State:
         self._db = db
         self._daemon = lock
         self._thread = threading.RLock()
-        self._write = os.open(folder / _WRITE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._write = _lock_file(folder / _WRITE)
         self.split = Split.load(folder)
 
     @staticmethod
@@ -342,8 +342,13 @@ def _same_split(db: sqlite3.Connection, split: Split, folder: Path) -> None:
         )
 
 
+def _lock_file(path: Path) -> int:
+    with db_errors(path.parent):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def _hold(folder: Path) -> int:
-    descriptor = os.open(folder / _DAEMON, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _lock_file(folder / _DAEMON)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
