@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -90,16 +91,42 @@ def tasks(
 def fetch(task: Annotated[str, typer.Argument(help="A task with public data.")]) -> None:
     """Download a task's public data, with checksums and a progress bar."""
     from launch.data import fetch as fetch_data
+
+    for path in fetch_data(task):
+        typer.echo(path)
+
+
+@app.command()
+def demo(
+    task: Annotated[str, typer.Option(help="A task with public data.")] = "breast_cancer",
+    folder: Annotated[Path, typer.Option(help="Made anew at every run.")] = Path("demo"),
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for run")] = None,
+) -> None:
+    """Run a real federation of four hospitals on this machine, over TLS, and compare its model."""
+    from launch.demo import Demo
     from tasks import registry
 
-    for path in fetch_data(registry.load(task)):
-        typer.echo(path)
+    Demo(folder, registry.load(task), tuple(overrides or ())).run(_errors)
+
+
+@app.command()
+def mlflow(
+    folder: Annotated[Path, typer.Argument(help="Where mlflow.db lies.")] = Path("demo/mlflow"),
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 5000,
+) -> None:
+    """Open the MLflow server of a demo until Ctrl-C."""
+    import threading
+
+    from launch.mlflow_server import MlflowServer
+
+    with MlflowServer(folder, port) as server:
+        typer.echo(f"MLflow: {server.url}  (Ctrl-C ends it)")
+        threading.Event().wait()
 
 
 def main() -> None:
     """The console script: one message and a remedy for every error, and its exit status."""
     try:
-        _mount()
         app(standalone_mode=False)
     except WardroundError as error:
         fail(error)
@@ -120,8 +147,8 @@ def main() -> None:
 
 def fail(error: WardroundError) -> None:
     """Prints an error as people read it, and exits with its status."""
-    _errors.print(f"[bold red]error[/] [{error.code.value}]", highlight=False, end=" ")
-    _errors.print(error.message, markup=False, highlight=False)
+    _errors.print("error", style="bold red", end="")
+    _errors.print(f" ({error.code.value}): {error.message}", markup=False, highlight=False)
     if error.remedy:
         _errors.print(error.remedy, markup=False, highlight=False, style="yellow")
     sys.exit(error.exit_status)

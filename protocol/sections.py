@@ -3,20 +3,20 @@
 Both sides derive it from the study, so nothing about it needs to travel:
 
 - update, (P,): modes none and local: each site's difference of weights, times its public share of
-  the declared patients, as `fixed_point` says. Mode distributed: the sum over its sampled
+  the declared patients, in units of 1 / `update_scale`. Mode distributed: the sum over its sampled
   patients of clipped gradients, in units of clip_norm / scale.
 - histogram, (2 * bins,): label 0's scores, then label 1's, in units of 1 / evaluation.scale.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from protocol.quantise import FixedPoint
 from protocol.study import Study
 from protocol.vectors import Vector
 
@@ -62,19 +62,23 @@ class Sections:
         )
 
 
-def fixed_point(study: Study) -> FixedPoint:
-    """How weighted updates become integers, the same at every site whoever takes part."""
-    aggregation = study.aggregation
-    return FixedPoint(aggregation.update_range, len(study.roster), aggregation.word_bits)
+def update_scale(study: Study) -> float:
+    """Integers per unit of a weighted update, as fine as k bits allow: n sites of at most
+    update_range each stay below 2^(k-1). A power of two, so that scaling is exact."""
+    bound = len(study.roster) * study.aggregation.update_range
+    return 2.0 ** (study.aggregation.word_bits - 2 - math.ceil(math.log2(bound)))
 
 
 def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np.int64]:
     """(P,) float32 new - old weights -> (P,) integers, weighted, clipped to update_range.
 
-    Clipping by coordinate keeps a private update private (it is post-processing).
+    Clipping by coordinate keeps a private update private (it is post-processing); what is not
+    finite counts as 0, since no answer may depend on data.
     """
     weight = study.patients(frozenset({site})) / study.patients()
-    return fixed_point(study).encode(difference * np.float32(weight))
+    bound = study.aggregation.update_range
+    limited = np.clip(np.nan_to_num(difference * np.float32(weight)), -bound, bound)
+    return np.rint(limited.astype(np.float64) * update_scale(study)).astype(np.int64)
 
 
 def decode_gradient(study: Study, total: Integers, participants: frozenset[str]) -> Vector:
@@ -87,7 +91,7 @@ def decode_gradient(study: Study, total: Integers, participants: frozenset[str])
         expected = study.privacy.sampling_rate * study.patients(participants)
         factor = study.privacy.clip_norm / (study.aggregation.scale * expected)
     else:
-        factor = -study.patients() / (study.patients(participants) * fixed_point(study).scale)
+        factor = -study.patients() / (study.patients(participants) * update_scale(study))
     return np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
 
 

@@ -1,0 +1,42 @@
+"""Child processes that end with this one, however it ends (`launch/guard.py` sees to it)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launch import guard
+
+
+class Guarded:
+    """A command that runs until `stop`, or until this process is gone."""
+
+    def __init__(
+        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        """`log` takes what the command prints, appended, readable by its owner only."""
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", guard.__file__, *command],
+                stdin=subprocess.PIPE,
+                stdout=descriptor,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ends the command and its process group; harmless where it has ended."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
