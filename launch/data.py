@@ -13,6 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -27,7 +28,9 @@ from rich.progress import (
 
 from protocol.errors import Code, WardroundError
 from tasks import registry
-from tasks.base import Download
+
+if TYPE_CHECKING:
+    from tasks.base import Download
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0
@@ -69,7 +72,8 @@ def fetch(name: str, root: Path | None = None, console: Console | None = None) -
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         for path in files:
             if path.name not in {download.file for download in missing}:
-                progress.add_task(f"{path.name} (there)", total=1, completed=1)
+                size = path.stat().st_size
+                progress.add_task(f"{path.name} (there)", total=size, completed=size)
         for download in missing:
             line = progress.add_task(download.file, total=None)
             _download(download, folder / download.file, progress, line)

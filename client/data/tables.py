@@ -88,7 +88,7 @@ def _select(connection: duckdb.DuckDBPyConnection, view: str) -> Table:
             f"The view fails ({type(error).__name__}).{_reason(error)}",
             remedy="Try it in the duckdb shell on the same files.",
         ) from None
-    if len(names) != len(columns):
+    if len({name for name, _ in names}) < len(names):
         raise WardroundError(Code.CONFIGURATION, "The view names a column twice.")
     for name, kind in names:
         if kind in ("HUGEINT", "UHUGEINT"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ def _refused(header: bytes) -> str:
     return str(caught.value)
 
 
+def _parsed(header: bytes) -> messages.Request | messages.Answer | None:
+    """The message, or None where it is refused in the way that a header must be."""
+    try:
+        return messages.parse(Frame(header))
+    except WardroundError as error:
+        if (error.code, str(error)) != (Code.MESSAGE, "A message header is malformed."):
+            raise
+        return None
+
+
 @pytest.mark.parametrize("message", _EXAMPLES, ids=lambda m: m.type)
 def test_a_message_survives_its_frame(message: messages.Request | messages.Answer) -> None:
     framed = messages.frame(message)
@@ -93,11 +104,8 @@ def test_a_field_replaced_by_anything_is_parsed_or_refused_never_more(
     message: messages.Request | messages.Answer, field: str, value: Any
 ) -> None:
     plain = json.loads(messages.frame(message).header) | {field: value}
-    try:
-        parsed = messages.parse(Frame(json.dumps(plain).encode()))
-    except WardroundError as error:
-        assert str(error) == "A message header is malformed."
-    else:
+    parsed = _parsed(json.dumps(plain).encode())
+    if parsed is not None:
         assert json.loads(messages.frame(parsed).header) == plain | {
             key: None for key in ("code",) if key in plain and plain[key] is None
         }
@@ -113,12 +121,7 @@ def test_truncated_or_flipped_headers_never_crash(
         _refused(bytes(header))
         return
     header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
-        parsed = messages.parse(Frame(bytes(header)))
-    except WardroundError as error:
-        assert str(error) == "A message header is malformed."
-    else:
-        assert parsed != message
+    assert _parsed(bytes(header)) != message
 
 
 def test_what_is_refused_is_not_quoted() -> None:
@@ -160,7 +163,7 @@ def test_gather_undoes_any_cutting_into_chunks(values: list[int], cuts: list[int
     array = np.array(values, dtype=np.uint32)
     data = array.tobytes()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    body = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    body = [data[a:b] for a, b in pairwise(edges)]
     assert messages.gather(body, np.uint32, len(values)).tolist() == values
 
 
