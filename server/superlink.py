@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import Code, WardroundError
 from protocol.flower_version import require_flower
@@ -122,7 +123,7 @@ class SuperLink:
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=3,
+            timeout_graceful_shutdown=1,
         )
         try:
             uvicorn_config.load()
@@ -276,7 +277,7 @@ def _give_large_buffers_back() -> None:
 def canonical_public_key(pem: bytes) -> bytes:
     """A node's public key in the bytes that Flower's client sends. Raises ValueError."""
     key = bytes_to_public_key(pem)
-    if not uses_nist_ec_curve(key):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not uses_nist_ec_curve(key):
         raise ValueError("not an ECDSA key")
     return public_key_to_bytes(key)
 

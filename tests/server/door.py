@@ -1,0 +1,91 @@
+"""A coordinator with its PKI, and sites as processes, for the tests of the federation."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.fleet import FleetConfig, FleetConnection
+from client.nodekey import create_node_key
+from server.pki import Pki
+from server.superlink import SuperLink, SuperLinkConfig
+
+ECHO = Path(__file__).with_name("echo_site.py")
+
+
+@dataclass
+class Door:
+    """A running coordinator, and what its sites need to reach it."""
+
+    link: SuperLink
+    pki: Pki
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def event_log(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    def key(self, name: str) -> Path:
+        return self.folder / f"{name}.key"
+
+    def register(self, *names: str) -> None:
+        for name in names:
+            self.link.register(name, create_node_key(self.key(name)))
+
+    def connection(self, name: str) -> FleetConnection:
+        """A site in this process, registered before."""
+        return FleetConnection(
+            FleetConfig(self.link.address, self.pki.ca_certificate, self.key(name), heartbeat=10)
+        )
+
+    def launch(self, names: Sequence[str], work: float = 0.0) -> subprocess.Popen[bytes]:
+        """One process for `names`, registered before; returns once they are connected."""
+        process = subprocess.Popen(
+            [sys.executable, str(ECHO), self.link.address, str(self.pki.ca_certificate), str(work)]
+            + [str(self.key(name)) for name in names]
+        )
+        self.processes.append(process)
+        return process
+
+    def wait_online(self, *names: str, seconds: float = 60) -> None:
+        wait_until(lambda: set(names) <= self.link.online(), seconds)
+
+    def objects_held(self) -> int:
+        """Objects and messages in Flower's stores."""
+        state = self.link._state
+        return (
+            len(state.object_store) + len(state.message_ins_store) + len(state.message_res_store)
+            + len(state._object_push_sessions) + len(state._exchanges)
+        )  # fmt: skip
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def open_door(folder: Path, **settings: object) -> Iterator[Door]:
+    pki = Pki(folder / "pki")
+    if not pki.ca_certificate.exists():
+        pki.create("Test", ["localhost", "127.0.0.1"])
+    config = SuperLinkConfig(
+        pki.certificate,
+        pki.private_key,
+        event_log=folder / "events.jsonl",
+        **settings,  # type: ignore[arg-type]
+    )
+    with SuperLink(config) as link:
+        door = Door(link, pki, folder)
+        try:
+            yield door
+        finally:
+            for process in door.processes:
+                process.kill()
+                process.wait()
