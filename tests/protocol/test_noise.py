@@ -1,0 +1,69 @@
+"""Randomness: right distributions, nothing repeated, no seed that could be known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from protocol.errors import Code, WardroundError
+from protocol.noise import Stream, gaussian, poisson_sample
+
+CHANCE = 1e-6
+
+
+def test_gaussian_values_are_standard_normal_and_independent() -> None:
+    values = gaussian(400_000)
+    assert stats.kstest(values, "norm").pvalue > CHANCE
+    assert abs(values.var() - 1) < 6 * np.sqrt(2 / 400_000)
+    assert abs((values**4).mean() - 3) < 6 * np.sqrt(96 / 400_000)
+    for lag in (1, 2, 200_000):
+        assert stats.pearsonr(values[:-lag], values[lag:]).pvalue > CHANCE
+
+
+def test_two_calls_never_give_the_same_noise_even_under_a_global_seed() -> None:
+    calls = []
+    for _ in range(2):
+        np.random.seed(0)
+        calls.append(gaussian(100))
+    assert not np.any(calls[0] == calls[1])
+
+
+def test_lengths_beyond_a_block_and_zero() -> None:
+    assert gaussian(0).shape == (0,)
+    values = gaussian((1 << 18) + 3)
+    assert np.isfinite(values).all()
+    assert len(np.unique(values)) == len(values)
+
+
+def test_a_stream_gives_each_word_once_and_depends_on_its_key() -> None:
+    one, same, other = Stream(b"a" * 32), Stream(b"a" * 32), Stream(b"b" * 32)
+    first, second = one.words(1000), one.words(1000)
+    assert (np.concatenate([first, second]) == same.words(2000)).all()
+    assert len({*first.tolist(), *second.tolist(), *other.words(1000).tolist()}) == 3000
+
+
+def test_uniform_values_reach_below_two_to_the_minus_53() -> None:
+    """Where a 53-bit uniform stops; tails of the noise beyond 8.6 deviations come from there."""
+
+    class Low(Stream):
+        def words(self, count: int) -> np.ndarray:
+            return np.arange(count, dtype=np.uint64)
+
+    assert Low().uniform(3).tolist() == [0.5 * 2.0**-64, 1.5 * 2.0**-64, 2.5 * 2.0**-64]
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.2, 0.999])
+def test_each_patient_is_drawn_by_itself_with_the_public_rate(rate: float) -> None:
+    drawn = poisson_sample(200_000, rate)
+    assert stats.binomtest(int(drawn.sum()), 200_000, rate).pvalue > CHANCE
+    table = stats.contingency.crosstab(drawn[:-1], drawn[1:]).count
+    assert stats.chi2_contingency(table).pvalue > CHANCE
+
+
+def test_rates_at_the_edges() -> None:
+    assert poisson_sample(1000, 1.0).all()
+    assert not poisson_sample(1000, 1e-18).any()
+    assert poisson_sample(0, 0.5).shape == (0,)
+    for rate in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(WardroundError) as refusal:
+            poisson_sample(10, rate)
+        assert refusal.value.code is Code.CONFIGURATION
