@@ -1,0 +1,159 @@
+"""HTTP to a coordinator's control API: pinned to its CA, with one account's token.
+
+Everything that can go wrong on the way becomes a WardroundError that says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from protocol.errors import Code, WardroundError
+from server.accounts import Credentials
+from server.study_events import Event, error_from_json
+
+_SILENCE = 45.0
+"""Seconds without a byte after which an event stream counts as broken; it beats every 15."""
+_EVENT_LIMIT = 1 << 20
+"""Characters of one event."""
+
+
+class ControlClient:
+    """Calls of one account. `close` hangs up."""
+
+    def __init__(self, credentials: Path, address: str | None, timeout: float) -> None:
+        """address: host:port instead of the one in the credentials. timeout: seconds for a call.
+
+        Raises WardroundError: CREDENTIALS (the file), TLS (its certificate).
+        """
+        found = Credentials.load(credentials)
+        self.coordinator, self.account = address or found.coordinator, found.account
+        self._file = credentials
+        try:
+            context = ssl.create_default_context(cadata=found.ca)
+        except (ssl.SSLError, ValueError):
+            raise WardroundError(
+                Code.TLS,
+                f"The CA certificate in {credentials} cannot be read.",
+                remedy="Ask the coordinator's operator for new credentials.",
+            ) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        # No proxy and no .netrc of the environment: the token goes to this coordinator only.
+        self._client = httpx.Client(
+            base_url=f"https://{self.coordinator}/v1/wardround/",
+            headers={"authorization": f"Bearer {found.token}"},
+            verify=context,
+            timeout=httpx.Timeout(timeout, connect=10.0),
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """A JSON answer.
+
+        Raises WardroundError: UNREACHABLE, TLS (another CA or host), CREDENTIALS (token refused),
+        MESSAGE (no coordinator's answer), or what the coordinator says.
+        """
+        response = self._send(self._client.build_request(method, path, json=body))
+        if response.status_code not in (200, 202):
+            raise self._refused(response)
+        return self._json(response)
+
+    def content(self, path: str) -> bytes:
+        """A file's bytes. Raises as `call`."""
+        response = self._send(self._client.build_request("GET", path))
+        if response.status_code != 200:
+            raise self._refused(response)
+        return response.content
+
+    def stream(self, digest: str, after: int) -> Iterator[Event]:
+        """A study's events until the stream ends or breaks. Raises as `call`."""
+        request = self._client.build_request(
+            "GET",
+            f"studies/{digest}/events",
+            params={"after": after},
+            timeout=httpx.Timeout(_SILENCE, connect=10.0),
+        )
+        response = self._send(request, stream=True)
+        try:
+            if response.status_code != 200:
+                response.read()
+                raise self._refused(response)
+            for line in response.iter_lines():
+                if len(line) > _EVENT_LIMIT:
+                    raise no_coordinator(self.coordinator)
+                if line.strip():
+                    yield self._event(line)
+        except httpx.TransportError as error:
+            raise self._away(error) from None
+        finally:
+            response.close()
+
+    def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        try:
+            return self._client.send(request, stream=stream)
+        except httpx.TransportError as error:
+            raise self._away(error) from None
+
+    def _away(self, error: httpx.TransportError) -> WardroundError:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return WardroundError(
+                    Code.TLS,
+                    f"What listens at {self.coordinator} does not show the coordinator's "
+                    f"certificate ({cause.verify_message}).",
+                    remedy=f"Compare the address and the CA in {self._file} with what the "
+                    "coordinator's operator has.",
+                )
+            cause = cause.__cause__ or cause.__context__
+        return WardroundError(
+            Code.UNREACHABLE,
+            f"The coordinator {self.coordinator} does not answer ({type(error).__name__}).",
+            remedy="Is it running (`wardround coordinator status` there), and its port open to "
+            "this machine?",
+        )
+
+    def _refused(self, response: httpx.Response) -> WardroundError:
+        if response.status_code == 401:
+            return WardroundError(
+                Code.CREDENTIALS,
+                f"The coordinator {self.coordinator} refuses the token of account {self.account}.",
+                remedy="It may have been removed: ask the operator for "
+                f"`wardround coordinator account add {self.account}`.",
+            )
+        return error_from_json(self._json(response))
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise no_coordinator(self.coordinator)
+        return found
+
+    def _event(self, line: str) -> Event:
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict) and isinstance(event["n"], int) and "type" in event:
+                return event
+        except (ValueError, KeyError):
+            pass
+        raise no_coordinator(self.coordinator)
+
+
+def no_coordinator(address: str) -> WardroundError:
+    return WardroundError(
+        Code.MESSAGE,
+        f"What {address} answered is not a coordinator's answer.",
+        remedy="Check the address, and that coordinator and this machine run the same version.",
+    )

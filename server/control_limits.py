@@ -1,0 +1,43 @@
+"""How much one account may ask of a coordinator. Lives in the event loop, so without locks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+RATE, BURST = 20.0, 100.0
+"""Calls a second, and calls at once, of one account."""
+AT_ONCE = {"submission": 2, "stream": 32, "download": 4}
+"""Of one account."""
+
+Kind = Literal["submission", "stream", "download"]
+
+
+class Limits:
+    """A token bucket per account (it never holds more than BURST), and what is open now."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}
+        self._open: Counter[tuple[str, Kind]] = Counter()
+
+    def take(self, account: str) -> bool:
+        """Whether the account may make this call."""
+        now = time.monotonic()
+        left, seen = self._left.get(account, (BURST, now))
+        left = min(BURST, left + (now - seen) * RATE)
+        self._left[account] = (max(0.0, left - 1.0), now)
+        return left >= 1.0
+
+    def full(self, account: str, kind: Kind) -> bool:
+        return self._open[account, kind] >= AT_ONCE[kind]
+
+    @contextmanager
+    def open(self, account: str, kind: Kind) -> Iterator[None]:
+        self._open[account, kind] += 1
+        try:
+            yield
+        finally:
+            self._open[account, kind] -= 1

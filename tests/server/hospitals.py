@@ -1,0 +1,97 @@
+"""Four hospitals on this machine: the real site code and the real Fleet client, in threads."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from client.fleet import FleetConfig, FleetConnection
+from client.nodekey import create_node_key
+from client.site import Site
+from launch.configuration import load, plain
+from launch.inprocess import Simulated, cohorts_of
+from launch.run import declared_patients, split_plan
+from launch.study_builder import build_study
+from protocol.errors import WardroundError
+from protocol.identity import Identity
+from protocol.study import Study
+from server.coordinator_config import CoordinatorConfig
+from server.coordinator_setup import create
+from server.roster import Card, Roster
+from tasks import registry
+
+TASK = "breast_cancer"
+PLAIN = ("task=breast_cancer", "privacy=none", "evaluation=exact", "tracking=off", "federation.masked=true")
+
+
+class Hospitals:
+    """Site name -> keys and cohort; `connect` starts a thread each, `disconnect` ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        task = registry.load(TASK)
+        config = load(PLAIN)
+        self.cohorts = cohorts_of(task, task.public_sites(None), split_plan(config))
+        self.patients = declared_patients(self.cohorts)
+        self._identities = {name: Identity.generate() for name in self.cohorts}
+        self._keys = {name: create_node_key(folder / f"{name}.pem") for name in self.cohorts}
+        self.governance = {name: Simulated() for name in self.cohorts}
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._connections: list[FleetConnection] = []
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.cohorts)
+
+    def card(self, name: str) -> Card:
+        return Card(
+            site=name,
+            identity=self._identities[name].public_key.hex(),
+            node_key=self._keys[name].decode(),
+        )
+
+    def enrol(self, roster: Roster) -> None:
+        for name in self.names:
+            roster.add(self.card(name), self.patients[name])
+
+    def connect(self, address: str, ca: Path, names: list[str] | None = None) -> None:
+        for name in names or self.names:
+            config = FleetConfig(address, ca, self._folder / f"{name}.pem", heartbeat=10)
+            connection = FleetConnection(config)
+            self._connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=(name, connection), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def disconnect(self) -> None:
+        self._stopping.set()
+        for connection in self._connections:
+            connection.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _serve(self, name: str, connection: FleetConnection) -> None:
+        roster = {other: key.public_key.hex() for other, key in self._identities.items()}
+        cohort = self.cohorts[name]
+        site = Site(
+            name, self._identities[name], roster, self.governance[name], lambda task, study: cohort
+        )
+        with connection:
+            while not self._stopping.is_set():
+                try:
+                    delivery = connection.receive(wait=1)
+                    if delivery is not None:
+                        connection.reply(delivery, site.answer(delivery.frame))
+                except WardroundError:
+                    continue
+
+
+def study_of(patients: Mapping[str, int], *overrides: str) -> tuple[Study, dict[str, object]]:
+    """A study without noise, masked, and its configuration."""
+    config = load([*PLAIN, *overrides])
+    return build_study(config, registry.load(config.task.name), patients), plain(config)
+
+
+def new_coordinator(folder: Path, port: int = 0) -> CoordinatorConfig:
+    return create(folder, ["127.0.0.1"], port, None, "Test")
