@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from launch.coordinator_cli import coordinator_app
 from protocol.errors import WardroundError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Public data for demos and benchmarks.", no_args_is_help=True)
 app.add_typer(data, name="data")
+app.add_typer(coordinator_app, name="coordinator")
 _errors = Console(stderr=True)
 
 RUN_HELP = """Run a study.

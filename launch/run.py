@@ -15,7 +15,6 @@ from launch.configuration import Config, plain
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.progress import Progressing
-from launch.remote import RemoteFederation
 from launch.study_builder import banded, build_study
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
@@ -44,7 +43,9 @@ def run(config: Config, console: Console | None = None) -> Finished:
     holds a run that says so.
     """
     if config.federation.name == "deployment":
-        return run_deployment(config, console)
+        from launch.remote import run_remote  # it leaves what it finished as we do
+
+        return run_remote(config, console)
     if config.federation.name != "inprocess":
         raise WardroundError(
             Code.CONFIGURATION,
@@ -70,35 +71,6 @@ def run_inprocess(
         )
     leave(outcome, folder)
     return Finished(outcome, folder, tracker.settle())
-
-
-def run_deployment(config: Config, console: Console | None = None) -> Finished:
-    """Submits the study to the coordinator of `federation.credentials` and follows it.
-
-    Interrupted, it cancels the study. Raises also CREDENTIALS, TLS, UNREACHABLE.
-    """
-    if not config.federation.credentials:
-        raise WardroundError(
-            Code.CREDENTIALS,
-            "federation=deployment needs a coordinator's credentials.",
-            remedy="Set federation.credentials (or WARDROUND_CREDENTIALS) to the file that the "
-            "coordinator's operator made with `wardround coordinator account add`.",
-        )
-    task = registry.load(config.task.name)
-    with RemoteFederation(Path(config.federation.credentials)) as remote:
-        study = build_study(config, task, remote.patients())
-        folder = Path(config.output) / study.digest[:12]
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
-        wanted = {key: value for key, value in names.items() if value}
-        with Progressing(study, console) as shown:
-            try:
-                outcome = remote.run(study, plain(config), wanted, shown)
-            except KeyboardInterrupt:
-                remote.cancel(study.digest)
-                raise
-        leave(outcome, folder)
-        return Finished(outcome, folder, Receipt())
 
 
 def split_plan(config: Config) -> Evaluation:

@@ -78,7 +78,10 @@ def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np
     weight = study.patients(frozenset({site})) / study.patients()
     bound = study.aggregation.update_range
     limited = np.clip(np.nan_to_num(difference * np.float32(weight)), -bound, bound)
-    return np.rint(limited.astype(np.float64) * update_scale(study)).astype(np.int64)
+    integers: npt.NDArray[np.int64] = np.rint(
+        limited.astype(np.float64) * update_scale(study)
+    ).astype(np.int64)
+    return integers
 
 
 def decode_gradient(study: Study, total: Integers, participants: frozenset[str]) -> Vector:
