@@ -50,6 +50,7 @@ class Told:
 
     def __init__(self) -> None:
         self._standing: dict[str, str] = {}
+        self._planned: set[str] = set()
         self._debits: set[tuple[str, int, str, int, int]] = set()
 
     def add(self, event: str, fields: Mapping[str, Scalar]) -> None:
@@ -57,6 +58,8 @@ class Told:
         study = str(fields.get("study"))
         if event in _STANDING:
             self._standing[study] = _STANDING[event]
+        if event in (Happened.STUDY_ACCEPTED, Happened.PRIVACY_DEBITED):
+            self._planned.add(study)
         if event == Happened.PRIVACY_DEBITED:
             for part in ("train", "evaluate"):
                 count = _whole(fields.get(part, 0))
@@ -82,7 +85,7 @@ class Told:
         for name, document, state in db.execute("SELECT digest, document, state FROM studies"):
             standing[name] = state
             study = Study.parse(document)
-            expected = plan_rows(study) if (name, "train") in plans else {}
+            expected = plan_rows(study) if name in self._planned else {}
             for part, row in expected.items():
                 if plans.pop((name, part), None) != (*row, totals.get((name, part), 0)):
                     raise _differs("plans")
