@@ -91,12 +91,13 @@ def validate(model: type[M], values: dict[str, Any], source: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # A misspelt key also makes another one missing: the misspelling is what to show.
+        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     owner, name = _owner(model, [str(part) for part in first["loc"]])
     expected = _described(owner, name)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, owner.model_fields, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, _names(owner), n=1, cutoff=0.5)
         hint = f"Did you mean `{near[0]}`? " if near else ""
         keys = ", ".join(_names(owner))
         raise WardroundError(
