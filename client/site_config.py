@@ -82,13 +82,17 @@ class SiteConfig(Document):
     node_key: AnyPath = Field(description="the path of the key that signs in to the coordinator")
     coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
     roster: dict[Name, Digest] = Field(
-        description="a mapping from each site's name to its public identity key (64 hex digits)"
+        description="a mapping from each site's name to its public identity key (64 hex digits), "
+        "or the path of a YAML file that holds it"
     )
     state: AnyPath = Field(description="the path of a folder for the ledger and the audit log")
     data: dict[Name, Source] = Field(
         default={}, description="a mapping from each task's name to files and view"
     )
     policy: Policy = Field(default=Policy(), description="a mapping of rules")
+    metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="a port on 127.0.0.1 for /healthz and /metrics"
+    )
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -111,8 +115,11 @@ class SiteConfig(Document):
     @staticmethod
     def load(path: Path) -> SiteConfig:
         """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
-        config = validate(SiteConfig, read_yaml(path), str(path))
-        return config.model_copy(update=_absolute(config, path.resolve().parent))
+        values, base = read_yaml(path), path.resolve().parent
+        if isinstance(values.get("roster"), str):
+            values["roster"] = read_yaml(base / values["roster"])
+        config = validate(SiteConfig, values, str(path))
+        return config.model_copy(update=_absolute(config, base))
 
     def load_identity(self) -> Identity:
         """The identity key, checked against this site's own entry of the roster.

@@ -1,0 +1,54 @@
+"""The site's patients for a study: files and view of site.yaml -> cohort, under the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from client.data import tables
+from client.data.cohort import Cohort
+from client.limits import database_memory
+from client.site_config import SiteConfig
+from protocol.errors import Code, WardroundError
+from protocol.study import Evaluation, Study
+from tasks.base import Task
+from tasks.schema import Table
+
+
+def read_table(config: SiteConfig, task: str) -> Table:
+    """The view's columns. Raises WardroundError: NO_DATA, MALFORMED_DATA, CONFIGURATION."""
+    source = config.data.get(task)
+    if source is None:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"This site has no data for the task {task}.",
+            remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
+        )
+    policy = config.policy
+    return tables.read(
+        source.files, source.sql, memory_limit=database_memory(policy), threads=policy.threads
+    )
+
+
+def build_cohort(
+    config: SiteConfig, task: Task, split: Callable[[str], float], evaluation: Evaluation
+) -> Cohort:
+    """The cohort, unless it is too small: then the site does not even say how many it has.
+
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `Cohort.build` raise.
+    """
+    cohort = Cohort.build(task, read_table(config, task.name), split, evaluation)
+    config.policy.check_patients(cohort.patients)
+    return cohort
+
+
+def loader(
+    config: SiteConfig, split: Callable[[str], float], notes: Callable[[Study, Cohort], None]
+) -> Callable[[Task, Study], Cohort]:
+    """What `client.site.Site` loads cohorts with. `notes` is told of what was set aside."""
+
+    def load(task: Task, study: Study) -> Cohort:
+        cohort = build_cohort(config, task, split, study.evaluation)
+        notes(study, cohort)
+        return cohort
+
+    return load

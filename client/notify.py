@@ -1,0 +1,27 @@
+"""Tells systemd how the service stands (sd_notify(3)): one datagram to NOTIFY_SOCKET."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(*lines: str) -> None:
+    """Sends `READY=1`, `STOPPING=1`, `WATCHDOG=1`, `STATUS=...`; nothing where no one listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        try:
+            out.connect("\0" + address[1:] if address[0] == "@" else address)
+            out.sendall("\n".join(lines).encode())
+        except OSError:
+            return  # the manager is gone; the service goes on
+
+
+def watchdog_seconds() -> float | None:
+    """How often the manager wants `WATCHDOG=1` (sd_watchdog_enabled(3)); None: not at all."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdigit() and int(microseconds) else None

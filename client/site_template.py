@@ -1,0 +1,122 @@
+"""The site.yaml that `wardround-site init` writes: every rule with what it means, default deny."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+UNKNOWN_COORDINATOR = "coordinator.invalid:9092"
+"""Stands for an address until `wardround-site join` fills it in (RFC 2606, section 2)."""
+_VIEW = "view: SELECT * FROM records"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `init` was told. Whatever is left out is denied."""
+
+    site: str
+    coordinator: str = UNKNOWN_COORDINATOR
+    data: Mapping[str, Path] = field(default_factory=dict)
+    """Task -> file of its cohort, one row a record."""
+    tasks: tuple[str, ...] = ()
+    purposes: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    approval: str = "hand"
+    least_patients: int = 20
+    delta: float = 1e-5
+    epsilon_per_study: float | None = None
+    epsilon_lifetime: float | None = None
+    epsilon_broken: float | None = None
+    exact_evaluation: bool = False
+    threads: int = 2
+    memory: str = "4 GiB"
+    metrics: int | None = None
+
+
+def site_yaml(answers: Answers) -> str:
+    """The text of site.yaml. It is valid wherever the answers are."""
+    a = answers
+    return f"""\
+# {a.site}: what this hospital's data may be used for, and by whom.
+# Paths are relative to this file. After a change run `wardround-site check` and restart the
+# daemon: studies accepted before are held against the new rules.
+
+site: {json.dumps(a.site)}
+identity: identity.pem        # signs; its public half is what other hospitals know this site by
+node_key: node.pem            # signs in to the coordinator
+state: state                  # approvals, privacy ledger, audit log; back it up
+
+coordinator:
+  address: {json.dumps(a.coordinator)}    # `wardround-site join` fills these two in
+  root_certificate: coordinator-ca.pem
+
+# The identity keys of all hospitals, this one included. `wardround-site join` writes the file
+# after a person has compared the fingerprints by telephone.
+roster: roster.yaml
+
+# Each task's data: files by table name, and the SELECT that makes them the task's cohort. Files:
+# .csv .tsv .parquet .ndjson .json; the text of `view` may stand in a file that ends in .sql.
+# `wardround-site check` says which columns a task wants.
+data:{_data(a.data)}
+
+# The rules. What is not allowed here is refused, whatever a coordinator sends.
+policy:
+  tasks: {_list(a.tasks)}           # which tasks, such as [breast_cancer]
+  purposes: {_list(a.purposes)}        # which purposes, such as [research]
+  modes: {_list(a.modes)}           # none, local, distributed: how noise protects patients
+  approval: {a.approval}        # hand: a person approves every study; rule: these rules suffice
+  least_patients: {a.least_patients}    # with fewer, the site takes no part and says no number
+  least_sites: 3        # fewest hospitals in a sum
+  colluding_sites: 1    # hospitals that may side with the coordinator without harm
+
+  # The privacy budget. Epsilon bounds what anyone can learn about one patient, at delta, a
+  # probability that should lie well below 1 / patients. Spent for ever: nothing gives it back.
+  delta: {a.delta:g}
+  {_number("epsilon_per_study", a.epsilon_per_study, "most for one study", 1.0)}
+  {_number("epsilon_lifetime", a.epsilon_lifetime, "most over all studies", 5.0)}
+  {_number("epsilon_broken", a.epsilon_broken, "most if secure aggregation failed", 10.0)}
+  least_noise_multiplier: 0.3
+
+  unmasked: false       # true: studies without secure aggregation, whose updates others see
+  exact_evaluation: {_bool(a.exact_evaluation)}    # true: sums of scores without noise
+  task_options: []      # options of a task that a study may set
+
+  # When the daemon may work, in local time; left out: always.
+  # hours:
+  #   - {{days: [mon, tue, wed, thu, fri], from: "19:00", to: "06:00"}}
+  #   - {{days: [sat, sun], from: "00:00", to: "24:00"}}
+  # time_zone: Europe/Rome
+
+  threads: {a.threads}            # most CPU threads
+  memory: {a.memory}         # most memory
+
+# Health and Prometheus metrics on 127.0.0.1 (paths /healthz and /metrics); left out: off.
+{f"metrics: {a.metrics}" if a.metrics is not None else "# metrics: 9464"}
+"""
+
+
+def _data(data: Mapping[str, Path]) -> str:
+    if not data:
+        return """ {}
+#  heart_disease:
+#    files: {records: /srv/wardround/heart.parquet}
+#    view: SELECT * FROM records"""
+    return "".join(
+        f"\n  {task}:\n    files: {{records: {json.dumps(str(path))}}}\n    {_VIEW}"
+        for task, path in sorted(data.items())
+    )
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return f"[{', '.join(names)}]"
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _number(key: str, value: float | None, meaning: str, such_as: float) -> str:
+    off = "# " if value is None else ""
+    return f"{off}{key}: {such_as if value is None else value:g}    # {meaning}"

@@ -1,0 +1,136 @@
+"""How the daemon stands, for those who look at it: `status`, /healthz, /metrics, systemd.
+
+The daemon writes state/status.json (0600, whole or not at all). It says what the daemon does, not
+what the data are: no count of patients, no score.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from protocol.errors import Code, WardroundError
+
+FILE, _LOCK = "status.json", "daemon.lock"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The last thing that went wrong: when (UTC, ISO 8601), by which code, in words."""
+
+    time: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A daemon at one moment. Times are UTC in ISO 8601; `uptime` is in seconds.
+
+    phase: starting, idle, training (computing an answer), summing (the sum is being gathered),
+    stopping. messages: answers sent by kind, refusals by code.
+    """
+
+    site: str
+    coordinator: str
+    version: str
+    pid: int
+    started: str
+    updated: str
+    uptime: float = 0.0
+    connected: bool = False
+    phase: str = "starting"
+    study: str | None = None
+    title: str | None = None
+    round: int | None = None
+    rounds: int | None = None
+    attempt: int | None = None
+    debits: int = 0
+    bytes_sent: int = 0
+    answers: Mapping[str, int] = field(default_factory=dict)
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    last_error: Fault | None = None
+
+
+class Board:
+    """The daemon's present status; any thread may change or read it."""
+
+    def __init__(self, status: Status) -> None:
+        self._status, self._lock = status, threading.Lock()
+
+    @property
+    def now(self) -> Status:
+        with self._lock:
+            return self._status
+
+    def set(self, **changes: Any) -> None:
+        with self._lock:
+            self._status = replace(self._status, **changes)
+
+    def count(self, what: str, key: str) -> None:
+        """One more in `answers` or `refusals`."""
+        with self._lock:
+            counts = dict(getattr(self._status, what))
+            changes: dict[str, Any] = {what: counts | {key: counts.get(key, 0) + 1}}
+            self._status = replace(self._status, **changes)
+
+    def fault(self, error: WardroundError) -> None:
+        self.set(last_error=Fault(utc(), error.code.value, str(error)))
+
+
+def utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write(folder: Path, status: Status) -> None:
+    """Replaces status.json. Not fsynced: after a power cut nobody asks how the daemon stood.
+
+    Raises OSError.
+    """
+    descriptor, fresh = tempfile.mkstemp(dir=folder, prefix=f".{FILE}.")  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(status), file)
+        os.replace(fresh, folder / FILE)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+
+
+def read(folder: Path) -> Status | None:
+    """What the daemon wrote last; None where it never ran. Raises WardroundError(STATE)."""
+    try:
+        values = json.loads((folder / FILE).read_bytes())
+        fault = values.pop("last_error")
+        known = {f.name for f in fields(Status)}
+        return Status(
+            **{key: value for key, value in values.items() if key in known},
+            last_error=Fault(**fault) if fault else None,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise WardroundError(
+            Code.STATE,
+            f"{folder / FILE} cannot be read.",
+            remedy="Remove it; a running daemon writes it anew within seconds.",
+        ) from None
+
+
+def running(folder: Path) -> bool:
+    """Whether a daemon holds the state folder. Looks only (proc(5), /proc/locks): trying the lock
+    could keep a daemon from starting at that very moment."""
+    try:
+        inode = (folder / _LOCK).stat().st_ino
+        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    held = (line.split() for line in locks)
+    return any("FLOCK" in f and "WRITE" in f and f":{inode} " in " ".join(f) + " " for f in held)
