@@ -52,6 +52,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from protocol.fleet_wire import (
+    BUSY,
     HAVE,
     REFUSED,
     STORED,
@@ -115,6 +116,10 @@ class Delivery:
     def seconds_left(self) -> float:
         """Time in which an answer is still wanted, by this machine's monotonic clock."""
         return self.ttl - (time.monotonic() - self.received)
+
+
+class _Busy(Exception):
+    """The coordinator asks to be called again."""
 
 
 class FleetConnection:
@@ -354,20 +359,29 @@ class FleetConnection:
         return pack(metadata, frame.header, WireBody.cut(frame.body))
 
     def _push(self, parcel: Parcel) -> bool:
+        while (sent := self._push_once(parcel)) is None:
+            self._well()  # other sites are sending; it is our turn later
+        return sent
+
+    def _push_once(self, parcel: Parcel) -> bool | None:
+        """None: the coordinator takes no large answer yet."""
         request = fleet_pb2.PushMessagesRequest(
             node=self._node(),
             messages_list=[message_to_proto(parcel.message)],
             message_object_trees=[parcel.tree],
             clientapp_runtime_list=[0.0],
         )
-        response, headers = self._call(
-            self._lines[0],
-            "push-messages",
-            request,
-            fleet_pb2.PushMessagesResponse,
-            {WAIT: f"{_HOLD:.3f}"},
-            limit=_HOLD + self.config.call_timeout,
-        )
+        try:
+            response, headers = self._call(
+                self._lines[0],
+                "push-messages",
+                request,
+                fleet_pb2.PushMessagesResponse,
+                {WAIT: f"{_HOLD:.3f}"},
+                limit=_HOLD + self.config.call_timeout,
+            )
+        except _Busy:
+            return None
         self._well()
         if headers.get(STORED) == "0":
             return False
@@ -447,6 +461,8 @@ class FleetConnection:
             headers,
             self.config.call_timeout if limit is None else limit,
         )
+        if answer.headers.get(REFUSED) == BUSY:
+            raise _Busy
         if answer.status != 200:
             raise self._refusal(answer)
         response: Any = response_type()

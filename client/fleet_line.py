@@ -24,6 +24,14 @@ class Interrupted(Exception):
     """The call was cut short by `interrupt`."""
 
 
+class _HungUp(Exception):
+    """The other side closed the connection."""
+
+    def __init__(self, error: WardroundError) -> None:
+        super().__init__()
+        self.error = error
+
+
 class Line:
     """A connection that is made on the first call and again after a fault."""
 
@@ -45,11 +53,14 @@ class Line:
         fresh = self._connection is None
         try:
             return self._call(path, body, headers, timeout)
-        except WardroundError as error:
+        except _HungUp as fault:
             # A kept-alive connection may have been closed by the other side meanwhile.
-            if fresh or error.code is not Code.UNREACHABLE:
-                raise
+            if fresh:
+                raise fault.error from None
+        try:
             return self._call(path, body, headers, timeout)
+        except _HungUp as fault:
+            raise fault.error from None
 
     def interrupt(self) -> None:
         """Cuts the running call short and all later ones; from any thread or signal handler."""
@@ -84,6 +95,8 @@ class Line:
             self.close()
             if self._interrupted:
                 raise Interrupted from None
+            if isinstance(error, ConnectionError | http.client.HTTPException | ssl.SSLEOFError):
+                raise _HungUp(self._fault(error)) from None
             raise self._fault(error) from None
 
     def _connected(self) -> http.client.HTTPSConnection:

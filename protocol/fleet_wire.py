@@ -54,7 +54,9 @@ HAVE = "wardround-have"
 STORED = "wardround-stored"
 """push-messages: 1 if the reply was wanted, 0 if its question is no longer open."""
 REFUSED = "wardround-refused"
-"""Why a call was refused: `key`, `signature`, `clock`, `node`, `version`, `active` or `form`."""
+"""Why a call was refused: key, signature, clock, node, version, active, form or BUSY."""
+BUSY = "busy"
+"""No slot for a large reply became free while the call was held: call again."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from flwr.supercore.primitives.asymmetric import (
 from server.pki import check_private
 from server.superlink_events import EventLog
 from server.superlink_gateway import Application, Gateway
+from server.superlink_http import BoundedProtocol
 from server.superlink_run import FleetRun
 
 _M_MMAP_THRESHOLD = -3
@@ -116,6 +117,7 @@ class SuperLink:
             self._gateway,
             ssl_certfile=config.certificate,
             ssl_keyfile=config.private_key,
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

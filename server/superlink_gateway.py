@@ -40,7 +40,7 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from protocol.fleet_wire import HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
+from protocol.fleet_wire import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
 from server.superlink_auth import (
     CallRefusedError,
     authenticate,
@@ -178,6 +178,7 @@ class Gateway:
             or scope["method"] != "POST"
         ):
             self.events.refused(path[:120], "route", call.address)
+            call.reply_headers["connection"] = "close"
             await call.reply(404, "application/json", b'{"detail":"Not Found"}')
             return
         call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_VERSION
@@ -186,11 +187,16 @@ class Gateway:
         except (ConnectionResetError, TimeoutError):
             return
         except CallRefusedError as refusal:
-            self.events.refused(call.route, refusal.reason, call.address, self._name(call.node_id))
             call.reply_headers[REFUSED] = refusal.reason
-            detail = {"detail": "Invalid SuperNode authentication"}
-            if refusal.status != 401:
-                detail = {"detail": "Refused"}
+            if refusal.reason == BUSY:
+                call.reply_headers["retry-after"] = "1"
+            else:
+                name = self._name(call.node_id)
+                self.events.refused(call.route, refusal.reason, call.address, name)
+                call.reply_headers["connection"] = "close"  # its body may be unread
+            detail = {"detail": "Refused"}
+            if refusal.status == 401:
+                detail = {"detail": "Invalid SuperNode authentication"}
             await call.reply(refusal.status, "application/json", json.dumps(detail).encode())
         except FlowerError as error:
             self.events.refused(call.route, f"flower-{error.code}", call.address,
@@ -334,8 +340,7 @@ class Gateway:
         if not await self._hold(call, turn, min(call.wait, self._hold_limit)):
             return None
         if not turn.done() or turn.cancelled():
-            call.reply_headers["retry-after"] = "1"
-            raise CallRefusedError(503, "busy")
+            raise CallRefusedError(503, BUSY)
         if not turn.result():
             call.reply_headers[STORED] = "0"
         exchange.touch()

@@ -1,12 +1,15 @@
 """Someone who holds the CA certificate and reaches the port, and what he gets."""
 
+import contextlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_connection
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -216,3 +219,35 @@ def test_flowers_own_command_line_gets_nothing(
     knocked = [event["route"] for event in events if event["event"] == "refused"]
     assert knocked, (process.stdout, process.stderr)
     assert all(route.startswith("/v1/control/") for route in knocked)
+
+
+def test_an_endless_header_is_hung_up_on(door: Door) -> None:
+    context = ssl.create_default_context(cafile=door.pki.ca_certificate)
+    host, _, port = door.link.address.rpartition(":")
+    with (
+        create_connection((host, int(port)), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        secure.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nhost: x\r\nlong: ")
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 64 << 20:
+                secure.sendall(b"a" * 65536)
+                sent += 65536
+        assert sent < 8 << 20
+
+
+def test_a_body_of_an_unknown_caller_is_not_read(door: Door) -> None:
+    context = ssl.create_default_context(cafile=door.pki.ca_certificate)
+    host, _, port = door.link.address.rpartition(":")
+    with (
+        create_connection((host, int(port)), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        secure.sendall(
+            b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/protobuf\r\ncontent-length: 1000000000\r\n\r\n"
+        )
+        answer = secure.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert b"connection: close" in answer.lower()
