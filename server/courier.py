@@ -80,7 +80,8 @@ class Courier:
                     self._changed.wait_for(lambda: self._stopped, self._pause)
                 continue
             except Exception as error:
-                self._note(job, f"{type(error).__name__}: {error}", "tracking.refused")
+                said = next(iter(str(error).splitlines()), "")[:200]
+                self._note(job, f"{type(error).__name__}: {said}", "tracking.refused")
                 with self._changed:
                     self._refused.append(job.what)
             else:

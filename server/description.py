@@ -6,6 +6,7 @@ escaped, since it is shown as Markdown in somebody's browser.
 
 from __future__ import annotations
 
+import html
 import re
 
 from protocol.scores import Estimate
@@ -15,6 +16,8 @@ from tasks.schema import Schema
 
 LIMIT = 7900
 """Characters; MLflow keeps 8000 of a tag."""
+VERSION_LIMIT = 4900
+"""Characters; MLflow's registry keeps 5000 of a version's description."""
 _SHOWN_SITES = 30
 
 
@@ -27,19 +30,21 @@ def describe(study: Study, outcome: Outcome | None = None) -> str:
 
 
 def describe_model(outcome: Outcome, schema: Schema) -> str:
-    """Markdown of a model version: what it claims, and how to score with it."""
+    """Markdown of a model version: how to score with it, and what it claims."""
     numbers = [c.name for c in schema.columns if c.kind == "number"]
-    cast = f'.astype({{name: "float64" for name in {numbers!r}}})' if numbers else ""
-    usage = f"""## How to use it
+    cast = (
+        '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
+    )
+    usage = f"""## How to score with it
 
 ```python
-scores = mlflow.pyfunc.load_model(uri).predict(frame{cast})
+scores = mlflow.pyfunc.load_model(uri).predict(frame.astype({cast}))
 ```
 
-`frame` has the cohort's columns ({len(schema.columns)} of them, see the signature), NaN or None
-where a value is missing; the answer's column `score` is the probability of
-{_escaped(schema.label_meaning)}. wardround must be installed where the model is loaded."""
-    return f"{describe(outcome.study, outcome)}\n\n{usage}"
+`frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
+texts, NaN or None where a value is missing. The answer's column `score` is the probability of
+label 1 of `{schema.label}` ({_escaped(schema.label_meaning)}). wardround must be installed."""
+    return f"{usage}\n\n{describe(outcome.study, outcome)}"[:VERSION_LIMIT]
 
 
 def _head(study: Study, outcome: Outcome | None) -> str:
@@ -67,7 +72,7 @@ def _patients(study: Study) -> str:
 
 def _privacy(study: Study, outcome: Outcome | None) -> str:
     plan = study.privacy
-    lines = ["## What it cost in privacy\n"]
+    lines = ["## What it cost in privacy"]
     if plan.mode == "none":
         lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
     elif outcome is None or outcome.epsilon is None:
@@ -80,8 +85,8 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
         )
     if outcome is not None and outcome.epsilon_broken is not None:
         lines.append(
-            f"Should more than {study.aggregation.colluding_sites} sites collude with the "
-            f"coordinator: epsilon {outcome.epsilon_broken:.3g}."
+            f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
+            f"coordinator, it would be {outcome.epsilon_broken:.3g}."
         )
     if outcome is not None:
         lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
@@ -112,11 +117,15 @@ def _row(name: str, of: Estimate) -> str:
 
 def _effort(outcome: Outcome) -> str:
     done, planned = len(outcome.rounds), outcome.study.optimisation.rounds
+    present = [report.participants for report in outcome.rounds] or [0]
     return (
-        f"## What it took\n\n{done} of {planned} rounds in {outcome.seconds:,.0f} s; "
+        f"## What it took\n\n{done} of {planned} rounds, {min(present)} to {max(present)} sites in "
+        f"each, {outcome.seconds:,.0f} s; "
         f"{outcome.bytes_sent / 1e6:,.1f} MB sent, {outcome.bytes_received / 1e6:,.1f} MB received."
     )
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", " ".join(text.split()))
+    """One line that is neither Markdown nor HTML."""
+    plain = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", " ".join(text.split()))
+    return html.escape(plain, quote=False)

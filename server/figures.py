@@ -27,13 +27,16 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
 def _learning_curve(outcome: Outcome) -> Figure:
     """Pooled metrics with their intervals above, epsilon spent below where there is one."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     private = [(r.round, r.epsilon) for r in outcome.rounds if r.epsilon is not None]
     figure = Figure(figsize=(7, 6 if private else 4), layout="constrained")
     upper = figure.add_subplot(2 if private else 1, 1, 1)
     scored = [r for r in outcome.rounds if r.metrics]
     for metric, label in _CURVES.items():
-        _band(upper, [r for r in scored if metric in r.metrics], metric, label)
+        if known := [r for r in scored if metric in r.metrics]:
+            _band(upper, known, metric, label)
+    upper.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.set(title=outcome.study.task.name, ylabel="pooled, with 95% interval", xlabel="round")
     upper.legend(loc="lower right")
     if private:

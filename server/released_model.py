@@ -44,7 +44,8 @@ class ReleasedModel:
         """The cohort's columns, N rows -> a column `score`, N float64 in [0, 1].
 
         Numbers may be NaN and categories None where missing. Raises
-        WardroundError(MALFORMED_DATA) naming a column that is not there.
+        WardroundError(MALFORMED_DATA) naming a column that is not there or holds an unknown
+        category (a site would count it as missing; who scores should know).
         """
         import pandas as pd
         import torch
@@ -133,4 +134,12 @@ def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any
     if column.kind == "number":
         numbers = pd.to_numeric(series, errors="coerce")
         return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
-    return np.array([None if pd.isna(v) else str(v) for v in series], dtype=object)
+    values = [None if pd.isna(value) else str(value) for value in series]
+    if not set(values) <= {None, *column.categories}:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"Column {column.name} holds something else than its categories "
+            f"{', '.join(map(repr, column.categories))}.",
+            remedy="Give these texts exactly, None where missing or none of them.",
+        )
+    return np.array(values, dtype=object)

@@ -7,12 +7,15 @@ that is resumed, or delivered later (`server.undelivered`), goes on in the same 
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
 from protocol.study import Study
@@ -20,7 +23,7 @@ from server import undelivered as later
 from server.courier import Courier, Job
 from server.parameters import redacted, without_credentials
 from server.report import Outcome, RoundReport
-from server.tracking import StudyRun, require_answer
+from server.tracking import TrackedRun
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class MlflowTracker:
     """One study's run on an MLflow server.
 
     `model` names the registered model (default: the task). What could not be delivered is kept
-    under `undelivered`, one folder per study, nothing where that is None. Memory grows by one
-    report (under 2 kB) per round that the server has not taken yet.
+    under `undelivered`, one folder per study; nowhere where that is None. The queue holds the
+    reports that the round loop keeps for its outcome anyway, a study's rounds at most.
     """
 
     def __init__(
@@ -86,8 +89,13 @@ class MlflowTracker:
         model: str | None = None,
         undelivered: Path | None = None,
         patience: float = 10.0,
+        pause: float = 1.0,
     ) -> None:
-        """`patience`: seconds that `begin` waits for the run to be opened."""
+        """Seconds: `patience` that `begin` waits for the run to be opened, `pause` between two
+        tries of what the server did not take.
+
+        Raises WardroundError(CONFIGURATION) for an address that is no server's.
+        """
         if not uri.startswith(("http://", "https://")):
             raise WardroundError(
                 Code.CONFIGURATION,
@@ -95,23 +103,23 @@ class MlflowTracker:
                 remedy="Give an http:// or https:// address of an MLflow server.",
             )
         self._uri, self._experiment, self._model = uri.rstrip("/"), experiment, model
-        self._undelivered, self._patience = undelivered, patience
+        self._undelivered, self._patience, self._pause = undelivered, patience, pause
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
-        self._run: StudyRun | None = None
+        self._run: TrackedRun | None = None
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
         """Opens the study's run, or goes on in the one it has.
 
         Raises WardroundError(TRACKING) within seconds where the server is away or refuses.
         """
-        require_answer(self._uri)
+        _require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        self._run = run = StudyRun(self._uri, self._experiment, name, study)
+        self._run = run = TrackedRun(self._uri, self._experiment, name, study)
         run.connect()
-        self._courier = Courier(f"mlflow-{study.digest[:8]}")
+        self._courier = Courier(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
         if trouble := self._courier.wait_or_trouble(self._patience):
             self._courier.stop()
@@ -169,13 +177,12 @@ class MlflowTracker:
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._outcome.study.digest[:12]
         later.keep(folder, self._outcome, self._configuration, self._code_version)
-        return (
-            f"It is kept in {folder}. When the server is back: "
-            f"python -m server.undelivered {folder} {without_credentials(self._uri)} "
-            f"{self._experiment}"
-        )
+        address = without_credentials(self._uri)
+        command = ["python", "-m", "server.undelivered", str(folder), address, self._experiment]
+        command += [self._model] if self._model else []
+        return f"It is kept in {folder}. When the server is back: {shlex.join(command)}"
 
-    def _opened(self) -> StudyRun:
+    def _opened(self) -> TrackedRun:
         if self._run is None:
             raise WardroundError(Code.INTERNAL, "The tracker has not begun a study.")
         return self._run
@@ -209,6 +216,26 @@ class TrackingListener:
 
     def finish(self, outcome: Outcome) -> None:
         self._tracker.finish(outcome)
+
+
+def _require_answer(uri: str, timeout: float = 3.0) -> None:
+    """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
+    reason = ""
+    try:
+        build_opener().open(f"{uri}/health", timeout=timeout).close()
+    except HTTPError:
+        return
+    except URLError as error:
+        reason = str(error.reason)
+    except OSError as error:
+        reason = str(error)
+    if reason and "CERTIFICATE" not in reason:
+        raise WardroundError(
+            Code.TRACKING,
+            f"No MLflow server answers at {without_credentials(uri)} ({reason}).",
+            remedy="Start it (`mlflow server --backend-store-uri sqlite:///mlflow.db`), correct "
+            "tracking.uri, or run untracked with tracking=off.",
+        )
 
 
 def _now() -> int:

@@ -7,22 +7,18 @@ a failure: what is there already is found and left as it is.
 from __future__ import annotations
 
 import functools
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.request import build_opener
 
 import yaml
 
-from protocol.errors import Code, WardroundError
-from protocol.scores import Estimate
 from protocol.study import Study
 from server import released_model
+from server.claims import claims, final_metrics, opening_tags, round_metrics
 from server.courier import AwayError
 from server.description import describe, describe_model
 from server.figures import figures
@@ -40,6 +36,7 @@ _SETTINGS = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOCK_MODEL_DEPENDENCIES": "false",
@@ -57,32 +54,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def require_answer(uri: str, timeout: float = 3.0) -> None:
-    """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
-    reason = ""
-    try:
-        build_opener().open(f"{uri}/health", timeout=timeout).close()
-    except HTTPError:
-        return
-    except URLError as error:
-        reason = str(error.reason)
-    except OSError as error:
-        reason = str(error)
-    if reason and "CERTIFICATE" not in reason:
-        raise WardroundError(
-            Code.TRACKING,
-            f"No MLflow server answers at {without_credentials(uri)} ({reason}).",
-            remedy="Start it (`mlflow server --backend-store-uri sqlite:///mlflow.db`), correct "
-            "tracking.uri, or run untracked with tracking=none.",
-        )
-
-
 def _retriable(
-    method: Callable[Concatenate[StudyRun, P], None],
-) -> Callable[Concatenate[StudyRun, P], None]:
+    method: Callable[Concatenate[TrackedRun, P], None],
+) -> Callable[Concatenate[TrackedRun, P], None]:
     """Raises AwayError where trying again may help; passes a refusal on."""
 
-    def call(self: StudyRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: TrackedRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
         from mlflow.exceptions import MlflowException
         from requests.exceptions import HTTPError as Answered
         from requests.exceptions import RequestException
@@ -105,7 +82,7 @@ def _retriable(
     return call
 
 
-class StudyRun:
+class TrackedRun:
     """The MLflow run of one study: found by the study's digest, made where there is none."""
 
     def __init__(self, uri: str, experiment: str, model: str, study: Study) -> None:
@@ -145,16 +122,6 @@ class StudyRun:
         self._experiment_id = (
             found.experiment_id if found else client.create_experiment(self._experiment)
         )
-        tags = {
-            "wardround.study": study.digest,
-            "wardround.purpose": study.purpose,
-            "wardround.task": f"{study.task.name} {study.task.version}",
-            "wardround.task_source": study.task.source,
-            "wardround.mode": study.privacy.mode,
-            "wardround.sites": str(len(study.roster)),
-            "wardround.code_version": code_version,
-            "mlflow.note.content": describe(study),
-        }
         where = f"tags.`wardround.study` = '{study.digest}'"
         runs = client.search_runs([self._experiment_id], filter_string=where, max_results=1)
         if runs:
@@ -162,10 +129,12 @@ class StudyRun:
             client.update_run(self._run, status="RUNNING")
             history = client.get_metric_history(self._run, "seconds")
             self._written = frozenset(point.step for point in history)
-            models = runs[0].outputs.model_outputs if runs[0].outputs else []
-            self._model_id = models[0].model_id if models else ""
         else:
-            run = client.create_run(self._experiment_id, tags=tags, run_name=study.title[:200])
+            run = client.create_run(
+                self._experiment_id,
+                tags=opening_tags(study, code_version),
+                run_name=study.title[:200],
+            )
             self._run = run.info.run_id
 
     @_retriable
@@ -194,7 +163,7 @@ class StudyRun:
             self._metric(name, value, when, report.round)
             for when, report in reports
             if report.round not in self._written
-            for name, value in _figures_of(report)
+            for name, value in round_metrics(report)
         ]
         for some in _batches(points, _METRICS_PER_CALL):
             self._client.log_batch(self._run, metrics=some)
@@ -202,39 +171,55 @@ class StudyRun:
     @_retriable
     def log_model(self, outcome: Outcome) -> None:
         """The aggregated weights as a pyfunc model, with signature and example."""
-        import mlflow.pyfunc
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-        from mlflow.models import Model
 
-        if self._model_id:
-            logged = self._client.get_logged_model(self._model_id)
-            if logged.status == LoggedModelStatus.READY:
-                return
-        else:
-            logged = self._client.create_logged_model(
+        found = self._client.search_logged_models(
+            [self._experiment_id], filter_string=f"source_run_id = '{self._run}'"
+        )
+        logged = (
+            found[0]
+            if found
+            else self._client.create_logged_model(
                 self._experiment_id,
                 name=self._model,
                 source_run_id=self._run,
-                tags=self._claims(outcome),
+                tags=claims(outcome),
                 model_type="classifier",
             )
-            self._model_id = logged.model_id
+        )
+        self._model_id = logged.model_id
+        if self._model_id not in self._outputs():
+            self._client.log_outputs(self._run, [LoggedModelOutput(self._model_id, step=0)])
+        if logged.status != LoggedModelStatus.READY:
+            self._upload_model(outcome)
+            self._client.finalize_logged_model(self._model_id, LoggedModelStatus.READY)
+
+    def _outputs(self) -> list[str]:
+        """The run's logged models, by identifier."""
+        outputs = self._client.get_run(self._run).outputs
+        return [model.model_id for model in outputs.model_outputs] if outputs else []
+
+    def _upload_model(self, outcome: Outcome) -> None:
+        """A pyfunc model that names its loader and its requirements: MLflow pickles nothing, and
+        infers nothing, which would take minutes and the network."""
+        import mlflow.pyfunc
+        from mlflow.models import Model
+
         task = registry.load(self._study.task.name)
         with tempfile.TemporaryDirectory() as scratch:
-            released_model.write(Path(scratch) / "data", self._study, outcome.weights)
+            data, model = Path(scratch) / "data", Path(scratch) / "model"
+            released_model.write(data, self._study, outcome.weights)
             mlflow.pyfunc.save_model(
-                Path(scratch) / "model",
+                model,
                 loader_module=released_model.__name__,
-                data_path=Path(scratch) / "data",
+                data_path=data,
                 mlflow_model=Model(run_id=self._run, model_id=self._model_id),
                 signature=_signature(task.schema),
                 input_example=released_model.example(task.schema),
                 pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
-                metadata=self._claims(outcome),
+                metadata=claims(outcome),
             )
-            self._client.log_model_artifacts(self._model_id, str(Path(scratch) / "model"))
-        self._client.log_outputs(self._run, [LoggedModelOutput(self._model_id, step=0)])
-        self._client.finalize_logged_model(self._model_id, LoggedModelStatus.READY)
+            self._client.log_model_artifacts(self._model_id, str(model))
 
     @_retriable
     def register(self, outcome: Outcome) -> None:
@@ -252,7 +237,7 @@ class StudyRun:
                 source=f"models:/{self._model_id}",
                 run_id=self._run,
                 model_id=self._model_id,
-                tags=self._claims(outcome),
+                tags=claims(outcome),
                 description=describe_model(outcome, task.schema),
             )
         )
@@ -271,23 +256,9 @@ class StudyRun:
         """Final metrics, epsilon, totals, and the description that a reviewer reads first."""
         from mlflow.entities import RunTag
 
-        values: dict[str, float | None] = {
-            f"final_{name}": of for name, of in _spread(outcome.metrics)
-        }
-        values |= {
-            "epsilon": outcome.epsilon,
-            "epsilon_broken": outcome.epsilon_broken,
-            "total_seconds": outcome.seconds,
-            "total_bytes_sent": outcome.bytes_sent,
-            "total_bytes_received": outcome.bytes_received,
-        }
         step = max((report.round for report in outcome.rounds), default=0)
-        points = [
-            self._metric(name, value, when, step)
-            for name, value in values.items()
-            if value is not None and not math.isnan(value)
-        ]
-        tags = self._claims(outcome) | {"mlflow.note.content": describe(self._study, outcome)}
+        points = [self._metric(name, of, when, step) for name, of in final_metrics(outcome)]
+        tags = claims(outcome) | {"mlflow.note.content": describe(self._study, outcome)}
         self._client.log_batch(
             self._run, metrics=points, tags=[RunTag(key, value) for key, value in tags.items()]
         )
@@ -307,50 +278,11 @@ class StudyRun:
 
         return Metric(name, float(value), when, step, model_id=self._model_id or None)
 
-    def _claims(self, outcome: Outcome) -> dict[str, str]:
-        """What every copy of the model says of itself."""
-        study = self._study
-        claims = {
-            "wardround.study": study.digest,
-            "wardround.task": f"{study.task.name} {study.task.version}",
-            "wardround.mode": study.privacy.mode,
-            "wardround.status": outcome.status,
-            "wardround.uncovered": outcome.uncovered or "nobody",
-        }
-        if outcome.epsilon is not None:
-            claims |= {
-                "wardround.epsilon": f"{outcome.epsilon:.6g}",
-                "wardround.delta": f"{study.privacy.delta:g}",
-            }
-        if outcome.epsilon_broken is not None:
-            claims["wardround.epsilon_broken"] = f"{outcome.epsilon_broken:.6g}"
-        return claims
-
     def _upload(self, files: Mapping[str, bytes], folder: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():
                 (Path(scratch) / name).write_bytes(content)
             self._client.log_artifacts(self._run, scratch, folder or None)
-
-
-def _figures_of(report: RoundReport) -> Iterator[tuple[str, float]]:
-    """A round as MLflow's flat metrics; what is not finite is left out."""
-    plain = {
-        "seconds": report.seconds,
-        "bytes_sent": report.bytes_sent,
-        "bytes_received": report.bytes_received,
-        "participants": report.participants,
-        "attempt": report.attempt,
-        "epsilon": report.epsilon,
-    }
-    for name, value in (*plain.items(), *_spread(report.metrics)):
-        if value is not None and math.isfinite(value):
-            yield name, value
-
-
-def _spread(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, float]]:
-    for name, of in metrics.items():
-        yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
 
 
 def _signature(schema: Schema) -> object:

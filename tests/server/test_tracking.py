@@ -3,14 +3,19 @@ that go on while the server is slow or away."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.server
 import inspect
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,6 +26,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import requests
 import torch
 import yaml
 from outcomes import CONFIGURATION, ended, outcome, report, study
@@ -137,7 +143,7 @@ def test_the_description_says_what_a_reviewer_asks(
         "300 patients",
         "3 sites",
         "Epsilon **1.88** at delta 1e-05",
-        "epsilon 7.5",
+        "it would be 7.5",
         "| auc | **0.93** | 0.91 to 0.95 |",
         "does not cover the evaluation split",
         done.study.digest,
@@ -320,10 +326,9 @@ def test_rounds_go_on_while_the_server_hangs_and_are_caught_up(server: MlflowSer
     }
     os.kill(listener, signal.SIGSTOP)
     try:
-        longest = _longest_call(tracker, done)
+        _hand_in(tracker, done)
     finally:
         os.kill(listener, signal.SIGCONT)
-    assert longest < 0.05
     assert tracker.settle().missing == ()
     assert _steps(server, done) == list(range(1, 61))
 
@@ -336,7 +341,7 @@ def test_rounds_go_on_while_the_server_is_dead_and_are_caught_up(
     tracker.begin(done.study, {}, "1")
     server.stop()
     try:
-        assert _longest_call(tracker, done) < 0.05
+        _hand_in(tracker, done)
     finally:
         server.start()
         server.wait()
@@ -347,43 +352,104 @@ def test_rounds_go_on_while_the_server_is_dead_and_are_caught_up(
     assert receipt.model.startswith("models:/breast_cancer/")
 
 
+@contextlib.contextmanager
+def _losing_replies(server: MlflowServer, lose: threading.Event) -> Iterator[tuple[str, list[str]]]:
+    """A proxy that passes every request on and, once `lose` is set, loses the first reply to each
+    kind of request: the server did the work, the client does not know."""
+    lost: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {k: v for k, v in self.headers.items() if k != "Accept-Encoding"}
+            answer = requests.request(
+                self.command, server.url + self.path, data=body, headers=headers, timeout=30
+            )
+            kind = f"{self.command} {re.sub('[0-9a-f]{32}', '', self.path.partition('?')[0])}"
+            if lose.is_set() and kind not in lost:
+                lost.append(kind)
+                self.close_connection = True
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = _pass_on  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}", lost
+        proxy.shutdown()
+
+
+def test_a_reply_that_is_lost_leaves_nothing_twice(server: MlflowServer) -> None:
+    done, lose = outcome(study()), threading.Event()
+    with _losing_replies(server, lose) as (uri, lost):
+        tracker = MlflowTracker(uri, EXPERIMENT, model="twice", pause=0.01)
+        tracker.begin(done.study, CONFIGURATION, "1")
+        lose.set()
+        for one in done.rounds:
+            tracker.round(one)
+        tracker.finish(done)
+        receipt = tracker.settle()
+    assert receipt.missing == ()
+    assert len(lost) >= 10
+    run = _run(server, done.study)
+    client = _client(server)
+    history = client.get_metric_history(run.info.run_id, "auc")
+    assert [m.step for m in history] == [1, 2, 3]
+    assert len(client.get_metric_history(run.info.run_id, "final_auc")) == 1
+    assert len(run.outputs.model_outputs) == 1
+    mine = f"source_run_id = '{run.info.run_id}'"
+    (model,) = client.search_logged_models([run.info.experiment_id], filter_string=mine)
+    assert model.status == "READY"
+    versions = client.search_model_versions("name = 'twice'")
+    assert [v.tags["wardround.study"] for v in versions] == [done.study.digest]
+    assert run.info.status == "FINISHED"
+
+
 def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     tmp_path: Path, server: MlflowServer
 ) -> None:
     done = outcome(study(rounds=5))
-    tracker = MlflowTracker(server.url, EXPERIMENT, undelivered=tmp_path)
-    tracker.begin(done.study, CONFIGURATION, "1")
-    server.stop()
-    try:
-        _longest_call(tracker, done)
-        started = time.monotonic()
-        receipt = tracker.settle(timeout=0.5)
-        assert time.monotonic() - started < 2
-    finally:
-        server.start()
-        server.wait()
+    with _losing_replies(server, threading.Event()) as (uri, _):
+        tracker = MlflowTracker(uri, EXPERIMENT, model="later", undelivered=tmp_path)
+        tracker.begin(done.study, CONFIGURATION, "1")
+    _hand_in(tracker, done)
+    started = time.monotonic()
+    receipt = tracker.settle(timeout=0.5)
+    assert time.monotonic() - started < 2
     folder = tmp_path / done.study.digest[:12]
     assert {"rounds", "model", "end of the run"} <= set(receipt.missing)
-    assert f"python -m server.undelivered {folder}" in receipt.remedy
+    command = shlex.split(receipt.remedy.rpartition(": ")[2])
+    assert command == ["python", "-m", "server.undelivered", str(folder), uri, EXPERIMENT, "later"]
     assert "hunter" not in "".join(p.read_text(errors="replace") for p in folder.iterdir())
+    assert folder.stat().st_mode & 0o077 == 0
     again, _, _ = undelivered.read(folder)
     np.testing.assert_array_equal(again.weights, done.weights)
-    assert undelivered.main([str(folder), server.url, EXPERIMENT]) == 0
+    assert undelivered.main([str(folder), uri, EXPERIMENT]) == 7
+    assert undelivered.main([str(folder), server.url, *command[5:]]) == 0
     assert _steps(server, done) == [1, 2, 3, 4, 5]
     assert _run(server, done.study).info.status == "FINISHED"
+    assert len(_client(server).search_model_versions("name = 'later'")) == 1
 
 
-def _longest_call(tracker: Tracker, done: Outcome) -> float:
-    """Seconds of the slowest call while all of `done` is handed in."""
-    longest = 0.0
-    for one in done.rounds:
+def _hand_in(tracker: Tracker, done: Outcome) -> None:
+    """Hands in all of `done` and sees that no call waits for the server."""
+    calls = [(tracker.round, one) for one in done.rounds] + [(tracker.finish, done)]
+    seconds = []
+    for call, argument in calls:
         started = time.perf_counter()
-        tracker.round(one)
-        longest = max(longest, time.perf_counter() - started)
+        call(argument)  # type: ignore[operator]
+        seconds.append(time.perf_counter() - started)
         time.sleep(0.01)
-    started = time.perf_counter()
-    tracker.finish(done)
-    return max(longest, time.perf_counter() - started)
+    assert float(np.quantile(seconds, 0.9)) < 0.05
+    assert max(seconds) < 0.5  # a busy machine may take its time; a call that waits takes seconds
 
 
 def _steps(server: MlflowServer, done: Outcome) -> list[int]:

@@ -1,0 +1,56 @@
+"""Jobs go in order, are tried again while the other side is away, and never stop at a refusal."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from server.courier import AwayError, Courier, Job
+
+
+def test_an_away_side_is_tried_again_in_order_and_a_refusal_left_behind() -> None:
+    done: list[str] = []
+    tries = iter([AwayError("status 503"), AwayError("status 503")])
+
+    def away_twice() -> None:
+        if error := next(tries, None):
+            raise error
+        done.append("first")
+
+    def refused() -> None:
+        raise ValueError("never")
+
+    courier = Courier("test", pause=0.01)
+    courier.put(Job("first", away_twice))
+    courier.put(Job("second", refused))
+    courier.put(Job("third", lambda: done.append("third")))
+    assert courier.wait(10)
+    assert done == ["first", "third"]
+    assert courier.missing == ("second",)
+    courier.stop()
+
+
+def test_what_hangs_holds_nobody_up_and_is_named() -> None:
+    release = threading.Event()
+    courier = Courier("test")
+    courier.put(Job("slow", lambda: release.wait(30) and None))
+    courier.put(Job("behind", lambda: None))
+    started = time.monotonic()
+    assert not courier.wait(0.05)
+    assert courier.wait_or_trouble(0.05) == "no answer"
+    courier.stop()
+    assert time.monotonic() - started < 5
+    assert courier.missing == ("slow", "behind")
+    release.set()
+
+
+def test_trouble_is_told_before_time_is_up() -> None:
+    def away() -> None:
+        raise AwayError("status 503")
+
+    courier = Courier("test", pause=0.01)
+    courier.put(Job("run", away))
+    started = time.monotonic()
+    assert courier.wait_or_trouble(30) == "away: status 503"
+    assert time.monotonic() - started < 5
+    courier.stop()

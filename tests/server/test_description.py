@@ -1,0 +1,44 @@
+"""The text that a reviewer reads first is honest, escaped and within MLflow's limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from outcomes import outcome, study
+
+from protocol.study import Member, Privacy
+from server.description import LIMIT, VERSION_LIMIT, describe, describe_model
+from tasks import registry
+
+
+def test_text_of_the_study_cannot_become_markup() -> None:
+    of = study(title="<img src=x onerror=alert(1)> [a](javascript:b)\n# Approved")
+    text = describe(of)
+    assert "<img" not in text
+    assert "[a](" not in text
+    assert "\n# Approved" not in text
+
+
+def test_without_privacy_it_says_so() -> None:
+    of = study()
+    plain = of.model_copy(update={"privacy": Privacy(mode="none")})
+    bare = replace(outcome(of), study=plain, epsilon=None, epsilon_broken=None)
+    text = describe(plain, bare)
+    assert "No differential privacy" in text
+    assert "Epsilon **" not in text
+
+
+def test_it_keeps_to_the_limits_with_a_thousand_sites() -> None:
+    of = study(title="x" * 2000)
+    sites = tuple(Member(name=f"hospital-{n:04}-{'y' * 40}", patients=9) for n in range(1000))
+    many = of.model_copy(update={"roster": sites, "contact": "z" * 2000})
+    large = replace(outcome(of), study=many)
+    assert "and 970 more" in describe(many)
+    assert len(describe(many, large)) <= LIMIT
+    assert len(describe_model(large, registry.load("breast_cancer").schema)) <= VERSION_LIMIT
+
+
+def test_a_study_that_was_not_evaluated_claims_no_performance() -> None:
+    text = describe(study(), replace(outcome(study()), metrics={}, status="killed", rounds=()))
+    assert "ended before its model was evaluated" in text
+    assert "**Status:** killed" in text

@@ -1,0 +1,135 @@
+"""The released model's files score like the torch model and carry nothing but weights."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from protocol.errors import Code, WardroundError
+from protocol.study import (
+    Aggregation,
+    Evaluation,
+    Member,
+    Model,
+    Optimisation,
+    Privacy,
+    Study,
+    TaskReference,
+)
+from server import released_model
+from tasks import registry
+from tasks.weights import FlatModel
+
+TASK = registry.load("heart_disease")
+
+
+@pytest.fixture(scope="module")
+def weights() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    size = FlatModel(TASK, 0).layout.size
+    return np.random.default_rng(5).normal(size=size).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, weights: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Path:
+    layout = FlatModel(TASK, 0).layout
+    study = Study(
+        title="t",
+        purpose="research",
+        contact="c",
+        nonce=secrets.token_hex(8),
+        task=TaskReference(name=TASK.name, version=TASK.version, source=TASK.source_digest()),
+        model=Model(parameters=layout.size, layout=layout.digest),
+        privacy=Privacy(mode="none"),
+        optimisation=Optimisation(rounds=1),
+        aggregation=Aggregation(attempts=2),
+        evaluation=Evaluation(release="exact"),
+        roster=tuple(Member(name=name, patients=10) for name in "abc"),
+    )
+    released_model.write(tmp_path / "model", study, weights)
+    return tmp_path / "model"
+
+
+def test_patients_with_categories_and_gaps_score_like_the_torch_model(
+    folder: Path, weights: np.ndarray[tuple[int], np.dtype[np.float32]]
+) -> None:
+    draw = np.random.default_rng(1)
+    table = {
+        c.name: draw.uniform(c.low, c.high, 30)
+        if c.kind == "number"
+        else draw.choice(np.array([*c.categories, None], dtype=object), 30)
+        for c in TASK.schema.columns
+    }
+    first = next(c.name for c in TASK.schema.columns if c.kind == "number")
+    table[first][::4] = np.nan
+    scored = released_model.load(folder).predict(pd.DataFrame(table))
+    reference = FlatModel(TASK, 0)
+    reference.load(weights)
+    with torch.no_grad():
+        expected = TASK.scores(reference.module(torch.from_numpy(TASK.features(table))))
+    np.testing.assert_array_equal(scored["score"].to_numpy(np.float32), expected.numpy())
+    assert len(set(scored["score"])) == 30
+
+
+def test_a_category_that_is_none_of_the_tasks_is_said_without_its_value(folder: Path) -> None:
+    frame = released_model.example(TASK.schema)
+    column = next(c for c in TASK.schema.columns if c.kind == "category")
+    frame[column.name] = ["CANARY", None]
+    with pytest.raises(WardroundError) as caught:
+        released_model.load(folder).predict(frame)
+    assert caught.value.code == Code.MALFORMED_DATA
+    assert column.name in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_the_example_is_public_and_can_be_scored(folder: Path) -> None:
+    frame = released_model.example(TASK.schema)
+    for column in TASK.schema.columns:
+        middle = (column.low + column.high) / 2
+        expected = middle if column.kind == "number" else column.categories[0]
+        assert frame[column.name][0] == expected
+        assert pd.isna(frame[column.name][1])
+    assert released_model.load(folder).predict(frame)["score"].between(0, 1).all()
+
+
+def test_the_files_hold_float32_weights_and_names_only(
+    folder: Path, weights: np.ndarray[tuple[int], np.dtype[np.float32]]
+) -> None:
+    assert {path.name for path in folder.iterdir()} == {"weights.npz", "model.json"}
+    with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
+        assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.float32)}
+        flat = np.concatenate([arrays[name].reshape(-1) for name in arrays.files])
+    np.testing.assert_array_equal(flat, weights)
+    reference = json.loads((folder / "model.json").read_text())
+    assert set(reference) == {"study", "task", "version", "source", "seed"}
+
+
+class _Planted:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("planted"),))  # type: ignore[return-value]
+
+
+def test_a_pickle_in_the_weights_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    np.savez(folder / "weights.npz", weight=np.array([_Planted()], dtype=object))
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        released_model.load(folder)
+    assert not (folder / "planted").exists()
+
+
+def test_another_version_of_the_task_is_refused_and_another_source_said(folder: Path) -> None:
+    reference = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(reference | {"source": "0" * 64}))
+    with pytest.warns(UserWarning, match="heart_disease has changed"):
+        released_model.load(folder)
+    (folder / "model.json").write_text(json.dumps(reference | {"version": 99}))
+    with pytest.raises(WardroundError) as caught:
+        released_model.load(folder)
+    assert caught.value.code == Code.CONFIGURATION
+    assert "99" in str(caught.value)
