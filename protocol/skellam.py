@@ -25,7 +25,7 @@ import numpy.typing as npt
 from protocol.errors import Code, WardroundError
 from protocol.noise import Stream
 
-RELATIVE_ERROR = 1e-14
+RELATIVE_ERROR = 3e-14
 """Of the probability of any value of a Poisson draw within 8 deviations, at most."""
 DIVERGENCE = 1e-30
 """Kullback-Leibler divergence of a drawn share from Skellam: two draws, each h^2 / 2 at most for h
