@@ -110,7 +110,7 @@ def test_a_view_is_text_or_a_file(path: Path) -> None:
         ("from: 19:00", "from: 7pm", "`policy.hours.0.from`", "19:00"),
         ("from: 19:00", "form: 19:00", "`policy.hours.0.form`", "Did you mean `from`?"),
         ("mon, tue", "Monday", "`policy.hours.0.days.0`", "mon"),
-        ("files: {", "file: {", "`data.breast_cancer.files` is missing", "table"),
+        ("files: {", "file: {", "`data.breast_cancer.file`", "Did you mean `files`?"),
         ("view: views/cohort.sql", "view: ''", "`data.breast_cancer.view`", "SQL"),
         ("tables/patients.csv", "''", "`data.breast_cancer.files.patients`", "path"),
         ("site: alpha", "site: alpha\nsite: beta", "`site` appears twice", "Keep one"),
