@@ -25,8 +25,9 @@ from rich.table import Table
 from launch.configuration import Config, load
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.study_builder import banded, build_study
+from protocol.errors import WardroundError
+from protocol.study import Evaluation
 from server.listener import Listeners
 from tasks import registry
 from tasks.base import Task
@@ -65,6 +66,8 @@ def configuration(epsilon: float | None, seed: int) -> Config:
         "tracking=off",
         "averaging=last_half",
         "local_steps=1",
+        f"evaluation={'exact' if epsilon is None else 'noised'}",
+        "evaluation.every=0",
         "evaluation.split=column",
         f"privacy={'none' if epsilon is None else 'distributed'}",
         f"privacy.delta={DELTA}",
@@ -83,8 +86,9 @@ def accuracies(
     """One study -> (hospital -> accuracy on its test patients, epsilon spent)."""
     config = configuration(epsilon, seed)
     tables = {site: hospital.table for site, hospital in found.items()}
-    cohorts = cohorts_of(task, tables, split_plan(config))
-    study = build_study(config, task, declared_patients(cohorts))
+    cohorts = cohorts_of(task, tables, Evaluation(release="exact", split="column"))
+    declared = {site: banded(train) for site, (train, _) in SIZES.items()}
+    study = build_study(config, task, declared)
     outcome = InProcessFederation(cohorts).run(study, task, Listeners())
     weights = outcome.weights.astype(np.float64)
     accuracy = {}
@@ -104,7 +108,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--search", action="store_true", help="search the recipes again")
     asked = parser.parse_args()
-    console, task = Console(stderr=True), registry.load("heart_disease")
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    task = registry.load("heart_disease")
     found = hospitals(task, data_root())
     if asked.search:
         show_search(found, console)
@@ -150,4 +155,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except WardroundError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
