@@ -331,10 +331,13 @@ class Gateway:
         exchange = self.state.exchange_of_message(metadata.reply_to_message_id)
         if metadata.src_node_id != call.node_id or metadata.dst_node_id != SUPERLINK_NODE_ID:
             raise CallRefusedError(403, "node")
+        if exchange is None:  # its time, or its whole run, has ended: not the site's fault
+            call.reply_headers[STORED] = "0"
+            return fleet_pb2.PushMessagesResponse()
         response = fleet_handlers.push_messages(request, self.state)
-        wanted = exchange is not None and exchange.reply_id == metadata.message_id
+        wanted = exchange.reply_id == metadata.message_id
         call.reply_headers[STORED] = "1" if wanted else "0"
-        if exchange is None or not response.objects_to_push:
+        if not response.objects_to_push:
             return response
         turn = asyncio.ensure_future(self._slots.acquire(exchange))
         if not await self._hold(call, turn, min(call.wait, self._hold_limit)):
