@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from launch.configuration import Config
 from protocol.accounting import calibrate, epsilon_over_bands, recommended_scale
 from protocol.errors import Code, WardroundError
+from protocol.events import Event
 from protocol.plan import (
     evaluation_event,
     most_evaluations,
@@ -172,13 +173,20 @@ def _with_noise(config: Config, draft: Study) -> Study:
     training = training_event(study)
     if training is not None:
         event = replace(training, count=training.count * draft.aggregation.attempts)
-        others = [e for e in planned_events(study) if e.band != event.band or e.rounding == "none"]
-        multiplier = calibrate(target, delta, event, others)
+        multiplier = calibrate(target, delta, event, _beside(study))
         study = _changed(study, "privacy", noise_multiplier=multiplier)
     if config.privacy.mode == "distributed" and config.aggregation.word_bits is None:
         study = _changed(study, "aggregation", word_bits=_word_bits(study))
     spent = epsilon_over_bands(planned_events(study), delta)
     return _changed(study, "privacy", epsilon=max(target, spent))
+
+
+def _beside(study: Study) -> list[Event]:
+    """What evaluation spends of the patients who train: nothing, where parts are disjoint."""
+    evaluation = evaluation_event(study)
+    if evaluation is None or study.evaluation.split == "patients":
+        return []
+    return [replace(evaluation, count=most_evaluations(study))]
 
 
 def _bins(study: Study, noise: float) -> int:

@@ -132,7 +132,9 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
         # epsilon falls about as 1 / sigma: aim there, a little beyond, kept inside the bracket.
         aimed = guess * value / target * (1.0001 if value > target else 0.9999)
         inside = math.isfinite(aimed) and low * 1.0001 < aimed < high / 1.0001
-        guess = aimed if inside else math.sqrt(low * high)
+        # Where `others` alone decide epsilon, aiming would creep: then halve the bracket.
+        creeping = high > 1.2 * low and 0.95 < aimed / guess < 1.05
+        guess = aimed if inside and not creeping else math.sqrt(low * high)
     step = 10.0 ** (math.floor(math.log10(high)) - 3)
     digits = math.ceil(high / step - 1e-9)
     while reached(round(digits * step, 12)) > target:
