@@ -1,22 +1,63 @@
-"""start, status, check: the daemon in daily life."""
+"""check, start, status: the daemon in daily life."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import sys
 import threading
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from client.cli_options import HERE, Config, load
+from client.cli_options import HERE, Config, Json, console, governing, load, printable
 from protocol.errors import Code, WardroundError
 
 if TYPE_CHECKING:
+    from client.check import Finding
     from client.daemon import Daemon
 
 
 def mount(app: typer.Typer) -> None:
-    app.command()(start)
+    for command in (check, start, status):
+        app.command()(command)
+
+
+def check(config: Config = HERE, as_json: Json = False) -> None:
+    """Try everything that can fail: keys, ledger, disk, clock, data, TLS, sign-in, a dry step.
+
+    Says pass, or what to do. Nothing leaves this site, nothing is kept, nothing is spent. Works
+    beside a running daemon. The exit status is that of the first failure.
+    """
+    from client.check import tried, verdict
+    from client.limits import limit_threads
+
+    site = load(config)
+    limit_threads(site.policy)
+    findings: list[Finding] = []
+    with governing(config, None) as governance:
+        from client.check_data import data_checks
+        from client.check_link import link_checks
+        from client.check_machine import machine_checks
+
+        for room in (
+            machine_checks(site, governance),
+            data_checks(site, governance.state.split),
+            link_checks(site),
+        ):
+            for finding in tried(room):
+                findings.append(finding)
+                if not as_json:
+                    _show_finding(finding)
+    status = verdict(findings)
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"site": site.site, "ok": status == 0, "checks": rows}))
+    elif status == 0:
+        typer.echo(f"\n{site.site} is ready: wardround-site start")
+    sys.exit(status)
 
 
 def start(
@@ -47,6 +88,53 @@ def start(
     daemon = Daemon(site)
     threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
     daemon.run()
+    sys.stderr.flush()
+    os._exit(0)  # all is closed; unloading the numerical libraries would take seconds
+
+
+def status(config: Config = HERE, as_json: Json = False) -> None:
+    """Show the daemon's connection, study and round, the budget, and the last error.
+
+    Exit status: 0 running and connected, 4 running but not connected, 7 not running.
+    """
+    from client.budget import budget
+    from client.governance import SiteGovernance
+    from client.status import read, running
+
+    site = load(config)
+    runs, now = running(site.state), read(site.state)
+    governance = SiteGovernance(site, site.load_identity())
+    try:
+        account = budget(governance.state, site.policy)
+        waiting = sum(s.state == "waiting" for s in governance.approvals.studies())
+    finally:
+        governance.close_state()
+    connected = runs and now is not None and now.connected
+    if as_json:
+        answer: dict[str, Any] = {"site": site.site, "running": runs, "waiting": waiting}
+        answer["daemon"] = asdict(now) if now else None
+        answer["budget"] = {k: v for k, v in asdict(account).items() if k != "studies"}
+        typer.echo(json.dumps(answer))
+    else:
+        lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
+        if runs and now is not None:
+            lines += [
+                ("Coordinator", f"{now.coordinator}, {'' if connected else 'not '}connected"),
+                ("Running for", f"{now.uptime / 3600:.1f} h (process {now.pid})"),
+                ("Doing", now.phase),
+                ("Answers", ", ".join(f"{n} {kind}" for kind, n in now.answers.items()) or "none"),
+            ]
+            if now.study is not None:
+                of = f"round {now.round} of {now.rounds}, attempt {now.attempt}"
+                lines.append(("Study", f"{now.study[:12]} {printable(now.title or '')}, {of}"))
+        if now is not None and now.last_error is not None:
+            fault = now.last_error
+            lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
+        lines.append(("Waiting", f"{waiting} studies for your approval"))
+        cap = f" of {account.cap:g}" if account.cap is not None else ""
+        lines.append(("Budget", f"epsilon {account.reserved:.3g}{cap} reserved or spent"))
+        _print_lines(lines)
+    sys.exit(0 if connected else 4 if runs else 7)
 
 
 def _obey(daemon: Daemon, signals: set[signal.Signals]) -> None:
@@ -58,3 +146,29 @@ def _obey(daemon: Daemon, signals: set[signal.Signals]) -> None:
         number = signal.sigwait(signals)
         event("stopping", signal=signal.Signals(number).name)
         daemon.stop()
+
+
+def _show_finding(finding: Finding) -> None:
+    from rich.text import Text
+
+    mark, style = {
+        True: ("pass", "green"),
+        None: ("look", "yellow"),
+        False: ("FAIL", "bold red"),
+    }[finding.passed]
+    screen = console()
+    line = Text.assemble((f"{mark}  ", style), (f"{finding.name:24}", "bold"), finding.found)
+    screen.print(line, soft_wrap=True)
+    if finding.remedy:
+        screen.print(Text(f"{'':30}{finding.remedy}", style="yellow"), soft_wrap=True)
+
+
+def _print_lines(lines: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(name, value)
+    console().print(table)

@@ -31,6 +31,7 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Digest = Annotated[str, typer.Argument(help="The study's digest, or its first digits (4 or more).")]
 HERE = Path("site.yaml")
 
 
@@ -45,24 +46,24 @@ def load(path: Path) -> SiteConfig:
 
 
 @contextmanager
-def governing(path: Path, command: str, **fields: str) -> Iterator[SiteGovernance]:
-    """The site's books, beside a running daemon; the command is noted in the audit log.
-
-    Reading goes on where nothing can be written (a full disk, an older copy put back).
+def governing(path: Path, command: str | None, **fields: str) -> Iterator[SiteGovernance]:
+    """The site's books, beside a running daemon; the command is noted in the audit log, unless it
+    is None. Reading goes on where nothing can be written (a full disk, an older copy put back).
     """
     from client.governance import SiteGovernance
 
     config = load(path)
     governance = SiteGovernance(config, config.load_identity())
     try:
-        note(governance, command, **fields)
+        if command is not None:
+            _note(governance, command, **fields)
         yield governance
     finally:
         governance.close_state()
 
 
-def note(governance: SiteGovernance, command: str, **fields: str) -> None:
-    """Who ran which command; commands that must be noted to count write entries of their own."""
+def _note(governance: SiteGovernance, command: str, **fields: str) -> None:
+    """Who ran which command. What a command changes is an entry of its own, or is not changed."""
     from client.told import Happened
 
     try:
@@ -84,6 +85,12 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def console() -> Console:
+    """For tables. Takes no markup from what it prints: titles come from elsewhere."""
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere as it may be shown: no escape sequence, nothing written backwards."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

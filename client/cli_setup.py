@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from client.cli_options import HERE, Config, Json, Yes, config_path, confirm, console, load
+from client.cli_options import (
+    HERE,
+    Config,
+    Json,
+    Yes,
+    config_path,
+    confirm,
+    console,
+    load,
+    printable,
+)
 from protocol.errors import Code, WardroundError
 
 
@@ -163,15 +173,15 @@ def join(
     compared = joining.compare(config_path(config), joining.Bundle.load(bundle))
     if not as_json:
         screen = console()
-        screen.print(f"Coordinator  {compared.bundle.coordinator}", highlight=False)
-        screen.print(f"CA           {compared.bundle.ca_fingerprint()}", highlight=False)
+        screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
+        screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
         table = Table("site", "fingerprint of its identity", "", box=None)
         for site, (fingerprint, change) in compared.sites.items():
             alarm = "bold red" if change == "CHANGED" else None
             table.add_row(site, fingerprint, change, style=alarm)
-        screen.print(table, highlight=False)
+        screen.print(table)
         if compared.leaving:
-            screen.print(f"Leaves the roster: {', '.join(compared.leaving)}", highlight=False)
+            screen.print(f"Leaves the roster: {', '.join(compared.leaving)}")
     confirm("Have you compared these fingerprints by telephone?", yes)
     joined = joining.join(compared)
     if as_json:

@@ -19,7 +19,6 @@ from importlib import metadata
 
 import torch
 
-from client.told import Happened
 from client.data.cohort import Cohort
 from client.fleet import Delivery, FleetConfig, FleetConnection
 from client.fleet_line import Interrupted
@@ -33,6 +32,7 @@ from client.observed import Observed
 from client.site import Governance, Site
 from client.site_config import SiteConfig
 from client.status import Board, Status, utc
+from client.told import Happened
 from client.watch import Watch
 from protocol import messages
 from protocol.errors import Code, WardroundError

@@ -50,7 +50,9 @@ class _Text(logging.Formatter):
         pairs = []
         for key, value in _keys(record).items():
             text = str(value)[:_SHORT] if key == "study" else str(value)
-            pairs.append(f"{key}={json.dumps(text) if ' ' in text else text}")
+            bare = text.isprintable() and " " not in text and '"' not in text
+            pairs.append(f"{key}={text if bare else json.dumps(text)}")
+        # Titles come from elsewhere: nothing that a terminal would obey is written.
         return f"{time} {record.levelname:7} {record.getMessage()}  {' '.join(pairs)}".rstrip()
 
 
@@ -58,4 +60,4 @@ class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(line | _keys(record), default=str, ensure_ascii=False)
+        return json.dumps(line | _keys(record), default=str)
