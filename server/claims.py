@@ -37,11 +37,11 @@ def claims(outcome: Outcome) -> dict[str, str]:
     }
     if outcome.epsilon is not None:
         said |= {
-            "wardround.epsilon": f"{outcome.epsilon:.6g}",
-            "wardround.delta": f"{study.privacy.delta:g}",
+            "wardround.epsilon": repr(outcome.epsilon),
+            "wardround.delta": repr(study.privacy.delta),
         }
     if outcome.epsilon_broken is not None:
-        said["wardround.epsilon_broken"] = f"{outcome.epsilon_broken:.6g}"
+        said["wardround.epsilon_broken"] = repr(outcome.epsilon_broken)
     return said
 
 

@@ -7,6 +7,7 @@ escaped, since it is shown as Markdown in somebody's browser.
 from __future__ import annotations
 
 import html
+import math
 import re
 
 from protocol.scores import Estimate
@@ -76,17 +77,17 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
     if plan.mode == "none":
         lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
     elif outcome is None or outcome.epsilon is None:
-        lines.append(f"Planned: at most epsilon **{plan.epsilon:.3g}** at delta {plan.delta:g}.")
+        lines.append(f"Planned: at most epsilon **{_up(plan.epsilon)}** at delta {plan.delta:g}.")
     else:
         lines.append(
-            f"Epsilon **{outcome.epsilon:.3g}** at delta {plan.delta:g} for each patient covered, "
+            f"Epsilon **{_up(outcome.epsilon)}** at delta {plan.delta:g} for each patient covered, "
             f"mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
             f"clip norm {plan.clip_norm:g}, sampling rate {plan.sampling_rate:g})."
         )
     if outcome is not None and outcome.epsilon_broken is not None:
         lines.append(
             f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
-            f"coordinator, it would be {outcome.epsilon_broken:.3g}."
+            f"coordinator, it would be {_up(outcome.epsilon_broken)}."
         )
     if outcome is not None:
         lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
@@ -123,6 +124,13 @@ def _effort(outcome: Outcome) -> str:
         f"each, {outcome.seconds:,.0f} s; "
         f"{outcome.bytes_sent / 1e6:,.1f} MB sent, {outcome.bytes_received / 1e6:,.1f} MB received."
     )
+
+
+def _up(epsilon: float | None) -> str:
+    """Three decimals, rounded up: a reported epsilon is never optimistic."""
+    if epsilon is None or not math.isfinite(epsilon):
+        return "infinite"
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}".rstrip("0").rstrip(".")
 
 
 def _escaped(text: str) -> str:

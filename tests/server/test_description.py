@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
 from outcomes import outcome, study
 
 from protocol.study import Member, Privacy
@@ -17,6 +20,14 @@ def test_text_of_the_study_cannot_become_markup() -> None:
     assert "<img" not in text
     assert "[a](" not in text
     assert "\n# Approved" not in text
+
+
+@given(st.floats(1e-4, 1e4))
+def test_no_epsilon_is_rounded_down(epsilon: float) -> None:
+    of = study()
+    text = describe(of, replace(outcome(of), epsilon=epsilon, epsilon_broken=None))
+    (shown,) = re.findall(r"Epsilon \*\*([\d.]+)\*\*", text)
+    assert epsilon <= float(shown) <= epsilon + 0.0011
 
 
 def test_without_privacy_it_says_so() -> None:

@@ -142,7 +142,7 @@ def test_the_description_says_what_a_reviewer_asks(
         "**purpose:** research",
         "300 patients",
         "3 sites",
-        "Epsilon **1.88** at delta 1e-05",
+        "Epsilon **1.875** at delta 1e-05",
         "it would be 7.5",
         "| auc | **0.93** | 0.91 to 0.95 |",
         "does not cover the evaluation split",
