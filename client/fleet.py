@@ -26,6 +26,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -142,7 +143,7 @@ class FleetConnection:
         self._error: WardroundError | None = None
         self._failures = 0
         self._retry_at = 0.0
-        self._replying = False
+        self._receiving = False
         self._idle = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
 
@@ -182,13 +183,13 @@ class FleetConnection:
             self._beat.start()
 
     def close(self) -> None:
-        """Ends `receive` at once. From any thread or signal handler.
+        """Ends `receive` at once, and for good. From any thread or signal handler.
 
-        An answer that is being sent has been paid for: it is sent to its end, but not again.
+        An answer has been paid for: `reply` still sends it, once.
         """
         self._closing.set()
         self._activated.set()
-        if not self._replying:
+        if self._receiving:
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -229,7 +230,22 @@ class FleetConnection:
 
         Never raises for the network or the coordinator: see `last_error`.
         """
-        deadline = time.monotonic() + wait
+        self._receiving = True
+        try:
+            return self._receive(time.monotonic() + wait)
+        finally:
+            self._receiving = False
+
+    def reply(self, delivery: Delivery, frame: Frame) -> bool:
+        """Sends an answer, through as many reconnections as the question's time allows.
+
+        True when the coordinator took it, False when it no longer wants it. Raises
+        WardroundError when the time ran out, with the last fault's code.
+        """
+        return self._reply(delivery, self._parcel(delivery, frame))
+
+    # --- calls ---
+    def _receive(self, deadline: float) -> Delivery | None:
         while not self._closing.is_set():
             try:
                 if not self._ready(deadline):
@@ -251,19 +267,6 @@ class FleetConnection:
                 self._idle = min(self._idle * 1.2, _POLL[1])
         return None
 
-    def reply(self, delivery: Delivery, frame: Frame) -> bool:
-        """Sends an answer, through as many reconnections as the question's time allows.
-
-        True when the coordinator took it, False when it no longer wants it. Raises
-        WardroundError when the time ran out, with the last fault's code.
-        """
-        self._replying = True
-        try:
-            return self._reply(delivery, self._parcel(delivery, frame))
-        finally:
-            self._replying = False
-
-    # --- calls ---
     def _reply(self, delivery: Delivery, parcel: Parcel) -> bool:
         while True:
             try:
@@ -425,18 +428,23 @@ class FleetConnection:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(len(self._lines), thread_name_prefix="fleet")
         results: list[Any] = [None] * len(items)
-        todo = iter(range(len(items)))
-        lock = threading.Lock()
+        todo: deque[int] = deque(range(len(items)))
 
         def run(line: Line) -> None:
             while True:
-                with lock:
-                    index = next(todo, None)
-                if index is None:
+                try:
+                    index = todo.popleft()
+                except IndexError:
                     return
-                results[index] = work(line, items[index])
+                try:
+                    results[index] = work(line, items[index])
+                except BaseException:
+                    todo.clear()
+                    raise
 
-        for future in [self._pool.submit(run, line) for line in self._lines]:
+        futures = [self._pool.submit(run, line) for line in self._lines]
+        wait_for(futures)  # a line must be free before it is used for anything else
+        for future in futures:
             future.result()
         return results
 

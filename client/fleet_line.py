@@ -36,8 +36,14 @@ class Line:
     """A connection that is made on the first call and again after a fault."""
 
     def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
-        """`address`: host:port."""
+        """`address`: host:port. Raises WardroundError(CONFIGURATION) for anything else."""
         host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The coordinator's address {address!r} is not of the form host:port.",
+                remedy="Write it like coordinator.example.org:9092.",
+            )
         self._address = address
         self._host, self._port = host.strip("[]"), int(port)
         self._context = context

@@ -24,14 +24,16 @@ from protocol.flower_version import FLOWER_VERSION, require_flower
 
 require_flower()
 
-from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.common.constant import SUPERLINK_NODE_ID, Status
 from flwr.proto import fleet_pb2
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     PullObjectRequest,
     PullObjectResponse,
     PushObjectRequest,
+    PushObjectResponse,
 )
+from flwr.server.superlink.utils import check_abort
 from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY, NodeStatus
 from flwr.supercore.error import FlowerError
 from flwr.supercore.error.catalog import API_ERROR_MAP
@@ -68,6 +70,7 @@ _BODY_LIMIT = defaultdict(
 """Bytes of request body, by route."""
 _IN_A_THREAD = 128 * 1024
 """Bytes of an object from which its hash is worth a thread of its own."""
+_NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
 _SLICE = 256 * 1024
 """Bytes of an object handed to the connection at once."""
 
@@ -273,7 +276,8 @@ class Gateway:
     async def _pull_object(self, call: Call, request: PullObjectRequest) -> Any:
         """As Flower's handler, but large contents go out in slices of the one stored copy."""
         content = self.state.get_object(request.run_id, request.object_id)
-        if content is None or len(content) < _IN_A_THREAD:
+        ended = check_abort(request.run_id, _NOT_RUNNING, self.state)
+        if content is None or ended or len(content) < _IN_A_THREAD:
             return fleet_handlers.pull_object(request, self.state)
         async with self._downloads:
             head = large_object_head(len(content))
@@ -290,12 +294,19 @@ class Gateway:
         exchange = self.state.exchange_of_session(request.session_id)
         if exchange is None or exchange.node_id != call.node_id:
             raise CallRefusedError(403, "node")
-        if request.ByteSize() < _IN_A_THREAD:
+        if int(call.headers.get("content-length", "0")) < _IN_A_THREAD:
             return fleet_handlers.push_object(request, self.state)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, fleet_handlers.push_object, request, self.state
-        )
+        return await loop.run_in_executor(self._pool, self._store_large, request)
+
+    def _store_large(self, request: PushObjectRequest) -> PushObjectResponse:
+        """As Flower's handler, which copies the content each time it looks at it."""
+        content = request.object_content
+        session, object_id = request.session_id, request.object_id
+        if check_abort(request.run_id, _NOT_RUNNING, self.state):
+            return PushObjectResponse(stored=False)
+        stored = self.state.store_object(request.run_id, session, object_id, content)
+        return PushObjectResponse(stored=stored)
 
     # --- calls that are held ---
     async def _pull_messages(self, call: Call, request: fleet_pb2.PullMessagesRequest) -> Any:

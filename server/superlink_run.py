@@ -91,19 +91,20 @@ class FleetRun:
         mailbox: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
         pending: set[Exchange] = set()
         try:
-            online = self.online()
-            absent = [name for name in frames if name not in online]
+            # One whose connection has just broken may be on its way back.
+            absent = [n for n in frames if self._state.absent_for(self._nodes[n]) > self._grace]
+            self._events.write("asked", run=self.label, sites=len(frames) - len(absent))
             bodies: dict[tuple[int, ...], WireBody] = {}
             for name in frames:
-                if name in online:
+                if name not in absent:
                     pending.add(self._post(name, frames[name], bodies, deadline, mailbox))
             bodies.clear()
             for name in absent:
                 yield name, None
             while pending:
                 exchange = self._next(mailbox, pending, deadline)
-                if exchange.answer is None:
-                    self._events.write("no-answer", site=exchange.name, run=self.label)
+                event = "no-answer" if exchange.answer is None else "answered"
+                self._events.write(event, site=exchange.name, run=self.label)
                 yield exchange.name, exchange.answer
                 pending.discard(exchange)
                 self._state.forget(exchange)

@@ -155,7 +155,7 @@ class FleetState(InMemoryLinkState):
         self._free = free
         self._max_body = max_body
         self._exchanges: dict[str, Exchange] = {}
-        self._by_session: dict[str, Exchange] = {}
+        self._session: dict[str, Exchange] = {}
 
     # --- runs ---
     def open_run(self) -> int:
@@ -200,11 +200,13 @@ class FleetState(InMemoryLinkState):
         return {node.node_id for node in self.get_node_info(statuses=[NodeStatus.ONLINE])}
 
     def absent_for(self, node_id: int) -> float:
-        """Seconds since a node was last there: 0 for one that is."""
+        """Seconds since a node was last there: 0 for one that is, inf for one that never was."""
         found = self.get_node_info(node_ids=[node_id])
         if found and found[0].status == NodeStatus.ONLINE:
             return 0.0
-        return time.time() - found[0].online_until if found else float("inf")
+        if found and found[0].status == NodeStatus.OFFLINE:
+            return time.time() - found[0].online_until
+        return float("inf")
 
     # --- exchanges ---
     def post(self, name: str, parcel: Parcel, mailbox: queue.SimpleQueue[Exchange]) -> Exchange:
@@ -240,7 +242,7 @@ class FleetState(InMemoryLinkState):
             self._exchanges.pop(exchange.message_id, None)
             self.delete_messages({exchange.message_id})
         if exchange.session_id:
-            self._by_session.pop(exchange.session_id, None)
+            self._session.pop(exchange.session_id, None)
             self._cleanup_push_session(exchange.session_id, cleanup_messages=False)
         for object_id in (exchange.message_id, exchange.reply_id):
             if object_id:
@@ -256,7 +258,7 @@ class FleetState(InMemoryLinkState):
         return self._exchanges.get(message_id)
 
     def exchange_of_session(self, session_id: str) -> Exchange | None:
-        return self._by_session.get(session_id)
+        return self._session.get(session_id)
 
     def hand_out_again(self, node_id: int, have: Collection[str]) -> None:
         """Makes visible again what was delivered to a node and is not among what it `have`s."""
@@ -296,7 +298,7 @@ class FleetState(InMemoryLinkState):
         exchange.inline, exchange.reply_id = inline, message.metadata.message_id
         exchange.session_id = session_id
         exchange.touch()
-        self._by_session[session_id] = exchange
+        self._session[session_id] = exchange
         if exchange.complete():
             return True, []
         return True, sorted(exchange.expected - exchange.received.keys())
@@ -305,7 +307,7 @@ class FleetState(InMemoryLinkState):
         self, run_id: int, session_id: str, object_id: str, object_content: bytes
     ) -> bool:
         """Takes a part of a reply, whose hash must be its id, straight to its exchange."""
-        exchange = self._by_session.get(session_id)
+        exchange = self._session.get(session_id)
         if (
             exchange is None
             or exchange.settled

@@ -262,6 +262,32 @@ def test_close_ends_a_long_wait_at_once(link: SuperLink, pki: Pki, key: Path) ->
         assert time.monotonic() - start < 1.5
 
 
+def test_an_answer_is_still_sent_after_close(link: SuperLink, pki: Pki, key: Path) -> None:
+    """SIGTERM came while the site was computing what it has debited already."""
+    link.register("north", public(key))
+    results: list = []
+    with FleetConnection(config(link.address, pki, key)) as site:
+        site.connect()
+        asking = threading.Thread(
+            target=lambda: results.extend(link.ask({"north": Frame(b"{}")}, 30))
+        )
+        asking.start()
+        delivery = site.receive(10)
+        site.close()
+        assert site.reply(delivery, Frame(b'{"late": 1}', [b"z" * (5 * MB)])) is True
+        asking.join()
+        assert site.receive(10) is None
+    assert results[0][1].header == b'{"late": 1}'
+
+
+def test_an_address_without_a_port_is_refused(pki: Pki, key: Path) -> None:
+    for address in ("localhost", "localhost:", ":9092", "localhost:http", "localhost:70000"):
+        with pytest.raises(WardroundError) as caught:
+            FleetConnection(config(address, pki, key))
+        assert caught.value.code is Code.CONFIGURATION
+        assert address in caught.value.message
+
+
 def test_sigterm_ends_a_waiting_process_promptly(
     link: SuperLink, pki: Pki, key: Path, tmp_path: Path
 ) -> None:
