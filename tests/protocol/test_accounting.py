@@ -72,6 +72,7 @@ def test_unsampled_gaussians_match_the_closed_form_from_above(
         ([(1.2, 0.02, 500), (4.0, 0.2, 50), (10.0, 1.0, 3)], 1e-5),
     ],
 )
+@pytest.mark.filterwarnings("ignore::UserWarning:opacus", "ignore::RuntimeWarning:opacus")
 def test_agreement_with_opacus_prv(history: list[tuple[float, float, int]], delta: float) -> None:
     accountant = PRVAccountant()
     accountant.history = list(history)
@@ -358,6 +359,15 @@ def test_coarse_integers_cost_epsilon_and_are_charged() -> None:
     assert coarse > 1.05 * fine
     assert epsilon([skellam(6.409, 0.2, 150, scale=16, slack=0.1)], 1e-3) > coarse
     assert sensitivity(16, 14, "patient").l2 > 1.1 * 16
+
+
+def test_the_gap_between_skellam_and_gaussian_is_charged() -> None:
+    """A million coordinates in coarse integers: no rounding, but a distribution that differs."""
+    limit = epsilon([gaussian(1.0, 0.01, 1000)], 1e-5)
+    near = skellam(1.0, 0.01, 1000, dimension=10**6, scale=2**18, rounding="none")
+    far = replace(near, scale=2**15)
+    assert limit < epsilon([near], 1e-5) < 1.01 * limit
+    assert epsilon([far], 1e-5) > 1.1 * limit
 
 
 def test_renyi_agrees_with_dp_accounting() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protocol.agreement import encode
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.opening import GUARDS
@@ -166,6 +167,10 @@ def test_unknown_and_duplicate_sites_are_refused() -> None:
     refused(Code.AGGREGATION, party, [*everyone, mallory])
     refused(Code.AGGREGATION, party, [*everyone, everyone[1]])
     refused(Code.AGGREGATION, party, [everyone[0], *everyone])
+    # A colluder with two keys counts once, towards |U| and towards m.
+    twice = begin(FOUR)[FOUR[3]].ready
+    refused(Code.AGGREGATION, party, [*everyone, twice])
+    refused(Code.AGGREGATION, party, [everyone[0], everyone[3], twice])
 
 
 def test_swapped_forged_and_resigned_keys_are_refused() -> None:
@@ -248,6 +253,21 @@ def test_context_digests_differ_field_by_field_and_ignore_the_rosters_order() ->
     assert len(digests | {context(FOUR).digest}) == len(OTHER) + 1
     assert context(tuple(reversed(FOUR))).digest == context(FOUR).digest
     assert context(FOUR, round=1, attempt=12).digest != context(FOUR, round=11, attempt=2).digest
+
+
+@given(
+    one=st.lists(st.one_of(st.text(max_size=3), st.binary(max_size=3)), max_size=4),
+    other=st.lists(st.one_of(st.text(max_size=3), st.binary(max_size=3)), max_size=4),
+)
+def test_what_is_hashed_can_be_read_in_one_way_only(
+    one: list[str | bytes], other: list[str | bytes]
+) -> None:
+    def raw(fields: list[str | bytes]) -> list[bytes]:
+        return [field.encode() if isinstance(field, str) else field for field in fields]
+
+    assert (encode(*one) == encode(*other)) == (raw(one) == raw(other))
+    assert encode("ab", "c") != encode("a", "bc")
+    assert encode("a", "") != encode("a")
 
 
 @pytest.mark.parametrize(

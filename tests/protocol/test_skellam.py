@@ -71,6 +71,15 @@ def test_the_table_keeps_every_integer_with_its_own_probability(rate: float) -> 
     assert table.start[0] == 0 or mass[0] < 1e-35
 
 
+@pytest.mark.parametrize("rate", [3.2, 1000.3, 1e7])
+def test_keeping_unseen_changes_no_draw(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick acceptance is the slow one's answer, foreseen: same bits, same values."""
+    quick = poisson(rate, 100_000, Stream(b"k" * 32))
+    careful = _table(rate)._replace(sure=np.zeros_like(_table(rate).sure))
+    monkeypatch.setattr("protocol.skellam._table", lambda _: careful)
+    assert (poisson(rate, 100_000, Stream(b"k" * 32)) == quick).all()
+
+
 @pytest.mark.parametrize("rate", [0.3, 2.5, 30.0, 700.0, 3e4, 1e6, 2.0**33])
 def test_poisson_draws_pass_chi_square(rate: float) -> None:
     size = 400_000
