@@ -109,7 +109,7 @@ class InProcessFederation:
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
-        """Raises what `Rounds.run` raises; a site's own error, which has a text here, first."""
+        """Raises what `Rounds.run` raises, or a site's own error where that says more."""
         patience = Patience(join=0.0, look=0.0, failures=3)
         rounds = Rounds(
             study,
@@ -122,10 +122,11 @@ class InProcessFederation:
         )
         try:
             return rounds.run()
-        except WardroundError:
-            for site in self.governance.values():
-                if site.errors:
-                    raise site.errors[0] from None
+        except WardroundError as error:
+            if error.code in (Code.TOO_FEW_SITES, Code.AGGREGATION):
+                for site in self.governance.values():
+                    if site.errors:
+                        raise site.errors[0] from None
             raise
 
 

@@ -6,6 +6,7 @@ and the roster. The result is the document that sites are asked to accept.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -174,11 +175,26 @@ def _with_noise(config: Config, draft: Study) -> Study:
     if training is not None:
         event = replace(training, count=training.count * draft.aggregation.attempts)
         multiplier = calibrate(target, delta, event, _beside(study))
+        _refuse_drowned(study, multiplier, target)
         study = _changed(study, "privacy", noise_multiplier=multiplier)
     if config.privacy.mode == "distributed" and config.aggregation.word_bits is None:
         study = _changed(study, "aggregation", word_bits=_word_bits(study))
     spent = epsilon_over_bands(planned_events(study), delta)
     return _changed(study, "privacy", epsilon=max(target, spent))
+
+
+def _refuse_drowned(study: Study, multiplier: float, target: float) -> None:
+    """Epsilon can always be had with enough noise; below this ratio of signal (all patients pull
+    one way in every step) to noise, nothing is left to learn from."""
+    rate, steps = study.privacy.sampling_rate, study.optimisation.local_steps
+    strongest = rate * study.patients() * math.sqrt(study.optimisation.rounds * steps)
+    if strongest < multiplier:
+        raise WardroundError(
+            Code.EPSILON_UNREACHABLE,
+            f"Epsilon {target:g} would take a noise multiplier of {multiplier:g}, which drowns all "
+            f"that {study.patients()} patients can say in {study.optimisation.rounds} rounds.",
+            remedy="Ask for a larger epsilon or delta, or bring more patients.",
+        )
 
 
 def _beside(study: Study) -> list[Event]:

@@ -1,0 +1,94 @@
+"""From a configuration to a study whose epsilon is the one asked for."""
+
+import pytest
+
+from launch import configuration
+from launch.study_builder import banded, build_study
+from protocol.errors import Code, WardroundError
+from protocol.plan import check_claim, planned_events, spent_epsilon
+from protocol.study import Study
+from tasks import registry
+
+SITES = {"east": 110, "north": 150, "south": 72, "west": 47}
+
+
+def build(*overrides: str, sites: dict[str, int] | None = None) -> Study:
+    config = configuration.load(list(overrides))
+    return build_study(config, registry.load(config.task.name), sites or SITES)
+
+
+@pytest.mark.parametrize("mode", ["local", "distributed"])
+@pytest.mark.parametrize("split", ["patients", "column"])
+def test_epsilon_asked_for_is_the_epsilon_planned(mode: str, split: str) -> None:
+    study = build(
+        f"privacy={mode}",
+        "privacy.epsilon=2",
+        "rounds=20",
+        f"evaluation.split={split}",
+        "federation.masked=true",
+    )
+    check_claim(study)
+    planned = spent_epsilon(study, study.aggregation.attempts, study.evaluations)
+    assert planned is not None
+    assert 1.9 < planned <= 2.0
+    assert study.privacy.epsilon == 2.0
+
+
+def test_less_epsilon_is_more_noise() -> None:
+    strict, loose = (build(f"privacy.epsilon={e}", "rounds=20") for e in (0.5, 5))
+    assert strict.privacy.noise_multiplier > 2 * loose.privacy.noise_multiplier
+
+
+def test_the_same_configuration_twice_gives_two_studies_that_differ_in_their_nonce_alone() -> None:
+    one, other = build("privacy=none"), build("privacy=none")
+    assert one.digest != other.digest
+    assert one.model_copy(update={"nonce": other.nonce}) == other
+
+
+def test_no_epsilon_without_privacy() -> None:
+    study = build("privacy=none")
+    assert study.privacy.epsilon is None
+    assert not planned_events(study)
+    with pytest.raises(WardroundError) as refused:
+        build("privacy=none", "privacy.epsilon=1")
+    assert refused.value.code is Code.CONFIGURATION
+
+
+def test_an_epsilon_out_of_reach_says_what_to_change() -> None:
+    with pytest.raises(WardroundError) as refused:
+        build("privacy=distributed", "privacy.epsilon=1e-4")
+    assert refused.value.code is Code.EPSILON_UNREACHABLE
+    assert "epsilon" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("privacy.sampling_rate=1.5", "sampling_rate"),
+        ("privacy.delta=0.7", "delta"),
+        ("rounds=0", "rounds"),
+        ("evaluation.fraction=1", "fraction"),
+        ("averaging=sometimes", "averaging"),
+        ("aggregation.least_sites=9", "least_sites"),
+        ("local_steps=3", "local_steps"),
+        ("optimiser.name=fedfoo", "fedfoo"),
+    ],
+)
+def test_a_value_out_of_range_is_named(override: str, named: str) -> None:
+    with pytest.raises(WardroundError) as refused:
+        build("privacy=distributed", override)
+    assert refused.value.code is Code.CONFIGURATION
+    assert named in str(refused.value)
+
+
+def test_spare_attempts_are_paid_for() -> None:
+    """A deployment may lose attempts, and its epsilon counts attempts, not rounds."""
+    without = build("rounds=20", "aggregation.spare_attempts=0")
+    with_spare = build("rounds=20", "aggregation.spare_attempts=20")
+    assert with_spare.aggregation.attempts == without.aggregation.attempts + 20
+    assert with_spare.privacy.noise_multiplier > without.privacy.noise_multiplier
+
+
+@pytest.mark.parametrize(("patients", "declared"), [(7, 7), (99, 99), (157, 150), (12345, 12000)])
+def test_declared_numbers_are_banded_downwards(patients: int, declared: int) -> None:
+    assert banded(patients) == declared
