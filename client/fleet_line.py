@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -49,6 +50,7 @@ class Line:
         self._context = context
         self._connect_timeout = connect_timeout
         self._connection: http.client.HTTPSConnection | None = None
+        self._socket: socket.socket | None = None
         self._interrupted = False
 
     def call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
@@ -71,13 +73,9 @@ class Line:
     def interrupt(self) -> None:
         """Cuts the running call short and all later ones; from any thread or signal handler."""
         self._interrupted = True
-        connection = self._connection
-        sock = connection.sock if connection is not None else None
-        if sock is not None:
-            try:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-            except OSError:
-                return
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -107,12 +105,42 @@ class Line:
 
     def _connected(self) -> http.client.HTTPSConnection:
         if self._connection is None:
-            connection = http.client.HTTPSConnection(
-                self._host, self._port, context=self._context, timeout=self._connect_timeout
-            )
+            connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
+            connection.sock = self._secured()
             self._connection = connection
-            connection.connect()
         return self._connection
+
+    def _secured(self) -> ssl.SSLSocket:
+        """Connects step by step, so that `interrupt` can cut each of them short."""
+        fault: OSError = OSError("no address")
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            plain = socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(self._connect_timeout)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._begin(plain)
+                plain.connect(address)
+            except OSError as error:
+                plain.close()
+                fault = error
+                continue
+            secured = self._context.wrap_socket(
+                plain, server_hostname=self._host, do_handshake_on_connect=False
+            )
+            try:
+                self._begin(secured)
+                secured.do_handshake()
+            except BaseException:
+                secured.close()
+                raise
+            return secured
+        raise fault
+
+    def _begin(self, step: socket.socket) -> None:
+        self._socket = step
+        if self._interrupted:
+            raise OSError("interrupted")
 
     def _fault(self, error: Exception) -> WardroundError:
         if isinstance(error, ssl.SSLCertVerificationError):

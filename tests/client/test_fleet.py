@@ -288,6 +288,17 @@ def test_an_address_without_a_port_is_refused(pki: Pki, key: Path) -> None:
         assert address in caught.value.message
 
 
+def test_close_ends_an_attempt_to_connect_at_once(pki: Pki, key: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()  # accepts, and never says a word of TLS
+        site = FleetConnection(config(f"127.0.0.1:{mute.getsockname()[1]}", pki, key))
+        threading.Timer(0.3, site.close).start()
+        start = time.monotonic()
+        assert site.receive(60) is None
+        assert time.monotonic() - start < 1.5
+
+
 def test_sigterm_ends_a_waiting_process_promptly(
     link: SuperLink, pki: Pki, key: Path, tmp_path: Path
 ) -> None:

@@ -144,18 +144,18 @@ def test_the_same_model_for_all_sites_is_stored_once(door: Door) -> None:
 
 
 def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
-    """24 MB each way: 12 sites must cost what 4 do, at most 2.5 bodies."""
+    """24 MB each way: nine sites must cost what three do, at most 2.5 bodies."""
     size = 24 * MB
-    names = [f"site{n:02}" for n in range(12)]
+    names = [f"site{n}" for n in range(9)]
     ratios = {}
     with open_door(tmp_path) as door:
         door.register(*names)
-        for start in range(0, 12, 6):
-            door.launch(names[start : start + 6])
+        for start in (0, 5):
+            door.launch(names[start : start + 5])
         door.wait_online(*names)
         body = [bytes([n]) * MB for n in range(24)]
         me = psutil.Process()
-        for count in (4, 12):
+        for count in (3, 9):
             gc.collect()
             base, peak, done = me.memory_info().rss, [0], threading.Event()
 
@@ -424,3 +424,53 @@ def test_a_body_is_read_once() -> None:
     assert list(chunks) == [b"ab", b"cd"]
     with pytest.raises(LookupError):
         list(chunks)
+
+
+def test_closing_a_run_ends_its_questions_at_once(door: Door) -> None:
+    door.register("north")
+    with door.connection("north") as site:
+        site.connect()
+        run = door.link.open_run("study")
+        result: list = []
+        asking = threading.Thread(
+            target=lambda: result.extend(run.ask({"north": question()}, timeout=120))
+        )
+        asking.start()
+        assert site.receive(10) is not None
+        start = time.monotonic()
+        run.close()
+        asking.join()
+        assert result == [("north", None)]
+        assert time.monotonic() - start < 5
+        assert list(run.ask({"north": question()}, timeout=120)) == [("north", None)]
+    assert door.objects_held() == 0
+
+
+def test_a_network_that_blinks_costs_nothing(tmp_path: Path) -> None:
+    with open_door(tmp_path, grace=10.0) as door:
+        door.register("north")
+        with door.connection("north") as site:
+            site.connect()
+            result: list = []
+            asking = threading.Thread(
+                target=lambda: result.extend(door.link.ask({"north": question()}, timeout=60))
+            )
+            asking.start()
+            delivery = site.receive(10)
+            for line in (*site._lines, site._beat_line):
+                if line._socket is not None:
+                    socket.socket.shutdown(line._socket, socket.SHUT_RDWR)
+            assert site.reply(delivery, Frame(b'{"still": 1}', [b"x" * (3 * MB)]))
+            asking.join()
+            [(_, frame)] = result
+            assert frame.header == b'{"still": 1}'
+            wait_until(lambda: door.link.online() == {"north"})
+
+
+def test_a_reply_above_the_limit_is_not_taken_in(tmp_path: Path) -> None:
+    with open_door(tmp_path, max_body=4 * MB) as door:
+        door.register("north")
+        door.launch(["north"])
+        door.wait_online("north")
+        assert answers(door, {"north": question(size=9 * MB)}, 60) == {"north": None}
+        assert answers(door, {"north": question(size=3 * MB)}, 60)["north"] is not None
