@@ -20,6 +20,8 @@ Values = npt.NDArray[np.float64]
 
 REPLICATES = 200
 _SPECIFICITY = 0.9
+_ROUNDING = 1e-9
+"""Of sums of shares, far below one patient's."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def sensitivity_at_specificity(counts: Histogram) -> Values:
     false_alarms = np.cumsum(shares[..., 0, ::-1], axis=-1)
     room = (1 - _SPECIFICITY) - (false_alarms - shares[..., 0, ::-1])
     steps = shares[..., 0, ::-1]
-    part = np.where(steps > 0, np.clip(room / np.where(steps > 0, steps, 1.0), 0, 1), room >= 0)
+    within = np.clip(room / np.where(steps > 0, steps, 1.0), 0, 1)
+    part = np.where(steps > 0, within, room > -_ROUNDING)
     return np.asarray((shares[..., 1, ::-1] * part).sum(axis=-1))
 
 
@@ -199,7 +202,7 @@ def _middles(counts: Histogram) -> Values:
 def _called(counts: Histogram) -> Values:
     """(B,) share of each bin at or above .5."""
     bins = counts.shape[-1]
-    return np.clip(np.arange(bins) + 1 - bins / 2, 0, 1)
+    return np.asarray(np.clip(np.arange(bins) + 1 - bins / 2, 0, 1), dtype=np.float64)
 
 
 def _mean(counts: Histogram, cost: Values) -> Values:
