@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -84,5 +85,5 @@ def card(config: SiteConfig) -> Card:
 
 def roster_text(roster: dict[str, str]) -> bytes:
     """roster.yaml for site -> public identity key in hex."""
-    lines = [f'"{site}": "{key}"\n' for site, key in sorted(roster.items())]
+    lines = [f'{json.dumps(site)}: "{key}"\n' for site, key in sorted(roster.items())]
     return (_ROSTER_HEAD + "".join(lines)).encode()

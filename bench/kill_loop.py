@@ -1,0 +1,98 @@
+"""kill -9 at every named point of the protocol, many times, during real deployments.
+
+    python bench/kill_loop.py [--times 20] [--rounds 3]
+
+Four daemons over TLS; one is killed at the point, restarted at once, and the study must finish
+with every round. One JSON line: kills, epsilons under-counted, ledgers corrupt, rounds lost.
+Target: 0, 0 and 0.
+"""
+
+# ruff: noqa: E402  (the daemons' harness lies with the tests)
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [
+    str(Path(__file__).parent.parent),
+    str(Path(__file__).parent.parent / "tests" / "client"),
+]
+
+from kill_points import POINTS
+from wards import Wards, renamed
+
+from protocol.errors import WardroundError
+from protocol.study import Study
+
+VICTIM = "west"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(loop(Path(folder), arguments.times, arguments.rounds)))
+
+
+def loop(folder: Path, times: int, rounds: int) -> dict[str, object]:
+    started = time.monotonic()
+    counts = {"kills": 0, "under_counted": 0, "corrupt": 0, "rounds_lost": 0, "attempts_lost": 0}
+    wards = Wards(folder)
+    rest = [wards.daemon(site) for site in wards.sites if site != VICTIM]
+    try:
+        template = wards.study(rounds=rounds)
+        for number in range(times * len(POINTS)):
+            point = list(POINTS)[number % len(POINTS)]
+            one_kill(wards, template, number, point, counts)
+            told = f"{counts['kills']} of {times * len(POINTS)} kills, {point}"
+            print(f"\r{told:70}", end="", file=sys.stderr, flush=True)
+    finally:
+        for daemon in rest:
+            daemon.stop()
+        wards.close()
+    print(file=sys.stderr)
+    seconds = round(time.monotonic() - started)
+    return {"bench": "kill_loop", "points": len(POINTS), **counts, "seconds": seconds}
+
+
+def one_kill(
+    wards: Wards, template: Study, number: int, point: str, counts: dict[str, int]
+) -> None:
+    """Kills once, restarts, and counts what went wrong."""
+    study = renamed(template, number)
+    killed = wards.daemon(VICTIM, point)
+    wards.until_online()
+    running = wards.run(study)
+    counts["kills"] += killed.ended() == -signal.SIGKILL
+    check(wards, VICTIM, counts)
+    restarted = wards.daemon(VICTIM)
+    try:
+        running.outcome()
+        counts["rounds_lost"] += study.optimisation.rounds - len(running.told.rounds)
+    except WardroundError:
+        counts["rounds_lost"] += study.optimisation.rounds - len(running.told.rounds)
+    counts["attempts_lost"] += len(running.told.losses)
+    wards.until_online()
+    restarted.stop()
+    for site in wards.sites:
+        check(wards, site, counts)
+
+
+def check(wards: Wards, site: str, counts: dict[str, int]) -> None:
+    try:
+        wards.verify_books(site)
+    except AssertionError:
+        counts["under_counted"] += 1
+    except WardroundError:
+        counts["corrupt"] += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Where a daemon can be killed in these tests: named points, wrapped around it from outside.
+
+`arm` is called in the daemon's process before it starts; the product knows nothing of it. At the
+point the process gets SIGKILL: no handler, no flush, as if the power had gone (but for what the
+kernel holds, which tests of the state folder cover by their own means).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from client.approval import Approvals
+from client.audit import Audit
+from client.contribution import Contributor
+from client.fleet import FleetConnection
+from client.governance import SiteGovernance
+from client.head import Head
+from client.ledger import Ledger
+from client.told import Happened
+from protocol.secagg import Party
+
+Condition = Callable[..., bool]
+
+
+def _always(*_: Any, **__: Any) -> bool:
+    return True
+
+
+def _debits(_audit: Any, _db: Any, event: Happened, *_: Any, **__: Any) -> bool:
+    return event == Happened.PRIVACY_DEBITED
+
+
+def _ready(_governance: Any, _study: str, kind: str, *_: Any) -> bool:
+    return kind == "ready"
+
+
+def _share(_governance: Any, _study: str, kind: str, *_: Any) -> bool:
+    return kind == "share"
+
+
+def _sending(kind: bytes) -> Condition:
+    return lambda _fleet, _delivery, frame: b'"type":"' + kind + b'"' in frame.header
+
+
+POINTS: dict[str, tuple[type, str, bool, Condition]] = {
+    # name: (owner, method, after it has returned?, at which calls)
+    "proposed, nothing recorded": (Approvals, "propose", False, _always),
+    "recorded, not accepted": (Ledger, "accept", False, _always),
+    "accepted, not said": (SiteGovernance, "propose", True, _always),
+    "asked, not debited": (SiteGovernance, "debit", False, _always),
+    "inside the debit's transaction": (Audit, "append_within", True, _debits),
+    "debit committed, head not written": (Head, "write", False, _always),
+    "debited, nothing computed": (SiteGovernance, "debit", True, _always),
+    "computed, not said": (Contributor, "contribution", True, _always),
+    "ready not noted": (SiteGovernance, "answered", False, _ready),
+    "ready noted, not sent": (SiteGovernance, "answered", True, _ready),
+    "ready sent": (FleetConnection, "reply", True, _sending(b"ready")),
+    "asked to sum": (Party, "share", False, _always),
+    "noise drawn": (Contributor, "noise", True, _always),
+    "share masked, not noted": (SiteGovernance, "answered", False, _share),
+    "share noted, not sent": (SiteGovernance, "answered", True, _share),
+    "share sent": (FleetConnection, "reply", True, _sending(b"share")),
+    "told that it is over": (SiteGovernance, "close", False, _always),
+    "closed": (SiteGovernance, "close", True, _always),
+}
+"""Head.write happens for every entry: its first one in an attempt is the debit's, see `arm`."""
+
+
+def arm(point: str | None, record: Path) -> None:
+    """Records every attempt whose data is touched; kills at `point`, the first time."""
+    _record_attempts(record)
+    if point is None:
+        return
+    owner, name, after, condition = POINTS[point]
+    original: Callable[..., Any] = getattr(owner, name)
+    debiting = owner is Head
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        hit = condition(*args, **kwargs) and (not debiting or _State.debiting)
+        if hit and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if hit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, killing)
+
+
+class _State:
+    debiting = False
+    attempt = ("", 0)
+
+
+def _record_attempts(record: Path) -> None:
+    """Before a contribution is computed, says so in a file: what the ledger must not lack."""
+    debit, contribution = SiteGovernance.debit, Contributor.contribution
+
+    def noting(self: SiteGovernance, study: Any, round_: int, attempt: int, sections: Any) -> None:
+        _State.attempt, _State.debiting = (study.digest, attempt), True
+        try:
+            debit(self, study, round_, attempt, sections)
+        finally:
+            _State.debiting = False
+
+    def telling(self: Contributor, *args: Any) -> Any:
+        with record.open("a") as file:
+            file.write(f"{_State.attempt[0]} {_State.attempt[1]}\n")
+        return contribution(self, *args)
+
+    SiteGovernance.debit = noting  # type: ignore[method-assign]
+    Contributor.contribution = telling  # type: ignore[method-assign]
