@@ -1,0 +1,161 @@
+"""A deployment of our own on this machine, as its operators would set it up and start it.
+
+`wardround coordinator start` and one `wardround-site start` a site: processes of their own, TLS,
+node authentication, policies, ledgers, audit logs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from _stock_flower import free_port, script
+
+from client import joining, setup
+from client.site_template import Answers
+from launch.configuration import load, plain
+from launch.demo import write_csv
+from launch.guarded import Guarded
+from launch.remote import RemoteFederation
+from launch.study_builder import build_study
+from protocol.errors import Code, WardroundError
+from server.accounts import Accounts, Credentials, issue
+from server.coordinator_config import CoordinatorConfig
+from server.coordinator_setup import authority, bundle, create
+from server.roster import Card, Roster
+from tasks.base import Task
+
+_READY = 60.0
+CREDENTIALS = "credentials.json"
+
+
+def make_coordinator(folder: Path) -> CoordinatorConfig:
+    """A coordinator that listens nowhere yet, and an account's credentials beside it."""
+    made = create(folder / "coordinator", ["127.0.0.1"], free_port(), None, "wardround bench")
+    token = Accounts(made.accounts).add("bench")
+    account = Credentials(
+        coordinator=made.address, ca=authority(made.pki), account="bench", token=token
+    )
+    issue(folder / CREDENTIALS, account)
+    return made
+
+
+def start(stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str) -> None:
+    """One of our console scripts, on one numerical thread, until the stack is closed."""
+    environment = {"OMP_NUM_THREADS": "1", **env}
+    stack.callback(Guarded([script(program), *args], log, environment).stop)
+
+
+def until_online(remote: RemoteFederation, sites: int, logs: Path) -> None:
+    """Returns when so many sites are connected. Raises RuntimeError with what was logged."""
+    deadline = time.monotonic() + _READY
+    while True:
+        try:
+            found = remote.federation()["sites"].values()
+            if sum(site["online"] for site in found) == sites:
+                return
+        except WardroundError as error:
+            if error.code is not Code.UNREACHABLE:
+                raise
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"Not all came online in {_READY:.0f} s.\n{tails(logs)}")
+        time.sleep(0.2)
+
+
+def run_study(
+    remote: RemoteFederation, task: Task, logs: Path, overrides: tuple[str, ...]
+) -> list[float]:
+    """Seconds from each round's report to the next, by the coordinator's clock.
+
+    Raises RuntimeError with what was logged where the study does not finish.
+    """
+    config = load([f"task.name={task.name}", "tracking=off", "federation=deployment", *overrides])
+    study = build_study(config, task, remote.patients())
+    remote.submit(study, plain(config))
+    times, last = [], ""
+    for event in remote.events(study.digest):
+        last = event["type"]
+        if last == "round":
+            times.append(datetime.fromisoformat(event["time"]).timestamp())
+    if last != "finished":
+        raise RuntimeError(f"The study {last}.\n{tails(logs)}")
+    return [after - before for before, after in pairwise(times)]
+
+
+def tails(folder: Path) -> str:
+    """How every log in a folder ends."""
+    logs = sorted(folder.glob("*.log"))
+    return "\n".join(f"== {log.name}\n{log.read_text()[-1500:]}" for log in logs)
+
+
+class Deployment:
+    """A coordinator and the task's public sites in `folder`. A context manager."""
+
+    def __init__(self, folder: Path, task: Task, env: Mapping[str, str]) -> None:
+        self.folder, self.task, self.env = folder, task, env
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(mode=0o700)
+        coordinator = make_coordinator(self.folder)
+        tables = self.task.public_sites(None)
+        for site, table in tables.items():
+            data = self.folder / f"{site}.csv"
+            write_csv(table, data)
+            self._enrol(coordinator, site, data, len(table[self.task.schema.label]))
+        brought = self.folder / "bundle.json"
+        brought.write_text(json.dumps(bundle(coordinator)))
+        with ExitStack() as stack:
+            log, where = self.folder / "coordinator.log", str(coordinator.folder)
+            start(stack, log, self.env, "wardround", "coordinator", "start", where)
+            self.remote = stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
+            until_online(self.remote, 0, self.folder)
+            for site in tables:
+                path = self.folder / site / setup.SITE_YAML
+                joining.join(joining.compare(path, joining.Bundle.load(brought)))
+                log = self.folder / f"{site}.log"
+                start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
+            until_online(self.remote, len(tables), self.folder)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def run(self, *overrides: str) -> list[float]:
+        """As `run_study`."""
+        return run_study(self.remote, self.task, self.folder, overrides)
+
+    def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
+        """The site's policy allows whatever is measured, sums without masks included."""
+        answers = Answers(
+            site=site,
+            data={self.task.name: data},
+            tasks=(self.task.name,),
+            purposes=("research",),
+            modes=("none", "local", "distributed"),
+            approval="rule",
+            delta=1e-3,
+            epsilon_per_study=20.0,
+            epsilon_lifetime=1000.0,
+            epsilon_broken=1000.0,
+            exact_evaluation=True,
+            threads=1,
+        )
+        config = setup.init(self.folder / site, answers)
+        rules = self.folder / site / setup.SITE_YAML
+        rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
+        card = Card.model_validate(setup.card(config).model_dump())
+        Roster(coordinator.roster).add(card, patients)

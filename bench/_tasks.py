@@ -1,0 +1,82 @@
+"""Tasks of the benchmarks, installed as any plug-in is: an entry point of `wardround.tasks`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks.base import Task
+from tasks.schema import PATIENT, Column, Schema, Table
+
+PATIENTS = 40
+
+
+class NoOp(Task):
+    """Logistic regression of 14 parameters on 40 patients a site: as near to nothing as it gets."""
+
+    name = "bench_noop"
+    title = "Nothing"
+    schema = Schema(
+        tuple(Column(f"x{k}", "a number", low=-1, high=1, flag_missing=False) for k in range(13)),
+        "label",
+        "1: yes, 0: no",
+    )
+
+    def model(self) -> nn.Module:
+        linear = nn.Linear(self.schema.width, 1)
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        return linear
+
+    def public_sites(self, root: Path | None = None) -> Mapping[str, Table]:
+        """Four sites of patients that are nobody."""
+        drawn = np.random.default_rng(0)
+        return {site: self._table(drawn) for site in ("east", "north", "south", "west")}
+
+    def _table(self, drawn: np.random.Generator) -> Table:
+        names = np.array([f"nobody-{k:02d}" for k in range(PATIENTS)], dtype=object)
+        table = {PATIENT: names, self.schema.label: np.arange(PATIENTS) % 2 * 1.0}
+        return table | {c.name: drawn.uniform(-1, 1, PATIENTS) for c in self.schema.columns}
+
+
+class _Wide(nn.Module):
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(parameters))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features[:, :1] * self.weight[0]
+
+
+class ElevenMillion(NoOp):
+    """A model of 11 million parameters, the size of a ResNet-18."""
+
+    name = "bench_11m"
+    title = "Eleven million parameters"
+
+    def model(self) -> nn.Module:
+        return _Wide(11_000_000)
+
+
+def install(folder: Path) -> dict[str, str]:
+    """Makes these tasks known to this process, and to children with the environment returned.
+
+    `folder` takes the metadata of an installed distribution; it must outlive both.
+    """
+    metadata = folder / "wardround_bench-0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: wardround-bench\nVersion: 0\n")
+    module = Path(__file__).stem
+    (metadata / "entry_points.txt").write_text(
+        "[wardround.tasks]\n"
+        + "".join(f"{task.name} = {module}:{task.__name__}\n" for task in (NoOp, ElevenMillion))
+    )
+    sys.path.append(str(folder))
+    paths = [str(Path(__file__).parent), str(folder), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
