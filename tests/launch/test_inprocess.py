@@ -13,6 +13,7 @@ from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from server.listener import Listeners
 from server.report import Outcome, RoundReport
+from tasks import registry
 from tasks.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
