@@ -226,7 +226,7 @@ class Approvals:
         with self._state.transaction() as db:
             new = record(db, study, stand, now)
             if new:
-                _refuse_flood(db)
+                _refuse_flood(db, study.digest)
             else:
                 row = db.execute(
                     "SELECT state, code FROM studies WHERE digest = ?", (study.digest,)
@@ -248,14 +248,16 @@ class Approvals:
             self._audit.append_within(db, event, fields)
 
 
-def _refuse_flood(db: sqlite3.Connection) -> None:
+def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
     undecided = db.execute(
         "SELECT COUNT(*) FROM studies WHERE state IN ('waiting', 'refused')"
     ).fetchone()[0]
     if undecided > MOST_UNDECIDED:
         db.execute(
             "DELETE FROM studies WHERE digest = (SELECT digest FROM studies WHERE state ="
-            " 'refused' AND digest NOT IN (SELECT study FROM plans) ORDER BY changed LIMIT 1)"
+            " 'refused' AND digest != ? AND digest NOT IN (SELECT study FROM plans)"
+            " ORDER BY changed LIMIT 1)",
+            (newest,),
         )
         still = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()[0]
         if still > MOST_UNDECIDED:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime, time, timedelta
-from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -198,7 +197,7 @@ class Policy(Document):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             yield "time_zone is not known here", "Use a name such as Europe/Rome, or leave it out"
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Names these rules: a study accepted under others is checked again before it goes on."""
         return digest(canonical(self.model_dump(mode="json")))

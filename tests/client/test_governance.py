@@ -1,0 +1,107 @@
+"""The one door: what is answered and refused is noted, and nothing leaves unnoted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from hospital import SITES, study
+
+from client.governance import SiteGovernance
+from client.site_config import SiteConfig
+from client.state import State
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.messages import Frame
+from protocol.sections import Sections
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> SiteConfig:
+    identity = Identity.generate()
+    identity.save(tmp_path / "identity.pem")
+    roster = {name: os.urandom(32).hex() for name in SITES}
+    roster["alpha"] = identity.public_key.hex()
+    (tmp_path / "site.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "site": "alpha",
+                "identity": "identity.pem",
+                "node_key": "node.pem",
+                "coordinator": {"address": "localhost:9092", "root_certificate": "ca.pem"},
+                "roster": roster,
+                "state": "state",
+                "data": {"breast_cancer": {"files": {"t": "t.csv"}, "view": "SELECT * FROM t"}},
+                "policy": {
+                    "tasks": ["breast_cancer"],
+                    "purposes": ["research"],
+                    "modes": ["local"],
+                    "approval": "rule",
+                    "epsilon_per_study": 3.0,
+                    "epsilon_lifetime": 5.0,
+                },
+            }
+        )
+    )
+    State.create(tmp_path / "state", "alpha", identity.public_key.hex()).close()
+    return SiteConfig.load(tmp_path / "site.yaml")
+
+
+def test_an_attempt_leaves_its_trace(config: SiteConfig) -> None:
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    one = study()
+    assert site.propose(one) == ("accepted", None)
+    site.admit(one)
+    site.debit(one, 1, 1, Sections(one, train=True, evaluate=False))
+    sent = Frame(b"header", [b"one", memoryview(b"two")])
+    site.answered(one.digest, "share", 1, 1, sent)
+    site.refused(None, WardroundError(Code.MESSAGE, "A message header is malformed."))
+    site.close(one, "finished")
+    entries = site.audit.entries()
+    assert [entry.event for entry in entries] == [
+        "daemon_started",
+        "study_seen",
+        "study_accepted",
+        "privacy_debited",
+        "message_answered",
+        "message_refused",
+        "study_closed",
+    ]
+    assert entries[4].fields["bytes"] == 12
+    assert entries[4].fields["sha256"] == hashlib.sha256(b"headeronetwo").hexdigest()
+    assert entries[5].fields == {"study": None, "code": "message"}
+    site.audit.verify()
+    site.close_state()
+
+
+def test_a_refusal_stands_even_where_it_cannot_be_noted(config: SiteConfig) -> None:
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    (config.state / "head.json").unlink()
+    site.refused("a" * 64, WardroundError(Code.REFUSED_STUDY, "No."))
+    with pytest.raises(WardroundError) as caught:
+        site.answered("a" * 64, "share", 1, 1, Frame(b"x"))
+    assert caught.value.code == Code.LEDGER
+    site.close_state()
+    with pytest.raises(WardroundError):
+        SiteGovernance(config, config.load_identity(), daemon=True)
+    command = SiteGovernance(config, config.load_identity())
+    command.ledger.acknowledge()
+    command.close_state()
+    SiteGovernance(config, config.load_identity(), daemon=True).close_state()
+
+
+def test_a_daemon_holds_open_studies_against_todays_rules(config: SiteConfig) -> None:
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    one = study()
+    site.propose(one)
+    site.close_state()
+    stricter = config.policy.model_copy(update={"purposes": ()})
+    config = config.model_copy(update={"policy": stricter})
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    with pytest.raises(WardroundError) as caught:
+        site.admit(one)
+    assert caught.value.code == Code.REVOKED
+    site.close_state()
