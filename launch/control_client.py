@@ -130,7 +130,8 @@ class ControlClient:
                 remedy="It may have been removed: ask the operator for "
                 f"`wardround coordinator account add {self.account}`.",
             )
-        return error_from_json(self._json(response))
+        plain = self._json(response)
+        return error_from_json(plain) if "code" in plain else no_coordinator(self.coordinator)
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:

@@ -44,7 +44,7 @@ def report_from_json(event: Event) -> RoundReport:
             epsilon=None if event["epsilon"] is None else float(event["epsilon"]),
             metrics=_metrics(event["metrics"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed() from None
 
 
@@ -88,7 +88,7 @@ def outcome_from_json(
                 for point in plain["calibration"]
             ),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed() from None
 
 

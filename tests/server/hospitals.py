@@ -1,7 +1,11 @@
 """Four hospitals on this machine: the real site code and the real Fleet client, in threads."""
 
+import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from client.fleet import FleetConfig, FleetConnection
@@ -9,18 +13,28 @@ from client.nodekey import create_node_key
 from client.site import Site
 from launch.configuration import load, plain
 from launch.inprocess import Simulated, cohorts_of
+from launch.remote import RemoteFederation
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study import Study
+from server.accounts import Accounts, Credentials, issue
+from server.coordinator import Coordinator
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import create
+from server.journal import Journal
 from server.roster import Card, Roster
 from tasks import registry
 
 TASK = "breast_cancer"
-PLAIN = ("task=breast_cancer", "privacy=none", "evaluation=exact", "tracking=off", "federation.masked=true")
+PLAIN = (
+    "task=breast_cancer",
+    "privacy=none",
+    "evaluation=exact",
+    "tracking=off",
+    "federation=deployment",
+)
 
 
 class Hospitals:
@@ -95,3 +109,60 @@ def study_of(patients: Mapping[str, int], *overrides: str) -> tuple[Study, dict[
 
 def new_coordinator(folder: Path, port: int = 0) -> CoordinatorConfig:
     return create(folder, ["127.0.0.1"], port, None, "Test")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def credentials(config: CoordinatorConfig, address: str, name: str) -> Path:
+    """A new account's credentials file, beside the coordinator's folder."""
+    path = config.folder.parent / f"{name}.json"
+    ca = config.pki.ca_certificate.read_text()
+    token = Accounts(config.accounts).add(name)
+    issue(path, Credentials(coordinator=address, ca=ca, account=name, token=token))
+    return path
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@dataclass
+class Deployment:
+    """A coordinator in this process, served by a thread, and its hospitals."""
+
+    config: CoordinatorConfig
+    coordinator: Coordinator
+    hospitals: Hospitals
+
+    def connect(self, names: list[str] | None = None) -> None:
+        ca = self.config.pki.ca_certificate
+        self.hospitals.connect(self.coordinator.address, ca, names)
+
+    def account(self, name: str) -> RemoteFederation:
+        return RemoteFederation(credentials(self.config, self.coordinator.address, name))
+
+
+@contextmanager
+def deployed(folder: Path) -> Iterator[Deployment]:
+    """Enrolled and not yet connected."""
+    config = new_coordinator(folder / "coordinator")
+    hospitals = Hospitals(folder / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    ending = threading.Event()
+    with Coordinator(config, Journal(config.event_log, console=None)) as coordinator:
+        serving = threading.Thread(target=coordinator.serve, args=(ending,))
+        serving.start()
+        try:
+            yield Deployment(config, coordinator, hospitals)
+        finally:
+            hospitals.disconnect()
+            ending.set()
+            serving.join()

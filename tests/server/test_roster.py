@@ -1,0 +1,116 @@
+"""The roster: cards, fingerprints, declared patients."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.joining import Bundle
+from client.nodekey import create_node_key
+from client.setup import Card as SitesCard
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity, fingerprint
+from server.pki import Pki
+from server.roster import Card, Roster, banded
+
+
+def card(folder: Path, name: str) -> Card:
+    key = create_node_key(folder / f"{name}.pem").decode()
+    return Card(site=name, identity=Identity.generate().public_key.hex(), node_key=key)
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Roster:
+    return Roster(tmp_path / "roster.json")
+
+
+def test_what_a_site_prints_is_what_is_enrolled(tmp_path: Path, roster: Roster) -> None:
+    mine = card(tmp_path, "north")
+    printed = SitesCard(**mine.model_dump())
+    path = tmp_path / "card.json"
+    path.write_text(printed.model_dump_json())
+    read = Card.load(path)
+    assert read.identity_fingerprint == printed.identity_fingerprint
+    assert read.node_fingerprint == printed.node_fingerprint
+    assert read.identity_fingerprint == fingerprint(bytes.fromhex(mine.identity))
+    roster.add(read, 123)
+    entry = roster.sites()["north"]
+    assert (entry.identity, entry.node_key, entry.patients) == (mine.identity, mine.node_key, 120)
+    assert roster.identities() == {"north": mine.identity}
+
+
+def test_no_two_sites_share_a_name_or_a_key(tmp_path: Path, roster: Roster) -> None:
+    north, south = card(tmp_path, "north"), card(tmp_path, "south")
+    roster.add(north, 100)
+    for wrong in (
+        north,
+        south.model_copy(update={"identity": north.identity}),
+        south.model_copy(update={"node_key": north.node_key}),
+    ):
+        with pytest.raises(WardroundError) as refused:
+            roster.add(wrong, 100)
+        assert refused.value.code is Code.USAGE
+    assert list(roster.sites()) == ["north"]
+
+
+def test_an_expelled_site_is_gone_for_every_reader(tmp_path: Path, roster: Roster) -> None:
+    other = Roster(tmp_path / "roster.json")
+    roster.add(card(tmp_path, "north"), 100)
+    assert list(other.sites()) == ["north"]
+    roster.remove("north")
+    assert other.sites() == {}
+    with pytest.raises(WardroundError, match="No site north"):
+        roster.remove("north")
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    mine = card(tmp_path, "north").model_dump()
+    for key in ("", "no key", Path(tmp_path / "north.pem").read_text()):
+        path.write_text(json.dumps(mine | {"node_key": key}))
+        with pytest.raises(WardroundError) as refused:
+            Card.load(path)
+        assert refused.value.code is Code.NODE_KEY
+
+
+@pytest.mark.parametrize(
+    "change", [{"site": "North"}, {"identity": "00"}, {"more": 1}, {"node_key": None}]
+)
+def test_a_malformed_card_is_refused_by_field(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps(card(tmp_path, "north").model_dump() | change))
+    with pytest.raises(WardroundError, match=next(iter(change))) as refused:
+        Card.load(path)
+    assert refused.value.code is Code.USAGE
+
+
+def test_a_site_can_join_by_the_bundle(tmp_path: Path, roster: Roster) -> None:
+    pki = Pki(tmp_path / "pki")
+    pki.create("Test", ["coordinator.example.org"])
+    for name in ("north", "south"):
+        roster.add(card(tmp_path, name), 50)
+    path = tmp_path / "bundle.json"
+    content = roster.bundle("coordinator.example.org:9092", pki.ca_certificate.read_text())
+    path.write_text(json.dumps(content))
+    bundle = Bundle.load(path)
+    assert bundle.coordinator == "coordinator.example.org:9092"
+    assert bundle.roster == roster.identities()
+
+
+@given(st.integers(1, 10**8))
+def test_declared_patients_round_down_to_two_digits(patients: int) -> None:
+    declared = banded(patients)
+    assert declared <= patients < declared * 1.1 + 1
+    assert len(str(declared).rstrip("0")) <= 2
+    assert banded(declared) == declared
+
+
+@pytest.mark.parametrize("patients", [0, -5])
+def test_a_site_without_patients_is_not_enrolled(
+    tmp_path: Path, roster: Roster, patients: int
+) -> None:
+    with pytest.raises(WardroundError):
+        roster.add(card(tmp_path, "north"), patients)
+    assert roster.sites() == {}
