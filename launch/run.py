@@ -15,6 +15,7 @@ from launch.configuration import Config, plain
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.progress import Progressing
+from launch.remote import RemoteFederation
 from launch.study_builder import banded, build_study
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
@@ -43,9 +44,7 @@ def run(config: Config, console: Console | None = None) -> Finished:
     holds a run that says so.
     """
     if config.federation.name == "deployment":
-        from launch.remote import run_remote  # it leaves what it finished as we do
-
-        return run_remote(config, console)
+        return run_deployment(config, console)
     if config.federation.name != "inprocess":
         raise WardroundError(
             Code.CONFIGURATION,
@@ -71,6 +70,35 @@ def run_inprocess(
         )
     leave(outcome, folder)
     return Finished(outcome, folder, tracker.settle())
+
+
+def run_deployment(config: Config, console: Console | None = None) -> Finished:
+    """Submits the study to the coordinator of `federation.credentials` and follows it.
+
+    Interrupted, it cancels the study. Raises also CREDENTIALS, TLS, UNREACHABLE.
+    """
+    if not config.federation.credentials:
+        raise WardroundError(
+            Code.CREDENTIALS,
+            "federation=deployment needs a coordinator's credentials.",
+            remedy="Set federation.credentials (or WARDROUND_CREDENTIALS) to the file that the "
+            "coordinator's operator made with `wardround coordinator account add`.",
+        )
+    task = registry.load(config.task.name)
+    credentials = Path(config.federation.credentials).expanduser()
+    with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
+        study = build_study(config, task, remote.patients())
+        folder = Path(config.output) / study.digest[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
+        with Progressing(study, console) as shown:
+            try:
+                outcome = remote.run(study, plain(config), names, shown)
+            except KeyboardInterrupt:
+                remote.cancel(study.digest)
+                raise
+        leave(outcome, folder)
+        return Finished(outcome, folder, remote.receipt)
 
 
 def split_plan(config: Config) -> Evaluation:
