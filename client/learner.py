@@ -83,7 +83,7 @@ class Learner:
 
     def _backward(self, batch: Batch) -> None:
         losses = self.task.losses(self._module(batch.features), batch.labels)
-        losses.sum().backward()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
 
     def clipped_sum(
         self, weights: Vector, batch: Batch, clip_norm: float, scale: int
@@ -166,7 +166,7 @@ class Learner:
         """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""
         self.model.load(weights)
         with torch.no_grad():
-            scores = [self.task.scores(self.model.module(part)) for part in features.split(4096)]
+            scores = [self.task.scores(self.model.module(part)) for part in torch.split(features, 4096)]
         flat: npt.NDArray[np.float32] = torch.cat(scores).nan_to_num(0.5).clamp(0, 1).numpy()
         return flat
 

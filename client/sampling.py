@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from client.data.cohort import Cohort, Part
+from client.data.cohort import Cohort
 from protocol.noise import poisson_sample
 
 
@@ -41,23 +41,19 @@ class Patients:
         self._features = torch.tensor(cohort.features)
         self._labels = torch.tensor(cohort.labels)
         self._train = cohort.members("train")
-        self.evaluation = self._records(
-            cohort.members("evaluation"), "evaluation", np.random.default_rng(0)
-        )
-        """One record of every patient of the evaluation part, always the same."""
+        self.evaluation = self._batch(cohort.first(cohort.members("evaluation"), "evaluation"))
+        """The first record of every patient of the evaluation part."""
 
     def private_sample(self, rate: float) -> Batch:
         """Each training patient with probability `rate`; randomness of the operating system."""
         drawn = self._train[poisson_sample(len(self._train), rate)]
-        return self._records(drawn, "train", np.random.default_rng())
+        return self._batch(self._cohort.draw(drawn, "train", np.random.default_rng()))
 
     def plain_sample(self, rate: float, generator: np.random.Generator) -> Batch:
         """The same from a seeded generator, for studies without privacy: reproducible."""
         drawn = self._train[generator.random(len(self._train)) < rate]
-        return self._records(drawn, "train", generator)
+        return self._batch(self._cohort.draw(drawn, "train", generator))
 
-    def _records(
-        self, patients: npt.NDArray[np.int64], part: Part, generator: np.random.Generator
-    ) -> Batch:
-        rows = torch.from_numpy(self._cohort.draw(patients, part, generator))
-        return Batch(self._features[rows], self._labels[rows])
+    def _batch(self, rows: npt.NDArray[np.int64]) -> Batch:
+        chosen = torch.from_numpy(rows)
+        return Batch(self._features[chosen], self._labels[chosen])

@@ -40,9 +40,7 @@ Stand = Literal["accepted", "waiting", "refused", "closed"]
 class Governance(Protocol):
     """What decides at the site: policy, approvals, ledger, audit log."""
 
-    def propose(
-        self, study: Study
-    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+    def propose(self, study: Study) -> tuple[Stand, Code | None]:
         """Where a study stands here, recording it when it is new."""
         ...
 

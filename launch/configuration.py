@@ -145,7 +145,7 @@ def keys(config: DictConfig | None = None, prefix: str = "") -> list[str]:
     found = []
     for key in node:
         value = OmegaConf.is_missing(node, key) or node._get_node(key)
-        dotted = f"{prefix}{key}"
+        dotted = f"{prefix}{key!s}"
         found.append(dotted)
         if isinstance(value, DictConfig):
             found += keys(value, f"{dotted}.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from client.data.cohort import Cohort
-from client.site import Site
+from client.site import Site, Stand
 from client.split import Split
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity

@@ -16,11 +16,12 @@ from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.progress import Progressing
 from launch.remote import RemoteFederation
-from launch.study_builder import banded, build_study
+from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
 from server.listener import Listeners
 from server.report import Outcome
+from server.roster import banded
 from server.summary import write_summary
 from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked
 from tasks import registry

@@ -45,12 +45,6 @@ _EVALUATION_SHARE = 0.5
 """Of epsilon, for evaluation alone, where the same patients train and evaluate."""
 
 
-def banded(patients: int) -> int:
-    """A number of patients as it may be declared: two significant digits, rounded down."""
-    digits = max(0, len(str(patients)) - 2)
-    return max(1, patients // 10**digits * 10**digits)
-
-
 def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     """The study that a configuration describes, for sites with these declared patients.
 

@@ -18,6 +18,6 @@ def canonical(value: Any) -> bytes:
     ).encode("ascii")
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -86,7 +86,7 @@ class Attempt:
 
     def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
         """Small answers, all of them, in the order in which they came."""
-        answers = []
+        answers: list[tuple[str, messages.Answer | None, Frame]] = []
         for site, received in self.fleet.ask(frames, self.timeout):
             if received is None:
                 answers.append((site, None, Frame(b"")))

@@ -69,7 +69,6 @@ def test_a_third_party_package_has_one_door(package: str) -> None:
     wrong = [
         str(file.relative_to(ROOT))
         for _, file in files()
-        if package in imports(file)
-        and not str(file.relative_to(ROOT)).startswith(DOORS[package])
+        if package in imports(file) and not str(file.relative_to(ROOT)).startswith(DOORS[package])
     ]
     assert not wrong

@@ -61,6 +61,12 @@ class Cohort:
         picks = np.floor(generator.random(len(patients)) * count[patients]).astype(np.int64)
         return np.asarray(order[start[patients] + picks], dtype=np.int64)
 
+    def first(self, patients: npt.NDArray[np.int64], part: Part) -> npt.NDArray[np.int64]:
+        """(B,) patients of the part -> (B,) rows: the first record of each, which depends on no
+        other patient, so that one patient more changes one row more and nothing else."""
+        order, start, _ = self._by_patient[part]
+        return np.asarray(order[start[patients]], dtype=np.int64)
+
     def __post_init__(self) -> None:
         rows = {}
         for part, mask in (("train", self.in_training), ("evaluation", ~self.in_training)):

@@ -144,10 +144,10 @@ def test_noise_differs_though_torch_has_the_same_seed() -> None:
     """Trap: one seed over several rounds cancels the noise exactly."""
     weights = FlatModel(Small(), 3).weights()
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     first = learner().private_steps(weights, lambda: batch(4), 1, 0.1, 4.0, PLAN)
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     second = learner().private_steps(weights, lambda: batch(4), 1, 0.1, 4.0, PLAN)
     assert not np.allclose(first, second)
 
@@ -155,10 +155,7 @@ def test_noise_differs_though_torch_has_the_same_seed() -> None:
 def test_noise_of_dp_sgd_has_the_deviation_it_claims() -> None:
     weights = FlatModel(Small(), 3).weights()
     moved = np.concatenate(
-        [
-            learner().private_steps(weights, lambda: batch(0), 1, 1.0, 4.0, PLAN)
-            for _ in range(60)
-        ]
+        [learner().private_steps(weights, lambda: batch(0), 1, 1.0, 4.0, PLAN) for _ in range(60)]
     )
     assert moved.std() == pytest.approx(PLAN.clip_norm * PLAN.noise_multiplier / 4.0, rel=0.1)
 

@@ -3,10 +3,11 @@
 import pytest
 
 from launch import configuration
-from launch.study_builder import banded, build_study
+from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.plan import check_claim, planned_events, spent_epsilon
 from protocol.study import Study
+from server.roster import banded
 from tasks import registry
 
 SITES = {"east": 110, "north": 150, "south": 72, "west": 47}
