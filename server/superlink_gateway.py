@@ -71,7 +71,7 @@ _BODY_LIMIT = defaultdict(
 _IN_A_THREAD = 128 * 1024
 """Bytes of an object from which its hash is worth a thread of its own."""
 _NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
-_SLICE = 256 * 1024
+_SLICE = 64 * 1024
 """Bytes of an object handed to the connection at once."""
 
 
