@@ -81,6 +81,8 @@ def start(
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    # What a reload is for is followed anyway: roster, accounts, server certificate.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
     config = _config(folder)
     journal = Journal(config.event_log, console=sys.stdout, as_json=as_json)
     try:

@@ -122,14 +122,15 @@ class RemoteFederation:
     def events(self, digest: str, after: int = 0) -> Iterator[Event]:
         """Events above number `after`, as they happen, up to the one that ends the study."""
         away_since: float | None = None
+        last = ""
         while True:
             try:
                 for event in self._control.stream(digest, after):
                     away_since = None
-                    after = int(event["n"])
+                    after, last = int(event["n"]), event["type"]
                     yield event
-                    if event["type"] in ENDS:
-                        return
+                if last in ENDS or (not last and self.study(digest)["state"] != "running"):
+                    return
             except WardroundError as error:
                 away_since = away_since or time.monotonic()
                 gone = time.monotonic() - away_since > self._patience
@@ -163,6 +164,8 @@ class RemoteFederation:
             report = deliver(event, listener)
             if report is not None:
                 rounds.append(report)
+        if event.get("type") not in ENDS:
+            raise no_coordinator(self._control.coordinator)
         weights = np.zeros(0, np.float32)
         if event["type"] == "finished":
             weights = self.weights(digest)

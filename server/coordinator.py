@@ -75,10 +75,10 @@ class Coordinator:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_file = coordinator_lock.acquire(self.config)
-        self.roster.sites()
-        api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
-        self.link.mount(PREFIX, api)
         try:
+            self.roster.sites()
+            api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
+            self.link.mount(PREFIX, api)
             self.link.start()
         except BaseException:
             self._unlock()

@@ -35,7 +35,10 @@ class Journal:
             words = " ".join(f"{k}={v}" for k, v in keys.items() if v is not None)
             line = f"{now:%H:%M:%S} {event:<16} {words}".rstrip()
             line = "".join(c if c.isprintable() else "?" for c in line)
-        print(line, file=self._console, flush=True)
+        try:
+            print(line, file=self._console, flush=True)
+        except OSError:  # nobody watches any longer; that must not end a study
+            self._console = None
 
     def audit(self, account: str, method: str, path: str, status: int) -> None:
         """One call of the control API, to the event log only: who, what, and what came of it."""

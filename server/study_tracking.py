@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from protocol.errors import WardroundError
 from protocol.study import Document, Study
 from server import undelivered
+from server.parameters import without_credentials
 from server.report import Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt
 
@@ -70,11 +72,14 @@ class StudyTracking:
         """
         if self._uri is None:
             return Receipt()
-        if self._tracker is None and outcome is not None:
+        deadline = time.monotonic() + _SETTLE
+        while self._tracker is None and outcome is not None:
             try:
                 self.catch_up(outcome.rounds)
             except WardroundError as error:
-                return self._keep(outcome, error)
+                if time.monotonic() > deadline:
+                    return self._keep(outcome, error)
+                time.sleep(1.0)
         if self._tracker is None:
             return Receipt()
         if outcome is not None:
@@ -86,5 +91,7 @@ class StudyTracking:
         undelivered.keep(folder, outcome, dict(self._configuration), self._version)
         return Receipt(
             missing=("run",),
-            remedy=f"{error.message} It is kept in {folder}: `python -m server.undelivered`.",
+            remedy=f"{error.message} It is kept in {folder}. When the server is back: "
+            f"python -m server.undelivered {folder} {without_credentials(self._uri or '')} "
+            f"{self._wish.experiment} {self._wish.model or outcome.study.task.name}",
         )

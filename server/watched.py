@@ -23,30 +23,28 @@ class Watched(Generic[D]):
 
     def __init__(self, path: Path, kind: type[D]) -> None:
         self.path, self.kind = path, kind
-        self._seen: tuple[int, int, int] | None = None
-        self._value: D | None = None
+        self._read: tuple[tuple[int, int, int], D] | None = None
 
     def value(self) -> D:
-        """What the file says; the kind's defaults where there is none.
+        """What the file says; the kind's defaults where there is none. For any thread.
 
         Raises WardroundError(CONFIGURATION) where it is not what it should be.
         """
+        read = self._read
         try:
             found = self.path.stat()
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if self._value is None or seen != self._seen:
-                self._value = self.kind.model_validate_json(self.path.read_bytes())
-                self._seen = seen
+            if read is None or seen != read[0]:
+                read = self._read = (seen, self.kind.model_validate_json(self.path.read_bytes()))
         except FileNotFoundError:
-            self._seen, self._value = None, self.kind()
+            return self.kind()
         except (OSError, ValidationError) as error:
-            self._value = None
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"{self.path} cannot be read ({type(error).__name__}).",
                 remedy="Change it with `wardround coordinator` only, or restore it.",
             ) from None
-        return self._value
+        return read[1]
 
 
 @contextmanager

@@ -215,6 +215,36 @@ def test_where_mlflow_is_down_a_study_is_refused_and_leaves_nothing(tmp_path: Pa
     assert os.listdir(config.state / "studies") == []
 
 
+def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_path: Path) -> None:
+    config = new_coordinator(tmp_path / "coordinator")
+    values = yaml.safe_load((config.folder / FILE).read_text())
+    values["waiting"]["join"] = 1
+    (config.folder / FILE).write_text(yaml.safe_dump(values))
+    config = CoordinatorConfig.load(config.folder)
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    with Coordinator(config, Journal(None, console=None)) as coordinator:
+        paths = [credentials(config, coordinator.address, name) for name in ("alice", "bob")]
+        with RemoteFederation(paths[0]) as alice, RemoteFederation(paths[1]) as bob:
+            study, configuration = study_of(alice.patients(), "rounds=3")
+            noted = Noted()
+            with pytest.raises(WardroundError) as failed:
+                alice.run(study, configuration, None, noted)
+            assert failed.value.code is Code.TOO_FEW_SITES
+            assert [outcome.status for outcome in noted.outcomes] == ["failed"]
+            hospitals.connect(coordinator.address, config.pki.ca_certificate)
+            wait_until(lambda: len(coordinator.link.online()) == 4)
+            with pytest.raises(WardroundError, match="Somebody else"):
+                bob.submit(study, configuration)
+            assert alice.run(study, configuration, None, Noted()).status == "finished"
+            types = [event["type"] for event in alice.events(study.digest)]
+            assert [t for t in types if t not in ("waiting", "round")] == [
+                "submitted", "started", "failed", "submitted", "resumed", "finished",
+            ]  # fmt: skip
+            assert list(alice.events(study.digest, after=len(types))) == []
+        hospitals.disconnect()
+
+
 def test_two_coordinators_cannot_share_a_folder(tmp_path: Path) -> None:
     config = new_coordinator(tmp_path / "coordinator")
     journal = Journal(None, console=None)
