@@ -19,7 +19,9 @@ from server.control import ControlApi
 from server.coordinator_config import CoordinatorConfig, address_parts
 from server.global_model import initial_weights
 from server.journal import Journal
-from server.roster import Entry, Roster
+from server.members import Members
+from server.parameters import redacted
+from server.roster import Roster
 from server.study_run import Around, State, StudyRun, Submission
 from server.study_tracking import Wish
 from server.superlink import SuperLink, SuperLinkConfig
@@ -29,6 +31,8 @@ from tasks import registry
 PREFIX = "/v1/wardround"
 _LOOK = 0.5
 """Seconds between looks at the roster file and at who is connected."""
+_NOTE = 5.0
+"""Seconds between notes for `wardround coordinator status`, while nobody comes or goes."""
 
 
 class Coordinator:
@@ -58,9 +62,7 @@ class Coordinator:
         self._studies: dict[str, StudyRun] = {}
         self._submitting: set[str] = set()
         self._lock = threading.Lock()
-        self._registered: dict[str, Entry] = {}
-        self._roster_trouble = ""
-        self._here: frozenset[str] = frozenset()
+        self._members = Members(self.link, self.roster, journal)
         self._lock_file: int | None = None
         self._started = ""
         self.address = ""
@@ -86,7 +88,7 @@ class Coordinator:
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self.address = self.link.address
         self.journal.write("coordinator", address=self.address, version=version("wardround"))
-        self.follow_roster()
+        self._members.follow_roster()
         for folder in sorted(self._folder.iterdir()):
             if not folder.name.startswith("."):
                 self._load(folder.name)
@@ -118,40 +120,16 @@ class Coordinator:
 
     def serve(self, ending: threading.Event) -> None:
         """Follows the roster, certificates and comings and goings until `ending` is set."""
-        certificate = self._certificate_seen()
+        certificate, noted = self._certificate_seen(), 0.0
         while not ending.is_set():
-            self.follow_roster()
-            self._follow_sites()
+            self._members.follow_roster()
+            if self._members.follow_connections() or time.monotonic() - noted > _NOTE:
+                noted = time.monotonic()
+                self._write_status(running=True)
             if (seen := self._certificate_seen()) != certificate:
                 certificate = seen
                 self._renew()
             ending.wait(_LOOK)
-
-    def follow_roster(self) -> None:
-        """Lets enrolled sites in and expelled ones no more, as the roster file says by now."""
-        try:
-            wanted, trouble = self.roster.sites(), ""
-        except WardroundError as error:  # goes on with what was read last
-            wanted, trouble = self._registered, error.message
-        if trouble != self._roster_trouble:
-            self._roster_trouble = trouble
-            self.journal.write("roster-unreadable" if trouble else "roster-readable")
-        for name, entry in list(self._registered.items()):
-            if name not in wanted or wanted[name].node_key != entry.node_key:
-                self.link.unregister(name)
-                del self._registered[name]
-                self.journal.write("site-expelled", site=name)
-        for name, entry in wanted.items():
-            if name in self._registered:
-                self._registered[name] = entry
-                continue
-            try:
-                self.link.register(name, entry.node_key.encode())
-            except WardroundError as error:
-                self.journal.write("site-refused", site=name, code=error.code)
-            else:
-                self.journal.write("site-enrolled", site=name, patients=entry.patients)
-            self._registered[name] = entry
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
@@ -228,6 +206,7 @@ class Coordinator:
                 tracking=wish,
                 uri=self.config.tracking.uri,
             )
+            configuration = redacted(configuration)
             opened = self._around.tracking(study, submission, configuration)
             opened.begin()
             StudyRun.create(folder, study, submission, configuration)
@@ -276,16 +255,6 @@ class Coordinator:
         self._studies[name] = run
         if run.state == "running":
             run.start()
-
-    def _follow_sites(self) -> None:
-        here = self.link.online()
-        for site in sorted(here - self._here):
-            self.journal.write("site-online", site=site, online=len(here))
-        for site in sorted(self._here - here):
-            self.journal.write("site-offline", site=site, online=len(here))
-        if here != self._here or time.time() % 5 < _LOOK:
-            self._write_status(running=True)
-        self._here = here
 
     def _write_status(self, *, running: bool) -> None:
         write_json(

@@ -11,7 +11,7 @@ from typing import Any
 from protocol.errors import WardroundError
 from protocol.study import Document, Study
 from server import undelivered
-from server.parameters import without_credentials
+from server.parameters import redacted, without_credentials
 from server.report import Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt
 
@@ -39,7 +39,7 @@ class StudyTracking:
     ) -> None:
         """kept: the folder for what MLflow did not take."""
         self._uri, self._wish, self._kept = uri, wish, kept
-        self._study, self._configuration = study, configuration
+        self._study, self._configuration = study, redacted(configuration)
         self._version = version("wardround")
         self._tracker: MlflowTracker | None = None
 

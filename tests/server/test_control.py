@@ -195,7 +195,9 @@ def test_too_many_calls_of_one_account_leave_the_others_alone(
 def test_only_who_submitted_a_study_can_cancel_it(here: Deployment) -> None:
     with here.account("owner") as owner, here.account("other") as other:
         study, configuration = study_of(owner.patients(), "rounds=3")
-        digest = owner.submit(study, configuration)
+        uri = {"tracking": {"uri": "https://me:hunter2@mlflow.example.org"}}
+        digest = owner.submit(study, configuration | uri)
+        assert "hunter2" not in json.dumps(owner.study(digest)), "accounts see one another's"
         accounts = Accounts(here.config.accounts)
         accounts.remove("other")
         with client(here, accounts.add("other")) as caller:

@@ -178,6 +178,16 @@ def test_an_expelled_site_is_shut_out_while_the_coordinator_runs(tmp_path: Path)
         assert sorted(alice.patients()) == ["east", "north", "south"]
         Roster(deployment.config.roster).add(deployment.hospitals.card("west"), 54)
         wait_until(lambda: "west" in link.online())
+        roster = deployment.config.roster
+        content = roster.read_bytes()
+        roster.write_bytes(b"{")
+        time.sleep(1.2)
+        assert len(link.online()) == 4, "a roster that cannot be read is no order to expel"
+        with pytest.raises(WardroundError) as refused:
+            alice.federation()
+        assert refused.value.code is Code.CONFIGURATION
+        roster.write_bytes(content)
+        assert len(alice.patients()) == 4
 
 
 def test_a_study_says_whom_it_waits_for_and_can_be_cancelled_meanwhile(tmp_path: Path) -> None:
