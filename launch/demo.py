@@ -91,6 +91,7 @@ class Demo:
                 "federation=deployment",
                 "evaluation=exact",
                 "evaluation.split=column",
+                "evaluation.every=3",
                 f"evaluation.fraction={_FRACTION}",
                 f"output={self.folder / 'outputs'}",
                 *self.overrides,

@@ -127,6 +127,20 @@ def calibration(counts: Histogram) -> tuple[Values, Values, Values]:
     return _middles(counts), observed, weight
 
 
+def calibration_points(counts: Histogram, groups: int = 10) -> list[tuple[float, float]]:
+    """(2, B) histogram -> (mean score, observed share of label 1) of at most `groups` neighbouring
+    groups of bins, those without patients left out. Noised counts are projected first."""
+    middle, _, _ = calibration(counts)
+    whole = project(counts)
+    points = []
+    for bins in np.array_split(np.arange(counts.shape[-1]), min(groups, counts.shape[-1])):
+        weight = whole[:, bins].sum()
+        if weight >= 1:
+            score = float((whole[:, bins].sum(axis=0) * middle[bins]).sum() / weight)
+            points.append((score, float(whole[1, bins].sum() / weight)))
+    return points
+
+
 def roc_auc(counts: Histogram) -> Values:
     """P(score of a 1 > score of a 0) + half P(equal): Mann-Whitney with ties."""
     negative, positive = counts[..., 0, :], counts[..., 1, :]

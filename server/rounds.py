@@ -18,7 +18,7 @@ import numpy as np
 from protocol import messages
 from protocol.errors import Code, WardroundError
 from protocol.plan import spent_epsilon
-from protocol.scores import Estimate, pooled_metrics
+from protocol.scores import Estimate, Histogram, calibration_points, pooled_metrics
 from protocol.sections import Sections, decode_gradient, decode_histogram, histogram_variance
 from protocol.study import Study
 from server.attempt import Attempt, Lost, Opened, Traffic
@@ -26,7 +26,7 @@ from server.fleet import Fleet
 from server.global_model import GlobalModel, diverged
 from server.listener import Listener
 from server.proposal import Patience, Proposal, require_enough
-from server.report import Outcome, RoundReport
+from server.report import CalibrationPoint, Outcome, RoundReport
 from tasks.base import Task
 
 _FOR_GOOD = frozenset(
@@ -63,6 +63,7 @@ class Rounds:
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
+        self._identities = identities
         self.traffic = Traffic()
         self.model = GlobalModel(study, task)
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
@@ -70,6 +71,7 @@ class Rounds:
         self._sites: frozenset[str] = frozenset()
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
+        self._scored: Histogram | None = None
         self._started = time.monotonic()
         if checkpoint is not None:
             self.model.resume(checkpoint)
@@ -90,6 +92,7 @@ class Rounds:
                 self.traffic,
                 self.patience,
                 self._check_cancelled,
+                self._identities,
             ).gather()
             while self.model.round < self.study.optimisation.rounds:
                 self._train()
@@ -197,10 +200,9 @@ class Rounds:
             return {}
         sites = len(opened.participants)
         variance = histogram_variance(self.study, sites) * sites
-        found = pooled_metrics(
-            decode_histogram(self.study, opened.total[sections.histogram]),
-            noise_variance=variance / self.study.evaluation.scale**2,
-        )
+        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        self._scored = counts
+        found = pooled_metrics(counts, variance / self.study.evaluation.scale**2)
         self._emit(found)
         return found
 
@@ -235,7 +237,14 @@ class Rounds:
             seconds=time.monotonic() - self._started,
             bytes_sent=self.traffic.sent,
             bytes_received=self.traffic.received,
+            calibration=self._calibration(),
         )
+
+    def _calibration(self) -> tuple[CalibrationPoint, ...]:
+        """Of the model that was scored last: the released one, once the study is finished."""
+        if self._scored is None:
+            return ()
+        return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
 
     def _close(self, status: str) -> None:
         """Best effort: a site that misses it keeps the study until its operator closes it."""

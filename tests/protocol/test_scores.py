@@ -14,7 +14,13 @@ from sklearn import metrics as exact
 from sklearn.linear_model import LogisticRegression
 
 from protocol import scores
-from protocol.scores import bins_for, histogram, pooled_metrics, project
+from protocol.scores import (
+    bins_for,
+    calibration_points,
+    histogram,
+    pooled_metrics,
+    project,
+)
 from tasks import registry
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
@@ -199,3 +205,20 @@ def test_few_patients_or_much_noise_take_few_bins() -> None:
     assert chosen[0] == 4
     assert chosen[-1] == 512
     assert all(bins % 2 == 0 for bins in chosen)
+
+
+def test_calibration_points_lie_on_the_diagonal_where_scores_are_honest() -> None:
+    generator = np.random.default_rng(5)
+    scores = generator.random(20_000)
+    labels = (generator.random(20_000) < scores).astype(int)
+    points = calibration_points(histogram(scores, labels, 64).astype(float))
+    assert len(points) == 10
+    assert all(abs(score - observed) < 0.04 for score, observed in points)
+
+
+def test_calibration_points_leave_out_what_nobody_scored() -> None:
+    counts = histogram(np.array([0.1, 0.12, 0.9]), np.array([0, 1, 1]), 32).astype(float)
+    assert calibration_points(counts) == [
+        (pytest.approx(0.109, abs=0.02), 0.5),
+        (pytest.approx(0.89, abs=0.02), 1.0),
+    ]
