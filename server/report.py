@@ -20,7 +20,10 @@ from protocol.study import Study
 
 @dataclass(frozen=True)
 class RoundReport:
-    """One round, opened: pooled metrics of the model that it made, where that was evaluated."""
+    """One round, opened: pooled metrics of the model that it made, where that was evaluated.
+
+    `epsilon` bounds what was spent by then; None in mode none.
+    """
 
     round: int
     attempt: int

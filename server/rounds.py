@@ -7,6 +7,7 @@ again with a fresh attempt, until the attempts that epsilon pays for are spent.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -125,7 +126,7 @@ class Rounds:
             seconds=time.monotonic() - started,
             bytes_sent=self.traffic.sent - before.sent,
             bytes_received=self.traffic.received - before.received,
-            epsilon=self._epsilon() if self._shows_epsilon(round_) else None,
+            epsilon=self._epsilon_so_far(),
         )
         if not self.study.evaluates(round_ + 1):
             self._emit({})
@@ -212,9 +213,13 @@ class Rounds:
             self._reports.append(replace(report, metrics=found))
             self.listener.round(self._reports[-1])
 
-    def _shows_epsilon(self, round_: int) -> bool:
-        every = max(1, self.study.optimisation.rounds // 10)
-        return self.study.evaluates(round_ + 1) or round_ % every == 0
+    def _epsilon_so_far(self) -> float | None:
+        """At most what is spent: for the next tenth of the study, so that composing distributions
+        does not cost more than the rounds themselves."""
+        rounds, used = self.study.optimisation.rounds, self.model.trainings
+        tenth = max(1, rounds // 10)
+        reached = min(math.ceil(used / tenth) * tenth, max(used, rounds))
+        return spent_epsilon(self.study, reached, self.model.evaluations)
 
     def _epsilon(self, *, broken: bool = False) -> float | None:
         """What the attempts so far have spent, at most."""
