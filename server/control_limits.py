@@ -28,8 +28,9 @@ class Limits:
         now = time.monotonic()
         left, seen = self._left.get(account, (BURST, now))
         left = min(BURST, left + (now - seen) * RATE)
-        self._left[account] = (max(0.0, left - 1.0), now)
-        return left >= 1.0
+        allowed = left >= 1.0  # what is refused costs nothing: who keeps asking still gets RATE
+        self._left[account] = (left - 1.0 if allowed else left, now)
+        return allowed
 
     def full(self, account: str, kind: Kind) -> bool:
         return self._open[account, kind] >= AT_ONCE[kind]
