@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -16,7 +17,7 @@ from client.state import State, utc_now
 from client.told import Happened, Scalar
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame
+from protocol.messages import Frame, Ready, frame
 from protocol.sections import Sections
 from protocol.study import Study
 
@@ -90,6 +91,24 @@ class SiteGovernance:
             self.audit.append(Happened.MESSAGE_REFUSED, **fields)
         except WardroundError as unwritten:
             _log.error("the refusal could not be noted: %s", unwritten)
+
+    def witness(self, ready: Ready) -> None:
+        """Holds a Ready signed here against the audit log, which has the hash of every one sent.
+
+        Study, round and attempt are not what the signature is over, so they are taken from the log
+        and not from the message: nobody can pass an old Ready off as one that the log lacks.
+        Raises WardroundError(LEDGER) where the log lacks it: this state is an older copy.
+        """
+        with self.state.reading() as db:
+            for (text,) in db.execute(
+                "SELECT fields FROM audit WHERE event = ?", (Happened.MESSAGE_ANSWERED,)
+            ):
+                fields = json.loads(text)
+                place = {name: fields[name] for name in ("study", "round", "attempt")}
+                header = frame(ready.model_copy(update=place)).header
+                if hashlib.sha256(header).hexdigest() == fields["sha256"]:
+                    return
+        self.ledger.witness(ready.study, ready.attempt)
 
     def close(self, study: Study, outcome: str) -> None:
         """The study has ended; what its plan did not use is free again."""

@@ -9,7 +9,7 @@ from client.governance import SiteGovernance
 from client.logs import event
 from client.status import Board
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
+from protocol.messages import Frame, Ready
 from protocol.sections import Sections
 from protocol.study import Study
 
@@ -64,6 +64,9 @@ class Observed:
         self._board.count("refusals", error.code.value)
         self._board.fault(error)
         self._board.set(phase="idle")
+
+    def witness(self, ready: Ready) -> None:
+        self._governance.witness(ready)
 
     def close(self, study: Study, outcome: str) -> None:
         self._governance.close(study, outcome)

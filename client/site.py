@@ -7,6 +7,7 @@ What goes wrong is answered with a code; the text stays in the site's own log.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
 from protocol import messages
-from protocol.agreement import Context
+from protocol.agreement import Context, roster_digest, signed_by
 from protocol.agreement import Ready as SignedReady
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
+from protocol.headroom import check_headroom
 from protocol.identity import Identity
 from protocol.messages import Frame
 from protocol.quantise import to_words
@@ -33,6 +35,7 @@ from protocol.study import Study
 from protocol.vectors import Vector
 from tasks import registry
 from tasks.base import Task
+from tasks.weights import FlatModel
 
 Stand = Literal["accepted", "waiting", "refused", "closed"]
 
@@ -58,6 +61,11 @@ class Governance(Protocol):
 
     def refused(self, study: str | None, error: WardroundError) -> None:
         """Notes in the audit log and the site's own log what was refused, and why."""
+        ...
+
+    def witness(self, ready: messages.Ready) -> None:
+        """Takes note of a Ready that this site signed and that is not of the attempt in hand.
+        Raises WardroundError(LEDGER) where nothing here knows of it: then this is an older copy."""
         ...
 
     def close(self, study: Study, outcome: str) -> None:
@@ -143,7 +151,7 @@ class Site:
     def _propose(self, message: messages.Propose) -> Frame:
         study = Study.parse(message.document.encode())
         try:
-            self._check(study)
+            self._check(study, message.roster)
             state, code = self._governance.propose(study)
         except WardroundError as error:
             self._governance.refused(study.digest, error)
@@ -152,8 +160,9 @@ class Site:
             self._known[study.digest] = study
         return messages.frame(messages.Standing(study=study.digest, state=state, code=code))
 
-    def _check(self, study: Study) -> None:
-        """What makes a study impossible here, whatever the policy says."""
+    def _check(self, study: Study, roster: str | None) -> None:
+        """What makes a study impossible here, whatever the policy says. roster: its sites' keys as
+        the coordinator has them, where it says so."""
         if self.name not in study.sites:
             raise WardroundError(Code.REFUSED_STUDY, "The study's roster lacks this site.")
         unknown = sorted(set(study.sites) - set(self._roster))
@@ -163,6 +172,15 @@ class Site:
                 f"The study's roster names sites that ours lacks: {', '.join(unknown)}.",
                 remedy="Add their identity keys to `roster` in site.yaml, or ask who they are.",
             )
+        if roster is not None and roster != roster_digest(
+            (site, self._roster[site]) for site in study.sites
+        ):
+            raise WardroundError(
+                Code.IDENTITY,
+                "The coordinator has other identity keys for the study's sites than this site.",
+                remedy="Compare fingerprints by telephone, then `wardround-site join` anew.",
+            )
+        check_headroom(study)
         if not study.aggregation.masked and not self._allow_unmasked:
             raise WardroundError(
                 Code.REFUSED_POLICY,
@@ -176,6 +194,8 @@ class Site:
                 f"The task {task.name} installed here differs from the study's.",
                 remedy="Install the same version of wardround and of the task's package.",
             )
+        if _layout(task.name) != (study.model.parameters, study.model.layout):
+            raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
 
     def _accepted(self, digest_: str) -> Study:
         if digest_ not in self._known:
@@ -188,9 +208,6 @@ class Site:
         if study.digest not in self._work:
             task = registry.load(study.task.name)
             learner = Learner(task, study.optimisation.seed, self._memory)
-            layout = learner.model.layout
-            if (layout.size, layout.digest) != (study.model.parameters, study.model.layout):
-                raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
             cohort = self._cohort(task, study)
             self._work[study.digest] = _Work(
                 study, Contributor(study, self.name, Patients(cohort), learner)
@@ -204,10 +221,10 @@ class Site:
         if digest(weights.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
         work = self._warm(study)
-        if work.pending is not None:
+        self._governance.debit(study, message.round, message.attempt, sections)
+        if work.pending is not None:  # what the ledger refuses leaves the attempt in hand alone
             work.pending.party.discard()
             work.pending = None
-        self._governance.debit(study, message.round, message.attempt, sections)
         party = self._party(study, message, sections)
         contribution = work.contributor.contribution(sections, weights, message.round)
         words = to_words(contribution, study.aggregation.word_bits)
@@ -241,6 +258,15 @@ class Site:
         study = self._accepted(message.study)
         work = self._work.get(study.digest)
         pending = work.pending if work is not None else None
+        readys = [
+            SignedReady(ready.site, ready.context, ready.public_key, ready.signature)
+            for ready in message.readys
+        ]
+        for said, ready in zip(message.readys, readys, strict=True):
+            if pending is not None and ready == pending.party.ready:
+                continue
+            if ready.site == self.name and signed_by(ready, self._identity.public_key):
+                self._governance.witness(said)
         if (
             work is None
             or pending is None
@@ -250,10 +276,7 @@ class Site:
         contributor, sections = work.contributor, pending.sections
         share = pending.party.share(
             pending.words,
-            [
-                SignedReady(ready.site, ready.context, ready.public_key, ready.signature)
-                for ready in message.readys
-            ],
+            readys,
             study.aggregation.least_sites,
             lambda present: contributor.noise(sections, present),
         )
@@ -272,6 +295,14 @@ class Site:
     def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:
         self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent)
         return sent
+
+
+@functools.cache
+def _layout(task: str) -> tuple[int, str]:
+    """(parameters, digest of their layout) of an installed task's model; the seed changes neither.
+    Proposals come again and again, and a large model takes a while to build."""
+    layout = FlatModel(registry.load(task), 0).layout
+    return layout.size, layout.digest
 
 
 def _sections(study: Study, message: messages.Prepare) -> Sections:

@@ -14,7 +14,7 @@ from client.site import Site, Stand
 from client.split import Split
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame
+from protocol.messages import Frame, Ready
 from protocol.sections import Sections
 from protocol.study import Evaluation, Study
 from server.listener import Listener
@@ -49,6 +49,9 @@ class Simulated:
 
     def refused(self, study: str | None, error: WardroundError) -> None:
         self.errors.append(error)
+
+    def witness(self, ready: Ready) -> None:
+        return None
 
     def close(self, study: Study, outcome: str) -> None:
         return None

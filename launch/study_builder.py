@@ -18,13 +18,13 @@ from launch.configuration import Config
 from protocol.accounting import calibrate, epsilon_over_bands, recommended_scale
 from protocol.errors import Code, WardroundError
 from protocol.events import Event
+from protocol.headroom import word_bits_needed
 from protocol.plan import (
     evaluation_event,
     most_evaluations,
     planned_events,
     training_event,
 )
-from protocol.quantise import most_sampled, word_bits_for
 from protocol.scores import bins_for
 from protocol.study import (
     Aggregation,
@@ -70,7 +70,10 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
         )
     try:
         draft = _draft(config, task, declared)
-        return draft if config.privacy.mode == "none" else _with_noise(config, draft)
+        study = draft if config.privacy.mode == "none" else _with_noise(config, draft)
+        if config.aggregation.word_bits is None:
+            study = _changed(study, "aggregation", word_bits=word_bits_needed(study))
+        return study
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -171,8 +174,6 @@ def _with_noise(config: Config, draft: Study) -> Study:
         multiplier = calibrate(target, delta, event, _beside(study))
         _refuse_drowned(study, multiplier, target)
         study = _changed(study, "privacy", noise_multiplier=multiplier)
-    if config.privacy.mode == "distributed" and config.aggregation.word_bits is None:
-        study = _changed(study, "aggregation", word_bits=_word_bits(study))
     spent = epsilon_over_bands(planned_events(study), delta)
     return _changed(study, "privacy", epsilon=max(target, spent))
 
@@ -206,20 +207,6 @@ def _bins(study: Study, noise: float) -> int:
     sites, honest = len(study.roster), len(study.roster) - study.aggregation.colluding_sites
     shares = sites if study.privacy.mode == "local" else sites / honest
     return bins_for(int(scored), noise * shares**0.5)
-
-
-def _word_bits(study: Study) -> int:
-    return word_bits_for(
-        scale=study.aggregation.scale,
-        dimension=study.model.parameters,
-        most_patients=most_sampled(
-            2 * study.patients(), study.privacy.sampling_rate, study.aggregation.attempts
-        ),
-        noise_multiplier=study.privacy.noise_multiplier,
-        least_sites=study.aggregation.least_sites,
-        colluding_sites=study.aggregation.colluding_sites,
-        attempts=study.aggregation.attempts,
-    )
 
 
 def _changed(study: Study, section: str, **values: Any) -> Study:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +36,14 @@ def encode(*fields: str | bytes | int) -> bytes:
             value = value.encode()
         parts += [len(value).to_bytes(8), value]
     return b"".join(parts)
+
+
+def roster_digest(roster: Iterable[tuple[str, str]]) -> str:
+    """H(sorted (site, public identity key in hex)): equal at all who know the same keys."""
+    fields: list[str | bytes | int] = [VERSION, "roster"]
+    for member in sorted(roster):
+        fields += member
+    return hashlib.sha256(encode(*fields)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -131,16 +139,20 @@ def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
         if ready != Ready.unmasked(ready.site, ready.context):
             raise WardroundError(Code.AGGREGATION, f"{ready.site} masks, the study does not.")
         return
-    public_key, signature = _bytes(ready.public_key), _bytes(ready.signature)
-    if not canonical_point(public_key):
+    if not canonical_point(_bytes(ready.public_key)):
         raise WardroundError(Code.AGGREGATION, f"The one-time key of {ready.site} is malformed.")
-    message = encode(ready.site, ready.context, public_key)
-    if not verify(_bytes(context.identities[ready.site]), SIGNED_READY, message, signature):
+    if not signed_by(ready, _bytes(context.identities[ready.site])):
         raise WardroundError(
             Code.IDENTITY,
             f"The Ready of {ready.site} is not signed by the identity key in the roster.",
             remedy=f"Compare the fingerprint of {ready.site} by telephone.",
         )
+
+
+def signed_by(ready: Ready, identity: bytes) -> bool:
+    """Whether the holder of this identity key (32 bytes, public) signed the Ready."""
+    message = encode(ready.site, ready.context, _bytes(ready.public_key))
+    return verify(identity, SIGNED_READY, message, _bytes(ready.signature))
 
 
 def check_readys(

@@ -44,10 +44,15 @@ class Frame:
 
 
 class Propose(Document):
-    """Coordinator -> site: here is a study; will you take part?"""
+    """Coordinator -> site: here is a study; will you take part?
+
+    `roster` is `agreement.roster_digest` of the study as the coordinator knows its keys, so that
+    a difference is found before anything is spent. A lie here is found in the contexts.
+    """
 
     type: Literal["propose"] = "propose"
     document: Annotated[str, StringConstraints(max_length=HEADER_LIMIT // 2)]
+    roster: Digest | None = None
 
 
 class Standing(Document):

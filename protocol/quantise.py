@@ -139,8 +139,13 @@ def word_bits_for(
     """
     _check_scale(1.0, scale)
     variance = (noise_multiplier * scale) ** 2 * least_sites / max(1, least_sites - colluding_sites)
-    level = math.log(2 * dimension * attempts * 2.0 ** (WRAP_BITS + 1))
     signal = most_patients * sensitivity(scale, dimension, "site").l2
+    return bits_for(signal, variance, dimension, attempts)
+
+
+def bits_for(signal: float, variance: float, dimension: int, attempts: int) -> WordBits:
+    """The same for coordinates of `signal` at most, with Skellam noise of this variance."""
+    level = math.log(2 * dimension * attempts * 2.0 ** (WRAP_BITS + 1))
     largest = signal + math.sqrt(2 * variance * level) + level / 3
     if largest < 2**31 - 1:
         return 32

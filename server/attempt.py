@@ -117,6 +117,8 @@ class Attempt:
                     readys.append(answer)
                 except WardroundError as error:
                     refusals[site] = error.code
+            elif answer is not None:
+                refusals[site] = Code.MESSAGE
         least = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
         if len(readys) < least:
             raise Lost(f"{len(readys)} sites were ready, {least} are needed", refusals)
@@ -135,6 +137,7 @@ class Attempt:
         participants = [ready.site for ready in readys]
         self.traffic.sent += frame.size * len(participants)
         opening = Opening(participants, sections.length, self.study.aggregation.word_bits)
+        share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
         refusals: dict[str, Code] = {}
         for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
             if received is None:
@@ -142,8 +145,10 @@ class Attempt:
             answer = _answer(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
-            elif isinstance(answer, messages.Share):
+            elif answer == share:
                 self._fold(opening, site, received, refusals)
+            else:
+                refusals[site] = Code.MESSAGE
         try:
             return Opened(opening.open(), frozenset(participants))
         except WardroundError as error:

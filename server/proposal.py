@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from protocol import messages
+from protocol.agreement import roster_digest
 from protocol.errors import Code, WardroundError
+from protocol.headroom import check_headroom
 from protocol.sections import Sections
 from protocol.study import Study
 from server.attempt import Traffic
@@ -36,14 +38,18 @@ class Proposal:
     traffic: Traffic
     patience: Patience
     check_cancelled: Callable[[], None]
+    identities: Mapping[str, str]
+    """Site -> public identity key in hex, as the coordinator has it."""
 
     def gather(self) -> frozenset[str]:
         """The sites that accepted, once all have answered or patience is over.
 
-        Raises WardroundError(TOO_FEW_SITES), saying how many refused by which rule.
+        Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; before anybody
+        is asked, IDENTITY for a site without a key and CONFIGURATION where sums would wrap.
         """
+        check_headroom(self.study)
         document = self.study.document.decode()
-        frame = messages.frame(messages.Propose(document=document))
+        frame = messages.frame(messages.Propose(document=document, roster=self._roster()))
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}
         deadline = time.monotonic() + self.patience.join
@@ -72,6 +78,15 @@ class Proposal:
         self.listener.waiting("offline", ())
         require_enough(self.study, frozenset(accepted), refused, len(undecided))
         return frozenset(accepted)
+
+    def _roster(self) -> str:
+        if missing := sorted(set(self.study.sites) - set(self.identities)):
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The coordinator has no identity key of {', '.join(missing)}.",
+                remedy="Enrol them, or submit a study without them.",
+            )
+        return roster_digest((site, self.identities[site]) for site in self.study.sites)
 
 
 def require_enough(

@@ -1,0 +1,68 @@
+"""Whether a study's sums fit its words: what could wrap around is refused before anything is spent.
+
+A wrapped sum would still be private (it is post-processing), but nonsense that was paid for.
+"""
+
+from __future__ import annotations
+
+from protocol.errors import Code, WardroundError
+from protocol.quantise import WordBits, bits_for, most_sampled, word_bits_for
+from protocol.sections import histogram_variance, update_variance
+from protocol.skellam import MOST_VARIANCE
+from protocol.study import Study
+
+_MARGIN = 2
+"""Declared numbers of patients are banded, and cohorts grow: so many times more still fit."""
+
+
+def word_bits_needed(study: Study) -> WordBits:
+    """The smallest word in which no sum of the study wraps, but with probability below 2^-40.
+
+    Updates of modes none and local are clipped to what fits (`sections.encode_update`). Raises
+    WardroundError(CONFIGURATION) where even 64 bits do not do, or where a share of noise is larger
+    than can be drawn.
+    """
+    aggregation, privacy, evaluation = study.aggregation, study.privacy, study.evaluation
+    least, all_ = aggregation.least_sites, len(study.roster)
+    # A share is largest when the fewest take part; the noise of a sum, in mode local, when all do.
+    if max(update_variance(study, least), histogram_variance(study, least)) > MOST_VARIANCE:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "A share of the study's noise is larger than can be drawn.",
+            remedy="Lower aggregation.scale or evaluation.scale.",
+        )
+    scored = _MARGIN * study.patients() / (1 - evaluation.fraction)
+    histogram = bits_for(
+        scored * evaluation.scale,
+        max(sites * histogram_variance(study, sites) for sites in (least, all_)),
+        2 * evaluation.bins,
+        aggregation.attempts,
+    )
+    if privacy.mode != "distributed":
+        return histogram
+    update = word_bits_for(
+        scale=aggregation.scale,
+        dimension=study.model.parameters,
+        most_patients=most_sampled(
+            _MARGIN * study.patients(), privacy.sampling_rate, aggregation.attempts
+        ),
+        noise_multiplier=privacy.noise_multiplier,
+        least_sites=least,
+        colluding_sites=aggregation.colluding_sites,
+        attempts=aggregation.attempts,
+    )
+    return max(histogram, update)
+
+
+def check_headroom(study: Study) -> None:
+    """Raises WardroundError(REFUSED_STUDY) for a study whose sums could wrap around."""
+    try:
+        needed = word_bits_needed(study)
+    except WardroundError as error:
+        raise WardroundError(Code.REFUSED_STUDY, error.message, remedy=error.remedy) from None
+    if needed > study.aggregation.word_bits:
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"A sum of this study could overflow its {study.aggregation.word_bits}-bit words.",
+            remedy=f"Set aggregation.word_bits to {needed}, or lower aggregation.scale.",
+        )
