@@ -25,10 +25,11 @@ from rich.table import Table
 from launch.configuration import Config, load
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import banded, build_study
+from launch.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study import Evaluation
 from server.listener import Listeners
+from server.roster import banded
 from tasks import registry
 from tasks.base import Task
 

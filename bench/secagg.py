@@ -22,7 +22,7 @@ from heart_disease import configuration
 
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import banded, build_study
+from launch.study_builder import build_study
 from protocol import messages
 from protocol.errors import WardroundError
 from protocol.identity import Identity
@@ -32,6 +32,7 @@ from protocol.secagg import Context, Party
 from protocol.skellam import skellam
 from protocol.study import Evaluation, Study
 from server.listener import Listeners
+from server.roster import banded
 from tasks import registry
 
 PARAMETERS = 11_000_000
