@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -89,6 +90,8 @@ class Coordinator:
         self.address = self.link.address
         self.journal.write("coordinator", address=self.address, version=version("wardround"))
         self._members.follow_roster()
+        # The first torch.optim optimiser of a process imports this: seconds, better spent now.
+        threading.Thread(target=import_module, args=("torch._dynamo",), daemon=True).start()
         for folder in sorted(self._folder.iterdir()):
             if not folder.name.startswith("."):
                 self._load(folder.name)

@@ -321,6 +321,7 @@ def test_a_study_outlives_a_coordinator_that_ends_in_good_order(tmp_path: Path) 
     assert len(noted.rounds) >= 59, "only the report of the round under way may be lost"
 
 
+@pytest.mark.timeout(600)
 def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
     rounds = 20
     config = new_coordinator(tmp_path / "coordinator", free_port())
@@ -330,7 +331,7 @@ def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
     first = Process(config.folder)
     second = None
     try:
-        wait_until(lambda: first.has_said("coordinator"), 60)
+        wait_until(lambda: first.has_said("coordinator"), 120)
         hospitals.connect(config.address, config.pki.ca_certificate)
         with RemoteFederation(path) as alice:
             study, configuration = study_of(alice.patients(), f"rounds={rounds}")
@@ -341,7 +342,7 @@ def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
                 target=lambda: outcome.append(alice.follow(digest, study, noted))
             )
             following.start()
-            wait_until(lambda: len(noted.rounds) >= 3, 120)
+            wait_until(lambda: len(noted.rounds) >= 3, 240)
             assert first.end(signal.SIGKILL) == -signal.SIGKILL
             done = len(noted.rounds)
             assert done < rounds, "the study was over before its coordinator was ended"
