@@ -68,7 +68,7 @@ def test_a_site_killed_here_has_paid_and_the_others_finish(
 
 
 def test_a_restarted_site_takes_part_again(wards: Wards) -> None:
-    study = wards.study(rounds=200, spare=20)
+    study = wards.study(rounds=200, spare=20, **{"aggregation.scale": 1024})
     first: Daemon = wards.daemon(VICTIM)
     wards.until_online()
     running = wards.run(study)
@@ -76,15 +76,8 @@ def test_a_restarted_site_takes_part_again(wards: Wards) -> None:
     first.process.kill()
     assert first.ended() == -signal.SIGKILL
     back = wards.daemon(VICTIM)
-    seen = len(running.told.rounds)
-    until(
-        lambda: (
-            any(r.participants == 4 for r in running.told.rounds[seen + 2 :])
-            or running.error is not None
-        ),
-        60,
-        "taking part again",
-    )
+    started = len(back.events())
+    until(lambda: any(e["event"] == "sent" for e in back.events()[started:]), 60, "taking part")
     running.cancel()
     assert back.stop() == 0
     wards.verify_books(VICTIM)

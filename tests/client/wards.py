@@ -1,26 +1,20 @@
 """Four real hospitals: a coordinator over TLS in this process, each daemon a process of its own.
 
-The daemons run the console script's own `main`, in children forked from a server that has
-imported the heavy libraries once. They can be killed for good at a named point (kill_points.py).
+A daemon can be killed for good at a named point (kill_points.py).
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
-import multiprocessing.process
-import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kill_points import arm
+from daemon_process import Daemon
 
 from client import joining, setup
 from client.audit import Audit
@@ -59,55 +53,6 @@ def write_csv(table: Table, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(table)
         writer.writerows(zip(*table.values(), strict=True))
-
-
-def run_command(
-    arguments: Sequence[str], log: str, point: str | None, record: str, env: Mapping[str, str]
-) -> None:
-    """In the child: the console script, its standard error in `log`."""
-    os.environ.update(env)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(descriptor, 2)
-    os.dup2(descriptor, 1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    arm(point, Path(record))
-    from client.cli import main
-
-    sys.argv = ["wardround-site", *arguments]
-    main()
-
-
-class Daemon:
-    """One daemon's process. `record` lists the attempts whose data it touched."""
-
-    def __init__(
-        self, folder: Path, point: str | None = None, env: Mapping[str, str] | None = None
-    ) -> None:
-        self.log, self.record = folder / "daemon.log", folder / "computed"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["kill_points", "client.daemon", "client.check_data"])
-        arguments = ("start", "--config", str(folder), "--log", "json")
-        self.process: multiprocessing.process.BaseProcess = context.Process(
-            target=run_command,
-            args=(arguments, str(self.log), point, str(self.record), dict(env or {})),
-        )
-        self.process.start()
-
-    def stop(self, seconds: float = 60) -> int:
-        """SIGTERM; the exit status."""
-        if self.process.pid is not None and self.process.is_alive():
-            os.kill(self.process.pid, signal.SIGTERM)
-        return self.ended(seconds)
-
-    def ended(self, seconds: float = 60) -> int:
-        self.process.join(seconds)
-        status = self.process.exitcode
-        assert status is not None, f"still running: {self.log.read_text()[-2000:]}"
-        return status
-
-    def events(self) -> list[dict[str, Any]]:
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 class Told:
@@ -178,6 +123,7 @@ class Wards:
         self._pki = Pki(folder / "pki")
         self._pki.create("wards", ["127.0.0.1"])
         self.link = self._listen(0)
+        self._port = int(self.link.address.rpartition(":")[2])
         self._keys: dict[str, bytes] = {}
         self.roster: dict[str, str] = {}
         for site in self.sites:
@@ -199,10 +145,9 @@ class Wards:
             joining.join(joining.compare(path, joining.Bundle.load(bundle)))
 
     def restart_coordinator(self, pause: float = 0.5) -> None:
-        port = int(self.link.address.rpartition(":")[2])
         self.link.stop()
         time.sleep(pause)
-        self.link = self._listen(port)
+        self.link = self._listen(self._port)
         for site in self.sites:
             self.link.register(site, self._keys[site])
 

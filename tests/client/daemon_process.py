@@ -1,0 +1,68 @@
+"""A daemon as a process that can be killed: the console script's own `main`, in a forked child.
+
+The children are forked from a server that has imported the heavy libraries once, and import
+nothing else: starting one takes a second, not ten.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kill_points import arm
+
+
+def run_command(
+    arguments: Sequence[str], log: str, point: str | None, record: str, env: Mapping[str, str]
+) -> None:
+    """In the child: the console script, its standard error in `log`."""
+    os.environ.update(env)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 2)
+    os.dup2(descriptor, 1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    arm(point, Path(record))
+    from client.cli import main
+
+    sys.argv = ["wardround-site", *arguments]
+    main()
+
+
+class Daemon:
+    """One daemon's process. `record` lists the attempts whose data it touched."""
+
+    def __init__(
+        self, folder: Path, point: str | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.log, self.record = folder / "daemon.log", folder / "computed"
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["daemon_process", "client.cli", "client.daemon"])
+        arguments = ("start", "--config", str(folder), "--log", "json")
+        self.process: multiprocessing.process.BaseProcess = context.Process(
+            target=run_command,
+            args=(arguments, str(self.log), point, str(self.record), dict(env or {})),
+        )
+        self.process.start()
+
+    def stop(self, seconds: float = 60) -> int:
+        """SIGTERM; the exit status."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGTERM)
+        return self.ended(seconds)
+
+    def ended(self, seconds: float = 60) -> int:
+        self.process.join(seconds)
+        status = self.process.exitcode
+        assert status is not None, f"still running: {self.log.read_text()[-2000:]}"
+        return status
+
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
