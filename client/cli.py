@@ -6,6 +6,8 @@ Each command imports what it needs when it runs, so that --help answers at once.
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -54,14 +56,12 @@ def version(
 def main() -> None:
     """The console script: one message and a remedy for every error, and its exit status."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False) or 0)
     except WardroundError as error:
         fail(error)
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
         sys.exit(130)
-    except typer.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except (typer.Abort, EOFError):
         typer.echo("Nothing was changed.", err=True)
         sys.exit(1)
@@ -71,7 +71,10 @@ def main() -> None:
     except Exception as error:
         show_usage = getattr(error, "show", None)
         if show_usage is None:
-            typer.echo(f"error [internal] An unexpected {type(error).__name__}.", err=True)
+            where = traceback.extract_tb(error.__traceback__)[-1]  # not what it says: it may quote
+            place = f"{Path(where.filename).name}, line {where.lineno}"
+            kind = type(error).__name__
+            typer.echo(f"error [internal] An unexpected {kind} ({place}). Report it.", err=True)
             sys.exit(70)
         show_usage()
         sys.exit(getattr(error, "exit_code", 2))

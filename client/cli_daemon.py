@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -87,7 +88,13 @@ def start(
 
     daemon = Daemon(site)
     threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
-    daemon.run()
+    try:
+        daemon.run()
+    except WardroundError as error:
+        if style == "text":
+            raise
+        event("failed", logging.ERROR, code=error.code.value, why=error.message, do=error.remedy)
+        raise typer.Exit(error.exit_status) from None
     sys.stderr.flush()
     os._exit(0)  # all is closed; unloading the numerical libraries would take seconds
 

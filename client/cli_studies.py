@@ -25,6 +25,7 @@ from client.cli_options import (
 
 if TYPE_CHECKING:
     from client.approval import Approvals
+    from client.governance import SiteGovernance
     from client.plain_words import Shown
     from tasks.schema import Schema
 
@@ -96,6 +97,7 @@ def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Jso
             _print(_shown(site.approvals, study))
         confirm("Approve this study?", yes)
         _done(site.approvals.approve(study).digest, "accepted", as_json)
+        _warn_of_old_rules(site)
 
 
 def reject(
@@ -124,6 +126,16 @@ def revoke(
         found, _ = site.approvals.find(study)
         confirm(f"Revoke {printable(found.title)!r}?", yes)
         _done(site.approvals.revoke(study, reason=reason).digest, "revoked", as_json)
+
+
+def _warn_of_old_rules(site: SiteGovernance) -> None:
+    """A daemon answers only for studies accepted under the rules that it started with."""
+    from client.status import read, running
+
+    folder = site.config.state
+    now = read(folder) if running(folder) else None
+    if now is not None and now.rules != site.policy.digest:
+        typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
 
 
 def _shown(approvals: Approvals, digest: str) -> Shown:

@@ -60,6 +60,7 @@ class Daemon:
                 pid=os.getpid(),
                 started=utc(),
                 updated=utc(),
+                rules=config.policy.digest,
             )
         )
         self._stopping = threading.Event()

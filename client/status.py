@@ -35,7 +35,8 @@ class Status:
     """A daemon at one moment. Times are UTC in ISO 8601; `uptime` is in seconds.
 
     phase: starting, idle, training (computing an answer), summing (the sum is being gathered),
-    stopping. messages: answers sent by kind, refusals by code.
+    stopping, stopped. rules: digest of the policy that it started with. answers: sent, by kind;
+    refusals: by code.
     """
 
     site: str
@@ -45,6 +46,7 @@ class Status:
     started: str
     updated: str
     uptime: float = 0.0
+    rules: str = ""
     connected: bool = False
     phase: str = "starting"
     study: str | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import signal
 import socket
 import stat
@@ -24,8 +26,9 @@ from client.limits import limit_memory
 from client.policy import Policy
 from client.site_config import SiteConfig
 from client.site_template import Answers
+from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
+from protocol.messages import Frame, Propose, Refusal, Standing, frame, parse
 from protocol.study import Study
 from server.pki import Pki
 
@@ -176,6 +179,103 @@ def test_a_revoked_study_stops_at_the_next_message(
     assert later[-1] == "message_refused"
 
 
+def hostile(study: Study, number: int) -> Frame:
+    """One of many messages that no honest coordinator sends; the same number, the same message."""
+    dice = random.Random(number)
+    weights = dice.randbytes(4 * study.model.parameters)
+    prepare = {
+        "type": "prepare",
+        "study": study.digest,
+        "round": 1,
+        "attempt": 1,
+        "train": True,
+        "evaluate": False,
+        "model": digest(weights),
+    }
+    collect = {"type": "collect", "study": study.digest, "round": 1, "attempt": 1, "readys": []}
+    document = study.model_dump(mode="json")
+    weak = copy.deepcopy(document)
+    weak["nonce"] = f"{number:016x}"
+    section, field, value = dice.choice(
+        (
+            ("privacy", "noise_multiplier", 1e-9),
+            ("privacy", "noise_multiplier", 0.0),
+            ("privacy", "clip_norm", 1e-9),
+            ("privacy", "delta", 0.4999),
+            ("privacy", "sampling_rate", 1.5),
+            ("privacy", "mode", "none"),
+            ("privacy", "epsilon", 1e-3),
+            ("aggregation", "least_sites", 1),
+            ("aggregation", "masked", False),
+            ("aggregation", "attempts", 200_000),
+            ("evaluation", "noise_multiplier", 1e-6),
+            ("task", "name", "heart_disease"),
+            ("task", "source", "0" * 64),
+            ("task", "name", "os.system"),
+        )
+    )
+    weak[section][field] = value
+    proposal = {"type": "propose", "document": canonical(weak).decode()}
+    if dice.random() < 0.3:
+        proposal["document"] = proposal["document"].replace(":", ": ", 1)
+    changed = prepare | dice.choice(
+        (
+            {"round": -1},
+            {"round": 0},
+            {"round": study.optimisation.rounds + 2},
+            {"round": study.optimisation.rounds + 1},
+            {"attempt": 0},
+            {"attempt": study.aggregation.attempts + 1},
+            {"attempt": 10**9},
+            {"train": False},
+            {"evaluate": True},
+            {"model": "0" * 64},
+            {"study": "0" * 64},
+            {"study": "../../etc/passwd"},
+            {"code": "import os"},
+            {"train": "yes"},
+        )
+    )
+    header, body = dice.choice(
+        (
+            (canonical(changed), weights),
+            (canonical(prepare), weights[:-4]),
+            (canonical(prepare), weights + b"more"),
+            (canonical(prepare | {"attempt": 1, "model": digest(b"")}), b""),
+            (canonical(collect | {"attempt": dice.choice((1, 2, 999))}), b""),
+            (canonical(proposal), b""),
+            (canonical({"type": "standing", "study": study.digest, "state": "accepted"}), b""),
+            (dice.randbytes(dice.randrange(1, 200)), dice.randbytes(30)),
+            (b"", b""),
+            (b"[" * 500, b""),
+        )
+    )
+    return Frame(header, (body,) if body else ())
+
+
+def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
+    wards: Wards, federation: dict[str, Daemon], template: Study
+) -> None:
+    study = renamed(template, 5)
+    document = study.document.decode()
+    accepted = wards.link.ask({"south": frame(Propose(document=document))}, 30)
+    assert b'"accepted"' in next(iter(accepted))[1].header  # type: ignore[union-attr]
+    record = wards.folder / "south" / "computed"
+    before = record.read_text() if record.exists() else ""
+    for number in range(300):
+        message = hostile(study, number)
+        ((_, answer),) = wards.link.ask({"south": message}, 30)
+        assert answer is not None, number
+        told = parse(answer)
+        refused = isinstance(told, Refusal) or (isinstance(told, Standing) and told.code)
+        assert refused, (number, message.header)
+        assert set(json.loads(answer.header)) <= {"type", "study", "code", "state"}
+    assert (record.read_text() if record.exists() else "") == before
+    assert federation["south"].process.is_alive()
+    wards.verify_books("south")
+    assert wards.run(renamed(template, 6)).outcome().status == "finished"
+
+
 def test_a_restarted_coordinator_is_found_again(
     wards: Wards, federation: dict[str, Daemon], template: Study
 ) -> None:
@@ -195,16 +295,22 @@ def test_a_wrong_authority_or_an_unknown_key_ends_it_with_what_to_do(tmp_path: P
         stranger.link.unregister("west")
         unknown = stranger.daemon("west")
         assert unknown.ended() == 4
-        assert "[node_key]" in unknown.log.read_text()
+        assert failure(unknown)["code"] == "node_key"
         other = Pki(tmp_path / "other")
         other.create("Other", ["127.0.0.1"])
         ca = stranger.config("east").coordinator.root_certificate
         ca.write_bytes(other.ca_certificate.read_bytes())
         wrong = stranger.daemon("east")
         assert wrong.ended() == 4
-        assert "[tls]" in wrong.log.read_text()
+        assert failure(wrong)["code"] == "tls"
     finally:
         stranger.close()
+
+
+def failure(daemon: Daemon) -> dict[str, str]:
+    last = daemon.events()[-1]
+    assert (last["event"], bool(last["do"])) == ("failed", True)
+    return last
 
 
 def test_it_waits_for_a_coordinator_that_is_not_there_yet(tmp_path: Path) -> None:
