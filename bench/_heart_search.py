@@ -8,6 +8,7 @@ covers, as for every published figure it stands beside.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -45,15 +46,23 @@ def grid(epsilon: float | None) -> list[Recipe]:
 
 
 def search(
-    found: dict[str, Hospital], epsilon: float | None, delta: float
+    found: dict[str, Hospital],
+    epsilon: float | None,
+    delta: float,
+    *,
+    recipes: Sequence[Recipe] | None = None,
+    shares: float = 1.0,
 ) -> list[tuple[float, Recipe]]:
-    """(validation accuracy, mean over hospitals; recipe), best first."""
+    """(validation accuracy, mean over hospitals; recipe), best first.
+
+    recipes: instead of `grid`. shares: variance of the sum's noise over that of one whole share.
+    """
     scored = []
-    for recipe in grid(epsilon):
+    for recipe in grid(epsilon) if recipes is None else recipes:
         noise = 0.0
         if epsilon is not None:
             event = Event("gaussian", 1.0, sampling_rate=recipe.sampling_rate, count=recipe.rounds)
-            noise = calibrate(epsilon, delta, event)
+            noise = calibrate(epsilon, delta, event) * shares**0.5
         scored.append(
             (float(np.mean([_accuracy(found, recipe, noise, k) for k in range(_SPLITS)])), recipe)
         )
