@@ -26,7 +26,7 @@ from client.site_template import Answers
 from launch import configuration
 from launch.baselines import compare
 from launch.data import data_root
-from launch.guarded import Guarded
+from launch.guarded import Guarded, stop_all
 from launch.inprocess import cohorts_of, split_of
 from launch.mlflow_server import MlflowServer
 from launch.report import show, show_comparison
@@ -68,9 +68,11 @@ class Demo:
             console.print(f"[bold]{self.task.title}[/bold]: {len(tables)} hospitals, each with")
             console.print("its own keys, policy, ledger and daemon; a coordinator; MLflow.")
             coordinator = self._set_up(mlflow.url, tables, declared)
+            processes: list[Guarded] = []
+            stack.callback(stop_all, processes)
             for name, command in self._commands(coordinator, sorted(tables)):
-                process = Guarded(command, self.folder / f"{name}.log", {"OMP_NUM_THREADS": "1"})
-                stack.callback(process.stop)
+                log = self.folder / f"{name}.log"
+                processes.append(Guarded(command, log, {"OMP_NUM_THREADS": "1"}))
             with console.status("starting processes"):
                 mlflow.wait()
                 wait_for(coordinator, self.folder / "coordinator.log")

@@ -15,7 +15,11 @@ class Guarded:
     """A command that runs until `stop`, or until this process is gone."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         """`log` takes what the command prints, appended, readable by its owner only."""
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -26,6 +30,7 @@ class Guarded:
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
+                cwd=cwd,
                 start_new_session=True,
             )
         finally:
@@ -35,8 +40,20 @@ class Guarded:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self) -> None:
-        """Ends the command and its process group; harmless where it has ended."""
+    def end(self) -> None:
+        """Asks the command and its process group to end, and returns at once."""
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def stop(self) -> None:
+        """Ends them and waits until they are gone; harmless where they are."""
+        self.end()
         self._process.wait()
+
+
+def stop_all(processes: Sequence[Guarded]) -> None:
+    """Ends all of them together."""
+    for process in processes:
+        process.end()
+    for process in processes:
+        process.stop()

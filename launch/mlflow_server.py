@@ -6,9 +6,7 @@ the process that started it.
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from launch import guard
+from launch.guarded import Guarded
 from protocol.errors import Code, WardroundError
 
 _HOST = "127.0.0.1"
@@ -40,7 +38,7 @@ class MlflowServer:
     def __init__(self, home: Path, port: int = 0) -> None:
         self._home = home.resolve()
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Guarded | None = None
 
     @property
     def url(self) -> str:
@@ -70,16 +68,7 @@ class MlflowServer:
         command += ["--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self.artifacts)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", guard.__file__, *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._home,
-                env=os.environ | _QUIET,
-                start_new_session=True,
-            )
+        self._process = Guarded(command, self.log, _QUIET, cwd=self._home)
 
     def wait(self, timeout: float = 120.0) -> str:
         """Waits until the server is healthy; its URL.
@@ -88,7 +77,7 @@ class MlflowServer:
         seconds.
         """
         deadline = time.monotonic() + timeout
-        while self._process is not None and self._process.poll() is None:
+        while self._process is not None and self._process.running:
             if self.healthy():
                 return self.url
             if time.monotonic() > deadline:
@@ -112,11 +101,8 @@ class MlflowServer:
     def stop(self) -> None:
         """Ends the server and its workers (one or two seconds); harmless where none runs."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        process.wait()
+        if process is not None:
+            process.stop()
 
     def __enter__(self) -> Self:
         self.start()
