@@ -51,8 +51,11 @@ def loop(folder: Path, times: int, rounds: int) -> dict[str, object]:
         for number in range(times * len(POINTS)):
             point = list(POINTS)[number % len(POINTS)]
             one_kill(wards, template, number, point, counts)
-            told = f"{counts['kills']} of {times * len(POINTS)} kills, {point}"
-            print(f"\r{told:70}", end="", file=sys.stderr, flush=True)
+            if point == list(POINTS)[-1]:
+                for site in wards.sites:
+                    check(wards, site, counts)
+            told = f"{number + 1} of {times * len(POINTS)}, {point}: {counts}"
+            print(f"\r{told:170}", end="", file=sys.stderr, flush=True)
     finally:
         for daemon in rest:
             daemon.stop()
@@ -81,8 +84,6 @@ def one_kill(
     counts["attempts_lost"] += len(running.told.losses)
     wards.until_online()
     restarted.stop()
-    for site in wards.sites:
-        check(wards, site, counts)
 
 
 def check(wards: Wards, site: str, counts: dict[str, int]) -> None:

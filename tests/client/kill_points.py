@@ -16,6 +16,7 @@ from typing import Any
 from client.approval import Approvals
 from client.audit import Audit
 from client.contribution import Contributor
+from client.daemon import Daemon
 from client.fleet import FleetConnection
 from client.governance import SiteGovernance
 from client.head import Head
@@ -73,6 +74,13 @@ POINTS: dict[str, tuple[type, str, bool, Condition]] = {
 def arm(point: str | None, record: Path) -> None:
     """Records every attempt whose data is touched; kills at `point`, the first time."""
     _record_attempts(record)
+    serve = Daemon._serve
+
+    def serving(self: Daemon, *args: Any) -> None:
+        _State.serving = True
+        serve(self, *args)
+
+    Daemon._serve = serving  # type: ignore[method-assign]
     if point is None:
         return
     owner, name, after, condition = POINTS[point]
@@ -80,7 +88,8 @@ def arm(point: str | None, record: Path) -> None:
     debiting = owner is Head
 
     def killing(*args: Any, **kwargs: Any) -> Any:
-        hit = condition(*args, **kwargs) and (not debiting or _State.debiting)
+        now = _State.debiting if debiting else _State.serving
+        hit = now and condition(*args, **kwargs)
         if hit and not after:
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*args, **kwargs)
@@ -92,6 +101,8 @@ def arm(point: str | None, record: Path) -> None:
 
 
 class _State:
+    serving = False
+    """Studies open from before have been taken up: what is proposed now comes from outside."""
     debiting = False
     attempt = ("", 0)
 
