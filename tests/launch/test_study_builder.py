@@ -93,3 +93,14 @@ def test_spare_attempts_are_paid_for() -> None:
 @pytest.mark.parametrize(("patients", "declared"), [(7, 7), (99, 99), (157, 150), (12345, 12000)])
 def test_declared_numbers_are_banded_downwards(patients: int, declared: int) -> None:
     assert banded(patients) == declared
+
+
+def test_a_large_cohort_still_fits_32_bits_at_hardly_more_noise() -> None:
+    """Bytes per round at most those of float32: the clip norm's integer gives way, not the words."""
+    sites = {f"site{n:02d}": 900 for n in range(32)}
+    overrides = ("privacy=distributed", "privacy.epsilon=2", "rounds=20")
+    fitted = build(*overrides, "aggregation.scale=null", sites=sites)
+    fine = build(*overrides, f"aggregation.scale={2**16}", sites=sites)
+    assert fine.aggregation.word_bits == 64
+    assert fitted.aggregation.word_bits == 32
+    assert fitted.privacy.noise_multiplier < 1.02 * fine.privacy.noise_multiplier
