@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, cast
 
 import numpy as np
@@ -139,10 +141,7 @@ class Site:
             except WardroundError as error:
                 return self._refuse(study, error)
             except Exception as error:  # the daemon lives on; no text crosses the wire
-                kind = type(error).__name__
-                return self._refuse(
-                    study, WardroundError(Code.INTERNAL, f"An unexpected {kind} was raised.")
-                )
+                return self._refuse(study, WardroundError(Code.INTERNAL, _whereabouts(error)))
 
     def _refuse(self, study: str | None, error: WardroundError) -> Frame:
         self._governance.refused(study, error)
@@ -295,6 +294,13 @@ class Site:
     def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:
         self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent)
         return sent
+
+
+def _whereabouts(error: Exception) -> str:
+    """What was raised and where, for the site's own log; never its text, which may quote data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))
+    return f"An unexpected {type(error).__name__} was raised at {places}."
 
 
 @functools.cache
