@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -128,26 +129,28 @@ def mlflow(
 
 def main() -> None:
     """The console script: one message and a remedy for every error, and its exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
     try:
-        app(standalone_mode=False)
+        # Typer returns the status of an exit or an interrupt (130) instead of raising it.
+        status = app(standalone_mode=False) or 0
     except WardroundError as error:
         fail(error)
     except KeyboardInterrupt:
-        _errors.print("Interrupted.")
-        sys.exit(130)
-    except typer.Exit as leaving:
-        sys.exit(leaving.exit_code)
+        status = 130
     except (typer.Abort, EOFError):
-        sys.exit(1)
+        status = 1
     except Exception as error:
         show_usage = getattr(error, "show", None)
         if show_usage is None:
             raise
         show_usage()
-        sys.exit(getattr(error, "exit_code", 2))
+        status = getattr(error, "exit_code", 2)
+    if status == 130:
+        _errors.print("Interrupted.")
+    sys.exit(status)
 
 
-def fail(error: WardroundError) -> None:
+def fail(error: WardroundError) -> NoReturn:
     """Prints an error as people read it, and exits with its status."""
     _errors.print("error", style="bold red", end="")
     _errors.print(f" ({error.code.value}): {error.message}", markup=False, highlight=False)

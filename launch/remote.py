@@ -108,9 +108,13 @@ class RemoteFederation:
             raise no_coordinator(self._control.coordinator)
         return study.digest
 
-    def cancel(self, digest: str) -> None:
-        """Ends one's own study for good. Returns at once; its events tell when it is done."""
+    def cancel(self, digest: str, *, wait: float = 0.0) -> None:
+        """Ends one's own study for good. Returns once it is done, `wait` seconds later at most;
+        its events tell when it is."""
         self._control.call("DELETE", f"studies/{digest}")
+        deadline = time.monotonic() + wait
+        while time.monotonic() < deadline and self.study(digest)["state"] == "running":
+            time.sleep(0.1)
 
     def weights(self, digest: str) -> npt.NDArray[np.float32]:
         """(P,) float32, the model that a finished study released. Raises also USAGE."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +28,9 @@ from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Un
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Table
+
+_FAREWELL = 20.0
+"""Seconds that the end of an interrupted study may take."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,20 @@ def run_deployment(config: Config, console: Console | None = None) -> Finished:
             try:
                 outcome = remote.run(study, plain(config), names, shown)
             except KeyboardInterrupt:
-                remote.cancel(study.digest)
+                withdraw(remote, study.digest)
                 raise
         leave(outcome, folder)
         return Finished(outcome, folder, remote.receipt)
+
+
+def withdraw(remote: RemoteFederation, digest: str) -> None:
+    """Cancels a study and sees it to its end, there and in MLflow. Its submission may have been
+    cut short, so that the coordinator hears of the study only now."""
+    for _ in range(5):
+        with contextlib.suppress(WardroundError):
+            remote.cancel(digest, wait=_FAREWELL)
+            return
+        time.sleep(0.5)
 
 
 def split_plan(config: Config) -> Evaluation:
