@@ -96,7 +96,8 @@ class Ledger:
 
     def admit(self, study: str) -> None:
         """Raises WardroundError unless the study is open here, under the policy of today and
-        within its hours: WAITING_APPROVAL, REVOKED, REFUSED_STUDY, REFUSED_REPLAY, REFUSED_POLICY.
+        within its hours: WAITING_APPROVAL, REVOKED, REFUSED_STUDY, REFUSED_REPLAY, REFUSED_POLICY,
+        OUTSIDE_HOURS.
         """
         with self.state.reading() as db:
             self._admitted(db, study)

@@ -211,9 +211,13 @@ class Policy(Document):
         return not self.hours or any(window.contains(self.local(now)) for window in self.hours)
 
     def check_hours(self, now: datetime) -> None:
-        """Raises WardroundError(REFUSED_POLICY) outside the hours of work."""
+        """Raises WardroundError(OUTSIDE_HOURS) outside the hours of work."""
         if not self.at_work(now):
-            raise _refused("hours", "does not allow work at this time of day")
+            raise WardroundError(
+                Code.OUTSIDE_HOURS,
+                "policy.hours does not allow work at this time of day.",
+                remedy="The coordinator asks again later; to allow it, change policy.hours.",
+            )
 
     def check(self, study: Study, *, site: str, roster: Collection[str]) -> None:
         """Compares a study with every rule that needs neither data nor ledger.

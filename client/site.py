@@ -157,7 +157,18 @@ class Site:
             state, code = "refused", error.code
         if state == "accepted":
             self._known[study.digest] = study
+            state, code = self._now(study)
         return messages.frame(messages.Standing(study=study.digest, state=state, code=code))
+
+    def _now(self, study: Study) -> tuple[Stand, Code | None]:
+        """An accepted study waits outside this site's hours of work."""
+        try:
+            self._governance.admit(study)
+        except WardroundError as error:
+            if error.code is not Code.OUTSIDE_HOURS:
+                raise
+            return "waiting", error.code
+        return "accepted", None
 
     def _check(self, study: Study, roster: str | None) -> None:
         """What makes a study impossible here, whatever the policy says. roster: its sites' keys as

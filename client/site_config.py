@@ -78,7 +78,7 @@ class SiteConfig(Document):
     """What `site.yaml` says, with every path absolute."""
 
     site: Name = Field(description="this site's name, lower case, as in every roster")
-    identity: AnyPath = Field(description="the path of the Ed25519 key that `keygen` made")
+    identity: AnyPath = Field(description="the path of the Ed25519 key that `init` made")
     node_key: AnyPath = Field(description="the path of the key that signs in to the coordinator")
     coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
     roster: dict[Name, Digest] = Field(

@@ -65,11 +65,11 @@ class Progressing:
         if self._live is not None:
             self._live.stop()
 
-    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         words = {
             "offline": "waiting for sites to come online: ",
             "approval": "waiting for approval at: ",
-            "busy": "waiting for answers of: ",
+            "hours": "waiting for the working hours of: ",
         }
         self._say(words[why] + ", ".join(sites) if sites else "")
 

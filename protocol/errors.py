@@ -37,6 +37,7 @@ class Code(StrEnum):
     REFUSED_REPLAY = "refused_replay"
     WAITING_APPROVAL = "waiting_approval"
     REVOKED = "revoked"
+    OUTSIDE_HOURS = "outside_hours"
     # The protocol between sites and coordinator (exit 6)
     MESSAGE = "message"
     AGGREGATION = "aggregation"
@@ -72,6 +73,7 @@ _EXIT = {
         Code.REFUSED_REPLAY,
         Code.WAITING_APPROVAL,
         Code.REVOKED,
+        Code.OUTSIDE_HOURS,
     ),
     6: (
         Code.MESSAGE,

@@ -21,7 +21,7 @@ from protocol.errors import Code, WardroundError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O or U to be misheard or misread."""
-_NEW = "Make one with `wardround-site keygen`."
+_NEW = "`wardround-site init` makes one with the site."
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def public_key_from_hex(text: str) -> bytes:
         raise WardroundError(
             Code.IDENTITY,
             "A public identity key is not 64 hexadecimal digits.",
-            remedy="Copy the line that `wardround-site keygen` printed at that site.",
+            remedy="Copy the line that `wardround-site enrol` printed at that site.",
         )
     return key
 

@@ -31,10 +31,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Opened:
-    """The sum over the participants."""
+    """The sum over the participants. `refusals`: code by site, of those that said no."""
 
     total: Integers
     participants: frozenset[str]
+    refusals: dict[str, Code] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,8 +82,9 @@ class Attempt:
             roster=tuple((site, self.identities[site]) for site in self.study.sites),
             exact=sections.exact,
         )
-        readys = self._prepare(sites, prepare, body, context)
-        return self._collect(prepare, readys, sections)
+        refusals: dict[str, Code] = {}
+        readys = self._prepare(sites, prepare, body, context, refusals)
+        return self._collect(prepare, readys, sections, refusals)
 
     def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
         """Small answers, all of them, in the order in which they came."""
@@ -101,11 +103,11 @@ class Attempt:
         prepare: messages.Prepare,
         body: list[memoryview],
         context: agreement.Context,
+        refusals: dict[str, Code],
     ) -> list[messages.Ready]:
         frame = messages.frame(prepare, body)
         self.traffic.sent += frame.size * len(sites)
         readys: list[messages.Ready] = []
-        refusals: dict[str, Code] = {}
         for site, answer, _ in self._ask(dict.fromkeys(sorted(sites), frame)):
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
@@ -125,7 +127,11 @@ class Attempt:
         return sorted(readys, key=lambda ready: ready.site)
 
     def _collect(
-        self, prepare: messages.Prepare, readys: list[messages.Ready], sections: Sections
+        self,
+        prepare: messages.Prepare,
+        readys: list[messages.Ready],
+        sections: Sections,
+        refusals: dict[str, Code],
     ) -> Opened:
         collect = messages.Collect(
             study=prepare.study,
@@ -138,7 +144,6 @@ class Attempt:
         self.traffic.sent += frame.size * len(participants)
         opening = Opening(participants, sections.length, self.study.aggregation.word_bits)
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
-        refusals: dict[str, Code] = {}
         for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
             if received is None:
                 continue
@@ -150,7 +155,7 @@ class Attempt:
             else:
                 refusals[site] = Code.MESSAGE
         try:
-            return Opened(opening.open(), frozenset(participants))
+            return Opened(opening.open(), frozenset(participants), refusals)
         except WardroundError as error:
             raise Lost(error.message, refusals) from None
 

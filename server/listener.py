@@ -10,7 +10,7 @@ from server.report import Outcome, RoundReport
 class Listener(Protocol):
     """Called from the thread that runs the rounds; must return at once."""
 
-    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         """The study cannot go on yet because of these sites (empty: it goes on now)."""
         ...
 
@@ -33,7 +33,7 @@ class Listeners:
     def __init__(self, *listeners: Listener) -> None:
         self._all = listeners
 
-    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         for listener in self._all:
             listener.waiting(why, sites)
 

@@ -48,36 +48,42 @@ class Proposal:
         is asked, IDENTITY for a site without a key and CONFIGURATION where sums would wrap.
         """
         check_headroom(self.study)
-        document = self.study.document.decode()
-        frame = messages.frame(messages.Propose(document=document, roster=self._roster()))
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}
         deadline = time.monotonic() + self.patience.join
         while True:
             self.check_cancelled()
             here = self.fleet.online() & undecided
-            self.traffic.sent += frame.size * len(here)
-            waiting = set()
-            for site, received in self.fleet.ask(dict.fromkeys(sorted(here), frame), 60.0):
-                standing = _standing(received)
-                if standing is not None and standing.state == "accepted":
+            resting = set()
+            for site, standing in self.ask(here).items():
+                if standing.state == "accepted":
                     accepted.add(site)
-                elif standing is not None and standing.state == "waiting":
-                    waiting.add(site)
-                elif standing is not None:
+                elif standing.code is Code.OUTSIDE_HOURS:
+                    resting.add(site)
+                elif standing.state != "waiting":
                     refused[site] = standing.code or Code.REFUSED_STUDY
             undecided -= accepted | set(refused)
-            offline = undecided - here
-            if offline:
-                self.listener.waiting("offline", tuple(sorted(offline)))
-            if waiting:
-                self.listener.waiting("approval", tuple(sorted(waiting)))
+            if undecided - here:
+                self.listener.waiting("offline", tuple(sorted(undecided - here)))
+            if resting:
+                self.listener.waiting("hours", tuple(sorted(resting)))
+            if undecided & here - resting:
+                self.listener.waiting("approval", tuple(sorted(undecided & here - resting)))
             if not undecided or time.monotonic() >= deadline:
                 break
             time.sleep(self.patience.look)
         self.listener.waiting("offline", ())
         require_enough(self.study, frozenset(accepted), refused, len(undecided))
         return frozenset(accepted)
+
+    def ask(self, sites: frozenset[str] | set[str]) -> dict[str, messages.Standing]:
+        """Where the study stands at these sites now, of those that answer. Costs no privacy."""
+        document = self.study.document.decode()
+        frame = messages.frame(messages.Propose(document=document, roster=self._roster()))
+        self.traffic.sent += frame.size * len(sites)
+        answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), 60.0)
+        standings = {site: _standing(received) for site, received in answers}
+        return {site: found for site, found in standings.items() if found is not None}
 
     def _roster(self) -> str:
         if missing := sorted(set(self.study.sites) - set(self.identities)):

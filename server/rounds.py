@@ -26,21 +26,10 @@ from server.attempt import Attempt, Lost, Opened, Traffic
 from server.fleet import Fleet
 from server.global_model import GlobalModel, diverged
 from server.listener import Listener
-from server.proposal import Patience, Proposal, require_enough
+from server.participants import Participants
+from server.proposal import Patience, Proposal
 from server.report import CalibrationPoint, Outcome, RoundReport
 from tasks.base import Task
-
-_FOR_GOOD = frozenset(
-    {
-        Code.REFUSED_BUDGET,
-        Code.REFUSED_POLICY,
-        Code.REFUSED_STUDY,
-        Code.REVOKED,
-        Code.TOO_FEW_PATIENTS,
-        Code.NO_DATA,
-    }
-)
-"""A site that refuses with one of these takes no further part in the study."""
 
 
 class Rounds:
@@ -69,7 +58,17 @@ class Rounds:
         self.model = GlobalModel(study, task)
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
         self._checkpoint, self._cancelled = checkpoint, cancelled
-        self._sites: frozenset[str] = frozenset()
+        self._participants = Participants(
+            Proposal(
+                study,
+                fleet,
+                listener,
+                self.traffic,
+                self.patience,
+                self._check_cancelled,
+                identities,
+            )
+        )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
         self._scored: Histogram | None = None
@@ -86,15 +85,7 @@ class Rounds:
         status: Literal["finished", "failed", "killed"] = "failed"
         final: dict[str, Estimate] = {}
         try:
-            self._sites = Proposal(
-                self.study,
-                self.fleet,
-                self.listener,
-                self.traffic,
-                self.patience,
-                self._check_cancelled,
-                self._identities,
-            ).gather()
+            self._participants.gather()
             while self.model.round < self.study.optimisation.rounds:
                 self._train()
             final = self._evaluate_released()
@@ -149,12 +140,14 @@ class Rounds:
                     f"at round {round_}.",
                     remedy="Plan more of them: aggregation.spare_attempts.",
                 )
-            sites = self._sites_online(sections)
+            sites = self._participants.online(sections)
             self.model.attempt += 1
             self.model.trainings += sections.train
             self.model.evaluations += sections.evaluate
             try:
-                return self._attempt.run(sites, self.model.attempt, round_, sections, weights)
+                opened = self._attempt.run(sites, self.model.attempt, round_, sections, weights)
+                self._participants.note(opened.refusals)
+                return opened
             except Lost as lost:
                 self._note(round_, lost)
                 last = lost
@@ -171,29 +164,8 @@ class Rounds:
         self.listener.lost(round_, self.model.attempt, lost.why)
         if Code.DIVERGED in lost.refusals.values():
             raise diverged(round_)
-        gone = {site: code for site, code in lost.refusals.items() if code in _FOR_GOOD}
-        self._sites -= set(gone)
-        require_enough(self.study, self._sites, gone)
-
-    def _sites_online(self, sections: Sections) -> frozenset[str]:
-        """The sites to ask, once enough of them are online."""
-        least = len(self.study.roster) if sections.exact else self.study.aggregation.least_sites
-        deadline = time.monotonic() + self.patience.join
-        told = False
-        while len(here := self.fleet.online() & self._sites) < least:
-            self._check_cancelled()
-            if time.monotonic() > deadline:
-                raise WardroundError(
-                    Code.TOO_FEW_SITES,
-                    f"{len(here)} sites are online, {least} are needed.",
-                    remedy="Start the missing sites' daemons and resume the study.",
-                )
-            self.listener.waiting("offline", tuple(sorted(self._sites - here)))
-            told = True
-            time.sleep(self.patience.look)
-        if told:
-            self.listener.waiting("offline", ())
-        return here
+        self._participants.note(lost.refusals)
+        self._participants.require_enough(lost.refusals)
 
     def _report_scores(self, opened: Opened, sections: Sections) -> dict[str, Estimate]:
         """The sum that scored a model completes the report of the round that made it."""

@@ -161,7 +161,7 @@ class StudyRun:
             self._thread.join(timeout)
 
     # --- the round loop's listener ---
-    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         if self._sites.suspended or self._waiting.get(why, ()) == sites:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}

@@ -205,7 +205,7 @@ class TrackingListener:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
-    def waiting(self, why: Literal["offline", "approval", "busy"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         pass
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
