@@ -29,7 +29,7 @@ from protocol.errors import Code, WardroundError
 from server.accounts import Accounts, Credentials, issue
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import authority, bundle, create
-from server.roster import Card, Roster
+from server.roster import Roster
 from tasks.base import Task
 
 _READY = 60.0
@@ -157,5 +157,5 @@ class Deployment:
         config = setup.init(self.folder / site, answers)
         rules = self.folder / site / setup.SITE_YAML
         rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
-        card = Card.model_validate(setup.card(config).model_dump())
+        card = setup.card(config)
         Roster(coordinator.roster).add(card, patients)

@@ -38,6 +38,7 @@ from client.nodekey import create_node_key
 from launch.remote import RemoteFederation
 from protocol import messages
 from protocol.agreement import Context
+from protocol.enrolment import Card
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.messages import Frame
@@ -46,7 +47,7 @@ from protocol.secagg import Party
 from protocol.sections import Sections
 from protocol.study import Study
 from server.coordinator_config import CoordinatorConfig
-from server.roster import Card, Roster
+from server.roster import Roster
 from tasks import registry
 
 PARAMETERS = 11_000_000

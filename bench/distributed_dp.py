@@ -55,10 +55,10 @@ SHARES = {"distributed": SITES / (SITES - 1), "local": float(SITES)}
 RECIPES = {
     ("distributed", 0.1): Recipe(sampling_rate=0.2, rounds=100, clip_norm=0.5, lr=0.25),
     ("distributed", 1.0): Recipe(sampling_rate=0.2, rounds=150, clip_norm=1.0, lr=0.5),
-    ("local", 0.1): Recipe(sampling_rate=0.2, rounds=100, clip_norm=0.5, lr=0.25),
-    ("local", 1.0): Recipe(sampling_rate=0.2, rounds=150, clip_norm=1.0, lr=0.5),
+    ("local", 0.1): Recipe(sampling_rate=1.0, rounds=40, clip_norm=0.125, lr=2.0),
+    ("local", 1.0): Recipe(sampling_rate=1.0, rounds=80, clip_norm=1.0, lr=0.5),
 }
-"""What `--search` puts first, by mode and epsilon."""
+"""What `--search` puts first, by mode and epsilon (validation accuracy .765, .810, .722, .800)."""
 BARS = {0.1: 0.76, 1.0: 0.80}
 _BINS = 4096
 

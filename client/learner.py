@@ -166,7 +166,8 @@ class Learner:
         """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""
         self.model.load(weights)
         with torch.no_grad():
-            scores = [self.task.scores(self.model.module(part)) for part in torch.split(features, 4096)]
+            parts = torch.split(features, 4096)
+            scores = [self.task.scores(self.model.module(part)) for part in parts]
         flat: npt.NDArray[np.float32] = torch.cat(scores).nan_to_num(0.5).clamp(0, 1).numpy()
         return flat
 

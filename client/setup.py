@@ -13,28 +13,12 @@ from client.nodekey import create_node_key, load_node_key, public_pem
 from client.site_config import SiteConfig
 from client.site_template import Answers, site_yaml
 from client.state import State
+from protocol.enrolment import Card
 from protocol.errors import Code, WardroundError
-from protocol.identity import Identity, fingerprint
-from protocol.study import Digest, Document, Name
+from protocol.identity import Identity
 
 SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
 _ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"
-
-
-class Card(Document):
-    """What a coordinator needs to know of a site: its name and two public keys."""
-
-    site: Name
-    identity: Digest
-    node_key: str
-
-    @property
-    def identity_fingerprint(self) -> str:
-        return fingerprint(bytes.fromhex(self.identity))
-
-    @property
-    def node_fingerprint(self) -> str:
-        return fingerprint(self.node_key.strip().encode())
 
 
 def init(folder: Path, answers: Answers) -> SiteConfig:

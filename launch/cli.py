@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from launch.coordinator_cli import coordinator_app
 from protocol.errors import WardroundError
@@ -153,7 +154,8 @@ def main() -> None:
 def fail(error: WardroundError) -> NoReturn:
     """Prints an error as people read it, and exits with its status."""
     _errors.print("error", style="bold red", end="")
-    _errors.print(f" ({error.code.value}): {error.message}", markup=False, highlight=False)
+    text = Text(f" ({error.code.value}): {error.message}")
+    _errors.print(text, soft_wrap=True)  # in one line, to be copied as it is
     if error.remedy:
-        _errors.print(error.remedy, markup=False, highlight=False, style="yellow")
+        _errors.print(Text(error.remedy, style="yellow"), soft_wrap=True)
     sys.exit(error.exit_status)

@@ -165,6 +165,8 @@ def _explained(error: Exception, overrides: Sequence[str]) -> WardroundError:
                 f"There is no key {key!r}." + (f" Did you mean {near[0]}?" if near else "")
             )
     first = text.splitlines()[0] if text else "The configuration is not valid."
+    if named := re.search(r"^\s*full_key: (\S+)$", text, re.MULTILINE):
+        first = f"{named.group(1)}: {first}"
     choices = re.search(r"Available options in '([^']*)':\n((?:\s+\S+\n?)+)", str(error))
     if choices:
         options = choices.group(2).split()

@@ -35,7 +35,7 @@ from protocol.errors import Code, WardroundError
 from server.accounts import Accounts, Credentials, issue
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import authority, bundle, create
-from server.roster import Card, Roster
+from server.roster import Roster
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Table
 
@@ -127,8 +127,7 @@ class Demo:
                 threads=1,
             )
             sites[name] = setup.init(self.folder / name, answers)
-            card = setup.card(sites[name])
-            roster.add(Card.model_validate(card.model_dump()), declared[name])
+            roster.add(setup.card(sites[name]), declared[name])
         brought = self.folder / "bundle.json"
         brought.write_text(json.dumps(bundle(config)))
         for name in tables:

@@ -67,13 +67,13 @@ def run_inprocess(
     """The same on tables that are already here: site -> columns."""
     cohorts = cohorts_of(task, tables, split_plan(config))
     study = build_study(config, task, declared_patients(cohorts))
-    folder = Path(config.output) / study.digest[:12]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tracking(config, study, folder.parent) as tracker, Progressing(study, console) as shown:
-        outcome = InProcessFederation(cohorts).run(
-            study, task, Listeners(shown, TrackingListener(tracker))
-        )
-    leave(outcome, folder)
+    with result_folder(config, study) as folder:
+        kept = folder.parent
+        with tracking(config, study, kept) as tracker, Progressing(study, console) as shown:
+            outcome = InProcessFederation(cohorts).run(
+                study, task, Listeners(shown, TrackingListener(tracker))
+            )
+        leave(outcome, folder)
     return Finished(outcome, folder, tracker.settle())
 
 
@@ -93,16 +93,15 @@ def run_deployment(config: Config, console: Console | None = None) -> Finished:
     credentials = Path(config.federation.credentials).expanduser()
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
         study = build_study(config, task, remote.patients())
-        folder = Path(config.output) / study.digest[:12]
-        folder.mkdir(parents=True, exist_ok=True)
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
-        with Progressing(study, console) as shown:
-            try:
-                outcome = remote.run(study, plain(config), names, shown)
-            except KeyboardInterrupt:
-                withdraw(remote, study.digest)
-                raise
-        leave(outcome, folder)
+        with result_folder(config, study) as folder:
+            with Progressing(study, console) as shown:
+                try:
+                    outcome = remote.run(study, plain(config), names, shown)
+                except KeyboardInterrupt:
+                    withdraw(remote, study.digest)
+                    raise
+            leave(outcome, folder)
         return Finished(outcome, folder, remote.receipt)
 
 
@@ -130,6 +129,31 @@ def split_plan(config: Config) -> Evaluation:
 def declared_patients(cohorts: Mapping[str, Cohort]) -> dict[str, int]:
     """Training patients by site, banded, as the holder of these cohorts may declare them."""
     return {site: banded(len(cohort.members("train"))) for site, cohort in cohorts.items()}
+
+
+@contextlib.contextmanager
+def result_folder(config: Config, study: Study) -> Iterator[Path]:
+    """The study's folder under `output`: made before any work, and gone again if nothing came.
+
+    Raises WardroundError(USAGE) where it cannot be written.
+    """
+    folder = Path(config.output) / study.digest[:12]
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WardroundError(
+            Code.USAGE,
+            f"{folder} cannot be made: {error.strerror}.",
+            remedy="Set output to a folder of your own.",
+        ) from None
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):  # a folder with something in it stays
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def leave(outcome: Outcome, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, and is kept with its outputs, readable without running."""
+"""Every notebook runs from top to bottom, and is kept with its outputs, to be read as it is."""
 
 from pathlib import Path
 

@@ -29,10 +29,11 @@ from client.site_template import Answers
 from client.state import State
 from launch.configuration import load, plain
 from launch.study_builder import build_study
+from protocol.enrolment import Card
 from protocol.identity import Identity
 from protocol.study import Study
 from server.coordinator_setup import bundle, create
-from server.roster import Card, Roster
+from server.roster import Roster
 from server.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import PATIENT, Table

@@ -18,10 +18,10 @@ from hospital import study as a_study
 from client import cli
 from client.governance import SiteGovernance
 from client.site_config import SiteConfig
+from protocol.enrolment import Card
 from protocol.identity import Identity, fingerprint
 from protocol.study import Study
 from server.pki import Pki
-from server.roster import Card
 
 PRIVATE = (
     *("--task", "breast_cancer", "--purpose", "research", "--mode", "local"),

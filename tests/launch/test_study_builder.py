@@ -96,7 +96,7 @@ def test_declared_numbers_are_banded_downwards(patients: int, declared: int) -> 
 
 
 def test_a_large_cohort_still_fits_32_bits_at_hardly_more_noise() -> None:
-    """Bytes per round at most those of float32: the clip norm's integer gives way, not the words."""
+    """Bytes per round at most float32's: the clip norm's integer gives way, not the words."""
     sites = {f"site{n:02d}": 900 for n in range(32)}
     overrides = ("privacy=distributed", "privacy.epsilon=2", "rounds=20")
     fitted = build(*overrides, "aggregation.scale=null", sites=sites)

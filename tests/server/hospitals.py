@@ -16,6 +16,7 @@ from launch.inprocess import Simulated, cohorts_of
 from launch.remote import RemoteFederation
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
+from protocol.enrolment import Card
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study import Study
@@ -24,7 +25,7 @@ from server.coordinator import Coordinator
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import create
 from server.journal import Journal
-from server.roster import Card, Roster
+from server.roster import Roster
 from tasks import registry
 
 TASK = "breast_cancer"

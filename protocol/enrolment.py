@@ -1,0 +1,69 @@
+"""The enrolment card: what a hospital shows a coordinator to be let in.
+
+Its fingerprints are compared by two people over the telephone, because whoever could swap a key on
+the way could sit between the hospitals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import StringConstraints, ValidationError
+
+from protocol.errors import Code, WardroundError
+from protocol.identity import fingerprint
+from protocol.study import Digest, Document, Name
+
+_CARD_LIMIT = 16 * 1024
+
+
+class Card(Document):
+    """What `wardround-site enrol` prints: a site's name and its two public keys."""
+
+    site: Name
+    identity: Digest
+    node_key: Annotated[str, StringConstraints(max_length=4096)]
+
+    @staticmethod
+    def load(path: Path) -> Card:
+        """Raises WardroundError(USAGE), or (NODE_KEY) where the key is not ECDSA P-384."""
+        again = "Ask the site for the file that `wardround-site enrol` printed."
+        try:
+            card = Card.model_validate_json(path.read_bytes()[:_CARD_LIMIT])
+        except OSError as error:
+            raise WardroundError(
+                Code.USAGE, f"The card {path} cannot be read: {error.strerror}.", remedy=again
+            ) from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise WardroundError(
+                Code.USAGE,
+                f"{path} is not an enrolment card: {where}: {first['msg']}.",
+                remedy=again,
+            ) from None
+        try:
+            key = load_pem_public_key(card.node_key.encode())
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)):
+            raise WardroundError(
+                Code.NODE_KEY,
+                f"The node key in {path} is not an ECDSA P-384 public key in PEM.",
+                remedy=again,
+            )
+        return card
+
+    @property
+    def identity_fingerprint(self) -> str:
+        """For the telephone."""
+        return fingerprint(bytes.fromhex(self.identity))
+
+    @property
+    def node_fingerprint(self) -> str:
+        """For the telephone."""
+        return fingerprint(self.node_key.strip().encode())
