@@ -64,21 +64,27 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
     Raises WardroundError(CONFIGURATION) for a delta outside (0, 1).
     """
     require(0 < delta < 1, "delta must be above 0 and below 1")
-    counts: dict[Event, int] = defaultdict(int)
-    for event in events:
-        counts[replace(event, count=1, band=(0.0, 1.0), shared=True)] += event.count
-    merged = [replace(event, count=count) for event, count in counts.items() if count]
-    return _composed(tuple(sorted(merged, key=repr)), delta)
+    return _composed(_merged(events), delta)
 
 
 def epsilon_over_bands(events: Sequence[Event], delta: float) -> float:
-    """The largest epsilon of any patient: composed within, in parallel across bands of u."""
+    """The largest epsilon of any patient: composed within, in parallel across bands of u.
+
+    Distributions are composed only for bands whose Renyi bound exceeds what was found before.
+    """
+    require(0 < delta < 1, "delta must be above 0 and below 1")
     edges = sorted({edge for event in events for edge in event.band})
     covers = {
-        tuple(event for event in events if event.band[0] <= low and high <= event.band[1])
+        _merged(event for event in events if event.band[0] <= low and high <= event.band[1])
         for low, high in pairwise(edges)
     }
-    return max((epsilon(cover, delta) for cover in covers), default=epsilon((), delta))
+    bounds = {cover: _renyi_bound(cover, delta)[0] for cover in covers if cover}
+    largest = 0.0
+    for cover in sorted(bounds, key=bounds.__getitem__, reverse=True):
+        if bounds[cover] <= largest:
+            break
+        largest = max(largest, _composed(cover, delta))
+    return largest
 
 
 def broken_epsilon(
@@ -165,21 +171,44 @@ def recommended_scale(
     return int(min(MOST_SCALE, max(2**16, 2 ** math.ceil(math.log2(max(moved, close))))))
 
 
+def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Equal events as one, whatever their bands, in an order of their own."""
+    counts: dict[Event, int] = defaultdict(int)
+    for event in events:
+        counts[replace(event, count=1, band=(0.0, 1.0), shared=True)] += event.count
+    merged = [replace(event, count=count) for event, count in counts.items() if count]
+    return tuple(sorted(merged, key=repr))
+
+
 @lru_cache(maxsize=4096)
-def _composed(events: tuple[Event, ...], delta: float) -> float:
-    """Events are distinct, sorted, and of one band."""
-    if not events:
-        return 0.0
+def _renyi_bound(events: tuple[Event, ...], delta: float) -> tuple[float, float]:
+    """Epsilon by Renyi divergences (inf where there is none), and what the sampler's relative
+    errors take: epsilon grows by 2 * factor, delta shrinks by exp(-factor)."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         divergences = np.asarray(
             sum(event.count * _divergences(replace(event, count=1)) for event in events)
         )
-    noised = [event for event in events if event.mechanism == "skellam"]
-    shares = sum(e.count * e.dimension * MOST_SITES for e in noised)
-    factor = 2 * shares * RELATIVE_ERROR
-    rough = renyi.epsilon(divergences, delta * math.exp(-factor)) + 2 * factor
+    factor = 2 * _shares(events) * RELATIVE_ERROR
+    bound = renyi.epsilon(divergences, delta * math.exp(-factor)) + 2 * factor
+    return (bound if bound >= 0 else math.inf), factor
+
+
+def _shares(events: Iterable[Event]) -> int:
+    """Skellam variables drawn, at most, by all sites together."""
+    noised = (event for event in events if event.mechanism == "skellam")
+    return sum(event.count * event.dimension * MOST_SITES for event in noised)
+
+
+@lru_cache(maxsize=4096)
+def _composed(events: tuple[Event, ...], delta: float) -> float:
+    """Events are merged, and of one band."""
+    if not events:
+        return 0.0
+    rough, factor = _renyi_bound(events, delta)
     if not rough <= _RENYI_ONLY or any(event.count > _MOST_COMPOSED for event in events):
-        return rough if rough > 0 else math.inf
+        return rough
+    noised = [event for event in events if event.mechanism == "skellam"]
+    shares = _shares(events)
     gap = sum(e.count * e.dimension * KAPPA / e.variance**2 for e in noised)
     interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
     losses = _losses(tuple(_as_gaussian(event) for event in events), interval)
