@@ -190,7 +190,7 @@ def _renyi_bound(events: tuple[Event, ...], delta: float) -> tuple[float, float]
         )
     factor = 2 * _shares(events) * RELATIVE_ERROR
     bound = renyi.epsilon(divergences, delta * math.exp(-factor)) + 2 * factor
-    return (bound if bound >= 0 else math.inf), factor
+    return bound, factor
 
 
 def _shares(events: Iterable[Event]) -> int:

@@ -6,6 +6,7 @@ and a quick first estimate. All functions are for adding or removing one patient
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -58,6 +59,9 @@ def subsampled(bound: Callable[[Floats], Floats], sampling_rate: float) -> Float
 
 
 def epsilon(divergences: Floats, delta: float) -> float:
-    """Of composed divergences at ORDERS (Canonne, Kamath and Steinke 2020, proposition 12)."""
+    """Of composed divergences at ORDERS (Canonne, Kamath and Steinke 2020, proposition 12).
+    An order whose divergence is no number (it overflowed) bounds nothing; with none left, inf."""
     a = ORDERS.astype(np.float64)
-    return float(max(0.0, np.min(divergences + np.log1p(-1 / a) - np.log(delta * a) / (a - 1))))
+    values = divergences + np.log1p(-1 / a) - np.log(delta * a) / (a - 1)
+    known = values[~np.isnan(values)]
+    return max(0.0, float(known.min())) if len(known) else math.inf

@@ -385,3 +385,18 @@ def test_renyi_agrees_with_dp_accounting() -> None:
         theirs, _ = compute_epsilon(renyi.ORDERS, divergences, 1e-5)
         assert ours == pytest.approx(theirs, rel=1e-6)
         assert ours >= epsilon([gaussian(sigma, q, count)], 1e-5)
+
+
+def test_divergences_that_overflowed_bound_nothing() -> None:
+    """`max(0.0, nan)` is 0.0 in Python: epsilon 0 for no privacy at all."""
+    nothing = np.full(len(renyi.ORDERS), np.nan)
+    assert renyi.epsilon(nothing, 1e-5) == math.inf
+    some = nothing.copy()
+    some[3] = 1.0
+    assert 1.0 < renyi.epsilon(some, 1e-5) < math.inf
+
+
+def test_bands_that_cannot_decide_change_nothing() -> None:
+    small = Event("gaussian", 8.0, 0.2, 10, band=(0.0, 0.7))
+    large = Event("gaussian", 1.0, 0.2, 50, band=(0.7, 1.0))
+    assert epsilon_over_bands([small, large], 1e-5) == epsilon([large], 1e-5)
