@@ -87,18 +87,20 @@ class Demo:
         return finished
 
     def _configuration(self) -> configuration.Config:
-        return configuration.load(
+        config = configuration.load(
             [
                 f"task={self.task.name}",
                 "federation=deployment",
                 "evaluation=exact",
                 "evaluation.split=column",
-                "evaluation.every=3",
                 f"evaluation.fraction={_FRACTION}",
                 f"output={self.folder / 'outputs'}",
                 *self.overrides,
             ]
         )
+        if not any(override.startswith("evaluation.every=") for override in self.overrides):
+            config.evaluation.every = max(1, config.rounds // 10)
+        return config
 
     def _set_up(
         self, mlflow: str, tables: Mapping[str, Table], declared: Mapping[str, int]
