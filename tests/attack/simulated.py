@@ -1,0 +1,139 @@
+"""The same site code called directly, where a process would add nothing: three to six hospitals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.cohort import Cohort
+from client.site import Site
+from launch.configuration import load
+from launch.inprocess import Simulated, cohorts_of
+from launch.run import split_plan
+from launch.study_builder import build_study
+from protocol import messages
+from protocol.agreement import roster_digest
+from protocol.canonical import digest
+from protocol.identity import Identity
+from protocol.messages import Answer, Frame, Ready
+from protocol.opening import GUARDS, Opening
+from protocol.sections import Sections
+from protocol.study import Study
+from tasks import registry
+
+TASK = "breast_cancer"
+
+
+class Paying(Simulated):
+    """Remembers what was debited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.debits: list[int] = []
+
+    def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
+        super().debit(study, round_, attempt, sections)
+        self.debits.append(attempt)
+
+
+def cohorts(count: int) -> dict[str, Cohort]:
+    """So many sites with the first public site's patients each."""
+    task = registry.load(TASK)
+    rows = next(iter(task.public_sites(None).values()))
+    config = load([f"task={TASK}", "federation=inprocess"])
+    return cohorts_of(task, {f"site{k}": rows for k in range(count)}, split_plan(config))
+
+
+def study_of(sites: Mapping[str, Cohort], *overrides: str) -> Study:
+    config = load(
+        [f"task={TASK}", "federation=inprocess", "federation.masked=true", "tracking=off",
+         "privacy.delta=1e-3", *overrides]
+    )  # fmt: skip
+    return build_study(config, registry.load(TASK), dict.fromkeys(sites, 100))
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Sites, their keys, and what they were charged."""
+
+    sites: dict[str, Site]
+    identities: dict[str, Identity]
+    governance: dict[str, Paying]
+
+    @staticmethod
+    def of(patients: Mapping[str, Cohort], **rosters: Mapping[str, str]) -> Federation:
+        """`rosters`: what a site believes instead of what is true."""
+        identities = {site: Identity.generate() for site in patients}
+        true = {site: key.public_key.hex() for site, key in identities.items()}
+        governance = {site: Paying() for site in patients}
+        sites = {
+            site: Site(
+                site,
+                identities[site],
+                true | dict(rosters.get(site, {})),
+                governance[site],
+                lambda task, study, given=cohort: given,
+            )
+            for site, cohort in patients.items()
+        }
+        return Federation(sites, identities, governance)
+
+    @property
+    def roster(self) -> dict[str, str]:
+        return {site: key.public_key.hex() for site, key in self.identities.items()}
+
+    def propose(self, study: Study, **roster: str) -> dict[str, Answer]:
+        """With the coordinator's roster, changed as told."""
+        keys = self.roster | roster
+        frame = messages.frame(
+            messages.Propose(
+                document=study.document.decode(),
+                roster=roster_digest((site, keys[site]) for site in study.sites if site in keys),
+            )
+        )
+        return {name: messages.parse(site.answer(frame)) for name, site in self.sites.items()}
+
+    def prepare(
+        self, study: Study, attempt: int = 1, *, round_: int = 1, train: bool = True,
+        evaluate: bool = False, weights: npt.NDArray[np.float32] | None = None,
+        among: tuple[str, ...] | None = None,
+    ) -> dict[str, Frame]:  # fmt: skip
+        model = np.zeros(study.model.parameters, np.float32) if weights is None else weights
+        prepare = messages.Prepare(
+            study=study.digest, round=round_, attempt=attempt, train=train, evaluate=evaluate,
+            model=digest(model.tobytes()),
+        )  # fmt: skip
+        frame = messages.frame(prepare, [model.tobytes()])
+        return {name: self.sites[name].answer(frame) for name in among or tuple(self.sites)}
+
+    def collect(
+        self, study: Study, readys: Mapping[str, Frame], attempt: int = 1, round_: int = 1
+    ) -> dict[str, Frame]:
+        listed = []
+        for frame in readys.values():
+            ready = messages.parse(frame)
+            assert isinstance(ready, Ready), ready
+            listed.append(ready)
+        collect = messages.Collect(
+            study=study.digest, round=round_, attempt=attempt, readys=tuple(listed)
+        )
+        frame = messages.frame(collect)
+        return {name: self.sites[name].answer(frame) for name in readys}
+
+    def open(self, study: Study, shares: Mapping[str, Frame]) -> npt.NDArray[np.int64]:
+        bits = study.aggregation.word_bits
+        length = sum(len(bytes(c)) for c in next(iter(shares.values())).body) * 8 // bits - GUARDS
+        opening = Opening(sorted(shares), length, bits)
+        for site, frame in shares.items():
+            opening.fold(site, frame.body)
+        return opening.open().astype(np.int64)
+
+
+def changed(study: Study, section: str, **values: object) -> Study:
+    """The study with other values in one section."""
+    document = study.model_dump()
+    document[section] |= values
+    return Study.model_validate(document)

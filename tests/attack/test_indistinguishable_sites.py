@@ -1,0 +1,111 @@
+"""A site whose sample is empty, or whose patient gives no number, answers like any other.
+
+Bytes, lengths and codes are compared, and what a share looks like; the time it takes is no claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from client.contribution import Contributor
+from client.data.cohort import Cohort
+from protocol import messages
+from protocol.messages import Frame, Ready, Share
+from protocol.opening import GUARDS
+from tests.attack.simulated import Federation, changed, cohorts, study_of
+
+ODD = "site1"
+
+
+def nobody_drawn(cohort: Cohort) -> Cohort:
+    """No patient trains: every Poisson sample is empty."""
+    return replace(cohort, train=np.zeros_like(cohort.train))
+
+
+def not_a_number(cohort: Cohort) -> Cohort:
+    """One patient's gradient and score are NaN."""
+    features = cohort.features.copy()
+    features[np.flatnonzero(cohort.in_training)[0]] = np.nan
+    features[np.flatnonzero(~cohort.in_training)[0]] = np.nan
+    return replace(cohort, features=features)
+
+
+def enormous(cohort: Cohort) -> Cohort:
+    """One patient's gradient overflows."""
+    features = cohort.features.copy()
+    features[np.flatnonzero(cohort.in_training)[0]] = 3e38
+    return replace(cohort, features=features)
+
+
+STRANGE = {"empty sample": nobody_drawn, "NaN": not_a_number, "overflow": enormous}
+
+
+def body(frame: Frame) -> bytes:
+    return b"".join(bytes(chunk) for chunk in frame.body)
+
+
+@pytest.mark.parametrize("mode", ["distributed", "local"])
+@pytest.mark.parametrize("name", STRANGE)
+def test_nothing_but_random_bits_differs(
+    name: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = cohorts(4)
+    patients = normal | {ODD: STRANGE[name](normal[ODD])}
+    steps = ["local_steps=2"] if mode == "local" else ["privacy.sampling_rate=1"]
+    study = study_of(
+        patients, f"privacy={mode}", "privacy.epsilon=5", "rounds=2", "evaluation.every=1", *steps
+    )
+    study = changed(study, "evaluation", bins=2048)
+    added: dict[str, np.ndarray] = {}
+    contribution, noise = Contributor.contribution, Contributor.noise
+
+    def counting(self: Contributor, *args: object) -> np.ndarray:
+        return added.setdefault(self.site, contribution(self, *args))  # type: ignore[arg-type]
+
+    def drawing(self: Contributor, *args: object) -> np.ndarray:
+        drawn = noise(self, *args)  # type: ignore[arg-type]
+        added[self.site] = added[self.site] + drawn
+        return drawn
+
+    monkeypatch.setattr(Contributor, "contribution", counting)
+    monkeypatch.setattr(Contributor, "noise", drawing)
+    federation = Federation.of(patients)
+    federation.propose(study)
+    readys = federation.prepare(study, round_=2, evaluate=True)
+    shares = federation.collect(study, readys, round_=2)
+
+    for answers, kind in ((readys, Ready), (shares, Share)):
+        assert {type(messages.parse(frame)) for frame in answers.values()} == {kind}
+        assert len({len(frame.header) for frame in answers.values()}) == 1
+        assert len({len(body(frame)) for frame in answers.values()}) == 1
+        assert len({tuple(len(bytes(c)) for c in f.body) for f in answers.values()}) == 1
+    assert all(not paid.errors for paid in federation.governance.values())
+    assert {tuple(paid.debits) for paid in federation.governance.values()} == {(1,)}
+
+    np.testing.assert_array_equal(
+        federation.open(study, shares), np.sum(list(added.values()), axis=0)
+    )
+    counts = {
+        site: np.bincount(np.frombuffer(body(frame), np.uint8)[: -4 * GUARDS], minlength=256)
+        for site, frame in shares.items()
+    }
+    assert stats.chisquare(counts[ODD]).pvalue > 1e-6
+    assert stats.chi2_contingency(np.stack([counts[ODD], counts["site0"]])).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_is_no_number_is_answered_all_the_same(value: float) -> None:
+    """What a hostile server may send to learn who has patients: each site sends noise."""
+    patients = cohorts(3)
+    study = study_of(patients, "privacy=distributed", "privacy.epsilon=5", "rounds=1")
+    federation = Federation.of(patients)
+    federation.propose(study)
+    weights = np.full(study.model.parameters, value, np.float32)
+    shares = federation.collect(study, federation.prepare(study, weights=weights))
+    opened = federation.open(study, shares)
+    deviation = study.privacy.noise_multiplier * study.aggregation.scale * 1.5**0.5
+    assert np.abs(opened).max() < 10 * deviation
