@@ -107,10 +107,12 @@ def demo(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for run")] = None,
 ) -> None:
     """Run a real federation of four hospitals on this machine, over TLS, and compare its model."""
-    from launch.demo import Demo
     from tasks import registry
 
-    Demo(folder, registry.load(task), tuple(overrides or ())).run(_errors)
+    loaded = registry.load(task)
+    from launch.demo import Demo
+
+    Demo(folder, loaded, tuple(overrides or ())).run(_errors)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from protocol.errors import Code, WardroundError
+from tasks import registry
 
 
 @dataclass
@@ -118,7 +119,10 @@ def load(overrides: Sequence[str]) -> Config:
 
     Raises WardroundError(CONFIGURATION) naming the key at fault and the nearest valid one.
     """
-    ConfigStore.instance().store(name="schema", node=Config)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name in registry.plugged():
+        store.store(group="task", name=name, node={"name": name})
     try:
         with initialize_config_module("conf", version_base="1.3"):
             composed = compose("config", overrides=list(overrides))

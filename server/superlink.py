@@ -297,6 +297,6 @@ def _listening_socket(host: str, port: int) -> socket.socket:
         raise WardroundError(
             Code.PORT_TAKEN if taken else Code.CONFIGURATION,
             f"Cannot listen on {host}:{port} ({error.strerror}).",
-            remedy="Choose another port or address in the coordinator's configuration.",
+            remedy="End what listens there, or change `listen` in coordinator.yaml.",
         ) from None
     return listening

@@ -22,9 +22,14 @@ _BUILT_IN = {
 
 
 def installed() -> dict[str, str]:
-    """Task name -> "module:class". A plug-in cannot replace a built-in task."""
-    plugged = {entry.name: entry.value for entry in entry_points(group="wardround.tasks")}
-    return dict(sorted((plugged | _BUILT_IN).items()))
+    """Task name -> "module:class"."""
+    return dict(sorted((plugged() | _BUILT_IN).items()))
+
+
+def plugged() -> dict[str, str]:
+    """Those of plug-ins, which cannot replace a built-in task."""
+    found = {entry.name: entry.value for entry in entry_points(group="wardround.tasks")}
+    return {name: value for name, value in found.items() if name not in _BUILT_IN}
 
 
 def load(name: str) -> Task:

@@ -1,0 +1,448 @@
+"""What a person does wrong, as that person sees it: one message with cause and remedy, an exit
+status for scripts, no traceback, and nothing half-done. Real console scripts, real processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from client import joining, setup
+from client.site_config import SiteConfig
+from client.site_template import Answers
+from launch.demo import free_port, wait_for, write_csv
+from launch.guarded import Guarded
+from protocol.enrolment import Card
+from protocol.errors import EXIT_STATUS, Code
+from server.accounts import Accounts, Credentials, issue
+from server.coordinator_config import CoordinatorConfig
+from server.coordinator_setup import authority, bundle, create
+from server.pki import Pki
+from server.roster import Roster
+from tasks import registry
+
+SCRIPTS = Path(sys.executable).parent
+TASKS = ("breast_cancer", "plugged")
+_PLUG_IN = '''"""A hospital network's own tasks."""
+
+from torch import Tensor
+
+from tasks.breast_cancer import BreastCancer
+
+
+class Plugged(BreastCancer):
+    name = "plugged"
+
+
+class Exploding(BreastCancer):
+    name = "exploding"
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return 1e12 * (outputs[:, 0] + 1) ** 4
+'''
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    status: int
+    out: str
+    err: str
+
+    def blames(self, code: Code, *words: str, remedy: str, status: Code | None = None) -> None:
+        """The message names code, cause and remedy; the status is the catalogue's."""
+        assert self.status == EXIT_STATUS[status or code], self
+        assert code.value in self.err, self
+        for word in (*words, remedy):
+            assert word in self.err, (word, self)
+        assert "Traceback" not in self.err, self
+        assert len(self.err.splitlines()) <= 8, self
+
+
+def run(script: str, *words: str | Path, cwd: Path, path: Path | None = None) -> Said:
+    """One console script to its end, in an empty environment of ours."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("WARDROUND", "MLFLOW"))}
+    env |= {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    if path is not None:
+        env["PYTHONPATH"] = str(path)
+    done = subprocess.run(
+        [SCRIPTS / script, *words],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Path]:
+    """An empty working folder, which has to be as empty afterwards."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    yield folder
+    assert list(folder.iterdir()) == [], "something half-done was left"
+
+
+# --- words ---
+@pytest.mark.parametrize(
+    ("words", "code", "cause", "remedy"),
+    [
+        (("run", "task=hart_disease"), Code.CONFIGURATION, "task/hart_disease", "heart_disease?"),
+        (("run", "privacy.epsilom=1"), Code.CONFIGURATION, "'privacy.epsilom'", "privacy.epsilon?"),
+        (("run", "privacy=locl"), Code.CONFIGURATION, "privacy/locl", "Did you mean local?"),
+        (("run", "rounds=many"), Code.CONFIGURATION, "rounds: Value 'many'", "run --help"),
+        (("run", "rounds"), Code.CONFIGURATION, "rounds", "run --help"),
+        (("demo", "--task", "hart_disease"), Code.UNKNOWN_TASK, "hart_disease", "heart_disease?"),
+        (
+            ("run", "privacy.epsilon=1e-6", "rounds=2"),
+            Code.EPSILON_UNREACHABLE,
+            "Epsilon 1e-06",
+            "larger epsilon",
+        ),
+        (
+            ("run", "federation=deployment"),
+            Code.CREDENTIALS,
+            "needs a coordinator's credentials",
+            "account add",
+        ),
+        (
+            ("run", "tracking.uri=http://127.0.0.1:9", "rounds=2"),
+            Code.TRACKING,
+            "http://127.0.0.1:9",
+            "tracking=off",
+        ),
+        (("run", "output=/proc/none"), Code.USAGE, "/proc/none", "Set output"),
+    ],
+)
+def test_words_that_mean_nothing(
+    here: Path, words: tuple[str, ...], code: Code, cause: str, remedy: str
+) -> None:
+    run("wardround", *words, cwd=here).blames(code, cause, remedy=remedy)
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "cause"),
+    [
+        ("wardround", ("frobnicate",), "frobnicate"),
+        ("wardround", ("run", "--fast"), "--fast"),
+        ("wardround-site", ("strat",), "strat"),
+        ("wardround-site", ("start", "--lgo", "json"), "--lgo"),
+    ],
+)
+def test_commands_and_options_that_are_not_there(
+    here: Path, script: str, words: tuple[str, ...], cause: str
+) -> None:
+    said = run(script, *words, cwd=here)
+    assert said.status == 2
+    assert cause in said.err
+    assert "--help" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_model_that_diverges_is_said_and_leaves_no_result(here: Path, plug_in: Path) -> None:
+    said = run(
+        "wardround", "run", "task=exploding", "privacy=none", "rounds=5", cwd=here, path=plug_in
+    )
+    said.blames(Code.DIVERGED, "diverged", remedy="local_lr")
+
+
+# --- a deployment of three hospitals, each with something wrong ---
+@pytest.fixture(scope="module")
+def plug_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plugged(tmp_path_factory.mktemp("plug-in"), "")
+
+
+def plugged(folder: Path, more: str) -> Path:
+    """A folder for PYTHONPATH with an installed plug-in."""
+    (folder / "plugged.py").write_text(_PLUG_IN + more)
+    info = folder / "plugged-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1\n")
+    points = "[wardround.tasks]\nplugged = plugged:Plugged\nexploding = plugged:Exploding\n"
+    (info / "entry_points.txt").write_text(points)
+    return folder
+
+
+@dataclass
+class Federation:
+    """A running coordinator with enrolled sites. `east`'s data is cut short; `south` has the
+    plug-in with one byte more."""
+
+    folder: Path
+    coordinator: CoordinatorConfig
+    credentials: Path
+    plug_in: Path
+    other_plug_in: Path
+    running: dict[str, Guarded] = field(default_factory=dict)
+
+    def studies(self) -> list[str]:
+        """Folders of studies at the coordinator."""
+        return sorted(path.name for path in (self.coordinator.state / "studies").iterdir())
+
+    def run(self, *words: str, cwd: Path, path: Path | None = None) -> Said:
+        """`wardround run` against it."""
+        where = ("federation=deployment", f"federation.credentials={self.credentials}")
+        return run("wardround", "run", *where, *words, cwd=cwd, path=path or self.plug_in)
+
+    def site_log(self, site: str) -> str:
+        return (self.folder / f"{site}.log").read_text()
+
+
+def site(folder: Path, name: str, data: Mapping[str, Path]) -> None:
+    setup.init(
+        folder / name,
+        Answers(
+            site=name,
+            data=data,
+            tasks=tuple(data),
+            purposes=("research",),
+            modes=("none",),
+            approval="rule",
+            exact_evaluation=True,
+            threads=1,
+        ),
+    )
+
+
+def made(folder: Path, mlflow: str | None = None) -> CoordinatorConfig:
+    return create(folder, ["127.0.0.1"], free_port(), mlflow, "Test")
+
+
+def account(config: CoordinatorConfig, path: Path, **changes: str) -> Path:
+    """A credentials file, with something else in it than the coordinator gave."""
+    token = Accounts(config.accounts).add(path.stem)
+    given = {"coordinator": config.address, "ca": authority(config.pki)}
+    given |= {"account": path.stem, "token": token}
+    issue(path, Credentials.model_validate(given | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Iterator[Federation]:
+    folder = tmp_path_factory.mktemp("federation")
+    config = made(folder / "coordinator")
+    roster = Roster(config.roster)
+    tables = registry.load("breast_cancer").public_sites(None)
+    names = ("east", "north", "south")
+    for name in names:
+        whole, cut = folder / f"{name}.csv", folder / f"{name}-cut.csv"
+        write_csv(tables[name], whole)
+        cut.write_bytes(whole.read_bytes()[:3000])
+        site(folder, name, {"breast_cancer": cut if name == "east" else whole, "plugged": whole})
+        card = json.loads((run("wardround-site", "enrol", "--config", name, cwd=folder)).out)
+        roster.add(Card.model_validate(card), 50)
+    (folder / "bundle.json").write_text(json.dumps(bundle(config)))
+    for name in names:
+        given = joining.Bundle.load(folder / "bundle.json")
+        joining.join(joining.compare(folder / name / setup.SITE_YAML, given))
+    (folder / "other").mkdir()
+    made_ = Federation(
+        folder,
+        config,
+        account(config, folder / "ada.json"),
+        plug_in,
+        plugged(folder / "other", "#"),
+    )
+    with ExitStack() as stack:
+        for name, words in (
+            ("coordinator", [SCRIPTS / "wardround", "coordinator", "start", config.folder]),
+            *((n, [SCRIPTS / "wardround-site", "start", "--config", folder / n]) for n in names),
+        ):
+            path = made_.other_plug_in if name == "south" else plug_in
+            env = {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
+            process = Guarded([str(word) for word in words], folder / f"{name}.log", env)
+            stack.callback(process.stop)
+            made_.running[name] = process
+        wait_for(config, folder / "coordinator.log")
+        until(lambda: all("connected" in made_.site_log(name) for name in names))
+        yield made_
+        assert all(process.running for process in made_.running.values()), "bad input ended one"
+
+
+def until(true: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+def test_data_cut_short_at_a_hospital_is_said_to_both_ends(
+    federation: Federation, here: Path
+) -> None:
+    said = federation.run("privacy=none", "rounds=2", cwd=here)
+    said.blames(Code.TOO_FEW_SITES, "malformed_data", remedy="wardround-site")
+    log = federation.site_log("east")
+    assert "east-cut.csv, line" in log
+    assert "columns instead of" in log
+    check = run("wardround-site", "check", "--config", "east", cwd=federation.folder)
+    assert check.status == EXIT_STATUS[Code.MALFORMED_DATA]
+    assert "FAIL  data of breast_cancer" in check.out
+    assert "Correct or re-export the file" in check.out
+
+
+def test_a_study_that_differs_by_one_byte_is_refused_by_the_coordinator(
+    federation: Federation, here: Path
+) -> None:
+    before = federation.studies()
+    said = federation.run(
+        "task=plugged", "privacy=none", "rounds=2", cwd=here, path=federation.other_plug_in
+    )
+    said.blames(Code.REFUSED_STUDY, "plugged differs", remedy="Install the same version")
+    assert federation.studies() == before
+
+
+def test_a_study_that_differs_by_one_byte_is_refused_by_a_hospital(
+    federation: Federation, here: Path
+) -> None:
+    said = federation.run("task=plugged", "privacy=none", "rounds=2", cwd=here)
+    said.blames(Code.TOO_FEW_SITES, "1 refused (refused_study)", remedy="wardround-site")
+    assert "plugged installed here differs from the study's" in federation.site_log("south")
+
+
+@pytest.mark.parametrize("wrong", ["token", "ca", "coordinator"])
+def test_wrong_credentials(federation: Federation, here: Path, tmp_path: Path, wrong: str) -> None:
+    pki = Pki(tmp_path / "other")
+    pki.create("Other", ["127.0.0.1"])
+    changes = {
+        "token": "x" * 43,
+        "ca": pki.ca_certificate.read_text(),
+        "coordinator": f"127.0.0.1:{free_port()}",
+    }
+    path = account(
+        federation.coordinator, tmp_path / f"wrong-{wrong}.json", **{wrong: changes[wrong]}
+    )
+    before = federation.studies()
+    words = ["federation=deployment", f"federation.credentials={path}", "privacy=none"]
+    said = run("wardround", "run", *words, cwd=here)
+    code, remedy = {
+        "token": (Code.CREDENTIALS, "account add"),
+        "ca": (Code.TLS, str(path)),
+        "coordinator": (Code.UNREACHABLE, "wardround coordinator status"),
+    }[wrong]
+    said.blames(code, changes["coordinator"] if wrong == "coordinator" else "127", remedy=remedy)
+    assert federation.studies() == before
+
+
+def test_a_site_with_another_authority_or_another_key_is_told_at_the_keyboard(
+    federation: Federation, tmp_path: Path
+) -> None:
+    other = made(tmp_path / "other")
+    site(tmp_path, "stray", {"breast_cancer": federation.folder / "north.csv"})
+    content = bundle(federation.coordinator)
+    content["roster"]["stray"] = setup.card(
+        SiteConfig.load(tmp_path / "stray" / setup.SITE_YAML)
+    ).identity
+    bundled = tmp_path / "bundle.json"
+
+    def joined(**changes: str) -> Said:
+        bundled.write_text(json.dumps(content | changes))
+        given = joining.Bundle.load(bundled)
+        joining.join(joining.compare(tmp_path / "stray" / setup.SITE_YAML, given))
+        return run("wardround-site", "start", "--config", "stray", cwd=tmp_path)
+
+    joined(ca=authority(other.pki)).blames(Code.TLS, "certificate", remedy="operator")
+    joined().blames(Code.NODE_KEY, "does not know this site's node key", remedy="registered")
+    (tmp_path / "stray" / "node.pem").write_text("-----BEGIN NOTHING-----")
+    joined().blames(Code.NODE_KEY, "node.pem", remedy="wardround-site init")
+
+
+def test_a_port_that_is_taken(federation: Federation, tmp_path: Path) -> None:
+    other = made(tmp_path / "other")
+    port = federation.coordinator.listen.rpartition(":")[2]
+    settings = other.folder / "coordinator.yaml"
+    mine = other.listen.rpartition(":")[2]
+    settings.write_text(settings.read_text().replace(mine, port))
+    said = run("wardround", "coordinator", "start", other.folder, cwd=tmp_path)
+    said.blames(Code.PORT_TAKEN, port, remedy="coordinator.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = run("wardround", "mlflow", tmp_path / "mlflow", "--port", port, cwd=tmp_path)
+        said.blames(Code.PORT_TAKEN, port, remedy="--port")
+    assert not (tmp_path / "mlflow" / "mlflow.db").exists()
+
+
+def test_mlflow_is_down_when_a_study_is_submitted(here: Path, tmp_path: Path) -> None:
+    config = made(tmp_path / "coordinator", f"http://127.0.0.1:{free_port()}")
+    for name in ("east", "north", "south"):
+        site(tmp_path, name, {})
+        loaded = SiteConfig.load(tmp_path / name / setup.SITE_YAML)
+        card = setup.card(loaded).model_dump()
+        Roster(config.roster).add(Card.model_validate(card), 50)
+    words = [str(SCRIPTS / "wardround"), "coordinator", "start", str(config.folder)]
+    process = Guarded(words, tmp_path / "coordinator.log")
+    try:
+        wait_for(config, tmp_path / "coordinator.log")
+        path = account(config, tmp_path / "ada.json")
+        said = run(
+            "wardround",
+            "run",
+            "federation=deployment",
+            f"federation.credentials={path}",
+            "privacy=none",
+            cwd=here,
+        )
+        said.blames(Code.TRACKING, "No MLflow server answers", remedy="Start it")
+        assert list((config.state / "studies").iterdir()) == []
+    finally:
+        process.stop()
+
+
+# --- a hospital's files ---
+def test_a_site_without_data_and_one_with_broken_files(tmp_path: Path) -> None:
+    (tmp_path / "noise.csv").write_bytes(os.urandom(2000))
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1" + bytes(100))
+    files = {"breast_cancer": tmp_path / "none.csv", "heart_disease": tmp_path / "noise.csv"}
+    site(tmp_path, "ward", files)
+    check = run("wardround-site", "check", "--config", "ward", cwd=tmp_path)
+    assert check.status == EXIT_STATUS[Code.NO_DATA]
+    assert "none.csv cannot be read: No such file or directory." in check.out
+    assert "Correct the path of records in site.yaml" in check.out
+    assert "noise.csv" in check.out
+    assert "Correct or re-export the file" in check.out
+    assert "not joined a coordinator yet" in check.out
+    assert "Traceback" not in check.out + check.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause", "remedy"),
+    [
+        ("least_sites: 3", "least_site: 3", "policy.least_site", "least_sites"),
+        ("memory: 4 GiB", "memory: 4 GB", "policy.memory", "4 GiB"),
+        ("state: state", "state: [", "site.yaml", "line"),
+        ("approval: rule", "approval: never", "policy.approval", "hand"),
+    ],
+)
+def test_a_typo_in_site_yaml(tmp_path: Path, old: str, new: str, cause: str, remedy: str) -> None:
+    site(tmp_path, "ward", {})
+    path = tmp_path / "ward" / setup.SITE_YAML
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    said = run("wardround-site", "start", "--config", "ward", cwd=tmp_path)
+    said.blames(Code.CONFIGURATION, cause, remedy=remedy)
+
+
+def test_a_typo_in_coordinator_yaml(tmp_path: Path) -> None:
+    config = made(tmp_path / "coordinator")
+    path = config.folder / "coordinator.yaml"
+    path.write_text(path.read_text() + "\nlistn: 127.0.0.1:1\n")
+    said = run("wardround", "coordinator", "start", config.folder, cwd=tmp_path)
+    said.blames(Code.CONFIGURATION, "listn", remedy="listen")
+
+
+def test_an_init_that_fails_leaves_nothing(here: Path) -> None:
+    said = run("wardround-site", "init", "ward", "--site", "Not A Name", cwd=here)
+    said.blames(Code.CONFIGURATION, "site", remedy="lower")
