@@ -18,6 +18,8 @@ LOGGER = "wardround.site"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SHORT = 12
 """Digits of a study's digest that a person reads."""
+_LONGEST = 1000
+"""Characters of a message; a hostile study may name a key half a megabyte long."""
 
 
 def configure(style: Literal["text", "json"], *, verbose: bool = False) -> None:
@@ -52,12 +54,18 @@ class _Text(logging.Formatter):
             text = str(value)[:_SHORT] if key == "study" else str(value)
             bare = text.isprintable() and " " not in text and '"' not in text
             pairs.append(f"{key}={text if bare else json.dumps(text)}")
-        # Titles come from elsewhere: nothing that a terminal would obey is written.
-        return f"{time} {record.levelname:7} {record.getMessage()}  {' '.join(pairs)}".rstrip()
+        # Titles and faulty keys come from elsewhere: nothing that a terminal would obey is written,
+        # and nothing that would pass for a line of its own.
+        said = "".join(c if c.isprintable() else "?" for c in record.getMessage()[:_LONGEST])
+        return f"{time} {record.levelname:7} {said}  {' '.join(pairs)}".rstrip()
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname.lower(), "event": record.getMessage()}
+        line = {
+            "time": time,
+            "level": record.levelname.lower(),
+            "event": record.getMessage()[:_LONGEST],
+        }
         return json.dumps(line | _keys(record), default=str)

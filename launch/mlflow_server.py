@@ -131,7 +131,7 @@ def _free_port(port: int) -> int:
             raise WardroundError(
                 Code.PORT_TAKEN,
                 f"Port {port} on {_HOST} is in use, so MLflow cannot start there.",
-                remedy="End what listens there, choose another tracking.port, or 0 for a free one.",
+                remedy="End what listens there, or choose another --port (0 takes a free one).",
             ) from None
         taken: int = probe.getsockname()[1]
         return taken

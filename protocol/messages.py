@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
@@ -99,7 +99,7 @@ class Collect(Document):
     study: Digest
     round: Round
     attempt: Attempt
-    readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False)]
+    readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False), FailFast()]
 
 
 class Share(Document):

@@ -114,7 +114,8 @@ def require_enough(
         Code.TOO_FEW_SITES,
         f"{len(left)} of {len(study.roster)} sites take part, {least} are needed: "
         f"{', '.join(reasons) or 'the others left'}.",
-        remedy="`wardround-site studies` at a site that refused says which rule it was.",
+        remedy="At a site that refused, `wardround-site studies` says which rule it was, and "
+        "`wardround-site check` and the daemon's log what is wrong with its data or software.",
     )
 
 

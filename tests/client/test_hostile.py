@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from client.data.cohort import Cohort
 from client.governance import SiteGovernance
 from client.learner import Learner
 from client.local_cohort import loader
-from client.logs import LOGGER
+from client.logs import LOGGER, configure
 from client.sampling import Patients
 from client.site import Site
 from client.site_config import SiteConfig
@@ -802,6 +803,24 @@ def test_an_answer_is_no_question(
         "refusal": messages.Refusal(study=study.digest, code=Code.INTERNAL),
     }
     assert ward.refuses(messages.frame(answers[kind])) == Code.MESSAGE
+
+
+def test_a_refusal_is_one_line_of_the_log_whatever_the_message_says(ward: Ward) -> None:
+    written = io.StringIO()
+    logger = logging.getLogger(LOGGER)
+    configure("text")
+    handler = logger.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written)
+    forged = "12:00:00 INFO all is well"
+    for key in (f"x\n{forged}", f"\x1b[2J{forged}", "k" * 400_000):
+        ward.refuses(proposal(changed(ward.good, {key: 1})))
+    logger.handlers.clear()
+    logger.propagate = True
+    lines = written.getvalue().splitlines()
+    assert len(lines) == 3
+    assert all("refused_study" in line and line.isprintable() for line in lines)
+    assert max(map(len, lines)) < 1200
 
 
 def test_what_is_refused_is_noted_without_a_word_of_it(
