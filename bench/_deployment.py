@@ -21,6 +21,7 @@ from _stock_flower import free_port, script
 from client import joining, setup
 from client.site_template import Answers
 from launch.configuration import load, plain
+from launch.data import data_root
 from launch.demo import write_csv
 from launch.guarded import Guarded
 from launch.remote import RemoteFederation
@@ -105,7 +106,7 @@ class Deployment:
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
         coordinator = make_coordinator(self.folder)
-        tables = self.task.public_sites(None)
+        tables = self.task.public_sites(data_root())
         for site, table in tables.items():
             data = self.folder / f"{site}.csv"
             write_csv(table, data)

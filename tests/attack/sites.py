@@ -52,7 +52,7 @@ def canary(site: str) -> str:
 
 def odd_value(site: str) -> float:
     """His mean radius, which no other patient has."""
-    return 13.370100133 + SITES.index(site) * 0.0100711
+    return 13.370100133 + (SITES.index(site) + 1) * 0.0100711
 
 
 def table(site: str, real: Table) -> Table:
@@ -210,8 +210,8 @@ class Ring:
         until(lambda: site not in self.link.online(), 60, "gone")
 
     def close(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
+        for process in self._processes.values():  # asked politely, each would await its sum
+            process.kill()
         for process in self._processes.values():
             process.join(60)
         self.link.stop()

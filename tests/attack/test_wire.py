@@ -1,0 +1,196 @@
+"""What is found of one hospital in all memory, disk and wire of a coordinator: nothing.
+
+Two studies run on a real coordinator with MLflow, one exact and one with noise. Its process keeps
+every frame and dumps its memory right after it has opened sums. The search knows, from the diaries
+of the sites, every number that each of them contributed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from launch.mlflow_server import MlflowServer
+from protocol import messages
+from protocol.opening import GUARDS, Opening
+from protocol.study import Study
+from tests.attack.needles import Needles, files
+from tests.attack.recorded import coordinate, read_frames
+from tests.attack.sites import SITES, TASK, Ring, canary, child, odd_value
+
+EXACT = (
+    "privacy=none",
+    "privacy.sampling_rate=1",
+    "local_steps=1",
+    "rounds=2",
+    "evaluation.every=1",
+)
+NOISED = ("privacy=distributed", "privacy.epsilon=20", "privacy.sampling_rate=1", "rounds=2")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """All that was kept of the coordinator, and the studies that it ran."""
+
+    ring: Ring
+    record: Path
+    mlflow: Path
+    studies: tuple[Study, ...]
+
+    @property
+    def dumps(self) -> list[Path]:
+        return sorted(self.record.glob("*.dump"))
+
+    @property
+    def everything(self) -> list[Path]:
+        """Frames, memory, folder, event log, console, MLflow's database, artifacts and log."""
+        return list(files(self.record, self.ring.coordinator.folder, self.mlflow))
+
+    def shares(self, study: Study) -> dict[int, dict[str, bytes]]:
+        """Attempt -> site -> the bytes of its masked share."""
+        found: dict[int, dict[str, bytes]] = {}
+        for direction, site, header, body in read_frames(self.record):
+            if direction == "received":
+                message = messages.parse(messages.Frame(header))
+                if isinstance(message, messages.Share) and message.study == study.digest:
+                    found.setdefault(message.attempt, {})[site] = body
+        return found
+
+
+@pytest.fixture(scope="module")
+def kept(ring: Ring, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    folder = tmp_path_factory.mktemp("kept")
+    studies = [ring.study(*EXACT), ring.study(*NOISED)]
+    ring.link.stop()
+    with MlflowServer(folder / "mlflow", ring.mlflow_port):
+        (folder / "record").mkdir()
+        submitted = [(study.document, configuration) for study, configuration in studies]
+        process = child(coordinate, str(ring.coordinator.folder), str(folder / "record"), submitted)
+        process.join(120)
+    assert process.exitcode == 0, (folder / "record" / "coordinator.log").read_text()
+    ring.listen()
+    yield Kept(ring, folder / "record", folder / "mlflow", tuple(study for study, _ in studies))
+    ring.until_online()
+
+
+@pytest.fixture(scope="module")
+def secrets(kept: Kept) -> Needles:
+    """Updates and histograms before and after noise, patients, values: all that is one site's."""
+    needles = Needles()
+    for study in kept.studies:
+        for attempt in kept.shares(study):
+            diaries = {site: kept.ring.diary(site, study, attempt) for site in SITES}
+            for what, of in (("update", ("x",)), ("noised update", ("x", "e"))):
+                values = {site: sum(diary[part] for part in of) for site, diary in diaries.items()}
+                total = sum(values.values())
+                for site, numbers in values.items():
+                    needles.add_numbers(f"{what} of {site}, attempt {attempt}", numbers, total)
+            scores = slice(study.model.parameters, None)
+            counts = {s: d["x"][scores] // study.evaluation.scale for s, d in diaries.items()}
+            for site, numbers in counts.items():
+                needles.add_numbers(f"histogram of {site}", numbers, sum(counts.values()))
+    for site in SITES:
+        needles.add(f"patient of {site}", canary(site).encode())
+        needles.add(f"value of {site}", np.float64(odd_value(site)).tobytes())
+        needles.add(f"value of {site} as text", repr(odd_value(site)).encode())
+    return needles
+
+
+def test_both_studies_ran_to_their_end_under_masks(kept: Kept) -> None:
+    for study in kept.studies:
+        folder = kept.ring.coordinator.state / "studies" / study.digest
+        assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+        assert study.aggregation.masked
+        assert [sorted(by) for by in kept.shares(study).values()] == [list(SITES)] * 3
+    assert len(kept.dumps) == 2
+    assert min(path.stat().st_size for path in kept.dumps) > 1_000_000
+
+
+def test_the_opened_sums_are_the_sites_own_to_the_bit(kept: Kept) -> None:
+    for study in kept.studies:
+        for attempt, shares in kept.shares(study).items():
+            diaries = [kept.ring.diary(site, study, attempt) for site in SITES]
+            truth = np.sum([d["x"] + d["e"] for d in diaries], axis=0)
+            opening = Opening(SITES, len(truth), study.aggregation.word_bits)
+            for site, share in shares.items():
+                opening.fold(site, [share])
+            np.testing.assert_array_equal(opening.open(), truth)
+
+
+def test_nothing_of_one_hospital_is_anywhere(kept: Kept, secrets: Needles) -> None:
+    assert len(secrets) > 3000
+    searched = kept.everything
+    assert {"frames.bin", "mlflow.db", "events.log", "coordinator.log"} <= {
+        p.name for p in searched
+    }
+    found = {str(path): names for path in searched if (names := secrets.within_file(path))}
+    assert not found
+
+
+def test_the_same_search_finds_the_sum_in_the_same_memory(kept: Kept) -> None:
+    """And a hospital's numbers where they are: in its own diary."""
+    study, sums = kept.studies[0], Needles()
+    diaries = [kept.ring.diary(site, study, 2) for site in SITES]
+    sums.add_numbers("sum", np.sum([d["x"] for d in diaries], axis=0))
+    assert "sum as words" in sums.within_file(kept.dumps[0])
+    alone = Needles()
+    alone.add_numbers("update", diaries[0]["x"])
+    name = f"{study.digest[:12]}-2-x.npy"
+    assert "update as int64" in alone.within_file(kept.ring.folder / SITES[0] / "diary" / name)
+
+
+def test_no_count_of_one_hospital_stands_in_any_text(kept: Kept) -> None:
+    """Numbers of patients that train, that evaluate, by label: in no JSON, log, table or header."""
+    counts: set[int] = set()
+    exact = kept.studies[0]
+    bins = exact.evaluation.bins
+    for site in SITES:
+        histogram = kept.ring.diary(site, exact, 3)["x"][-2 * bins :] // exact.evaluation.scale
+        benign, malignant = int(histogram[:bins].sum()), int(histogram[bins:].sum())
+        rows = len((kept.ring.folder / f"{site}.csv").read_text().splitlines()) - 1
+        counts |= {benign, malignant, benign + malignant, rows, rows - benign - malignant}
+    counts = {count for count in counts if count >= 300}
+    assert len(counts) >= 12
+    texts = {
+        str(path): path.read_text(errors="replace")
+        for path in kept.everything
+        if path.suffix in {".json", ".jsonl", ".log", ".md", ".yaml", ".yml", ".txt"}
+        or path.name == "MLmodel"
+    }
+    with sqlite3.connect(kept.mlflow / "mlflow.db") as db:
+        texts["mlflow.db"] = "\n".join(db.iterdump())
+    texts["headers"] = "\n".join(h.decode() for _, _, h, _ in read_frames(kept.record))
+    for path, text in texts.items():
+        # Bytes of traffic are the only numbers of this size that mean no patients.
+        text = re.sub(r"bytes_\w+\W+\d+", "", text)
+        numbers = {int(found) for found in re.findall(r"(?<![\w.:-])(\d{3,5})(?![\w.:-])", text)}
+        assert not numbers & counts, path
+    assert TASK in texts["mlflow.db"]
+
+
+def test_a_share_is_uniform_and_unlike_what_it_hides(kept: Kept) -> None:
+    """Chi-square on the bytes of all shares, once in a million by chance; the same test on what
+    they hide is hopeless."""
+    masked, hidden = [], []
+    for study in kept.studies:
+        for attempt, shares in kept.shares(study).items():
+            for site, share in shares.items():
+                masked.append(np.frombuffer(share, np.uint8)[: -GUARDS * 4])
+                diary = kept.ring.diary(site, study, attempt)
+                words = (diary["x"] + diary["e"]).astype(np.uint32)
+                hidden.append(words.view(np.uint8))
+
+    def p_value(parts: list[np.ndarray]) -> float:
+        counts = np.bincount(np.concatenate(parts), minlength=256)
+        return float(stats.chisquare(counts).pvalue)
+
+    assert p_value(masked) > 1e-6
+    assert p_value(hidden) < 1e-6
