@@ -88,7 +88,7 @@ class Command:
     def _watch(self) -> None:
         while self._process.poll() is None:
             self._look()
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def _look(self) -> None:
         try:
