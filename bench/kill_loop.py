@@ -7,7 +7,6 @@ with every round. One JSON line: kills, epsilons under-counted, ledgers corrupt,
 Target: 0, 0 and 0.
 """
 
-# ruff: noqa: E402  (the daemons' harness lies with the tests)
 from __future__ import annotations
 
 import argparse
@@ -18,16 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [
-    str(Path(__file__).parent.parent),
-    str(Path(__file__).parent.parent / "tests" / "client"),
-]
-
-from kill_points import POINTS
-from wards import Wards, renamed
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from protocol.errors import WardroundError
 from protocol.study import Study
+from tests.client.kill_points import POINTS
+from tests.client.wards import Wards, renamed
 
 VICTIM = "west"
 

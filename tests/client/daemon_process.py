@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kill_points import arm
+from tests.client.kill_points import arm
 
 
 def run_command(
@@ -43,7 +43,8 @@ class Daemon:
     ) -> None:
         self.log, self.record = folder / "daemon.log", folder / "computed"
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["daemon_process", "client.cli", "client.daemon"])
+        preload = ["tests.client.daemon_process", "client.cli", "client.daemon"]
+        context.set_forkserver_preload(preload)
         arguments = ("start", "--config", str(folder), "--log", "json")
         self.process: multiprocessing.process.BaseProcess = context.Process(
             target=run_command,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hospital import Hospital, numbered, policy, study
 
 from client import approval
 from client.plain_words import show
 from client.told import Happened
 from protocol.errors import Code, WardroundError
 from tasks.schema import Column, Schema
+from tests.client.hospital import Hospital, numbered, policy, study
 
 SCHEMA = Schema(
     columns=(Column("age", "age at admission", unit="a", high=120),),

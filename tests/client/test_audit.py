@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hospital import SITE, Hospital, numbered
 
 from client.audit import entry_hash
 from client.head import Head
 from client.told import Happened
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from tests.client.hospital import SITE, Hospital, numbered
 
 ENTRIES = 12
 

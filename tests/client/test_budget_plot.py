@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hospital import Hospital, numbered
 
 from client.budget import budget, history
 from client.budget_plot import MOST_POINTS, plot_budget, spending
+from tests.client.hospital import Hospital, numbered
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wards import RULES, TASK, write_csv
 
 from client import cli, joining, setup
 from client.site_template import Answers
@@ -19,6 +18,7 @@ from protocol.identity import Identity
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
+from tests.client.wards import RULES, TASK, write_csv
 
 Checked = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hospital import study as a_study
 
 from client import cli
 from client.governance import SiteGovernance
@@ -22,6 +21,7 @@ from protocol.enrolment import Card
 from protocol.identity import Identity, fingerprint
 from protocol.study import Study
 from server.pki import Pki
+from tests.client.hospital import study as a_study
 
 PRIVATE = (
     *("--task", "breast_cancer", "--purpose", "research", "--mode", "local"),

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wards import RULES, TASK, Daemon, Wards, renamed, until
 
 from client import setup, status
 from client.daemon import Daemon as Loop
@@ -31,6 +30,7 @@ from protocol.errors import Code, WardroundError
 from protocol.messages import Frame, Propose, Refusal, Standing, frame, parse
 from protocol.study import Study
 from server.pki import Pki
+from tests.client.wards import RULES, TASK, Daemon, Wards, renamed, until
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hospital import SITES, study
 
 from client.governance import SiteGovernance
 from client.site_config import SiteConfig
@@ -17,6 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.messages import Frame
 from protocol.sections import Sections
+from tests.client.hospital import SITES, study
 
 
 @pytest.fixture

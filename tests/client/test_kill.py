@@ -9,10 +9,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from kill_points import POINTS
-from wards import Daemon, Wards, renamed, until
 
 from protocol.study import Study
+from tests.client.kill_points import POINTS
+from tests.client.wards import Daemon, Wards, renamed, until
 
 VICTIM = "west"
 TESTED = (

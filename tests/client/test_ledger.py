@@ -20,7 +20,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hospital import Hospital, die, in_child, numbered, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from protocol.accounting import Event, epsilon_over_bands
 from protocol.errors import Code, WardroundError
 from protocol.plan import planned_events
 from protocol.study import Study
+from tests.client.hospital import Hospital, die, in_child, numbered, policy
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hospital import SITE, SITES, Hospital, policy, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -21,6 +20,7 @@ from protocol.accounting import epsilon_over_bands
 from protocol.errors import Code, WardroundError
 from protocol.plan import planned_events
 from protocol.study import Study
+from tests.client.hospital import SITE, SITES, Hospital, policy, study
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hospital import SITE, Hospital, die, in_child, numbered
 
 from client.head import GENESIS, Head
 from client.state import State
 from client.told import Happened
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from tests.client.hospital import SITE, Hospital, die, in_child, numbered
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon_process import Daemon
-
 from client import joining, setup
 from client.audit import Audit
 from client.budget import budget
@@ -33,6 +31,7 @@ from server.rounds import Rounds
 from server.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import Table
+from tests.client.daemon_process import Daemon
 
 TASK = "breast_cancer"
 RULES: dict[str, Any] = {

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Command
+
+from tests.deployment.processes import Command
 
 HERE = Path(__file__).parent
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from traces import Secret, contents, search
 
 from protocol.study import Study
+from tests.deployment.traces import Secret, contents, search
 
 if TYPE_CHECKING:
     from conftest import Finished

@@ -8,7 +8,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from processes import Command
+from tests.deployment.processes import Command
 
 WARDROUND = Path(sys.executable).with_name("wardround")
 LONG = "rounds=300"

@@ -1,15 +1,10 @@
 """The data scientist's end: what is told when something is wrong, and how long it holds on."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
-
-from hospitals import credentials, free_port, new_coordinator
 
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
@@ -18,6 +13,7 @@ from server.coordinator import Coordinator
 from server.journal import Journal
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
+from tests.server.hospitals import credentials, free_port, new_coordinator
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_document import study
 
 from protocol import messages
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
 from protocol.messages import Frame
+from tests.protocol.study_document import study
 
 _STUDY = "5" * 64
 _READY: dict[str, Any] = {

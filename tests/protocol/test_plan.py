@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_document import study
 
 from protocol.accounting import epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
@@ -23,6 +22,7 @@ from protocol.plan import (
     spent_epsilon,
 )
 from protocol.study import Study
+from tests.protocol.study_document import study
 
 LOCAL: dict[str, Any] = {"privacy__mode": "local", "optimisation": {"rounds": 20, "local_steps": 5}}
 

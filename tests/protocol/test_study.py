@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from study_document import document, study
 
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
 from protocol.study import Study
+from tests.protocol.study_document import document, study
 
 _json = st.recursive(
     st.none()

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from hospitals import Deployment, deployed, study_of, wait_until
 
 from server.accounts import Accounts
 from server.control import BODY_LIMIT
 from server.control_limits import AT_ONCE, BURST
+from tests.server.hospitals import Deployment, deployed, study_of, wait_until
 
 STUDY = "0" * 64
 ROUTES = [

@@ -15,16 +15,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hospitals import (
-    Deployment,
-    Hospitals,
-    credentials,
-    deployed,
-    free_port,
-    new_coordinator,
-    study_of,
-    wait_until,
-)
 
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
@@ -35,6 +25,16 @@ from server.coordinator_lock import is_running
 from server.journal import Journal
 from server.report import Outcome, RoundReport
 from server.roster import Roster
+from tests.server.hospitals import (
+    Deployment,
+    Hospitals,
+    credentials,
+    deployed,
+    free_port,
+    new_coordinator,
+    study_of,
+    wait_until,
+)
 
 START = "from launch.coordinator_cli import coordinator_app as app; app()"
 

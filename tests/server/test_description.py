@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from outcomes import outcome, study
 
 from protocol.study import Member, Privacy
 from server.description import LIMIT, VERSION_LIMIT, describe, describe_model
 from tasks import registry
+from tests.server.outcomes import outcome, study
 
 
 def test_text_of_the_study_cannot_become_markup() -> None:

@@ -14,7 +14,6 @@ from socket import create_connection
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from door import Door, open_door, wait_until
 from fastapi.routing import iter_route_contexts
 from flwr.proto import fleet_pb2, message_pb2
 from flwr.proto.node_pb2 import Node
@@ -24,6 +23,7 @@ from client.fleet import FleetConnection
 from client.nodekey import load_node_key, public_pem
 from protocol.errors import WardroundError
 from protocol.messages import Frame
+from tests.server.door import Door, open_door, wait_until
 
 OUTSIDER = Path(__file__).with_name("outsider.py")
 CLI = Path(sys.executable).with_name("flwr")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outcomes import outcome, study
 
 from protocol.errors import Code, WardroundError
 from protocol.scores import Estimate
@@ -23,6 +22,7 @@ from server.study_events import (
     report_to_json,
 )
 from server.study_log import StudyLog
+from tests.server.outcomes import outcome, study
 
 FIGURE = st.floats(allow_nan=False, allow_infinity=False)
 REPORTS = st.builds(

@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
-from hospitals import free_port
-from outcomes import CONFIGURATION, outcome, study
 
 from launch.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server import study_tracking, undelivered
 from server.study_tracking import StudyTracking, Wish
+from tests.server.hospitals import free_port
+from tests.server.outcomes import CONFIGURATION, outcome, study
 
 WISH = Wish(experiment="restarts", model="kept")
 

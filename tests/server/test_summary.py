@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outcomes import outcome, study
 
 from protocol.scores import Estimate
 from server.summary import write_summary
+from tests.server.outcomes import outcome, study
 
 
 def test_summary_holds_exactly_these_figures(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from door import Door, open_door, wait_until
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -30,6 +29,7 @@ from protocol.errors import Code, WardroundError
 from protocol.messages import Frame
 from server.superlink import SuperLink, SuperLinkConfig
 from server.superlink_state import Chunks
+from tests.server.door import Door, open_door, wait_until
 
 FOUR = ("north", "east", "south", "west")
 MB = 1 << 20

@@ -29,7 +29,6 @@ import pytest
 import requests
 import torch
 import yaml
-from outcomes import CONFIGURATION, ended, outcome, report, study
 
 from launch.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
@@ -40,6 +39,7 @@ from server.report import Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
 from tasks import registry
 from tasks.weights import FlatModel
+from tests.server.outcomes import CONFIGURATION, ended, outcome, report, study
 
 EXPERIMENT = "ward round"
 
