@@ -484,7 +484,7 @@ def test_hostile_studies_are_refused_and_so_is_all_that_builds_on_them(ward: War
         attack_once(strategy, what, lambda c: ward.refuses(proposal(changed(ward.good, c))))
     assert ward.touched.loaded == 0, "no hostile study had a patient loaded"
     seen = len(ward.seen)
-    attack(ward, hostile_studies, 130, try_one)
+    attack(ward, hostile_studies, 150, try_one)
     assert len(ward.seen) - seen > 350
 
 

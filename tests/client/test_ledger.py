@@ -314,8 +314,8 @@ def test_outside_the_hours_nothing_is_debited(tmp_path: Path) -> None:
     rules = policy(hours=[{"from": "19:00", "to": "06:00"}], time_zone="UTC")
     hospital = Hospital.found(tmp_path / "state", rules)
     study = hospital.accept(numbered(1))
-    refused(Code.REFUSED_POLICY, lambda: hospital.debit(study, 1, 1))
-    refused(Code.REFUSED_POLICY, lambda: hospital.ledger.admit(study.digest))
+    refused(Code.OUTSIDE_HOURS, lambda: hospital.debit(study, 1, 1))
+    refused(Code.OUTSIDE_HOURS, lambda: hospital.ledger.admit(study.digest))
     hospital.clock.now += timedelta(hours=12)
     hospital.debit(study, 1, 1)
 
