@@ -39,6 +39,7 @@ from server.roster import Roster
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Table
 
+_MARK = ".wardround-demo"
 _FRACTION = 0.3
 """Of patients, who evaluate."""
 
@@ -59,8 +60,7 @@ class Demo:
         config = self._configuration()
         cohorts = cohorts_of(self.task, tables, split_plan(config))
         declared = declared_patients(cohorts)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, mode=0o700)
+        self._clear()
         with contextlib.ExitStack() as stack:
             mlflow = MlflowServer(self.folder / "mlflow")
             stack.callback(mlflow.stop)
@@ -85,6 +85,22 @@ class Demo:
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
         console.print(f"  wardround mlflow {self.folder / 'mlflow'}", highlight=False)
         return finished
+
+    def _clear(self) -> None:
+        """Makes the folder anew; one that no demo made is never touched.
+
+        Raises WardroundError(STATE).
+        """
+        if self.folder.exists() and any(self.folder.iterdir()):
+            if not (self.folder / _MARK).is_file():
+                raise WardroundError(
+                    Code.STATE,
+                    f"{self.folder} holds something that no demo made.",
+                    remedy="Name another folder: a demo empties its own at every run.",
+                )
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder / _MARK).touch(0o600)
 
     def _configuration(self) -> configuration.Config:
         config = configuration.load(
