@@ -6,7 +6,10 @@ All of them work beside a running daemon, which looks at the books before every 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,10 +111,8 @@ def reject(
     as_json: Json = False,
 ) -> None:
     """Refuse a study that waits. It stays refused until someone here approves it."""
-    with governing(config, "reject", study=study[:64]) as site:
-        found, _ = site.approvals.find(study)
-        confirm(f"Reject {printable(found.title)!r}?", yes)
-        _done(site.approvals.reject(study, reason=reason).digest, "rejected", as_json)
+    with _confirmed("reject", study, config, yes) as approvals:
+        _done(approvals.reject(study, reason=reason).digest, "rejected", as_json)
 
 
 def revoke(
@@ -122,10 +123,17 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """Stop an accepted study at its next message. What it has spent stays spent."""
-    with governing(config, "revoke", study=study[:64]) as site:
+    with _confirmed("revoke", study, config, yes) as approvals:
+        _done(approvals.revoke(study, reason=reason).digest, "revoked", as_json)
+
+
+@contextmanager
+def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[Approvals]:
+    """The site's approvals, once the operator has seen which study it is about."""
+    with governing(config, verb, study=study[:64]) as site:
         found, _ = site.approvals.find(study)
-        confirm(f"Revoke {printable(found.title)!r}?", yes)
-        _done(site.approvals.revoke(study, reason=reason).digest, "revoked", as_json)
+        confirm(f"{verb.capitalize()} {printable(found.title)!r}?", yes)
+        yield site.approvals
 
 
 def _warn_of_old_rules(site: SiteGovernance) -> None:
