@@ -117,9 +117,9 @@ def test_who_waits_is_woken_by_another_thread_and_by_the_end(tmp_path: Path) -> 
 
     async def woken_by(do: object) -> float:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started, seen = loop.time(), len(log)
         loop.run_in_executor(None, do)
-        await log.wait(len(log), 20)
+        await log.wait(seen, 20)
         return loop.time() - started
 
     assert asyncio.run(woken_by(lambda: log.append("started"))) < 10
