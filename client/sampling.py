@@ -56,4 +56,4 @@ class Patients:
 
     def _batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         chosen = torch.from_numpy(rows)
-        return Batch(self._features[chosen], self._labels[chosen])
+        return Batch(self._features[chosen].float(), self._labels[chosen])

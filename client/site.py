@@ -33,7 +33,7 @@ from protocol.messages import Frame
 from protocol.quantise import to_words
 from protocol.secagg import OpenParty, Party
 from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study import Scalar, Study
 from protocol.vectors import Vector
 from tasks import registry
 from tasks.base import Task
@@ -197,14 +197,15 @@ class Site:
                 "The study asks for sums without masks.",
                 remedy="Set policy.unmasked to true only if updates may be seen by others.",
             )
-        task = registry.load(study.task.name)
+        task = registry.load(study.task.name, study.task.options)
         if (task.version, task.source_digest()) != (study.task.version, study.task.source):
             raise WardroundError(
                 Code.REFUSED_STUDY,
                 f"The task {task.name} installed here differs from the study's.",
                 remedy="Install the same version of wardround and of the task's package.",
             )
-        if _layout(task.name) != (study.model.parameters, study.model.layout):
+        options = tuple(sorted(study.task.options.items()))
+        if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
 
     def _accepted(self, digest_: str) -> Study:
@@ -216,7 +217,7 @@ class Site:
 
     def _warm(self, study: Study) -> _Work:
         if study.digest not in self._work:
-            task = registry.load(study.task.name)
+            task = registry.load(study.task.name, study.task.options)
             learner = Learner(task, study.optimisation.seed, self._memory)
             cohort = self._cohort(task, study)
             self._work[study.digest] = _Work(
@@ -315,10 +316,10 @@ def _whereabouts(error: Exception) -> str:
 
 
 @functools.cache
-def _layout(task: str) -> tuple[int, str]:
+def _layout(task: str, options: tuple[tuple[str, Scalar], ...]) -> tuple[int, str]:
     """(parameters, digest of their layout) of an installed task's model; the seed changes neither.
     Proposals come again and again, and a large model takes a while to build."""
-    layout = FlatModel(registry.load(task), 0).layout
+    layout = FlatModel(registry.load(task, dict(options)), 0).layout
     return layout.size, layout.digest
 
 

@@ -56,7 +56,7 @@ def run(config: Config, console: Console | None = None) -> Finished:
             f"There is no federation {config.federation.name!r}.",
             remedy="Choose federation=inprocess or federation=deployment.",
         )
-    task = registry.load(config.task.name)
+    task = registry.load(config.task.name, config.task.options)
     tables = task.public_sites(data_root())
     return run_inprocess(config, task, tables, console)
 
@@ -89,7 +89,7 @@ def run_deployment(config: Config, console: Console | None = None) -> Finished:
             remedy="Set federation.credentials (or WARDROUND_CREDENTIALS) to the file that the "
             "coordinator's operator made with `wardround coordinator account add`.",
         )
-    task = registry.load(config.task.name)
+    task = registry.load(config.task.name, config.task.options)
     credentials = Path(config.federation.credentials).expanduser()
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
         study = build_study(config, task, remote.patients())

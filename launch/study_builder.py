@@ -105,7 +105,11 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             name=task.name,
             version=task.version,
             source=task.source_digest(),
-            options=dict(config.task.options),
+            options={
+                option: value
+                for option, value in task.options.items()
+                if value != task.choices[option][0]
+            },
         ),
         model=Model(parameters=layout.size, layout=layout.digest),
         privacy=Privacy(

@@ -222,7 +222,7 @@ class Coordinator:
 
     def _check(self, study: Study) -> None:
         """What makes a study impossible here. Raises WardroundError."""
-        task = registry.load(study.task.name)
+        task = registry.load(study.task.name, study.task.options)
         if (task.version, task.source_digest()) != (study.task.version, study.task.source):
             raise WardroundError(
                 Code.REFUSED_STUDY,

@@ -64,7 +64,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
     """
     from tasks.weights import FlatModel
 
-    task = registry.load(study.task.name)
+    task = registry.load(study.task.name, study.task.options)
     layout = FlatModel(task, study.optimisation.seed).layout
     directory.mkdir(parents=True)
     arrays: dict[str, Any] = dict(unpack(np.ascontiguousarray(weights), layout))
@@ -72,6 +72,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
     reference = {
         "study": study.digest,
         "task": study.task.name,
+        "options": study.task.options,
         "version": study.task.version,
         "source": study.task.source,
         "seed": study.optimisation.seed,
@@ -89,7 +90,7 @@ def load(directory: Path) -> ReleasedModel:
     from tasks.weights import FlatModel
 
     reference = json.loads((directory / REFERENCE).read_text())
-    task = registry.load(reference["task"])
+    task = registry.load(reference["task"], reference["options"])
     if task.version != reference["version"]:
         raise WardroundError(
             Code.CONFIGURATION,

@@ -224,7 +224,7 @@ class StudyRun:
                 self._say("tracking-away", code=error.code)
         return Rounds(
             self.study,
-            registry.load(self.study.task.name),
+            registry.load(self.study.task.name, self.study.task.options),
             self._sites,
             identities,
             self,

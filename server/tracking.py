@@ -205,7 +205,7 @@ class TrackedRun:
         import mlflow.pyfunc
         from mlflow.models import Model
 
-        task = registry.load(self._study.task.name)
+        task = registry.load(self._study.task.name, self._study.task.options)
         with tempfile.TemporaryDirectory() as scratch:
             data, model = Path(scratch) / "data", Path(scratch) / "model"
             released_model.write(data, self._study, outcome.weights)
@@ -224,7 +224,7 @@ class TrackedRun:
     @_retriable
     def register(self, outcome: Outcome) -> None:
         """The logged model as the next version of the registered model."""
-        client, task = self._client, registry.load(self._study.task.name)
+        client, task = self._client, registry.load(self._study.task.name, self._study.task.options)
         if not client.search_registered_models(filter_string=f"name = '{self._model}'"):
             client.create_registered_model(self._model, description=task.title)
         mine = f"name = '{self._model}' and run_id = '{self._run}'"

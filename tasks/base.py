@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from protocol.canonical import digest
+from protocol.errors import Code, WardroundError
+from protocol.study import Scalar
 from tasks.schema import Schema, Table
 
 
@@ -32,22 +34,47 @@ class Task(ABC):
 
     A model must treat samples independently (no BatchNorm), since the unit of privacy is a
     patient and clipping happens per sample.
+
+    `choices`: what a study may choose about the task, as option -> allowed values, the usual one
+    first. The set is closed, so that an option can never carry more than a choice between things
+    that are installed at every site.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     title: ClassVar[str]
-    schema: ClassVar[Schema]
+    schema: Schema
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
     downloads: ClassVar[tuple[Download, ...]] = ()
+
+    def __init__(self, **options: Scalar) -> None:
+        """The task with these options. Raises WardroundError(CONFIGURATION) naming the choices."""
+        for option, value in options.items():
+            if option not in self.choices:
+                known = ", ".join(self.choices) or "none"
+                raise WardroundError(
+                    Code.CONFIGURATION,
+                    f"Task {self.name} has no option {option!r}.",
+                    remedy=f"Its options: {known}.",
+                )
+            if value not in self.choices[option]:
+                allowed = ", ".join(map(str, self.choices[option]))
+                raise WardroundError(
+                    Code.CONFIGURATION,
+                    f"Option {option} of task {self.name} cannot be {value!r}.",
+                    remedy=f"Choose one of: {allowed}.",
+                )
+        self.options = {option: values[0] for option, values in self.choices.items()} | options
 
     @abstractmethod
     def model(self) -> nn.Module:
         """A fresh model; its random initialisation follows torch's seed, set by the caller."""
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
-        """Rows of a cohort -> model input, (N, F) float32."""
+        """Rows of a cohort -> model input, (N, ...) float32, or uint8 where it is pictures; a
+        batch reaches the model as float32."""
         return self.schema.features(table)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -6,11 +6,13 @@ Nothing is ever imported by a name that came over the wire: a name is looked up 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from protocol.errors import Code, WardroundError
+from protocol.study import Scalar
 
 if TYPE_CHECKING:
     from tasks.base import Task
@@ -32,8 +34,11 @@ def plugged() -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in _BUILT_IN}
 
 
-def load(name: str) -> Task:
-    """The task of that name. Raises WardroundError(UNKNOWN_TASK), suggesting the nearest."""
+def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
+    """The task of that name with these options.
+
+    Raises WardroundError: UNKNOWN_TASK, suggesting the nearest; CONFIGURATION for an option that
+    it does not have."""
     tasks = installed()
     if name not in tasks:
         near = difflib.get_close_matches(name, tasks, n=1)
@@ -44,5 +49,5 @@ def load(name: str) -> Task:
             remedy=f"{hint}Installed: {', '.join(tasks)}.",
         )
     module, _, attribute = tasks[name].partition(":")
-    task: Task = getattr(import_module(module), attribute)()
+    task: Task = getattr(import_module(module), attribute)(**(options or {}))
     return task

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from protocol.errors import Code, WardroundError
 
 Table = Mapping[str, npt.NDArray[Any]]
-"""Columns of equal length. Numbers: float with NaN where missing. Categories: str, None missing."""
+"""Columns of equal length. Numbers: float with NaN where missing. Categories: str, None missing.
+Pictures: see `Image`."""
 
 PATIENT = "patient"
 """The column that names the patient, in every table; the unit of privacy."""
@@ -137,12 +138,27 @@ def _texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @dataclass(frozen=True)
+class Image:
+    """One picture of a cohort, as every site prepares it: grey, windowed, resized.
+
+    In a table it is (N, rows, columns) uint8; a row of zeros only stands for "no picture". At a
+    site the view's column of this name holds keys of its image index, NULL for none.
+    """
+
+    name: str
+    meaning: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class Schema:
-    """Input columns and a binary label (0 or 1) of a cohort."""
+    """Input columns, pictures and a binary label (0 or 1) of a cohort."""
 
     columns: tuple[Column, ...]
     label: str
     label_meaning: str
+    images: tuple[Image, ...] = ()
 
     @property
     def width(self) -> int:
@@ -152,7 +168,8 @@ class Schema:
     @property
     def names(self) -> tuple[str, ...]:
         """Every column a cohort must have."""
-        return (PATIENT, *(column.name for column in self.columns), self.label)
+        pictures = (image.name for image in self.images)
+        return (PATIENT, *(column.name for column in self.columns), *pictures, self.label)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -160,7 +177,9 @@ class Schema:
         return tuple(name for column in self.columns for name in column.feature_names)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
-        """Table of N rows -> (N, F) float32. Raises WardroundError(MALFORMED_DATA)."""
+        """Columns of a table of N rows, pictures left aside -> (N, F) float32.
+
+        Raises WardroundError(MALFORMED_DATA)."""
         for column in self.columns:
             if column.name not in table:
                 raise WardroundError(
@@ -168,4 +187,5 @@ class Schema:
                     f"The cohort lacks the column {column.name} ({column.meaning}).",
                     remedy="Add it to the site's view; NULL stands for a missing value.",
                 )
-        return np.concatenate([c.features(table[c.name]) for c in self.columns], axis=1)
+        rows = np.empty((len(next(iter(table.values()), ())), 0), dtype=np.float32)
+        return np.concatenate([rows, *(c.features(table[c.name]) for c in self.columns)], axis=1)

@@ -26,13 +26,14 @@ Part = Literal["train", "evaluation"]
 class Cohort:
     """The patients of one site that a task selects. Holds no identifier.
 
-    features (N, F) float32 finite; labels (N,) float32 in {0, 1}; patient (N,) int64 into the P
-    patients; u (P,) float64 in [0, 1); in_training (N,) bool: the row's part. `train` and
-    `evaluation` (P,) bool: who has a row in that part (disjoint, unless the split is a column).
+    features (N, ...) float32 finite, or uint8 of pictures; labels (N,) float32 in {0, 1}; patient
+    (N,) int64 into the P patients; u (P,) float64 in [0, 1); in_training (N,) bool: the row's
+    part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless the
+    split is a column).
     `notes` is for the site's own eyes: what was set aside and what looks like a wrong unit.
     """
 
-    features: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
     labels: npt.NDArray[np.float32]
     patient: npt.NDArray[np.int64]
     u: npt.NDArray[np.float64]
@@ -94,7 +95,8 @@ class Cohort:
         """
         rows = _rows(task, table)
         features = task.features(table)
-        features = np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        if features.dtype != np.uint8:
+            features = np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
         if features.shape[:1] != (rows,):
             raise WardroundError(
                 Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
@@ -188,7 +190,7 @@ def _split_column(table: Table) -> npt.NDArray[Any]:
 
 
 def _kept(
-    features: npt.NDArray[np.float32],
+    features: npt.NDArray[Any],
     labels: npt.NDArray[np.float64],
     identifiers: npt.NDArray[Any],
     column: npt.NDArray[Any] | None,
