@@ -1,0 +1,1 @@
+"""DICOM: what the PACS sends, indexed, gated and decoded once."""
