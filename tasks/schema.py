@@ -88,9 +88,9 @@ class Column:
             if self.flag_missing:
                 parts.append(np.isnan(numbers))
             return np.stack(parts, axis=1).astype(np.float32)
-        texts = _texts(values)
-        hits = np.stack([texts == category for category in self.categories], axis=1)
-        strange = ~hits.any(axis=1) & (texts != np.array(None))
+        found = texts(values)
+        hits = np.stack([found == category for category in self.categories], axis=1)
+        strange = ~hits.any(axis=1) & (found != np.array(None))
         if strange.any():
             raise WardroundError(
                 Code.MALFORMED_DATA,
@@ -122,7 +122,7 @@ def floats(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     return np.array([float("nan" if value is None else value) for value in values])
 
 
-def _texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(N,) values -> (N,) object: str, None where missing. 3 and 3.0 are the category "3"."""
     if values.dtype != object:
         values = values.astype(object)
@@ -159,6 +159,8 @@ class Schema:
     label: str
     label_meaning: str
     images: tuple[Image, ...] = ()
+    dates: tuple[str, ...] = ()
+    """Date columns that a view may add, in the order in which they must lie, for `check` alone."""
 
     @property
     def width(self) -> int:

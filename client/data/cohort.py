@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from client.data.quality import unit_doubts
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation
 from tasks.base import Task
@@ -222,17 +223,8 @@ def _kept(
 
 def _doubts(task: Task, table: Table) -> list[str]:
     """Columns that look as if they came in another unit, or not at all."""
-    doubts = []
+    doubts: list[str] = []
     for column in task.schema.columns:
-        if column.kind != "number":
-            continue
-        numbers = column.numbers(table[column.name])
-        there = numbers[~np.isnan(numbers)]
-        if not len(there):
-            doubts.append(f"Column {column.name} is missing in every row.")
-        elif np.mean((there < column.low) | (there > column.high)) > 0.5:
-            doubts.append(
-                f"Most of column {column.name} lies outside its public range "
-                f"{column.low:g} to {column.high:g} {column.unit}: is the unit right?"
-            )
+        if column.kind == "number":
+            doubts += unit_doubts(column, table[column.name])
     return doubts
