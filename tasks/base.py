@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
 from protocol.study import Scalar
+from tasks.encoders import Hinge
 from tasks.schema import Schema, Table
 
 
@@ -48,6 +50,8 @@ class Task(ABC):
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
     downloads: ClassVar[tuple[Download, ...]] = ()
+    parts: ClassVar[tuple[ModuleType, ...]] = ()
+    """Further modules whose code is part of the task: they enter `source_digest`."""
 
     def __init__(self, **options: Scalar) -> None:
         """The task with these options. Raises WardroundError(CONFIGURATION) naming the choices."""
@@ -88,6 +92,11 @@ class Task(ABC):
         """(B, 1) logits -> (B,) scores in [0, 1], the probability of label 1."""
         return torch.sigmoid(outputs[:, 0])
 
+    def public_score(self, table: Table) -> npt.NDArray[np.float64] | None:
+        """A score made of public knowledge alone, without any training: (N,) in [0, 1] for the
+        rows of a cohort, or None where the task knows none. A study's gain is over this."""
+        return None
+
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Public data by site, for demos, tests and benchmarks; `root` holds downloaded files.
 
@@ -97,12 +106,13 @@ class Task(ABC):
 
     @classmethod
     def source_digest(cls) -> str:
-        """SHA-256 over the source files of the task's class and its bases (torch's excluded), so
-        that every hospital of a study runs the same code."""
+        """SHA-256 over the source files of the task's class, its bases (torch's excluded) and its
+        `parts`, so that every hospital of a study runs the same code."""
         files = {
             Path(inspect.getfile(base))
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
         }
-        files |= {Path(__file__), Path(inspect.getfile(Schema))}
+        files |= {Path(inspect.getfile(part)) for part in cls.parts}
+        files |= {Path(__file__), Path(inspect.getfile(Schema)), Path(inspect.getfile(Hinge))}
         return digest("".join(sorted(digest(file.read_bytes()) for file in files)).encode())

@@ -3,8 +3,8 @@
 A site maps its own data to these columns. Numbers are clipped to their public clinical range and
 missing values become a constant (with an indicator beside it where the task wants one), so that
 nothing is ever fitted on a cohort: normalising with a hospital's own mean is a release of data.
-Each feature lies in [-1, 1] and 0 is "missing" or "middle of the range": the norm of a row is
-bounded by sqrt(F), which is what clipping under differential privacy has to cut.
+Each feature lies in [-1, 1] and 0 is "missing", "middle of the range" or "usual": the norm of a
+row is bounded by sqrt(F), which is what clipping under differential privacy has to cut.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
+from tasks.encoders import Encoder
 
 Table = Mapping[str, npt.NDArray[Any]]
 """Columns of equal length. Numbers: float with NaN where missing. Categories: str, None missing.
@@ -35,6 +36,9 @@ class Column:
     `missing_at`: numbers that stand for "not measured" in this column (an impossible 0, a -1).
     `flag_missing`: give the model an indicator of missingness beside the number. Leave it out
     where values are always there: a constant feature costs norm under clipping and tells nothing.
+    `encoder`: what a number becomes instead of its place in the range.
+    `usual`: the category that is a row of zeros (no drug taken): the ordinary costs no norm.
+    `other`: what is none of the categories is a feature of its own, instead of an error.
     """
 
     name: str
@@ -46,12 +50,19 @@ class Column:
     categories: tuple[str, ...] = ()
     missing_at: tuple[float, ...] = ()
     flag_missing: bool = True
+    encoder: Encoder | None = None
+    usual: str | None = None
+    other: bool = False
 
     def __post_init__(self) -> None:
         if self.kind == "number" and not self.low < self.high:
             raise ValueError(f"column {self.name}: low must be below high")
         if self.kind == "category" and len(set(self.categories)) < max(2, len(self.categories)):
             raise ValueError(f"column {self.name}: needs at least two different categories")
+        if self.usual is not None and self.usual not in self.categories:
+            raise ValueError(f"column {self.name}: its usual category is none of its categories")
+        if (self.kind == "category" and self.encoder) or (self.kind == "number" and self.other):
+            raise ValueError(f"column {self.name}: an encoder is for numbers, other for categories")
 
     @property
     def width(self) -> int:
@@ -62,10 +73,21 @@ class Column:
     def feature_names(self) -> tuple[str, ...]:
         """What each feature is, for a reader of the model's weights."""
         if self.kind == "number":
-            return (self.name, f"{self.name} missing") if self.flag_missing else (self.name,)
-        if len(self.categories) == 2:
+            names = self.encoder.names(self.name) if self.encoder else (self.name,)
+            return (*names, f"{self.name} missing") if self.flag_missing else names
+        if self._signed:
             return (f"{self.name}={self.categories[1]}",)
-        return tuple(f"{self.name}={category}" for category in self.categories)
+        shown = (*self._unusual, *(("other",) if self.other else ()))
+        return tuple(f"{self.name}={category}" for category in shown)
+
+    @property
+    def _signed(self) -> bool:
+        """Two categories and nothing else: one feature of -1 or 1."""
+        return len(self.categories) == 2 and self.usual is None and not self.other
+
+    @property
+    def _unusual(self) -> tuple[str, ...]:
+        return tuple(category for category in self.categories if category != self.usual)
 
     def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(N,) values -> (N,) float64, NaN where missing, infinite or in `missing_at`.
@@ -78,16 +100,20 @@ class Column:
     def features(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """(N,) values -> (N, width) float32 in [-1, 1]. Raises WardroundError(MALFORMED_DATA).
 
-        A number becomes its place in the public range, 0 where missing. Two categories become -1
-        and 1, 0 where missing; more become a one-hot row, all zeros where missing.
+        A number becomes its place in the public range or what its encoder says, 0 where missing.
+        Two categories become -1 and 1, 0 where missing; more, or one that is usual, become a
+        one-hot row, all zeros where usual or missing.
         """
         if self.kind == "number":
             numbers = self.numbers(values)
-            placed = 2 * (np.clip(numbers, self.low, self.high) - self.low) / (self.high - self.low)
-            parts = [np.where(np.isnan(numbers), 0.0, placed - 1)]
+            if self.encoder:
+                parts = [self.encoder.encode(numbers, self.low, self.high)]
+            else:
+                placed = (np.clip(numbers, self.low, self.high) - self.low) / (self.high - self.low)
+                parts = [np.where(np.isnan(numbers), 0.0, 2 * placed - 1)[:, None]]
             if self.flag_missing:
-                parts.append(np.isnan(numbers))
-            return np.stack(parts, axis=1).astype(np.float32)
+                parts.append(np.isnan(numbers)[:, None].astype(np.float64))
+            return np.concatenate(parts, axis=1).astype(np.float32)
         found = texts(values)
         hits = np.stack([found == category for category in self.categories], axis=1)
         strange = ~hits.any(axis=1) & (found != np.array(None))
@@ -98,9 +124,12 @@ class Column:
                 f"{', '.join(self.categories)}.",
                 remedy=f"Map the column ({self.meaning}) in the site's view; NULL is missing.",
             )
-        if len(self.categories) == 2:
+        if self._signed:
             return hits[:, 1:].astype(np.float32) - hits[:, :1].astype(np.float32)
-        return np.asarray(hits, dtype=np.float32)
+        kept = hits[:, [category != self.usual for category in self.categories]]
+        if self.other:
+            kept = np.concatenate([kept, strange[:, None]], axis=1)
+        return np.asarray(kept, dtype=np.float32)
 
 
 def floats(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
