@@ -19,6 +19,7 @@ from protocol.errors import Code, WardroundError
 if TYPE_CHECKING:
     from client.check import Finding
     from client.daemon import Daemon
+    from client.site_config import SiteConfig
 
 
 def mount(app: typer.Typer) -> None:
@@ -26,11 +27,21 @@ def mount(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def check(config: Config = HERE, as_json: Json = False) -> None:
+def check(
+    config: Config = HERE,
+    cohort: Annotated[
+        bool, typer.Option("--cohort", help="Look at every column too, and write a page of plots.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Try everything that can fail: keys, ledger, disk, clock, data, TLS, sign-in, a dry step.
 
-    Says pass, or what to do. Nothing leaves this site, nothing is kept, nothing is spent. Works
-    beside a running daemon. The exit status is that of the first failure.
+    Says pass, or what to do. Nothing leaves this site, nothing is spent. Works beside a running
+    daemon. The exit status is that of the first failure.
+
+    With --cohort, each task's table is looked at column by column: missing values, values out of
+    range or in another unit, misspelt categories, columns that give the label away, dates in the
+    wrong order. The page lies in the state folder under reports/, for your eyes only.
     """
     from client.check import tried, verdict
     from client.limits import limit_threads
@@ -53,12 +64,40 @@ def check(config: Config = HERE, as_json: Json = False) -> None:
                 if not as_json:
                     _show_finding(finding)
     status = verdict(findings)
+    seen = _look(site, as_json) if cohort else []
     if as_json:
         rows = [asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"site": site.site, "ok": status == 0, "checks": rows}))
+        answer = {"site": site.site, "ok": status == 0, "checks": rows}
+        typer.echo(json.dumps(answer | ({"cohorts": seen} if cohort else {})))
     elif status == 0:
         typer.echo(f"\n{site.site} is ready: wardround-site start")
     sys.exit(status)
+
+
+def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
+    """Every task's table, column by column; what cannot be read has been said already."""
+    from client.data.quality import assess
+    from client.local_cohort import read_table
+    from client.quality_page import grid, write_page
+    from tasks import registry
+
+    folder, seen = site.state / "reports", []
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name in sorted(site.data):
+        try:
+            quality = assess(registry.load(name), read_table(site, name))
+        except WardroundError:
+            continue
+        page = folder / f"cohort_{name}.html"
+        write_page(quality, page)
+        seen.append(asdict(quality) | {"page": str(page)})
+        if not as_json:
+            console().print()
+            console().print(grid(quality))
+            for doubt in quality.doubts:
+                typer.echo(f"  {doubt}")
+            typer.echo(f"  with plots: {page}")
+    return seen
 
 
 def start(

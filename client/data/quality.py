@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -255,7 +256,7 @@ def _date_doubts(task: Task, table: Table, today: date | None) -> Iterator[str]:
     for name, days in found:
         if (late := int((days > limit).sum())) > 0:
             yield f"Column {name}: {late} rows lie in the future."
-    for (earlier, first), (later, second) in zip(found, found[1:], strict=False):
+    for (earlier, first), (later, second) in pairwise(found):
         if (turned := int((first > second).sum())) > 0:
             yield f"{turned} rows have {later} before {earlier}."
 
