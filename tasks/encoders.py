@@ -8,6 +8,7 @@ privacy has to cut is spent on what is unusual about a patient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,22 +33,23 @@ class Hinge:
     """How far a number lies outside its normal range: 0 inside, 1 at the end of the column's
     range. A side whose normal limit is the end of the range is left out."""
 
-    low: float = -np.inf
-    high: float = np.inf
+    low: float = -math.inf
+    high: float = math.inf
 
     def __post_init__(self) -> None:
-        if not self.low <= self.high or (np.isinf(self.low) and np.isinf(self.high)):
+        if not self.low <= self.high or (math.isinf(self.low) and math.isinf(self.high)):
             raise ValueError("a normal range needs a limit, and its low must not exceed its high")
 
     def names(self, column: str) -> tuple[str, ...]:
-        sides = (f"{column} below {self.low:g}", f"{column} above {self.high:g}")
-        return sides[np.isinf(self.low) : 1 + np.isfinite(self.high)]
+        below = (f"{column} below {self.low:g}",) if math.isfinite(self.low) else ()
+        above = (f"{column} above {self.high:g}",) if math.isfinite(self.high) else ()
+        return below + above
 
     def encode(self, numbers: Numbers, low: float, high: float) -> Numbers:
         sides = []
-        if np.isfinite(self.low):
+        if math.isfinite(self.low):
             sides.append((self.low - numbers) / (self.low - low))
-        if np.isfinite(self.high):
+        if math.isfinite(self.high):
             sides.append((numbers - self.high) / (high - self.high))
         return np.nan_to_num(np.clip(np.stack(sides, axis=1), 0, 1))
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "breast_cancer": "tasks.breast_cancer:BreastCancer",
+    "fusion": "tasks.fusion:Fusion",
     "heart_disease": "tasks.heart_disease:HeartDisease",
+    "icu_mortality": "tasks.icu_mortality:IcuMortality",
+    "icu_timeseries": "tasks.icu_timeseries:IcuTimeseries",
+    "readmission": "tasks.readmission:Readmission",
 }
 
 
