@@ -11,10 +11,22 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
+from protocol.algorithms import (
+    Constant,
+    FedAvg,
+    Local,
+    Robust,
+    Schedule,
+    Stop,
+    check_local,
+    check_robust,
+    check_stop,
+)
 from protocol.canonical import canonical, digest
+from protocol.document import Document as Document
 from protocol.errors import Code, WardroundError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -22,12 +34,6 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Scalar = bool | int | float | str
 Mode = Literal["none", "local", "distributed"]
-
-
-class Document(BaseModel):
-    """Frozen, closed (an unknown key is an error), without NaN or infinities."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class TaskReference(Document):
@@ -84,8 +90,11 @@ class Optimisation(Document):
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     local_steps: Annotated[int, Field(ge=1, le=100_000)] = 1
     local_lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
+    local: Local = FedAvg()
     server: ServerOptimiser = ServerOptimiser()
+    schedule: Schedule = Constant()
     averaging: Literal["none", "last_half"] = "none"
+    stop: Stop | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -94,10 +103,11 @@ class Aggregation(Document):
 
     `least_sites` is m, `colluding_sites` x, `word_bits` k. `update_range` bounds one coordinate of
     one site's weighted update (modes none and local); `scale` is the integer that the clip norm
-    becomes (mode distributed).
+    becomes (mode distributed). `robust`: instead of the weighted mean, where updates are seen.
     """
 
     masked: bool = True
+    robust: Robust | None = None
     least_sites: Annotated[int, Field(ge=1, le=1000)] = 3
     colluding_sites: Annotated[int, Field(ge=0, le=999)] = 1
     attempts: Annotated[int, Field(ge=1, le=200_000)]
@@ -174,6 +184,20 @@ class Study(Document):
             raise ValueError("mode distributed takes local_steps = 1 (one clipped sum a round)")
         if not private and self.evaluation.release == "noised":
             raise ValueError("mode none evaluates exactly: set evaluation.release to exact")
+        mode, local = self.privacy.mode, self.optimisation.local
+        check_local(local, mode)
+        check_robust(
+            aggregation.robust,
+            local,
+            mode,
+            masked=aggregation.masked,
+            least_sites=aggregation.least_sites,
+        )
+        check_stop(
+            self.optimisation.stop,
+            every=self.evaluation.every,
+            averaging=self.optimisation.averaging,
+        )
         return self
 
     @cached_property

@@ -1,0 +1,198 @@
+"""What a study may choose beyond plain FedAvg: the sites' steps, the server's pace, robustness.
+
+Each choice is a small document with only its own parameters, so that what does not belong to it
+is an unknown key. The checks here are those that need another part of the study; each says why.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protocol.document import Document
+
+
+class FedAvg(Document):
+    """McMahan et al. 2017: plain steps. In mode distributed, one gradient a round: FedSGD."""
+
+    name: Literal["fedavg"] = "fedavg"
+
+
+class FedProx(Document):
+    """Li et al. 2020, equation 2: every step is also drawn back to the round's model by mu."""
+
+    name: Literal["fedprox"] = "fedprox"
+    mu: Annotated[float, Field(gt=0, le=1e4)] = 0.01
+
+
+class Scaffold(Document):
+    """Karimireddy et al. 2020, Algorithm 1 with option II: control variates against drift."""
+
+    name: Literal["scaffold"] = "scaffold"
+
+
+class FedBN(Document):
+    """Li et al. 2021: normalisation layers are each site's own and never leave it."""
+
+    name: Literal["fedbn"] = "fedbn"
+
+
+class Ditto(Document):
+    """Li et al. 2021 (Algorithm 1): beside the shared model, each site's own, drawn to it.
+
+    In each round the own model takes `steps` steps of `lr`; `attraction` is the paper's lambda.
+    `evaluated`: whose scores the study's histograms hold.
+    """
+
+    name: Literal["ditto"] = "ditto"
+    attraction: Annotated[float, Field(ge=0, le=1e4)] = 0.1
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 10
+    lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
+    evaluated: Literal["shared", "personal"] = "shared"
+
+
+Local = Annotated[FedAvg | FedProx | Scaffold | FedBN | Ditto, Field(discriminator="name")]
+
+
+class Constant(Document):
+    """The server's learning rate as it is, after `warmup` rounds of linear rise."""
+
+    name: Literal["constant"] = "constant"
+    warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class Cosine(Document):
+    """Loshchilov and Hutter 2017, one period: falls along a cosine to `floor` times the rate."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Step(Document):
+    """Times `factor` after every `every` rounds."""
+
+    name: Literal["step"] = "step"
+    warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
+    every: Annotated[int, Field(ge=1, le=100_000)] = 10
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
+
+
+class Stop(Document):
+    """Early stopping: after `patience` evaluations in a row none of which improved the best one
+    by more than `least`, the study closes and releases the best model scored.
+
+    The metric is the pooled one that the study releases anyway, noise and all, so that stopping
+    is post-processing and costs nothing of its own.
+    """
+
+    metric: Literal["auc", "average_precision", "accuracy", "brier", "log_loss"] = "auc"
+    patience: Annotated[int, Field(ge=1, le=100_000)] = 5
+    least: Annotated[float, Field(ge=0, le=1e4)] = 0.0
+
+    @property
+    def rises(self) -> bool:
+        """Whether more of the metric is better."""
+        return self.metric not in ("brier", "log_loss")
+
+
+class Median(Document):
+    """Yin et al. 2018, Option I: the median of the sites' updates, coordinate by coordinate."""
+
+    name: Literal["median"] = "median"
+
+
+class TrimmedMean(Document):
+    """Yin et al. 2018, Option II: the mean, coordinate by coordinate, without the `byzantine`
+    largest and smallest values."""
+
+    name: Literal["trimmed_mean"] = "trimmed_mean"
+    byzantine: Annotated[int, Field(ge=1, le=499)] = 1
+
+
+class Krum(Document):
+    """Blanchard et al. 2017: the one update nearest to its n - `byzantine` - 2 neighbours."""
+
+    name: Literal["krum"] = "krum"
+    byzantine: Annotated[int, Field(ge=0, le=499)] = 1
+
+
+Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
+
+
+def check_local(local: Local, mode: str) -> None:
+    """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
+    if mode == "distributed":
+        if isinstance(local, FedProx):
+            raise ValueError(
+                "fedprox does nothing in mode distributed: its term is zero at the one gradient "
+                "that a round sums; take fedavg, or mode local"
+            )
+        if isinstance(local, Scaffold):
+            raise ValueError(
+                "scaffold cannot run in mode distributed: a site's control variate would be made "
+                "of its own gradient without noise, and steer what the next rounds release; take "
+                "mode local"
+            )
+        if isinstance(local, FedBN):
+            raise ValueError(
+                "fedbn cannot run in mode distributed: a site's own layers would be trained "
+                "without noise, and shape the gradients that the next rounds release; take mode "
+                "local"
+            )
+    if isinstance(local, Ditto) and local.evaluated == "personal" and mode != "none":
+        raise ValueError(
+            f"ditto cannot release scores of personal models in mode {mode}: a patient who trains "
+            "a personal model moves every score of his site, which no epsilon here covers; each "
+            "site sees its own"
+        )
+
+
+def check_robust(
+    robust: Median | TrimmedMean | Krum | None,
+    local: Local,
+    mode: str,
+    *,
+    masked: bool,
+    least_sites: int,
+) -> None:
+    """Raises ValueError where a robust rule cannot see the updates that it chooses among, or has
+    too few of them."""
+    if robust is None:
+        return
+    if masked:
+        raise ValueError(
+            f"{robust.name} has to see each site's update, and secure aggregation opens nothing "
+            "but their sum: set aggregation.masked to false, where every site allows it"
+        )
+    if mode == "distributed":
+        raise ValueError(
+            f"{robust.name} cannot run in mode distributed: noise suffices only in the sum of all "
+            "shares, and each would be looked at by itself; take mode local"
+        )
+    if isinstance(local, Scaffold):
+        raise ValueError(
+            f"scaffold cannot run under {robust.name}: its control variates must stay the mean of "
+            "all sites' own"
+        )
+    if isinstance(robust, TrimmedMean) and 2 * robust.byzantine >= least_sites:
+        raise ValueError("trimmed_mean needs least_sites above 2 * byzantine")
+    if isinstance(robust, Krum) and 2 * robust.byzantine + 2 >= least_sites:
+        raise ValueError("krum needs least_sites above 2 * byzantine + 2")
+
+
+def check_stop(stop: Stop | None, *, every: int, averaging: str) -> None:
+    """Raises ValueError where early stopping has nothing to look at, or contradicts averaging."""
+    if stop is None:
+        return
+    if every == 0:
+        raise ValueError("early stopping looks at evaluations: set evaluation.every above 0")
+    if averaging != "none":
+        raise ValueError(
+            "averaging last_half needs to know which half is the last, and early stopping does "
+            "not: choose one"
+        )
