@@ -58,18 +58,6 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"There is no server optimiser {config.optimiser.name!r}.",
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
-    if config.privacy.mode != "none" and config.privacy.epsilon is None:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"privacy={config.privacy.mode} needs an epsilon.",
-            remedy="Set privacy.epsilon, or privacy=none for public data.",
-        )
-    if config.privacy.mode == "none" and config.privacy.epsilon is not None:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            "privacy=none adds no noise and can claim no epsilon.",
-            remedy="Choose privacy=distributed or privacy=local, or leave privacy.epsilon out.",
-        )
     try:
         draft = _draft(config, task, declared)
         study = draft if config.privacy.mode == "none" else _with_noise(config, draft)
@@ -80,7 +68,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
         raise WardroundError(
             Code.CONFIGURATION,
             f"The study is not valid: {where + ': ' if where else ''}{first['msg']}.",
-            remedy="`wardround run --help` explains every key.",
+            remedy="`wardround run --info` explains every key.",
         ) from None
 
 

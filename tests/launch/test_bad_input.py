@@ -104,8 +104,8 @@ def here(tmp_path: Path) -> Iterator[Path]:
         (("run", "task=hart_disease"), Code.CONFIGURATION, "task/hart_disease", "heart_disease?"),
         (("run", "privacy.epsilom=1"), Code.CONFIGURATION, "'privacy.epsilom'", "privacy.epsilon?"),
         (("run", "privacy=locl"), Code.CONFIGURATION, "privacy/locl", "Did you mean local?"),
-        (("run", "rounds=many"), Code.CONFIGURATION, "rounds: Value 'many'", "run --help"),
-        (("run", "rounds"), Code.CONFIGURATION, "rounds", "run --help"),
+        (("run", "rounds=many"), Code.CONFIGURATION, "rounds: Value 'many'", "run --info"),
+        (("run", "rounds"), Code.CONFIGURATION, "rounds", "run --info"),
         (("demo", "--task", "hart_disease"), Code.UNKNOWN_TASK, "hart_disease", "heart_disease?"),
         (
             ("run", "privacy.epsilon=1e-6", "rounds=2"),

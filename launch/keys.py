@@ -1,0 +1,151 @@
+"""One key of the configuration: its type, default, meaning, and the values that it may have."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any
+
+from protocol.errors import Code, WardroundError
+
+MISSING_TEXT = "???"
+"""How a configuration marks a value that a group or the user has to give (OmegaConf)."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a key says, and the closed (`least`, `most`) or open (`above`, `below`) ends of its
+    range; `choices` where the values are words."""
+
+    text: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> str:
+        """The values as people read them; empty where every value of the type will do."""
+        if self.choices:
+            return " or ".join(self.choices)
+        ends = (
+            ("at least", self.least),
+            ("above", self.above),
+            ("at most", self.most),
+            ("below", self.below),
+        )
+        return " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value lies in the range; None always does."""
+        if value is None or value == MISSING_TEXT:
+            return True
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        return (
+            value == value
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def nearest(self, value: Any, usual: Any) -> str:
+        """The nearest allowed value, or where an open end has none, the usual one."""
+        if self.choices:
+            near = difflib.get_close_matches(str(value), self.choices, n=1, cutoff=0.3)
+            return near[0] if near else self.choices[0]
+        for end in (self.least, self.most):
+            outside = end is not None and ((value < end) == (end is self.least))
+            if end is not None and outside and value == value:
+                return f"{end:g}"
+        return "1" if usual is None else str(usual)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that can be overridden."""
+
+    name: str
+    type: str
+    default: Any
+    meaning: Meaning
+
+
+def key(
+    default: Any,
+    text: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A dataclass field with its meaning; a list or dictionary as default is copied."""
+    meaning = Meaning(text, least, above, most, below, tuple(choices))
+    metadata = {"meaning": meaning}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def group(section: type, text: str) -> Any:
+    """A dataclass field that holds a section of keys."""
+    return dataclasses.field(default_factory=section, metadata={"meaning": Meaning(text)})
+
+
+def keys_of(section: type, prefix: str = "") -> Iterator[Key]:
+    """Every key of a dataclass of keys, sections themselves included, dotted, in order."""
+    types = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        name, inner = f"{prefix}{field.name}", types[field.name]
+        meaning = field.metadata["meaning"]
+        if dataclasses.is_dataclass(inner):
+            yield Key(name, "group", None, meaning)
+            yield from keys_of(typing.cast(type, inner), f"{name}.")
+        else:
+            made = field.default_factory
+            default = field.default if made is dataclasses.MISSING else made()
+            yield Key(name, _type_name(inner), default, meaning)
+
+
+def check_ranges(config: Any) -> None:
+    """Raises WardroundError(CONFIGURATION) for the first value out of its range, with the nearest
+    valid one."""
+    for found in keys_of(type(config)):
+        value = config
+        for part in found.name.split("."):
+            value = getattr(value, part)
+        many = isinstance(value, list)
+        for item in value if many else [value]:
+            if found.meaning.allows(item):
+                continue
+            nearest = found.meaning.nearest(item, found.default)
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{found.name} {'has' if many else 'is'} {item}; "
+                f"{'each' if many else 'it'} must be {found.meaning.range}.",
+                remedy=f"The nearest valid value: {nearest}. `wardround run --info` shows them.",
+            )
+
+
+def _type_name(found: Any) -> str:
+    """float | None -> "float or null"."""
+    if typing.get_origin(found) is list:
+        return "list"
+    if typing.get_origin(found) is dict:
+        return "mapping"
+    if isinstance(found, UnionType) or typing.get_origin(found) is typing.Union:
+        parts = [p for p in typing.get_args(found) if p is not NoneType]
+        return " or ".join([*(_type_name(p) for p in parts), "null"])
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[
+        found.__name__
+    ]
