@@ -117,7 +117,7 @@ class Column:
         found = texts(values)
         hits = np.stack([found == category for category in self.categories], axis=1)
         strange = ~hits.any(axis=1) & (found != np.array(None))
-        if strange.any():
+        if strange.any() and not self.other:
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"Column {self.name}, row {int(np.argmax(strange)) + 1} of the view: not one of "
