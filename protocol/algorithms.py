@@ -124,6 +124,11 @@ class Krum(Document):
 Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
 
 
+def keeps_state(local: Local) -> bool:
+    """Whether sites keep something of their own from round to round."""
+    return isinstance(local, Scaffold | FedBN | Ditto)
+
+
 def check_local(local: Local, mode: str) -> None:
     """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
     if mode == "distributed":

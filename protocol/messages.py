@@ -26,8 +26,12 @@ HEADER_LIMIT = 1024 * 1024
 CHUNK = 1 << 20
 """Bytes of the vector in one chunk."""
 
+LATEST_LOST = 1000
+"""Lost attempts that a Prepare names at most."""
+
 Round = Annotated[int, Field(ge=1, le=100_001)]
 Attempt = Annotated[int, Field(ge=1, le=200_000)]
+Rule = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,33 @@ class Propose(Document):
 
     `roster` is `agreement.roster_digest` of the study as the coordinator knows its keys, so that
     a difference is found before anything is spent. A lie here is found in the contexts.
+    `dry`: would you? The site records no study; it answers as it would answer in earnest.
     """
 
     type: Literal["propose"] = "propose"
     document: Annotated[str, StringConstraints(max_length=HEADER_LIMIT // 2)]
     roster: Digest | None = None
+    dry: bool = False
 
 
 class Standing(Document):
-    """Site -> coordinator: where the study stands here. `code` says why when refused."""
+    """Site -> coordinator: where the study stands here. When refused, `code` says why, and `rules`
+    which keys of the site's policy forbid it: names of rules, which no data can change."""
 
     type: Literal["standing"] = "standing"
     study: Digest
     state: Literal["accepted", "waiting", "refused", "closed"]
     code: Code | None = Field(default=None, strict=False)
+    rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
 
 
 class Prepare(Document):
     """Coordinator -> site, with the model as float32 body: compute, debit, make a one-time key.
 
-    `model` is the SHA-256 of the body. `train` and `evaluate` say which sections the sum has.
+    `model` is the SHA-256 of the body, which with SCAFFOLD is [weights | server's control variate]
+    where it trains. `train` and `evaluate` say which sections the sum has. `lost`: the latest
+    attempts that gave no sum, where sites keep state from round to round, so that what a site
+    keeps moves on with opened attempts only.
     """
 
     type: Literal["prepare"] = "prepare"
@@ -77,6 +88,7 @@ class Prepare(Document):
     train: bool
     evaluate: bool
     model: Digest
+    lost: Annotated[tuple[Attempt, ...], Field(max_length=LATEST_LOST, strict=False)] = ()
 
 
 class Ready(Document):

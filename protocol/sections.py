@@ -1,11 +1,14 @@
-"""What one aggregate vector holds: [update | score histogram], in integers, and how it is read.
+"""What one aggregate vector holds: [update | control | histogram], in integers, and how to read it.
 
 Both sides derive it from the study, so nothing about it needs to travel:
 
 - update, (P,): modes none and local: each site's difference of weights, times its public share of
   the declared patients, in units of 1 / `update_scale`. Mode distributed: the sum over its sampled
   patients of clipped gradients, in units of clip_norm / scale.
+- control, (P,), with SCAFFOLD: each site's difference of control variates, times local_steps *
+  local_lr, so that it is as large as an update; weighted and encoded as one.
 - histogram, (2 * bins,): label 0's scores, then label 1's, in units of 1 / evaluation.scale.
+  In a query, which has nothing else: the cells of its statistics, in the same units.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.algorithms import Scaffold
 from protocol.study import Study
 from protocol.vectors import Vector
 
@@ -36,9 +40,19 @@ class Sections:
         return slice(0, self.study.model.parameters if self.train else 0)
 
     @property
+    def control(self) -> slice:
+        start, present = self.update.stop, self.train and controlled(self.study)
+        return slice(start, start + (self.study.model.parameters if present else 0))
+
+    @property
+    def body(self) -> int:
+        """Float32 numbers that a site is sent: the model, and the server's control variate."""
+        return self.study.model.parameters + int(self.control.stop - self.control.start)
+
+    @property
     def histogram(self) -> slice:
-        start = self.update.stop
-        return slice(start, start + (2 * self.study.evaluation.bins if self.evaluate else 0))
+        start = self.control.stop
+        return slice(start, start + (histogram_cells(self.study) if self.evaluate else 0))
 
     @property
     def length(self) -> int:
@@ -57,9 +71,23 @@ class Sections:
         """The kind of aggregate, part of the context that masks are bound to."""
         return "+".join(
             name
-            for name, present in (("update", self.train), ("histogram", self.evaluate))
+            for name, present in (
+                ("update", self.train),
+                ("control", self.train and controlled(self.study)),
+                ("histogram", self.evaluate),
+            )
             if present
         )
+
+
+def histogram_cells(study: Study) -> int:
+    """Words of the histogram section; in a query the cells of its statistics."""
+    return 2 * study.evaluation.bins if study.query is None else study.query.cells
+
+
+def controlled(study: Study) -> bool:
+    """Whether control variates travel (SCAFFOLD)."""
+    return isinstance(study.optimisation.local, Scaffold)
 
 
 def update_scale(study: Study) -> float:
@@ -70,7 +98,8 @@ def update_scale(study: Study) -> float:
 
 
 def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np.int64]:
-    """(P,) float32 new - old weights -> (P,) integers, weighted, clipped to update_range.
+    """(P,) float32 new - old weights -> (P,) integers, weighted, clipped to update_range. The same
+    for a control difference times local_steps * local_lr.
 
     Clipping by coordinate keeps a private update private (it is post-processing); what is not
     finite counts as 0, since no answer may depend on data.
@@ -98,6 +127,18 @@ def decode_gradient(study: Study, total: Integers, participants: frozenset[str])
     return np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
 
 
+def decode_control(study: Study, total: Integers) -> Vector:
+    """(P,) opened integers -> (P,) float32, what the server's control variate moves by.
+
+    Over the whole roster's patients, whoever took part: the others' variates have not moved
+    (Karimireddy et al. 2020, Algorithm 1, line 17, with weights by patients).
+    """
+    optimisation = study.optimisation
+    steps = optimisation.local_steps * optimisation.local_lr
+    factor = np.float32(1 / (update_scale(study) * steps))
+    return np.multiply(total, factor, dtype=np.float32, casting="unsafe")
+
+
 def encode_histogram(study: Study, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(2, bins) counts -> (2 * bins,) integers."""
     return counts.reshape(-1) * study.evaluation.scale
@@ -114,7 +155,7 @@ def update_variance(study: Study, participants: int) -> float:
     Distributed: mu / (|U| - x) with mu = (noise multiplier * scale)^2. Otherwise 0: local noise is
     in the update already.
     """
-    if study.privacy.mode != "distributed":
+    if study.privacy.mode != "distributed" or study.query is not None:
         return 0.0
     mu = (study.privacy.noise_multiplier * study.aggregation.scale) ** 2
     return mu / (participants - study.aggregation.colluding_sites)

@@ -1,11 +1,12 @@
 """One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
 
-Replies are folded into one vector as they come; nothing here holds two sites' answers at once.
+Replies are folded into one vector as they come; nothing here holds two sites' answers at once,
+but where a robust rule has to (`server.robust`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ from protocol.sections import Integers, Sections
 from protocol.study import Study
 from protocol.vectors import Vector
 from server.fleet import Fleet
+from server.robust import Visible
 
 
 @dataclass
@@ -31,11 +33,13 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Opened:
-    """The sum over the participants. `refusals`: code by site, of those that said no."""
+    """The sum over the participants. `refusals`: code by site, of those that said no. `updates`:
+    site -> (P,) integers, only where the study's robust rule has to see them."""
 
     total: Integers
     participants: frozenset[str]
     refusals: dict[str, Code] = field(default_factory=dict)
+    updates: Mapping[str, Integers] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,14 +61,21 @@ class Attempt:
     timeout: float
 
     def run(
-        self, sites: frozenset[str], number: int, round_: int, sections: Sections, weights: Vector
+        self,
+        sites: frozenset[str],
+        number: int,
+        round_: int,
+        sections: Sections,
+        model_body: Vector,
+        lost: Sequence[int] = (),
     ) -> Opened:
         """Asks `sites` and opens the sum over those that are ready.
 
-        weights: (P,) float32, the model that the round starts from. Raises Lost.
+        model_body: (sections.body,) float32, the model that the round starts from. lost: attempts
+        that gave no sum, where sites have to know. Raises Lost.
         """
-        body = messages.chunks(weights)
-        model = digest(np.ascontiguousarray(weights).view(np.uint8).data)
+        body = messages.chunks(model_body)
+        model = digest(np.ascontiguousarray(model_body).view(np.uint8).data)
         prepare = messages.Prepare(
             study=self.study.digest,
             round=round_,
@@ -72,6 +83,7 @@ class Attempt:
             train=sections.train,
             evaluate=sections.evaluate,
             model=model,
+            lost=tuple(lost[-messages.LATEST_LOST :]),
         )
         context = agreement.Context(
             study=self.study.digest,
@@ -142,7 +154,7 @@ class Attempt:
         frame = messages.frame(collect)
         participants = [ready.site for ready in readys]
         self.traffic.sent += frame.size * len(participants)
-        opening = Opening(participants, sections.length, self.study.aggregation.word_bits)
+        opening = self._opening(participants, sections)
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
         for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
             if received is None:
@@ -155,12 +167,18 @@ class Attempt:
             else:
                 refusals[site] = Code.MESSAGE
         try:
-            return Opened(opening.open(), frozenset(participants), refusals)
+            updates = opening.updates if isinstance(opening, Visible) else {}
+            return Opened(opening.open(), frozenset(participants), refusals, updates)
         except WardroundError as error:
             raise Lost(error.message, refusals) from None
 
+    def _opening(self, participants: list[str], sections: Sections) -> Opening | Visible:
+        if sections.train and self.study.aggregation.robust is not None:
+            return Visible(participants, sections)
+        return Opening(participants, sections.length, self.study.aggregation.word_bits)
+
     def _fold(
-        self, opening: Opening, site: str, received: Frame, refusals: dict[str, Code]
+        self, opening: Opening | Visible, site: str, received: Frame, refusals: dict[str, Code]
     ) -> None:
         """A share that cannot be folded spoils the attempt; the others are still taken in."""
         try:

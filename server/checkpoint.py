@@ -25,6 +25,9 @@ class Checkpoint:
     average: torch.Tensor | None
     averaged: int
     optimiser: dict[str, Any]
+    control: torch.Tensor | None
+    lost: list[int]
+    stopping: tuple[float | None, torch.Tensor | None, int]
 
     def save(self, path: Path) -> None:
         """Write, fsync, rename: a crash leaves the previous checkpoint or this one."""

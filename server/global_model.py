@@ -1,4 +1,5 @@
-"""The model that the federation learns: weights, server optimiser, average of iterates."""
+"""The model that the federation learns: weights, server optimiser, average of iterates, and what
+else its algorithms carry from round to round (control variate, schedule, early stopping)."""
 
 from __future__ import annotations
 
@@ -8,17 +9,21 @@ import numpy as np
 import torch
 
 from protocol.errors import Code, WardroundError
+from protocol.sections import Sections, controlled
 from protocol.study import Study
 from protocol.vectors import Vector
 from server import optimisers
 from server.checkpoint import Checkpoint
+from server.schedules import factor
+from server.stopping import Stopping
 from tasks.base import Task
 from tasks.weights import FlatModel
 
 
 class GlobalModel:
     """After `round` rounds and `attempt` attempts, of which, lost ones included, `trainings`
-    trained and `evaluations` evaluated. Holds opened sums only."""
+    trained and `evaluations` evaluated; `lost` names those that gave no sum. Holds opened sums
+    only."""
 
     def __init__(self, study: Study, task: Task) -> None:
         """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
@@ -27,8 +32,11 @@ class GlobalModel:
         self._optimiser = optimisers.build(self._weights, study.optimisation.server)
         self._average: torch.Tensor | None = None
         self._averaged = 0
+        self._control = np.zeros(study.model.parameters, np.float32) if controlled(study) else None
+        self.stopping = Stopping(study.optimisation.stop)
         self.round = 0
         self.attempt = self.trainings = self.evaluations = 0
+        self.lost: list[int] = []
 
     @property
     def iterate(self) -> Vector:
@@ -38,20 +46,37 @@ class GlobalModel:
 
     @property
     def released(self) -> Vector:
-        """(P,) float32, what the study releases: the average of iterates where it asks for it."""
+        """(P,) float32, what the study releases: the average of iterates where it asks for it, the
+        best model scored where early stopping chose."""
+        if self.stopping.over and self.stopping.best is not None:
+            best: Vector = self.stopping.best.numpy()
+            return best
         if self._average is None:
             return self.iterate
         average: Vector = self._average.numpy()
         return average
 
-    def step(self, gradient: Vector) -> None:
-        """One step of the server optimiser. Raises WardroundError(DIVERGED)."""
+    def body(self, sections: Sections) -> Vector:
+        """(sections.body,) float32, what sites are sent: the iterate where they train (and the
+        server's control variate behind it, with SCAFFOLD), else the model to be released."""
+        if not sections.train:
+            return self.released
+        return self.iterate if self._control is None else np.r_[self.iterate, self._control]
+
+    def step(self, gradient: Vector, control: Vector | None = None) -> None:
+        """One step of the server optimiser at the schedule's rate. control: (P,) float32, what the
+        server's control variate moves by. Raises WardroundError(DIVERGED)."""
+        plan = self._study.optimisation
+        for group in self._optimiser.param_groups:
+            group["lr"] = plan.server.lr * factor(plan.schedule, self.round + 1, plan.rounds)
+        if control is not None and self._control is not None:
+            self._control += control
         self._weights.grad = torch.from_numpy(gradient)
         self._optimiser.step()
         self._weights.grad = None
         self.round += 1
         if not np.isfinite(self.iterate.sum()):
-            raise diverged(self.round)
+            raise diverged(self._study, self.round)
         self._average_iterates()
 
     def _average_iterates(self) -> None:
@@ -78,6 +103,9 @@ class GlobalModel:
             average=self._average,
             averaged=self._averaged,
             optimiser=self._optimiser.state_dict(),
+            control=None if self._control is None else torch.from_numpy(self._control),
+            lost=self.lost,
+            stopping=(self.stopping.value, self.stopping.best, self.stopping.stale),
         ).save(path)
 
     def resume(self, path: Path) -> None:
@@ -91,6 +119,9 @@ class GlobalModel:
             self._weights.copy_(found.weights)
         self._average, self._averaged = found.average, found.averaged
         self._optimiser.load_state_dict(found.optimiser)
+        self._control = None if found.control is None else found.control.numpy()
+        self.lost = found.lost
+        self.stopping = Stopping(self._study.optimisation.stop, *found.stopping)
 
 
 def initial_weights(study: Study, task: Task) -> Vector:
@@ -108,9 +139,18 @@ def initial_weights(study: Study, task: Task) -> Vector:
     return model.weights()
 
 
-def diverged(round_: int) -> WardroundError:
+def diverged(study: Study, round_: int) -> WardroundError:
+    """What to try depends on what the sites' steps are made of."""
+    remedies = {
+        "fedavg": "Lower local_lr or the server's learning rate (optimiser.lr).",
+        "fedprox": "Lower local_lr; local_lr times algorithm.mu has to stay below 2.",
+        "scaffold": "Lower local_lr or optimiser.lr: control variates grow with both.",
+        "fedbn": "Lower local_lr or optimiser.lr.",
+        "ditto": "Lower local_lr or algorithm.lr; algorithm.lr times algorithm.attraction has to "
+        "stay below 2.",
+    }
     return WardroundError(
         Code.DIVERGED,
         f"The model diverged in round {round_}: its weights are no longer finite.",
-        remedy="Lower optimisation.local_lr or optimisation.server.lr.",
+        remedy=remedies[study.optimisation.local.name],
     )

@@ -17,10 +17,17 @@ from typing import Literal
 import numpy as np
 
 from protocol import messages
+from protocol.algorithms import keeps_state
 from protocol.errors import Code, WardroundError
 from protocol.plan import spent_epsilon
 from protocol.scores import Estimate, Histogram, calibration_points, pooled_metrics
-from protocol.sections import Sections, decode_gradient, decode_histogram, histogram_variance
+from protocol.sections import (
+    Sections,
+    decode_control,
+    decode_gradient,
+    decode_histogram,
+    histogram_variance,
+)
 from protocol.study import Study
 from server.attempt import Attempt, Lost, Opened, Traffic
 from server.fleet import Fleet
@@ -29,6 +36,7 @@ from server.listener import Listener
 from server.participants import Participants
 from server.proposal import Patience, Proposal
 from server.report import CalibrationPoint, Outcome, RoundReport
+from server.robust import robust_gradient
 from tasks.base import Task
 
 
@@ -86,7 +94,7 @@ class Rounds:
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
-            while self.model.round < self.study.optimisation.rounds:
+            while self.model.round < self.study.optimisation.rounds and not self._stopped():
                 self._train()
             final = self._evaluate_released()
             status = "finished"
@@ -104,12 +112,15 @@ class Rounds:
         started, before = time.monotonic(), replace(self.traffic)
         sections = Sections(self.study, train=True, evaluate=self.study.evaluates(round_))
         opened = self._sum(round_, sections)
-        self._report_scores(opened, sections)
-        self.model.step(
-            decode_gradient(self.study, opened.total[sections.update], opened.participants)
-        )
+        found = self._report_scores(opened, sections)
+        if sections.evaluate:
+            self.model.stopping.look(found, self.model.iterate)
+        if not self._stopped():  # the model is released as it was scored
+            self._step(opened, sections)
         if self._checkpoint is not None:
             self.model.save(self._checkpoint)
+        if self._stopped():
+            return
         self._pending = RoundReport(
             round=round_,
             attempt=self.model.attempt,
@@ -122,6 +133,18 @@ class Rounds:
         if not self.study.evaluates(round_ + 1):
             self._emit({})
 
+    def _step(self, opened: Opened, sections: Sections) -> None:
+        if opened.updates:
+            gradient = robust_gradient(self.study, opened.updates)
+        else:
+            total = opened.total[sections.update]
+            gradient = decode_gradient(self.study, total, opened.participants)
+        moved = decode_control(self.study, opened.total[sections.control])
+        self.model.step(gradient, moved if len(moved) else None)
+
+    def _stopped(self) -> bool:
+        return self.model.stopping.over
+
     def _evaluate_released(self) -> dict[str, Estimate]:
         """The closing round: scores the model that the study releases."""
         sections = Sections(self.study, train=False, evaluate=True)
@@ -130,7 +153,7 @@ class Rounds:
 
     def _sum(self, round_: int, sections: Sections) -> Opened:
         """Attempts until one opens."""
-        weights = self.model.iterate if sections.train else self.model.released
+        body = self.model.body(sections)
         for failure in range(self.patience.failures):
             self._check_cancelled()
             if self.model.attempt >= self.study.aggregation.attempts:
@@ -145,10 +168,13 @@ class Rounds:
             self.model.trainings += sections.train
             self.model.evaluations += sections.evaluate
             try:
-                opened = self._attempt.run(sites, self.model.attempt, round_, sections, weights)
+                opened = self._attempt.run(
+                    sites, self.model.attempt, round_, sections, body, self._lost()
+                )
                 self._participants.note(opened.refusals)
                 return opened
             except Lost as lost:
+                self.model.lost.append(self.model.attempt)
                 self._note(round_, lost)
                 last = lost
                 time.sleep(min(self.patience.look, 0.1 * failure))
@@ -160,10 +186,14 @@ class Rounds:
             remedy="The sites' own logs say more under these codes.",
         )
 
+    def _lost(self) -> list[int]:
+        """Of interest to sites that keep state from round to round."""
+        return self.model.lost if keeps_state(self.study.optimisation.local) else []
+
     def _note(self, round_: int, lost: Lost) -> None:
         self.listener.lost(round_, self.model.attempt, lost.why)
         if Code.DIVERGED in lost.refusals.values():
-            raise diverged(round_)
+            raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
         self._participants.require_enough(lost.refusals)
 

@@ -30,7 +30,11 @@ _READY: dict[str, Any] = {
 }
 _EXAMPLES: list[messages.Request | messages.Answer] = [
     messages.Propose(document=study().document.decode()),
+    messages.Propose(document=study().document.decode(), dry=True),
     messages.Standing(study=_STUDY, state="refused", code=Code.REFUSED_BUDGET),
+    messages.Standing(
+        study=_STUDY, state="refused", code=Code.REFUSED_POLICY, rules=("modes", "delta")
+    ),
     messages.Standing(study=_STUDY, state="accepted"),
     messages.Prepare(study=_STUDY, round=1, attempt=2, train=True, evaluate=False, model="a" * 64),
     messages.Ready.model_validate(_READY),
@@ -78,7 +82,7 @@ def test_unknown_missing_or_mistyped_fields_are_refused(
     plain = json.loads(messages.frame(message).header)
     _refused(canonical(plain | {"surprise": 1}))
     for field in plain:
-        if field not in ("code", "roster"):
+        if field not in ("code", "roster", "lost", "dry", "rules"):
             _refused(canonical({k: v for k, v in plain.items() if k != field}))
         _refused(canonical(plain | {field: [1.5]}))
 

@@ -1,0 +1,103 @@
+"""Robust aggregation: updates that may be seen, combined so that a few liars do not matter.
+
+Only without secure aggregation, which opens nothing but a sum, and only where every site's policy
+allows it (`policy.unmasked`). Sites count equally here, whatever they declare: a weight that a site
+chooses is a lever. Score histograms are summed as ever. Memory grows with the sites: all n updates
+of an attempt are held at once, n P words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.algorithms import Krum, Median, TrimmedMean
+from protocol.errors import Code, WardroundError
+from protocol.opening import Chunk, Opening
+from protocol.sections import Integers, Sections, update_scale
+from protocol.study import Study
+from protocol.vectors import Vector
+
+_VALUES = 1 << 20
+"""Float64 values looked at at a time (8 MiB)."""
+
+
+class Visible:
+    """An `Opening` of shares without masks that keeps each site's update by itself."""
+
+    def __init__(self, participants: Sequence[str], sections: Sections) -> None:
+        self._sections = sections
+        self._missing = set(participants)
+        self._sum = np.zeros(sections.length, dtype=np.int64)
+        self.updates: dict[str, Integers] = {}
+        self.size = 0
+        """Bytes of one share, once one has come."""
+
+    def fold(self, site: str, chunks: Iterable[Chunk]) -> None:
+        """Takes one site's share. Raises what `Opening.fold` and `Opening.open` raise of it."""
+        sections = self._sections
+        alone = Opening([site], sections.length, sections.study.aggregation.word_bits)
+        alone.fold(site, chunks)
+        share = alone.open()
+        if site not in self._missing:
+            raise WardroundError(Code.AGGREGATION, "A share came from a site that is not asked.")
+        self._missing.discard(site)
+        self.size = alone.size
+        self.updates[site] = share[sections.update].copy()
+        self._sum[sections.histogram] += share[sections.histogram]
+
+    def open(self) -> Integers:
+        """(length,) int64: histograms summed, and zeros for the updates, which are in `updates`.
+
+        Raises WardroundError(AGGREGATION) while a share is missing."""
+        if self._missing:
+            raise WardroundError(
+                Code.AGGREGATION, f"No share came from {', '.join(sorted(self._missing))}."
+            )
+        return self._sum
+
+
+def robust_gradient(study: Study, updates: Mapping[str, Integers]) -> Vector:
+    """Each site's (P,) weighted integers -> (P,) float32 gradient for the server optimiser: minus
+    the robust combination of the sites' differences, each with its weight taken off again."""
+    rule, sites = study.aggregation.robust, sorted(updates)
+    scale = update_scale(study) / study.patients()
+    weights = np.array([study.patients(frozenset({site})) * scale for site in sites])
+    rows = [updates[site] for site in sites]
+    if isinstance(rule, Krum):
+        chosen = krum(rows, weights, rule.byzantine)
+        return np.asarray(rows[chosen] / -weights[chosen], dtype=np.float32)
+    combined = np.empty(len(rows[0]), dtype=np.float32)
+    trimmed = rule.byzantine if isinstance(rule, TrimmedMean) else 0
+    for block in _blocks(len(rows), len(rows[0])):
+        values = np.stack([row[block] for row in rows]) / weights[:, None]
+        if isinstance(rule, Median):
+            combined[block] = np.median(values, axis=0)
+        else:
+            values.sort(axis=0)
+            combined[block] = values[trimmed : len(rows) - trimmed].mean(axis=0)
+    return -combined
+
+
+def krum(rows: Sequence[Integers], weights: npt.NDArray[np.float64], byzantine: int) -> int:
+    """n rows, (P,) each, and what to divide them by -> the index of Krum's choice.
+
+    The score of a row is the sum of its squared distances to its n - f - 2 nearest other rows
+    (Blanchard et al. 2017, section 4); the least wins, the first of equals.
+    """
+    count = len(rows)
+    distances = np.zeros((count, count))
+    for block in _blocks(count, len(rows[0])):
+        values = np.stack([row[block] for row in rows]) / weights[:, None]
+        for one in range(count):
+            distances[one] += ((values - values[one]) ** 2).sum(axis=1)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.sort(distances, axis=1)[:, : count - byzantine - 2]
+    return int(np.argmin(nearest.sum(axis=1)))
+
+
+def _blocks(rows: int, columns: int) -> Iterable[slice]:
+    width = max(1, _VALUES // rows)
+    return (slice(start, start + width) for start in range(0, columns, width))

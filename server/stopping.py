@@ -1,0 +1,49 @@
+"""Early stopping: when the pooled metric has not improved for a while, close with the best model.
+
+It looks only at metrics that the study opens anyway, so it is post-processing of what the sites
+were debited for. A study that stops early leaves the rest of its plan undebited, and the ledgers
+close at what was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from protocol.algorithms import Stop
+from protocol.scores import Estimate
+from protocol.vectors import Vector
+
+
+@dataclass
+class Stopping:
+    """What early stopping remembers. `best`: (P,) float32, the model with the best metric so far;
+    `stale`: evaluations since. Everything here stands in the checkpoint."""
+
+    plan: Stop | None
+    value: float | None = None
+    best: torch.Tensor | None = None
+    stale: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether patience is spent."""
+        return self.plan is not None and self.stale >= self.plan.patience
+
+    def look(self, metrics: Mapping[str, Estimate], scored: Vector) -> None:
+        """Takes note of what `scored` scored. A metric left undefined is no improvement."""
+        if self.plan is None:
+            return
+        found = metrics.get(self.plan.metric)
+        if found is None or not self._better(self.plan, found.value):
+            self.stale += 1
+            return
+        self.value, self.best, self.stale = found.value, torch.tensor(scored), 0
+
+    def _better(self, plan: Stop, value: float) -> bool:
+        if self.value is None:
+            return True
+        gain = value - self.value if plan.rises else self.value - value
+        return gain > plan.least
