@@ -48,6 +48,15 @@ class Listed:
     """The last attempt answered, of those planned."""
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """What a study would be answered, and which keys of the policy forbid it."""
+
+    state: Literal["accepted", "waiting", "refused"]
+    code: Code | None = None
+    rules: tuple[str, ...] = ()
+
+
 class Approvals:
     """Decisions about studies, each durable and audited."""
 
@@ -187,8 +196,33 @@ class Approvals:
     def check(self, study: Study) -> tuple[float, float]:
         """Holds a study against rules and budget: (its epsilon, epsilon of all with it) at the
         policy's delta. Raises WardroundError: REFUSED_POLICY, REFUSED_STUDY, REFUSED_BUDGET."""
-        self.policy.check(study, site=self._site, roster=self._roster)
+        self._check_rules(study)
         return self._ledger.check_caps(study)
+
+    def weigh(self, study: Study) -> Weighed:
+        """How the study would be answered if it were proposed now; records nothing.
+
+        Raises WardroundError(LEDGER) where the budget cannot be read.
+        """
+        stand = self._stand(study.digest)
+        if stand is not None and stand[0] not in _UNDECIDED:
+            return Weighed(*_answer(*stand))
+        rules = dict.fromkeys(self.policy.objections(study, self._site))
+        code = None
+        for check in (self._check_rules, self._ledger.check_caps):
+            try:
+                check(study)
+            except WardroundError as error:
+                if error.code in _NOT_THE_STUDYS:
+                    raise
+                code = code or error.code
+                rules |= {error.rule: None} if error.rule else {}
+        if code is not None:
+            return Weighed("refused", code, tuple(rules))
+        return Weighed("accepted" if self.policy.approval == "rule" else "waiting")
+
+    def _check_rules(self, study: Study) -> None:
+        self.policy.check(study, site=self._site, roster=self._roster)
 
     def _stand(self, digest: str) -> tuple[Stand, Code | None] | None:
         with self._state.reading() as db:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
-from client.approval import Approvals
+from client.approval import Approvals, Weighed
 from client.audit import Audit
 from client.ledger import Ledger
 from client.site_config import SiteConfig
@@ -57,6 +57,16 @@ class SiteGovernance:
     ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
         """Where a study stands here, recorded when it is new."""
         return self.approvals.propose(study)
+
+    def weigh(self, study: Study, *, note: bool) -> Weighed:
+        """How the study would be answered now. With `note`, the audit log keeps that it was asked;
+        nothing else is recorded."""
+        weighed = self.approvals.weigh(study)
+        if note:
+            fields: dict[str, Scalar] = {"study": study.digest, "task": study.task.name}
+            fields |= {"answer": weighed.state, "code": weighed.code}
+            self.audit.append(Happened.STUDY_ASKED, **fields)
+        return weighed
 
     def admit(self, study: Study) -> None:
         """Raises WardroundError unless the study may be worked on at this moment."""

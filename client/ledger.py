@@ -277,4 +277,5 @@ def _within(value: float, cap: float | None, needed: bool, rule: str) -> None:
             f"policy.{rule} {limit}; with this study {value:.4g} would be spent.",
             remedy="Refuse the study, ask for one with more noise or fewer rounds, or revoke "
             "another one. A cap is raised in site.yaml alone.",
+            rule=rule,
         )

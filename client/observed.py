@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from client.approval import Weighed
 from client.governance import SiteGovernance
 from client.logs import event
 from client.status import Board
@@ -31,6 +32,9 @@ class Observed:
             self._told[study.digest] = state
             event("study", study=study.digest, title=study.title, standing=state, code=code)
         return state, code
+
+    def weigh(self, study: Study, *, note: bool) -> Weighed:
+        return self._governance.weigh(study, note=note)
 
     def admit(self, study: Study) -> None:
         self._governance.admit(study)

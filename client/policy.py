@@ -242,6 +242,10 @@ class Policy(Document):
         for rule, objection in self._objections(study, site):
             raise _refused(rule, objection)
 
+    def objections(self, study: Study, site: str) -> tuple[str, ...]:
+        """Every rule of these that forbids the study, by its key."""
+        return tuple(dict.fromkeys(rule for rule, _ in self._objections(study, site)))
+
     def _objections(self, study: Study, site: str) -> Iterator[tuple[str, str]]:
         privacy, aggregation, evaluation = study.privacy, study.aggregation, study.evaluation
         if study.task.name not in self.tasks:
@@ -286,4 +290,5 @@ def _refused(rule: str, objection: str) -> WardroundError:
         Code.REFUSED_POLICY,
         f"policy.{rule} {objection}.",
         remedy=f"To allow it, change policy.{rule} in site.yaml and restart the daemon.",
+        rule=rule,
     )

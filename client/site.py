@@ -18,6 +18,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from client.approval import Weighed
 from client.contribution import Contributor
 from client.data.cohort import Cohort
 from client.learner import Learner
@@ -47,6 +48,10 @@ class Governance(Protocol):
 
     def propose(self, study: Study) -> tuple[Stand, Code | None]:
         """Where a study stands here, recording it when it is new."""
+        ...
+
+    def weigh(self, study: Study, *, note: bool) -> Weighed:
+        """How a study would be answered now, recording nothing; `note`: but that it was asked."""
         ...
 
     def admit(self, study: Study) -> None:
@@ -149,16 +154,27 @@ class Site:
 
     def _propose(self, message: messages.Propose) -> Frame:
         study = Study.parse(message.document.encode())
+        rules: tuple[str, ...] = ()
+        state: Stand
+        code: Code | None
         try:
             self._check(study, message.roster)
-            state, code = self._governance.propose(study)
+            if message.dry:
+                weighed = self._governance.weigh(study, note=True)
+                state, code, rules = weighed.state, weighed.code, weighed.rules
+            else:
+                state, code = self._governance.propose(study)
+                if state == "refused":
+                    rules = self._governance.weigh(study, note=False).rules
         except WardroundError as error:
             self._governance.refused(study.digest, error)
-            state, code = "refused", error.code
-        if state == "accepted":
+            state, code, rules = "refused", error.code, (error.rule,) if error.rule else ()
+        if state == "accepted" and not message.dry:
             self._known[study.digest] = study
             state, code = self._now(study)
-        return messages.frame(messages.Standing(study=study.digest, state=state, code=code))
+        return messages.frame(
+            messages.Standing(study=study.digest, state=state, code=code, rules=rules)
+        )
 
     def _now(self, study: Study) -> tuple[Stand, Code | None]:
         """An accepted study waits outside this site's hours of work."""
@@ -196,6 +212,7 @@ class Site:
                 Code.REFUSED_POLICY,
                 "The study asks for sums without masks.",
                 remedy="Set policy.unmasked to true only if updates may be seen by others.",
+                rule="unmasked",
             )
         task = registry.load(study.task.name, study.task.options)
         if (task.version, task.source_digest()) != (study.task.version, study.task.source):

@@ -20,6 +20,7 @@ Scalar = str | int | float | bool | None
 class Happened(StrEnum):
     """The vocabulary of the log."""
 
+    STUDY_ASKED = "study_asked"
     STUDY_SEEN = "study_seen"
     STUDY_ACCEPTED = "study_accepted"
     STUDY_REFUSED = "study_refused"

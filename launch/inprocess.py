@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from client.approval import Weighed
 from client.data.cohort import Cohort
 from client.site import Site, Stand
 from client.split import Split
@@ -34,6 +35,9 @@ class Simulated:
 
     def propose(self, study: Study) -> tuple[Stand, Code | None]:
         return "accepted", None
+
+    def weigh(self, study: Study, *, note: bool) -> Weighed:
+        return Weighed("accepted")
 
     def admit(self, study: Study) -> None:
         return None

@@ -86,6 +86,11 @@ class RemoteFederation:
         """One study, with its document and configuration."""
         return self._control.call("GET", f"studies/{digest}")
 
+    def consult(self, study: Study) -> dict[str, Any]:
+        """How the sites would answer the study, which is not proposed: `answers` (how many accept,
+        wait for a person, refuse, are away), `rules` and `codes` (why, with how many sites)."""
+        return self._control.call("POST", "plans", {"document": json.loads(study.document)})
+
     def submit(
         self,
         study: Study,

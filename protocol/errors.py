@@ -91,14 +91,16 @@ EXIT_STATUS: dict[Code, int] = {code: status for status, codes in _EXIT.items() 
 class WardroundError(Exception):
     """An error with a code for machines, a sentence for people and what to do about it.
 
-    `message` and `remedy` must name files, keys and rules, never a value of a patient.
+    `message` and `remedy` must name files, keys and rules, never a value of a patient. `rule`: the
+    key of a site's policy that forbids what was asked; its name, like the code, may be told.
     """
 
-    def __init__(self, code: Code, message: str, *, remedy: str = "") -> None:
+    def __init__(self, code: Code, message: str, *, remedy: str = "", rule: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.remedy = remedy
+        self.rule = rule
 
     @property
     def exit_status(self) -> int:

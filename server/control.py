@@ -3,6 +3,7 @@
     GET    /federation               sites, declared patients, who is connected, tasks
     GET    /studies                  every study and how far it is
     POST   /studies                  {"document": ..., "configuration": {...}, "tracking": {...}}
+    POST   /plans                    {"document": ...}: would the sites take part? Nothing starts
     GET    /studies/{digest}         one study, with its document and configuration
     GET    /studies/{digest}/events  ?after=N: JSON lines as they happen, until the study ends
     GET    /studies/{digest}/weights float32 little-endian, of a study that has finished
@@ -87,6 +88,7 @@ class ControlApi:
                 Route(f"{prefix}/federation", self._federation, methods=["GET"]),
                 Route(f"{prefix}/studies", self._studies, methods=["GET"]),
                 Route(f"{prefix}/studies", self._submit, methods=["POST"]),
+                Route(f"{prefix}/plans", self._plan, methods=["POST"]),
                 Route(f"{prefix}/studies/{{digest}}", self._study, methods=["GET"]),
                 Route(f"{prefix}/studies/{{digest}}", self._cancel, methods=["DELETE"]),
                 Route(f"{prefix}/studies/{{digest}}/events", self._events, methods=["GET"]),
@@ -144,6 +146,14 @@ class ControlApi:
                 submitted.tracking,
             )
         return JSONResponse({"study": digest, "state": state}, 202)
+
+    async def _plan(self, request: Request) -> Response:
+        account = request.scope["account"]
+        if self._limits.full(account, "submission"):
+            raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
+        with self._limits.open(account, "submission"):
+            document = canonical(_submitted(await _body(request)).document)
+            return JSONResponse(await run_sync(self._coordinator.consult, document))
 
     async def _study(self, request: Request) -> Response:
         study = self._found(request)

@@ -16,6 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study import Study
 from server import coordinator_lock
 from server.accounts import Accounts
+from server.consultation import consulted
 from server.control import ControlApi
 from server.coordinator_config import CoordinatorConfig, address_parts
 from server.global_model import initial_weights
@@ -23,6 +24,7 @@ from server.journal import Journal
 from server.members import Members
 from server.parameters import redacted
 from server.roster import Roster
+from server.study_conversation import Conversation
 from server.study_run import Around, State, StudyRun, Submission
 from server.study_tracking import Wish
 from server.superlink import SuperLink, SuperLinkConfig
@@ -183,6 +185,20 @@ class Coordinator:
             return self._submit(account, study, configuration, tracking)
         finally:
             self._submitting.discard(study.digest)
+
+    def consult(self, document: bytes) -> dict[str, Any]:
+        """Asks the sites that are connected whether they would take part, and tells how many would
+        and which rules of how many sites forbid it. Nothing is recorded here or there.
+
+        Raises WardroundError: REFUSED_STUDY, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
+        """
+        study = Study.parse(document)
+        self._check(study)
+        sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
+        try:
+            return consulted(study, sites, self.roster.identities(), self._around.patience)
+        finally:
+            sites.hang_up()
 
     def _submit(
         self, account: str, study: Study, configuration: Mapping[str, Any], wish: Wish

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from protocol import messages
 from protocol.agreement import roster_digest
@@ -50,6 +52,7 @@ class Proposal:
         check_headroom(self.study)
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}
+        rules: dict[str, tuple[str, ...]] = {}
         deadline = time.monotonic() + self.patience.join
         while True:
             self.check_cancelled()
@@ -62,6 +65,7 @@ class Proposal:
                     resting.add(site)
                 elif standing.state != "waiting":
                     refused[site] = standing.code or Code.REFUSED_STUDY
+                    rules[site] = standing.rules
             undecided -= accepted | set(refused)
             if undecided - here:
                 self.listener.waiting("offline", tuple(sorted(undecided - here)))
@@ -73,13 +77,19 @@ class Proposal:
                 break
             time.sleep(self.patience.look)
         self.listener.waiting("offline", ())
-        require_enough(self.study, frozenset(accepted), refused, len(undecided))
+        require_enough(self.study, frozenset(accepted), refused, len(undecided), rules)
         return frozenset(accepted)
 
-    def ask(self, sites: frozenset[str] | set[str]) -> dict[str, messages.Standing]:
-        """Where the study stands at these sites now, of those that answer. Costs no privacy."""
+    def ask(
+        self, sites: frozenset[str] | set[str], *, dry: bool = False
+    ) -> dict[str, messages.Standing]:
+        """Where the study stands at these sites now, of those that answer. Costs no privacy.
+
+        dry: where it would stand; no site records the study.
+        """
         document = self.study.document.decode()
-        frame = messages.frame(messages.Propose(document=document, roster=self._roster()))
+        propose = messages.Propose(document=document, roster=self._roster(), dry=dry)
+        frame = messages.frame(propose)
         self.traffic.sent += frame.size * len(sites)
         answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), 60.0)
         standings = {site: _standing(received) for site, received in answers}
@@ -95,8 +105,20 @@ class Proposal:
         return roster_digest((site, self.identities[site]) for site in self.study.sites)
 
 
+def rules_in_words(rules: Mapping[str, Sequence[str]]) -> str:
+    """Site -> rules that forbid a study there: "policy.modes (3 sites), policy.delta (1 site)",
+    the commonest first; never which site."""
+    counted = Counter(rule for named in rules.values() for rule in set(named))
+    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"policy.{rule} ({n} site{'s' * (n > 1)})" for rule, n in ordered)
+
+
 def require_enough(
-    study: Study, left: frozenset[str], refused: Mapping[str, Code], absent: int = 0
+    study: Study,
+    left: frozenset[str],
+    refused: Mapping[str, Code],
+    absent: int = 0,
+    rules: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Raises WardroundError(TOO_FEW_SITES) where the sites left cannot open the study's sums.
 
@@ -110,10 +132,12 @@ def require_enough(
     reasons = [f"{codes.count(code)} refused ({code})" for code in dict.fromkeys(codes)]
     if absent:
         reasons.append(f"{absent} did not answer or approve in time")
+    why = "Refused by" if left else "No site's policy accepts the study"
+    named = rules_in_words(rules)
     raise WardroundError(
         Code.TOO_FEW_SITES,
         f"{len(left)} of {len(study.roster)} sites take part, {least} are needed: "
-        f"{', '.join(reasons) or 'the others left'}.",
+        f"{', '.join(reasons) or 'the others left'}." + (f" {why}: {named}." if named else ""),
         remedy="At a site that refused, `wardround-site studies` says which rule it was, and "
         "`wardround-site check` and the daemon's log what is wrong with its data or software.",
     )
