@@ -1,4 +1,4 @@
-"""Would you? A study put without being proposed is weighed like one that is, and leaves no trace."""
+"""Would you? A study that nobody proposed is weighed like one that is, and leaves no trace."""
 
 from collections.abc import Iterator
 from pathlib import Path
