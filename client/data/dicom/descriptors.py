@@ -1,0 +1,89 @@
+"""Texts of an object as they may be kept: defined terms, cleaned descriptors, no identifier.
+
+Technicians type patients' and physicians' names into protocol names, so a descriptor is rebuilt
+from the words of a public vocabulary alone (PS3.15, E.3.5: clean descriptors). What is decided
+about a text depends on its own object only, never on other patients'.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_WORDS = """
+abd abdo abdomen abdominal adult airway angio angiography ankle aorta aortic ap apical arm arterial
+axial axillary barium bilateral biopsy bladder bone bowel brain breast bronchi bw calcaneus calcium
+cap cardiac carotid cc cervical cest chest child clavicle coccyx colon contrast cor coronal coronary
+cr cranial cspine ct cta ctpa decubitus delayed dental diffusion dose dr dual dwi dx early elbow
+enhanced epi erect expiration expiratory extremity eye face facial fast femoral femur fetal fibula
+finger flair flexion follow foot forearm frontal full gated guided hand head heart heel helical high
+hip hrct humerus iac iliac implant infant inlet inspiration inspiratory joint kidney knee kub l
+laryngeal larynx lat lateral ld ldct left leg liver localizer long low lower lspine lumbar lung
+lungs mammo mammography mandible maxilla mediastinum mlo mobile mr mra mri nasal native neck
+neonatal newborn nm no noncontrast oblique obl odontoid orbit orbits outlet pa pancreas parotid
+patella pediatric paediatric pelvic pelvis perfusion pet petct phase pituitary planning plain
+portable post pre prone prostate pulmonary rad ray recon renal rib ribs right routine sacral sacrum
+sag sagittal scan scapula scout screening sella sequence series short shoulder si single sinus
+sinuses skeletal skull soft spine spiral spleen standard standing sternum stomach stress supine
+survey t1 t2 temporal thigh thin thoracic thorax throat thumb thyroid tibia tissue toe total trauma
+tspine tube two unenhanced upper upright urogram us uterus vein venous ventilation view views volume
+wb weighted whole with without wo wrist wrists xr xray yr yrs
+"""
+VOCABULARY = frozenset(_WORDS.split())
+_LONGEST = 64
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9_ ]{0,15}")
+_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._,+/()&*-]{0,63}")
+_SHORTEST, _WITHIN = 3, 5
+"""Letters from which on a word counts as part of a name, and is looked for within words too."""
+
+
+def code(text: str | None) -> str | None:
+    """A defined term (VR CS, PS3.5 section 6.2), upper case; None for what cannot be one."""
+    term = (text or "").strip().upper()
+    return term if _CODE.fullmatch(term) else None
+
+
+def plain(text: str | None) -> str | None:
+    """A vendor's or device's name; None where it holds more than such names are made of."""
+    name = " ".join((text or "").split())
+    return name if _TEXT.fullmatch(name) else None
+
+
+def cleaned(text: str | None, extra: frozenset[str] = frozenset()) -> str | None:
+    """The vocabulary's words in `text`, in order and lower case, with bare numbers of at most
+    three digits; None where no word is left. `extra`: words that the site declares harmless."""
+    kept = [
+        word
+        for word in re.findall(r"[a-z]+\d?|\d+", _folded(text or ""))
+        if word in VOCABULARY or word in extra or (word.isdigit() and len(word) <= 3)
+    ]
+    return " ".join(kept)[:_LONGEST] if any(not word.isdigit() for word in kept) else None
+
+
+def words_of(texts: Iterable[str]) -> frozenset[str]:
+    """The words by which an identifier would be known again: names of three letters and more,
+    numbers of four digits and more. Words of the vocabulary name nobody."""
+    found = set()
+    for text in texts:
+        for word in _parts(text):
+            if len(word) >= _SHORTEST + word.isdigit() and word not in VOCABULARY:
+                found.add(word)
+    return frozenset(found)
+
+
+def betrays(text: str | None, identifying: frozenset[str]) -> bool:
+    """Whether `text` repeats a word of `identifying`: as a word, or a longer one within a word."""
+    parts = _parts(text or "")
+    joined = " ".join(parts)
+    return any(word in parts or (len(word) >= _WITHIN and word in joined) for word in identifying)
+
+
+def _parts(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+|\d+", _folded(text))
+
+
+def _folded(text: str) -> str:
+    """Lower case, without accents."""
+    split = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in split if not unicodedata.combining(c))

@@ -1,0 +1,151 @@
+"""Work on files in processes of their own: a file that hangs or crashes costs that file only.
+
+Decoders in C meet whatever a scanner, a network or an attacker wrote. Each worker takes one file
+after another; a file that takes too long, or ends its worker, is answered for with what the caller
+says, and the worker is replaced.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+_AHEAD = 16
+"""Jobs that a worker is given at once, so that it never waits for the next."""
+_STARTING = 60.0
+"""Seconds that a new worker has until its first answer, beside the time of the job."""
+
+
+class _Worker(Generic[J]):
+    def __init__(self, work: Callable[..., Any], given: tuple[Any, ...], memory: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.line, far = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far, work, given, memory), daemon=True)
+        self.process.start()
+        far.close()
+        self.jobs: list[J] = []
+        self.deadline = 0.0
+        self.fresh = True
+
+    def give(self, jobs: list[J], seconds: float) -> None:
+        if not self.jobs:
+            self.expect(seconds)
+        self.jobs += jobs
+        with suppress(OSError):  # it has just died: the wait for its answer will tell
+            self.line.send(jobs)
+
+    def expect(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds + _STARTING * self.fresh
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.line.close()
+
+
+def isolated(
+    work: Callable[..., R],
+    given: tuple[Any, ...],
+    jobs: Iterable[J],
+    *,
+    workers: int,
+    seconds: float,
+    memory: int,
+    slow: Callable[[J], R],
+    crashed: Callable[[J], R],
+) -> Iterator[tuple[J, R]]:
+    """(job, work(job, *given)) for every job, in the order in which they are done.
+
+    work: a function of a module, that raises nothing. seconds: most for one job. memory: bytes of
+    data that a worker may hold. `slow` and `crashed` answer for a job whose worker was ended.
+    """
+    waiting = iter(jobs)
+    crew: list[_Worker[J]] = []
+    again: list[J] = []
+    try:
+        while True:
+            for worker in crew:
+                if len(worker.jobs) <= _AHEAD // 2:
+                    _feed(worker, waiting, again, seconds)
+            while len(crew) < workers and (first := _next(waiting, again)) is not None:
+                crew.append(_Worker(work, given, memory))
+                crew[-1].give([first], seconds)
+            if not any(worker.jobs for worker in crew):
+                return
+            yield from _answers(crew, again, seconds, slow, crashed)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def _answers(
+    crew: list[_Worker[J]],
+    again: list[J],
+    seconds: float,
+    slow: Callable[[J], R],
+    crashed: Callable[[J], R],
+) -> Iterator[tuple[J, R]]:
+    busy = {worker.line: worker for worker in crew if worker.jobs}
+    nearest = min(worker.deadline for worker in busy.values())
+    ready = wait(list(busy), timeout=max(0.0, nearest - time.monotonic()))
+    for line in ready:
+        worker = busy[line]  # type: ignore[index]
+        try:
+            answer = worker.line.recv()
+        except (EOFError, OSError):
+            job = _replace(worker, crew, again)
+            yield job, crashed(job)
+            continue
+        worker.fresh = False
+        worker.expect(seconds)
+        yield worker.jobs.pop(0), answer
+    for worker in busy.values():
+        if worker in crew and worker.jobs and worker.deadline < time.monotonic():
+            job = _replace(worker, crew, again)
+            yield job, slow(job)
+
+
+def _replace(worker: _Worker[J], crew: list[_Worker[J]], again: list[J]) -> J:
+    """Ends a worker: the job it was at, with the rest of its jobs to be given to another."""
+    crew.remove(worker)
+    worker.end()
+    again += worker.jobs[1:]
+    return worker.jobs[0]
+
+
+def _feed(worker: _Worker[J], waiting: Iterator[J], again: list[J], seconds: float) -> None:
+    jobs: list[J] = []
+    while len(worker.jobs) + len(jobs) < _AHEAD and (job := _next(waiting, again)) is not None:
+        jobs.append(job)
+    if jobs:
+        worker.give(jobs, seconds)
+
+
+def _next(waiting: Iterator[J], again: list[J]) -> J | None:
+    return again.pop() if again else next(waiting, None)
+
+
+def _serve(line: Connection, work: Callable[..., Any], given: tuple[Any, ...], memory: int) -> None:
+    """A worker's life. It ends when the line is closed at the other end."""
+    import os
+    import signal
+
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)  # decoders in C say what they think of a file, and pydicom quotes it
+    os.dup2(silence, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and ends us
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold patients' data
+    with suppress(EOFError, OSError):
+        while True:
+            for job in line.recv():
+                line.send(work(job, *given))
