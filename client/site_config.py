@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from pydantic import model_validator as validator
 
 from client.durable import refuse_shared
+from client.imaging_config import Imaging
 from client.policy import Policy
 from client.site_yaml import contradiction, read_yaml, validate
 from protocol.errors import Code, WardroundError
@@ -89,6 +90,9 @@ class SiteConfig(Document):
     data: dict[Name, Source] = Field(
         default={}, description="a mapping from each task's name to files and view"
     )
+    imaging: Imaging | None = Field(
+        default=None, description="a mapping with folders and receiver, for DICOM"
+    )
     policy: Policy = Field(default=Policy(), description="a mapping of rules")
     metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="a port on 127.0.0.1 for /healthz and /metrics"
@@ -151,6 +155,7 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
         "identity": base / config.identity,
         "node_key": base / config.node_key,
         "state": base / config.state,
+        "imaging": config.imaging and config.imaging.absolute(base),
         "coordinator": coordinator.model_copy(
             update={"root_certificate": base / coordinator.root_certificate}
         ),

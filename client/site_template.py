@@ -61,6 +61,18 @@ roster: roster.yaml
 # `wardround-site check` says which columns a task wants.
 data:{_data(a.data)}
 
+# Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
+# those that are fit for use as the table `images`; `wardround-site images` says what is kept out.
+# imaging:
+#   folders: [/srv/pacs/export]
+#   receiver:
+#     ae_title: WARDROUND
+#     listen: 127.0.0.1:11112     # 0.0.0.0:11112 to be reached by the PACS
+#     calling: []                 # AE titles that may send, such as [PACS]; nobody else may
+#     tls: {{certificate: dicom.pem, key: dicom.key, clients: pacs-ca.pem}}
+#   accept_modalities: []         # let through though text is often burned in, such as [US]
+#   detect_text: true             # look for burned-in text in every picture
+
 # The rules. What is not allowed here is refused, whatever a coordinator sends.
 policy:
   tasks: {_list(a.tasks)}           # which tasks, such as [breast_cancer]
@@ -82,6 +94,7 @@ policy:
   unmasked: false       # true: studies without secure aggregation, whose updates others see
   exact_evaluation: {_bool(a.exact_evaluation)}    # true: sums of scores without noise
   task_options: []      # options of a task that a study may set
+  queries: []           # statistics without training: count, histogram, table, mean
 
   # When the daemon may work, in local time; left out: always.
   # hours:
