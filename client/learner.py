@@ -1,4 +1,4 @@
-"""A site's model under Opacus: per-patient gradients, clipping, noise. The door to Opacus.
+"""A site's model under Opacus: gradients of every patient, clipping, noise.
 
 One `Learner` stays warm over all rounds. Losses are summed, never averaged, and denominators are
 public, so that the size of a batch leaves no trace (Opacus issues 571 and 819). What leaves a
@@ -8,20 +8,22 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from torch import Tensor
+from opacus.optimizers import DPOptimizerFastGradientClipping
+from torch import Tensor, nn
 
+from client.clipping import certified_sum, clipped_sum, part_size, patient_rows
+from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.noise import gaussian
-from protocol.quantise import clip_and_round
-from protocol.study import Privacy
+from protocol.quantise import clip_and_round, round_sum
+from protocol.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
 from tasks.weights import FlatModel
@@ -31,128 +33,157 @@ warnings.filterwarnings("ignore", message="Full backward hook is firing", catego
 
 Sampler = Callable[[], Batch]
 """Draws one Poisson sample of patients, one record of each."""
+Adjust = Callable[[Sequence[nn.Parameter]], None]
+"""Changes `grad` of every parameter in place, just before a step: proximal terms and control
+variates. Private gradients are clipped and noised by then, so that what it adds is never clipped
+(inside the loss, Opacus would drop it or lose its bound); it must not look at patients."""
 
 
-class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' DPOptimizer (Abadi et al. 2016, Algorithm 1) with two differences.
+class Descent:
+    """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
+    its compiler along, seconds at the first one made."""
 
-    Noise comes from the operating system's generator (Opacus' secure mode needs a package that is
-    no longer published), and a patient whose gradient is not finite counts as a zero gradient.
-    """
+    def __init__(self, parameters: Sequence[nn.Parameter], lr: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters), "lr": lr}]
 
-    def clip_and_accumulate(self) -> None:
-        sanitise(self.grad_samples)
-        super().clip_and_accumulate()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(parameter.grad, alpha=group["lr"])
+
+
+class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
+    """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
+    noise from the operating system: Opacus' secure mode needs a package no longer published."""
+
+    def accumulate(self) -> None:
+        for p in self.params:
+            p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
 
     def add_noise(self) -> None:
-        for p in self.params:
-            noise = gaussian(p.numel()) * (self.noise_multiplier * self.max_grad_norm)
-            p.grad = p.summed_grad + torch.from_numpy(noise).to(p.dtype).view_as(p)
-
-
-def sanitise(gradients: list[Tensor]) -> None:
-    """Sets in place every patient's gradient that is not finite to zero."""
-    if not gradients or len(gradients[0]) == 0:
-        return
-    finite = torch.stack([g.flatten(1).isfinite().all(dim=1) for g in gradients]).all(0)
-    if not bool(finite.all()):
-        for gradient in gradients:
-            gradient[~finite] = 0.0
+        sizes = [p.numel() for p in self.params]
+        drawn = gaussian(sum(sizes)) * (self.noise_multiplier * self.max_grad_norm)
+        noise = torch.from_numpy(drawn.astype(np.float32)).split(sizes)  # type: ignore[no-untyped-call]
+        for p, part in zip(self.params, noise, strict=True):
+            p.grad = p.summed_grad + part.view_as(p)
 
 
 class Learner:
     """Trains and scores one task's model at one site."""
 
     def __init__(self, task: Task, seed: int, memory: int = 1 << 30) -> None:
-        """`memory`: bytes that per-sample gradients may take; larger batches go in parts.
+        """`memory`: bytes that per-patient gradients may take; larger batches go in parts.
 
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         self.task = task
         self.model = FlatModel(task, seed)
-        try:
-            self._module = GradSampleModule(self.model.module, loss_reduction="sum", strict=True)
-        except NotImplementedError:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"The model of task {task.name} has a layer without per-sample gradients.",
-                remedy="Opacus' ModuleValidator names the layer and a replacement.",
-            ) from None
-        self._module.train()
-        self._physical = max(1, memory // (8 * self.model.layout.size))
-
-    def _backward(self, batch: Batch) -> None:
-        losses = self.task.losses(self._module(batch.features), batch.labels)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self._gradients = PatientGradients(task, self.model)
+        self.model.module.train()
+        self._memory = memory
 
     def clipped_sum(
-        self, weights: Vector, batch: Batch, clip_norm: float, scale: int
+        self,
+        weights: Vector,
+        batch: Batch,
+        clip_norm: float,
+        scale: int,
+        rounding: SumRounding = "patient",
     ) -> npt.NDArray[np.int64]:
         """One sum of clipped, scaled and rounded per-patient gradients, (P,) int64, no noise.
 
-        Every patient adds an integer vector whose norm is bounded as `clip_and_round` says.
+        patient: every patient adds an integer vector whose norm is bounded as `clip_and_round`
+        says. site: the sum is rounded once (`certified_sum`, `round_sum`).
         """
         self.model.load(weights)
-        total = np.zeros(self.model.layout.size, dtype=np.int64)
-        parameters = self.model.parameters
-        for part in batch.parts(self._physical):
-            for parameter in parameters:
-                parameter.grad = None
-                parameter.grad_sample = None  # type: ignore[attr-defined]
-            self._backward(part)
-            gradients = [p.grad_sample for p in parameters]  # type: ignore[attr-defined]
-            sanitise(gradients)
-            rows = torch.cat([g.flatten(1) for g in gradients], dim=1)
-            total += clip_and_round(rows.numpy(), clip_norm, scale)
-        return total
+        parameters, size = self.model.parameters, self.model.layout.size
+        if rounding == "patient":
+            total = np.zeros(size, dtype=np.int64)
+            for part in self._parts(batch, 8 * size):
+                rows = patient_rows(self._gradients.of(part, torch.float32), parameters)
+                total += clip_and_round(rows, clip_norm, scale)
+            return total
+        summed = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
+        for part in self._parts(batch, positions=True):
+            found = certified_sum(self._gradients.of(part, torch.float64), clip_norm)
+            for parameter, one in zip(parameters, summed, strict=True):
+                one += found[parameter]
+        return round_sum(torch.cat([one.flatten() for one in summed]).numpy(), clip_norm, scale)
 
     def private_steps(
-        self, weights: Vector, sample: Sampler, steps: int, lr: float, batch: float, plan: Privacy
+        self,
+        weights: Vector,
+        sample: Sampler,
+        steps: int,
+        lr: float,
+        batch: float,
+        plan: Privacy,
+        adjust: Adjust | None = None,
     ) -> Vector:
         """`steps` of DP-SGD at this site alone, with the full noise; returns new - old weights.
 
         `batch` is the public expected number of patients in a sample (q times declared patients).
         """
         self.model.load(weights)
+        parameters = self.model.parameters
         optimiser = PatientOptimizer(
-            torch.optim.SGD(self.model.parameters, lr=lr),
+            Descent(parameters, lr),
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=batch,
             loss_reduction="mean",
         )
+        if adjust is not None:
+            optimiser.attach_step_hook(lambda _: adjust(parameters))
         for _ in range(steps):
             optimiser.zero_grad()
-            parts = list(sample().parts(self._physical))
-            for index, part in enumerate(parts):
-                if index < len(parts) - 1:
-                    optimiser.signal_skip_step(do_skip=True)
-                self._backward(part)
-                optimiser.step()
-                if index < len(parts) - 1:
-                    optimiser.zero_grad()
+            self._clipped_gradient(sample(), plan.clip_norm)
+            optimiser.step()
         return self._difference(weights)
 
-    def plain_steps(self, weights: Vector, sample: Sampler, steps: int, lr: float) -> Vector:
+    def _clipped_gradient(self, batch: Batch, clip_norm: float) -> None:
+        """Sets every parameter's `grad` to the sum of clipped gradients, over a batch's parts."""
+        parameters = self.model.parameters
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        for part in self._parts(batch):
+            found = clipped_sum(self._gradients.of(part, torch.float32), clip_norm)
+            for parameter in parameters:
+                parameter.grad.add_(found[parameter])  # type: ignore[union-attr]
+
+    def plain_steps(
+        self,
+        weights: Vector,
+        sample: Sampler,
+        steps: int,
+        lr: float,
+        adjust: Adjust | None = None,
+    ) -> Vector:
         """`steps` of SGD on the mean loss of each sample, no privacy; returns new - old weights.
 
         Raises WardroundError(DIVERGED) where the weights stop being finite.
         """
         self.model.load(weights)
         parameters = self.model.parameters
-        self._module.disable_hooks()
-        try:
-            for _ in range(steps):
-                drawn = sample()
-                if not len(drawn):
-                    continue
-                losses = self.task.losses(self.model.module(drawn.features), drawn.labels)
-                gradients = torch.autograd.grad(losses.mean(), parameters)
-                with torch.no_grad():
-                    for parameter, gradient in zip(parameters, gradients, strict=True):
-                        parameter.sub_(gradient, alpha=lr)
-        finally:
-            self._module.enable_hooks()
+        optimiser = Descent(parameters, lr)
+        for _ in range(steps):
+            drawn = sample()
+            if not len(drawn):
+                continue
+            losses = self.task.losses(self.model.module(drawn.features), drawn.labels)
+            gradients = torch.autograd.grad(losses.mean(), parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            if adjust is not None:
+                adjust(parameters)
+            optimiser.step()
+        optimiser.zero_grad()
         difference = self._difference(weights)
         if not np.isfinite(difference).all():
             raise WardroundError(
@@ -161,6 +192,18 @@ class Learner:
                 remedy="Lower optimisation.local_lr or the number of local steps.",
             )
         return difference
+
+    def _parts(
+        self, batch: Batch, row_bytes: int = 0, *, positions: bool = False
+    ) -> Sequence[Batch]:
+        """A batch as physical batches that fit the memory; none where it is empty."""
+        if not len(batch):
+            return ()
+        needs = self._gradients.needs(batch.features)
+        size = max(1, self._memory // (needs.bytes + row_bytes))
+        if positions:
+            size = part_size(len(batch), needs.positions, size)
+        return tuple(batch.parts(size))
 
     def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:
         """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""

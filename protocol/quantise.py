@@ -21,6 +21,15 @@ Integers = npt.NDArray[np.int64]
 MOST_SCALE = 2**30
 _ROWS = 1 << 21
 """Float64 values of per-patient gradients rounded at a time (16 MiB)."""
+AMPLITUDE_BITS = 10
+SITE_TERMS = 2**34
+SITE_PATIENTS = 2**16
+"""In one sample at one site; and positions (pixels, time steps) may share a weight:"""
+SITE_POSITIONS = 2**17
+SITE_SLACK = 0.004
+"""For `sensitivity` "site": what a float64 sum of clipped gradients may add to the clip norm, as
+`client.clipping.certified_sum` proves of at most so many patients and positions; 2 K SITE_TERMS u
+is 2^-8 = .0039."""
 WRAP_BITS = 40
 """A sum wraps around with probability below 2^-40 over all attempts of a study."""
 
@@ -51,24 +60,6 @@ def sensitivity(
     root = math.sqrt(dimension)
     l2 = scale * (1 + slack) + {"none": 0.0, "patient": root / 2, "site": root}[rounding]
     return Sensitivity(l1=min(root * l2, l2 * l2), l2=l2)
-
-
-def float_slack(
-    most_patients: int, dimension: int, *, sum_bits: int = 24, norm_bits: int = 24
-) -> float:
-    """For `sensitivity(..., "site", slack)`: clipped gradients summed in floating point.
-
-    A sum of n terms errs, in any order, by at most g(n) = n u / (1 - n u) of the sum of their
-    magnitudes, u = 2^-bits (Higham 2002, section 4.2), here in each of two neighbouring sums; a
-    norm over `dimension` terms is too small by at most g(dimension + 2) / 2. bits: 24 for float32,
-    53 for float64. Raises WardroundError(CONFIGURATION) where the bound is void.
-    """
-    summed, squared = most_patients * 2.0**-sum_bits, (dimension + 2) * 2.0**-norm_bits
-    if max(summed, squared) >= 0.5:
-        raise WardroundError(
-            Code.CONFIGURATION, "Too many terms for this precision.", remedy="Sum in float64."
-        )
-    return 2 * most_patients * summed / (1 - summed) + squared / (2 * (1 - squared))
 
 
 def clip_and_round(

@@ -28,12 +28,14 @@ from protocol.algorithms import (
 from protocol.canonical import canonical, digest
 from protocol.document import Document as Document
 from protocol.errors import Code, WardroundError
+from protocol.query import Query
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Scalar = bool | int | float | str
 Mode = Literal["none", "local", "distributed"]
+SumRounding = Literal["patient", "site"]
 
 
 class TaskReference(Document):
@@ -42,13 +44,14 @@ class TaskReference(Document):
     name: Name
     version: Annotated[int, Field(ge=1)]
     source: Digest
-    options: dict[str, Scalar] = {}
+    options: dict[str, Scalar] = Field(default={})
 
 
 class Model(Document):
-    """The flat vector that travels: P parameters laid out as `layout` (its digest)."""
+    """The flat vector that travels: P parameters laid out as `layout` (its digest); a query has
+    none."""
 
-    parameters: Annotated[int, Field(ge=1, le=2**31)]
+    parameters: Annotated[int, Field(ge=0, le=2**31)]
     layout: Digest
 
 
@@ -87,7 +90,7 @@ class ServerOptimiser(Document):
 class Optimisation(Document):
     """Rounds, the steps inside a round, and what the server makes of their sum."""
 
-    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    rounds: Annotated[int, Field(ge=0, le=100_000)]
     local_steps: Annotated[int, Field(ge=1, le=100_000)] = 1
     local_lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
     local: Local = FedAvg()
@@ -103,7 +106,9 @@ class Aggregation(Document):
 
     `least_sites` is m, `colluding_sites` x, `word_bits` k. `update_range` bounds one coordinate of
     one site's weighted update (modes none and local); `scale` is the integer that the clip norm
-    becomes (mode distributed). `robust`: instead of the weighted mean, where updates are seen.
+    becomes (mode distributed), `rounding` whether each patient's gradient is rounded or a site's
+    sum of them (`quantise.sensitivity`). `robust`: instead of the weighted mean, where updates are
+    seen.
     """
 
     masked: bool = True
@@ -114,6 +119,7 @@ class Aggregation(Document):
     word_bits: Literal[32, 64] = 32
     update_range: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
+    rounding: SumRounding = "patient"
 
 
 class Evaluation(Document):
@@ -161,6 +167,7 @@ class Study(Document):
     aggregation: Aggregation
     evaluation: Evaluation
     roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
+    query: Query | None = None
 
     @validator(mode="after")
     def _consistent(self) -> Self:

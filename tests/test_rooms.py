@@ -24,7 +24,7 @@ DOORS = {
         "protocol/fleet_wire.py",
         "server/superlink",
     ),
-    "opacus": ("client/learner.py",),
+    "opacus": ("client/learner.py", "client/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": ("client/data/",),
     "pynetdicom": ("client/data/",),

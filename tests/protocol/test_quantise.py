@@ -11,9 +11,13 @@ from scipy import stats
 
 from protocol.errors import Code, WardroundError
 from protocol.quantise import (
+    AMPLITUDE_BITS,
     MOST_SCALE,
+    SITE_PATIENTS,
+    SITE_POSITIONS,
+    SITE_SLACK,
+    SITE_TERMS,
     clip_and_round,
-    float_slack,
     most_sampled,
     round_sum,
     sensitivity,
@@ -93,10 +97,9 @@ def test_neighbouring_site_sums_stay_within_the_sensitivity(data: st.DataObject)
     scale = data.draw(st.sampled_from([1, 16, 4096, 2**20]))
     rows = draw.normal(size=(patients, dimension)).astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True), 1e-9)
-    one = round_sum(rows.sum(axis=0, dtype=np.float32), 1.0, scale)
-    other = round_sum(rows[1:].sum(axis=0, dtype=np.float32), 1.0, scale)
-    slack = float_slack(patients, dimension)
-    bound = sensitivity(scale, dimension, "site", slack)
+    one = round_sum(rows.sum(axis=0, dtype=np.float64), 1.0, scale)
+    other = round_sum(rows[1:].sum(axis=0, dtype=np.float64), 1.0, scale)
+    bound = sensitivity(scale, dimension, "site", SITE_SLACK)
     assert np.linalg.norm(one - other) <= bound.l2
     assert np.abs(one - other).sum() <= bound.l1 * (1 + 1e-12)
 
@@ -117,10 +120,12 @@ def test_a_scale_or_norm_that_cannot_be_is_refused(clip_norm: float, scale: int)
     assert refusal.value.code is Code.CONFIGURATION
 
 
-def test_a_slack_that_bounds_nothing_is_refused() -> None:
-    with pytest.raises(WardroundError):
-        float_slack(100, 2**23)
-    assert float_slack(100, 2**23, norm_bits=53) < 2e-3
+def test_the_slack_of_a_site_covers_what_float64_may_add() -> None:
+    """`client.clipping.certified_sum`: 2 K n (m T + n / m + 8) u, at its largest for m = 1."""
+    for patients in (1, 100, SITE_PATIENTS):
+        terms = SITE_TERMS // 2 + patients * (patients + 8)
+        assert 2 * 2**AMPLITUDE_BITS * terms * 2.0**-53 < SITE_SLACK
+    assert SITE_PATIENTS * SITE_POSITIONS <= SITE_TERMS // 2
 
 
 @pytest.mark.parametrize(("patients", "rate"), [(740, 0.2), (40, 0.05), (10**5, 0.01), (10, 1.0)])

@@ -1,0 +1,403 @@
+"""Gradients of one layer's parameters, one for each patient, from its input and what comes back.
+
+Goodfellow (2015) for the norm of an outer product, Bu, Wang, Zha and Tao (2023, "Differentially
+Private Optimization on Large Model at Small Cost") for forming sums only once they are clipped.
+Every rule knows a layer's exact type: a subclass may compute something else, and goes to Opacus.
+
+n patients, T positions (pixels or time steps) that share a weight, p inputs and o outputs of one
+position. `amplitudes` bound what rounding errors can grow from (`clipping.certified_sum`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+_KEPT = 6
+"""Per-patient gradients are kept where they are at most so many times larger than what they are
+made of; otherwise their norms are found without them, and their sum is made at the end."""
+_BLOCK = 1 << 22
+"""Elements of unfolded input made at a time (16 or 32 MiB)."""
+
+
+class LayerGradient(Protocol):
+    """What one layer's parameters owe to each of n patients, computed in one dtype."""
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        """The layer's trainable ones."""
+        ...
+
+    def square_norms(self) -> Tensor:
+        """(n,) squared Euclidean norms over all of the layer's parameters."""
+        ...
+
+    def amplitudes(self) -> Tensor:
+        """(n,) squares of bounds on the norm of the sum of magnitudes of all terms; in float64
+        alone, where something is proved with them."""
+        ...
+
+    def rows(self) -> list[Tensor]:
+        """The gradients themselves: (n, *shape) for every parameter."""
+        ...
+
+    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        """(n,) factors -> sum over patients of factor times gradient, shaped as the parameters.
+
+        present: (n,) bool; the others are left out, whatever their gradients hold. None: all.
+        """
+        ...
+
+
+Rule = Callable[[nn.Module, Tensor, Tensor, torch.dtype], LayerGradient]
+"""Layer, its input (n, ...), the gradient of its output (n, ...), and the dtype to compute in."""
+
+
+@dataclass
+class Rows:
+    """Gradients that are there already, (n, *shape) for every parameter."""
+
+    parameters: Sequence[Tensor]
+    values: list[Tensor]
+    dtype: torch.dtype
+    amplitude: Tensor | None = None
+
+    def square_norms(self) -> Tensor:
+        found = [v.to(self.dtype).flatten(1).square().sum(1) for v in self.values]
+        return found[0] if len(found) == 1 else torch.stack(found).sum(0)
+
+    def amplitudes(self) -> Tensor:
+        return self.square_norms() if self.amplitude is None else self.amplitude
+
+    def rows(self) -> list[Tensor]:
+        return self.values
+
+    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        values = self.values
+        if present is not None:
+            factors, values = factors[present], [value[present] for value in values]
+        return [
+            (factors @ value.to(self.dtype).flatten(1)).view(parameter.shape)
+            for value, parameter in zip(values, self.parameters, strict=True)
+        ]
+
+
+@dataclass
+class Outer:
+    """A Linear layer with one position: the outer product of g (n, o) and a (n, p)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    a: Tensor
+    g: Tensor
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def square_norms(self) -> Tensor:
+        inputs = self.a.square().sum(1)
+        if self.bias is not None:
+            inputs += 1
+        return inputs.mul_(self.g.square().sum(1))
+
+    def amplitudes(self) -> Tensor:
+        return self.square_norms()
+
+    def rows(self) -> list[Tensor]:
+        weight = self.g[:, :, None] * self.a[:, None, :]
+        return [weight] if self.bias is None else [weight, self.g]
+
+    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        a, g = _weighted(factors, present, self.a, self.g)
+        weight = g.t() @ a
+        return [weight] if self.bias is None else [weight, g.sum(0)]
+
+
+@dataclass
+class Contraction:
+    """A weight that positions share: the sum over t of outer products of g_t and a_t.
+
+    unfold: input of some patients -> (n, groups, p, T); g: (n, groups, o, T). Norms come from the
+    two T x T Gram matrices where that is cheaper than from the gradients.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    a: Tensor
+    g: Tensor
+    unfold: Callable[[Tensor], Tensor]
+    summed: Callable[[Tensor, Tensor], Tensor]
+    dtype: torch.dtype
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def outer(self) -> int:
+        """Elements of one patient's weight gradient."""
+        return self.weight.numel()
+
+    def parts(self) -> list[slice]:
+        """Patients in parts whose unfolded input stays below _BLOCK elements."""
+        positions, groups = self.g.shape[3], self.g.shape[1]
+        inputs = self.weight.numel() // (groups * self.g.shape[2])
+        step = max(1, _BLOCK // max(1, groups * inputs * positions))
+        return [slice(at, at + step) for at in range(0, len(self.g), step)]
+
+    def gradients(self, part: slice) -> tuple[Tensor, Tensor]:
+        """(m, groups, o, p) of some patients, and their squared amplitudes (m,)."""
+        u, g = self.unfold(self.a[part]).to(self.dtype), self.g[part].to(self.dtype)
+        return g @ u.transpose(2, 3), self._amplitude_of(u, g)
+
+    def _amplitude_of(self, u: Tensor, g: Tensor) -> Tensor:
+        if self.dtype != torch.float64:
+            return u.new_zeros(len(u))
+        lengths = u.square().sum(2).sqrt_() * g.square().sum(2).sqrt_()
+        return lengths.sum(2).square().sum(1)
+
+    def kept(self) -> Rows:
+        found = [self.gradients(part) for part in self.parts()]
+        weight = torch.cat([row for row, _ in found]).view(-1, *self.weight.shape)
+        amplitude = torch.cat([square for _, square in found])
+        values = [weight]
+        if self.bias is not None:
+            values.append(self.g.to(self.dtype).sum(3).flatten(1))
+            amplitude = amplitude + self.g.to(self.dtype).abs().sum(3).square().sum((1, 2))
+        return Rows(self.parameters, values, self.dtype, amplitude)
+
+    def measure(self) -> None:
+        """Norms and amplitudes, without keeping any patient's gradient."""
+        _, groups, outputs, positions = self.g.shape
+        inputs = self.weight.numel() // (groups * outputs)
+        squares, amplitudes = [], []
+        for part in self.parts():
+            if positions * (inputs + outputs) < inputs * outputs:
+                u, g = self.unfold(self.a[part]).to(self.dtype), self.g[part].to(self.dtype)
+                uu, gg = u.transpose(2, 3) @ u, g.transpose(2, 3) @ g
+                lengths = (uu.diagonal(dim1=2, dim2=3) * gg.diagonal(dim1=2, dim2=3)).sqrt()
+                squares.append(uu.mul_(gg).sum((1, 2, 3)).clamp_(min=0.0))
+                amplitudes.append(lengths.sum(2).square().sum(1))
+            else:
+                gradients, amplitude = self.gradients(part)
+                squares.append(gradients.square_().sum((1, 2, 3)))
+                amplitudes.append(amplitude)
+        square, amplitude = torch.cat(squares), torch.cat(amplitudes)
+        if self.bias is not None:
+            g = self.g.to(self.dtype)
+            square = square + g.sum(3).square().sum((1, 2))
+            amplitude = amplitude + g.abs().sum(3).square().sum((1, 2))
+        self._square, self._amplitude = square, amplitude
+
+    def square_norms(self) -> Tensor:
+        return self._square
+
+    def amplitudes(self) -> Tensor:
+        return self._amplitude
+
+    def rows(self) -> list[Tensor]:
+        return self.kept().values
+
+    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        a, g = _weighted(factors, present, self.a, self.g)
+        weight = self._blockwise(a, g) if self.dtype == torch.float64 else self.summed(a, g)
+        summed = [weight.view(self.weight.shape)]
+        if self.bias is not None:
+            summed.append(g.to(self.dtype).sum((0, 3)).flatten())
+        return summed
+
+    def _blockwise(self, a: Tensor, g: Tensor) -> Tensor:
+        """(groups, o, p) in the wider dtype: positions of some patients at a time."""
+        groups, outputs = g.shape[1], g.shape[2]
+        total = torch.zeros(groups, outputs, self.weight.numel() // (groups * outputs)).double()
+        for part in self.parts():
+            if len(g[part]):
+                u = self.unfold(a[part]).to(self.dtype)
+                total += torch.einsum("ngot,ngpt->gop", g[part].to(self.dtype), u)
+        return total
+
+
+@dataclass
+class Looked:
+    """An Embedding: the rows g (n, T, d) of one patient added up by index (n, T)."""
+
+    weight: Tensor
+    index: Tensor
+    g: Tensor
+
+    @property
+    def parameters(self) -> Sequence[Tensor]:
+        return (self.weight,)
+
+    def square_norms(self) -> Tensor:
+        same = self.index[:, :, None] == self.index[:, None, :]
+        return ((self.g @ self.g.transpose(1, 2)) * same).sum((1, 2)).clamp_(min=0.0)
+
+    def amplitudes(self) -> Tensor:
+        return self.g.square().sum(2).sqrt().sum(1).square()
+
+    def rows(self) -> list[Tensor]:
+        rows = self.g.new_zeros(len(self.g), *self.weight.shape)
+        patient = torch.arange(len(self.g))[:, None].expand_as(self.index)
+        rows.index_put_((patient, self.index), self.g, accumulate=True)
+        return [rows]
+
+    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+        index, g = _weighted(factors, present, self.index, self.g)
+        total = g.new_zeros(self.weight.shape)
+        return [total.index_add_(0, index.flatten(), g.flatten(0, 1))]
+
+
+def _weighted(
+    factors: Tensor, present: Tensor | None, a: Tensor, g: Tensor
+) -> tuple[Tensor, Tensor]:
+    """a and factor times g, of the patients who are present."""
+    if present is not None:
+        a, g, factors = a[present], g[present], factors[present]
+    return a, g * factors.view(-1, *[1] * (g.dim() - 1))
+
+
+def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+    layer = cast(nn.Linear, layer)
+    if a.dim() == 2:
+        return Outer(layer.weight, layer.bias, a.to(dtype), g.to(dtype))
+    positions = g.flatten(1, -2).transpose(1, 2)[:, None]
+    return _chosen(
+        Contraction(
+            layer.weight,
+            layer.bias,
+            a.flatten(1, -2).transpose(1, 2)[:, None],
+            positions,
+            unfold=lambda x: x,
+            summed=lambda x, y: torch.einsum("ngpt,ngot->op", x, y),
+            dtype=dtype,
+        )
+    )
+
+
+def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+    """Conv1d and Conv2d, as convolutions of two dimensions without padding of their own."""
+    layer = cast(nn.Conv2d, layer)
+    a = _padded(layer, a)
+    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    if g.dim() == 3:
+        a, kernel = a[:, :, None], (1, *kernel)
+        stride, dilation = (1, *stride), (1, *dilation)
+    groups, shape = layer.groups, g.shape
+
+    def unfold(x: Tensor) -> Tensor:
+        u = nn.functional.unfold(x, kernel, dilation, 0, stride)
+        return u.view(len(x), groups, -1, u.shape[2])
+
+    def summed(x: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            x,
+            (layer.weight.shape[0], layer.weight.shape[1], *kernel),
+            y.reshape(len(y), shape[1], *((1, shape[2]) if len(shape) == 3 else shape[2:])),
+            stride,
+            0,
+            dilation,
+            groups,
+        )
+        return found
+
+    out = g.reshape(len(g), groups, shape[1] // groups, -1)
+    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, summed, dtype))
+
+
+def _padded(layer: nn.Conv2d, a: Tensor) -> Tensor:
+    """The input as the convolution sees it, with its padding written out."""
+    sides: list[int] = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        if isinstance(layer.padding, str):
+            reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            total = reach if layer.padding == "same" else 0
+            sides += [total // 2, total - total // 2]
+        else:
+            sides += [layer.padding[axis]] * 2
+    if not any(sides):
+        return a
+    return nn.functional.pad(
+        a, sides, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    )
+
+
+def _chosen(layer: Contraction) -> LayerGradient:
+    """Kept gradients where they are small, measured ones otherwise."""
+    made_of = (layer.a[0].numel() + layer.g[0].numel()) if len(layer.g) else 0
+    if layer.outer <= _KEPT * made_of:
+        return layer.kept()
+    layer.measure()
+    return layer
+
+
+def group_norm(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+    layer = cast(nn.GroupNorm, layer)
+    n, channels = a.shape[:2]
+    hat = nn.functional.group_norm(a, layer.num_groups, eps=layer.eps).view(n, channels, -1)
+    return _scaled(layer, hat, g.reshape(n, channels, -1), dtype)
+
+
+def layer_norm(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+    layer = cast(nn.LayerNorm, layer)
+    n, inner = len(a), math.prod(layer.normalized_shape)
+    hat = nn.functional.layer_norm(a, layer.normalized_shape, eps=layer.eps)
+    return _scaled(
+        layer,
+        hat.reshape(n, -1, inner).transpose(1, 2),
+        g.reshape(n, -1, inner).transpose(1, 2),
+        dtype,
+    )
+
+
+def _scaled(
+    layer: nn.GroupNorm | nn.LayerNorm, hat: Tensor, g: Tensor, dtype: torch.dtype
+) -> LayerGradient:
+    """Scale and shift of normalised values, both (n, channels, T)."""
+    values, amplitude = [], g.new_zeros(len(g), dtype=dtype)
+    parameters = [p for p in (layer.weight, layer.bias) if p is not None]
+    for parameter, terms in zip(parameters, (hat * g, g), strict=False):
+        values.append(terms.sum(2, dtype=dtype).view(-1, *parameter.shape))
+        if dtype == torch.float64:
+            amplitude += terms.abs().sum(2, dtype=dtype).square().sum(1)
+    return Rows(parameters, values, dtype, amplitude)
+
+
+def embedding(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+    layer = cast(nn.Embedding, layer)
+    index, g = a.flatten(1), g.reshape(len(a), -1, g.shape[-1]).to(dtype)
+    if layer.padding_idx is not None:
+        g = g.masked_fill((index == layer.padding_idx)[:, :, None], 0.0)
+    return Looked(layer.weight, index, g)
+
+
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.GroupNorm: group_norm,
+    nn.LayerNorm: layer_norm,
+    nn.Embedding: embedding,
+}
+
+
+def rule_for(layer: nn.Module) -> Rule | None:
+    """None where Opacus must do it: another type, or an option that changes what is computed."""
+    if isinstance(layer, nn.Embedding) and (
+        layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse
+    ):
+        return None
+    return RULES.get(type(layer))
+
+
+def positions(layer: nn.Module, gradient: Tensor) -> int:
+    """T, from the gradient of one patient's output: its values over the weight's outputs."""
+    outputs = gradient.shape[-1] if isinstance(layer, nn.Embedding) else len(layer.weight)  # type: ignore[arg-type]
+    return gradient.numel() // outputs
