@@ -43,7 +43,7 @@ def write_plan(db: sqlite3.Connection, study: Study) -> None:
 def plan_rows(study: Study) -> dict[str, tuple[str, int]]:
     """Part -> (canonical event of one attempt, or "" where exact; attempts planned)."""
     rows: dict[str, tuple[Event | None, int]] = {
-        "train": (training_event(study), study.aggregation.attempts),
+        "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
         "evaluate": (evaluation_event(study), most_evaluations(study)),
     }
     return {

@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from importlib import metadata
 
 import torch
@@ -24,7 +25,7 @@ from client.fleet import Delivery, FleetConfig, FleetConnection
 from client.fleet_line import Interrupted
 from client.governance import SiteGovernance
 from client.limits import gradient_memory, limit_memory
-from client.local_cohort import loader
+from client.local_cohort import build_respondent, loader
 from client.logs import event
 from client.metrics import Metrics
 from client.notify import notify
@@ -93,6 +94,7 @@ class Daemon:
                 config.roster,
                 self.governing(observed),
                 loader(config, governance.state.split.place, _noted),
+                respondent=partial(build_respondent, config),
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
             )

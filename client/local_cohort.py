@@ -8,6 +8,7 @@ from client.data import tables
 from client.data.cohort import Cohort
 from client.limits import database_memory
 from client.site_config import SiteConfig
+from client.tally import Respondent
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
 from tasks.base import Task
@@ -39,6 +40,16 @@ def build_cohort(
     cohort = Cohort.build(task, read_table(config, task.name), split, evaluation)
     config.policy.check_patients(cohort.patients)
     return cohort
+
+
+def build_respondent(config: SiteConfig, task: Task, study: Study) -> Respondent:
+    """What answers a query about the task's records, unless they are of too few patients.
+
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `Respondent.of` raise.
+    """
+    respondent = Respondent.of(study, task.schema, read_table(config, task.name))
+    config.policy.check_patients(respondent.records.patients)
+    return respondent
 
 
 def loader(

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from client.approval import Approvals
 from client.charges import Stand
+from protocol.condition import in_words
 from protocol.errors import WardroundError
 from protocol.plan import planned_broken_epsilon
+from protocol.query import Mean, Query, Statistic
+from protocol.query_noise import half_width
 from protocol.study import Study
 from tasks.schema import Schema
+
+_MOST = 40
+"""Questions of a query that are shown."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ def show(approvals: Approvals, digest: str, schema: Schema | None = None) -> Sho
         ("What for", study.purpose),
         ("Task", f"{study.task.name}, version {study.task.version}"),
         ("Which patients", _patients(study)),
-        *_columns(schema),
+        *(_columns(schema) if study.query is None else _questions(study.query)),
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
@@ -61,10 +67,41 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
 
 
 def _patients(study: Study) -> str:
+    if study.query is not None:
+        return _respondents(study.query)
     if study.evaluation.split == "column":
         return "the task's cohort; a column of it says who trains and who evaluates"
     evaluate = study.evaluation.fraction
     return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
+
+
+def _respondents(query: Query) -> str:
+    which = "all of the task's patients"
+    if query.where is not None:
+        which = f"the task's patients with a record where {in_words(query.where)}"
+    return f"{which}; each counts once in a statistic, by his first such record"
+
+
+def _questions(query: Query) -> list[tuple[str, str]]:
+    lines = [
+        (f"Question {number}", _question(statistic))
+        for number, statistic in enumerate(query.statistics, start=1)
+    ]
+    rest = [("More questions", str(len(lines) - _MOST))] if len(lines) > _MOST else []
+    return [*lines[:_MOST], *rest]
+
+
+def _question(statistic: Statistic) -> str:
+    among = f", where {in_words(statistic.where)}" if statistic.where is not None else ""
+    if isinstance(statistic, Mean):
+        return (
+            f"{statistic.name}: the mean of {statistic.column}, clipped to "
+            f"{statistic.low:g} to {statistic.high:g}{among}"
+        )
+    if not statistic.axes:
+        return f"{statistic.name}: how many{among}"
+    by = " and ".join(f"{axis.column} ({len(axis.labels)} cells)" for axis in statistic.axes)
+    return f"{statistic.name}: how many by {by}{among}"
 
 
 def _columns(schema: Schema | None) -> list[tuple[str, str]]:
@@ -86,6 +123,14 @@ def _what_leaves(study: Study) -> str:
 
 def _how_private(study: Study) -> str:
     privacy = study.privacy
+    if study.query is not None:
+        kind = {"laplace": "discrete Laplace", "skellam": "Skellam"}[study.query.mechanism]
+        return (
+            f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; the sites "
+            f"share {kind} noise, of which about 95% stays below "
+            f"{half_width(study, len(study.roster)):.3g} patients in each of "
+            f"{study.query.cells} cells; below {study.query.least_count} nothing is shown"
+        )
     exact = study.evaluation.release == "exact"
     if privacy.mode == "none":
         return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"

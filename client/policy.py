@@ -18,6 +18,7 @@ from pydantic import model_validator as validator
 from client.site_yaml import contradiction
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
+from protocol.query import Kind
 from protocol.study import Document, Mode, Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -83,6 +84,14 @@ class Policy(Document):
     task_options: Annotated[
         tuple[str, ...],
         Field(strict=False, description="a list of the task options that a study may set"),
+    ] = ()
+    queries: Annotated[
+        tuple[Kind, ...],
+        Field(
+            strict=False,
+            description="a list of statistics that queries may ask for: count, histogram, table, "
+            "mean",
+        ),
     ] = ()
     purposes: Annotated[
         tuple[Name, ...],
@@ -253,6 +262,9 @@ class Policy(Document):
         for option in study.task.options:
             if option not in self.task_options:
                 yield "task_options", "does not allow a task option that the study sets"
+        for asked in study.query.asks if study.query is not None else ():
+            if asked not in self.queries:
+                yield "queries", f"does not allow a query for a {asked}"
         if study.purpose not in self.purposes:
             yield "purposes", f"does not allow the purpose {study.purpose}"
         if privacy.mode not in self.modes:

@@ -23,6 +23,7 @@ from client.contribution import Contributor
 from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
+from client.tally import Respondent
 from protocol import messages
 from protocol.agreement import Context, roster_digest, signed_by
 from protocol.agreement import Ready as SignedReady
@@ -35,8 +36,8 @@ from protocol.quantise import to_words
 from protocol.secagg import OpenParty, Party
 from protocol.sections import Sections
 from protocol.study import Scalar, Study
-from protocol.vectors import Vector
-from tasks import registry
+from protocol.vectors import EMPTY, Vector
+from tasks import queryable, registry
 from tasks.base import Task
 from tasks.weights import FlatModel
 
@@ -96,7 +97,7 @@ class _Work:
     """An accepted study, warm: task, cohort, model, and its attempt in hand."""
 
     study: Study
-    contributor: Contributor
+    contributor: Contributor | Respondent
     pending: _Pending | None = None
 
 
@@ -111,17 +112,20 @@ class Site:
         governance: Governance,
         cohort: Callable[[Task, Study], Cohort],
         *,
+        respondent: Callable[[Task, Study], Respondent] | None = None,
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
         """roster: site -> public identity key in hex, this site's own records.
 
-        cohort: loads the site's patients for a study; called once a study.
+        cohort: loads the site's patients for a study; called once a study. respondent: the same for
+        a query; without, this site answers none.
         allow_unmasked: the site's consent to studies without masks (federations in one process).
         memory: bytes that per-patient gradients may take.
         """
         self.name, self._identity, self._roster = name, identity, dict(roster)
         self._governance, self._cohort = governance, cohort
+        self._respondent = respondent
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._work: dict[str, _Work] = {}
         self._known: dict[str, Study] = {}
@@ -221,9 +225,21 @@ class Site:
                 f"The task {task.name} installed here differs from the study's.",
                 remedy="Install the same version of wardround and of the task's package.",
             )
+        if study.query is not None:
+            self._check_query(study, task)
+            return
         options = tuple(sorted(study.task.options.items()))
         if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+
+    def _check_query(self, study: Study, task: Task) -> None:
+        if self._respondent is None:
+            raise WardroundError(
+                Code.REFUSED_POLICY, "This site answers no queries.", rule="queries"
+            )
+        if study.query is None or study.model.layout != EMPTY.digest:
+            raise WardroundError(Code.REFUSED_STUDY, "The query comes with a model.")
+        queryable.check(study.query, task.schema)
 
     def _accepted(self, digest_: str) -> Study:
         if digest_ not in self._known:
@@ -235,6 +251,9 @@ class Site:
     def _warm(self, study: Study) -> _Work:
         if study.digest not in self._work:
             task = registry.load(study.task.name, study.task.options)
+            if study.query is not None and self._respondent is not None:
+                self._work[study.digest] = _Work(study, self._respondent(task, study))
+                return self._work[study.digest]
             learner = Learner(task, study.optimisation.seed, self._memory)
             cohort = self._cohort(task, study)
             self._work[study.digest] = _Work(

@@ -15,6 +15,9 @@ and the smaller of the two bounds is reported, as both hold:
    counterpart is (eps, delta')-private, the real thing is (eps, delta' + (1 + e^eps) t)-private.
 2. By Renyi divergences (`renyi`).
 
+Releases with discrete Laplace noise are pure: their epsilons add up, and beside other events they
+are composed as randomised response of the same epsilon.
+
 The floating-point error of the sampler is charged as well, whichever way costs less: like t (small
 eps), or as a factor e^(n h) between real and ideal probabilities, h the relative error of each of n
 draws, so that (eps, delta) becomes (eps + 2 n h, delta e^(n h)) (large eps).
@@ -32,9 +35,10 @@ from typing import Any
 
 import numpy as np
 
-from protocol import renyi
+from protocol import discrete_laplace, renyi
+from protocol.discrete_laplace import LONGEST
 from protocol.errors import Code, WardroundError
-from protocol.events import LEAST_VARIANCE, Event, require
+from protocol.events import LEAST_VARIANCE, MOST_EPSILON, Event, require, share_alone
 from protocol.quantise import MOST_SCALE, Rounding
 from protocol.skellam import DIVERGENCE, RELATIVE_ERROR
 
@@ -98,11 +102,10 @@ def broken_epsilon(
     honest = sites - colluding_sites
 
     def alone(event: Event) -> Event | None:
-        if event.mechanism == "gaussian" or not event.shared:
-            return event
-        if event.variance < LEAST_VARIANCE * honest:
+        try:
+            return share_alone(event, honest)
+        except WardroundError:
             return None
-        return replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(honest))
 
     shares = [alone(event) for event in events]
     known = [share for share in shares if share is not None]
@@ -117,13 +120,15 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
     no sense.
     """
     require(0 < target < math.inf, "epsilon must be above 0")
-    least = 1e-3
+    least, most = 1e-3, MOST_MULTIPLIER
     if event.mechanism == "skellam":
         least = max(least, 1.000001 * math.sqrt(LEAST_VARIANCE) / event.scale)
+    if event.mechanism == "laplace":
+        least, most = 1 / MOST_EPSILON, LONGEST / event.scale
 
     @cache
     def reached(multiplier: float) -> float:
-        noised = replace(event, noise_multiplier=max(least, multiplier))
+        noised = replace(event, noise_multiplier=min(most, max(least, multiplier)))
         return epsilon_over_bands([noised, *others], delta)
 
     if reached(MOST_MULTIPLIER) > target:
@@ -189,7 +194,12 @@ def _renyi_bound(events: tuple[Event, ...], delta: float) -> tuple[float, float]
             sum(event.count * _divergences(replace(event, count=1)) for event in events)
         )
     factor = 2 * _shares(events) * RELATIVE_ERROR
-    bound = renyi.epsilon(divergences, delta * math.exp(-factor)) + 2 * factor
+    left, drawn = delta * math.exp(-factor), _drawn(events)
+    bound = _private(lambda of: renyi.epsilon(divergences, of), left, drawn) + 2 * factor
+    if all(event.mechanism == "laplace" for event in events):
+        pure = sum(event.count * event.epsilon for event in events)
+        if pure < _RENYI_ONLY and (1 + math.exp(pure)) * drawn <= delta:
+            bound = min(bound, pure)
     return bound, factor
 
 
@@ -197,6 +207,12 @@ def _shares(events: Iterable[Event]) -> int:
     """Skellam variables drawn, at most, by all sites together."""
     noised = (event for event in events if event.mechanism == "skellam")
     return sum(event.count * event.dimension * MOST_SITES for event in noised)
+
+
+def _drawn(events: Iterable[Event]) -> float:
+    """Total variation distance of all discrete Laplace noise, as it is drawn, from what it is."""
+    noised = (event for event in events if event.mechanism == "laplace")
+    return discrete_laplace.ERROR * sum(2 * e.count * e.dimension * MOST_SITES for e in noised)
 
 
 @lru_cache(maxsize=4096)
@@ -211,10 +227,11 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
     shares = _shares(events)
     gap = sum(e.count * e.dimension * KAPPA / e.variance**2 for e in noised)
     interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
-    losses = _losses(tuple(_as_gaussian(event) for event in events), interval)
+    losses = _losses(tuple(_counterpart(event) for event in events), interval)
     found = losses.get_epsilon_for_delta
-    near = _private(found, delta, math.sqrt(shares * DIVERGENCE / 2) + math.sqrt(gap / 2))
-    far = _private(found, delta * math.exp(-factor), math.sqrt(gap / 2)) + 2 * factor
+    apart = math.sqrt(gap / 2) + _drawn(events)
+    near = _private(found, delta, math.sqrt(shares * DIVERGENCE / 2) + apart)
+    far = _private(found, delta * math.exp(-factor), apart) + 2 * factor
     return min(rough, near, far)
 
 
@@ -236,34 +253,50 @@ def _private(epsilon_at: Callable[[float], float], delta: float, distance: float
 def _divergences(event: Event) -> renyi.Floats:
     if event.mechanism == "gaussian":
         return renyi.subsampled(renyi.gaussian(event.noise_multiplier), event.sampling_rate)
+    if event.mechanism == "laplace":
+        return renyi.subsampled(renyi.pure(event.epsilon), event.sampling_rate)
     bound = renyi.skellam(event.sensitivity, event.variance)
     return renyi.subsampled(bound, event.sampling_rate)
 
 
-def _as_gaussian(event: Event) -> tuple[float, float, int]:
+_Counterpart = tuple[bool, float, float, int]
+"""Whether it is pure; epsilon if so, else the Gaussian's multiplier; sampling rate; count."""
+
+
+def _counterpart(event: Event) -> _Counterpart:
+    if event.mechanism == "laplace":
+        return True, event.epsilon, 1.0, event.count
     multiplier = event.noise_multiplier
     if event.mechanism == "skellam":
         multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
-    return multiplier, event.sampling_rate, event.count
+    return False, multiplier, event.sampling_rate, event.count
 
 
 @lru_cache(maxsize=256)
-def _losses(gaussians: tuple[tuple[float, float, int], ...], interval: float) -> Any:
-    """The composed privacy loss distribution of (multiplier, sampling rate, count)."""
+def _losses(counterparts: tuple[_Counterpart, ...], interval: float) -> Any:
+    """The composed privacy loss distribution."""
     total = None
-    for multiplier, sampling_rate, count in gaussians:
-        one = _loss(multiplier, sampling_rate, interval)
+    for pure, parameter, sampling_rate, count in counterparts:
+        one = _loss(pure, parameter, sampling_rate, interval)
         several = one.self_compose(count) if count > 1 else one
         total = several if total is None else total.compose(several)
     return total
 
 
 @lru_cache(maxsize=256)
-def _loss(multiplier: float, sampling_rate: float, interval: float) -> Any:
+def _loss(pure: bool, parameter: float, sampling_rate: float, interval: float) -> Any:
+    """Pure: that of randomised response, of which every mechanism of this epsilon is a
+    post-processing (Kairouz, Oh and Viswanath 2015, theorem 2.5's proof)."""
     from dp_accounting.pld import privacy_loss_distribution  # 1 s: not for whoever never asks
 
+    if pure:
+        from dp_accounting.pld.common import DifferentialPrivacyParameters
+
+        return privacy_loss_distribution.from_privacy_parameters(
+            DifferentialPrivacyParameters(parameter, 0.0), interval
+        )
     return privacy_loss_distribution.from_gaussian_mechanism(
-        multiplier,
+        parameter,
         value_discretization_interval=interval,
         sampling_prob=sampling_rate,
         pessimistic_estimate=True,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from protocol.discrete_laplace import LONGEST, share_epsilon
 from protocol.errors import Code, WardroundError
 from protocol.quantise import Rounding, Sensitivity, sensitivity
 
 LEAST_VARIANCE = 1.0
 """Of Skellam noise, in squared integer units: `accounting.KAPPA` is checked from here on."""
+MOST_EPSILON = 100.0
+"""Of one release with discrete Laplace noise."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,15 @@ class Event:
     """`count` releases of one kind, each over a fresh Poisson sample of the patients.
 
     noise_multiplier: standard deviation over the clip norm; for Skellam noise that of the sum over
-    all honest sites, sqrt(mu) / scale. sampling_rate: q. Skellam alone: dimension (coordinates),
-    scale (the clip norm in integers), rounding and slack (`quantise.sensitivity`), and whether the
-    sites share the noise among them (`broken_epsilon`). band: which patients it touches, by their
-    u in [0, 1). Raises WardroundError(CONFIGURATION) naming the first field that makes no sense.
+    all honest sites, sqrt(mu) / scale; for discrete Laplace noise its parameter over `scale`, the
+    inverse of a release's epsilon. sampling_rate: q. Noise on integers alone: dimension
+    (coordinates), scale (the clip norm in integers; for Laplace in L1), rounding and slack
+    (`quantise.sensitivity`), and whether the sites share the noise among them (`broken_epsilon`).
+    band: which patients it touches, by their u in [0, 1). Raises WardroundError(CONFIGURATION)
+    naming the first field that makes no sense.
     """
 
-    mechanism: Literal["gaussian", "skellam"]
+    mechanism: Literal["gaussian", "skellam", "laplace"]
     noise_multiplier: float
     sampling_rate: float = 1.0
     count: int = 1
@@ -36,7 +41,7 @@ class Event:
     band: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        require(self.mechanism in ("gaussian", "skellam"), "mechanism is unknown")
+        require(self.mechanism in ("gaussian", "skellam", "laplace"), "mechanism is unknown")
         require(0 < self.noise_multiplier < math.inf, "noise_multiplier must be above 0")
         require(0 < self.sampling_rate <= 1, "sampling_rate must be above 0 and at most 1")
         require(isinstance(self.count, int) and self.count >= 0, "count must not be negative")
@@ -53,6 +58,19 @@ class Event:
                 LEAST_VARIANCE <= self.variance < math.inf,
                 "noise_multiplier times scale must be at least 1 (integers hide the noise)",
             )
+        if self.mechanism == "laplace":
+            require(self.sampling_rate == 1, "laplace releases take every patient")
+            require(self.dimension >= 1, "dimension must be at least 1")
+            require(self.scale >= 1 and self.scale == int(self.scale), "scale must be whole")
+            require(
+                self.epsilon <= MOST_EPSILON and self.noise_multiplier * self.scale <= LONGEST,
+                "the noise of a laplace release is too small or too large",
+            )
+
+    @property
+    def epsilon(self) -> float:
+        """Of one release with discrete Laplace noise, pure (delta = 0)."""
+        return 1 / self.noise_multiplier
 
     @property
     def variance(self) -> float:
@@ -63,6 +81,20 @@ class Event:
     def sensitivity(self) -> Sensitivity:
         """In integers, of a Skellam event."""
         return sensitivity(self.scale, self.dimension, self.rounding, self.slack)
+
+
+def share_alone(event: Event, honest: int) -> Event:
+    """A release whose noise `honest` sites share, as whoever sees one share by itself sees it.
+
+    Skellam: a part 1 / honest of the variance. Laplace: `discrete_laplace.share_epsilon`.
+    Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
+    """
+    if event.mechanism == "gaussian" or not event.shared:
+        return event
+    multiplier = event.noise_multiplier / math.sqrt(honest)
+    if event.mechanism == "laplace":
+        multiplier = 1 / share_epsilon(event.epsilon, event.scale, honest)
+    return replace(event, noise_multiplier=multiplier, shared=False)
 
 
 def require(holds: bool, what: str) -> None:

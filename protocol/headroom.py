@@ -6,8 +6,9 @@ A wrapped sum would still be private (it is post-processing), but nonsense that 
 from __future__ import annotations
 
 from protocol.errors import Code, WardroundError
-from protocol.quantise import WordBits, bits_for, most_sampled, word_bits_for
-from protocol.sections import histogram_variance, update_variance
+from protocol.quantise import SITE_PATIENTS, WordBits, bits_for, most_sampled, word_bits_for
+from protocol.query_noise import largest
+from protocol.sections import histogram_cells, histogram_variance, update_variance
 from protocol.skellam import MOST_VARIANCE
 from protocol.study import Study
 
@@ -19,11 +20,16 @@ def word_bits_needed(study: Study) -> WordBits:
     """The smallest word in which no sum of the study wraps, but with probability below 2^-40.
 
     Updates of modes none and local are clipped to what fits (`sections.encode_update`). Raises
-    WardroundError(CONFIGURATION) where even 64 bits do not do, or where a share of noise is larger
-    than can be drawn.
+    WardroundError(CONFIGURATION) where even 64 bits do not do, where a share of noise is larger
+    than can be drawn, or where a site samples more patients than the slack of its sum is proved of.
     """
     aggregation, privacy, evaluation = study.aggregation, study.privacy, study.evaluation
     least, all_ = aggregation.least_sites, len(study.roster)
+    query = study.query
+    scored = _MARGIN * study.patients() / (1 - evaluation.fraction)
+    if query is not None and query.mechanism == "laplace":
+        most = scored * evaluation.scale + largest(study)
+        return bits_for(most, 0.0, query.cells, aggregation.attempts)
     # A share is largest when the fewest take part; the noise of a sum, in mode local, when all do.
     if max(update_variance(study, least), histogram_variance(study, least)) > MOST_VARIANCE:
         raise WardroundError(
@@ -31,15 +37,16 @@ def word_bits_needed(study: Study) -> WordBits:
             "A share of the study's noise is larger than can be drawn.",
             remedy="Lower aggregation.scale or evaluation.scale.",
         )
-    scored = _MARGIN * study.patients() / (1 - evaluation.fraction)
     histogram = bits_for(
         scored * evaluation.scale,
         max(sites * histogram_variance(study, sites) for sites in (least, all_)),
-        2 * evaluation.bins,
+        histogram_cells(study),
         aggregation.attempts,
     )
-    if privacy.mode != "distributed":
+    if privacy.mode != "distributed" or query is not None:
         return histogram
+    if aggregation.rounding == "site":
+        _check_sampled(study)
     update = word_bits_for(
         scale=aggregation.scale,
         dimension=study.model.parameters,
@@ -52,6 +59,18 @@ def word_bits_needed(study: Study) -> WordBits:
         attempts=aggregation.attempts,
     )
     return max(histogram, update)
+
+
+def _check_sampled(study: Study) -> None:
+    rate, attempts = study.privacy.sampling_rate, study.aggregation.attempts
+    largest_site = max(member.patients for member in study.roster)
+    if most_sampled(_MARGIN * largest_site, rate, attempts) > SITE_PATIENTS:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"A site could sample more than {SITE_PATIENTS} patients a round, whose sum is not "
+            "exact enough to be rounded once.",
+            remedy="Lower privacy.sampling_rate, or set aggregation.rounding to patient.",
+        )
 
 
 def check_headroom(study: Study) -> None:

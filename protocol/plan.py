@@ -8,12 +8,13 @@ be in both, and both touch everyone. An exact release is no event: no epsilon co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from protocol.accounting import Event, broken_epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
+from protocol.events import share_alone
+from protocol.quantise import SITE_SLACK
 from protocol.study import Study
 
 Band = tuple[float, float]
@@ -22,8 +23,8 @@ _ROUNDING_ERROR = 1e-6
 
 
 def bands(study: Study) -> tuple[Band, Band]:
-    """Who trains and who evaluates, by u in [0, 1)."""
-    if study.evaluation.split == "column":
+    """Who trains and who evaluates, by u in [0, 1). A query is about everyone."""
+    if study.evaluation.split == "column" or study.query is not None:
         return (0.0, 1.0), (0.0, 1.0)
     edge = 1 - study.evaluation.fraction
     return (0.0, edge), (edge, 1.0)
@@ -36,13 +37,13 @@ def most_evaluations(study: Study) -> int:
 
 
 def training_event(study: Study) -> Event | None:
-    """One attempt of training; None in mode none.
+    """One attempt of training; None in mode none and in a query.
 
     Mode local: `local_steps` of DP-SGD with all the noise at the site. Distributed: one sum of
-    clipped gradients, each rounded by itself, whose noise the sites share.
+    clipped gradients, rounded by patient or by site, whose noise the sites share.
     """
     privacy = study.privacy
-    if privacy.mode == "none":
+    if privacy.mode == "none" or study.query is not None:
         return None
     event = Event(
         "gaussian",
@@ -58,19 +59,29 @@ def training_event(study: Study) -> Event | None:
         mechanism="skellam",
         dimension=study.model.parameters,
         scale=float(study.aggregation.scale),
-        rounding="patient",
+        rounding=study.aggregation.rounding,
+        slack=SITE_SLACK if study.aggregation.rounding == "site" else 0.0,
     )
 
 
 def evaluation_event(study: Study) -> Event | None:
     """One attempt of evaluation; None where it is exact.
 
-    A patient adds `evaluation.scale` to one of 2 * bins integers. In mode local every site adds
-    all the noise, otherwise its share.
+    A patient adds `evaluation.scale` to one of 2 * bins integers, in a query to one of the cells of
+    each statistic. In mode local every site adds all the noise, otherwise its share.
     """
     evaluation = study.evaluation
     if evaluation.release == "exact":
         return None
+    if study.query is not None:
+        return Event(
+            study.query.mechanism,
+            noise_multiplier=evaluation.noise_multiplier,
+            count=len(study.query.statistics),
+            dimension=study.query.largest,
+            scale=float(evaluation.scale),
+            rounding="none",
+        )
     return Event(
         "skellam",
         noise_multiplier=evaluation.noise_multiplier,
@@ -97,18 +108,13 @@ def exposed_events(study: Study, events: Sequence[Event]) -> tuple[Event, ...]:
     """The same events as whoever receives the shares sees them.
 
     Under masks only the sum can be opened. Without masks a share is seen by itself, and only this
-    site's part of the noise protects it: variance mu / (|U| - x), least when all take part.
+    site's part of the noise protects it (`events.share_alone`), least when all take part.
     Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
     """
     if study.aggregation.masked:
         return tuple(events)
     honest = len(study.roster) - study.aggregation.colluding_sites
-    return tuple(
-        replace(event, noise_multiplier=event.noise_multiplier / math.sqrt(honest), shared=False)
-        if event.mechanism == "skellam" and event.shared
-        else event
-        for event in events
-    )
+    return tuple(share_alone(event, honest) for event in events)
 
 
 def spent_epsilon(
@@ -155,7 +161,7 @@ def _several(study: Study, attempts: int, evaluations: int) -> tuple[Event, ...]
     if training is not None and attempts:
         events.append(replace(training, count=training.count * attempts))
     if evaluation is not None and evaluations:
-        events.append(replace(evaluation, count=evaluations))
+        events.append(replace(evaluation, count=evaluation.count * evaluations))
     return tuple(events)
 
 

@@ -24,6 +24,17 @@ def gaussian(noise_multiplier: float) -> Callable[[Floats], Floats]:
     return lambda order: order / (2 * noise_multiplier**2)
 
 
+def pure(epsilon: float) -> Callable[[Floats], Floats]:
+    """Of randomised response, and so of any mechanism of this epsilon with delta 0, which is a
+    post-processing of it (Mironov 2017, proposition 6)."""
+
+    def bound(order: Floats) -> Floats:
+        both = np.logaddexp(order * epsilon, (1 - order) * epsilon) - np.logaddexp(0.0, epsilon)
+        return np.asarray(both / (order - 1))
+
+    return bound
+
+
 def skellam(moved: Sensitivity, variance: float) -> Callable[[Floats], Floats]:
     """Of Skellam noise of this variance a coordinate (Agarwal, Kairouz and Liu 2021, cor. 3.6)."""
 

@@ -40,6 +40,10 @@ class Layout:
         return digest(canonical([[name, list(shape)] for name, shape in self.entries]))
 
 
+EMPTY = Layout(())
+"""Of a study that has no model."""
+
+
 def pack(tensors: Mapping[str, npt.NDArray[np.float32]], layout: Layout) -> Vector:
     """Tensors -> (P,) float32, in the layout's order.
 

@@ -114,6 +114,25 @@ class Column:
             if self.flag_missing:
                 parts.append(np.isnan(numbers)[:, None].astype(np.float64))
             return np.concatenate(parts, axis=1).astype(np.float32)
+        hits, strange = self._hits(values)
+        if self._signed:
+            return hits[:, 1:].astype(np.float32) - hits[:, :1].astype(np.float32)
+        kept = hits[:, [category != self.usual for category in self.categories]]
+        if self.other:
+            kept = np.concatenate([kept, strange[:, None]], axis=1)
+        return np.asarray(kept, dtype=np.float32)
+
+    def places(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(N,) values -> (N,) each one's place among the categories, NaN where missing; what
+        `other` takes comes after the last. Raises WardroundError(MALFORMED_DATA)."""
+        hits, strange = self._hits(values)
+        every = np.concatenate([hits, strange[:, None]], axis=1)
+        return np.where(every.any(axis=1), every.argmax(axis=1), np.nan)
+
+    def _hits(
+        self, values: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """(N, categories) which one it is, and (N,) whether it is one that only `other` takes."""
         found = texts(values)
         hits = np.stack([found == category for category in self.categories], axis=1)
         strange = ~hits.any(axis=1) & (found != np.array(None))
@@ -124,12 +143,7 @@ class Column:
                 f"{', '.join(self.categories)}.",
                 remedy=f"Map the column ({self.meaning}) in the site's view; NULL is missing.",
             )
-        if self._signed:
-            return hits[:, 1:].astype(np.float32) - hits[:, :1].astype(np.float32)
-        kept = hits[:, [category != self.usual for category in self.categories]]
-        if self.other:
-            kept = np.concatenate([kept, strange[:, None]], axis=1)
-        return np.asarray(kept, dtype=np.float32)
+        return hits, strange
 
 
 def floats(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:

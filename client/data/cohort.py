@@ -102,20 +102,20 @@ class Cohort:
             raise WardroundError(
                 Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
             )
-        identifiers = _identifiers(table[PATIENT])
+        named = identifiers(table[PATIENT])
         labels = floats(table[task.schema.label], task.schema.label)
         _refuse(
             ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
         )
         column = _split_column(table) if evaluation.split == "column" else None
-        keep, notes = _kept(features, labels, identifiers, column)
+        keep, notes = _kept(features, labels, named, column)
         if not keep.any():
             raise WardroundError(
                 Code.NO_DATA,
                 "No row of the view has a label.",
                 remedy=f"Check the column {task.schema.label} of the site's view.",
             )
-        names, patient = np.unique(identifiers[keep].astype(str), return_inverse=True)
+        names, patient = np.unique(named[keep].astype(str), return_inverse=True)
         u = np.array([split(str(name)) for name in names], dtype=np.float64)
         if column is None:
             in_training = (u < 1 - evaluation.fraction)[patient]
@@ -167,7 +167,7 @@ def _refuse(bad: npt.NDArray[np.bool_], column: str, what: str) -> None:
         )
 
 
-def _identifiers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def identifiers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(N,) -> (N,) str; 7.0 and 7 are one patient. Raises where a row names none."""
     texts = np.full(len(values), None, dtype=object)
     for row, value in enumerate(values):

@@ -1,0 +1,116 @@
+"""What a query's opened sum says: noised counts with intervals, quantiles, means.
+
+Pure post-processing of what was released, so none of it costs privacy. Intervals (95%) are of the
+noise alone: they say where the true figure of these patients lies, not that of a population.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.query import Bins, Cells, Mean, Statistic
+from protocol.query_noise import asked, half_width, pooled
+from protocol.scores import Estimate, project
+from protocol.sections import Integers
+from protocol.study import Study
+
+REPLICATES = 1000
+Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One statistic over all sites together.
+
+    counts: (cells,) noised; None where below the query's least count. `half_width` of each cell's
+    interval. derived: quantiles as "q50", a mean as "mean" and the patients that it is over as
+    "patients"; left out where the counts do not support them.
+    """
+
+    name: str
+    counts: tuple[float | None, ...]
+    half_width: float
+    derived: dict[str, Estimate]
+
+
+def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, ...]:
+    """(cells,) opened integers of |U| = `participants` -> one answer for each statistic."""
+    query, event = asked(study)
+    counts = total.astype(np.float64) / event.scale
+    width = half_width(study, participants)
+    values, chances = pooled(study, participants)
+    generator = np.random.default_rng(0)
+
+    def noise(cells: int) -> Counts:
+        return generator.choice(values, size=(REPLICATES, cells), p=chances / chances.sum())
+
+    found = []
+    for statistic, where in zip(query.statistics, query.slices, strict=True):
+        part = counts[where]
+        shown = [None if count < query.least_count else float(count) for count in part]
+        if isinstance(statistic, Mean):
+            shown, derived = [], _mean(statistic, part, noise(2), query.least_count)
+        else:
+            derived = _quantiles(statistic, part, noise(statistic.cells), query.least_count)
+        found.append(Answer(statistic.name, tuple(shown), width, derived))
+    return tuple(found)
+
+
+def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
+    """What each count of an answer is of, one label for each axis; none of a mean."""
+    if isinstance(statistic, Mean):
+        return ()
+    return tuple(product(*(axis.labels for axis in statistic.axes)))
+
+
+def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:
+    patients = float(part.sum())
+    if patients < max(1, least):
+        return {}
+
+    def at(cells: Counts) -> Counts:
+        whole = np.maximum(cells.sum(axis=-1), 1.0)
+        place = np.clip(cells[..., 0] / whole, 0.0, 1.0)
+        return np.asarray(statistic.low + place * (statistic.high - statistic.low))
+
+    return {
+        "mean": _interval(float(at(part)), at(part - noise)),
+        "patients": _interval(patients, patients - noise.sum(axis=1)),
+    }
+
+
+def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:
+    axis = statistic.axes[0] if statistic.axes else None
+    if not statistic.quantiles or not isinstance(axis, Bins):
+        return {}
+    if part[:-1].sum() < max(1, least):
+        return {}
+    edges, outer = np.array(axis.edges), int(axis.outside)
+
+    def at(cells: Counts, quantile: float) -> Counts:
+        """(..., bins) noised -> (...,) by linear interpolation of the projected counts."""
+        whole = project(cells[..., :-1])
+        risen = np.cumsum(whole, axis=-1)
+        target = quantile * risen[..., -1:]
+        bin_ = np.minimum((risen < target).sum(axis=-1), whole.shape[-1] - 1)
+        within = np.take_along_axis(whole, bin_[..., None], -1)[..., 0]
+        before = np.take_along_axis(risen, bin_[..., None], -1)[..., 0] - within
+        place = np.clip((target[..., 0] - before) / np.where(within > 0, within, 1.0), 0.0, 1.0)
+        index = np.clip(bin_ - outer, 0, len(edges) - 2)
+        found = edges[index] + place * (edges[index + 1] - edges[index])
+        found = np.where(bin_ < outer, edges[0], found)
+        return np.where(bin_ >= whole.shape[-1] - outer, edges[-1], found)
+
+    return {
+        f"q{100 * quantile:g}": _interval(float(at(part, quantile)), at(part - noise, quantile))
+        for quantile in statistic.quantiles
+    }
+
+
+def _interval(value: float, spread: Counts) -> Estimate:
+    low, high = np.quantile(spread, (0.025, 0.975))
+    return Estimate(value, float(min(low, value)), float(max(high, value)))

@@ -1,0 +1,221 @@
+"""A query: which statistics of which patients, with every cell fixed before any data is seen.
+
+A query is a study without training: the one sum that closes it holds the query's cells instead of
+a score histogram. In each statistic a patient counts once, by the first of his records (in the
+order of the site's view) that meets the conditions of query and statistic, and adds `scale` to one
+cell, or `scale` in all to the two cells of a mean. So whatever a statistic looks like, adding or
+removing one patient changes it by `scale` at most in the L1 norm.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints
+from pydantic import model_validator as validator
+
+from protocol.condition import Category, ColumnName, Condition, check_size, in_words, leaves
+from protocol.document import Document
+
+MOST_CELLS = 4096
+Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,120}$")]
+Edge = Annotated[float, Field(ge=-1e15, le=1e15)]
+Quantile = Annotated[float, Field(gt=0, lt=1)]
+Kind = Literal["count", "histogram", "table", "mean"]
+
+
+class Bins(Document):
+    """A number column by bins: edges[i] <= value < edges[i + 1], the last bin with its end.
+
+    A value outside goes to the nearest bin, or with `outside` to a cell "below" or "above".
+    The last cell is for records without a value.
+    """
+
+    kind: Literal["bins"] = "bins"
+    column: ColumnName
+    edges: Annotated[tuple[Edge, ...], Field(min_length=2, max_length=1025, strict=False)]
+    outside: bool = False
+
+    @validator(mode="after")
+    def _rising(self) -> Self:
+        if any(not low < high for low, high in pairwise(self.edges)):
+            raise ValueError("edges must rise")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        text = [f"{edge:.6g}" for edge in self.edges]
+        inner = [f"{low} to {high}" for low, high in pairwise(text)]
+        if self.outside:
+            inner = [f"below {text[0]}", *inner, f"above {text[-1]}"]
+        elif len(inner) == 1:
+            inner = ["any value"]
+        else:
+            inner[0], inner[-1] = f"under {text[1]}", f"{text[-2]} or more"
+        return (*inner, "missing")
+
+
+class Categories(Document):
+    """A category column: one cell for each category of the task, the last one without."""
+
+    kind: Literal["categories"] = "categories"
+    column: ColumnName
+    categories: Annotated[tuple[Category, ...], Field(min_length=1, max_length=1000, strict=False)]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (*self.categories, "missing")
+
+
+class Holds(Document):
+    """Whether a condition holds: yes, no, or unknown since a value is missing."""
+
+    kind: Literal["holds"] = "holds"
+    condition: Condition
+
+    @property
+    def column(self) -> str:
+        return in_words(self.condition)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ("yes", "no", "unknown")
+
+
+Axis = Annotated[Bins | Categories | Holds, Field(discriminator="kind")]
+
+
+class Cells(Document):
+    """Patients by cell of the axes' product: none a count, one a histogram, more a table.
+
+    `where`: beside the query's own condition. `quantiles`: read off one axis of bins.
+    """
+
+    kind: Literal["cells"] = "cells"
+    name: Label
+    where: Condition | None = None
+    axes: Annotated[tuple[Axis, ...], Field(max_length=3, strict=False)] = ()
+    quantiles: Annotated[tuple[Quantile, ...], Field(max_length=20, strict=False)] = ()
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.quantiles and not (len(self.axes) == 1 and isinstance(self.axes[0], Bins)):
+            raise ValueError("quantiles are read off one axis of bins")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis.labels) for axis in self.axes)
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def asks(self) -> Kind:
+        """What a site's rules call it."""
+        if not self.axes:
+            return "count"
+        return "histogram" if len(self.axes) == 1 else "table"
+
+
+class Mean(Document):
+    """The mean of a number column clipped to [low, high], over the records that have a value.
+
+    A value at t in [0, 1] of the range adds t to the first cell and 1 - t to the second, in units
+    of `scale`: their sum is the number of patients, and one patient moves both by 1 in all.
+    """
+
+    kind: Literal["mean"] = "mean"
+    name: Label
+    where: Condition | None = None
+    column: ColumnName
+    low: Edge
+    high: Edge
+
+    @validator(mode="after")
+    def _range(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        return self
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+    @property
+    def asks(self) -> Kind:
+        return "mean"
+
+
+Statistic = Annotated[Cells | Mean, Field(discriminator="kind")]
+
+
+class Query(Document):
+    """Statistics over one cohort. `least_count`: cells that come out below it are not shown.
+
+    `mechanism` of the noise that the sites share: discrete Laplace (pure epsilon, best for a few
+    statistics) or Skellam (best for many).
+    """
+
+    where: Condition | None = None
+    statistics: Annotated[tuple[Statistic, ...], Field(min_length=1, max_length=200, strict=False)]
+    mechanism: Literal["laplace", "skellam"] = "laplace"
+    least_count: Annotated[int, Field(ge=0, le=10**6)] = 10
+
+    @validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.cells > MOST_CELLS:
+            raise ValueError(f"a query may have {MOST_CELLS} cells, not {self.cells}")
+        if len({statistic.name for statistic in self.statistics}) < len(self.statistics):
+            raise ValueError("each statistic needs a name of its own")
+        for condition in self.conditions:
+            check_size(condition)
+        return self
+
+    @cached_property
+    def cells(self) -> int:
+        """Of all statistics: the length of the sum's section."""
+        return sum(statistic.cells for statistic in self.statistics)
+
+    @property
+    def largest(self) -> int:
+        """Cells of the largest statistic."""
+        return max(statistic.cells for statistic in self.statistics)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each statistic stands in the section."""
+        found, start = [], 0
+        for statistic in self.statistics:
+            found.append(slice(start, start + statistic.cells))
+            start += statistic.cells
+        return tuple(found)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Every condition in it."""
+        found = [self.where, *(statistic.where for statistic in self.statistics)]
+        for statistic in self.statistics:
+            if isinstance(statistic, Cells):
+                found += [axis.condition for axis in statistic.axes if isinstance(axis, Holds)]
+        return tuple(condition for condition in found if condition is not None)
+
+    @property
+    def asks(self) -> tuple[Kind, ...]:
+        """What a site's rules must allow for it."""
+        return tuple(sorted({statistic.asks for statistic in self.statistics}))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that it reads."""
+        found = {leaf.column for condition in self.conditions for leaf in leaves(condition)}
+        for statistic in self.statistics:
+            if isinstance(statistic, Mean):
+                found.add(statistic.column)
+            else:
+                found |= {a.column for a in statistic.axes if not isinstance(a, Holds)}
+        return tuple(sorted(found))

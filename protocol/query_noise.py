@@ -1,0 +1,84 @@
+"""The noise of a query: each site's share of it, and what the shares together look like."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol import discrete_laplace
+from protocol.errors import Code, WardroundError
+from protocol.events import Event
+from protocol.plan import evaluation_event
+from protocol.query import Query
+from protocol.sections import histogram_variance
+from protocol.skellam import skellam
+from protocol.study import Study
+
+_WRAP = 2.0**-41
+
+
+def asked(study: Study) -> tuple[Query, Event]:
+    """The query, and what one attempt at it spends. Raises WardroundError(INTERNAL) where the study
+    trains instead."""
+    event = evaluation_event(study)
+    if study.query is None or event is None:
+        raise WardroundError(Code.INTERNAL, "A study that trains is no query.")
+    return study.query, event
+
+
+def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
+    """(cells,) integers, fresh each time: one site's noise where |U| = `participants`."""
+    query, event = asked(study)
+    honest = participants - study.aggregation.colluding_sites
+    if event.mechanism == "skellam":
+        return skellam(histogram_variance(study, participants), query.cells)
+    return discrete_laplace.share(event.epsilon, event.scale, honest, query.cells)
+
+
+def pooled(
+    study: Study, participants: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Values, in patients, of the noise on one opened cell, and their probabilities."""
+    _, event = asked(study)
+    shape = participants / (participants - study.aggregation.colluding_sites)
+    if event.mechanism == "laplace":
+        values, chances = _laplace(event.epsilon, event.scale, shape)
+    else:
+        values, chances = _skellam(event.variance * shape)
+    return values / event.scale, chances
+
+
+def half_width(study: Study, participants: int, level: float = 0.95) -> float:
+    """The least w, in patients, with P(|noise| <= w) >= level."""
+    values, chances = pooled(study, participants)
+    order = np.argsort(np.abs(values), kind="stable")
+    enough = np.searchsorted(np.cumsum(chances[order]), level * chances.sum())
+    return float(np.abs(values[order])[min(enough, len(values) - 1)])
+
+
+def largest(study: Study) -> float:
+    """What no cell's noise exceeds in the study, but with probability 2^-41; discrete Laplace."""
+    query, event = asked(study)
+    least, x = study.aggregation.least_sites, study.aggregation.colluding_sites
+    draws = query.cells * study.aggregation.attempts
+    shape = max(n / (n - x) for n in (least, len(study.roster)))
+    return float(discrete_laplace.tail(event.epsilon, event.scale, shape, _WRAP / draws))
+
+
+@lru_cache(maxsize=16)
+def _laplace(
+    epsilon: float, scale: float, shape: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    values, chances = discrete_laplace.distribution(epsilon, scale, shape)
+    return values.astype(np.float64), chances
+
+
+@lru_cache(maxsize=16)
+def _skellam(variance: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As a normal distribution of the same variance on a grid: it is within 1e-6 of it from a
+    deviation of 256 on, and a query's is larger."""
+    grid = np.linspace(-6.0, 6.0, 4801)
+    chances = np.exp(-(grid**2) / 2)
+    return grid * np.sqrt(variance), chances / chances.sum()

@@ -1,0 +1,102 @@
+"""A task's schema as a query sees it: number columns, category columns, and the label among them.
+
+Both sides check a query against it, so that one which asks for what is not there is refused before
+any data is touched.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from protocol.condition import Among, Compares, leaves
+from protocol.errors import Code, WardroundError
+from protocol.query import Bins, Categories, Cells, Mean, Query
+from tasks.schema import Column, Schema
+
+OTHER = "other"
+"""The category of what is none of the categories, where a column takes it."""
+
+
+def columns(schema: Schema) -> dict[str, Column]:
+    """By name: the schema's columns, and its label as a column of the categories 0 and 1."""
+    found = {column.name: column for column in schema.columns}
+    if schema.label:
+        found[schema.label] = Column(
+            schema.label, schema.label_meaning, "category", categories=("0", "1")
+        )
+    return found
+
+
+def categories(column: Column) -> tuple[str, ...]:
+    """Of a category column, the catch-all included."""
+    return (*column.categories, OTHER) if column.other else column.categories
+
+
+def find(schema: Schema, name: str) -> Column:
+    """Raises WardroundError(REFUSED_STUDY) suggesting the nearest."""
+    known = columns(schema)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"The task has no column {name!r}.",
+            remedy=f"{hint}Its columns: {', '.join(known)}.",
+        )
+    return known[name]
+
+
+def check(query: Query, schema: Schema) -> None:
+    """Raises WardroundError(REFUSED_STUDY) naming the first thing that the schema has not."""
+    for condition in query.conditions:
+        for leaf in leaves(condition):
+            column = find(schema, leaf.column)
+            if isinstance(leaf, Compares):
+                require_kind(column, "number")
+            elif isinstance(leaf, Among):
+                require_kind(column, "category")
+                for category in leaf.categories:
+                    require_category(column, category)
+    for statistic in query.statistics:
+        if isinstance(statistic, Mean):
+            require_kind(find(schema, statistic.column), "number")
+            continue
+        for axis in statistic.axes if isinstance(statistic, Cells) else ():
+            if isinstance(axis, Bins):
+                require_kind(find(schema, axis.column), "number")
+            elif isinstance(axis, Categories):
+                column = find(schema, axis.column)
+                require_kind(column, "category")
+                if axis.categories != categories(column):
+                    raise WardroundError(
+                        Code.REFUSED_STUDY,
+                        f"The query counts other categories of {column.name} than the task has.",
+                        remedy=f"They are: {', '.join(categories(column))}.",
+                    )
+
+
+def require_kind(column: Column, kind: str) -> None:
+    """Raises WardroundError(REFUSED_STUDY) where a number is asked of categories, or vice versa."""
+    if column.kind != kind:
+        usable = {
+            "number": f"Compare it with one of: {', '.join(categories(column))}.",
+            "category": f"Compare it with a number ({column.unit}), or give bins.",
+        }
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"The query takes the {column.kind} column {column.name} for a {kind} column.",
+            remedy=usable[kind],
+        )
+
+
+def require_category(column: Column, category: str) -> None:
+    """Raises WardroundError(REFUSED_STUDY) for what is none of the column's categories."""
+    known = categories(column)
+    if category not in known:
+        near = difflib.get_close_matches(category, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"Column {column.name} has no category {category!r}.",
+            remedy=f"{hint}{column.meaning}: {', '.join(known)}.",
+        )
