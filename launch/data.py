@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import shutil
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -59,24 +61,24 @@ def fetch(name: str, root: Path | None = None, console: Console | None = None) -
             f"Task {name} has nothing to download.",
             remedy="Its data comes with wardround, or is each hospital's own.",
         )
-    folder = (root or data_root()) / name
-    files = [folder / download.file for download in task.downloads]
+    base = root or data_root()
+    files = [base / (download.folder or name) / download.file for download in task.downloads]
     missing = [
-        download
+        (download, path)
         for download, path in zip(task.downloads, files, strict=True)
         if not _whole(path, download.sha256)
     ]
-    if missing:
+    for folder in {path.parent for _, path in missing}:
         _prepare(folder)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         for path in files:
-            if path.name not in {download.file for download in missing}:
+            if path not in {path for _, path in missing}:
                 size = path.stat().st_size
                 progress.add_task(f"{path.name} (there)", total=size, completed=size)
-        for download in missing:
+        for download, path in missing:
             line = progress.add_task(download.file, total=None)
-            _download(download, folder / download.file, progress, line)
+            _download(download, path, progress, line)
     return files
 
 
@@ -94,6 +96,28 @@ def _prepare(folder: Path) -> None:
         ) from None
 
 
+def _unpack(archive: Path, download: Download) -> None:
+    """Puts the file named `member`, in whatever folder of the zip archive, in the archive's place.
+
+    Raises WardroundError(MALFORMED_DATA) where the archive is none or lacks it.
+    """
+    unpacked = archive.with_suffix(".unpacked")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            inside = next(n for n in opened.namelist() if Path(n).name == download.member)
+            with opened.open(inside) as source, unpacked.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        unpacked.replace(archive)
+    except (zipfile.BadZipFile, StopIteration):
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"What {download.url} sent is no archive with {download.member}.",
+            remedy="Try again; if it stays so, the source changed or a proxy interferes.",
+        ) from None
+    finally:
+        unpacked.unlink(missing_ok=True)
+
+
 def _whole(path: Path, sha256: str) -> bool:
     try:
         with path.open("rb") as file:
@@ -104,7 +128,6 @@ def _whole(path: Path, sha256: str) -> bool:
 
 def _download(download: Download, path: Path, progress: Progress, line: TaskID) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    digest = hashlib.sha256()
     if urlsplit(download.url).scheme not in ("http", "https"):
         raise WardroundError(Code.UNREACHABLE, f"{download.url} is not a web address.")
     try:
@@ -116,9 +139,10 @@ def _download(download: Download, path: Path, progress: Progress, line: TaskID) 
             progress.update(line, total=int(length) if length else None)
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
-                digest.update(chunk)
                 progress.advance(line, len(chunk))
-        if digest.hexdigest() != download.sha256:
+        if download.member:
+            _unpack(partial, download)
+        if not _whole(partial, download.sha256):
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"What {download.url} sent is not the published {download.file} "

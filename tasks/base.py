@@ -24,11 +24,17 @@ from tasks.schema import Schema, Table
 
 @dataclass(frozen=True)
 class Download:
-    """A public file that `wardround data fetch` may bring to a user's machine."""
+    """A public file that `wardround data fetch` may bring to a user's machine.
+
+    `sha256` is that of the file itself; where the address is a zip archive, `member` is what the
+    file is called inside. `folder`: where it lies under the data root, the task's name if empty.
+    """
 
     url: str
     sha256: str
     file: str
+    member: str = ""
+    folder: str = ""
 
 
 class Task(ABC):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,10 +31,23 @@ class _Server(BaseHTTPRequestHandler):
         if self.path == "/absent":
             self.send_error(404)
             return
+        if self.path == "/archive":
+            self._archive()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(_CONTENT)))
         self.end_headers()
         self.wfile.write(_CONTENT[:1000] if self.path == "/cut" else _CONTENT)
+
+    def _archive(self) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("readme.txt", "what this is")
+            archive.writestr("some folder/rows.csv", _CONTENT)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(packed.getvalue())))
+        self.end_headers()
+        self.wfile.write(packed.getvalue())
 
     def log_message(self, format: str, *args: object) -> None:
         return None
@@ -164,3 +178,40 @@ def test_where_data_lies_follows_the_environment(
     monkeypatch.delenv("WARDROUND_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     assert data_root() == tmp_path / "xdg" / "wardround"
+
+
+def test_a_file_comes_out_of_an_archive_into_the_folder_that_several_tasks_share(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = hashlib.sha256(_CONTENT).hexdigest()
+
+    class Shared(BreastCancer):
+        name = "shared"
+        downloads = (
+            Download(f"{address}/archive", whole, "a.csv", member="rows.csv", folder="both"),
+            Download(f"{address}/rows", whole, "b.csv", folder="both"),
+        )
+
+    monkeypatch.setattr(registry, "load", lambda name: Shared())
+    assert fetch("shared", tmp_path, _quiet()) == [
+        tmp_path / "both" / f for f in ("a.csv", "b.csv")
+    ]
+    assert {f.name: f.read_bytes() for f in (tmp_path / "both").iterdir()} == {
+        "a.csv": _CONTENT,
+        "b.csv": _CONTENT,
+    }
+
+
+@pytest.mark.parametrize("path", ["/archive", "/rows"])
+def test_an_archive_without_the_file_or_that_is_none_leaves_nothing_behind(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    class Packed(BreastCancer):
+        name = "packed"
+        downloads = (Download(f"{address}{path}", "0" * 64, "a.csv", member="absent.csv"),)
+
+    monkeypatch.setattr(registry, "load", lambda name: Packed())
+    with pytest.raises(WardroundError, match="no archive with absent") as caught:
+        fetch("packed", tmp_path, _quiet())
+    assert caught.value.code is Code.MALFORMED_DATA
+    assert not list((tmp_path / "packed").iterdir())
