@@ -65,8 +65,10 @@ class Contributor:
         rate = privacy.sampling_rate
         if privacy.mode == "distributed":
             batch = self.patients.private_sample(rate)
-            scale = self.study.aggregation.scale
-            return self.learner.clipped_sum(weights, batch, privacy.clip_norm, scale)
+            aggregation = self.study.aggregation
+            return self.learner.clipped_sum(
+                weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
+            )
         if privacy.mode == "local":
             difference = self.learner.private_steps(
                 weights,

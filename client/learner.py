@@ -22,7 +22,7 @@ from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.noise import gaussian
-from protocol.quantise import clip_and_round, round_sum
+from protocol.quantise import SITE_POSITIONS, clip_and_round, round_sum
 from protocol.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
@@ -99,7 +99,8 @@ class Learner:
         """One sum of clipped, scaled and rounded per-patient gradients, (P,) int64, no noise.
 
         patient: every patient adds an integer vector whose norm is bounded as `clip_and_round`
-        says. site: the sum is rounded once (`certified_sum`, `round_sum`).
+        says. site: the sum is rounded once (`certified_sum`, `round_sum`). Raises
+        WardroundError(CONFIGURATION) for a model that this cannot be done with, whoever's patients.
         """
         self.model.load(weights)
         parameters, size = self.model.parameters, self.model.layout.size
@@ -202,6 +203,13 @@ class Learner:
         needs = self._gradients.needs(batch.features)
         size = max(1, self._memory // (needs.bytes + row_bytes))
         if positions:
+            if needs.positions > SITE_POSITIONS:
+                raise WardroundError(
+                    Code.CONFIGURATION,
+                    f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
+                    f"are rounded by site are exact enough for {SITE_POSITIONS}.",
+                    remedy="Set aggregation.rounding to patient.",
+                )
             size = part_size(len(batch), needs.positions, size)
         return tuple(batch.parts(size))
 
