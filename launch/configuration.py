@@ -18,8 +18,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from launch import contradictions
+from launch.algorithms import AlgorithmConfig, RobustConfig, ScheduleConfig, StopConfig
 from launch.keys import check_ranges, group, key, keys_of
 from protocol.errors import Code, WardroundError
 from tasks import registry
@@ -163,7 +165,11 @@ class Config:
     )
     task: TaskConfig = group(TaskConfig, "what is learned")
     privacy: PrivacyConfig = group(PrivacyConfig, "who adds how much noise")
+    algorithm: AlgorithmConfig = group(AlgorithmConfig, "what a site does with its steps")
     optimiser: OptimiserConfig = group(OptimiserConfig, "what the server makes of a sum")
+    schedule: ScheduleConfig = group(ScheduleConfig, "the server's learning rate over rounds")
+    stop: StopConfig = group(StopConfig, "early stopping")
+    robust: RobustConfig = group(RobustConfig, "instead of the mean, where updates are seen")
     aggregation: AggregationConfig = group(AggregationConfig, "secure aggregation")
     evaluation: EvaluationConfig = group(EvaluationConfig, "how models are scored")
     federation: FederationConfig = group(FederationConfig, "where the sites are")
@@ -264,6 +270,21 @@ def plain(config: Config) -> dict[str, Any]:
     return (
         {str(key): value for key, value in container.items()} if isinstance(container, dict) else {}
     )
+
+
+def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
+    """`plain` written as YAML -> the configuration, with some keys changed.
+
+    Raises WardroundError(CONFIGURATION)."""
+    try:
+        changed = OmegaConf.from_dotlist(list(overrides))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text), changed)
+        config = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, ValueError, YAMLError) as error:
+        raise _explained(error, overrides) from None
+    if not isinstance(config, Config):
+        raise WardroundError(Code.INTERNAL, "The configuration has another type than expected.")
+    return config
 
 
 def keys() -> list[str]:

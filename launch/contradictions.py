@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from launch import algorithms
 from protocol.errors import Code, WardroundError
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 def refuse(config: Config) -> None:
     """Raises WardroundError(CONFIGURATION) for the first contradiction found."""
-    for problem, remedy in (*_privacy(config), *_elsewhere(config)):
+    for problem, remedy in (
+        *_privacy(config),
+        *_elsewhere(config),
+        *algorithms.contradictions(config),
+    ):
         raise WardroundError(Code.CONFIGURATION, problem, remedy=remedy)
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from launch.algorithms import local_of, robust_of, schedule_of, stop_of
 from launch.configuration import Config
 from protocol.accounting import calibrate, epsilon_over_bands, recommended_scale
+from protocol.algorithms import fewest_sites
 from protocol.errors import Code, WardroundError
 from protocol.events import Event
 from protocol.headroom import word_bits_needed
@@ -97,7 +98,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
     least = aggregation.least_sites
     if least is None:
-        least = min(3, len(declared))
+        least = min(max(3, fewest_sites(robust_of(config))), len(declared))
     return Study(
         title=config.title,
         purpose=config.purpose,

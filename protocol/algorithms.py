@@ -184,10 +184,19 @@ def check_robust(
             f"scaffold cannot run under {robust.name}: its control variates must stay the mean of "
             "all sites' own"
         )
-    if isinstance(robust, TrimmedMean) and 2 * robust.byzantine >= least_sites:
-        raise ValueError("trimmed_mean needs least_sites above 2 * byzantine")
-    if isinstance(robust, Krum) and 2 * robust.byzantine + 2 >= least_sites:
-        raise ValueError("krum needs least_sites above 2 * byzantine + 2")
+    if (needed := fewest_sites(robust)) > least_sites:
+        raise ValueError(
+            f"{robust.name} needs {needed} sites in every sum, and aggregation.least_sites is "
+            f"{least_sites}"
+        )
+
+
+def fewest_sites(robust: Median | TrimmedMean | Krum | None) -> int:
+    """Sites among which the rule's claim holds: the median's with one, the trimmed mean's above
+    2 f (Yin et al. 2018), Krum's above 2 f + 2 (Blanchard et al. 2017, Proposition 4.2)."""
+    if isinstance(robust, TrimmedMean):
+        return 2 * robust.byzantine + 1
+    return 2 * robust.byzantine + 3 if isinstance(robust, Krum) else 1
 
 
 def check_stop(stop: Stop | None, *, every: int, averaging: str) -> None:
