@@ -6,8 +6,10 @@ noise alone: they say where the true figure of these patients lies, not that of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,19 @@ class Answer:
     counts: tuple[float | None, ...]
     half_width: float
     derived: dict[str, Estimate]
+
+    @staticmethod
+    def read(plain: Mapping[str, Any]) -> Answer:
+        """From what `dataclasses.asdict` wrote. Raises KeyError, TypeError or ValueError."""
+        return Answer(
+            name=str(plain["name"]),
+            counts=tuple(None if count is None else float(count) for count in plain["counts"]),
+            half_width=float(plain["half_width"]),
+            derived={
+                str(name): Estimate(float(of["value"]), float(of["low"]), float(of["high"]))
+                for name, of in plain["derived"].items()
+            },
+        )
 
 
 def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, ...]:

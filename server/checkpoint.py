@@ -28,6 +28,7 @@ class Checkpoint:
     control: torch.Tensor | None
     lost: list[int]
     stopping: tuple[float | None, torch.Tensor | None, int]
+    pending: dict[str, Any] | None
 
     def save(self, path: Path) -> None:
         """Write, fsync, rename: a crash leaves the previous checkpoint or this one."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from protocol.scores import Estimate
 from protocol.study import Study
+from server import query_report
 from server.description import describe
 from server.report import Outcome, RoundReport
 
@@ -23,6 +24,11 @@ def opening_tags(study: Study, code_version: str) -> dict[str, str]:
         "wardround.code_version": code_version,
         "mlflow.note.content": describe(study),
     }
+
+
+def part_of(parent: str | None) -> dict[str, str]:
+    """The tag that makes MLflow show a run below its parent."""
+    return {} if parent is None else {"mlflow.parentRunId": parent}
 
 
 def claims(outcome: Outcome) -> dict[str, str]:
@@ -65,6 +71,7 @@ def final_metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
     return _known(
         [
             *((f"final_{name}", of) for name, of in _spread(outcome.metrics)),
+            *query_report.metrics(outcome),
             ("epsilon", outcome.epsilon),
             ("epsilon_broken", outcome.epsilon_broken),
             ("total_seconds", outcome.seconds),

@@ -6,12 +6,13 @@ escaped, since it is shown as Markdown in somebody's browser.
 
 from __future__ import annotations
 
-import html
 import math
-import re
 
+from protocol.query import Query
 from protocol.scores import Estimate
 from protocol.study import Study
+from server.query_report import escaped as _escaped
+from server.query_report import markdown, question
 from server.report import Outcome
 from tasks.schema import Schema
 
@@ -24,6 +25,10 @@ _SHOWN_SITES = 30
 
 def describe(study: Study, outcome: Outcome | None = None) -> str:
     """Markdown of a running study, or of its outcome."""
+    if study.query is not None:
+        asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
+        answered = [] if outcome is None else [markdown(outcome)]
+        return "\n\n".join([*asked, *answered])[:LIMIT]
     parts = [_head(study, outcome), _patients(study), _privacy(study, outcome)]
     if outcome is not None:
         parts += [_performance(outcome), _effort(outcome)]
@@ -57,6 +62,15 @@ def _head(study: Study, outcome: Outcome | None) -> str:
         f"Task `{study.task.name}` version {study.task.version}, "
         f"{study.model.parameters:,} parameters.\n\n"
         f"Study `{study.digest}`: the document is the artifact `study.json`."
+    )
+
+
+def _asked(study: Study, query: Query) -> str:
+    return (
+        f"## What was asked\n\n{len(query.statistics)} statistics of "
+        f"{_escaped(question(query))}, at {len(study.roster)} sites that declare about "
+        f"{study.patients():,} patients. The sites share {query.mechanism} noise, and counts below "
+        f"{query.least_count} are not shown."
     )
 
 
@@ -131,9 +145,3 @@ def _up(epsilon: float | None) -> str:
     if epsilon is None or not math.isfinite(epsilon):
         return "infinite"
     return f"{math.ceil(epsilon * 1000) / 1000:.3f}".rstrip("0").rstrip(".")
-
-
-def _escaped(text: str) -> str:
-    """One line that is neither Markdown nor HTML."""
-    plain = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", " ".join(text.split()))
-    return html.escape(plain, quote=False)

@@ -3,6 +3,7 @@ else its algorithms carry from round to round (control variate, schedule, early 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from protocol.study import Study
 from protocol.vectors import Vector
 from server import optimisers
 from server.checkpoint import Checkpoint
+from server.report import RoundReport
 from server.schedules import factor
 from server.stopping import Stopping
 from tasks.base import Task
@@ -92,7 +94,8 @@ class GlobalModel:
         else:
             self._average.add_(iterate - self._average, alpha=1 / self._averaged)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, told_next: RoundReport | None = None) -> None:
+        """told_next: the last round's report, where its metrics are still to come."""
         Checkpoint(
             study=self._study.digest,
             round=self.round,
@@ -106,13 +109,14 @@ class GlobalModel:
             control=None if self._control is None else torch.from_numpy(self._control),
             lost=self.lost,
             stopping=(self.stopping.value, self.stopping.best, self.stopping.stale),
+            pending=None if told_next is None else asdict(told_next),
         ).save(path)
 
-    def resume(self, path: Path) -> None:
-        """Goes on where the checkpoint stands, if there is one."""
+    def resume(self, path: Path) -> RoundReport | None:
+        """Goes on where the checkpoint stands, if there is one; the report kept with it."""
         found = Checkpoint.load(path, self._study.digest)
         if found is None:
-            return
+            return None
         self.round, self.attempt = found.round, found.attempt
         self.trainings, self.evaluations = found.trainings, found.evaluations
         with torch.no_grad():
@@ -122,13 +126,16 @@ class GlobalModel:
         self._control = None if found.control is None else found.control.numpy()
         self.lost = found.lost
         self.stopping = Stopping(self._study.optimisation.stop, *found.stopping)
+        return None if found.pending is None else RoundReport(**found.pending)
 
 
 def initial_weights(study: Study, task: Task) -> Vector:
-    """The model that round 1 starts from; the same everywhere for one study.
+    """The model that round 1 starts from; the same everywhere for one study. A query has none.
 
     Raises WardroundError(REFUSED_STUDY) where the installed task's model is not the study's.
     """
+    if study.query is not None:
+        return np.zeros(0, np.float32)
     model = FlatModel(task, study.optimisation.seed)
     if (model.layout.size, model.layout.digest) != (study.model.parameters, study.model.layout):
         raise WardroundError(

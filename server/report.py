@@ -7,15 +7,21 @@ in which one site's update, metric or count could stand: a metric's name is one 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from protocol.answers import Answer as Answer
 from protocol.scores import METRICS
 from protocol.scores import Estimate as Estimate
 from protocol.study import Study
+
+BASELINES = ("local", "federated", "pooled", "public")
+"""Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
+COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,24 @@ class Outcome:
     bytes_sent: int
     bytes_received: int
     calibration: tuple[CalibrationPoint, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    """What a query came to, noised and over all sites together."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What else was trained on public data for comparison -> its figures on the same patients."""
+
+    figures: Mapping[str, Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.figures) - set(BASELINES)):
+            raise ValueError(f"not a baseline: {', '.join(unknown)}")
+        if unknown := sorted({n for of in self.figures.values() for n in of} - set(COMPARED)):
+            raise ValueError(f"not a figure of a baseline: {', '.join(unknown)}")
 
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from protocol import messages
 from protocol.algorithms import keeps_state
+from protocol.answers import Answer, answers
 from protocol.errors import Code, WardroundError
 from protocol.plan import spent_epsilon
 from protocol.scores import Estimate, Histogram, calibration_points, pooled_metrics
@@ -80,9 +81,10 @@ class Rounds:
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
         self._scored: Histogram | None = None
+        self._answers: tuple[Answer, ...] = ()
         self._started = time.monotonic()
         if checkpoint is not None:
-            self.model.resume(checkpoint)
+            self._pending = self.model.resume(checkpoint)
 
     def run(self) -> Outcome:
         """Proposes the study, runs every round, closes it.
@@ -94,6 +96,8 @@ class Rounds:
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
+            if self._pending and not self.study.evaluates(self._pending.round + 1):
+                self._emit({})  # resumed between the checkpoint and the report
             while self.model.round < self.study.optimisation.rounds and not self._stopped():
                 self._train()
             final = self._evaluate_released()
@@ -117,19 +121,20 @@ class Rounds:
             self.model.stopping.look(found, self.model.iterate)
         if not self._stopped():  # the model is released as it was scored
             self._step(opened, sections)
+        if not self._stopped():
+            self._pending = RoundReport(
+                round=round_,
+                attempt=self.model.attempt,
+                participants=len(opened.participants),
+                seconds=time.monotonic() - started,
+                bytes_sent=self.traffic.sent - before.sent,
+                bytes_received=self.traffic.received - before.received,
+                epsilon=self._epsilon_so_far(),
+            )
         if self._checkpoint is not None:
-            self.model.save(self._checkpoint)
+            self.model.save(self._checkpoint, self._pending)
         if self._stopped():
             return
-        self._pending = RoundReport(
-            round=round_,
-            attempt=self.model.attempt,
-            participants=len(opened.participants),
-            seconds=time.monotonic() - started,
-            bytes_sent=self.traffic.sent - before.sent,
-            bytes_received=self.traffic.received - before.received,
-            epsilon=self._epsilon_so_far(),
-        )
         if not self.study.evaluates(round_ + 1):
             self._emit({})
 
@@ -202,6 +207,9 @@ class Rounds:
         if not sections.evaluate:
             return {}
         sites = len(opened.participants)
+        if self.study.query is not None:
+            self._answers = answers(self.study, opened.total[sections.histogram], sites)
+            return {}
         variance = histogram_variance(self.study, sites) * sites
         counts = decode_histogram(self.study, opened.total[sections.histogram])
         self._scored = counts
@@ -245,6 +253,7 @@ class Rounds:
             bytes_sent=self.traffic.sent,
             bytes_received=self.traffic.received,
             calibration=self._calibration(),
+            answers=self._answers,
         )
 
     def _calibration(self) -> tuple[CalibrationPoint, ...]:

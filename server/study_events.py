@@ -18,7 +18,7 @@ from protocol.errors import Code, WardroundError
 from protocol.scores import Estimate
 from protocol.study import Study
 from server.listener import Listener
-from server.report import CalibrationPoint, Outcome, RoundReport
+from server.report import Answer, CalibrationPoint, Outcome, RoundReport
 from server.tracker import Receipt
 
 Event = Mapping[str, Any]
@@ -60,6 +60,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
         "calibration": _finite([asdict(point) for point in outcome.calibration]),
+        "answers": [asdict(answer) for answer in outcome.answers],
     }
 
 
@@ -87,6 +88,7 @@ def outcome_from_json(
                 CalibrationPoint(_number(point["score"]), _number(point["observed"]))
                 for point in plain["calibration"]
             ),
+            answers=tuple(Answer.read(answer) for answer in plain["answers"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed() from None

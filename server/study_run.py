@@ -175,6 +175,8 @@ class StudyRun:
             self._say("attempt-lost", round=round_, attempt=attempt, why=why)
 
     def round(self, report: RoundReport) -> None:
+        if any(known.round == report.round for known in self._reports):
+            return  # told before a restart
         self._reports.append(report)
         self.log.append("round", **report_to_json(report))
         self._tracking.round(report)

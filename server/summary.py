@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from protocol.scores import Estimate
+from server.query_report import plain
 from server.report import Outcome
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
+def summary(
+    outcome: Outcome, baselines: Mapping[str, Mapping[str, float]] | None = None
+) -> dict[str, Any]:
     """What the file says. Bytes and seconds are the whole study's. A metric that is not finite (a
-    model that diverged) is null; an epsilon that is not is "inf", for null means none claimed."""
+    model that diverged) is null; an epsilon that is not is "inf", for null means none claimed.
+
+    baselines: what else was trained -> its figures, where the study was compared.
+    """
     study = outcome.study
     return {
         "study": study.digest,
@@ -32,14 +39,17 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "seconds_per_round": fmean(r.seconds for r in outcome.rounds) if outcome.rounds else None,
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
-    }
+        **({"answers": plain(outcome)} if study.query is not None else {}),
+    } | ({"baselines": {name: dict(of) for name, of in baselines.items()}} if baselines else {})
 
 
-def write_summary(outcome: Outcome, path: Path) -> None:
+def write_summary(
+    outcome: Outcome, path: Path, baselines: Mapping[str, Mapping[str, float]] | None = None
+) -> None:
     """Writes, syncs and renames: a reader finds the old file or the whole new one."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(summary(outcome), file, indent=2, allow_nan=False)
+        json.dump(summary(outcome, baselines), file, indent=2, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

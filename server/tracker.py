@@ -22,7 +22,7 @@ from protocol.study import Study
 from server import undelivered as later
 from server.courier import Courier, Job
 from server.parameters import redacted, without_credentials
-from server.report import Outcome, RoundReport
+from server.report import Baselines, Outcome, RoundReport
 from server.tracking import TrackedRun
 
 
@@ -51,6 +51,10 @@ class Tracker(Protocol):
         """Returns at once."""
         ...
 
+    def compared(self, baselines: Baselines) -> None:
+        """Adds what the study was compared with; returns at once."""
+        ...
+
     def settle(self, timeout: float = 60.0) -> Receipt:
         """Waits until all is written, `timeout` seconds at most. Without an outcome handed in,
         the run is closed as killed."""
@@ -67,6 +71,9 @@ class Untracked:
         pass
 
     def finish(self, outcome: Outcome) -> None:
+        pass
+
+    def compared(self, baselines: Baselines) -> None:
         pass
 
     def settle(self, timeout: float = 60.0) -> Receipt:
@@ -90,9 +97,11 @@ class MlflowTracker:
         undelivered: Path | None = None,
         patience: float = 10.0,
         pause: float = 1.0,
+        parent: str | None = None,
     ) -> None:
-        """Seconds: `patience` that `begin` waits for the run to be opened, `pause` between two
-        tries of what the server did not take.
+        """parent: the run of a sweep, of which this one is a part; parts register no models.
+        Seconds: `patience` that `begin` waits for the run to be opened, `pause` between two tries
+        of what the server did not take.
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """
@@ -104,6 +113,7 @@ class MlflowTracker:
             )
         self._uri, self._experiment, self._model = uri.rstrip("/"), experiment, model
         self._undelivered, self._patience, self._pause = undelivered, patience, pause
+        self._parent = parent
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
@@ -117,7 +127,7 @@ class MlflowTracker:
         _require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        self._run = run = TrackedRun(self._uri, self._experiment, name, study)
+        self._run = run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
         run.connect()
         self._courier = Courier(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
@@ -145,7 +155,9 @@ class MlflowTracker:
         """Queues the outcome, its model, and the end of the run; returns at once."""
         run, now = self._opened(), _now()
         self._outcome = outcome
-        if outcome.status == "finished":
+        if outcome.study.query is not None:
+            self._courier.put(Job("answers", lambda: run.answers(outcome)))
+        elif outcome.status == "finished" and self._parent is None:
             self._courier.put(Job("model", lambda: run.log_model(outcome)))
             self._courier.put(Job("model version", lambda: run.register(outcome)))
         elif outcome.rounds:
@@ -153,6 +165,11 @@ class MlflowTracker:
         self._courier.put(Job("final metrics", lambda: run.final(outcome, now)))
         self._courier.put(Job("figures", lambda: run.figures(outcome)))
         self._courier.put(Job("end of the run", lambda: run.end(outcome.status, now)))
+
+    def compared(self, baselines: Baselines) -> None:
+        """Queues the figures of other trainings; returns at once."""
+        run, now = self._opened(), _now()
+        self._courier.put(Job("baselines", lambda: run.baselines(baselines, now)))
 
     def settle(self, timeout: float = 60.0) -> Receipt:
         """Waits until all is written, `timeout` seconds at most.

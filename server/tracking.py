@@ -7,6 +7,7 @@ a failure: what is there already is found and left as it is.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import yaml
 
 from protocol.study import Study
-from server import released_model
-from server.claims import claims, final_metrics, opening_tags, round_metrics
+from server import query_report, released_model
+from server.claims import claims, final_metrics, opening_tags, part_of, round_metrics
 from server.courier import AwayError
 from server.description import describe, describe_model
 from server.figures import figures
 from server.parameters import flatten, without_credentials
-from server.report import Outcome, RoundReport
+from server.query_page import page
+from server.report import Baselines, Outcome, RoundReport
 from tasks import registry
 from tasks.schema import Schema
 
@@ -85,8 +87,12 @@ def _retriable(
 class TrackedRun:
     """The MLflow run of one study: found by the study's digest, made where there is none."""
 
-    def __init__(self, uri: str, experiment: str, model: str, study: Study) -> None:
-        """`model`: the name under which a finished study's model is registered."""
+    def __init__(
+        self, uri: str, experiment: str, model: str, study: Study, parent: str | None = None
+    ) -> None:
+        """`model`: the name under which a finished study's model is registered. `parent`: the run
+        of which this one is shown as a part."""
+        self._parent = parent
         self._uri, self._experiment, self._model, self._study = uri, experiment, model, study
         self._run = self._experiment_id = self._model_id = self._version = ""
         self._written: frozenset[int] = frozenset()
@@ -132,7 +138,7 @@ class TrackedRun:
         else:
             run = client.create_run(
                 self._experiment_id,
-                tags=opening_tags(study, code_version),
+                tags=opening_tags(study, code_version) | part_of(self._parent),
                 run_name=study.title[:200],
             )
             self._run = run.info.run_id
@@ -142,7 +148,7 @@ class TrackedRun:
         """The resolved configuration, and the study's own figures under `study.`."""
         from mlflow.entities import Param
 
-        public = self._study.model_dump(mode="json", exclude={"roster", "nonce", "format"})
+        public = self._study.model_dump(mode="json", exclude={"roster", "nonce", "format", "query"})
         wanted = flatten(dict(configuration) | {"study": public})
         there = self._client.get_run(self._run).data.params
         params = [Param(key, value) for key, value in wanted.items() if key not in there]
@@ -267,6 +273,22 @@ class TrackedRun:
     def figures(self, outcome: Outcome) -> None:
         """Learning curve and calibration as pictures."""
         self._upload(figures(outcome), "figures")
+
+    @_retriable
+    def baselines(self, baselines: Baselines, when: int) -> None:
+        """Figures of other trainings beside the study's own, as `baseline_<which>_<figure>`."""
+        points = [
+            self._metric(f"baseline_{which}_{name}", value, when, 0)
+            for which, figures in baselines.figures.items()
+            for name, value in figures.items()
+        ]
+        self._client.log_batch(self._run, metrics=points)
+
+    @_retriable
+    def answers(self, outcome: Outcome) -> None:
+        """What a query came to: answers.json, and a page with bars."""
+        text = json.dumps(query_report.plain(outcome), indent=2)
+        self._upload({"answers.json": text.encode(), "answers.html": page(outcome).encode()}, "")
 
     @_retriable
     def end(self, status: str, when: int) -> None:

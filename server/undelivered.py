@@ -16,7 +16,7 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.scores import Estimate
 from protocol.study import Study
-from server.report import CalibrationPoint, Outcome, RoundReport
+from server.report import Answer, CalibrationPoint, Outcome, RoundReport
 
 if TYPE_CHECKING:
     from server.tracker import Receipt
@@ -40,6 +40,7 @@ def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_ver
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
         "calibration": [asdict(point) for point in outcome.calibration],
+        "answers": [asdict(answer) for answer in outcome.answers],
     }
     content = {"outcome": plain, "configuration": configuration, "code_version": code_version}
     (folder / _OUTCOME).write_text(json.dumps(content, default=str))
@@ -64,6 +65,7 @@ def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
                 ),
                 "metrics": _estimates(plain["metrics"]),
                 "calibration": tuple(CalibrationPoint(**point) for point in plain["calibration"]),
+                "answers": tuple(Answer.read(answer) for answer in plain["answers"]),
             }
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,112 @@
+"""What a query came to, as rows, JSON, metrics and Markdown: pooled and noised figures only."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.answers import Answer, labels
+from protocol.condition import in_words
+from protocol.query import Mean, Query
+from protocol.scores import Estimate
+from server.report import Outcome
+
+_MOST_METRICS = 500
+_MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of an answer. estimate: None where it is below the query's least count."""
+
+    label: tuple[str, ...]
+    estimate: Estimate | None
+
+
+def rows(query: Query, index: int, answer: Answer) -> list[Row]:
+    """Its cells with 95% intervals of the noise, or what was derived from them."""
+    statistic = query.statistics[index]
+    if isinstance(statistic, Mean) or statistic.quantiles:
+        return [Row((name,), of) for name, of in answer.derived.items()]
+    width = answer.half_width
+    return [
+        Row(
+            label or ("patients",),
+            None if count is None else Estimate(count, max(0.0, count - width), count + width),
+        )
+        for label, count in zip(labels(statistic), answer.counts, strict=True)
+    ]
+
+
+def plain(outcome: Outcome) -> list[dict[str, Any]]:
+    """Every answer as JSON; a figure below the least count has no value but `fewer_than`."""
+    query = outcome.study.query
+    if query is None:
+        return []
+    found = []
+    for index, answer in enumerate(outcome.answers):
+        cells = []
+        for row in rows(query, index, answer):
+            of = row.estimate
+            figures: dict[str, Any] = {"fewer_than": query.least_count}
+            if of is not None:
+                figures = {"value": of.value, "low": of.low, "high": of.high}
+            cells.append({"label": list(row.label), **figures})
+        found.append({"name": answer.name, "within_95": answer.half_width, "rows": cells})
+    return found
+
+
+def metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    """`statistic/label`, and its interval as `_low` and `_high`; the first 500."""
+    query, number = outcome.study.query, 0
+    for index, answer in enumerate(outcome.answers if query is not None else ()):
+        for row in rows(query, index, answer) if query is not None else []:
+            if row.estimate is None or number >= _MOST_METRICS:
+                continue
+            number += 1
+            name = f"{_slug(answer.name)}/{_slug(' '.join(row.label))}"
+            of = row.estimate
+            yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
+
+
+def markdown(outcome: Outcome) -> str:
+    """The answers as tables."""
+    query = outcome.study.query
+    if query is None or not outcome.answers:
+        return "## Answers\n\nThe query ended before it was answered."
+    parts, shown = ["## Answers", "Over all sites together; intervals (95%) are of the noise."], 0
+    for index, answer in enumerate(outcome.answers):
+        lines = [f"### {escaped(answer.name)}", "", "| | value | 95% interval |", "|---|---|---|"]
+        for row in rows(query, index, answer):
+            of, name = row.estimate, escaped(" · ".join(row.label))
+            if of is None:
+                lines.append(f"| {name} | fewer than {query.least_count} | |")
+            else:
+                lines.append(f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |")
+        shown += len(lines)
+        if shown > _MOST_ROWS and index:
+            parts.append("More of it is in the artifact `answers.json`.")
+            break
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def question(query: Query) -> str:
+    """The cohort in words."""
+    if query.where is None:
+        return "all patients of the task"
+    return f"patients with a record where {in_words(query.where)}"
+
+
+def escaped(text: str) -> str:
+    """One line that is neither Markdown nor HTML."""
+    plain_text = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", " ".join(text.split()))
+    return html.escape(plain_text, quote=False)
+
+
+def _slug(text: str) -> str:
+    """What MLflow takes as a part of a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_.:-]+", "_", text).strip("_")[:100] or "all"
