@@ -1,0 +1,419 @@
+"""The bookkeeping pass says what Opacus' hooks say of every patient, or leaves it to them."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opacus import GradSampleModule
+from opacus.layers import DPLSTM
+from torch import Tensor, nn
+
+from client.bookkeeping import BookkeepingModule, HookedModule, Unsupported
+from client.clipping import certified_sum, clipped_sum, part_size, patient_rows
+from client.layer_gradients import RULES
+from client.learner import Learner
+from client.patient_gradients import PatientGradients
+from client.sampling import Batch
+from protocol.errors import Code, WardroundError
+from protocol.quantise import SITE_POSITIONS, SITE_SLACK, SITE_TERMS, round_sum, sensitivity
+from tasks.base import Task
+from tasks.schema import Column, Schema
+from tasks.weights import FlatModel
+
+CLIP = 0.7
+
+
+def summed(outputs: Tensor) -> Tensor:
+    """A loss of no special form: every output counts, each differently."""
+    flat = outputs.flatten(1)
+    return (flat.sin() * torch.linspace(0.5, 1.5, flat.shape[1])).sum(1)
+
+
+def hooked_rows(module: nn.Module, features: Tensor) -> Tensor:
+    """(n, P) from Opacus' own hooks."""
+    wrapped = GradSampleModule(copy.deepcopy(module), loss_reduction="sum")
+    summed(wrapped(features)).sum().backward()  # type: ignore[no-untyped-call]
+    rows: Tensor = torch.cat([p.grad_sample.flatten(1) for p in wrapped.parameters()], dim=1)
+    return rows
+
+
+def alone_rows(module: nn.Module, features: Tensor) -> Tensor:
+    """(n, P) from autograd, one patient at a time."""
+    rows = []
+    for row in features:
+        module.zero_grad()
+        summed(module(row[None])).sum().backward()  # type: ignore[no-untyped-call]
+        rows.append(torch.cat([cast(Tensor, p.grad).flatten() for p in module.parameters()]))
+    module.zero_grad()
+    return torch.stack(rows)
+
+
+def opacus_sum(rows: Tensor) -> Tensor:
+    """As `DPOptimizer.clip_and_accumulate` forms it, in float64."""
+    rows = rows.double()
+    return ((CLIP / (rows.norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None] * rows).sum(0)
+
+
+def flat(sums: dict[Tensor, Tensor], module: nn.Module) -> Tensor:
+    return torch.cat([sums[p].flatten() for p in module.parameters()])
+
+
+def check(module: nn.Module, features: Tensor, *, hooks: bool = True) -> None:
+    """Rows and sums of both precisions against the hooks' (or one patient at a time, where Opacus
+    cannot do the layer), relative to what they may be."""
+    expected = hooked_rows(module, features) if hooks else alone_rows(module, features)
+    size = float(expected.norm(dim=1).max()) + 1e-3
+    passed = BookkeepingModule(module)
+    parameters = list(module.parameters())
+    rows = patient_rows(passed.gradients(features, summed, torch.float32), parameters)
+    np.testing.assert_allclose(rows / size, expected / size, atol=1e-5)
+    at_most = CLIP * len(features)
+    ours = flat(clipped_sum(passed.gradients(features, summed, torch.float32), CLIP), module)
+    np.testing.assert_allclose(ours / at_most, opacus_sum(expected) / at_most, atol=1e-5)
+    exact = certified_sum(passed.gradients(features, summed, torch.float64), CLIP)
+    # clipped a little more, by the bound on rounding errors; see `certified_sum`
+    np.testing.assert_allclose(
+        flat(exact, module) / at_most, opacus_sum(expected) / at_most, atol=2e-3
+    )
+    assert all(p.requires_grad for p in parameters)
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn, dimensions: int) -> tuple[nn.Module, Tensor]:
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    inputs, outputs = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 4))
+    kernel = tuple(draw(st.integers(1, 3)) for _ in range(dimensions))
+    dilation = tuple(draw(st.integers(1, 2)) for _ in range(dimensions))
+    text = draw(st.sampled_from([None, None, "same", "valid"]))
+    stride = (1,) * dimensions
+    padding: Any = text
+    if text is None:
+        stride = tuple(draw(st.integers(1, 3)) for _ in range(dimensions))
+        padding = tuple(draw(st.integers(0, 2)) for _ in range(dimensions))
+    convolution: Any = nn.Conv1d if dimensions == 1 else nn.Conv2d
+    made = convolution(
+        inputs,
+        outputs,
+        kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+        padding_mode=draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"])),
+    )
+    size = tuple(draw(st.integers(5, 9)) for _ in range(dimensions))
+    seed = draw(st.integers(0, 10**6))
+    return made, random(seed, draw(st.integers(1, 4)), inputs, *size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(convolutions(1), convolutions(2)))
+def test_convolutions(case: tuple[nn.Module, Tensor]) -> None:
+    """Opacus knows neither padding modes nor uneven "same" paddings."""
+    layer, features = case
+    conv = cast(nn.Conv2d, layer)
+    known = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    check(layer, features, hooks=known)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 9), st.booleans(), st.data())
+def test_linear(n: int, inputs: int, outputs: int, bias: bool, data: st.DataObject) -> None:
+    between = data.draw(st.sampled_from([(), (1,), (4,), (2, 3), (30,)]))
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    check(layer, random(data.draw(st.integers(0, 10**6)), n, *between, inputs))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.GroupNorm(2, 6), (3, 6, 5, 4)),
+        (nn.GroupNorm(3, 6), (3, 6, 7)),
+        (nn.GroupNorm(1, 6), (2, 6)),
+        (nn.LayerNorm(5), (3, 5)),
+        (nn.LayerNorm((4, 5)), (3, 2, 4, 5)),
+        (nn.LayerNorm(5, bias=False), (3, 7, 5)),
+    ],
+)
+def test_normalisation(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(random(1, *p.shape))
+    by_opacus = not (isinstance(layer, nn.LayerNorm) and layer.bias is None)
+    check(layer, random(2, *shape), hooks=by_opacus)
+
+
+@pytest.mark.parametrize("padding", [None, 3])
+def test_embedding(padding: int | None) -> None:
+    index = torch.randint(0, 7, (5, 4), generator=torch.Generator().manual_seed(4))
+    check(
+        nn.Sequential(nn.Embedding(7, 3, padding_idx=padding), nn.Linear(3, 2)),
+        index,
+        hooks=padding is None,
+    )
+
+
+class Residual(nn.Module):
+    """Every kind of layer in one, with an in-place ReLU and a sum of two ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 8, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.body = nn.Conv2d(8, 8, 3, padding="same", groups=2, bias=False)
+        self.wide = nn.Conv2d(8, 64, 3, padding=1, bias=False)
+        self.over_time = nn.Conv1d(64, 6, 2, dilation=2)
+        self.last = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu_(self.stem(x))
+        x = x + self.body(self.norm(x))
+        x = self.over_time(self.wide(x).flatten(2)).tanh()
+        out: Tensor = self.head(self.last(x.mean(2)))
+        return out
+
+
+def test_a_whole_network() -> None:
+    """Opacus cannot: of the in-place ReLU."""
+    torch.manual_seed(0)
+    check(Residual(), random(3, 5, 2, 9, 8), hooks=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+def test_a_patient_without_a_finite_gradient_adds_nothing(dtype: torch.dtype, bad: float) -> None:
+    torch.manual_seed(0)
+    model = Residual()
+    features = random(3, 5, 2, 9, 8)
+    spoiled = torch.cat([features[:2], torch.full((1, 2, 9, 8), bad), features[2:]])
+
+    def losses(outputs: Tensor) -> Tensor:
+        return outputs[:, 0] ** 4
+
+    total = certified_sum if dtype == torch.float64 else clipped_sum
+    passed = BookkeepingModule(model)
+    clean = flat(total(passed.gradients(features, losses, dtype), CLIP), model)
+    found = flat(total(passed.gradients(spoiled, losses, dtype), CLIP), model)
+    assert bool(found.isfinite().all())
+    if not np.isfinite(bad):
+        torch.testing.assert_close(found, clean, atol=1e-5, rtol=1e-4)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
+        return out
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.two(torch.tanh(self.one(x)))))
+        return out
+
+
+class Beside(Twice):
+    """Uses a weight without its layer, too: only a comparison with autograd can tell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = torch.tanh(self.inner(x))
+        out: Tensor = self.head(inner + nn.functional.linear(x, self.inner.weight))
+        return out
+
+
+class Overwritten(Twice):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 1.0
+        inner = self.inner(x)
+        x.add_(1.0)
+        out: Tensor = self.head(inner)
+        return out
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = DPLSTM(2, 4, batch_first=True)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.cell(x.view(-1, 3, 2))[0][:, -1])
+        return out
+
+
+class Mixing(Twice):
+    """The mean over patients: no gradient of this model is one patient's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.inner(x)) * x.mean(0))
+        return out * out.mean()
+
+
+def task(built: Callable[[], nn.Module]) -> Task:
+    class Made(Task):
+        name = "made"
+        title = "made for a test"
+        schema = Schema((Column("a", "a number"),), "y", "a label")
+
+        def model(self) -> nn.Module:
+            return built()
+
+    return Made()
+
+
+def batch(size: int, *shape: int) -> Batch:
+    return Batch(random(size, size, *shape), (torch.arange(size) % 2).float())
+
+
+@pytest.mark.parametrize("built", [Twice, Tied, Recurrent])
+def test_what_bookkeeping_cannot_do_goes_to_opacus(built: Callable[[], nn.Module]) -> None:
+    """And is right there: one patient at a time by autograd says the same."""
+    made, data = task(built), batch(5, 6)
+    model = FlatModel(made, 1)
+    gradients = PatientGradients(made, model)
+    rows = patient_rows(gradients.of(data, torch.float32), model.parameters)
+    assert not gradients.bookkeeping
+    for row in range(len(data)):
+        losses = made.losses(model.module(data.features[row : row + 1]), data.labels[row : row + 1])
+        alone = torch.autograd.grad(losses.sum(), model.parameters)
+        expected = torch.cat([one.flatten() for one in alone]).numpy()
+        np.testing.assert_allclose(rows[row], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("built", [Beside, Mixing, Overwritten])
+def test_a_model_without_gradients_of_one_patient_is_refused(
+    built: Callable[[], nn.Module],
+) -> None:
+    """Both ways would be silently wrong about it; the trial on made-up patients tells."""
+    with pytest.raises(WardroundError) as refused:
+        Learner(task(built), 1).clipped_sum(FlatModel(task(built), 1).weights(), batch(4, 6), 1, 64)
+    assert refused.value.code is Code.CONFIGURATION
+
+
+def test_the_usual_layers_are_kept_from_opacus() -> None:
+    made = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual()))
+    model = FlatModel(made, 1)
+    gradients = PatientGradients(made, model)
+    gradients.of(batch(3, 144), torch.float32)
+    assert gradients.bookkeeping
+    assert gradients.needs(torch.zeros(1, 144)).positions == 20
+
+
+def test_a_subclass_of_a_known_layer_is_not_taken_for_it() -> None:
+    class Standardised(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight - self.weight.mean(), self.bias)
+
+    assert Standardised not in RULES
+    with pytest.raises(Unsupported):
+        BookkeepingModule(nn.Sequential(Standardised(6, 1)))
+
+
+def test_an_input_that_is_overwritten_is_noticed() -> None:
+    with pytest.raises(Unsupported):
+        BookkeepingModule(Overwritten()).gradients(random(1, 3, 6), summed, torch.float32)
+
+
+def test_what_a_pass_leaves_behind() -> None:
+    """No tensor of a patient hangs on the model, and no gradient of autograd."""
+    module = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1))
+    passed = BookkeepingModule(module)
+    passed.gradients(random(1, 3, 6), summed, torch.float32)
+    assert all(p.grad is None and p.grad_sample is None for p in module.parameters())  # type: ignore[attr-defined]
+    passed.to_standard_module()
+    assert not module[0]._forward_hooks
+    assert not hasattr(module[0].weight, "grad_sample")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([1, 4, 1000]))
+def test_neighbouring_sums_of_a_site_stay_within_the_sensitivity(
+    seed: int, patients: int, memory: int
+) -> None:
+    """With one patient more, in whatever parts, the rounded sum moves as far as is accounted."""
+    made, scale = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual())), 2**12
+    weights = FlatModel(made, 1).weights()
+    learner = Learner(made, 1, memory=memory * 100_000)
+    data = Batch(10 * random(seed, patients, 144), (torch.arange(patients) % 2).float())
+    fewer = Batch(data.features[1:], data.labels[1:])
+    one = learner.clipped_sum(weights, data, CLIP, scale, "site")
+    moved = one - learner.clipped_sum(weights, fewer, CLIP, scale, "site")
+    bound = sensitivity(scale, len(weights), "site", SITE_SLACK)
+    assert np.linalg.norm(moved.astype(float)) <= bound.l2
+    assert np.abs(one).max() > 0
+
+
+def test_both_roundings_say_the_same_but_for_rounding() -> None:
+    made, scale = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual())), 2**16
+    weights, data = FlatModel(made, 1).weights(), batch(20, 144)
+    learner = Learner(made, 1)
+    by_patient = learner.clipped_sum(weights, data, CLIP, scale)
+    by_site = learner.clipped_sum(weights, data, CLIP, scale, "site")
+    assert np.abs(by_patient - by_site).max() <= 10 + 2e-3 * scale
+    assert np.abs(by_patient).max() > scale / 100
+
+
+def test_a_certified_norm_is_never_below_the_norm() -> None:
+    """Terms that cancel: what is left is rounding error, and is clipped as if it were not."""
+    a = torch.cat([random(1, 1, 400, 30), -random(1, 1, 400, 30)], dim=1)
+    layer = nn.Linear(30, 40, bias=False)
+    passed = BookkeepingModule(layer)
+    sums = certified_sum(
+        passed.gradients(a * 1e6, lambda out: out.flatten(1).sum(1), torch.float64), CLIP
+    )
+    assert float(flat(sums, layer).norm()) <= CLIP
+    integers = round_sum(flat(sums, layer).numpy(), CLIP, 2**10)
+    assert np.linalg.norm(integers.astype(float)) <= 2**10
+
+
+def test_parts_are_as_small_as_the_proof_needs() -> None:
+    for patients, positions in ((1, 1), (100, 50_000), (2**16, SITE_POSITIONS), (2**16, 1)):
+        size = part_size(patients, positions, 10**9)
+        assert size >= 1
+        assert patients * size * positions <= SITE_TERMS // 2
+    assert part_size(100, 10, 7) == 7
+
+
+def test_an_image_too_large_for_the_proof_is_refused() -> None:
+    side = 370
+    made = task(lambda: nn.Sequential(nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, 1, 1), Pool()))
+    learner = Learner(made, 1)
+    weights = FlatModel(made, 1).weights()
+    with pytest.raises(WardroundError) as refused:
+        learner.clipped_sum(weights, batch(1, side * side), 1.0, 64, "site")
+    assert refused.value.code is Code.CONFIGURATION
+    assert learner.clipped_sum(weights, batch(1, side * side), 1.0, 64).any()
+
+
+class Pool(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def test_hooks_of_opacus_are_off_outside_a_pass() -> None:
+    model = Recurrent()
+    hooked = HookedModule(model)
+    model(random(1, 2, 6)).sum().backward()
+    assert all(p.grad_sample is None for p in model.parameters())  # type: ignore[attr-defined]
+    assert len(hooked.gradients(random(1, 2, 6), summed, torch.float32)) == 6
