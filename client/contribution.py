@@ -1,15 +1,23 @@
-"""What one site adds to one sum: integers before noise, and its share of the noise."""
+"""What one site adds to one sum: integers before noise, and its share of the noise.
+
+How it trains is its algorithm's (`client.algorithms`); what the algorithm keeps is in `Kept`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from client.algorithms import FedAvg, algorithm
+from client.kept import Kept
 from client.learner import Learner
 from client.sampling import Patients
-from protocol.scores import histogram
+from client.steps import OwnSteps, StudySteps
+from protocol.errors import Code, WardroundError
+from protocol.scores import histogram, pooled_metrics
 from protocol.sections import (
     Sections,
     encode_histogram,
@@ -21,6 +29,8 @@ from protocol.skellam import skellam
 from protocol.study import Study
 from protocol.vectors import Vector
 
+_log = logging.getLogger("wardround.site")
+
 
 @dataclass(frozen=True)
 class Contributor:
@@ -30,23 +40,27 @@ class Contributor:
     site: str
     patients: Patients
     learner: Learner
+    kept: Kept = field(default_factory=Kept)
+    _algorithm: FedAvg = field(init=False, repr=False)
 
-    def contribution(
-        self, sections: Sections, weights: Vector, round_: int
-    ) -> npt.NDArray[np.int64]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_algorithm", algorithm(self.study, self.learner.model))
+
+    def contribution(self, sections: Sections, body: Vector, round_: int) -> npt.NDArray[np.int64]:
         """(sections.length,) integers. The ledger has been debited for them before.
 
-        weights: (P,) float32, the model of this round. Raises WardroundError(DIVERGED) in mode
-        none; a private mode raises nothing that depends on data.
+        body: (sections.body,) float32, what the coordinator sent. Raises WardroundError(DIVERGED)
+        in mode none; a private mode raises nothing that depends on data.
         """
+        weights, own = body[: self.study.model.parameters], self.kept.vector
         parts = []
         if sections.train:
-            parts.append(self._update(weights, round_))
+            parts += self._update(body, own, round_)
         if sections.evaluate:
-            batch = self.patients.evaluation
-            scores = self.learner.scores(weights, batch.features)
-            counts = histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
+            counts = self._counts(self._algorithm.scored(weights, own))
             parts.append(encode_histogram(self.study, counts))
+        if not sections.train:
+            self._keep_model(weights, own)
         return np.concatenate(parts)
 
     def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
@@ -60,30 +74,55 @@ class Contributor:
                 share[part] = skellam(variance, part.stop - part.start)
         return share
 
-    def _update(self, weights: Vector, round_: int) -> npt.NDArray[np.int64]:
-        privacy, optimisation = self.study.privacy, self.study.optimisation
-        rate = privacy.sampling_rate
-        if privacy.mode == "distributed":
-            batch = self.patients.private_sample(rate)
-            aggregation = self.study.aggregation
-            return self.learner.clipped_sum(
+    def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
+        batch = self.patients.evaluation
+        scores = self.learner.scores(weights, batch.features)
+        return histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
+
+    def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
+        """The sections of training, and what the site keeps once the attempt counts."""
+        study, weights = self.study, body[: self.study.model.parameters]
+        if study.privacy.mode == "distributed":
+            privacy, aggregation = study.privacy, study.aggregation
+            batch = self.patients.private_sample(privacy.sampling_rate)
+            clipped = self.learner.clipped_sum(
                 weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
             )
-        if privacy.mode == "local":
-            difference = self.learner.private_steps(
-                weights,
-                lambda: self.patients.private_sample(rate),
-                optimisation.local_steps,
-                optimisation.local_lr,
-                rate * self.study.patients(frozenset({self.site})),
-                privacy,
-            )
+            parts, kept = [clipped], None
         else:
-            seed = np.random.default_rng([optimisation.seed, round_])
-            difference = self.learner.plain_steps(
-                weights,
-                lambda: self.patients.plain_sample(rate, seed),
-                optimisation.local_steps,
-                optimisation.local_lr,
+            steps = StudySteps(study, self.site, self.patients, self.learner, round_)
+            trained = self._algorithm.train(body, own, steps)
+            parts = [encode_update(study, self.site, trained.difference)]
+            if trained.control is not None:
+                parts.append(encode_update(study, self.site, trained.control))
+            kept = trained.own
+        kept = self._beside(weights, own, round_) if kept is None else kept
+        if kept is not None:
+            self.kept.propose(kept)
+        return parts
+
+    def _beside(self, weights: Vector, own: Vector | None, round_: int) -> Vector | None:
+        steps = OwnSteps(self.study, self.patients, self.learner, round_)
+        try:
+            return self._algorithm.beside(weights, own, steps)
+        except WardroundError as error:
+            if error.code is not Code.DIVERGED or self.study.privacy.mode == "none":
+                raise
+            # No answer of a private mode may depend on data: here only the site itself hears of it.
+            _log.warning("the own model of round %d diverged: begun anew", round_)
+            return weights.copy()
+
+    def _keep_model(self, weights: Vector, own: Vector | None) -> None:
+        """At the close, `weights` being the released model: this site's own one, if it has one,
+        and what both score on its own patients, for its own eyes."""
+        personal = self._algorithm.personal(weights, own)
+        if personal is None:
+            return
+        figures = {
+            name: {metric: of.value for metric, of in sorted(found.items())}
+            for name, found in (
+                ("released", pooled_metrics(self._counts(weights).astype(np.float64))),
+                ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
             )
-        return encode_update(self.study, self.site, difference)
+        }
+        self.kept.keep_model(personal, figures)

@@ -24,6 +24,7 @@ from client.data.cohort import Cohort
 from client.fleet import Delivery, FleetConfig, FleetConnection
 from client.fleet_line import Interrupted
 from client.governance import SiteGovernance
+from client.kept import kept_in, sweep
 from client.limits import gradient_memory, limit_memory
 from client.local_cohort import build_respondent, loader
 from client.logs import event
@@ -95,12 +96,13 @@ class Daemon:
                 self.governing(observed),
                 loader(config, governance.state.split.place, _noted),
                 respondent=partial(build_respondent, config),
+                keep=lambda study: kept_in(config.state, study.digest, study.model.parameters),
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
             )
             for task in policy.tasks:
                 registry.load(task)
-            _reopen(governance, site)
+            sweep(config.state, _reopen(governance, site))
             limit_memory(policy)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, watch))
@@ -176,12 +178,16 @@ def _collects(delivery: Delivery) -> bool:
         return False
 
 
-def _reopen(governance: SiteGovernance, site: Site) -> None:
-    """Studies accepted before this start go on: the site hears of each as from a coordinator."""
+def _reopen(governance: SiteGovernance, site: Site) -> set[str]:
+    """Studies accepted before this start go on: the site hears of each as from a coordinator.
+    Returns their digests."""
+    running = set()
     for listed in governance.approvals.studies():
         if listed.state == "accepted":
+            running.add(listed.digest)
             study, _ = governance.approvals.find(listed.digest)
             site.answer(messages.frame(messages.Propose(document=study.document.decode())))
+    return running
 
 
 def _noted(study: Study, cohort: Cohort) -> None:

@@ -35,7 +35,8 @@ class Kept:
         """Raises WardroundError(STATE) where what was kept is damaged or not (parameters,)."""
         self._folder = folder
         self._shared: dict[int, Vector] = {}
-        self._proposed: tuple[int, Vector] | None = None
+        self._attempt = 0
+        self._proposed: Vector | None = None
         self.personal: Vector | None = None
         """The site's own model at the end of the study, where its algorithm makes one."""
         if folder is not None and folder.is_dir():
@@ -50,34 +51,34 @@ class Kept:
         """What the site has, (P,) float32; None before the first round that counted."""
         return self._shared[max(self._shared)] if self._shared else None
 
-    def settle(self, lost: Collection[int]) -> None:
-        """Before a new attempt: forgets what was proposed and not shared, and what was lost."""
-        self._proposed = None
-        kept = max((attempt for attempt in self._shared if attempt not in lost), default=None)
-        gone = [attempt for attempt in self._shared if attempt != kept]
-        for attempt in gone:
-            del self._shared[attempt]
+    def begin(self, attempt: int, lost: Collection[int]) -> None:
+        """A new attempt: forgets what was proposed and never shared, and what was lost."""
+        self._attempt, self._proposed = attempt, None
+        kept = max((number for number in self._shared if number not in lost), default=None)
+        gone = [number for number in self._shared if number != kept]
+        for number in gone:
+            del self._shared[number]
         if self._folder is not None and self._folder.is_dir():
             for path in self._folder.glob("proposed-*.npy"):
                 path.unlink()
-            for attempt in gone:
-                (self._folder / f"shared-{attempt}.npy").unlink(missing_ok=True)
+            for number in gone:
+                (self._folder / f"shared-{number}.npy").unlink(missing_ok=True)
 
-    def propose(self, attempt: int, vector: Vector) -> None:
-        """What the site will have if this attempt counts. Raises OSError."""
-        self._proposed = (attempt, vector)
+    def propose(self, vector: Vector) -> None:
+        """What the site will have if the attempt in hand counts. Raises OSError."""
+        self._proposed = vector
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(self._folder / f"proposed-{attempt}.npy", _bytes(vector))
+            write_private(self._folder / f"proposed-{self._attempt}.npy", _bytes(vector))
 
-    def shared(self, attempt: int) -> None:
-        """The site answers this attempt now. Raises OSError."""
-        if self._proposed is None or self._proposed[0] != attempt:
+    def share(self) -> None:
+        """The site is about to send its share of the attempt in hand. Raises OSError."""
+        if self._proposed is None:
             return
-        self._shared[attempt], self._proposed = self._proposed[1], None
+        self._shared[self._attempt], self._proposed = self._proposed, None
         if self._folder is not None:
-            proposed = self._folder / f"proposed-{attempt}.npy"
-            proposed.rename(self._folder / f"shared-{attempt}.npy")
+            proposed = self._folder / f"proposed-{self._attempt}.npy"
+            proposed.rename(self._folder / f"shared-{self._attempt}.npy")
             sync_folder(self._folder)
 
     def keep_model(self, vector: Vector, figures: Mapping[str, Any]) -> None:

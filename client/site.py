@@ -21,6 +21,7 @@ import numpy.typing as npt
 from client.approval import Weighed
 from client.contribution import Contributor
 from client.data.cohort import Cohort
+from client.kept import Kept
 from client.learner import Learner
 from client.sampling import Patients
 from client.tally import Respondent
@@ -98,6 +99,7 @@ class _Work:
 
     study: Study
     contributor: Contributor | Respondent
+    kept: Kept
     pending: _Pending | None = None
 
 
@@ -113,19 +115,21 @@ class Site:
         cohort: Callable[[Task, Study], Cohort],
         *,
         respondent: Callable[[Task, Study], Respondent] | None = None,
+        keep: Callable[[Study], Kept] = lambda study: Kept(),
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
         """roster: site -> public identity key in hex, this site's own records.
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
-        a query; without, this site answers none.
+        a query; without, this site answers none. keep: where a study's algorithm keeps what is the
+        site's own; in memory, unless told otherwise.
         allow_unmasked: the site's consent to studies without masks (federations in one process).
         memory: bytes that per-patient gradients may take.
         """
         self.name, self._identity, self._roster = name, identity, dict(roster)
         self._governance, self._cohort = governance, cohort
-        self._respondent = respondent
+        self._respondent, self._keep = respondent, keep
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._work: dict[str, _Work] = {}
         self._known: dict[str, Study] = {}
@@ -252,20 +256,20 @@ class Site:
         if study.digest not in self._work:
             task = registry.load(study.task.name, study.task.options)
             if study.query is not None and self._respondent is not None:
-                self._work[study.digest] = _Work(study, self._respondent(task, study))
+                self._work[study.digest] = _Work(study, self._respondent(task, study), Kept())
                 return self._work[study.digest]
             learner = Learner(task, study.optimisation.seed, self._memory)
-            cohort = self._cohort(task, study)
+            cohort, kept = self._cohort(task, study), self._keep(study)
             self._work[study.digest] = _Work(
-                study, Contributor(study, self.name, Patients(cohort), learner)
+                study, Contributor(study, self.name, Patients(cohort), learner, kept), kept
             )
         return self._work[study.digest]
 
     def _prepare(self, message: messages.Prepare, received: Frame) -> Frame:
         study = self._accepted(message.study)
         sections = _sections(study, message)
-        weights = cast(Vector, messages.gather(received.body, np.float32, study.model.parameters))
-        if digest(weights.view(np.uint8).data) != message.model:
+        body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
+        if digest(body.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
         work = self._warm(study)
         self._governance.debit(study, message.round, message.attempt, sections)
@@ -273,7 +277,8 @@ class Site:
             work.pending.party.discard()
             work.pending = None
         party = self._party(study, message, sections)
-        contribution = work.contributor.contribution(sections, weights, message.round)
+        work.kept.begin(message.attempt, message.lost)
+        contribution = work.contributor.contribution(sections, body, message.round)
         words = to_words(contribution, study.aggregation.word_bits)
         work.pending = _Pending(message.round, message.attempt, sections, party, words)
         ready = messages.Ready(
@@ -327,6 +332,7 @@ class Site:
             study.aggregation.least_sites,
             lambda present: contributor.noise(sections, present),
         )
+        work.kept.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
         return self._sent("share", messages.frame(answer, messages.chunks(share)), answer)
 
@@ -337,6 +343,8 @@ class Site:
         study = self._known.pop(message.study, None)
         if study is not None:
             self._governance.close(study, message.outcome)
+            kept = work.kept if work is not None else self._keep(study)
+            kept.close(study.document, finished=message.outcome == "finished")
         return messages.frame(messages.Standing(study=message.study, state="closed"))
 
     def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:

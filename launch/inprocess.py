@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from client.approval import Weighed
 from client.data.cohort import Cohort
+from client.kept import Kept
 from client.site import Site, Stand
 from client.split import Split
+from client.tally import Respondent
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.messages import Frame, Ready
@@ -92,13 +95,26 @@ def cohorts_of(
     }
 
 
-class InProcessFederation:
-    """Simulated sites with these cohorts."""
+class Simulation(Protocol):
+    """A federation that runs a study here, from its proposal to its outcome."""
 
-    def __init__(self, cohorts: Mapping[str, Cohort]) -> None:
-        identities = {site: Identity.generate() for site in sorted(cohorts)}
+    def run(
+        self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
+    ) -> Outcome: ...
+
+
+class InProcessFederation:
+    """Simulated sites with these cohorts; for queries, with these tables."""
+
+    def __init__(
+        self, cohorts: Mapping[str, Cohort], tables: Mapping[str, Table] | None = None
+    ) -> None:
+        asked = tables or {}
+        identities = {site: Identity.generate() for site in sorted({*cohorts, *asked})}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
         self.governance = {site: Simulated() for site in self.roster}
+        self.kept: dict[tuple[str, str], Kept] = {}
+        """(site, study's digest) -> what the study's algorithm keeps there."""
         self._fleet = InProcessFleet(
             {
                 site: Site(
@@ -106,12 +122,17 @@ class InProcessFederation:
                     identities[site],
                     self.roster,
                     self.governance[site],
-                    _given(cohorts[site]),
+                    _given(cohorts.get(site)),
+                    respondent=_asked(asked.get(site)),
+                    keep=self._keeping(site),
                     allow_unmasked=True,
                 )
                 for site in self.roster
             }
         )
+
+    def _keeping(self, site: str) -> Callable[[Study], Kept]:
+        return lambda study: self.kept.setdefault((site, study.digest), Kept())
 
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
@@ -137,5 +158,14 @@ class InProcessFederation:
             raise
 
 
-def _given(cohort: Cohort) -> Callable[[Task, Study], Cohort]:
-    return lambda task, study: cohort
+def _given(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
+    def load(task: Task, study: Study) -> Cohort:
+        if cohort is None:
+            raise WardroundError(Code.NO_DATA, "This simulated site has tables for queries only.")
+        return cohort
+
+    return load
+
+
+def _asked(table: Table | None) -> Callable[[Task, Study], Respondent] | None:
+    return None if table is None else lambda task, study: Respondent.of(study, task.schema, table)

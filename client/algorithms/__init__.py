@@ -11,6 +11,8 @@ from protocol import algorithms as documents
 from protocol.study import Study
 from tasks.weights import FlatModel
 
+__all__ = ["FedAvg", "algorithm"]
+
 
 def algorithm(study: Study, model: FlatModel) -> FedAvg:
     """The study's algorithm over this model. Raises WardroundError(REFUSED_STUDY) where the model
