@@ -233,6 +233,24 @@ class Index:
             if not verdicts or verdict in verdicts:
                 yield Aside(_path(path), verdict, image, modality)
 
+    def whole_keys(self, starts: Iterable[str]) -> list[str]:
+        """Keys of images by their first digits, 8 or more. Raises WardroundError(USAGE) for what
+        is no start of one key."""
+        keys = []
+        for start in starts:
+            found = self._db.execute(
+                "SELECT DISTINCT image FROM instance WHERE substr(image, 1, ?) = ? LIMIT 2",
+                (len(start), start.lower()),
+            ).fetchall()
+            if len(found) != 1 or len(start) < 8:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"{start} is the start of {'no' if not found else 'more than one'} key.",
+                    remedy="Give 8 digits or more, as on the contact sheet.",
+                )
+            keys.append(str(found[0][0]))
+        return keys
+
     def review(self, images: Iterable[str], decision: Literal["release", "withhold"]) -> int:
         """A person's decision on images, by key: how many of them are in the index."""
         time = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,7 @@
-"""Folders and DICOMDIRs -> the files to read. Follows no link to a folder, opens no device."""
+"""Folders and DICOMDIRs -> the files to read. Follows no link to a folder, opens no device.
+
+Names that begin with a dot are left out: what is half-written, and what an operating system hides.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ def _named(path: Path) -> Found:
 def _below(folder: Path) -> Iterator[Found]:
     try:
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            listed = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
     except OSError:
         yield Found(folder, 0, 0, Problem.DENIED)
         return

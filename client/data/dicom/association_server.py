@@ -1,0 +1,89 @@
+"""pynetdicom's server, made to bear strangers: TLS off the accepting thread, bounds, timeouts.
+
+As it comes, pynetdicom shakes hands in the thread that accepts, so that one silent peer keeps all
+others out; reads a PDU of any length into memory before it knows who sends it; and waits for the
+rest of one for ever.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from typing import Any
+
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+MAX_PDU = 1 << 20
+"""Bytes: what senders are told, and twice that the most that is read."""
+_TIMEOUT = 60.0
+"""Seconds for a TLS handshake, or without a byte within a PDU."""
+_CONNECTIONS = 4
+"""Connections for each association that is allowed: those that have not said who they are."""
+
+
+class _BoundedSocket(AssociationSocket):
+    def recv(self, nr_bytes: int) -> bytearray:
+        if nr_bytes > 2 * MAX_PDU:
+            raise OSError("a PDU longer than any that was agreed on")
+        if self.socket is None:
+            raise OSError("closed")
+        data = bytearray(nr_bytes)
+        view, got = memoryview(data), 0
+        while got < nr_bytes:
+            count = self.socket.recv_into(view[got:])
+            if not count:
+                break
+            got += count
+        view.release()
+        return data[:got]
+
+
+class _Handler(RequestHandler):
+    server: AssociationServer
+
+    def setup(self) -> None:
+        self.request.settimeout(_TIMEOUT)
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.server.tls is not None:
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+
+    def _create_association(self) -> Any:
+        association = super()._create_association()
+        # The association takes one socket only, and it was made a line above.
+        association.dul.socket.__class__ = _BoundedSocket
+        return association
+
+
+class AssociationServer(ThreadedAssociationServer):
+    """Give it to `AE.make_server` as server_class, with `tls` in place of ssl_context."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any, tls: ssl.SSLContext | None = None, **more: Any) -> None:
+        self.tls = tls
+        self.tls_failures = 0
+        self._counting = threading.Lock()
+        more["request_handler"] = _Handler
+        super().__init__(*arguments, **more)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return len(self.active_associations) < _CONNECTIONS * self.ae.maximum_associations
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """What a peer does wrong before it is an association; socketserver would print it."""
+        with self._counting:
+            self.tls_failures += self.tls is not None
+
+
+def tls_context(certificate: str, key: str, clients: str) -> ssl.SSLContext:
+    """TLS 1.2 or newer that asks every client for a certificate (PS3.15, B.12).
+
+    Raises OSError, ssl.SSLError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(clients)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
