@@ -83,6 +83,7 @@ class Reception:
                 [study for study in studies if study.is_dir()],
                 workers=self._imaging.workers,
                 words=frozenset(self._imaging.words),
+                stop=self._arrivals.ending,
             )
         self._indexed = tally.verdicts.get("", 0)
         if tally.read or tally.gone:

@@ -25,9 +25,10 @@ class Arrivals:
         self, store: Path, quiet: float, take_in: Callable[[Sequence[Path]], None]
     ) -> None:
         self._quiet, self._take_in = quiet, take_in
+        self._together = min(2.0, quiet / 4)  # studies sent one after the other go in as one batch
         self._last: dict[Path, float] = {store: time.monotonic() - quiet}
         self._changed = threading.Condition()
-        self._ending = False
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="arrivals", daemon=True)
         self.handed_over = 0
 
@@ -45,10 +46,14 @@ class Arrivals:
         with self._changed:
             return len(self._last)
 
+    def ending(self) -> bool:
+        """Whether the hand-over in hand is to stop."""
+        return self._end.is_set()
+
     def close(self) -> None:
-        """Ends once the hand-over in hand is done. The rest is found again at the next start."""
+        """Ends with the file in hand. The rest is found again at the next start."""
         with self._changed:
-            self._ending = True
+            self._end.set()
             self._changed.notify()
         self._thread.join()
 
@@ -67,13 +72,14 @@ class Arrivals:
     def _due(self) -> list[Path] | None:
         """Waits for studies that have been quiet for long enough; None at the end."""
         with self._changed:
-            while not self._ending:
+            while not self._end.is_set():
                 now = time.monotonic()
-                due = [study for study, last in self._last.items() if now - last >= self._quiet]
-                if due:
-                    for study in due:
-                        del self._last[study]
-                    return due
                 soonest = min(self._last.values(), default=None)
-                self._changed.wait(None if soonest is None else soonest + self._quiet - now)
+                if soonest is not None and now - soonest >= self._quiet + self._together:
+                    quiet = [s for s, last in self._last.items() if now - last >= self._quiet]
+                    for study in quiet:
+                        del self._last[study]
+                    return quiet
+                left = None if soonest is None else soonest + self._quiet + self._together - now
+                self._changed.wait(left)
             return None

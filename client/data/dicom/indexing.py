@@ -9,7 +9,7 @@ Each batch is committed: whatever ends the run, the next goes on where this one 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ def bring_up_to_date(
     workers: int = 2,
     words: frozenset[str] = frozenset(),
     progress: Progress = lambda stage, done, of: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Tally:
     """Reads `roots` (folders, files, DICOMDIRs) into the index, with `workers` processes.
 
-    `words`: see `client.data.dicom.descriptors.cleaned`. Raises WardroundError: NO_DATA for a root
+    `words`: see `client.data.dicom.descriptors.cleaned`. `stop`: asked after every file; what is
+    left is done by the next run. Raises WardroundError: NO_DATA for a root
     that is not there, STATE where the index cannot be written.
     """
     tally = Tally()
@@ -70,17 +72,21 @@ def bring_up_to_date(
                 jobs.append(found)
         index.forget(known)
         tally.gone += len(known)
-    _read(index, jobs, workers, words, progress)
-    tally.read = len(jobs)
-    if index.policy.detect_text:
-        tally.looked_at = _look(index, workers, progress)
+    tally.read = _read(index, jobs, workers, words, progress, stop)
+    if index.policy.detect_text and not stop():
+        tally.looked_at = _look(index, workers, progress, stop)
     tally.verdicts = index.counts()
     return tally
 
 
 def _read(
-    index: Index, jobs: list[Found], workers: int, words: frozenset[str], progress: Progress
-) -> None:
+    index: Index,
+    jobs: list[Found],
+    workers: int,
+    words: frozenset[str],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> int:
     def unread(problem: Problem) -> Callable[[Found], Header | Problem]:
         return lambda found: problem
 
@@ -95,11 +101,13 @@ def _read(
         crashed=unread(Problem.CRASHED),
     )
     rows = (_row(found, answer) for found, answer in answers)
-    for done in _batches(rows, index.put):
+    done = 0
+    for done in _batches(rows, index.put, stop):
         progress("files", done, len(jobs))
+    return done
 
 
-def _look(index: Index, workers: int, progress: Progress) -> int:
+def _look(index: Index, workers: int, progress: Progress, stop: Callable[[], bool]) -> int:
     jobs = index.unseen()
     answers = isolated(
         look,
@@ -112,9 +120,10 @@ def _look(index: Index, workers: int, progress: Progress) -> int:
         crashed=lambda _: Look("undecodable", None),
     )
     findings = ((path, answer.seen, answer.content) for (path, _), answer in answers)
-    for done in _batches(findings, index.saw):
+    done = 0
+    for done in _batches(findings, index.saw, stop):
         progress("pictures", done, len(jobs))
-    return len(jobs)
+    return done
 
 
 def _header(found: Found, secret: bytes, words: frozenset[str]) -> Header | Problem:
@@ -144,17 +153,22 @@ def _row(found: Found, answer: Header | Problem) -> Row:
     )
 
 
-def _batches(rows: Iterable[Any], write: Callable[[list[Any]], None]) -> Iterator[int]:
+def _batches(
+    rows: Iterator[Any], write: Callable[[list[Any]], None], stop: Callable[[], bool]
+) -> Iterator[int]:
     """Writes in batches; yields how many are written so far."""
     batch: list[Any] = []
     done = 0
     for row in rows:
         batch.append(row)
-        if len(batch) == _BATCH:
+        ending = stop()
+        if len(batch) == _BATCH or ending:
             write(batch)
             done += len(batch)
             batch = []
             yield done
+        if ending:
+            return
     if batch:
         write(batch)
         yield done + len(batch)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import struct
 import threading
 import time
 import zlib
@@ -28,9 +29,14 @@ from typing import Any
 from pydicom._uid_dict import UID_dictionary
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID
-from pynetdicom import AE, _config, evt
+from pynetdicom import (
+    AE,
+    PYNETDICOM_IMPLEMENTATION_UID,
+    PYNETDICOM_IMPLEMENTATION_VERSION,
+    _config,
+    evt,
+)
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from client.data.dicom.arriving import Arriving
@@ -258,15 +264,28 @@ def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
 
 
 def _head(association: Any, message: Any) -> bytes:
-    """Preamble and file meta information (PS3.10, section 7.1)."""
+    """Preamble and file meta information (PS3.10, section 7.1). Written here: pydicom's general
+    writer takes as long for it as all else that an object costs."""
     command = message.command_set
     context = association._accepted_cx[message.context_id]
-    meta = create_file_meta(
-        sop_class_uid=UID(command.AffectedSOPClassUID),
-        sop_instance_uid=UID(command.AffectedSOPInstanceUID),
-        transfer_syntax=context.transfer_syntax[0],
+    elements = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + b"".join(
+        _element(number, kind, value)
+        for number, kind, value in (
+            (0x02, b"UI", command.AffectedSOPClassUID),
+            (0x03, b"UI", command.AffectedSOPInstanceUID),
+            (0x10, b"UI", context.transfer_syntax[0]),
+            (0x12, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
+            (0x13, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
+        )
     )
-    return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
+    length = b"\2\0\0\0UL\4\0" + struct.pack("<L", len(elements))
+    return b"\0" * 128 + b"DICM" + length + elements
+
+
+def _element(number: int, kind: bytes, value: str) -> bytes:
+    """(0002,number) in explicit VR, padded to an even length (PS3.5, section 7.1.2)."""
+    padded = value.encode("ascii") + (b" " if kind == b"SH" else b"\0") * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, number, kind, len(padded)) + padded
 
 
 def _abandon(event: Any) -> None:
