@@ -50,3 +50,22 @@ class Hourly:
         Raises WardroundError(MALFORMED_DATA)."""
         numbers = np.stack([c.numbers(table[c.name]) for c in self.columns], axis=1)
         return np.clip(numbers, self.low, self.high)
+
+    def summary(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(N, HOURS) values -> (N, sides) in [0, 1]: how far they lie outside the normal range,
+        the mean of the worst, the average and the latest measurement; 0 where never measured."""
+        sides = self.normal.encode(values.ravel(), self.low, self.high)
+        hours = sides.reshape(*values.shape, -1)
+        measured = ~np.isnan(values)
+        count = np.maximum(measured.sum(axis=1), 1)[:, None]
+        latest = np.where(measured.any(axis=1), HOURS - 1 - measured[:, ::-1].argmax(axis=1), 0)
+        parts = (hours.max(axis=1), hours.sum(axis=1) / count, hours[np.arange(len(hours)), latest])
+        return np.asarray(np.mean(parts, axis=0))
+
+    def carried(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(N, HOURS) values -> (N, HOURS) in [-1, 1]: the place in the range of the latest
+        measurement until each hour; 0 before the first."""
+        latest = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(HOURS)), axis=1)
+        known = np.take_along_axis(values, np.maximum(latest, 0), axis=1)
+        placed = 2 * (known - self.low) / (self.high - self.low) - 1
+        return np.where(latest < 0, 0.0, placed)

@@ -8,13 +8,54 @@ value of the first 24 hours, as APACHE defines it; -1 is APACHE's own "not measu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
+from protocol.study import Scalar
+from tasks import apache, eicu, tcn
 from tasks.base import Task
 from tasks.encoders import Hinge
-from tasks.schema import Column, Schema
+from tasks.schema import PATIENT, Column, Schema, Table
 
 _ABSENT = (-1.0,)
+_SEX = {"Female": "female", "Male": "male"}
+_SOURCE = {
+    "heart_rate": "heartrate",
+    "mean_bp": "meanbp",
+    "temperature": "temperature",
+    "respiratory_rate": "respiratoryrate",
+    "hematocrit": "hematocrit",
+    "wbc": "wbc",
+    "creatinine": "creatinine",
+    "bun": "bun",
+    "sodium": "sodium",
+    "albumin": "albumin",
+    "bilirubin": "bilirubin",
+    "glucose": "glucose",
+    "ph": "ph",
+    "pao2": "pao2",
+    "paco2": "pco2",
+    "fio2": "fio2",
+    "urine_output": "urine",
+    "gcs_eyes": "eyes",
+    "gcs_motor": "motor",
+    "gcs_verbal": "verbal",
+    "ventilated": "vent",
+    "elective_surgery": "electivesurgery",
+    "hepatic_failure": "hepaticfailure",
+    "cirrhosis": "cirrhosis",
+    "metastatic_cancer": "metastaticcancer",
+    "lymphoma": "lymphoma",
+    "leukemia": "leukemia",
+    "immunosuppression": "immunosuppression",
+    "aids": "aids",
+}
+"""Column -> the demo's own name for it."""
 
 
 def _worst(
@@ -96,15 +137,76 @@ COLUMNS = (
 
 
 class IcuMortality(Task):
-    """Logistic regression on deviations from normal ranges."""
+    """Logistic regression on deviations from normal ranges, which starts from APACHE III.
+
+    Option `start`: "public_score" gives the model APACHE III's log odds as one more feature with
+    its published weight, so that training learns what to change about it; "zero" leaves it out.
+    """
 
     name = "icu_mortality"
     title = "Death in hospital, from the first 24 hours in intensive care"
     licence = "ODbL 1.0 (eICU Collaborative Research Database Demo 2.0.1, doi 10.13026/4mxk-na84)"
     schema = Schema(COLUMNS, "died", "1: died in hospital")
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"start": ("public_score", "zero")}
+    downloads = tuple(
+        eicu.download(file) for file in ("patient.csv.gz", "hospital.csv.gz", *eicu.APACHE)
+    )
+    parts = (apache, eicu, tcn)
+
+    def features(self, table: Table) -> npt.NDArray[np.float32]:
+        """(N, F) hinges, with APACHE III's log odds / 5, at most 1, as the last column or not."""
+        hinges = self.schema.features(table)
+        if self.options["start"] == "zero":
+            return hinges
+        known = np.clip(_log_odds(table) / tcn.SCALE, -1, 1).astype(np.float32)
+        return np.concatenate([hinges, known[:, None]], axis=1)
 
     def model(self) -> nn.Module:
+        """Starts at the public score, or at the prevalence of its literature, one in ten."""
+        if self.options["start"] == "public_score":
+            return tcn.from_score(self.schema.width + 1)
         linear = nn.Linear(self.schema.width, 1)
         nn.init.zeros_(linear.weight)
         nn.init.constant_(linear.bias, -2.2)
         return linear
+
+    def public_score(self, table: Table) -> npt.NDArray[np.float64]:
+        """Probability of death by APACHE III's points."""
+        return np.asarray(1 / (1 + np.exp(-_log_odds(table))))
+
+    def public_sites(self, root: Path | None) -> Mapping[str, Table]:
+        """Region -> the first stay of each patient whose outcome is known.
+
+        Raises WardroundError: NO_DATA without the files, MALFORMED_DATA where they differ.
+        """
+        rows = eicu.apache_rows(root, self.name)
+        return {
+            region: _table([row for row in rows if row["region"] == region])
+            for region in sorted({row["region"] for row in rows})
+        }
+
+
+def _log_odds(table: Table) -> npt.NDArray[np.float64]:
+    numbers = {
+        column.name: column.numbers(table[column.name])
+        if column.kind == "number"
+        else np.nan_to_num(column.places(table[column.name]))
+        for column in COLUMNS
+    }
+    return apache.log_odds(apache.points(numbers))
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    table: dict[str, npt.NDArray[Any]] = {
+        PATIENT: np.array([row["uniquepid"] for row in rows], dtype=object),
+        "age": np.array([eicu.age(row) for row in rows]),
+        "sex": np.array([_SEX.get(row["gender"]) for row in rows], dtype=object),
+    }
+    for column in COLUMNS[2:]:
+        texts = [row[_SOURCE[column.name]] for row in rows]
+        if column.kind == "number":
+            table[column.name] = np.array([float(text or "nan") for text in texts])
+        else:
+            table[column.name] = np.array([text or None for text in texts], dtype=object)
+    dead = [row["hospitaldischargestatus"] == "Expired" for row in rows]
+    return table | {"died": np.array(dead, dtype=np.float64)}

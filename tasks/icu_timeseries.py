@@ -1,17 +1,30 @@
 """Death in intensive care, from 24 hourly values of vital signs and laboratory results.
 
 The mortality cohort that YAIB (van de Water et al. 2024) draws from the eICU demo 2.0.1 (ODbL 1.0,
-Pollard et al. 2018): stays of at least 30 hours, one per patient; the sites are regions.
+Pollard et al. 2018): stays of at least 30 hours; one of each patient here; the sites are regions.
+The hour of the prediction itself (24) is left out.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
-from tasks.base import Task
+from protocol.study import Scalar
+from tasks import apache, eicu, hourly, tcn
+from tasks.base import Download, Task
 from tasks.encoders import Hinge
-from tasks.hourly import Hourly
-from tasks.schema import Column, Schema
+from tasks.hourly import HOURS, Hourly
+from tasks.schema import PATIENT, Column, Schema, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SERIES = (
     Hourly("heart_rate", "heart rate", "/min", 20, 200, Hinge(50, 100)),
@@ -37,9 +50,7 @@ SERIES = (
     Hourly("lactate", "serum lactate", "mmol/L", 0.3, 20, Hinge(high=2)),
     Hourly("ph", "arterial pH", "[pH]", 6.8, 7.8, Hinge(7.33, 7.5)),
     Hourly("pao2", "arterial partial pressure of oxygen", "mm[Hg]", 30, 500, Hinge(low=70)),
-    Hourly(
-        "paco2", "arterial partial pressure of carbon dioxide", "mm[Hg]", 15, 120, Hinge(35, 50)
-    ),
+    Hourly("paco2", "arterial partial pressure of CO2", "mm[Hg]", 15, 120, Hinge(35, 50)),
     Hourly("bilirubin", "total bilirubin", "mg/dL", 0.1, 20, Hinge(high=2)),
     Hourly("albumin", "serum albumin", "g/dL", 1, 6, Hinge(low=3)),
     Hourly("inr", "international normalised ratio", "{INR}", 0.8, 10, Hinge(high=1.5)),
@@ -56,10 +67,51 @@ STATIC = (
     ),
     Column("sex", "sex", "category", categories=("female", "male")),
 )
+_YAIB = "https://raw.githubusercontent.com/rvandewater/YAIB/development/demo_data/mortality24/"
+_FOLDER = "eicu_mortality24"
+_SHA256 = {
+    "dyn.parquet": "6f5d2f7f98e80f9e7b104021a01628902f8b5affa590fe1f06e2e9e968c4c9d2",
+    "sta.parquet": "425a3c2e3893deded0050a8e69f3cabc2fddc5454be8d0bc682a08e644057fcd",
+    "outc.parquet": "d4c75c926dbfd11eb81a36077d60b498565515eca4f4a914903c2f4ecf3c848f",
+}
+_SOURCE = {
+    "heart_rate": "hr",
+    "systolic_bp": "sbp",
+    "diastolic_bp": "dbp",
+    "mean_bp": "map",
+    "respiratory_rate": "resp",
+    "spo2": "o2sat",
+    "temperature": "temp",
+    "fio2": "fio2",
+    "urine_output": "urine",
+    "bun": "bun",
+    "creatinine": "crea",
+    "sodium": "na",
+    "potassium": "k",
+    "chloride": "cl",
+    "bicarbonate": "bicar",
+    "glucose": "glu",
+    "calcium": "ca",
+    "wbc": "wbc",
+    "hemoglobin": "hgb",
+    "platelets": "plt",
+    "lactate": "lact",
+    "ph": "ph",
+    "pao2": "po2",
+    "paco2": "pco2",
+    "bilirubin": "bili",
+    "albumin": "alb",
+    "inr": "inr_pt",
+}
+"""Series -> YAIB's name for it."""
+_HEMATOCRIT_OF_HEMOGLOBIN = 3.0
+"""Haematocrit in % is about three times haemoglobin in g/dL."""
 
 
 class IcuTimeseries(Task):
-    """Summary statistics with a linear head, or a temporal convolutional net."""
+    """Option `model`: "summary" (how far each series leaves its normal range, and a linear head)
+    or "tcn" (a small temporal convolutional net). Both start from the public score, a part of
+    APACHE III, and learn what to add to it."""
 
     name = "icu_timeseries"
     title = "Death in intensive care, from its first 24 hours"
@@ -69,9 +121,99 @@ class IcuTimeseries(Task):
         "died",
         "1: died in intensive care",
     )
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"model": ("summary", "tcn")}
+    downloads = (
+        eicu.download("patient.csv.gz"),
+        eicu.download("hospital.csv.gz"),
+        *(
+            Download(f"{_YAIB}eicu_demo/{file}", sha256, file, folder=_FOLDER)
+            for file, sha256 in _SHA256.items()
+        ),
+    )
+    parts = (apache, eicu, hourly, tcn)
+
+    def features(self, table: Table) -> npt.NDArray[np.float32]:
+        """(N, F): age, sex and the public log odds / 5 last; before them, for "summary", the mean
+        of worst, average and latest deviation of every series; for "tcn", all series as
+        (series, HOURS) flat: the latest value's place, then 1 where measured in that hour."""
+        values = {series.name: series.values(table) for series in SERIES}
+        if self.options["model"] == "summary":
+            parts = [series.summary(values[series.name]) for series in SERIES]
+        else:
+            parts = [series.carried(values[series.name]) for series in SERIES]
+            parts += [~np.isnan(values[series.name]) for series in SERIES]
+        static = [column.features(table[column.name]) for column in STATIC]
+        known = np.clip(_log_odds(values, table)[:, None] / tcn.SCALE, -1, 1)
+        return np.concatenate([*parts, *static, known], axis=1).astype(np.float32)
 
     def model(self) -> nn.Module:
-        linear = nn.Linear(self.schema.width, 1)
-        nn.init.zeros_(linear.weight)
-        nn.init.constant_(linear.bias, -2.9)
-        return linear
+        if self.options["model"] == "summary":
+            hinges = sum(len(series.normal.names("")) for series in SERIES)
+            return tcn.from_score(hinges + len(STATIC) + 1)
+        return tcn.TemporalNet(2 * len(SERIES), HOURS, len(STATIC) + 1)
+
+    def public_score(self, table: Table) -> npt.NDArray[np.float64]:
+        """Probability by what of APACHE III's points these columns tell."""
+        values = {series.name: series.values(table) for series in SERIES}
+        return np.asarray(1 / (1 + np.exp(-_log_odds(values, table))))
+
+    def public_sites(self, root: Path | None) -> Mapping[str, Table]:
+        """Region -> one stay of each patient. Raises WardroundError: NO_DATA, MALFORMED_DATA."""
+        import pandas as pd
+
+        remedy = f"Fetch it: wardround data fetch {self.name}."
+        hours, static, outcome = (
+            pd.read_parquet(io.BytesIO(eicu.published(root, _FOLDER, file, sha256, remedy)))
+            for file, sha256 in _SHA256.items()
+        )
+        labels = dict(zip(outcome["stay_id"], outcome["label"], strict=True))
+        known = {s: r for s, r in eicu.stays(root, self.name).items() if int(s) in labels}
+        rows = list(eicu.one_a_patient(known).values())
+        hours["hour"] = hours["time"].dt.total_seconds() // 3600
+        series = hours[hours["hour"] < HOURS].pivot(index="stay_id", columns="hour")
+        static = static.set_index("stay_id")
+        return {
+            region: _table([r for r in rows if r["region"] == region], series, static, labels)
+            for region in sorted({row["region"] for row in rows})
+        }
+
+
+def _table(
+    rows: Sequence[Mapping[str, str]],
+    series: pd.DataFrame,
+    static: pd.DataFrame,
+    labels: Mapping[int, int],
+) -> Table:
+    chosen = [int(row["patientunitstayid"]) for row in rows]
+    table: dict[str, npt.NDArray[Any]] = {
+        PATIENT: np.array([row["uniquepid"] for row in rows], dtype=object),
+        "age": static["age"].loc[chosen].to_numpy(dtype=np.float64),
+        "sex": static["sex"].loc[chosen].str.lower().to_numpy(dtype=object),
+        "died": np.array([labels[stay] for stay in chosen], dtype=np.float64),
+    }
+    for one in SERIES:
+        values = series[_SOURCE[one.name]].loc[chosen].to_numpy(dtype=np.float64)
+        table |= {column.name: values[:, hour] for hour, column in enumerate(one.columns)}
+    return table
+
+
+def _log_odds(
+    values: Mapping[str, npt.NDArray[np.float64]], table: Table
+) -> npt.NDArray[np.float64]:
+    worst = {
+        name: apache.worst(values[name], normal)
+        for name, normal in apache.NORMAL.items()
+        if name in values
+    }
+    urine = values["urine_output"]
+    measured = ~np.isnan(urine).all(axis=1)
+    worst |= {
+        "age": STATIC[0].numbers(table["age"]),
+        "hematocrit": _HEMATOCRIT_OF_HEMOGLOBIN
+        * apache.worst(values["hemoglobin"], apache.NORMAL["hematocrit"]),
+        "urine_output": np.where(measured, np.nansum(urine, axis=1), np.nan),
+        "ph": apache.worst(values["ph"], 7.4),
+        "paco2": apache.worst(values["paco2"], 40.0),
+        "pao2": apache.worst(values["pao2"], np.inf),
+    }
+    return apache.log_odds(apache.points(worst))

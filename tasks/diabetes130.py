@@ -1,0 +1,170 @@
+"""Diabetes 130-US as UCI publishes it, in the columns of the task `readmission`.
+
+Codes are those of the file's own IDS_mapping.csv; diagnoses are grouped by ICD-9-CM chapter. The
+file names no hospital, so six are made of what it tells about the way in: how a patient was first
+admitted decides his home site, for all of his stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DIED_OR_HOSPICE = frozenset(("11", "13", "14", "19", "20", "21"))
+SITES = ("university", "emergency", "county", "elective", "referral", "community")
+"""Simulated hospitals, uneven and unlike: see `home`."""
+
+_ADMISSION_TYPE = {
+    "1": "emergency",
+    "2": "urgent",
+    "3": "elective",
+    "4": "newborn",
+    "7": "trauma",
+}
+_ADMISSION_SOURCE = {
+    "1": "physician_referral",
+    "2": "clinic_referral",
+    "3": "hmo_referral",
+    "4": "hospital",
+    "5": "nursing_facility",
+    "6": "health_care_facility",
+    "7": "emergency_room",
+    "8": "other",
+    "10": "hospital",
+    "11": "other",
+    "13": "other",
+    "14": "other",
+    "18": "other",
+    "22": "hospital",
+    "25": "health_care_facility",
+}
+_DISCHARGE = {
+    "1": "home",
+    "2": "short_term_hospital",
+    "3": "nursing_facility",
+    "4": "intermediate_care",
+    "5": "inpatient_care",
+    "6": "home_health",
+    "7": "against_advice",
+    "8": "home_iv",
+    "9": "inpatient_care",
+    "10": "other",
+    "12": "other",
+    "15": "inpatient_care",
+    "16": "other",
+    "17": "other",
+    "22": "rehabilitation",
+    "23": "long_term_hospital",
+    "24": "nursing_facility",
+    "27": "other",
+    "28": "psychiatric_hospital",
+    "29": "short_term_hospital",
+    "30": "other",
+}
+_PAYER = {
+    "MC": "medicare",
+    "MD": "medicaid",
+    "DM": "medicaid",
+    "BC": "commercial",
+    "HM": "commercial",
+    "CM": "commercial",
+    "CP": "commercial",
+    "PO": "commercial",
+    "UN": "commercial",
+    "MP": "medicare",
+    "SP": "self_pay",
+}
+_SPECIALTY = {
+    "InternalMedicine": "internal_medicine",
+    "Hospitalist": "internal_medicine",
+    "Emergency/Trauma": "emergency",
+    "Family/GeneralPractice": "family_practice",
+    "Cardiology": "cardiology",
+    "Nephrology": "nephrology",
+    "Orthopedics": "orthopaedics",
+    "Orthopedics-Reconstructive": "orthopaedics",
+    "Radiologist": "radiology",
+    "Radiology": "radiology",
+    "Pulmonology": "pulmonology",
+    "Psychiatry": "psychiatry",
+    "Psychology": "psychiatry",
+    "Urology": "urology",
+    "ObstetricsandGynecology": "obstetrics_gynaecology",
+    "Gynecology": "obstetrics_gynaecology",
+    "Obstetrics": "obstetrics_gynaecology",
+    "Surgery-Cardiovascular/Thoracic": "cardiothoracic_surgery",
+    "Surgery-Cardiovascular": "cardiothoracic_surgery",
+    "Surgery-Thoracic": "cardiothoracic_surgery",
+    "Surgery-General": "surgery",
+    "Surgeon": "surgery",
+    "Surgery-Vascular": "vascular_surgery",
+    "Surgery-Neuro": "neurosurgery",
+    "Gastroenterology": "gastroenterology",
+    "PhysicalMedicineandRehabilitation": "rehabilitation",
+    "Oncology": "oncology",
+    "Hematology/Oncology": "oncology",
+    "Hematology": "oncology",
+    "Neurology": "neurology",
+    "Endocrinology": "endocrinology",
+}
+_GLUCOSE = {"Norm": 120.0, ">200": 250.0, ">300": 350.0}
+"""A value inside each of the file's bands, mg/dL."""
+_HBA1C = {"Norm": 6.0, ">7": 7.5, ">8": 9.0}
+_CHAPTERS = (
+    (1, 139, "infectious"),
+    (140, 239, "neoplasm"),
+    (250, 250, "diabetes"),
+    (240, 279, "endocrine"),
+    (280, 289, "blood"),
+    (290, 319, "mental"),
+    (320, 389, "nervous"),
+    (410, 414, "ischaemic_heart"),
+    (428, 428, "heart_failure"),
+    (427, 427, "arrhythmia"),
+    (430, 438, "cerebrovascular"),
+    (390, 459, "circulatory"),
+    (480, 488, "pneumonia"),
+    (490, 496, "copd_asthma"),
+    (460, 519, "respiratory"),
+    (520, 579, "digestive"),
+    (580, 589, "kidney"),
+    (590, 629, "genitourinary"),
+    (630, 679, "pregnancy"),
+    (680, 709, "skin"),
+    (710, 739, "musculoskeletal"),
+    (780, 799, "symptoms"),
+    (800, 999, "injury"),
+)
+"""First that fits: ICD-9-CM chapters, single diseases before the chapter that holds them."""
+_COUNTS = {
+    "length_of_stay": "time_in_hospital",
+    "lab_procedures": "num_lab_procedures",
+    "procedures": "num_procedures",
+    "medications": "num_medications",
+    "diagnoses": "number_diagnoses",
+    "outpatient_visits": "number_outpatient",
+    "emergency_visits": "number_emergency",
+    "inpatient_stays": "number_inpatient",
+}
+_YES = {"No": "no", "Yes": "yes", "Ch": "yes"}
+
+
+def group(code: str) -> str | None:
+    """An ICD-9-CM code -> its group; supplementary (V, E) codes and the rest are "other"."""
+    if code == "?":
+        return None
+    if code[0] in "VE":
+        return "other"
+    number = int(code.split(".")[0])
+    return next((name for first, last, name in _CHAPTERS if first <= number <= last), "other")
+
+
+def home(row: Mapping[str, str]) -> str:
+    """A patient's first stay -> his simulated hospital, by how and where he came in."""
+    source, specialty = row["admission_source_id"], row["medical_specialty"]
+    if source == "7":
+        if specialty == "?":
+            return "emergency"
+        return "university" if specialty in ("InternalMedicine", "Cardiology") else "county"
+    if source in ("1", "2", "3"):
+        return "elective" if row["admission_type_id"] == "3" else "community"
+    return "referral"

@@ -1,0 +1,117 @@
+"""The eICU demo as PhysioNet publishes it: stays, their region, and the first day's variables.
+
+eICU Collaborative Research Database Demo 2.0.1, doi 10.13026/4mxk-na84, ODbL 1.0: Pollard et al.
+2018. Its largest hospital has 40 stays, so that the sites are the four regions of the country.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+from protocol.canonical import digest
+from protocol.errors import Code, WardroundError
+from tasks.base import Download
+
+FOLDER = "eicu_demo"
+_URL = "https://physionet.org/files/eicu-crd-demo/2.0.1/"
+_SHA256 = {
+    "patient.csv.gz": "15e1eb52169828e3cfff3b67132a087298de4d0365bbb31bb294f6043bffd474",
+    "hospital.csv.gz": "4ed356f9c4e7c8ce80e89241697e94b77f21c2f325cd6ad126794b1e92805ef4",
+    "apacheApsVar.csv.gz": "2dc6d63f9807c7e663ffa253998691605d527b702ac1db8cc5dda92308061e78",
+    "apachePredVar.csv.gz": "99d5a4ab2c5cd07b6ee0a540c86a576e5975ed3b93df8525e3d287d5babf3eae",
+}
+
+APACHE = ("apacheApsVar.csv.gz", "apachePredVar.csv.gz")
+
+
+def download(file: str) -> Download:
+    """One of its files."""
+    return Download(_URL + file, _SHA256[file], file, folder=FOLDER)
+
+
+def published(root: Path | None, folder: str, file: str, sha256: str, remedy: str) -> bytes:
+    """The bytes of `root`/folder/file, which must be the published ones.
+
+    Raises WardroundError: NO_DATA where it is not there, MALFORMED_DATA where it differs.
+    """
+    if root is None:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"The data of {folder} is not on this machine.",
+            remedy=f"{remedy} Or set WARDROUND_DATA to the folder that has it.",
+        )
+    path = root / folder / file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WardroundError(
+            Code.NO_DATA, f"{path} cannot be read: {error.strerror}.", remedy=remedy
+        ) from None
+    if digest(data) != sha256:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"{path} is not the published file (its SHA-256 differs).",
+            remedy=remedy,
+        )
+    return data
+
+
+def rows(root: Path | None, file: str, task: str) -> list[dict[str, str]]:
+    """A table of the demo as rows of text. Raises what `published` raises."""
+    data = published(root, FOLDER, file, _SHA256[file], f"Fetch it: wardround data fetch {task}.")
+    return list(csv.DictReader(gzip.decompress(data).decode("utf-8").splitlines()))
+
+
+def stays(root: Path | None, task: str) -> dict[str, dict[str, str]]:
+    """Stay -> its row of `patient`, with its hospital's `region`; hospitals whose region is not
+    known are left out, since they belong to no site. Raises what `published` raises."""
+    regions = {
+        row["hospitalid"]: row["region"].lower()
+        for row in rows(root, "hospital.csv.gz", task)
+        if row["region"]
+    }
+    return {
+        row["patientunitstayid"]: row | {"region": regions[row["hospitalid"]]}
+        for row in rows(root, "patient.csv.gz", task)
+        if row["hospitalid"] in regions
+    }
+
+
+def one_a_patient(found: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The same, with one stay of every patient: the first in intensive care of a stay in hospital
+    (by `unitvisitnumber`), of these the earliest year's, then the lowest number's: the demo tells
+    no dates."""
+    first: dict[str, dict[str, str]] = {}
+    for row in sorted(found.values(), key=_order):
+        first.setdefault(row["uniquepid"], row)
+    return {row["patientunitstayid"]: row for row in first.values()}
+
+
+def _order(row: dict[str, str]) -> tuple[int, int, int]:
+    return (
+        int(row["unitvisitnumber"]),
+        int(row["hospitaldischargeyear"]),
+        int(row["patientunitstayid"]),
+    )
+
+
+def age(row: dict[str, str]) -> float:
+    """Years; the demo writes "> 89" for all above."""
+    text = row["age"].strip()
+    return 90.0 if text.startswith(">") else float(text or "nan")
+
+
+def apache_rows(root: Path | None, task: str) -> list[dict[str, str]]:
+    """The first stay of each patient whose APACHE variables and outcome are known, one row each:
+    `patient` with its region, and what the two APACHE tables say of it. What a stay's end alone
+    knows keeps its name there (`diedinhospital`, `dischargelocation`): no task reads it.
+
+    Raises what `published` raises."""
+    known = stays(root, task)
+    for file in reversed(APACHE):
+        tables = {row["patientunitstayid"]: row for row in rows(root, file, task)}
+        known = {stay: tables[stay] | row for stay, row in known.items() if stay in tables}
+    found = {stay: row for stay, row in known.items() if row["hospitaldischargestatus"]}
+    return list(one_a_patient(found).values())
