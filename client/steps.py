@@ -29,7 +29,7 @@ class StudySteps:
     def __call__(self, start: Vector, correction: Correction | None = None) -> Vector:
         """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED) in mode none."""
         study, plan = self.study, self.study.optimisation
-        rate, adjust = study.privacy.sampling_rate, _adjusting(self.learner, correction)
+        rate, adjust = study.privacy.sampling_rate, adjusting(self.learner, correction)
         if study.privacy.mode == "local":
             return self.learner.private_steps(
                 start,
@@ -70,11 +70,11 @@ class OwnSteps:
             lambda: self.patients.plain_sample(rate, generator),
             steps,
             lr,
-            _adjusting(self.learner, correction),
+            adjusting(self.learner, correction),
         )
 
 
-def _adjusting(learner: Learner, correction: Correction | None) -> Adjust | None:
+def adjusting(learner: Learner, correction: Correction | None) -> Adjust | None:
     """A correction of the flat vector as one of each parameter's gradient."""
     if correction is None:
         return None

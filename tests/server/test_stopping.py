@@ -1,0 +1,64 @@
+"""Early stopping looks at the pooled metric, waits, and keeps the best model."""
+
+import numpy as np
+import pytest
+
+from protocol.algorithms import Stop
+from protocol.scores import Estimate
+from server.stopping import Stopping
+
+
+def watched(plan: Stop | None, *values: float | None) -> Stopping:
+    """Stopping after evaluations of models [0], [1], ... with these values of the metric."""
+    found = Stopping(plan)
+    for number, value in enumerate(values):
+        metric = str(plan.metric) if plan is not None else "auc"
+        metrics = {} if value is None else {metric: Estimate(value, value, value)}
+        found.look(metrics, np.array([number], dtype=np.float32))
+    return found
+
+
+def best(found: Stopping) -> float:
+    assert found.best is not None
+    return float(found.best[0])
+
+
+def test_it_stops_after_patience_evaluations_without_improvement() -> None:
+    plan = Stop(metric="auc", patience=2)
+    assert not watched(plan, 0.7, 0.8, 0.75).over
+    stopped = watched(plan, 0.7, 0.8, 0.75, 0.8)
+    assert stopped.over
+    assert best(stopped) == 1
+
+
+def test_an_improvement_begins_the_wait_anew() -> None:
+    assert not watched(Stop(metric="auc", patience=2), 0.7, 0.6, 0.8, 0.7).over
+
+
+def test_for_a_loss_less_is_better() -> None:
+    stopped = watched(Stop(metric="log_loss", patience=1), 0.7, 0.5, 0.6)
+    assert stopped.over
+    assert best(stopped) == 1
+
+
+def test_an_improvement_has_to_be_large_enough() -> None:
+    assert watched(Stop(metric="auc", patience=2, least=0.05), 0.7, 0.73, 0.74).over
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_what_is_undefined_is_no_improvement(missing: float | None) -> None:
+    stopped = watched(Stop(metric="auc", patience=2), 0.7, missing, missing)
+    assert stopped.over
+    assert best(stopped) == 0
+
+
+def test_without_a_plan_it_never_stops() -> None:
+    assert not watched(None, 0.9, 0.1, 0.1, 0.1).over
+
+
+def test_the_best_model_is_a_copy() -> None:
+    weights = np.array([1.0], dtype=np.float32)
+    found = Stopping(Stop())
+    found.look({"auc": Estimate(0.5, 0.5, 0.5)}, weights)
+    weights[0] = 9.0
+    assert best(found) == 1.0
