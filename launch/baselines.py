@@ -6,7 +6,7 @@ evaluate at any site, and each gets the federated study's own privacy budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +14,17 @@ import numpy as np
 from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
+from launch.algorithms import RobustConfig, StopConfig
 from launch.configuration import Config
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
+from protocol.errors import Code, WardroundError
 from protocol.scores import accuracy, histogram, roc_auc
 from protocol.vectors import Vector
 from server.listener import Listeners
+from server.report import Baselines
 from tasks.base import Task
+from tasks.weights import FlatModel
 
 _BINS = 4096
 """So fine that the area under the curve is that of the scores themselves."""
@@ -28,13 +32,16 @@ _BINS = 4096
 
 @dataclass(frozen=True)
 class Judged:
-    """AUC and accuracy of one or several models; the lowest and highest where several."""
+    """AUC and accuracy of one or several models; the lowest and highest where several. `which` is
+    one of `server.report.BASELINES`; `untrained`: how many of them privacy left untrained."""
 
+    which: str
     name: str
     auc: float
     accuracy: float
     lowest_auc: float
     highest_auc: float
+    untrained: int = 0
 
 
 def compare(
@@ -43,8 +50,11 @@ def compare(
     cohorts: Mapping[str, Cohort],
     declared: Mapping[str, int],
     federated: Vector,
+    which: Sequence[str] = ("local", "pooled"),
 ) -> list[Judged]:
-    """One hospital alone (mean over hospitals), federated, all data pooled.
+    """One hospital alone (mean over hospitals), federated, all data pooled, as `which` asks.
+
+    A hospital too small to learn anything at this epsilon counts with the model it began with.
 
     declared: site -> training patients that the study declared. federated: (P,) float32.
     """
@@ -52,27 +62,52 @@ def compare(
     patients = Patients(pooled).evaluation
     learner = Learner(task, config.seed)
 
-    def judge(name: str, models: list[Vector]) -> Judged:
+    def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> Judged:
         counts = [
             histogram(learner.scores(w, patients.features), patients.labels.numpy(), _BINS)
             for w in models
         ]
         aucs = [float(roc_auc(c.astype(np.float64))) for c in counts]
         right = float(np.mean([accuracy(c.astype(np.float64)) for c in counts]))
-        return Judged(name, float(np.mean(aucs)), right, min(aucs), max(aucs))
+        return Judged(which, name, float(np.mean(aucs)), right, min(aucs), max(aucs), untrained)
 
-    def train(name: str, cohort: Cohort, size: int) -> Vector:
-        study = build_study(_alone(config), task, {name: size})
+    def train(name: str, cohort: Cohort, size: int) -> Vector | None:
+        try:
+            study = build_study(_alone(config), task, {name: size})
+        except WardroundError as error:
+            if error.code is not Code.EPSILON_UNREACHABLE:
+                raise
+            return None
         return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
 
-    return [
-        judge(
-            "one hospital alone",
-            [train(site, cohort, declared[site]) for site, cohort in cohorts.items()],
-        ),
-        judge("federated", [federated]),
-        judge("all data pooled", [train("pooled", pooled, sum(declared.values()))]),
-    ]
+    def trained(which: str, name: str, found: list[Vector | None]) -> Judged:
+        models = [FlatModel(task, config.seed).weights() if w is None else w for w in found]
+        return judge(which, name, models, sum(w is None for w in found))
+
+    rows = []
+    if "local" in which:
+        alone = [train(site, cohort, declared[site]) for site, cohort in cohorts.items()]
+        rows.append(trained("local", "one hospital alone", alone))
+    rows.append(judge("federated", "federated", [federated]))
+    if "pooled" in which:
+        whole = train("pooled", pooled, sum(declared.values()))
+        rows.append(trained("pooled", "all data pooled", [whole]))
+    return rows
+
+
+def figures_of(rows: Sequence[Judged]) -> Baselines:
+    """The rows as tracking and summary.json take them."""
+    return Baselines(
+        {
+            row.which: {"auc": row.auc, "accuracy": row.accuracy}
+            | (
+                {"lowest_auc": row.lowest_auc, "highest_auc": row.highest_auc}
+                if row.which == "local"
+                else {}
+            )
+            for row in rows
+        }
+    )
 
 
 def pool(cohorts: Mapping[str, Cohort]) -> Cohort:
@@ -97,4 +132,6 @@ def _alone(config: Config) -> Config:
         federation=replace(config.federation, name="inprocess", masked=False),
         aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
         evaluation=replace(config.evaluation, release="exact", every=0, bins=512),
+        stop=StopConfig(),
+        robust=RobustConfig(),
     )

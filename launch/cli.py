@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from launch.cli_run import PLAN_HELP, RUN_HELP, RunCommand, plan_command, run_command
 from launch.coordinator_cli import coordinator_app
 from protocol.errors import WardroundError
 
@@ -27,46 +28,8 @@ app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 _errors = Console(stderr=True)
 
-RUN_HELP = """Run a study.
-
-A study is one sentence of overrides (Hydra's grammar):
-
-    wardround run task=heart_disease privacy=distributed privacy.epsilon=1 rounds=100
-
-Groups: task, privacy (none, local, distributed), optimiser (fedavg, fedavgm, fedadam, fedyogi,
-fedadagrad), evaluation (noised, exact), federation (inprocess, deployment), tracking (mlflow,
-off). `wardround run --cfg` shows every key with its value.
-
-The result is left under outputs/ (summary.json, weights.npy, study.json) and in MLflow, where
-MLFLOW_TRACKING_URI or tracking.uri names a server.
-"""
-
-
-@app.command(name="run", help=RUN_HELP)
-def run_command(
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value")] = None,
-    cfg: Annotated[
-        bool, typer.Option("--cfg", help="Show the configuration, run nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
-) -> None:
-    from launch import configuration
-
-    config = configuration.load(overrides or [])
-    if cfg:
-        import yaml
-
-        typer.echo(yaml.safe_dump(configuration.plain(config), sort_keys=False), nl=False)
-        return
-    from launch.report import show
-    from launch.run import run
-    from server.summary import summary
-
-    finished = run(config, _errors)
-    if as_json:
-        typer.echo(json.dumps(summary(finished.outcome), indent=2))
-    else:
-        show(finished, Console())
+app.command(name="run", help=RUN_HELP, cls=RunCommand)(run_command)
+app.command(name="plan", help=PLAN_HELP)(plan_command)
 
 
 @app.command()
@@ -113,6 +76,16 @@ def demo(
     from launch.demo import Demo
 
     Demo(folder, loaded, tuple(overrides or ())).run(_errors)
+
+
+@app.command(name="completion")
+def completion_command(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")],
+) -> None:
+    """Print what makes the shell complete commands, keys and values: eval "$(...)"."""
+    from launch.completion import script
+
+    typer.echo(script(shell), nl=False)
 
 
 @app.command()

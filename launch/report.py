@@ -51,6 +51,8 @@ def show(finished: Finished, console: Console) -> None:
     if finished.receipt.missing:
         missing = ", ".join(finished.receipt.missing)
         console.print(f"Not in MLflow yet: {missing}. {finished.receipt.remedy}", style="yellow")
+    if finished.baselines:
+        show_comparison(finished.baselines, console)
 
 
 def show_comparison(rows: Sequence[Judged], console: Console) -> None:
@@ -60,6 +62,13 @@ def show_comparison(rows: Sequence[Judged], console: Console) -> None:
     for heading in ("AUC", "lowest and highest", "accuracy"):
         table.add_column(heading, justify="right")
     for row in rows:
-        spread = f"{row.lowest_auc:.3f} to {row.highest_auc:.3f}" if row.name[0] == "o" else ""
+        several = row.which == "local"
+        spread = f"{row.lowest_auc:.3f} to {row.highest_auc:.3f}" if several else ""
         table.add_row(row.name, f"{row.auc:.3f}", spread, f"{row.accuracy:.3f}")
     console.print(table)
+    if few := sum(row.untrained for row in rows):
+        console.print(
+            f"{few} alone had too few patients for anything to be learned at this epsilon: the "
+            "model it began with counts.",
+            highlight=False,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,15 +12,18 @@ from pathlib import Path
 from rich.console import Console
 
 from client.data.cohort import Cohort
+from launch.baselines import Judged, compare, figures_of
+from launch.chronicle import Chronicle, begin, can_go_on, forget, leave
 from launch.configuration import Config, plain
 from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
+from launch.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.progress import Progressing
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
 from server.listener import Listeners
+from server.parameters import redacted
 from server.report import Outcome
 from server.roster import banded
 from server.summary import write_summary
@@ -35,53 +38,114 @@ _FAREWELL = 20.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A study at its end, and where it was left."""
+    """A study at its end, where it was left, and what it was compared with."""
 
     outcome: Outcome
     folder: Path
     receipt: Receipt
+    baselines: tuple[Judged, ...] = ()
 
 
-def run(config: Config, console: Console | None = None) -> Finished:
-    """Runs the study that a configuration describes.
+def run(config: Config, console: Console | None = None, *, parent: str | None = None) -> Finished:
+    """Runs the study that a configuration describes. parent: the MLflow run that it is part of.
 
     Raises WardroundError for whatever goes wrong, KeyboardInterrupt when interrupted; MLflow then
     holds a run that says so.
     """
     if config.federation.name == "deployment":
         return run_deployment(config, console)
-    if config.federation.name != "inprocess":
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"There is no federation {config.federation.name!r}.",
-            remedy="Choose federation=inprocess or federation=deployment.",
-        )
     task = registry.load(config.task.name, config.task.options)
     tables = task.public_sites(data_root())
-    return run_inprocess(config, task, tables, console)
+    return run_inprocess(config, task, tables, console, parent=parent)
 
 
 def run_inprocess(
-    config: Config, task: Task, tables: Mapping[str, Table], console: Console | None = None
+    config: Config,
+    task: Task,
+    tables: Mapping[str, Table],
+    console: Console | None = None,
+    *,
+    study: Study | None = None,
+    parent: str | None = None,
 ) -> Finished:
-    """The same on tables that are already here: site -> columns."""
+    """The same on tables that are already here: site -> columns. study: one to go on with."""
     cohorts = cohorts_of(task, tables, split_plan(config))
-    study = build_study(config, task, declared_patients(cohorts))
-    with result_folder(config, study) as folder:
-        kept = folder.parent
-        with tracking(config, study, kept) as tracker, Progressing(study, console) as shown:
-            outcome = InProcessFederation(cohorts).run(
-                study, task, Listeners(shown, TrackingListener(tracker))
-            )
+    declared = declared_patients(cohorts)
+    resumed = study is not None
+    study = same_data(study, declared) if study else build_study(config, task, declared)
+    with result_folder(config, study, console, resumed=resumed) as folder:
+        with (
+            tracking(config, study, folder.parent, parent) as tracker,
+            Progressing(study, console) as shown,
+            federation_of(config, cohorts, study, task) as federation,
+        ):
+            chronicle = Chronicle(folder, Listeners(shown, TrackingListener(tracker)))
+            chronicle.begin(study, config)
+            for report in chronicle.reports:
+                shown.round(report)
+            federation.run(study, task, chronicle, checkpoint=chronicle.checkpoint)
+        outcome = chronicle.result
         leave(outcome, folder)
-    return Finished(outcome, folder, tracker.settle())
+        rows = tuple(_baselines(config, task, cohorts, declared, outcome, console))
+        if rows:
+            tracker.compared(figures_of(rows))
+            write_summary(outcome, folder / "summary.json", figures_of(rows).figures)
+    return Finished(outcome, folder, tracker.settle(), rows)
 
 
-def run_deployment(config: Config, console: Console | None = None) -> Finished:
-    """Submits the study to the coordinator of `federation.credentials` and follows it.
+def _baselines(
+    config: Config,
+    task: Task,
+    cohorts: Mapping[str, Cohort],
+    declared: Mapping[str, int],
+    outcome: Outcome,
+    console: Console | None,
+) -> Sequence[Judged]:
+    if not config.baselines:
+        return ()
+    shown = console or Console(stderr=True)
+    with shown.status("training at one hospital alone, and on all data pooled"):
+        return compare(config, task, cohorts, declared, outcome.weights, config.baselines)
 
-    Interrupted, it cancels the study. Raises also CREDENTIALS, TLS, UNREACHABLE.
+
+@contextlib.contextmanager
+def federation_of(
+    config: Config, cohorts: Mapping[str, Cohort], study: Study, task: Task
+) -> Iterator[Simulation]:
+    """Simulated sites, in this process or in workers of a Ray cluster."""
+    if config.federation.name == "ray":
+        from launch.ray_federation import RayFederation
+
+        with RayFederation(
+            cohorts, study, task, config.federation.workers, config.federation.address
+        ) as federation:
+            yield federation
+    elif config.federation.name == "inprocess":
+        yield InProcessFederation(cohorts)
+    else:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"There is no federation {config.federation.name!r}.",
+            remedy="Choose federation=inprocess, federation=ray or federation=deployment.",
+        )
+
+
+def same_data(study: Study, declared: Mapping[str, int]) -> Study:
+    """The study, if it was made for these patients.
+
+    Raises WardroundError(USAGE) where the data here has changed since.
     """
+    if {member.name: member.patients for member in study.roster} != dict(declared):
+        raise WardroundError(
+            Code.USAGE,
+            "The data here is not what the study was declared on.",
+            remedy="Bring back the data as it was, or run a new study.",
+        )
+    return study
+
+
+def credentials_of(config: Config) -> Path:
+    """The file that federation.credentials names. Raises WardroundError(CREDENTIALS)."""
     if not config.federation.credentials:
         raise WardroundError(
             Code.CREDENTIALS,
@@ -89,17 +153,33 @@ def run_deployment(config: Config, console: Console | None = None) -> Finished:
             remedy="Set federation.credentials (or WARDROUND_CREDENTIALS) to the file that the "
             "coordinator's operator made with `wardround coordinator account add`.",
         )
+    return Path(config.federation.credentials).expanduser()
+
+
+def run_deployment(
+    config: Config, console: Console | None = None, *, study: Study | None = None
+) -> Finished:
+    """Submits the study to the coordinator of `federation.credentials` and follows it.
+
+    study: one submitted before, which is followed again, or gone on with where it failed.
+    Interrupted, it cancels the study or leaves it, as `federation.on_interrupt` says. Raises also
+    CREDENTIALS, TLS, UNREACHABLE.
+    """
+    credentials = credentials_of(config)
     task = registry.load(config.task.name, config.task.options)
-    credentials = Path(config.federation.credentials).expanduser()
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
-        study = build_study(config, task, remote.patients())
+        resumed = study is not None
+        study = study or build_study(config, task, remote.patients())
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
-        with result_folder(config, study) as folder:
+        with result_folder(config, study, console, resumed=resumed) as folder:
             with Progressing(study, console) as shown:
+                begin(folder, study, config)
                 try:
-                    outcome = remote.run(study, plain(config), names, shown)
+                    outcome = remote.run(study, redacted(plain(config)), names, shown)
                 except KeyboardInterrupt:
-                    withdraw(remote, study.digest)
+                    if config.federation.on_interrupt == "cancel":
+                        withdraw(remote, study.digest)
+                        forget(folder)
                     raise
             leave(outcome, folder)
         return Finished(outcome, folder, remote.receipt)
@@ -132,10 +212,13 @@ def declared_patients(cohorts: Mapping[str, Cohort]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def result_folder(config: Config, study: Study) -> Iterator[Path]:
+def result_folder(
+    config: Config, study: Study, console: Console | None = None, *, resumed: bool = False
+) -> Iterator[Path]:
     """The study's folder under `output`: made before any work, and gone again if nothing came.
 
-    Raises WardroundError(USAGE) where it cannot be written.
+    What an interrupted study needs to go on stays, and the console says how it does. Raises
+    WardroundError(USAGE) where the folder cannot be written.
     """
     folder = Path(config.output) / study.digest[:12]
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -149,25 +232,26 @@ def result_folder(config: Config, study: Study) -> Iterator[Path]:
         ) from None
     try:
         yield folder
-    except BaseException:
+    except BaseException as error:
+        goes_on = isinstance(error, KeyboardInterrupt) and can_go_on(folder, config.federation.name)
+        if goes_on:
+            (console or Console(stderr=True)).print(
+                f"To go on: wardround run --resume {folder}", highlight=False, soft_wrap=True
+            )
+        elif not resumed:
+            forget(folder)
         with contextlib.suppress(OSError):  # a folder with something in it stays
             for path in made:
                 path.rmdir()
         raise
 
 
-def leave(outcome: Outcome, folder: Path) -> None:
-    """study.json, weights.npy and summary.json, the last one at the end."""
-    import numpy as np
-
-    (folder / "study.json").write_bytes(outcome.study.document)
-    np.save(folder / "weights.npy", outcome.weights)
-    write_summary(outcome, folder / "summary.json")
-
-
 @contextlib.contextmanager
-def tracking(config: Config, study: Study, kept: Path) -> Iterator[Tracker]:
-    """A tracker that has begun; the run is closed as killed where the study has no outcome."""
+def tracking(
+    config: Config, study: Study, kept: Path, parent: str | None = None
+) -> Iterator[Tracker]:
+    """A tracker that has begun; the run is closed as killed where the study has no outcome.
+    parent: the MLflow run of which this one is a part, whose runs register no models."""
     tracker: Tracker = Untracked()
     if config.tracking.uri:
         tracker = MlflowTracker(
@@ -175,6 +259,7 @@ def tracking(config: Config, study: Study, kept: Path) -> Iterator[Tracker]:
             config.tracking.experiment,
             model=config.tracking.model,
             undelivered=kept / "undelivered",
+            parent=parent,
         )
     tracker.begin(study, plain(config), version("wardround"))
     try:

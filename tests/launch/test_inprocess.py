@@ -57,6 +57,7 @@ def test_summary_is_left_beside_the_study(tmp_path: Path) -> None:
     config = configuration.load(["privacy=none", "rounds=2", f"output={tmp_path}", "tracking=off"])
     finished = run_inprocess(config, TASK, TABLES)
     assert {p.name for p in finished.folder.iterdir()} == {
+        "configuration.yaml",
         "study.json",
         "summary.json",
         "weights.npy",
