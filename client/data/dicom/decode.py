@@ -11,7 +11,6 @@ public test files; images a second of 512 x 512 to 2,500 x 2,048, one thread):
     JPEG-LS                               pyjpegls (1.7 times gdcm), gdcm, which fails on 7 bits
     JPEG 2000                             openjpeg (1.25 times gdcm), gdcm; Pillow ignores signs
     high-throughput JPEG 2000             openjpeg
-    deflated frames                       zlib
 
 Only in a process of its own (client/data/dicom/isolation.py): a codec in C may crash.
 """
@@ -19,7 +18,6 @@ Only in a process of its own (client/data/dicom/isolation.py): a codec in C may 
 from __future__ import annotations
 
 import io
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,10 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels.decoders import get_decoder
-from pydicom.pixels.processing import apply_color_lut, convert_color_space
-from pydicom.pixels.utils import get_j2k_parameters, pixel_array, unpack_bits
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import get_j2k_parameters, pixel_array
 from pydicom.uid import (
-    UID,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -50,7 +47,6 @@ _FIRST = {
     **dict.fromkeys(JPEGLSTransferSyntaxes, ("pyjpegls", "gdcm")),
     **dict.fromkeys(JPEG2000TransferSyntaxes, ("pylibjpeg", "gdcm")),
 }
-_DEFLATED_FRAMES = UID("1.2.840.10008.1.2.8.1")
 _BITS = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 LARGEST_FRAME = 1 << 27
 """Samples in a frame, at most; 134 million."""
@@ -64,13 +60,15 @@ _WANTED: list[Any] = [
     *range(0x00281101, 0x00281104),  # palette
     *range(0x00281201, 0x00281204),
     *(0x00281221, 0x00281222, 0x00281223),
+    *(0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010),  # offsets, pixel data
 ]
+"""All that is parsed: no attribute that names anybody."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """`values`: (rows, columns) of any real type, or (rows, columns, 3) red, green, blue of an
-    unsigned type that uses its `bits`. `header`: the attributes that say what they mean."""
+    unsigned type, of which `bits` are in use. `header`: what says what they mean."""
 
     values: npt.NDArray[Any]
     header: Dataset
@@ -91,58 +89,53 @@ def middle_frame(data: bytes, path: Path | None = None) -> Frame:
 
     Raises NoPixels, TooLarge, and whatever a decoder raises.
     """
-    header, there = open_dataset(io.BytesIO(data), len(data), _WANTED)
+    header, there = open_dataset(io.BytesIO(data), len(data), [0x00280010])
     if not there:
         raise NoPixels
-    count = max(1, int(header.get("NumberOfFrames", 1) or 1))
-    samples = int(header.get("SamplesPerPixel", 1) or 1)
-    if int(header.Rows) * int(header.Columns) * samples > LARGEST_FRAME:
+    dataset = dcmread(io.BytesIO(data), force=True, specific_tags=_WANTED)
+    dataset.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
+    samples = int(dataset.get("SamplesPerPixel", 1) or 1)
+    if int(dataset.Rows) * int(dataset.Columns) * samples > LARGEST_FRAME:
         raise TooLarge
-    number = count // 2
-    syntax = header.file_meta.TransferSyntaxUID
-    values = _decoded(data, path, syntax, header, number)
-    return _coloured(_sign_of_codestream(values, data, syntax, header, number), header, samples)
+    number = _frames(dataset) // 2
+    values = _decoded(dataset, number, path)
+    if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
+        values = apply_color_lut(values, dataset)[..., :3]
+        return Frame(values, dataset, 8 * values.dtype.itemsize)
+    return Frame(values, dataset, int(dataset.get("BitsStored", 0) or 8 * values.dtype.itemsize))
 
 
-def _decoded(
-    data: bytes, path: Path | None, syntax: UID, header: Dataset, number: int
-) -> npt.NDArray[Any]:
-    if syntax == _DEFLATED_FRAMES:
-        return _inflated(data, header, number)
-    source: Any = io.BytesIO(data)
+def _frames(dataset: Dataset) -> int:
+    return max(1, int(dataset.get("NumberOfFrames", 1) or 1))
+
+
+def _decoded(dataset: Dataset, number: int, path: Path | None) -> npt.NDArray[Any]:
+    syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        whole = dcmread(source, force=True)
-        whole.file_meta.TransferSyntaxUID = syntax
-        return pixel_array(whole, index=number, raw=True)
+        return pixel_array(dataset, index=number)
     failure: Exception = NotImplementedError()
-    available = get_decoder(syntax).available_plugins
-    for plugin in _FIRST.get(syntax, available):
+    for plugin in _FIRST.get(syntax) or get_decoder(syntax).available_plugins:
         try:
-            source.seek(0)
-            return pixel_array(source, index=number, raw=True, decoding_plugin=plugin)
+            values = pixel_array(dataset, index=number, decoding_plugin=plugin)
         except Exception as error:
             failure = error
+        else:
+            signed = syntax in JPEG2000TransferSyntaxes and _codestream_signed(dataset, number)
+            return values.view(np.int16) if signed and values.dtype == np.uint16 else values
     if syntax == JPEGExtended12Bit and path is not None:
-        return _read_by_gdcm(path, header, number)
+        return _read_by_gdcm(dataset, number, path)
     raise failure
 
 
-def _inflated(data: bytes, header: Dataset, number: int) -> npt.NDArray[Any]:
-    """Deflated Image Frame Compression (PS3.5, A.4.14): each frame deflated by itself."""
-    whole = dcmread(io.BytesIO(data), force=True)
-    rows, columns = int(header.Rows), int(header.Columns)
-    count = max(1, int(header.get("NumberOfFrames", 1) or 1))
-    frame = get_frame(whole.PixelData, number, number_of_frames=count)
-    bits = int(header.BitsAllocated)
-    most = rows * columns * max(1, bits // 8) + 16
-    raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame, most)
-    if bits == 1:
-        return np.asarray(unpack_bits(raw, as_array=True))[: rows * columns].reshape(rows, columns)
-    values = np.frombuffer(raw, _BITS[bits], rows * columns)
-    return values.reshape(rows, columns)
+def _codestream_signed(dataset: Dataset, number: int) -> bool:
+    """Whether a JPEG 2000 codestream says that its 16-bit samples are signed (ISO 15444-1, A.5.1).
+    Where the header disagrees, the codestream is believed: it was written with the pixels."""
+    stream = get_frame(dataset.PixelData, number, number_of_frames=_frames(dataset))
+    said = get_j2k_parameters(stream)
+    return bool(said.get("is_signed")) and said.get("precision") == 16
 
 
-def _read_by_gdcm(path: Path, header: Dataset, number: int) -> npt.NDArray[Any]:
+def _read_by_gdcm(dataset: Dataset, number: int, path: Path) -> npt.NDArray[Any]:
     import gdcm  # type: ignore[import-untyped]
 
     reader = gdcm.ImageReader()
@@ -152,35 +145,7 @@ def _read_by_gdcm(path: Path, header: Dataset, number: int) -> npt.NDArray[Any]:
     image = reader.GetImage()
     buffer = image.GetBuffer()  # text in which a byte that is not UTF-8 is a lone surrogate
     raw = buffer.encode("utf-8", "surrogateescape") if isinstance(buffer, str) else bytes(buffer)
-    size = int(header.Rows) * int(header.Columns)
-    kind = _BITS[image.GetPixelFormat().GetBitsAllocated()]
-    values = np.frombuffer(raw, kind, size, number * size * np.dtype(kind).itemsize)
-    return values.reshape(int(header.Rows), int(header.Columns))
-
-
-def _sign_of_codestream(
-    values: npt.NDArray[Any], data: bytes, syntax: UID, header: Dataset, number: int
-) -> npt.NDArray[Any]:
-    """JPEG 2000 says itself whether samples are signed (ISO 15444-1, A.5.1). Where the header
-    calls signed samples unsigned, the codestream is believed: it was written with the pixels."""
-    if syntax not in JPEG2000TransferSyntaxes or values.dtype != np.uint16:
-        return values
-    whole = dcmread(io.BytesIO(data), force=True)
-    count = max(1, int(header.get("NumberOfFrames", 1) or 1))
-    stream = get_frame(whole.PixelData, number, number_of_frames=count)
-    said = get_j2k_parameters(stream)
-    if said.get("is_signed") and said.get("precision") == 16:
-        return values.view(np.int16)
-    return values
-
-
-def _coloured(values: npt.NDArray[Any], header: Dataset, samples: int) -> Frame:
-    """Palettes looked up, and YBR as RGB."""
-    bits = int(header.get("BitsStored", 0) or 8 * values.dtype.itemsize)
-    shape = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
-    if shape == "PALETTE COLOR":
-        values = apply_color_lut(values, header)[..., :3]
-        return Frame(values, header, 8 * values.dtype.itemsize)
-    if samples == 3 and shape in ("YBR_FULL", "YBR_FULL_422"):
-        values = convert_color_space(values, shape, "RGB", bits_stored=bits)
-    return Frame(values, header, bits)
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    kind = np.dtype(_BITS[image.GetPixelFormat().GetBitsAllocated()])
+    start = number * rows * columns * kind.itemsize
+    return np.frombuffer(raw, kind, rows * columns, start).reshape(rows, columns)

@@ -1,0 +1,181 @@
+"""Sample values -> how bright they are meant to be shown, in [0, 1] (PS3.3, C.11; PS3.4, N.2).
+
+    modality LUT, or slope and intercept -> VOI LUT, or window -> inversion of MONOCHROME1
+
+What an object leaves open is settled by its own pixels alone: without a window, 8 bits are shown
+as they are and deeper values from their 0.5th to their 99.5th percentile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+Values = npt.NDArray[np.float64]
+Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
+_TAILS = (0.5, 99.5)
+_LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, as in DICOM's YBR_FULL (PS3.3, C.7.6.3.1.2)."""
+_DOMAIN = 1 << 16
+
+
+def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArray[np.uint8]:
+    """(rows, columns) or (rows, columns, 3) samples -> (rows, columns) uint8.
+
+    Padding is black. A picture that is not all of one value never becomes all black: a window
+    that shows none of it is given up for the percentiles.
+    """
+    if values.ndim == 3:
+        light = values[..., :3].astype(np.float32) @ np.array(_LUMA, dtype=np.float32)
+        return _bytes(light / np.float32(2 ** min(bits, 8 * values.dtype.itemsize) - 1))
+    padding = padded(values, header)
+    seen = values if padding is None else values[~padding]
+    if values.dtype.kind == "f":
+        seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return np.zeros(values.shape, dtype=np.uint8)
+    shown = _shown(values, seen, header, bits, asked=True)
+    if padding is not None:
+        shown[padding] = 0
+    if shown.any() and (shown.min() < shown.max() or seen.min() == seen.max()):
+        return shown
+    shown = _shown(values, seen, header, bits, asked=False)
+    if padding is not None:
+        shown[padding] = 0
+    return shown
+
+
+def _shown(
+    values: npt.NDArray[Any], seen: npt.NDArray[Any], header: Dataset, bits: int, *, asked: bool
+) -> npt.NDArray[np.uint8]:
+    """`asked`: by the window that the object asks for."""
+    meaning = modality(header)
+    voi = (window(header) if asked else None) or _own(meaning(seen), header, bits, asked)
+
+    def brightness(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        light = voi(meaning(samples))
+        return _bytes(1 - light if inverted(header) else light)
+
+    low, high = seen.min(), seen.max()
+    if values.dtype.kind in "iu" and int(high) - int(low) < min(_DOMAIN, values.size):
+        table = brightness(np.arange(int(low), int(high) + 1))
+        return np.asarray(table[np.clip(values, low, high).astype(np.int64) - int(low)])
+    return brightness(np.clip(np.nan_to_num(values, nan=float(low)), low, high))
+
+
+def modality(header: Dataset) -> Callable[[npt.NDArray[Any]], Values]:
+    """Stored values -> what was measured: the modality LUT, else slope and intercept."""
+    if items := header.get("ModalityLUTSequence"):
+        table, first, _ = _table(items[0])
+        return lambda samples: _looked_up(samples, table, first)
+    slope, intercept = (
+        _number(header.get("RescaleSlope"), 1.0),
+        _number(header.get("RescaleIntercept"), 0.0),
+    )
+    return lambda samples: samples.astype(np.float64) * (slope or 1.0) + intercept
+
+
+def window(header: Dataset) -> Callable[[Values], Values] | None:
+    """Measured values -> [0, 1]: the first VOI LUT, else the first window; None without either."""
+    if items := header.get("VOILUTSequence"):
+        table, first, bits = _table(items[0])
+        return lambda measured: _looked_up(measured, table, first) / (2**bits - 1)
+    centre, width = _number(header.get("WindowCenter")), _number(header.get("WindowWidth"))
+    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if not math.isfinite(centre) or not width >= (1 if function == "LINEAR" else 1e-12):
+        return None
+    if function == "SIGMOID":
+        return lambda measured: sigmoid(measured, centre, width)
+    if function == "LINEAR_EXACT":
+        return lambda measured: linear_exact(measured, centre, width)
+    return lambda measured: linear(measured, centre, width)
+
+
+def linear(measured: Values, centre: float, width: float) -> Values:
+    """PS3.3, C.11.2.1.2.1; a width of 1 is a threshold."""
+    if width == 1:
+        return np.asarray(measured > centre - 0.5, dtype=np.float64)
+    return np.clip((measured - (centre - 0.5)) / (width - 1) + 0.5, 0.0, 1.0)
+
+
+def linear_exact(measured: Values, centre: float, width: float) -> Values:
+    """PS3.3, C.11.2.1.3.2."""
+    return np.clip((measured - centre) / width + 0.5, 0.0, 1.0)
+
+
+def sigmoid(measured: Values, centre: float, width: float) -> Values:
+    """PS3.3, C.11.2.1.3.1."""
+    return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (measured - centre) / width, -700, 700)))
+
+
+def inverted(header: Dataset) -> bool:
+    """Whether the least value is the brightest: MONOCHROME1 (PS3.3, C.7.6.3.1.2), which a
+    presentation LUT shape, where there is one, repeats or overrules (C.11.6)."""
+    shape = str(header.get("PresentationLUTShape") or "").strip()
+    if shape in ("INVERSE", "IDENTITY"):
+        return shape == "INVERSE"
+    return str(header.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
+
+
+def padded(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_] | None:
+    """(rows, columns) bool: which samples are no part of the picture (PS3.3, C.7.5.1.1.2); None
+    where the object names no such value."""
+    edge = header.get("PixelPaddingValue")
+    if edge is None or values.dtype.kind not in "iu":
+        return None
+    limit = header.get("PixelPaddingRangeLimit")
+    first, second = (_as_sample(v, values.dtype) for v in (edge, edge if limit is None else limit))
+    return np.asarray((values >= min(first, second)) & (values <= max(first, second)))
+
+
+def _own(measured: Values, header: Dataset, bits: int, whole: bool) -> Callable[[Values], Values]:
+    """Without a window: 8 bits as they are (`whole`), else from percentile to percentile."""
+    low, high = (float(edge) for edge in np.percentile(measured, _TAILS))
+    if whole and bits == 8 and measured.min() >= 0 and measured.max() <= 255:
+        low, high = 0.0, 255.0
+    elif low == high:
+        low, high = float(measured.min()), float(measured.max())
+    if low == high:
+        return lambda values: np.full(values.shape, float(low > 0))
+    return lambda values: np.clip((values - low) / (high - low), 0.0, 1.0)
+
+
+def _table(item: Dataset) -> tuple[npt.NDArray[np.float64], int, int]:
+    """A LUT item (PS3.3, C.11.1.1.1) -> its entries, the first value mapped, bits of an entry."""
+    entries, first, bits = (int(v) for v in item.LUTDescriptor)
+    data = item.LUTData
+    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    return table.astype(np.float64)[: entries or _DOMAIN], first, max(1, min(bits, 16))
+
+
+def _looked_up(samples: npt.NDArray[Any], table: npt.NDArray[np.float64], first: int) -> Values:
+    place = np.clip(np.rint(samples) - first, 0, len(table) - 1)
+    return np.asarray(table[place.astype(np.int64)], dtype=np.float64)
+
+
+def _as_sample(value: Any, dtype: np.dtype[Any]) -> int:
+    """A padding value as these samples would hold it: headers confuse US and SS."""
+    bits = 8 * int(dtype.itemsize)
+    wrapped: int = int(value) & (2**bits - 1)
+    return wrapped - 2**bits if dtype.kind == "i" and wrapped >= 2 ** (bits - 1) else wrapped
+
+
+def _number(value: Any, otherwise: float = math.nan) -> float:
+    """The first of several values, where it is a finite number."""
+    if isinstance(value, MultiValue | list):
+        value = value[0] if len(value) else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return otherwise
+    return number if math.isfinite(number) else otherwise
+
+
+def _bytes(light: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.asarray(np.rint(np.clip(light, 0, 1) * 255), dtype=np.uint8)
