@@ -67,15 +67,15 @@ def write_sheet(index: Index, folder: Path, workers: int = 2) -> int:
 
 
 def thumbnail(path: Path) -> bytes | None:
-    """In a worker: the first frame as PNG, None where it cannot be decoded."""
+    """In a worker: its frame as PNG, None where it cannot be decoded."""
     from PIL import Image
 
     from client.data.dicom.header import quiet
-    from client.data.dicom.thumbnails import frames
+    from client.data.dicom.thumbnails import shown
 
     quiet()
     try:
-        picture = Image.fromarray(next(iter(frames(path))))
+        picture = Image.fromarray(shown(path.read_bytes(), path))
         picture.thumbnail((SIDE, SIDE))
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")

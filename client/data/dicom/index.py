@@ -165,13 +165,13 @@ class Index:
                 "DELETE FROM instance WHERE path = ?", ((os.fsencode(p),) for p in paths)
             )
 
-    def unseen(self) -> list[tuple[Path, str]]:
-        """Images whose pixels nobody has looked at yet, with their modality."""
+    def unseen(self) -> list[Path]:
+        """Images whose pixels nobody has looked at yet."""
         rows = self._db.execute(
-            "SELECT path, modality FROM instance"
+            "SELECT path FROM instance"
             " WHERE problem IS NULL AND reason IS NULL AND seen IS NULL ORDER BY path"
         )
-        return [(_path(row[0]), row[1] or "") for row in rows]
+        return [_path(row[0]) for row in rows]
 
     def saw(self, findings: Iterable[tuple[Path, Seen, str | None]]) -> None:
         """What looking found: (file, finding, SHA-256 of the file's content)."""
@@ -180,13 +180,6 @@ class Index:
                 "UPDATE instance SET seen = ?, content = ? WHERE path = ?",
                 ((seen, content, os.fsencode(path)) for path, seen, content in findings),
             )
-
-    def seen_before(self, content: str) -> Seen | None:
-        """What was found in another file of the same content."""
-        row = self._db.execute(
-            "SELECT seen FROM instance WHERE content = ? AND seen IS NOT NULL LIMIT 1", (content,)
-        ).fetchone()
-        return row[0] if row else None
 
     def ready(self) -> list[dict[str, Any]]:
         """The instances that the gate lets through, by column of `attributes.COLUMNS`, with their

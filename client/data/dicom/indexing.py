@@ -119,7 +119,7 @@ def _look(index: Index, workers: int, progress: Progress, stop: Callable[[], boo
         slow=lambda _: Look("undecodable", None),
         crashed=lambda _: Look("undecodable", None),
     )
-    findings = ((path, answer.seen, answer.content) for (path, _), answer in answers)
+    findings = ((path, answer.seen, answer.content) for path, answer in answers)
     done = 0
     for done in _batches(findings, index.saw, stop):
         progress("pictures", done, len(jobs))

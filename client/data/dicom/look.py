@@ -9,6 +9,7 @@ from pathlib import Path
 from client.data.dicom.header import quiet
 from client.data.dicom.index import Seen
 from client.data.dicom.text_detector import shows_text
+from client.data.dicom.thumbnails import shown
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,14 @@ class Look:
     content: str | None
 
 
-def look(job: tuple[Path, str]) -> Look:
-    """(file, modality) -> what its first, middle and last frame show. Raises nothing."""
+def look(path: Path) -> Look:
+    """What the frame shows that a cohort would take. Raises nothing."""
     quiet()
-    path, _ = job
     content = None
     try:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        from client.data.dicom.thumbnails import frames
-
-        text = any(shows_text(frame) for frame in frames(path))
+        data = path.read_bytes()
+        content = hashlib.sha256(data).hexdigest()
+        text = shows_text(shown(data, path))
     except (Exception, RecursionError, MemoryError):
         return Look("undecodable", content)
     return Look("text" if text else "clear", content)
