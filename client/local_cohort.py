@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from client.data import tables
 from client.data.cohort import Cohort
 from client.limits import database_memory
+from client.local_pictures import Progress, with_pictures
 from client.site_config import SiteConfig
 from client.tally import Respondent
 from protocol.errors import Code, WardroundError
@@ -15,8 +17,10 @@ from tasks.base import Task
 from tasks.schema import Table
 
 
-def read_table(config: SiteConfig, task: str) -> Table:
-    """The view's columns. Raises WardroundError: NO_DATA, MALFORMED_DATA, CONFIGURATION."""
+def read_table(config: SiteConfig, task: str, note: Callable[[str], None] | None = None) -> Table:
+    """The view's columns; `note` is told what is odd about the sources.
+
+    Raises WardroundError: NO_DATA, MALFORMED_DATA, CREDENTIALS, CONFIGURATION."""
     source = config.data.get(task)
     if source is None:
         raise WardroundError(
@@ -26,20 +30,31 @@ def read_table(config: SiteConfig, task: str) -> Table:
         )
     policy = config.policy
     return tables.read(
-        source.files, source.sql, memory_limit=database_memory(policy), threads=policy.threads
+        source,
+        source.sql,
+        note=note,
+        memory_limit=database_memory(policy),
+        threads=policy.threads,
     )
 
 
 def build_cohort(
-    config: SiteConfig, task: Task, split: Callable[[str], float], evaluation: Evaluation
+    config: SiteConfig,
+    task: Task,
+    split: Callable[[str], float],
+    evaluation: Evaluation,
+    progress: Progress = lambda done, of: None,
 ) -> Cohort:
     """The cohort, unless it is too small: then the site does not even say how many it has.
 
-    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `Cohort.build` raise.
+    `progress` is told of pictures that are decoded for the first time (done, of how many).
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
+    `Cohort.build` raise.
     """
-    cohort = Cohort.build(task, read_table(config, task.name), split, evaluation)
+    table, notes = with_pictures(config, task, read_table(config, task.name), progress)
+    cohort = Cohort.build(task, table, split, evaluation)
     config.policy.check_patients(cohort.patients)
-    return cohort
+    return replace(cohort, notes=(*notes, *cohort.notes))
 
 
 def build_respondent(config: SiteConfig, task: Task, study: Study) -> Respondent:
