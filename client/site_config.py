@@ -12,6 +12,8 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field
 from pydantic import model_validator as validator
 
+from client.data import templates
+from client.data.sources import AnyPath, Sources
 from client.durable import refuse_shared
 from client.imaging_config import Imaging
 from client.policy import Policy
@@ -21,20 +23,11 @@ from protocol.identity import Identity
 from protocol.study import Digest, Document, Name
 
 
-def _path(value: Any) -> Path:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("not a path")
-    return Path(value).expanduser()
-
-
 def _address(value: Any) -> str:
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", str(value))
     if not found or not 0 < int(found[2]) < 65536:
         raise ValueError("not host:port")
     return str(value)
-
-
-AnyPath = Annotated[Path, BeforeValidator(_path)]
 
 
 class Coordinator(Document):
@@ -48,17 +41,24 @@ class Coordinator(Document):
     root_certificate: AnyPath = Field(description="the path of a PEM file")
 
 
-class Source(Document):
-    """One task's data: tables by name, and the SQL view that makes them the task's cohort."""
+class Source(Sources):
+    """One task's data: what may be read, and the SQL view that makes it the task's cohort."""
 
-    files: Annotated[
-        dict[Name, AnyPath],
-        Field(min_length=1, description="a mapping from table names to paths"),
-    ]
     view: Annotated[
         str,
-        Field(min_length=1, description="SQL text, or the path of a file that ends in .sql"),
+        Field(
+            min_length=1,
+            description="SQL text, the path of a .sql file, template:omop or template:fhir",
+        ),
     ]
+
+    @validator(mode="after")
+    def _readable(self) -> Self:
+        kind = self.view.strip()
+        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
+            if kind == templates.PREFIX + name and needed is None:
+                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
+        return self
 
     @property
     def sql(self) -> str:
@@ -146,10 +146,6 @@ class SiteConfig(Document):
 
 
 def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
-    def view(text: str) -> str:
-        single = text.strip()
-        return str(base / single) if single.endswith(".sql") and "\n" not in single else text
-
     coordinator = config.coordinator
     return {
         "identity": base / config.identity,
@@ -160,10 +156,20 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
             update={"root_certificate": base / coordinator.root_certificate}
         ),
         "data": {
-            task: Source(
-                files={name: str(base / file) for name, file in source.files.items()},  # type: ignore[misc]
-                view=view(source.view),
-            )
+            task: source.model_copy(update=_below(source, task, base))
             for task, source in config.data.items()
         },
     }
+
+
+def _below(source: Source, task: str, base: Path) -> dict[str, Any]:
+    """The source's fields with absolute paths, and a template's files in the place of its name."""
+    fields, view = source.below(base), source.view.strip()
+    if view.startswith(templates.PREFIX):
+        fields["view"] = str(templates.view(view, task))
+        if fields["fhir"] and not fields["fhir"].views:
+            definitions = {"views": templates.definitions(task)}
+            fields["fhir"] = fields["fhir"].model_copy(update=definitions)
+    elif view.endswith(".sql") and "\n" not in view:
+        fields["view"] = str(base / view)
+    return fields

@@ -1,92 +1,140 @@
-"""The one door to DuckDB: a site's files and one SQL view -> columns.
+"""The one door to DuckDB: a site's sources and one SQL view -> columns.
 
-The view is the hospital's own text, yet it runs as if it were not: one SELECT, in memory, no file
-but those named, no extension, no network, no Python variable, nothing written, no spill to disk.
+The view is the hospital's own text, yet it runs as if it were not: one SELECT, in memory, over the
+sources and nothing else; no extension, no network, no Python variable, nothing written, no spill to
+disk. Sources are read in place, in a stream; what a view makes is all that is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from client.data.files import literal, register
+from client.data import databases, files, units, value_sets
+from client.data.sandbox import select_of
+from client.data.session import Extra, Session
+from client.data.sources import Sources
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
 
 
 def read(
-    files: Mapping[str, Path],
+    sources: Sources,
     view: str,
     *,
-    headerless: Mapping[str, Sequence[str]] | None = None,
+    extras: Iterable[Extra] = (),
+    note: Callable[[str], None] | None = None,
     memory_limit: str = "2GB",
     threads: int = 1,
 ) -> Table:
-    """Each of `files` becomes the table of its name; the SELECT `view` over them -> its columns.
+    """The SELECT `view` over the tables of `sources` -> its columns.
 
-    By extension: .csv .tsv .txt .data (delimited, also with .gz), .parquet, .ndjson .jsonl .json.
-    `headerless`: column names of a delimited file that has no header line, by table.
+    Files become the table of their name, by extension: .csv .tsv .txt .data (delimited), .ndjson
+    .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
+    is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
+    FHIR export gives one table a ViewDefinition. Beside them stand the table
+    `value_set(name, system, code, display)` and `in_unit(value, unit, wanted, analyte)`.
+
+    `extras` are called with the open connection before anything else is registered, and may add
+    tables and functions, which the view may then use (the imaging index adds `images` and
+    `pseudonym(text)` in this way: `lambda connection: images_table.register(connection, index)`).
+    `note` is told, for the site's own eyes, what is odd about the sources.
+
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
     for float64, as str objects with None for NULL.
 
-    Raises WardroundError: NO_DATA for a file that is not there or not readable; MALFORMED_DATA
-    naming the file and, where DuckDB knows them, line and column; CONFIGURATION for a view that
-    is not one SELECT or fails. No message holds a value.
+    Raises WardroundError: NO_DATA for a file or database that is not there or goes away;
+    MALFORMED_DATA naming the file and, where it can be told, line and column; CREDENTIALS for a
+    password that others can read; CONFIGURATION for a view that is not one SELECT, fails, or takes
+    more than `sources.minutes` or `memory_limit`. No message holds a value.
     """
-    with duckdb.connect(":memory:") as connection:
-        _confine(connection, memory_limit, threads)
-        for name, path in files.items():
-            register(connection, name, path, (headerless or {}).get(name))
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        return _select(connection, view)
+    with Session(memory_limit, threads) as session, _Deadline(session, sources.minutes) as deadline:
+        try:
+            for extra in extras:
+                extra(session.connection)
+            _register(session, sources, deadline)
+            session.lock()
+            return _select(session, view)
+        except duckdb.InterruptException:
+            raise _too_slow(sources.minutes) from None
+        except MemoryError:
+            raise _too_large_for_memory() from None
+        finally:
+            if note:
+                for text in session.notes:
+                    note(text)
 
 
-def _confine(connection: duckdb.DuckDBPyConnection, memory_limit: str, threads: int) -> None:
-    """Settings that hold for files and view. Without a temporary folder nothing spills to disk:
-    a copy of patients' rows must not outlive the process."""
-    settings: dict[str, str | int | bool] = {
-        "memory_limit": memory_limit,
-        "threads": threads,
-        "temp_directory": "",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "python_enable_replacements": False,
-        "preserve_insertion_order": True,
-    }
-    for setting, value in settings.items():
-        connection.execute(f"SET {setting} = {literal(value)}")
+def _register(session: Session, sources: Sources, deadline: _Deadline) -> None:
+    value_sets.register(session, sources.value_sets)
+    units.register(session)
+    for name, path in sources.files.items():
+        files.register(session, name, path, sources.headerless.get(name))
+    for name, database in sources.databases.items():
+        databases.attach(session, name, database, deadline.left)
 
 
-def _select(connection: duckdb.DuckDBPyConnection, view: str) -> Table:
+class _Deadline:
+    """Interrupts the session's connection when the time is over."""
+
+    def __init__(self, session: Session, minutes: float) -> None:
+        self._end = time.monotonic() + 60 * minutes
+        self._timer = threading.Timer(60 * minutes, session.connection.interrupt)
+        self._timer.daemon = True
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._end - time.monotonic())
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+def _too_slow(minutes: float) -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"Reading took longer than the {minutes:g} minutes that site.yaml allows.",
+        remedy="Simplify the view, or raise data.<task>.minutes.",
+    )
+
+
+def _too_large_for_memory() -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        "The view's result needs more memory than allowed.",
+        remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
+    )
+
+
+def _select(session: Session, view: str) -> Table:
+    statement = select_of(session, view)
     try:
-        statements = connection.extract_statements(view)
-    except duckdb.Error:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            "The view is not valid SQL.",
-            remedy="Try it in the duckdb shell on the same files.",
-        ) from None
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise WardroundError(
-            Code.CONFIGURATION, "The view must be one SELECT.", remedy="Remove what is beside it."
-        )
-    try:
-        connection.execute("BEGIN TRANSACTION READ ONLY")
-        result = connection.execute(statements[0])
+        session.connection.execute("BEGIN TRANSACTION READ ONLY")
+        result = session.connection.execute(statement)
         names = [(str(column[0]), str(column[1])) for column in result.description or ()]
         columns: dict[str, Any] = dict(result.fetchnumpy())
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"The view fails ({type(error).__name__}).{_reason(error)}",
-            remedy="Try it in the duckdb shell on the same files.",
+        raise (
+            databases.gone(error, session)
+            or files.blamed(error, session.paths)
+            or WardroundError(
+                Code.CONFIGURATION,
+                f"The view fails ({type(error).__name__}).{_reason(error)}",
+                remedy="Try it in the duckdb shell on the same files.",
+            )
         ) from None
     if len({name for name, _ in names}) < len(names):
         raise WardroundError(Code.CONFIGURATION, "The view names a column twice.")
@@ -105,9 +153,9 @@ def _reason(error: duckdb.Error) -> str:
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         return " " + str(error).splitlines()[0].rstrip(".") + "."
     if isinstance(error, duckdb.OutOfMemoryException):
-        return " It needs more memory than allowed: raise memory_limit in site.yaml."
+        return " It needs more memory than allowed: raise policy.memory in site.yaml."
     if isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
-        return " A view reads the files of its site.yaml and does nothing else."
+        return " A view reads the tables of its site.yaml and does nothing else."
     return ""
 
 

@@ -8,11 +8,27 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from client.data.tables import read
+from client.data.files import register
+from client.data.session import Session
+from client.data.sources import Sources
+from client.data.tables import read as read_sources
 from protocol.errors import Code, WardroundError
+from tasks.schema import Table
 
 _ROWS = "patient,age,sex\np1,63,m\np2,?,f\n"
+
+
+def read(
+    files: dict[str, Path],
+    view: str,
+    *,
+    headerless: dict[str, tuple[str, ...]] | None = None,
+    memory_limit: str = "2GB",
+) -> Table:
+    sources = Sources(files=files, headerless=headerless or {})
+    return read_sources(sources, view, memory_limit=memory_limit)
 
 
 @pytest.fixture
@@ -150,8 +166,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, code: Co
 
 
 def test_a_name_cannot_carry_sql(file: Path) -> None:
-    with pytest.raises(WardroundError, match="cannot name a table"):
-        read({'t" AS SELECT 1; --': file}, "SELECT 1")
+    name = 't" AS SELECT 1; --'
+    with pytest.raises(ValidationError, match="pattern"):
+        read({name: file}, "SELECT 1")
+    with Session("1GB", 1) as session, pytest.raises(WardroundError, match="cannot name a table"):
+        register(session, name, file)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""FHIR R4 through ViewDefinitions of SQL on FHIR v2."""
