@@ -17,6 +17,7 @@ import numpy.typing as npt
 from client.data.cohort import identifiers
 from protocol import query_noise
 from protocol.condition import Among, Both, Compares, Condition, Missing, Not
+from protocol.noise import Stream
 from protocol.query import Bins, Categories, Cells, Holds, Mean, Query
 from protocol.sections import Sections
 from protocol.study import Study
@@ -119,8 +120,10 @@ def tally(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
             values = records.values(statistic.column)
             rows = records.first(selected & ~np.isnan(values))
             width = statistic.high - statistic.low
-            placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0)
-            first = int(np.rint(placed * scale).sum())
+            placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0) * scale
+            whole = np.floor(placed)  # rounded up with the probability that makes it unbiased
+            up = Stream().uniform(len(rows)) <= placed - whole
+            first = int((whole + up).sum())
             parts.append(np.array([first, len(rows) * scale - first], dtype=np.int64))
         else:
             rows = records.first(selected)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from launch.cli_run import PLAN_HELP, RUN_HELP, RunCommand, plan_command, run_command
 from launch.coordinator_cli import coordinator_app
+from launch.query_cli import query_app
 from protocol.errors import WardroundError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 data = typer.Typer(help="Public data for demos and benchmarks.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
+app.add_typer(query_app, name="query")
 _errors = Console(stderr=True)
 
 app.command(name="run", help=RUN_HELP, cls=RunCommand)(run_command)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _BUILT_IN = {
     "breast_cancer": "tasks.breast_cancer:BreastCancer",
+    "chest_xray": "tasks.chest_xray:ChestXray",
+    "dicom_dose": "tasks.dicom_dose:DicomDose",
     "fusion": "tasks.fusion:Fusion",
     "heart_disease": "tasks.heart_disease:HeartDisease",
     "icu_mortality": "tasks.icu_mortality:IcuMortality",

@@ -196,7 +196,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Schema:
-    """Input columns, pictures and a binary label (0 or 1) of a cohort."""
+    """Input columns, pictures and a binary label (0 or 1) of a cohort; no label ("") where nothing
+    is to be learned, only to be asked."""
 
     columns: tuple[Column, ...]
     label: str
@@ -214,7 +215,8 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Every column a cohort must have."""
         pictures = (image.name for image in self.images)
-        return (PATIENT, *(column.name for column in self.columns), *pictures, self.label)
+        label = (self.label,) if self.label else ()
+        return (PATIENT, *(column.name for column in self.columns), *pictures, *label)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
