@@ -10,9 +10,8 @@ import csv
 import gzip
 from pathlib import Path
 
-from protocol.canonical import digest
-from protocol.errors import Code, WardroundError
 from tasks.base import Download
+from tasks.published import published
 
 FOLDER = "eicu_demo"
 _URL = "https://physionet.org/files/eicu-crd-demo/2.0.1/"
@@ -31,36 +30,9 @@ def download(file: str) -> Download:
     return Download(_URL + file, _SHA256[file], file, folder=FOLDER)
 
 
-def published(root: Path | None, folder: str, file: str, sha256: str, remedy: str) -> bytes:
-    """The bytes of `root`/folder/file, which must be the published ones.
-
-    Raises WardroundError: NO_DATA where it is not there, MALFORMED_DATA where it differs.
-    """
-    if root is None:
-        raise WardroundError(
-            Code.NO_DATA,
-            f"The data of {folder} is not on this machine.",
-            remedy=f"{remedy} Or set WARDROUND_DATA to the folder that has it.",
-        )
-    path = root / folder / file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA, f"{path} cannot be read: {error.strerror}.", remedy=remedy
-        ) from None
-    if digest(data) != sha256:
-        raise WardroundError(
-            Code.MALFORMED_DATA,
-            f"{path} is not the published file (its SHA-256 differs).",
-            remedy=remedy,
-        )
-    return data
-
-
 def rows(root: Path | None, file: str, task: str) -> list[dict[str, str]]:
     """A table of the demo as rows of text. Raises what `published` raises."""
-    data = published(root, FOLDER, file, _SHA256[file], f"Fetch it: wardround data fetch {task}.")
+    data = published(root, download(file), task)
     return list(csv.DictReader(gzip.decompress(data).decode("utf-8").splitlines()))
 
 

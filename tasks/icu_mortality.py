@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from protocol.study import Scalar
-from tasks import apache, eicu, tcn
+from tasks import apache, eicu, published, starting
 from tasks.base import Task
 from tasks.encoders import Hinge
 from tasks.schema import PATIENT, Column, Schema, Table
@@ -151,28 +151,24 @@ class IcuMortality(Task):
     downloads = tuple(
         eicu.download(file) for file in ("patient.csv.gz", "hospital.csv.gz", *eicu.APACHE)
     )
-    parts = (apache, eicu, tcn)
+    parts = (apache, eicu, published, starting)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
-        """(N, F) hinges, with APACHE III's log odds / 5, at most 1, as the last column or not."""
+        """(N, F) hinges, with APACHE III's log odds / 5 as the last column or not."""
         hinges = self.schema.features(table)
         if self.options["start"] == "zero":
             return hinges
-        known = np.clip(_log_odds(table) / tcn.SCALE, -1, 1).astype(np.float32)
-        return np.concatenate([hinges, known[:, None]], axis=1)
+        return starting.with_score(hinges, _log_odds(table))
 
     def model(self) -> nn.Module:
         """Starts at the public score, or at the prevalence of its literature, one in ten."""
-        if self.options["start"] == "public_score":
-            return tcn.from_score(self.schema.width + 1)
-        linear = nn.Linear(self.schema.width, 1)
-        nn.init.zeros_(linear.weight)
-        nn.init.constant_(linear.bias, -2.2)
-        return linear
+        if self.options["start"] == "zero":
+            return starting.from_prevalence(self.schema.width, 0.1)
+        return starting.from_score(self.schema.width + 1)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64]:
         """Probability of death by APACHE III's points."""
-        return np.asarray(1 / (1 + np.exp(-_log_odds(table))))
+        return starting.probability(_log_odds(table))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> the first stay of each patient whose outcome is known.

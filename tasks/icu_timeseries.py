@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from protocol.study import Scalar
-from tasks import apache, eicu, hourly, tcn
+from tasks import apache, eicu, hourly, published, starting, tcn
 from tasks.base import Download, Task
 from tasks.encoders import Hinge
 from tasks.hourly import HOURS, Hourly
@@ -68,12 +68,14 @@ STATIC = (
     Column("sex", "sex", "category", categories=("female", "male")),
 )
 _YAIB = "https://raw.githubusercontent.com/rvandewater/YAIB/development/demo_data/mortality24/"
-_FOLDER = "eicu_mortality24"
-_SHA256 = {
-    "dyn.parquet": "6f5d2f7f98e80f9e7b104021a01628902f8b5affa590fe1f06e2e9e968c4c9d2",
-    "sta.parquet": "425a3c2e3893deded0050a8e69f3cabc2fddc5454be8d0bc682a08e644057fcd",
-    "outc.parquet": "d4c75c926dbfd11eb81a36077d60b498565515eca4f4a914903c2f4ecf3c848f",
-}
+_FILES = tuple(
+    Download(f"{_YAIB}eicu_demo/{file}", sha256, file, folder="eicu_mortality24")
+    for file, sha256 in (
+        ("dyn.parquet", "6f5d2f7f98e80f9e7b104021a01628902f8b5affa590fe1f06e2e9e968c4c9d2"),
+        ("sta.parquet", "425a3c2e3893deded0050a8e69f3cabc2fddc5454be8d0bc682a08e644057fcd"),
+        ("outc.parquet", "d4c75c926dbfd11eb81a36077d60b498565515eca4f4a914903c2f4ecf3c848f"),
+    )
+)
 _SOURCE = {
     "heart_rate": "hr",
     "systolic_bp": "sbp",
@@ -122,15 +124,8 @@ class IcuTimeseries(Task):
         "1: died in intensive care",
     )
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"model": ("summary", "tcn")}
-    downloads = (
-        eicu.download("patient.csv.gz"),
-        eicu.download("hospital.csv.gz"),
-        *(
-            Download(f"{_YAIB}eicu_demo/{file}", sha256, file, folder=_FOLDER)
-            for file, sha256 in _SHA256.items()
-        ),
-    )
-    parts = (apache, eicu, hourly, tcn)
+    downloads = (eicu.download("patient.csv.gz"), eicu.download("hospital.csv.gz"), *_FILES)
+    parts = (apache, eicu, hourly, published, starting, tcn)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F): age, sex and the public log odds / 5 last; before them, for "summary", the mean
@@ -143,28 +138,27 @@ class IcuTimeseries(Task):
             parts = [series.carried(values[series.name]) for series in SERIES]
             parts += [~np.isnan(values[series.name]) for series in SERIES]
         static = [column.features(table[column.name]) for column in STATIC]
-        known = np.clip(_log_odds(values, table)[:, None] / tcn.SCALE, -1, 1)
-        return np.concatenate([*parts, *static, known], axis=1).astype(np.float32)
+        rows = np.concatenate([*parts, *static], axis=1)
+        return starting.with_score(rows, _log_odds(values, table))
 
     def model(self) -> nn.Module:
         if self.options["model"] == "summary":
             hinges = sum(len(series.normal.names("")) for series in SERIES)
-            return tcn.from_score(hinges + len(STATIC) + 1)
+            return starting.from_score(hinges + len(STATIC) + 1)
         return tcn.TemporalNet(2 * len(SERIES), HOURS, len(STATIC) + 1)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64]:
         """Probability by what of APACHE III's points these columns tell."""
         values = {series.name: series.values(table) for series in SERIES}
-        return np.asarray(1 / (1 + np.exp(-_log_odds(values, table))))
+        return starting.probability(_log_odds(values, table))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> one stay of each patient. Raises WardroundError: NO_DATA, MALFORMED_DATA."""
         import pandas as pd
 
-        remedy = f"Fetch it: wardround data fetch {self.name}."
         hours, static, outcome = (
-            pd.read_parquet(io.BytesIO(eicu.published(root, _FOLDER, file, sha256, remedy)))
-            for file, sha256 in _SHA256.items()
+            pd.read_parquet(io.BytesIO(published.published(root, file, self.name)))
+            for file in _FILES
         )
         labels = dict(zip(outcome["stay_id"], outcome["label"], strict=True))
         known = {s: r for s, r in eicu.stays(root, self.name).items() if int(s) in labels}

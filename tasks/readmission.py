@@ -1,18 +1,27 @@
 """Readmission: does a patient with diabetes come back within 30 days of discharge?
 
 Diabetes 130-US hospitals, doi 10.24432/C5230J, CC BY 4.0: Strack et al. 2014, "Impact of HbA1c
-measurement on hospital readmission rates" (BioMed Research International, 781670). One encounter
-per patient; who died or left for a hospice cannot come back and is left out. Race is in the data
-and left out on purpose: it would let a hospital treat equal patients unequally and adds nothing.
+measurement on hospital readmission rates" (BioMed Research International, 781670). A row is a stay
+that ended alive and not in a hospice; every step of training sees one stay of a patient. Race is
+in the data and left out on purpose: a model should not treat equal patients unequally by it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
+from protocol.study import Scalar
+from tasks import diabetes130, hospital_score, starting
 from tasks.base import Task
 from tasks.encoders import Bands
-from tasks.schema import Column, Schema
+from tasks.schema import Column, Schema, Table
+from tasks.schema import texts as schema_texts
 
 _DRUGS = (
     "metformin",
@@ -208,16 +217,54 @@ _COLUMNS = (
 
 
 class Readmission(Task):
-    """Logistic regression on public one-hot and ranged features."""
+    """Logistic regression on public one-hot and ranged features, which starts from the HOSPITAL
+    score.
+
+    Option `start`: "public_score" gives the model that score's log odds as one more feature with
+    its published weight, so that training learns what to change about it; "zero" leaves it out.
+    """
 
     name = "readmission"
     title = "Readmission within 30 days of patients with diabetes"
     licence = "CC BY 4.0 (Diabetes 130-US hospitals, doi 10.24432/C5230J)"
     schema = Schema(_COLUMNS, "readmitted", "1: in hospital again within 30 days of discharge")
+    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"start": ("public_score", "zero")}
+    downloads = (diabetes130.DOWNLOAD,)
+    parts = (diabetes130, hospital_score, starting)
+
+    def features(self, table: Table) -> npt.NDArray[np.float32]:
+        """(N, F), with the public score's log odds / 5 as the last column or not."""
+        rows = self.schema.features(table)
+        if self.options["start"] == "zero":
+            return rows
+        return starting.with_score(rows, _log_odds(table))
 
     def model(self) -> nn.Module:
-        """Starts at the prevalence of its public literature, one in ten."""
-        linear = nn.Linear(self.schema.width, 1)
-        nn.init.zeros_(linear.weight)
-        nn.init.constant_(linear.bias, -2.2)
-        return linear
+        """Starts at the public score, or at the prevalence of its literature, one in ten."""
+        if self.options["start"] == "zero":
+            return starting.from_prevalence(self.schema.width, 0.1)
+        return starting.from_score(self.schema.width + 1)
+
+    def public_score(self, table: Table) -> npt.NDArray[np.float64]:
+        """Probability by what of the HOSPITAL score these columns tell."""
+        return starting.probability(_log_odds(table))
+
+    def public_sites(self, root: Path | None) -> Mapping[str, Table]:
+        """Six simulated hospitals; all stays of a patient are at one.
+
+        Raises WardroundError: NO_DATA without the file, MALFORMED_DATA where it differs.
+        """
+        return diabetes130.sites(root, _DRUGS)
+
+
+def _log_odds(table: Table) -> npt.NDArray[np.float64]:
+    column = {c.name: c for c in _COLUMNS}
+    admission = schema_texts(table["admission_type"])
+    found = hospital_score.points(
+        schema_texts(table["specialty"]) == "oncology",
+        column["procedures"].numbers(table["procedures"]) > 0,
+        np.isin(admission, ("emergency", "urgent", "trauma")),
+        column["inpatient_stays"].numbers(table["inpatient_stays"]),
+        column["length_of_stay"].numbers(table["length_of_stay"]),
+    )
+    return hospital_score.log_odds(found)

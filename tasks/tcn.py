@@ -1,8 +1,7 @@
-"""Small models for hourly series that train under differential privacy from a public score.
+"""A temporal convolutional net for hourly series, small enough for differential privacy.
 
-The net is a temporal convolutional net (Bai, Kolter, Koltun 2018): causal convolutions, dilated
-by 1, 2 and 4 hours, with GroupNorm, which treats every patient alone as privacy demands. Beside
-it, the last feature of a row is a public score's log odds / SCALE with its published weight; what
+Bai, Kolter, Koltun 2018: causal convolutions, dilated by 1, 2 and 4 hours; with GroupNorm, which
+treats every patient alone as privacy demands. Beside it stands the public score (`starting`); what
 the net adds starts at zero, so that before the first step the model is the public score.
 """
 
@@ -11,20 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-SCALE = 5.0
-"""Log odds of a public score are divided by this and clipped to [-1, 1]."""
+from tasks import starting
+
 _CHANNELS, _WIDTH, _GROUPS = 16, 3, 4
 _DILATIONS = (1, 2, 4)
-
-
-def from_score(width: int) -> nn.Linear:
-    """A linear head on `width` features that starts at the public score, the last of them."""
-    linear = nn.Linear(width, 1)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    with torch.no_grad():
-        linear.weight[0, -1] = SCALE
-    return linear
 
 
 class TemporalNet(nn.Module):
@@ -49,7 +38,7 @@ class TemporalNet(nn.Module):
         self.added = nn.Linear(2 * _CHANNELS, 1)
         nn.init.zeros_(self.added.weight)
         nn.init.zeros_(self.added.bias)
-        self.known = from_score(static)
+        self.known = starting.from_score(static)
 
     def forward(self, rows: Tensor) -> Tensor:
         size = self._shape[0] * self._shape[1]
