@@ -7,6 +7,7 @@ Across the wire go the code and the kind of an error, never its text: a text may
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
 class Code(StrEnum):
@@ -102,9 +103,17 @@ class WardroundError(Exception):
         self.remedy = remedy
         self.rule = rule
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come back whole from worker processes."""
+        return _rebuilt, (self.code, self.message, self.remedy, self.rule)
+
     @property
     def exit_status(self) -> int:
         return EXIT_STATUS[self.code]
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
+
+
+def _rebuilt(code: Code, message: str, remedy: str, rule: str) -> WardroundError:
+    return WardroundError(code, message, remedy=remedy, rule=rule)

@@ -20,10 +20,13 @@ DOORS = {
     "flwr": (
         "client/fleet.py",
         "client/fleet_line.py",
+        "launch/ray_federation.py",
         "protocol/flower_version.py",
         "protocol/fleet_wire.py",
         "server/superlink",
     ),
+    "ray": ("launch/ray_federation.py",),
+    "joblib": ("launch/sweep.py",),
     "opacus": ("client/learner.py", "client/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": ("client/data/",),
