@@ -7,8 +7,7 @@ Opacus GradSampleModule like the one with hooks, which does the models that this
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from opacus.grad_sample import AbstractGradSampleModule, GradSampleModule
 from torch import Tensor, nn
 
-from client.layer_gradients import LayerGradient, Rows, positions, rule_for
+from client.layer_gradients import LayerGradient, Rows, Rule, positions, rule_for
 
 Losses = Callable[[Tensor], Tensor]
 """Outputs of the model -> (n,) losses, one a patient."""
@@ -39,14 +38,28 @@ _BYTES = 32
 gradients that are kept (`layer_gradients._KEPT` allows more of them, but only of small layers)."""
 
 
-@dataclass
 class _Call:
     """One call of a layer in the forward pass, completed in the backward pass."""
 
-    layer: nn.Module
-    input: Tensor
-    version: int
-    gradient: LayerGradient | None = None
+    def __init__(self, layer: nn.Module, rule: Rule, dtype: torch.dtype, received: Tensor) -> None:
+        self.layer, self._rule, self._dtype = layer, rule, dtype
+        self._input: Tensor | None = received.detach()
+        self._version = received._version
+        self.gradient: LayerGradient | None = None
+        self.needs = Needs(0, 1)
+
+    def arrived(self, gradient: Tensor) -> None:
+        """Made at once, so that what is no longer needed is freed while backward goes on."""
+        received, self._input = self._input, None
+        if received is None:
+            raise Unsupported("a second backward pass")
+        if received._version != self._version:
+            raise Unsupported("an input that is overwritten")
+        if gradient.shape[0] != received.shape[0]:
+            raise Unsupported("a layer whose first dimension is not the patient")
+        self.gradient = self._rule(self.layer, received, gradient, self._dtype)
+        values = (received.numel() + gradient.numel()) // gradient.shape[0]
+        self.needs = Needs(_BYTES * values, positions(self.layer, gradient))
 
 
 class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
@@ -55,26 +68,24 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
     def __init__(self, module: nn.Module) -> None:
         """Raises Unsupported for a model with other trainable parameters, or shared ones."""
         super().__init__(module, batch_first=True, loss_reduction="sum")
-        owners: dict[int, nn.Module] = {}
+        self._rules: dict[nn.Module, Rule] = {}
+        owned: set[int] = set()
         for layer in module.modules():
             for parameter in layer.parameters(recurse=False):
                 if not parameter.requires_grad:
                     continue
-                if id(parameter) in owners or rule_for(layer) is None:
+                rule = rule_for(layer)
+                if id(parameter) in owned or rule is None:
                     raise Unsupported(type(layer).__name__)
-                owners[id(parameter)] = layer
+                owned.add(id(parameter))
+                self._rules[layer] = rule
         self._trainable = [p for p in module.parameters() if p.requires_grad]
-        layers = {id(layer): layer for layer in owners.values()}
-        if any(not p.requires_grad for layer in layers.values() for p in layer.parameters()):
+        if any(not p.requires_grad for layer in self._rules for p in layer.parameters()):
             raise Unsupported("a layer that is trained in part")
-        self._layers = len(layers)
         self._calls: list[_Call] = []
-        self._dtype: torch.dtype | None = None
-        self._handles = [
-            layer.register_forward_hook(self._forward_hook) for layer in layers.values()
-        ]
-        self.needs = Needs(0, 1)
-        """Of the last pass."""
+        self._recorded: list[torch.dtype] = []
+        self._anchor = torch.ones((), requires_grad=True)
+        self._handles = [layer.register_forward_hook(self._forward_hook) for layer in self._rules]
 
     def remove_hooks(self) -> None:
         for handle in self._handles:
@@ -88,58 +99,44 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
         Raises Unsupported where a layer was called twice, or not at all, or something overwrote
         its input.
         """
-        with self._recording(dtype):
-            losses(self(features)).sum().backward()  # type: ignore[no-untyped-call]
-            calls = list(self._calls)
-        if len(calls) != self._layers or len({id(call.layer) for call in calls}) != self._layers:
-            raise Unsupported("a layer that is called twice, or not at all")
-        found = [call.gradient for call in calls if call.gradient is not None]
-        if len(found) != len(calls):
-            raise Unsupported("a layer that the losses do not depend on")
-        return found
+        return [gradient for _, gradient in self._passed(features, losses, dtype)]
 
-    @contextlib.contextmanager
-    def _recording(self, dtype: torch.dtype) -> Iterator[None]:
-        """Weights stand still, so that autograd makes no gradient of them."""
-        self._dtype = dtype
-        self.needs = Needs(0, 1)
+    def needs(self, features: Tensor, losses: Losses) -> Needs:
+        """What a pass over these patients takes for each of them. Raises Unsupported."""
+        needs = [call.needs for call, _ in self._passed(features, losses, torch.float32)]
+        return Needs(sum(need.bytes for need in needs), max(need.positions for need in needs))
+
+    def _passed(
+        self, features: Tensor, losses: Losses, dtype: torch.dtype
+    ) -> list[tuple[_Call, LayerGradient]]:
+        """Weights stand still meanwhile, so that autograd makes no gradient of them."""
+        calls = self._calls
+        self._recorded.append(dtype)
         for parameter in self._trainable:
             parameter.requires_grad_(False)
         try:
-            yield
+            losses(self._module(features)).sum().backward()  # type: ignore[no-untyped-call]
+            if not len(calls) == len({call.layer for call in calls}) == len(self._rules):
+                raise Unsupported("a layer that is called twice, or not at all")
+            done = [(call, call.gradient) for call in calls if call.gradient is not None]
+            if len(done) < len(calls):
+                raise Unsupported("a layer that the losses do not depend on")
+            return done
         finally:
-            self._dtype = None
-            self._calls.clear()
+            self._recorded.clear()
+            calls.clear()
             for parameter in self._trainable:
                 parameter.requires_grad_(True)
 
     def _forward_hook(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Any:
-        if self._dtype is None or not torch.is_grad_enabled():
+        if not self._recorded:
             return None
         if not output.requires_grad:
-            output = _Anchor.apply(output, torch.ones((), requires_grad=True))
-        call = _Call(layer, inputs[0].detach(), inputs[0]._version)
+            output = _Anchor.apply(output, self._anchor)
+        call = _Call(layer, self._rules[layer], self._recorded[0], inputs[0])
         self._calls.append(call)
-        output.register_hook(lambda gradient: self._arrived(call, gradient))  # type: ignore[no-untyped-call]
+        output.register_hook(call.arrived)  # type: ignore[no-untyped-call]
         return output
-
-    def _arrived(self, call: _Call, gradient: Tensor) -> None:
-        """Made at once, so that what is no longer needed is freed while backward goes on."""
-        rule, dtype = rule_for(call.layer), self._dtype
-        if rule is None or dtype is None or call.gradient is not None:
-            raise Unsupported("a second backward pass")
-        if call.input._version != call.version:
-            raise Unsupported("an input that is overwritten")
-        if len(gradient) != len(call.input):
-            raise Unsupported("a layer whose first dimension is not the patient")
-        with torch.no_grad():
-            call.gradient = rule(call.layer, call.input, gradient, dtype)
-        sizes = call.input[0].numel(), gradient[0].numel()
-        self.needs = Needs(
-            self.needs.bytes + _BYTES * sum(sizes),
-            max(self.needs.positions, positions(call.layer, gradient[0])),
-        )
-        call.input = torch.empty(0)
 
 
 class _Anchor(torch.autograd.Function):
@@ -163,7 +160,6 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]
         super().__init__(module, loss_reduction="sum", strict=True)
         self._trainable = [p for p in module.parameters() if p.requires_grad]
         self.disable_hooks()
-        self.needs = Needs(8 * sum(p.numel() for p in self._trainable), 1)
 
     def gradients(
         self, features: Tensor, losses: Losses, dtype: torch.dtype
@@ -184,3 +180,6 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]
             found.append(Rows([parameter], [rows], dtype))
             parameter.grad_sample = None  # type: ignore[attr-defined]
         return found
+
+    def needs(self, features: Tensor, losses: Losses) -> Needs:
+        return Needs(8 * sum(p.numel() for p in self._trainable), 1)

@@ -6,6 +6,7 @@ define it. That these depend on patient i and the model alone is what per-patien
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from client.layer_gradients import LayerGradient
 from protocol.quantise import AMPLITUDE_BITS, SITE_TERMS
 
-Sums = dict[Tensor, Tensor]
-"""By parameter."""
+Sums = dict[int, Tensor]
+"""By the id of the parameter."""
 _TINY = 1e-6
 """Opacus' own, beside the norm."""
 
@@ -82,16 +83,16 @@ def patient_rows(
 
 
 def _total(squares: list[Tensor]) -> Tensor:
-    return squares[0] if len(squares) == 1 else torch.stack(squares).sum(0)
+    return sum(squares[1:], start=squares[0])
 
 
 def _summed(gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor) -> Sums:
-    finite = norms.isfinite()
-    present = None if bool(finite.all()) else finite
+    # One look at a sum that is finite is one at all its terms, nearly always.
+    finite = None if math.isfinite(float(norms.sum())) else norms.isfinite()
     return {
-        parameter: total
+        id(parameter): total
         for layer in gradients
         for parameter, total in zip(
-            layer.parameters, layer.weighted_sum(factors, present), strict=True
+            layer.parameters, layer.weighted_sum(factors, finite), strict=True
         )
     }

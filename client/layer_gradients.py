@@ -261,13 +261,15 @@ def _weighted(
     """a and factor times g, of the patients who are present."""
     if present is not None:
         a, g, factors = a[present], g[present], factors[present]
-    return a, g * factors.view(-1, *[1] * (g.dim() - 1))
+    return a, g * factors.view(-1, *(1,) * (g.dim() - 1))
 
 
 def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
     layer = cast(nn.Linear, layer)
     if a.dim() == 2:
-        return Outer(layer.weight, layer.bias, a.to(dtype), g.to(dtype))
+        if dtype != a.dtype:
+            a, g = a.to(dtype), g.to(dtype)
+        return Outer(layer.weight, layer.bias, a, g)
     positions = g.flatten(1, -2).transpose(1, 2)[:, None]
     return _chosen(
         Contraction(
@@ -398,6 +400,6 @@ def rule_for(layer: nn.Module) -> Rule | None:
 
 
 def positions(layer: nn.Module, gradient: Tensor) -> int:
-    """T, from the gradient of one patient's output: its values over the weight's outputs."""
+    """T, from the gradient of the patients' outputs: values of one over the weight's outputs."""
     outputs = gradient.shape[-1] if isinstance(layer, nn.Embedding) else len(layer.weight)  # type: ignore[arg-type]
-    return gradient.numel() // outputs
+    return gradient.numel() // (len(gradient) * outputs)

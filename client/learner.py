@@ -17,7 +17,7 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
-from client.clipping import certified_sum, clipped_sum, part_size, patient_rows
+from client.clipping import Sums, certified_sum, clipped_sum, part_size, patient_rows
 from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
@@ -33,29 +33,29 @@ warnings.filterwarnings("ignore", message="Full backward hook is firing", catego
 
 Sampler = Callable[[], Batch]
 """Draws one Poisson sample of patients, one record of each."""
-Adjust = Callable[[Sequence[nn.Parameter]], None]
-"""Changes `grad` of every parameter in place, just before a step: proximal terms and control
-variates. Private gradients are clipped and noised by then, so that what it adds is never clipped
-(inside the loss, Opacus would drop it or lose its bound); it must not look at patients."""
+Adjust = Callable[[Tensor, Tensor], None]
+"""(P,) weights and (P,) their gradient, which it changes in place just before a step, for proximal
+terms and control variates. Private gradients are clipped and noised by then, so that what it adds is
+never clipped (inside the loss, hooks drop it); it must not look at patients."""
 
 
 class Descent:
     """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
     its compiler along, seconds at the first one made."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], lr: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters), "lr": lr}]
+    def __init__(self, weights: nn.Parameter, lr: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": [weights], "lr": lr}]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+            for weights in group["params"]:
+                weights.grad = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.sub_(parameter.grad, alpha=group["lr"])
+            for weights in group["params"]:
+                weights.sub_(weights.grad, alpha=group["lr"])
 
 
 class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
@@ -67,11 +67,9 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
             p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
 
     def add_noise(self) -> None:
-        sizes = [p.numel() for p in self.params]
-        drawn = gaussian(sum(sizes)) * (self.noise_multiplier * self.max_grad_norm)
-        noise = torch.from_numpy(drawn.astype(np.float32)).split(sizes)  # type: ignore[no-untyped-call]
-        for p, part in zip(self.params, noise, strict=True):
-            p.grad = p.summed_grad + part.view_as(p)
+        for p in self.params:
+            noise = gaussian(p.numel()) * (self.noise_multiplier * self.max_grad_norm)
+            p.grad = p.summed_grad + torch.from_numpy(noise.astype(np.float32)).view_as(p)
 
 
 class Learner:
@@ -84,8 +82,11 @@ class Learner:
         """
         self.task = task
         self.model = FlatModel(task, seed)
-        self._gradients = PatientGradients(task, self.model)
         self.model.module.train()
+        self._parameters = self.model.parameters
+        self._weights = nn.Parameter(self.model.flat)
+        """All parameters at once: they are views of it."""
+        self._gradients = PatientGradients(task, self.model)
         self._memory = memory
 
     def clipped_sum(
@@ -103,19 +104,18 @@ class Learner:
         WardroundError(CONFIGURATION) for a model that this cannot be done with, whoever's patients.
         """
         self.model.load(weights)
-        parameters, size = self.model.parameters, self.model.layout.size
+        size = self.model.layout.size
         if rounding == "patient":
             total = np.zeros(size, dtype=np.int64)
             for part in self._parts(batch, 8 * size):
-                rows = patient_rows(self._gradients.of(part, torch.float32), parameters)
+                rows = patient_rows(self._gradients.of(part, torch.float32), self._parameters)
                 total += clip_and_round(rows, clip_norm, scale)
             return total
-        summed = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters]
+        summed = torch.zeros(size, dtype=torch.float64)
         for part in self._parts(batch, positions=True):
-            found = certified_sum(self._gradients.of(part, torch.float64), clip_norm)
-            for parameter, one in zip(parameters, summed, strict=True):
-                one += found[parameter]
-        return round_sum(torch.cat([one.flatten() for one in summed]).numpy(), clip_norm, scale)
+            gradients = self._gradients.of(part, torch.float64)
+            summed += self._flat(certified_sum(gradients, clip_norm))
+        return round_sum(summed.numpy(), clip_norm, scale)
 
     def private_steps(
         self,
@@ -132,31 +132,36 @@ class Learner:
         `batch` is the public expected number of patients in a sample (q times declared patients).
         """
         self.model.load(weights)
-        parameters = self.model.parameters
         optimiser = PatientOptimizer(
-            Descent(parameters, lr),
+            Descent(self._weights, lr),
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=batch,
             loss_reduction="mean",
         )
         if adjust is not None:
-            optimiser.attach_step_hook(lambda _: adjust(parameters))
+            optimiser.attach_step_hook(lambda _: self._adjusted(adjust))
         for _ in range(steps):
             optimiser.zero_grad()
-            self._clipped_gradient(sample(), plan.clip_norm)
+            self._weights.grad = self._clipped_gradient(sample(), plan.clip_norm)
             optimiser.step()
+        optimiser.zero_grad()
         return self._difference(weights)
 
-    def _clipped_gradient(self, batch: Batch, clip_norm: float) -> None:
-        """Sets every parameter's `grad` to the sum of clipped gradients, over a batch's parts."""
-        parameters = self.model.parameters
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
+    def _clipped_gradient(self, batch: Batch, clip_norm: float) -> Tensor:
+        """(P,) sum of clipped gradients, over a batch's parts."""
+        total: Tensor | None = None
         for part in self._parts(batch):
-            found = clipped_sum(self._gradients.of(part, torch.float32), clip_norm)
-            for parameter in parameters:
-                parameter.grad.add_(found[parameter])  # type: ignore[union-attr]
+            found = self._flat(clipped_sum(self._gradients.of(part, torch.float32), clip_norm))
+            total = found if total is None else total.add_(found)
+        return torch.zeros_like(self.model.flat) if total is None else total
+
+    def _flat(self, sums: Sums) -> Tensor:
+        return torch.cat([sums[id(parameter)].flatten() for parameter in self._parameters])
+
+    def _adjusted(self, adjust: Adjust) -> None:
+        if self._weights.grad is not None:
+            adjust(self.model.flat, self._weights.grad)
 
     def plain_steps(
         self,
@@ -171,18 +176,16 @@ class Learner:
         Raises WardroundError(DIVERGED) where the weights stop being finite.
         """
         self.model.load(weights)
-        parameters = self.model.parameters
-        optimiser = Descent(parameters, lr)
+        optimiser = Descent(self._weights, lr)
         for _ in range(steps):
             drawn = sample()
             if not len(drawn):
                 continue
             losses = self.task.losses(self.model.module(drawn.features), drawn.labels)
-            gradients = torch.autograd.grad(losses.mean(), parameters)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+            gradients = torch.autograd.grad(losses.mean(), self._parameters)
+            self._weights.grad = torch.cat([one.flatten() for one in gradients])
             if adjust is not None:
-                adjust(parameters)
+                self._adjusted(adjust)
             optimiser.step()
         optimiser.zero_grad()
         difference = self._difference(weights)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
+from torch import Tensor
 
 from client.algorithms.fedavg import Correction
 from client.learner import Adjust, Learner
@@ -29,7 +27,7 @@ class StudySteps:
     def __call__(self, start: Vector, correction: Correction | None = None) -> Vector:
         """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED) in mode none."""
         study, plan = self.study, self.study.optimisation
-        rate, adjust = study.privacy.sampling_rate, adjusting(self.learner, correction)
+        rate, adjust = study.privacy.sampling_rate, adjusting(correction)
         if study.privacy.mode == "local":
             return self.learner.private_steps(
                 start,
@@ -70,21 +68,16 @@ class OwnSteps:
             lambda: self.patients.plain_sample(rate, generator),
             steps,
             lr,
-            adjusting(self.learner, correction),
+            adjusting(correction),
         )
 
 
-def adjusting(learner: Learner, correction: Correction | None) -> Adjust | None:
-    """A correction of the flat vector as one of each parameter's gradient."""
+def adjusting(correction: Correction | None) -> Adjust | None:
+    """A correction as what is added to a gradient just before its step."""
     if correction is None:
         return None
 
-    def adjust(parameters: Sequence[nn.Parameter]) -> None:
-        with torch.no_grad():
-            sizes = [parameter.numel() for parameter in parameters]
-            parts = torch.split(correction(learner.model.flat), sizes)
-            for parameter, part in zip(parameters, parts, strict=True):
-                if parameter.grad is not None:
-                    parameter.grad.add_(part.view_as(parameter))
+    def adjust(weights: Tensor, gradient: Tensor) -> None:
+        gradient.add_(correction(weights))
 
     return adjust

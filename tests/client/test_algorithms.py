@@ -39,7 +39,7 @@ def plain(data: Batch, steps: int = 2, lr: float = 0.1) -> Callable[..., Vector]
     learner = Learner(Quadratic(), 0)
 
     def run(start: Vector, correction: Correction | None = None) -> Vector:
-        return learner.plain_steps(start, lambda: data, steps, lr, adjusting(learner, correction))
+        return learner.plain_steps(start, lambda: data, steps, lr, adjusting(correction))
 
     return run
 
@@ -49,7 +49,7 @@ def private(data: Batch, steps: int = 2, lr: float = 0.1) -> Callable[..., Vecto
 
     def run(start: Vector, correction: Correction | None = None) -> Vector:
         return learner.private_steps(
-            start, lambda: data, steps, lr, 1.0, CLIPPING, adjusting(learner, correction)
+            start, lambda: data, steps, lr, 1.0, CLIPPING, adjusting(correction)
         )
 
     return run
@@ -161,7 +161,7 @@ def test_ditto_draws_its_own_model_to_the_shared_one() -> None:
     data = labelled(1.0)
 
     def own_steps(start: Vector, steps: int, lr: float, correction: Correction) -> Vector:
-        return learner.plain_steps(start, lambda: data, steps, lr, adjusting(learner, correction))
+        return learner.plain_steps(start, lambda: data, steps, lr, adjusting(correction))
 
     assert ditto().beside(vector(1.0), vector(0.0), own_steps) == pytest.approx([0.2775], rel=1e-5)
 

@@ -38,8 +38,8 @@ def hooked_rows(module: nn.Module, features: Tensor) -> Tensor:
     """(n, P) from Opacus' own hooks."""
     wrapped = GradSampleModule(copy.deepcopy(module), loss_reduction="sum")
     summed(wrapped(features)).sum().backward()  # type: ignore[no-untyped-call]
-    rows: Tensor = torch.cat([p.grad_sample.flatten(1) for p in wrapped.parameters()], dim=1)
-    return rows
+    rows = [cast(Tensor, p.grad_sample).flatten(1) for p in wrapped.parameters()]
+    return torch.cat(rows, dim=1)
 
 
 def alone_rows(module: nn.Module, features: Tensor) -> Tensor:
@@ -59,8 +59,8 @@ def opacus_sum(rows: Tensor) -> Tensor:
     return ((CLIP / (rows.norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None] * rows).sum(0)
 
 
-def flat(sums: dict[Tensor, Tensor], module: nn.Module) -> Tensor:
-    return torch.cat([sums[p].flatten() for p in module.parameters()])
+def flat(sums: dict[int, Tensor], module: nn.Module) -> Tensor:
+    return torch.cat([sums[id(p)].flatten() for p in module.parameters()])
 
 
 def check(module: nn.Module, features: Tensor, *, hooks: bool = True) -> None:
