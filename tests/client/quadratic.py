@@ -32,15 +32,6 @@ class Quadratic(Task):
         return (outputs[:, 0] - labels) ** 2 / 2
 
 
-class Exploding(Quadratic):
-    """Ends in numbers that are no longer finite after a few steps of a large rate."""
-
-    name = "exploding_quadratic"
-
-    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return 1e9 * (outputs[:, 0] - labels) ** 4
-
-
 class Normalised(Quadratic):
     """A model with normalisation layers of its own kind."""
 
@@ -55,6 +46,22 @@ class Normalised(Quadratic):
         return nn.functional.binary_cross_entropy_with_logits(
             outputs[:, 0], labels, reduction="none"
         )
+
+
+class Exploding(Quadratic):
+    """Ends in numbers that are no longer finite after a few steps of a large rate."""
+
+    name = "exploding_quadratic"
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return 1e30 * (outputs[:, 0] - labels) ** 4
+
+
+class ExplodingNormalised(Exploding):
+    """The same over normalisation layers."""
+
+    name = "exploding_normalised"
+    model = Normalised.model
 
 
 def labelled(*labels: float) -> Batch:
