@@ -1,0 +1,59 @@
+"""lowBoundary() and highBoundary(): what a value of limited precision may stand for.
+
+FHIRPath 3.0.0 (trial use), "Utility functions": of 1.0 the least is 0.95 and the greatest 1.05; of
+2014 the first day and the last; of a dateTime without an offset also the most extreme time zones.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from client.data.fhir.values import (
+    Item,
+    Items,
+    Quantity,
+    children,
+    is_number,
+    is_type,
+    plain,
+    quantity,
+    temporal,
+)
+
+_DECIMAL_DIGITS = 8
+_MOST_DIGITS = 28
+
+
+def boundary(item: Item, low: bool, digits: int | None) -> Items:
+    """Of a number, quantity, date, dateTime or time; empty of anything else, and where `digits`
+    (decimals of a number; 4, 6, 8, 10, 12, 14 or 17 of a date or dateTime) is out of range."""
+    value = plain(item)
+    if is_number(value):
+        bound = _number(Decimal(value), low, digits)
+        return [] if bound is None else [bound]
+    amount = quantity(item)
+    if amount is not None:
+        bound = _number(amount.value, low, digits)
+        return [] if bound is None else [Quantity(bound, amount.unit)]
+    if is_type(item, "Period"):
+        ends = children(item, "start" if low else "end")
+        return boundary(ends[0], low, digits) if ends else []
+    moment = temporal(item)
+    if moment is None:
+        return []
+    full = moment.boundary(low)
+    if digits is None:
+        return [full]
+    cut = full.truncated(digits)
+    return [] if cut is None else [cut]
+
+
+def _number(value: Decimal, low: bool, digits: int | None) -> Decimal | None:
+    places = _DECIMAL_DIGITS if digits is None else digits
+    if not 0 <= places <= _MOST_DIGITS:
+        return None
+    given = max(0, -int(value.as_tuple().exponent))
+    half = Decimal(5).scaleb(-given - 1)
+    bound = value - half if low else value + half
+    rounding = "ROUND_FLOOR" if low else "ROUND_CEILING"
+    return bound.quantize(Decimal(1).scaleb(-places), rounding=rounding)

@@ -1,0 +1,39 @@
+"""Keys that join resources: getResourceKey() and getReferenceKey() of SQL on FHIR v2.
+
+A key is "Type/id". What a reference points to by another address than the server's own (a query,
+a contained resource, only an identifier) has no key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9.\-]{1,64})(?:/_history/[^/]+)?")
+_UUID = re.compile(r"urn:(?:uuid|oid):(.+)")
+
+
+def resource_key(resource: Any) -> str | None:
+    """Of a resource; None of anything else."""
+    if type(resource) is not dict:
+        return None
+    kind, identifier = resource.get("resourceType"), resource.get("id")
+    return f"{kind}/{identifier}" if kind and identifier else None
+
+
+def reference_key(reference: Any, wanted: str | None) -> str | None:
+    """Of a Reference, where it is to the wanted type or any type is wanted."""
+    target = reference.get("reference") if type(reference) is dict else reference
+    if type(target) is not str:
+        return None
+    if found := _REFERENCE.fullmatch(target):
+        kind, identifier = found[1], found[2]
+    elif found := _UUID.fullmatch(target):
+        # An address inside a bundle; its reader has replaced those whose entry is there.
+        kind = (reference.get("type") if type(reference) is dict else None) or wanted
+        identifier = found[1]
+        if kind is None:
+            return target
+    else:
+        return None
+    return f"{kind}/{identifier}" if wanted in (None, kind) else None

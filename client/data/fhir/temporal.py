@@ -1,0 +1,205 @@
+"""Dates and times of any precision, as FHIR and FHIRPath write them.
+
+Two of them compare component by component; where one ends before they differ, nobody knows which
+is earlier (FHIRPath 2.0.0, section 6.2). A time without an offset counts as UTC.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+Kind = Literal["date", "dateTime", "time"]
+_DATE = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?"
+    r"(T(?:(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?(Z|[+-]\d\d:\d\d)?)?)?"
+)
+_TIME = re.compile(r"T?(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?")
+_LOWEST = (1, 1, 1, 0, 0)
+_UNITS = {
+    "year": "year", "a": "year", "month": "month", "mo": "month", "week": "week", "wk": "week",
+    "day": "day", "d": "day", "hour": "hour", "h": "hour", "minute": "minute", "min": "minute",
+    "second": "second", "s": "second", "millisecond": "millisecond", "ms": "millisecond",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Temporal:
+    """parts: as many as are known, of year, month, day, hour, minute (int) and second (Decimal);
+    of a time, from the hour on. offset: minutes east of UTC, None where it was not said."""
+
+    kind: Kind
+    parts: tuple[int | Decimal, ...]
+    offset: int | None = None
+
+    @staticmethod
+    def parse(text: str, kind: Kind | None = None) -> Temporal | None:
+        """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
+        if found := _DATE.fullmatch(text):
+            numbers = [int(part) for part in found.groups()[:3] if part]
+            if found[4] is not None and len(numbers) < 3 and found[5]:
+                return None
+            numbers += [int(part) for part in found.groups()[4:6] if part]
+            parts: tuple[int | Decimal, ...] = tuple(numbers)
+            parts += (Decimal(found[7]),) if found[7] else ()
+            told: Kind = "dateTime" if found[4] is not None else "date"
+            value = Temporal(kind if kind == "dateTime" else told, parts, _offset(found[8]))
+        elif found := _TIME.fullmatch(text):
+            hours = tuple(int(part) for part in found.groups()[:2] if part)
+            value = Temporal("time", hours + ((Decimal(found[3]),) if found[3] else ()))
+        else:
+            return None
+        return value if value._valid() else None
+
+    def _valid(self) -> bool:
+        if self.kind == "time":
+            return _clock(self.parts)
+        year = int(self.parts[0])
+        if year < 1 or (len(self.parts) > 1 and not 1 <= self.parts[1] <= 12):
+            return False
+        if len(self.parts) > 2 and not 1 <= self.parts[2] <= _days(year, int(self.parts[1])):
+            return False
+        return _clock(self.parts[3:])
+
+    def compare(self, other: Temporal) -> int | None:
+        """-1, 0 or 1; None where the precision does not tell, or a time meets a date."""
+        if (self.kind == "time") != (other.kind == "time"):
+            return None
+        left, right = self._utc(other), other._utc(self)
+        for mine, theirs in zip(left, right, strict=False):
+            if mine != theirs:
+                return -1 if mine < theirs else 1
+        return 0 if len(left) == len(right) else None
+
+    def _utc(self, other: Temporal) -> tuple[int | Decimal, ...]:
+        """The parts as compared: in UTC where either said an offset and a time is known."""
+        if self.kind == "time" or len(self.parts) < 4 or (self.offset or 0) == (other.offset or 0):
+            return self.parts
+        moved = self._moved(timedelta(minutes=-(self.offset or 0)))
+        return moved.parts if moved else self.parts
+
+    def _moved(self, by: timedelta) -> Temporal | None:
+        """Shifted, at the same precision; None beyond the calendar."""
+        known = len(self.parts)
+        first = (2000, 1, 1) if self.kind == "time" else ()
+        padded = [*first, *self.parts]
+        padded += _LOWEST[len(padded) :]
+        second = Decimal(padded[5]) if len(padded) > 5 else Decimal(0)
+        micro = int((second % 1) * 1_000_000)
+        try:
+            year, month, day, hour, minute = (int(part) for part in padded[:5])
+            moment = datetime(year, month, day, hour, minute, int(second), micro) + by
+        except (OverflowError, ValueError):
+            return None
+        seconds: int | Decimal = Decimal(moment.second)
+        if moment.microsecond:
+            seconds += (Decimal(moment.microsecond) / 1_000_000).normalize()
+        every = (moment.year, moment.month, moment.day, moment.hour, moment.minute, seconds)
+        start = 3 if self.kind == "time" else 0
+        return replace(self, parts=every[start : start + known])
+
+    def plus(self, amount: Decimal, unit: str) -> Temporal | None:
+        """The moment that many units later (FHIRPath 2.0.0, section 6.6.7): a day that a month
+        lacks becomes its last. None beyond the calendar or for a unit that is no time."""
+        name = _UNITS.get(unit)
+        if name is None:
+            return None
+        if name in ("year", "month"):
+            if self.kind == "time":
+                return None
+            months = int(amount) * (12 if name == "year" else 1)
+            if len(self.parts) == 1:
+                months = (abs(months) // 12) * (12 if months >= 0 else -12)
+            month = int(self.parts[1]) if len(self.parts) > 1 else 1
+            year, index = divmod(12 * int(self.parts[0]) + month - 1 + months, 12)
+            if not 1 <= year <= 9999:
+                return None
+            parts = [year, index + 1, *self.parts[2:]][: len(self.parts)]
+            if len(parts) > 2:
+                parts[2] = min(int(parts[2]), _days(year, index + 1))
+            return replace(self, parts=tuple(parts))
+        seconds = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+        whole = amount * seconds.get(name, 0) + (amount / 1000 if name == "millisecond" else 0)
+        return self._moved(timedelta(milliseconds=int(whole * 1000)))
+
+    def boundary(self, low: bool) -> Temporal:
+        """The earliest or latest moment it may stand for, in full: a date to the day, a time to
+        the millisecond, a dateTime also with the most extreme offset where none was said."""
+        parts = list(self.parts)
+        if self.kind != "time":
+            if len(parts) == 1:
+                parts.append(1 if low else 12)
+            if len(parts) == 2:
+                parts.append(1 if low else _days(int(parts[0]), int(parts[1])))
+        if self.kind != "date":
+            clock = 0 if self.kind == "time" else 3
+            most: tuple[int, ...] = (0, 0) if low else (23, 59)
+            while len(parts) - clock < 2:
+                parts.append(most[len(parts) - clock])
+            if len(parts) - clock == 2:
+                parts.append(Decimal("0.000") if low else Decimal("59.999"))
+            else:
+                parts[-1] = _milliseconds(Decimal(parts[-1]), low)
+        offset = self.offset
+        if self.kind == "dateTime" and offset is None:
+            offset = 14 * 60 if low else -12 * 60
+        return replace(self, parts=tuple(parts), offset=offset)
+
+    def truncated(self, digits: int) -> Temporal | None:
+        """To FHIRPath's precision: 4 a year, 6 a month, 8 a day (of a time 2, 4, 6, 9), 10, 12,
+        14, 17 with hours, minutes, seconds, milliseconds. None for another number."""
+        known = (2, 4, 6, 9) if self.kind == "time" else (4, 6, 8, 10, 12, 14, 17)
+        if digits not in known or (self.kind == "date" and digits > 8):
+            return None
+        keep = known.index(digits) + 1
+        parts = self.parts[: min(keep, 3 if self.kind == "time" else 6)]
+        if digits in (6, 14) and len(parts) in (3, 6) and isinstance(parts[-1], Decimal):
+            parts = (*parts[:-1], Decimal(int(parts[-1])))
+        return replace(self, parts=parts, offset=self.offset if keep > 3 else None)
+
+    def __str__(self) -> str:
+        """In FHIR's notation."""
+        texts = [f"{part:02d}" if isinstance(part, int) else _seconds(part) for part in self.parts]
+        if self.kind == "time":
+            return ":".join(texts)
+        date = "-".join([f"{int(self.parts[0]):04d}", *texts[1:3]])
+        if len(texts) <= 3:
+            return date
+        sign = "-" if (self.offset or 0) < 0 else "+"
+        hours, minutes = divmod(abs(self.offset or 0), 60)
+        zone = "" if self.offset is None else f"{sign}{hours:02d}:{minutes:02d}"
+        return f"{date}T{':'.join(texts[3:])}{'Z' if self.offset == 0 else zone}"
+
+
+def _offset(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text == "Z":
+        return 0
+    minutes = int(text[1:3]) * 60 + int(text[4:6])
+    return -minutes if text[0] == "-" else minutes
+
+
+def _clock(parts: tuple[int | Decimal, ...]) -> bool:
+    return all(0 <= part < most for part, most in zip(parts, (24, 60, 61), strict=False))
+
+
+def _days(year: int, month: int) -> int:
+    return calendar.monthrange(year, month)[1]
+
+
+def _seconds(part: Decimal) -> str:
+    whole, _, fraction = str(part).partition(".")
+    return whole.zfill(2) + (f".{fraction}" if fraction else "")
+
+
+def _milliseconds(second: Decimal, low: bool) -> Decimal:
+    """A second given to fewer than three decimals -> its first or last millisecond."""
+    given = max(0, -int(second.as_tuple().exponent))
+    if given >= 3:
+        return second
+    return second + (Decimal(0).scaleb(-3) if low else Decimal(1).scaleb(-given) - Decimal("0.001"))

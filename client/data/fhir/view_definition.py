@@ -1,0 +1,366 @@
+"""ViewDefinition of SQL on FHIR v2: its JSON, checked and compiled, and the rows it makes.
+
+sql-on-fhir.org, "StructureDefinition: View Definition". Whatever is wrong with a definition itself
+is found before the first resource is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path as File
+from typing import Any
+
+from client.data.fhir.path import Path, Run, compile_path
+from client.data.fhir.syntax import Binary, Call, External, Literal, TypeTest
+from client.data.fhir.values import PRIMITIVES, Element, FhirPathError, Items, plain
+from protocol.errors import Code, WardroundError
+
+Row = tuple[Any, ...]
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_BOOLEAN = ("and", "or", "xor", "implies", "=", "!=", "~", "!~", "<", ">", "<=", ">=", "in",
+            "contains")  # fmt: skip
+_RETURNS = {
+    "exists": "boolean", "empty": "boolean", "not": "boolean", "all": "boolean",
+    "allTrue": "boolean", "anyTrue": "boolean", "startsWith": "boolean", "endsWith": "boolean",
+    "contains": "boolean", "matches": "boolean", "hasValue": "boolean", "is": "boolean",
+    "count": "integer", "length": "integer", "indexOf": "integer", "join": "string",
+    "getResourceKey": "string", "getReferenceKey": "string", "toString": "string",
+    "toInteger": "integer", "toDecimal": "decimal", "toBoolean": "boolean",
+}  # fmt: skip
+_MOST_ROWS = 1_000_000
+"""Of one resource: two long lists side by side multiply."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. type: FHIR's, "string" where nothing tells; tag: the SQL type asked for."""
+
+    name: str
+    path: Path
+    type: str
+    collection: bool
+    tag: str | None = None
+    declared: bool = True
+
+    @property
+    def refers_to(self) -> str | None:
+        """ "*" or the type of resource, where the column is a reference's key."""
+        tree = self.path.tree
+        if not isinstance(tree, Call) or tree.name != "getReferenceKey":
+            return None
+        argument = tree.arguments[0] if tree.arguments else None
+        return str(getattr(argument, "name", None) or getattr(argument, "value", None) or "*")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One `select`: its columns, those nested in it, and a union; for each item of its paths."""
+
+    columns: tuple[Column, ...]
+    selects: tuple[Selection, ...]
+    unions: tuple[Selection, ...]
+    mode: str | None
+    paths: tuple[Path, ...]
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """In the order of the output: its own, the nested ones', the union's."""
+        nested = tuple(column for select in self.selects for column in select.all_columns)
+        union = self.unions[0].all_columns if self.unions else ()
+        return (*self.columns, *nested, *union)
+
+
+@dataclass(frozen=True)
+class ViewDefinition:
+    """A definition ready to run. source: what to name in an error."""
+
+    source: str
+    name: str
+    resource: str
+    select: Selection
+    where: tuple[Path, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.select.all_columns
+
+    def rows(self, resource: dict[str, Any]) -> Iterator[Row]:
+        """The rows of one resource; none of another type than the view's.
+
+        Raises FhirPathError naming the path, never a value.
+        """
+        if resource.get("resourceType") != self.resource:
+            return
+        run = Run(resource)
+        for condition in self.where:
+            if not _holds(condition, run, resource):
+                return
+        yield from _rows(self.select, run, [resource])
+
+
+def _holds(condition: Path, run: Run, resource: dict[str, Any]) -> bool:
+    found = _evaluate(condition, run, [resource])
+    if not found:
+        return False
+    value = plain(found[0])
+    if len(found) > 1 or type(value) is not bool:
+        raise FhirPathError(f"where `{condition.text}` is neither true nor false")
+    return value
+
+
+def _evaluate(path: Path, run: Run, focus: Items) -> Items:
+    try:
+        return path.evaluate(run, focus)
+    except FhirPathError as error:
+        raise FhirPathError(f"`{path.text}`: {error}") from None
+
+
+def _rows(select: Selection, run: Run, focus: Items) -> list[Row]:
+    if select.mode is None:
+        return _product(select, run, focus)
+    if select.mode == "repeat":
+        items = _repeated(select.paths, run, focus)
+    else:
+        items = _evaluate(select.paths[0], run, focus)
+    if not items and select.mode == "forEachOrNull":
+        return [tuple(None for _ in select.all_columns)]
+    before, rows = run.row_index, []
+    for run.row_index, item in enumerate(items):
+        rows.extend(_product(select, run, [item]))
+    run.row_index = before
+    return rows
+
+
+def _repeated(paths: tuple[Path, ...], run: Run, focus: Items) -> Items:
+    """Every item that the paths reach again and again, each before what it leads to."""
+    found: Items = []
+    pending: list[Any] = [x for path in paths for x in _evaluate(path, run, focus)][::-1]
+    while pending:
+        item = pending.pop()
+        found.append(item)
+        if len(found) > _MOST_ROWS:
+            raise FhirPathError("repeat does not end")
+        pending.extend([x for path in paths for x in _evaluate(path, run, [item])][::-1])
+    return found
+
+
+def _product(select: Selection, run: Run, focus: Items) -> list[Row]:
+    """Own columns, nested selects and the union of one item, each with each."""
+    own = tuple(_cell(column, run, focus) for column in select.columns)
+    if not select.selects and not select.unions:
+        return [own]
+    parts = [_rows(nested, run, focus) for nested in select.selects]
+    if select.unions:
+        parts.append([row for branch in select.unions for row in _rows(branch, run, focus)])
+    count = 1
+    for part in parts:
+        count *= len(part)
+    if count > _MOST_ROWS:
+        raise FhirPathError("several forEach side by side make too many rows")
+    return [(*own, *(cell for row in rows for cell in row)) for rows in product(*parts)]
+
+
+def _cell(column: Column, run: Run, focus: Items) -> Any:
+    items = _evaluate(column.path, run, focus)
+    if column.collection:
+        return [plain(item) for item in items]
+    if len(items) > 1:
+        raise FhirPathError(
+            f"`{column.path.text}` has several values, and column {column.name} is no collection"
+        )
+    return plain(items[0]) if items else None
+
+
+def sql_type(kind: str) -> str:
+    """The SQL type of a FHIR type. Dates are texts, since they may end at the month or the year."""
+    if kind == "boolean":
+        return "BOOLEAN"
+    if kind in ("integer", "positiveInt", "unsignedInt", "integer64"):
+        return "BIGINT"
+    return "DOUBLE" if kind == "decimal" else "VARCHAR"
+
+
+def load(path: File) -> list[ViewDefinition]:
+    """The definition in a file, or those of a folder's *.json.
+
+    Raises WardroundError: NO_DATA, CONFIGURATION.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise WardroundError(Code.NO_DATA, f"{path} holds no ViewDefinition (*.json).")
+    views = []
+    for file in files:
+        try:
+            document = json.loads(file.read_bytes())
+        except OSError as error:
+            raise WardroundError(
+                Code.NO_DATA,
+                f"{file} cannot be read: {error.strerror}.",
+                remedy="Correct fhir.views in site.yaml.",
+            ) from None
+        except (ValueError, RecursionError):
+            raise WardroundError(
+                Code.CONFIGURATION, f"{file} is not JSON.", remedy="Correct the file."
+            ) from None
+        views.append(view_definition(document, str(file), file.stem))
+    return views
+
+
+def view_definition(document: Any, source: str, name: str = "view") -> ViewDefinition:
+    """Checks and compiles. name: for a definition that has none.
+
+    Raises WardroundError(CONFIGURATION) naming the source and the element.
+    """
+    try:
+        return _view(document, source, name)
+    except (FhirPathError, RecursionError) as error:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{source} is not a valid ViewDefinition: {str(error) or 'nested too deeply'}.",
+            remedy="Compare it with sql-on-fhir.org/ig/latest/StructureDefinition-ViewDefinition.",
+        ) from None
+
+
+def _view(document: Any, source: str, name: str) -> ViewDefinition:
+    if type(document) is not dict:
+        raise FhirPathError("it is no JSON object")
+    resource = document.get("resource")
+    if type(resource) is not str or not re.fullmatch(r"[A-Z][A-Za-z]*", resource):
+        raise FhirPathError("`resource` does not name a type of resource")
+    named = document.get("name", name)
+    if type(named) is not str or not _NAME.fullmatch(named):
+        raise FhirPathError("`name` is not letters, digits and _")
+    constants = _constants(_list(document, "constant", "the view"))
+    selects = _list(document, "select", "the view")
+    if not selects:
+        raise FhirPathError("`select` is missing")
+    select = _selection({"select": selects}, constants, "select")
+    columns = [column.name for column in select.all_columns]
+    if not columns:
+        raise FhirPathError("it has no column")
+    for column in columns:
+        if columns.count(column) > 1:
+            raise FhirPathError(f"two columns are named {column}")
+    where = []
+    for condition in _list(document, "where", "the view"):
+        if type(condition) is not dict:
+            raise FhirPathError("`where` holds no object with a `path`")
+        where.append(_path(condition.get("path"), constants, "where"))
+    return ViewDefinition(source, named, resource, select, tuple(where))
+
+
+def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = document.get(key, [])
+    if type(value) is not list:
+        raise FhirPathError(f"`{key}` of {where} is no list")
+    return value
+
+
+def _constants(declared: list[Any]) -> Mapping[str, Items]:
+    constants: dict[str, Items] = {}
+    for constant in declared:
+        name = constant.get("name") if type(constant) is dict else None
+        if type(name) is not str or not _NAME.fullmatch(name):
+            raise FhirPathError("a constant has no valid `name`")
+        values = {key: value for key, value in constant.items() if key.startswith("value")}
+        if len(values) != 1:
+            raise FhirPathError(f"the constant {name} needs one value[x]")
+        key, value = values.popitem()
+        kind = key[5:6].lower() + key[6:]
+        if kind not in PRIMITIVES or type(value) in (dict, list, type(None)):
+            raise FhirPathError(f"the constant {name} is of no primitive type")
+        if name in constants:
+            raise FhirPathError(f"two constants are named {name}")
+        constants[name] = [Element(value, kind) if type(value) is str else value]
+    return constants
+
+
+def _path(text: Any, constants: Mapping[str, Items], where: str) -> Path:
+    if type(text) is not str or not text.strip():
+        raise FhirPathError(f"`path` of {where} is no text")
+    try:
+        return compile_path(text, constants)
+    except FhirPathError as error:
+        raise FhirPathError(f"`{text}` ({where}): {error}") from None
+
+
+def _selection(document: Any, constants: Mapping[str, Items], where: str) -> Selection:
+    if type(document) is not dict:
+        raise FhirPathError(f"{where} is no object")
+    modes = [mode for mode in ("forEach", "forEachOrNull", "repeat") if mode in document]
+    if len(modes) > 1:
+        raise FhirPathError(f"{where} has both {modes[0]} and {modes[1]}")
+    mode = modes[0] if modes else None
+    texts: list[Any] = []
+    if mode == "repeat":
+        texts = _list(document, mode, where)
+        if not texts:
+            raise FhirPathError(f"repeat of {where} is empty")
+    elif mode:
+        texts = [document[mode]]
+    columns = tuple(_column(c, constants, where) for c in _list(document, "column", where))
+    selects, unions = (
+        tuple(_selection(part, constants, f"{where}.{key}") for part in _list(document, key, where))
+        for key in ("select", "unionAll")
+    )
+    if not columns and not selects and not unions:
+        raise FhirPathError(f"{where} has neither column, select nor unionAll")
+    _check_union(unions, where)
+    paths = tuple(_path(text, constants, f"{where}.{mode}") for text in texts)
+    return Selection(columns, selects, unions, mode, paths)
+
+
+def _check_union(unions: tuple[Selection, ...], where: str) -> None:
+    for branch in unions[1:]:
+        first, other = unions[0].all_columns, branch.all_columns
+        if [column.name for column in first] != [column.name for column in other]:
+            raise FhirPathError(f"unionAll of {where} has branches with different columns")
+        for a, b in zip(first, other, strict=True):
+            told = a.declared and b.declared
+            if a.collection != b.collection or (told and sql_type(a.type) != sql_type(b.type)):
+                raise FhirPathError(f"unionAll of {where} gives {a.name} two types")
+
+
+def _column(document: Any, constants: Mapping[str, Items], where: str) -> Column:
+    if type(document) is not dict:
+        raise FhirPathError(f"a column of {where} is no object")
+    name = document.get("name")
+    if type(name) is not str or not _NAME.fullmatch(name):
+        raise FhirPathError(f"a column of {where} has no valid `name`")
+    collection = document.get("collection", False)
+    if type(collection) is not bool:
+        raise FhirPathError(f"`collection` of column {name} is neither true nor false")
+    path = _path(document.get("path"), constants, f"column {name}")
+    kind = document.get("type") or _inferred(path)
+    if type(kind) is not str:
+        raise FhirPathError(f"`type` of column {name} is no text")
+    tags = {
+        tag.get("name"): tag.get("value")
+        for tag in _list(document, "tag", f"column {name}")
+        if type(tag) is dict
+    }
+    kind = kind.rsplit("/", 1)[-1]
+    declared = document.get("type") is not None
+    return Column(name, path, kind, collection, tags.get("ansi/type"), declared)
+
+
+def _inferred(path: Path) -> str:
+    """The type of a column that names none, where its path tells; a text otherwise."""
+    tree = path.tree
+    if isinstance(tree, TypeTest):
+        return "boolean" if tree.operator == "is" else tree.type.rsplit(".", 1)[-1]
+    if isinstance(tree, Binary):
+        return "boolean" if tree.operator in _BOOLEAN else "string"
+    if isinstance(tree, Call):
+        if tree.name in ("ofType", "as"):
+            return str(getattr(tree.arguments[0], "name", "string"))
+        return _RETURNS.get(tree.name, "string")
+    if isinstance(tree, External) and tree.name == "rowIndex":
+        return "integer"
+    if isinstance(tree, Literal) and type(tree.value) is bool:
+        return "boolean"
+    return "string"
