@@ -152,14 +152,18 @@ NORMAL = {
     "albumin": 3.5,
     "bilirubin": 0.0,
     "glucose": 130.0,
+    "ph": 7.4,
+    "paco2": 40.0,
+    "pao2": 1000.0,
 }
-"""Worst is what lies furthest from here (Knaus et al. 1991)."""
+"""Worst is what lies furthest from here (Knaus et al. 1991): of oxygen the lowest, of urea and
+bilirubin the highest."""
 
 
 def worst(series: Numbers, normal: float) -> Numbers:
     """(N, H) values over time, NaN where not measured -> (N,) the worst."""
     distance = np.where(np.isnan(series), -1.0, np.abs(series - normal))
-    return series[np.arange(len(series)), distance.argmax(axis=1)]
+    return np.asarray(series[np.arange(len(series)), distance.argmax(axis=1)])
 
 
 def points(known: Mapping[str, Numbers]) -> Numbers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.base import Download
@@ -69,7 +70,7 @@ def _order(row: dict[str, str]) -> tuple[int, int, int]:
     )
 
 
-def age(row: dict[str, str]) -> float:
+def age(row: Mapping[str, str]) -> float:
     """Years; the demo writes "> 89" for all above."""
     text = row["age"].strip()
     return 90.0 if text.startswith(">") else float(text or "nan")

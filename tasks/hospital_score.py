@@ -26,7 +26,7 @@ def points(
     urgent: not an elective admission; stays: in hospital in the year before; days: of this stay.
     """
     admissions = np.select([stays > 5, stays >= 1], [5, 2], default=0)
-    return 2.0 * oncology + procedure + urgent + admissions + 2 * (days >= 5)
+    return np.asarray(2.0 * oncology + procedure + urgent + admissions + 2 * (days >= 5))
 
 
 def log_odds(found: Numbers) -> Numbers:

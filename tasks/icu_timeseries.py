@@ -206,8 +206,5 @@ def _log_odds(
         "hematocrit": _HEMATOCRIT_OF_HEMOGLOBIN
         * apache.worst(values["hemoglobin"], apache.NORMAL["hematocrit"]),
         "urine_output": np.where(measured, np.nansum(urine, axis=1), np.nan),
-        "ph": apache.worst(values["ph"], 7.4),
-        "paco2": apache.worst(values["paco2"], 40.0),
-        "pao2": apache.worst(values["pao2"], np.inf),
     }
     return apache.log_odds(apache.points(worst))

@@ -42,7 +42,7 @@ class TemporalNet(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         size = self._shape[0] * self._shape[1]
-        hidden = self.layers[0](rows[:, :size].unflatten(1, self._shape))
+        hidden = self.layers[0](rows[:, :size].reshape(-1, *self._shape))
         for layer in self.layers[1:]:
             hidden = hidden + layer(hidden)
         seen = torch.cat([hidden.mean(dim=2), hidden[:, :, -1]], dim=1)
