@@ -118,7 +118,7 @@ def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dic
         index = np.clip(bin_ - outer, 0, len(edges) - 2)
         found = edges[index] + place * (edges[index + 1] - edges[index])
         found = np.where(bin_ < outer, edges[0], found)
-        return np.where(bin_ >= whole.shape[-1] - outer, edges[-1], found)
+        return np.asarray(np.where(bin_ >= whole.shape[-1] - outer, edges[-1], found))
 
     return {
         f"q{100 * quantile:g}": _interval(float(at(part, quantile)), at(part - noise, quantile))

@@ -207,6 +207,17 @@ class Study(Document):
         )
         return self
 
+    @validator(mode="after")
+    def _trains_or_asks(self) -> Self:
+        asks = self.query is not None
+        if (self.optimisation.rounds == 0) != asks or (self.model.parameters == 0) != asks:
+            raise ValueError("a query has neither rounds nor parameters, every other study both")
+        if asks and (self.privacy.mode, self.evaluation.release) != ("distributed", "noised"):
+            raise ValueError("a query takes mode distributed and a noised release")
+        if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
+            raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
+        return self
+
     @cached_property
     def document(self) -> bytes:
         """The canonical JSON that is hashed and sent."""
