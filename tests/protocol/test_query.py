@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -163,7 +164,7 @@ def test_the_noise_is_as_wide_as_it_says(mechanism: str) -> None:
     study = asked({"mechanism": mechanism}, evaluation__scale=scale)
     values, chances = pooled(study, 3)
     width = half_width(study, 3)
-    inside = chances[np_abs(values) <= width].sum()
+    inside = chances[np.abs(values) <= width].sum()
     assert 0.95 <= inside < 0.97
     event = evaluation_event(study)
     assert event is not None
@@ -171,10 +172,6 @@ def test_the_noise_is_as_wide_as_it_says(mechanism: str) -> None:
     ratio = math.exp(-1 / 4)
     expected = {"laplace": 2 * ratio / (1 - ratio) ** 2, "skellam": 16.0}[mechanism]
     assert variance == pytest.approx(expected * 3 / 2, rel=1e-3)
-
-
-def np_abs(values: Any) -> Any:
-    return abs(values)
 
 
 def test_sums_that_would_wrap_are_refused() -> None:
