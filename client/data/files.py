@@ -11,7 +11,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -44,13 +44,13 @@ def register(
     path: Path,
     columns: Sequence[str] | None = None,
     *,
-    types: dict[str, str] | None = None,
-    quote: bool = True,
+    types: Callable[[str], str | None] | None = None,
+    bare_tabs: bool = False,
 ) -> None:
     """A file, or all that a path with * stands for, -> a view of the given name over it in place.
 
     columns: names, for a delimited file without a header line. types: column in lower case -> SQL
-    type, where a standard fixes it. quote: whether a delimited file quotes with ".
+    type, where a standard fixes it. bare_tabs: a file delimited by tabs does not quote with ".
     Errors: see `client.data.tables.read`.
     """
     session.check_name(name)
@@ -73,7 +73,7 @@ def register(
     for file in paths if suffix != ".parquet" else paths[:1]:
         try:
             if suffix in _CSV:
-                parts.append(_delimited(session, file, columns, types or {}, quote))
+                parts.append(_delimited(session, file, columns, types, bare_tabs))
             elif suffix in _JSON:
                 parts.append(_json(session, file))
             else:
@@ -149,8 +149,8 @@ def _delimited(
     session: Session,
     path: Path,
     columns: Sequence[str] | None,
-    types: dict[str, str],
-    quote: bool,
+    types: Callable[[str], str | None] | None,
+    bare_tabs: bool,
 ) -> str:
     """A delimited file: each column the narrowest type that all its values have. The first line
     alone decides delimiter and width: DuckDB's own guess reads a table with one broken line as
@@ -159,6 +159,7 @@ def _delimited(
     with open_bytes(path) as file:
         first = file.readline().decode("utf-8-sig")
     delimiter = max(_DELIMITERS, key=first.count)
+    quote = not (bare_tabs and delimiter == "\t")
     read = csv.reader([first], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quote else 3)
     names = [name.strip() for name in columns or next(read)]
     if len({name.lower() for name in names}) < len(names):
@@ -174,7 +175,7 @@ def _delimited(
         f" quote = {mark}, escape = {mark}, header = {literal(not columns)},"
         f" nullstr = {_list(NULLS)}, max_line_size = {2 * LONGEST_LINE}, columns = {{{struct}}})"
     )
-    fixed = {name: kind for name in names if (kind := types.get(name.lower()))}
+    fixed = {name: kind for name in names if types and (kind := types(name.lower()))}
     kinds = _typed(session, source, names, fixed)
     for name, kind in fixed.items():
         if kinds[name] != kind:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -31,8 +32,21 @@ _FORBIDDEN = re.compile(
 _DOES = "A view reads the tables of its site.yaml and does nothing else."
 
 
-def select_of(session: Session, view: str) -> duckdb.Statement:
-    """The view's one statement, checked. Raises WardroundError(CONFIGURATION)."""
+@dataclass(frozen=True)
+class View:
+    """A parsed view: its statement, and every mapping of its syntax tree."""
+
+    statement: duckdb.Statement
+    parts: tuple[dict[str, Any], ...]
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Every table's name in the text, in lower case, those of its WITH too."""
+        return frozenset(str(p["table_name"]).lower() for p in self.parts if _is_table(p))
+
+
+def parse(session: Session, view: str) -> View:
+    """The view's one SELECT. Raises WardroundError(CONFIGURATION)."""
     try:
         statements = session.connection.extract_statements(view)
     except (duckdb.Error, UnicodeError):
@@ -45,26 +59,22 @@ def select_of(session: Session, view: str) -> duckdb.Statement:
         raise WardroundError(
             Code.CONFIGURATION, "The view must be one SELECT.", remedy="Remove what is beside it."
         )
-    _check(session, view)
-    return statements[0]
-
-
-def _check(session: Session, view: str) -> None:
     written = session.connection.execute("SELECT json_serialize_sql(?)", [view]).fetchone()
     try:
         tree = json.loads(str(written[0])) if written else {}
-    except RecursionError:
-        tree = {}
-    if tree.get("error", True) or len(tree.get("statements", ())) != 1:
-        raise _refused("is of a kind that cannot be checked")
-    try:
-        parts = list(_parts(tree["statements"]))
+        if tree.get("error", True) or len(tree.get("statements", ())) != 1:
+            raise _refused("is of a kind that cannot be checked")
+        return View(statements[0], tuple(_parts(tree["statements"])))
     except RecursionError:
         raise _refused("is nested too deeply") from None
-    named = {str(part["key"]).lower() for part in parts if {"key", "value"} <= part.keys()}
+
+
+def check(session: Session, view: View) -> None:
+    """Whether it says only what a view may. Raises WardroundError(CONFIGURATION)."""
+    named = {str(part["key"]).lower() for part in view.parts if {"key", "value"} <= part.keys()}
     own, tables = session.own_functions, session.tables
-    for part in parts:
-        if "table_name" in part and "schema_name" in part:
+    for part in view.parts:
+        if _is_table(part):
             _table(session, part, named, tables)
         elif "show_type" in part:
             raise _refused("describes tables instead of reading them")
@@ -82,6 +92,10 @@ def _check(session: Session, view: str) -> None:
                 raise _refused(f"calls the function {_word(name)}")
             if name == "in_unit":
                 _check_units(part)
+
+
+def _is_table(part: dict[str, Any]) -> bool:
+    return "table_name" in part and "schema_name" in part
 
 
 def _table(session: Session, part: dict[str, Any], named: set[str], tables: frozenset[str]) -> None:

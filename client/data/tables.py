@@ -16,8 +16,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from client.data import databases, files, units, value_sets
-from client.data.sandbox import select_of
+from client.data import databases, files, omop, sandbox, units, value_sets
+from client.data.fhir import export
 from client.data.session import Extra, Session
 from client.data.sources import Sources
 from protocol.errors import Code, WardroundError
@@ -56,11 +56,13 @@ def read(
     """
     with Session(memory_limit, threads) as session, _Deadline(session, sources.minutes) as deadline:
         try:
+            parsed = sandbox.parse(session, view)
             for extra in extras:
                 extra(session.connection)
-            _register(session, sources, deadline)
+            _register(session, sources, parsed, deadline)
             session.lock()
-            return _select(session, view)
+            sandbox.check(session, parsed)
+            return _select(session, parsed)
         except duckdb.InterruptException:
             raise _too_slow(sources.minutes) from None
         except MemoryError:
@@ -71,19 +73,35 @@ def read(
                     note(text)
 
 
-def _register(session: Session, sources: Sources, deadline: _Deadline) -> None:
+def _register(session: Session, sources: Sources, view: sandbox.View, deadline: _Deadline) -> None:
     value_sets.register(session, sources.value_sets)
     units.register(session)
     for name, path in sources.files.items():
         files.register(session, name, path, sources.headerless.get(name))
     for name, database in sources.databases.items():
         databases.attach(session, name, database, deadline.left)
+    try:
+        if sources.omop:
+            omop.register(session, sources.omop, view.named)
+        if sources.fhir:
+            export.register(session, sources.fhir, deadline.check)
+    except duckdb.InterruptException:
+        raise
+    except duckdb.OutOfMemoryException:
+        raise _too_large_for_memory() from None
+    except duckdb.Error as error:
+        raise (
+            databases.gone(error, session)
+            or files.blamed(error, session.paths)
+            or WardroundError(Code.MALFORMED_DATA, "The sources cannot be read as tables.")
+        ) from None
 
 
 class _Deadline:
     """Interrupts the session's connection when the time is over."""
 
     def __init__(self, session: Session, minutes: float) -> None:
+        self._minutes = minutes
         self._end = time.monotonic() + 60 * minutes
         self._timer = threading.Timer(60 * minutes, session.connection.interrupt)
         self._timer.daemon = True
@@ -92,6 +110,11 @@ class _Deadline:
     def left(self) -> float:
         """Seconds."""
         return max(0.0, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raises WardroundError(CONFIGURATION) once the time is over."""
+        if not self.left:
+            raise _too_slow(self._minutes)
 
     def __enter__(self) -> _Deadline:
         self._timer.start()
@@ -117,11 +140,10 @@ def _too_large_for_memory() -> WardroundError:
     )
 
 
-def _select(session: Session, view: str) -> Table:
-    statement = select_of(session, view)
+def _select(session: Session, view: sandbox.View) -> Table:
     try:
         session.connection.execute("BEGIN TRANSACTION READ ONLY")
-        result = session.connection.execute(statement)
+        result = session.connection.execute(view.statement)
         names = [(str(column[0]), str(column[1])) for column in result.description or ()]
         columns: dict[str, Any] = dict(result.fetchnumpy())
     except duckdb.InterruptException:
