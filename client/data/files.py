@@ -79,6 +79,8 @@ def register(
             else:
                 listed = _list([str(file) for file in paths])
                 parts.append(f"SELECT * FROM read_parquet({listed})")  # noqa: S608
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            raise
         except _BROKEN as error:
             raise malformed(error, file) from None
     try:

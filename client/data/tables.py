@@ -65,7 +65,7 @@ def read(
             return _select(session, parsed)
         except duckdb.InterruptException:
             raise _too_slow(sources.minutes) from None
-        except MemoryError:
+        except (MemoryError, duckdb.OutOfMemoryException):
             raise _too_large_for_memory() from None
         finally:
             if note:
@@ -85,10 +85,8 @@ def _register(session: Session, sources: Sources, view: sandbox.View, deadline: 
             omop.register(session, sources.omop, view.named)
         if sources.fhir:
             export.register(session, sources.fhir, deadline.check)
-    except duckdb.InterruptException:
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
-    except duckdb.OutOfMemoryException:
-        raise _too_large_for_memory() from None
     except duckdb.Error as error:
         raise (
             databases.gone(error, session)
@@ -135,7 +133,7 @@ def _too_slow(minutes: float) -> WardroundError:
 def _too_large_for_memory() -> WardroundError:
     return WardroundError(
         Code.CONFIGURATION,
-        "The view's result needs more memory than allowed.",
+        "The view needs more memory than allowed.",
         remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
     )
 
@@ -146,7 +144,7 @@ def _select(session: Session, view: sandbox.View) -> Table:
         result = session.connection.execute(view.statement)
         names = [(str(column[0]), str(column[1])) for column in result.description or ()]
         columns: dict[str, Any] = dict(result.fetchnumpy())
-    except duckdb.InterruptException:
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
     except duckdb.Error as error:
         raise (
@@ -174,8 +172,6 @@ def _reason(error: duckdb.Error) -> str:
     """What may be told: a catalogue or binder error speaks of names in the view, not of rows."""
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         return " " + str(error).splitlines()[0].rstrip(".") + "."
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return " It needs more memory than allowed: raise policy.memory in site.yaml."
     if isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
         return " A view reads the tables of its site.yaml and does nothing else."
     return ""
