@@ -64,18 +64,21 @@ class ElevenMillion(NoOp):
         return _Wide(11_000_000)
 
 
-def install(folder: Path) -> dict[str, str]:
-    """Makes these tasks known to this process, and to children with the environment returned.
+def install(folder: Path, *tasks: type[Task]) -> dict[str, str]:
+    """Makes tasks (those of this file, if none are named) known to this process, and to children
+    with the environment returned.
 
     `folder` takes the metadata of an installed distribution; it must outlive both.
     """
     metadata = folder / "wardround_bench-0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: wardround-bench\nVersion: 0\n")
-    module = Path(__file__).stem
     (metadata / "entry_points.txt").write_text(
         "[wardround.tasks]\n"
-        + "".join(f"{task.name} = {module}:{task.__name__}\n" for task in (NoOp, ElevenMillion))
+        + "".join(
+            f"{task.name} = {task.__module__}:{task.__name__}\n"
+            for task in tasks or (NoOp, ElevenMillion)
+        )
     )
     sys.path.append(str(folder))
     paths = [str(Path(__file__).parent), str(folder), os.environ.get("PYTHONPATH", "")]
