@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from client.data.cohort import identifiers
 from protocol import query_noise
 from protocol.condition import Among, Both, Compares, Condition, Missing, Not
+from protocol.errors import Code, WardroundError
 from protocol.noise import Stream
 from protocol.query import Bins, Categories, Cells, Holds, Mean, Query
 from protocol.sections import Sections
@@ -41,9 +43,12 @@ class Records:
     """A site's records of a task as a query reads them. No identifier is kept."""
 
     def __init__(self, table: Table, schema: Schema) -> None:
-        """Raises WardroundError(MALFORMED_DATA) where a row names no patient."""
+        """Raises WardroundError(MALFORMED_DATA) where a row names no patient, NO_DATA where there
+        is no row."""
         self._columns: Mapping[str, Column] = columns(schema)
-        names = identifiers(table[PATIENT]).astype(str)
+        names = identifiers(_column(table, PATIENT)).astype(str)
+        if not len(names):
+            raise WardroundError(Code.NO_DATA, "The view selects no rows.")
         _, self._patient = np.unique(names, return_inverse=True)
         self._table = table
         self._read: dict[str, npt.NDArray[np.float64]] = {}
@@ -51,15 +56,16 @@ class Records:
     @property
     def patients(self) -> int:
         """How many patients have a record."""
-        return int(self._patient.max()) + 1 if len(self._patient) else 0
+        return int(self._patient.max()) + 1
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
         """(N,) numbers, or for a category column its place among the categories; NaN missing.
 
-        Raises WardroundError(MALFORMED_DATA) for what is no number or none of the categories.
+        Raises WardroundError(MALFORMED_DATA) for what is no number, none of the categories, or not
+        there.
         """
         if name not in self._read:
-            column, cells = self._columns[name], self._table[name]
+            column, cells = self._columns[name], _column(self._table, name)
             if column.kind == "number":
                 self._read[name] = column.numbers(cells)
             else:
@@ -107,6 +113,16 @@ class Records:
         rows = np.flatnonzero(selected)
         _, place = np.unique(self._patient[rows], return_index=True)
         return np.asarray(rows[place], dtype=np.int64)
+
+
+def _column(table: Table, name: str) -> npt.NDArray[Any]:
+    if name not in table:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The view lacks the column {name}.",
+            remedy="Add it to the site's view; NULL stands for a missing value.",
+        )
+    return table[name]
 
 
 def tally(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
