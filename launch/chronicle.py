@@ -11,7 +11,6 @@ released, and hence epsilon, is what the first run said.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -72,8 +71,6 @@ class Chronicle:
         line = json.dumps(report_to_json(report)).encode() + b"\n"
         with (self.folder / ROUNDS).open("ab") as file:
             file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
         self.reports.append(report)
         self._listener.round(report)
 

@@ -67,8 +67,10 @@ def run_inprocess(
     *,
     study: Study | None = None,
     parent: str | None = None,
+    checkpoints: bool = True,
 ) -> Finished:
-    """The same on tables that are already here: site -> columns. study: one to go on with."""
+    """The same on tables that are already here: site -> columns. study: one to go on with.
+    checkpoints: whether it can be gone on with after an interruption, at 5 ms a round."""
     cohorts = cohorts_of(task, tables, split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
@@ -83,7 +85,8 @@ def run_inprocess(
             chronicle.begin(study, config)
             for report in chronicle.reports:
                 shown.round(report)
-            federation.run(study, task, chronicle, checkpoint=chronicle.checkpoint)
+            kept = chronicle.checkpoint if checkpoints else None
+            federation.run(study, task, chronicle, checkpoint=kept)
         outcome = chronicle.result
         leave(outcome, folder)
         rows = tuple(_baselines(config, task, cohorts, declared, outcome, console))

@@ -124,7 +124,7 @@ class MlflowTracker:
 
         Raises WardroundError(TRACKING) within seconds where the server is away or refuses.
         """
-        _require_answer(self._uri)
+        require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
         self._run = run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
@@ -235,7 +235,7 @@ class TrackingListener:
         self._tracker.finish(outcome)
 
 
-def _require_answer(uri: str, timeout: float = 3.0) -> None:
+def require_answer(uri: str, timeout: float = 3.0) -> None:
     """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
     reason = ""
     try:

@@ -56,6 +56,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client, quiet. Imports MLflow, which takes seconds the first time."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
 def _retriable(
     method: Callable[Concatenate[TrackedRun, P], None],
 ) -> Callable[Concatenate[TrackedRun, P], None]:
@@ -110,11 +119,7 @@ class TrackedRun:
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return client_of(self._uri)
 
     def connect(self) -> None:
         """Imports MLflow, which takes seconds the first time."""

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "launch": {"protocol", "tasks", "client", "server", "launch"},
 }
 DOORS = {
-    "mlflow": ("server/tracking.py", "server/released_model.py"),
+    "mlflow": ("server/tracking", "server/released_model.py"),
     "flwr": (
         "client/fleet.py",
         "client/fleet_line.py",
