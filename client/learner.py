@@ -34,9 +34,9 @@ warnings.filterwarnings("ignore", message="Full backward hook is firing", catego
 Sampler = Callable[[], Batch]
 """Draws one Poisson sample of patients, one record of each."""
 Adjust = Callable[[Tensor, Tensor], None]
-"""(P,) weights and (P,) their gradient, which it changes in place just before a step, for proximal
-terms and control variates. Private gradients are clipped and noised by then, so that what it adds is
-never clipped (inside the loss, hooks drop it); it must not look at patients."""
+"""(P,) weights and (P,) their gradient, which it changes in place just before a step: proximal
+terms and control variates. Private gradients are clipped and noised by then: what it adds is never
+clipped (inside the loss, hooks drop it), and must not look at patients."""
 
 
 class Descent:

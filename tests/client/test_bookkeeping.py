@@ -38,8 +38,7 @@ def hooked_rows(module: nn.Module, features: Tensor) -> Tensor:
     """(n, P) from Opacus' own hooks."""
     wrapped = GradSampleModule(copy.deepcopy(module), loss_reduction="sum")
     summed(wrapped(features)).sum().backward()  # type: ignore[no-untyped-call]
-    rows = [cast(Tensor, p.grad_sample).flatten(1) for p in wrapped.parameters()]
-    return torch.cat(rows, dim=1)
+    return torch.cat([cast(Tensor, p.grad_sample).flatten(1) for p in wrapped.parameters()], dim=1)
 
 
 def alone_rows(module: nn.Module, features: Tensor) -> Tensor:
