@@ -12,7 +12,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client import cli_audit, cli_daemon, cli_imaging, cli_ledger, cli_setup, cli_studies
+from client import (
+    cli_audit,
+    cli_daemon,
+    cli_imaging,
+    cli_ledger,
+    cli_personal,
+    cli_setup,
+    cli_studies,
+)
 from protocol.errors import WardroundError
 
 app = typer.Typer(
@@ -30,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for room in (cli_setup, cli_daemon, cli_studies, cli_imaging):
+for room in (cli_setup, cli_daemon, cli_studies, cli_personal, cli_imaging):
     room.mount(app)
 app.add_typer(cli_ledger.app, name="ledger")
 app.add_typer(cli_audit.app, name="audit")
