@@ -43,6 +43,7 @@ def show(approvals: Approvals, digest: str, schema: Schema | None = None) -> Sho
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
+        *_what_stays(study),
         *_budget(study, approvals),
     ]
     return Shown(study, state, tuple(lines))
@@ -114,11 +115,24 @@ def _columns(schema: Schema | None) -> list[tuple[str, str]]:
 def _what_leaves(study: Study) -> str:
     aggregation = study.aggregation
     if not aggregation.masked:
-        return "this site's own updates, without secure aggregation: the coordinator sees each"
+        rule = aggregation.robust
+        why = f" and combines them by {rule.name}" if rule is not None else ""
+        return (
+            f"this site's own updates, without secure aggregation: the coordinator sees each{why}"
+        )
     return (
         f"masked numbers; only sums over {aggregation.least_sites} or more sites can be opened, "
         f"while no more than {aggregation.colluding_sites} collude with the coordinator"
     )
+
+
+def _what_stays(study: Study) -> list[tuple[str, str]]:
+    """What the study's algorithm makes at this site that never leaves it."""
+    return {
+        "scaffold": [("What stays here", "a control variate, until the study ends")],
+        "fedbn": [("What stays here", "normalisation layers of this site's own, for its own use")],
+        "ditto": [("What stays here", "a model of this site's own, for its own use")],
+    }.get(study.optimisation.local.name, [])
 
 
 def _how_private(study: Study) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
-from launch.algorithms import RobustConfig, StopConfig
+from launch.algorithms import AlgorithmConfig, RobustConfig, StopConfig
 from launch.configuration import Config
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
@@ -132,6 +132,7 @@ def _alone(config: Config) -> Config:
         federation=replace(config.federation, name="inprocess", masked=False),
         aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
         evaluation=replace(config.evaluation, release="exact", every=0, bins=512),
+        algorithm=AlgorithmConfig(),
         stop=StopConfig(),
         robust=RobustConfig(),
     )

@@ -29,10 +29,10 @@ def describe(study: Study, outcome: Outcome | None = None) -> str:
         asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
         answered = [] if outcome is None else [markdown(outcome)]
         return "\n\n".join([*asked, *answered])[:LIMIT]
-    parts = [_head(study, outcome), _patients(study), _privacy(study, outcome)]
+    parts = [_head(study, outcome), _patients(study), _training(study), _privacy(study, outcome)]
     if outcome is not None:
         parts += [_performance(outcome), _effort(outcome)]
-    return "\n\n".join(parts)[:LIMIT]
+    return "\n\n".join(part for part in parts if part)[:LIMIT]
 
 
 def describe_model(outcome: Outcome, schema: Schema) -> str:
@@ -83,6 +83,44 @@ def _patients(study: Study) -> str:
         f"{len(names)} sites: {', '.join(names[:_SHOWN_SITES])}{more}. The sites declare banded "
         "numbers; nothing was counted for this."
     )
+
+
+def _training(study: Study) -> str:
+    """What a reader must know of the algorithm to read the figures; empty where nothing."""
+    local, robust, stop = (
+        study.optimisation.local,
+        study.aggregation.robust,
+        study.optimisation.stop,
+    )
+    lines = []
+    if local.name == "fedbn":
+        lines.append(
+            "Each site trained normalisation layers of its own, which never left it (`fedbn`): "
+            "**in the released model they have their initial values**, and the figures below are "
+            "scored with each site's own."
+        )
+    elif local.name == "ditto":
+        lines.append(
+            "Each site also trained a model of its own, which never left it (`ditto`). The figures "
+            + (
+                "below are of the released one."
+                if local.evaluated == "shared"
+                else "below are **of the sites' own models, not of the released one**."
+            )
+        )
+    elif local.name != "fedavg":
+        lines.append(f"The sites trained by `{local.name}`.")
+    if robust is not None:
+        lines.append(
+            f"Their updates were seen and combined by `{robust.name}`, not averaged, each site "
+            "counting equally."
+        )
+    if stop is not None:
+        lines.append(
+            f"It was to stop after {stop.patience} evaluations without a better pooled "
+            f"{stop.metric.replace('_', ' ')}, and then to release the best model scored."
+        )
+    return "\n\n".join(["## How it was trained", *lines]) if lines else ""
 
 
 def _privacy(study: Study, outcome: Outcome | None) -> str:

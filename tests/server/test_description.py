@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.study import Member, Privacy
+from protocol.study import Member, Privacy, Study
 from server.description import LIMIT, VERSION_LIMIT, describe, describe_model
 from tasks import registry
 from tests.server.outcomes import outcome, study
@@ -53,3 +53,23 @@ def test_a_study_that_was_not_evaluated_claims_no_performance() -> None:
     text = describe(study(), replace(outcome(study()), metrics={}, status="killed", rounds=()))
     assert "ended before its model was evaluated" in text
     assert "**Status:** killed" in text
+
+
+def test_what_a_reader_must_know_of_the_algorithm_is_said() -> None:
+    """Whose model the figures are of, and that updates were seen."""
+    of = study()
+    assert "How it was trained" not in describe(of)
+    document = of.model_dump()
+    document["privacy"] = {"mode": "none"}
+    document["evaluation"] |= {"release": "exact", "noise_multiplier": 0.0, "every": 2}
+    document["aggregation"] |= {"masked": False, "robust": {"name": "median"}}
+    document["optimisation"] |= {
+        "local": {"name": "ditto", "evaluated": "personal"},
+        "stop": {"metric": "log_loss", "patience": 3},
+    }
+    text = describe(Study.model_validate(document))
+    assert "of the sites' own models, not of the released one" in text
+    assert "combined by `median`" in text
+    assert "3 evaluations without a better pooled log loss" in text
+    document["optimisation"]["local"] = {"name": "fedbn"}
+    assert "have their initial values" in describe(Study.model_validate(document))
