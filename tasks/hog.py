@@ -14,57 +14,64 @@ ORIENTATIONS = 16
 CELLS = 7
 """Cells along each side; a block is 2 x 2 of them, and blocks overlap by half."""
 WIDTH = (CELLS - 1) ** 2 * 4 * ORIENTATIONS
-_CHUNK = 512
-_TINY = 1e-6
+_CLIP = 0.2
+"""Most that one entry of a block of norm 1 may be, before it has norm 1 again (L2-Hys)."""
+_FLAT = 0.5
+"""Grey levels a pixel below which an edge counts as noise."""
+_CHUNK = 1 << 20
+"""Pixels at once."""
 
 
 def hog(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(N, H, W) grey pictures, sides divisible by 7 -> (N, 2304) float32 rows of norm 1.
+    """(N, H, W) grey pictures, no side below 7 -> (N, 2304) float32 rows of norm 1.
 
-    A picture without any edge becomes a row of zeros. Contrast and brightness cancel: each block
-    is divided by its norm, with a floor of half a grey level a pixel against the noise of flat
-    regions.
+    Votes are shared between neighbouring cells and orientations by distance. Brightness cancels,
+    and so does contrast, block by block. A picture without any edge becomes a row of zeros.
     """
-    rows = np.empty((len(pictures), WIDTH), dtype=np.float32)
-    for start in range(0, len(pictures), _CHUNK):
-        rows[start : start + _CHUNK] = _hog(pictures[start : start + _CHUNK])
+    count, height, width = pictures.shape
+    rows = np.empty((count, WIDTH), dtype=np.float32)
+    size = max(1, _CHUNK // (height * width))
+    down, right = _nearness(height), _nearness(width)
+    for start in range(0, count, size):
+        rows[start : start + size] = _blocks(_votes(pictures[start : start + size], down, right))
     return unit(rows)
 
 
 def unit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(N, F) -> the same rows with Euclidean norm 1; a row of zeros stays."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return np.asarray(np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0))
 
 
-def _hog(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    count, height, width = pictures.shape
+def _votes(
+    pictures: npt.NDArray[np.uint8], down: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """(N, H, W) -> (N, cells, cells, orientations): strength of edges, in grey levels a pixel."""
     light = np.pad(pictures.astype(np.float32), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    down = light[:, 2:, 1:-1] - light[:, :-2, 1:-1]
-    right = light[:, 1:-1, 2:] - light[:, 1:-1, :-2]
-    strength = np.hypot(down, right)
-    place = np.arctan2(down, right) * np.float32(ORIENTATIONS / (2 * np.pi)) % ORIENTATIONS
-    lower = np.floor(place)
-    share = place - lower
-    cells = _cells(height, width)
-    sums = np.zeros((count, CELLS * CELLS * ORIENTATIONS), dtype=np.float32)
-    offset = np.arange(count)[:, None, None] * sums.shape[1]
-    for which, weight in ((lower, 1 - share), (lower + 1, share)):
-        index = offset + cells * ORIENTATIONS + which.astype(np.int64) % ORIENTATIONS
-        sums += np.bincount(
-            index.ravel(), (strength * weight).ravel(), minlength=sums.size
-        ).reshape(sums.shape)
-    grid = sums.reshape(count, CELLS, CELLS, ORIENTATIONS)
+    vertical = light[:, 2:, 1:-1] - light[:, :-2, 1:-1]
+    horizontal = light[:, 1:-1, 2:] - light[:, 1:-1, :-2]
+    strength = np.hypot(vertical, horizontal)
+    place = np.arctan2(vertical, horizontal) * np.float32(ORIENTATIONS / (2 * np.pi))
+    votes = np.empty((len(pictures), CELLS, CELLS, ORIENTATIONS), dtype=np.float32)
+    for orientation in range(ORIENTATIONS):
+        away = np.abs((place - orientation + ORIENTATIONS / 2) % ORIENTATIONS - ORIENTATIONS / 2)
+        share = strength * np.maximum(0, 1 - away)
+        votes[..., orientation] = down.T @ (share @ right)
+    return votes * np.float32(CELLS**2 / (pictures.shape[1] * pictures.shape[2]))
+
+
+def _nearness(side: int) -> npt.NDArray[np.float32]:
+    """(side, cells): how much each pixel votes in each cell of its row or column."""
+    place = (np.arange(side) + 0.5) * CELLS / side - 0.5
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(CELLS))).astype(np.float32)
+
+
+def _blocks(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    last = CELLS - 1
     blocks = np.concatenate(
-        [grid[:, y : CELLS - 1 + y, x : CELLS - 1 + x] for y in (0, 1) for x in (0, 1)], axis=-1
+        [votes[:, y : last + y, x : last + x] for y in (0, 1) for x in (0, 1)], axis=-1
     )
-    floor = 0.5 * height * width / CELLS**2
-    norms = np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + floor**2)
-    blocks /= norms
-    return np.asarray(blocks.reshape(count, WIDTH), dtype=np.float32)
-
-
-def _cells(height: int, width: int) -> npt.NDArray[np.int64]:
-    """(H, W) -> which cell a pixel lies in, row by row."""
-    down, right = np.arange(height) * CELLS // height, np.arange(width) * CELLS // width
-    return np.asarray(down[:, None] * CELLS + right[None, :], dtype=np.int64)
+    blocks /= np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + _FLAT**2)
+    blocks = np.minimum(blocks, _CLIP)
+    blocks /= np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + 1e-6)
+    return np.asarray(blocks.reshape(len(votes), WIDTH), dtype=np.float32)

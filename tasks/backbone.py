@@ -1,0 +1,89 @@
+"""Features of pictures by a frozen network: ResNet-18 trained on ImageNet, up to its last layer.
+
+The weights are a public file that lies on the machine, checked against its published SHA-256
+before it is read, and never fetched while a study runs: `wardround data fetch chest_xray` brings
+it once, or an operator puts it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import Code, WardroundError
+from tasks.base import Download
+
+WIDTH = 512
+WEIGHTS = Download(
+    "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "resnet18-f37072fd.pth",
+)
+_VARIABLE = "WARDROUND_WEIGHTS"
+_FOLDER = "chest_xray"
+_CHUNK = 32
+
+
+def weights_file() -> Path:
+    """WARDROUND_WEIGHTS, or where `wardround data fetch chest_xray` leaves it."""
+    if chosen := os.environ.get(_VARIABLE):
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    root = os.environ.get("WARDROUND_DATA") or f"{home}/wardround"
+    return Path(root).expanduser() / _FOLDER / WEIGHTS.file
+
+
+def features(
+    pictures: npt.NDArray[np.uint8], weights: Path | None = None, sha256: str = WEIGHTS.sha256
+) -> npt.NDArray[np.float32]:
+    """(N, rows, columns) grey pictures -> (N, 512) float32, resized and normalised as the network
+    was trained.
+
+    Raises WardroundError: NO_DATA without the file of weights, MALFORMED_DATA for another file.
+    """
+    import torch
+    from torch import nn
+    from torchvision.models import resnet18
+    from torchvision.transforms import v2
+
+    network = resnet18(weights=None)
+    network.load_state_dict(torch.load(io.BytesIO(_checked(weights, sha256)), weights_only=True))
+    network.fc = nn.Identity()
+    network.eval()
+    prepare = v2.Compose(
+        [
+            v2.Resize((224, 224), antialias=True),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        ]
+    )
+    rows = np.empty((len(pictures), WIDTH), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(pictures), _CHUNK):
+            part = torch.from_numpy(np.array(pictures[start : start + _CHUNK]))
+            found = network(prepare(part[:, None].expand(-1, 3, -1, -1)))
+            rows[start : start + _CHUNK] = found.numpy()
+    return rows
+
+
+def _checked(weights: Path | None, sha256: str) -> bytes:
+    path = weights or weights_file()
+    remedy = f"Fetch it: wardround data fetch {_FOLDER}. Or set {_VARIABLE} to where it lies."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WardroundError(
+            Code.NO_DATA, f"The weights {path} cannot be read: {error.strerror}.", remedy=remedy
+        ) from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"{path} is not the published file of weights (its SHA-256 differs).",
+            remedy=remedy,
+        )
+    return data

@@ -1,0 +1,40 @@
+"""A linear model that learns privately where the middle of its features lies, while it learns.
+
+Features that share a large mean waste privacy: noise is as large as the longest gradient, and most
+of each gradient is the mean. Here the middle c is a parameter like any other. Half the squared
+distance of a patient's row to c is added to the loss, whose gradient (c - row) makes the ordinary
+noised sum of a round move c towards the mean; no release beside it, and no round of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_SHARE = 0.2
+"""Length of a gradient's part for c, for a row at distance 1: what of the clip norm it takes. The
+part for the weights is at most 1 at the start."""
+_SLOWNESS = 0.005
+"""c moves by this times what the weights move by: at learning rates of 75 to 300, it nears the
+mean by 7 to 30% a round, and averages the noise of the last 13 to 3 rounds."""
+
+
+class CentredLinear(nn.Module):
+    """(B, F) -> (B, 2): the logit of the centred row of norm 1, and the loss that moves c.
+
+    Both parts start at zero: the symmetric, seed-free start of a convex problem.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.centre = nn.Linear(1, width, bias=False)
+        self.linear = nn.Linear(width, 1)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        middle = self.centre(torch.ones_like(rows[:, :1])) * _SLOWNESS
+        away = rows - middle
+        unit = nn.functional.normalize(away.detach(), dim=1)
+        distance = (away**2).sum(dim=1, keepdim=True) * (_SHARE / (2 * _SLOWNESS))
+        return torch.cat([self.linear(unit), distance], dim=1)
