@@ -10,6 +10,7 @@ from client.data.cohort import Cohort
 from client.limits import database_memory
 from client.local_pictures import Progress, with_pictures
 from client.site_config import SiteConfig
+from client.site_images import image_tables
 from client.tally import Respondent
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation, Study
@@ -29,13 +30,15 @@ def read_table(config: SiteConfig, task: str, note: Callable[[str], None] | None
             remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
         )
     policy = config.policy
-    return tables.read(
-        source,
-        source.sql,
-        note=note,
-        memory_limit=database_memory(policy),
-        threads=policy.threads,
-    )
+    with image_tables(config) as extras:
+        return tables.read(
+            source,
+            source.sql,
+            extras=extras,
+            note=note,
+            memory_limit=database_memory(policy),
+            threads=policy.threads,
+        )
 
 
 def build_cohort(
