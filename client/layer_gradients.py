@@ -22,8 +22,8 @@ from torch.nn.grad import conv2d_weight
 _KEPT = 6
 """Per-patient gradients are kept where they are at most so many times larger than what they are
 made of; otherwise their norms are found without them, and their sum is made at the end."""
-_BLOCK = 1 << 22
-"""Elements of unfolded input made at a time (16 or 32 MiB)."""
+_BLOCK = 1 << 20
+"""Elements of unfolded input made at a time (4 or 8 MiB)."""
 
 
 class LayerGradient(Protocol):
@@ -124,8 +124,9 @@ class Outer:
 class Contraction:
     """A weight that positions share: the sum over t of outer products of g_t and a_t.
 
-    unfold: input of some patients -> (n, groups, p, T); g: (n, groups, o, T). Norms come from the
-    two T x T Gram matrices where that is cheaper than from the gradients.
+    unfold: input of some patients, in `dtype` -> (n, groups, p, T); gram: the same -> products of
+    those at every two positions, (n, groups, T, T); summed: input and weighted g -> the gradients'
+    sum; g: (n, groups, o, T). Norms come from the two Gram matrices where that is cheaper.
     """
 
     weight: Tensor
@@ -133,6 +134,7 @@ class Contraction:
     a: Tensor
     g: Tensor
     unfold: Callable[[Tensor], Tensor]
+    gram: Callable[[Tensor], Tensor]
     summed: Callable[[Tensor, Tensor], Tensor]
     dtype: torch.dtype
 
@@ -154,7 +156,7 @@ class Contraction:
 
     def gradients(self, part: slice) -> tuple[Tensor, Tensor]:
         """(m, groups, o, p) of some patients, and their squared amplitudes (m,)."""
-        u, g = self.unfold(self.a[part]).to(self.dtype), self.g[part].to(self.dtype)
+        u, g = self.unfold(self.a[part].to(self.dtype)), self.g[part].to(self.dtype)
         return g @ u.transpose(2, 3), self._amplitude_of(u, g)
 
     def _amplitude_of(self, u: Tensor, g: Tensor) -> Tensor:
@@ -180,11 +182,11 @@ class Contraction:
         squares, amplitudes = [], []
         for part in self.parts():
             if positions * (inputs + outputs) < inputs * outputs:
-                u, g = self.unfold(self.a[part]).to(self.dtype), self.g[part].to(self.dtype)
-                uu, gg = u.transpose(2, 3) @ u, g.transpose(2, 3) @ g
-                lengths = (uu.diagonal(dim1=2, dim2=3) * gg.diagonal(dim1=2, dim2=3)).sqrt()
+                g = self.g[part].to(self.dtype)
+                uu, gg = self.gram(self.a[part].to(self.dtype)), g.transpose(2, 3) @ g
+                lengths = uu.diagonal(dim1=2, dim2=3) * gg.diagonal(dim1=2, dim2=3)
+                amplitudes.append(lengths.sqrt().sum(2).square().sum(1))
                 squares.append(uu.mul_(gg).sum((1, 2, 3)).clamp_(min=0.0))
-                amplitudes.append(lengths.sum(2).square().sum(1))
             else:
                 gradients, amplitude = self.gradients(part)
                 squares.append(gradients.square_().sum((1, 2, 3)))
@@ -219,7 +221,7 @@ class Contraction:
         total = torch.zeros(groups, outputs, self.weight.numel() // (groups * outputs)).double()
         for part in self.parts():
             if len(g[part]):
-                u = self.unfold(a[part]).to(self.dtype)
+                u = self.unfold(a[part].to(self.dtype))
                 total += torch.einsum("ngot,ngpt->gop", g[part].to(self.dtype), u)
         return total
 
@@ -278,6 +280,7 @@ def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerG
             a.flatten(1, -2).transpose(1, 2)[:, None],
             positions,
             unfold=lambda x: x,
+            gram=lambda x: x.transpose(2, 3) @ x,
             summed=lambda x, y: torch.einsum("ngpt,ngot->op", x, y),
             dtype=dtype,
         )
@@ -293,16 +296,34 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
         a, kernel = a[:, :, None], (1, *kernel)
         stride, dilation = (1, *stride), (1, *dilation)
     groups, shape = layer.groups, g.shape
+    out_shape = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
 
     def unfold(x: Tensor) -> Tensor:
-        u = nn.functional.unfold(x, kernel, dilation, 0, stride)
-        return u.view(len(x), groups, -1, u.shape[2])
+        windows = _windows(x, kernel, stride, dilation)
+        return windows.reshape(len(x), groups, -1, windows.shape[4] * windows.shape[5])
+
+    def gram(x: Tensor) -> Tensor:
+        """Of shifted inputs, which need no unfolding, where strides do not make that larger."""
+        high, wide = x.shape[2:]
+        down, across = out_shape
+        if (high * wide) ** 2 > (down * across) ** 2 * kernel[0] * kernel[1]:
+            u = unfold(x)
+            return u.transpose(2, 3) @ u
+        flat = x.view(len(x), groups, -1, high * wide)
+        pairs = (flat.transpose(2, 3) @ flat).view(len(x), groups, high, wide, high, wide)
+        found = x.new_zeros(len(x), groups, down, across, down, across)
+        for row in range(0, kernel[0] * dilation[0], dilation[0]):
+            rows = slice(row, row + (down - 1) * stride[0] + 1, stride[0])
+            for column in range(0, kernel[1] * dilation[1], dilation[1]):
+                columns = slice(column, column + (across - 1) * stride[1] + 1, stride[1])
+                found += pairs[:, :, rows, columns, rows, columns]
+        return found.view(len(x), groups, down * across, down * across)
 
     def summed(x: Tensor, y: Tensor) -> Tensor:
         found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             x,
             (layer.weight.shape[0], layer.weight.shape[1], *kernel),
-            y.reshape(len(y), shape[1], *((1, shape[2]) if len(shape) == 3 else shape[2:])),
+            y.reshape(len(y), shape[1], *out_shape),
             stride,
             0,
             dilation,
@@ -311,7 +332,30 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
         return found
 
     out = g.reshape(len(g), groups, shape[1] // groups, -1)
-    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, summed, dtype))
+    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, gram, summed, dtype))
+
+
+def _windows(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Tensor:
+    """(n, channels, kernel rows, kernel columns, rows, columns): a view of the padded input."""
+    n, channels, high, wide = x.shape
+    down = (high - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+    across = (wide - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
+    x = x.contiguous()
+    batch, channel, row, column = x.stride()
+    return x.as_strided(
+        (n, channels, kernel[0], kernel[1], down, across),
+        (
+            batch,
+            channel,
+            row * dilation[0],
+            column * dilation[1],
+            row * stride[0],
+            column * stride[1],
+        ),
+        x.storage_offset(),
+    )
 
 
 def _padded(layer: nn.Conv2d, a: Tensor) -> Tensor:
