@@ -1,5 +1,7 @@
 """Server optimisers against the update rules of their papers, computed by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -58,6 +60,35 @@ def test_adaptive_optimisers_follow_reddi_et_al(name: str) -> None:
         expected.append(weight)
     plan = ServerOptimiser(name=name, lr=lr, beta1=beta1, beta2=beta2, tau=tau)
     assert run(plan) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("plan", "first", "second"),
+    [
+        # w = 1 - 0.1 * 0.5; then 0.95 - 0.1 * 1
+        ({"name": "fedavg"}, 0.95, 0.85),
+        # velocity 0.5, then 0.9 * 0.5 + 1 = 1.45
+        ({"name": "fedavgm", "momentum": 0.9}, 0.95, 0.805),
+        # m = 0.05, v = 0.01 + 0.25 = 0.26: 1 - 0.005 / 0.609902;
+        # m = 0.145, v = 1.26: 0.991802 - 0.0145 / 1.222497
+        ({"name": "fedadagrad"}, 0.991802, 0.979941),
+        # v = 0.0099 + 0.0025 = 0.0124: 1 - 0.005 / 0.211355;
+        # v = 0.012276 + 0.01 = 0.022276: 0.976343 - 0.0145 / 0.249251
+        ({"name": "fedadam"}, 0.976343, 0.918169),
+        # v = 0.01 + 0.0025 = 0.0125: 1 - 0.005 / 0.211803;
+        # v = 0.0125 + 0.01 = 0.0225: 0.976393 - 0.0145 / 0.25
+        ({"name": "fedyogi"}, 0.976393, 0.918393),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else "",
+)
+def test_two_steps_with_a_pencil(plan: dict[str, Any], first: float, second: float) -> None:
+    """w = 1, lr 0.1, gradients 0.5 and 1, beta1 0.9, beta2 0.99, tau 0.1 (so v starts at 0.01)."""
+    weights = torch.tensor([1.0], requires_grad=True)
+    optimiser = build(weights, ServerOptimiser(lr=0.1, tau=0.1, **plan))
+    for gradient, expected in ((0.5, first), (1.0, second)):
+        weights.grad = torch.tensor([gradient])
+        optimiser.step()
+        assert weights.item() == pytest.approx(expected, abs=2e-6)
 
 
 def test_every_optimiser_is_a_torch_optimiser_on_the_flat_vector() -> None:
