@@ -8,7 +8,7 @@ counted here, from public patients: the coordinator never learns a score.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +17,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from client.data.cohort import Cohort
+from client.learner import Learner
 from launch.configuration import load
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
 from protocol.study import Evaluation
+from protocol.vectors import Vector
 from server.listener import Listeners
 from server.roster import banded
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
-from tasks.weights import FlatModel
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.float32]
@@ -33,8 +34,8 @@ Labels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: cohorts by site, whose evaluation part is the fold; the public score of the same
-    patients (M,), in the order of `evaluation`."""
+    """One fold: cohorts by site, whose evaluation part (`share` of the patients) is the fold; the
+    public score of its records (M,), in the order of `part`; none where the task knows none."""
 
     cohorts: Mapping[str, Cohort]
     share: float
@@ -50,49 +51,65 @@ class Fold:
         )
 
 
+class Data:
+    """A task's public sites, their features made once and dealt to parts as often as asked."""
+
+    def __init__(self, task: Task, tables: Mapping[str, Table]) -> None:
+        """Raises ValueError where rows would be set aside: public scores would not match."""
+        evaluation = Evaluation(release="exact")
+        self.task = task
+        self._patients = {site: np.unique(t[PATIENT].astype(str)) for site, t in tables.items()}
+        self._cohorts = {
+            s: Cohort.build(task, t, lambda _: 0.0, evaluation) for s, t in tables.items()
+        }
+        self._public = {}
+        for site, table in tables.items():
+            scores = task.public_score(table)
+            if len(table[PATIENT]) != len(self._cohorts[site].labels):
+                raise ValueError(f"{site}: not every row counts")
+            if scores is not None:
+                self._public[site] = scores
+
+    def fold(self, start: float, share: float, seed: int) -> Fold:
+        """Patients whose place is in [start, start + share) evaluate; the others train."""
+        cohorts, public = {}, []
+        for site, whole in self._cohorts.items():
+            places = np.array([place(patient, seed) for patient in self._patients[site]])
+            u = (places - start - share) % 1.0
+            train = u < 1 - share
+            cohorts[site] = Cohort(
+                whole.features,
+                whole.labels,
+                whole.patient,
+                u,
+                train[whole.patient],
+                train,
+                ~train,
+            )
+            if site in self._public:
+                public.append(self._public[site][~train[whole.patient]])
+        return Fold(cohorts, share, np.concatenate(public) if public else None)
+
+    def folds(self, count: int, seed: int) -> list[Fold]:
+        """`count` folds by patient: each patient evaluates in one."""
+        return [self.fold(k / count, 1 / count, seed) for k in range(count)]
+
+
 def place(patient: str, seed: int) -> float:
     """A patient's place in [0, 1): in which fold he is, whatever the hospital."""
     word = hashlib.sha256(f"fold {seed} of {patient}".encode()).digest()[:8]
     return int.from_bytes(word) / 2**64
 
 
-def folds(task: Task, tables: Mapping[str, Table], count: int, seed: int) -> Iterator[Fold]:
-    """`count` folds by patient, each the evaluation part once."""
-    for k in range(count):
-        yield fold(task, tables, k / count, 1 / count, seed)
-
-
-def fold(task: Task, tables: Mapping[str, Table], start: float, share: float, seed: int) -> Fold:
-    """The patients whose place is in [start, start + share) evaluate; the others train."""
-    evaluation = Evaluation(release="exact", fraction=share)
-
-    def split(patient: str) -> float:
-        return (place(patient, seed) - start - share) % 1.0
-
-    cohorts = {site: Cohort.build(task, t, split, evaluation) for site, t in tables.items()}
-    public = []
-    for site, table in tables.items():
-        scores = task.public_score(table)
-        if scores is None:
-            return Fold(cohorts, share, None)
-        if len(scores) != len(cohorts[site].labels):
-            raise ValueError(f"rows of {site} were set aside: the public score would not match")
-        u = np.array([split(str(patient)) for patient in table[PATIENT]])
-        public.append(scores[u >= 1 - share])
-    return Fold(cohorts, share, np.concatenate(public))
-
-
-def federated(
-    task: Task, fold: Fold, overrides: Sequence[str]
-) -> tuple[npt.NDArray[np.float32], float]:
-    """One study of the fold's training patients -> (scores (M,) of its evaluation patients'
-    records, epsilon spent or 0)."""
+def trained(task: Task, fold: Fold, overrides: Sequence[str]) -> tuple[Vector, float]:
+    """One study of the fold's training patients -> (weights, epsilon spent or 0)."""
     config = load(
         [
             f"task={task.name}",
             "federation=inprocess",
             "tracking=off",
             "evaluation.every=0",
+            *(f"task.options.{key}={value}" for key, value in task.options.items()),
             f"evaluation.fraction={fold.share}",
             *overrides,
         ]
@@ -100,13 +117,16 @@ def federated(
     declared = {site: banded(int(c.train.sum())) for site, c in fold.cohorts.items()}
     study = build_study(config, task, declared)
     outcome = InProcessFederation(fold.cohorts).run(study, task, Listeners())
-    model = FlatModel(task, study.optimisation.seed)
-    model.load(outcome.weights)
+    return outcome.weights, outcome.epsilon or 0.0
+
+
+def federated(
+    task: Task, fold: Fold, overrides: Sequence[str]
+) -> tuple[npt.NDArray[np.float32], float]:
+    """The same -> (scores (M,) of the evaluation patients' records, epsilon spent or 0)."""
+    weights, spent = trained(task, fold, overrides)
     features, _ = fold.part(training=False)
-    with torch.no_grad():
-        parts = torch.split(torch.from_numpy(features).float(), 8192)
-        scores = torch.cat([task.scores(model.module(part)) for part in parts])
-    return scores.numpy(), outcome.epsilon or 0.0
+    return Learner(task, 0).scores(weights, torch.from_numpy(features)), spent
 
 
 def auc(labels: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> float:

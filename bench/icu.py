@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from _cross_validation import Fold, federated, folds, within
+from _cross_validation import Data, Fold, federated, within
 from _figure import figure
 from _linear_search import Recipe, search
 from rich.console import Console
@@ -58,8 +58,8 @@ class Task:
     @staticmethod
     def load(name: str, **options: Scalar) -> Task:
         task = registry.load(name, options)
-        tables = task.public_sites(data_root())
-        return Task(name, options, [f for s in SEEDS for f in folds(task, tables, FOLDS, s)])
+        data = Data(task, task.public_sites(data_root()))
+        return Task(name, options, [fold for seed in SEEDS for fold in data.folds(FOLDS, seed)])
 
     @property
     def labels(self) -> list[npt.NDArray[np.float32]]:
@@ -80,7 +80,6 @@ class Task:
             f"rounds={recipe.rounds}",
             f"server_lr={recipe.lr}",
             "averaging=last_half",
-            *(f"+task.options.{key}={value}" for key, value in self.options.items()),
         ]
         task = registry.load(self.name, self.options)
         runs = [federated(task, fold, overrides) for fold in self.folds]

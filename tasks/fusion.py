@@ -29,7 +29,7 @@ _SIDE = 28
 _PIXELS = _SIDE * _SIDE
 _BOTH, _ALONE = 0.5, 0.25
 """Weights of a patient's loss with both sides, and with each of them alone."""
-_RECORD_SCALE = 0.25
+_RECORD_SCALE = 0.7
 """The record's few features learn at the picture's rate, which is made for thousands: their rows
 are shortened by this constant, which slows them by its square."""
 
@@ -49,14 +49,14 @@ def _vital(name: str, meaning: str, unit: str, low: float, high: float, normal: 
 COLUMNS = (
     Column("age", "age", unit="a", low=0, high=90, flag_missing=False),
     Column("sex", "sex", "category", categories=("female", "male")),
-    _vital("temperature", "body temperature", "Cel", 34, 42, Hinge(36, 37.8)),
-    _vital("heart_rate", "heart rate", "/min", 30, 200, Hinge(50, 100)),
-    _vital("respiratory_rate", "respiratory rate", "/min", 6, 60, Hinge(10, 20)),
-    _vital("systolic_bp", "systolic blood pressure", "mm[Hg]", 60, 220, Hinge(100, 160)),
-    _vital("spo2", "peripheral oxygen saturation", "%", 70, 100, Hinge(low=95)),
-    _vital("wbc", "white blood cells", "10*3/uL", 0.5, 40, Hinge(4, 11)),
-    _vital("crp", "C-reactive protein", "mg/L", 0, 400, Hinge(high=10)),
-    _vital("bun", "blood urea nitrogen", "mg/dL", 2, 120, Hinge(high=20)),
+    _vital("temperature", "body temperature", "Cel", 35, 40, Hinge(36, 37.5)),
+    _vital("heart_rate", "heart rate", "/min", 40, 150, Hinge(50, 90)),
+    _vital("respiratory_rate", "respiratory rate", "/min", 8, 40, Hinge(10, 20)),
+    _vital("systolic_bp", "systolic blood pressure", "mm[Hg]", 70, 200, Hinge(110, 150)),
+    _vital("spo2", "peripheral oxygen saturation", "%", 85, 100, Hinge(low=96)),
+    _vital("wbc", "white blood cells", "10*3/uL", 1, 25, Hinge(4, 10)),
+    _vital("crp", "C-reactive protein", "mg/L", 0, 150, Hinge(high=5)),
+    _vital("bun", "blood urea nitrogen", "mg/dL", 2, 60, Hinge(high=20)),
 )
 
 
