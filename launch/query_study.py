@@ -10,7 +10,7 @@ from __future__ import annotations
 import getpass
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -115,7 +115,9 @@ def _built(
     )
     multiplier = calibrate(price.epsilon, price.delta, event)
     if mechanism == "laplace":  # where pure epsilons just add up, to the last digit
-        multiplier = min(multiplier, event.count / price.epsilon)
+        exact = replace(event, noise_multiplier=event.count / price.epsilon)
+        if epsilon_over_bands([exact], price.delta) <= price.epsilon:
+            multiplier = min(multiplier, exact.noise_multiplier)
     least = price.least_sites or 3
     plain: dict[str, Any] = {
         "title": question.title or f"A question about {question.task.name}",
@@ -149,9 +151,9 @@ def _built(
     }
     study = Study(**plain)
     spent = epsilon_over_bands(planned_events(study), price.delta)
-    claimed = study.privacy.model_copy(update={"epsilon": max(price.epsilon, spent)})
+    claimed = study.privacy.model_dump() | {"epsilon": max(price.epsilon, spent)}
     words = study.aggregation.model_copy(update={"word_bits": word_bits_needed(study)})
-    return Study(**plain | {"privacy": claimed, "aggregation": words})
+    return Study(**plain | {"privacy": Privacy(**claimed), "aggregation": words})
 
 
 def cost(study: Study) -> str:

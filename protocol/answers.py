@@ -66,7 +66,8 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
     found = []
     for statistic, where in zip(query.statistics, query.slices, strict=True):
         part = counts[where]
-        shown = [None if count < query.least_count else float(count) for count in part]
+        least = query.least_count or -np.inf
+        shown = [None if count < least else float(count) for count in part]
         if isinstance(statistic, Mean):
             shown, derived = [], _mean(statistic, part, noise(2), query.least_count)
         else:

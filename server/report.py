@@ -74,6 +74,9 @@ class Outcome:
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
+        asked = self.study.query.statistics if self.study.query is not None else ()
+        if self.answers and [a.name for a in self.answers] != [s.name for s in asked]:
+            raise ValueError("answers to other questions than the study's")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,227 @@
+"""Questions, their price, and their answers on public data in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from typer.testing import CliRunner
+
+from launch import query_ready
+from launch.cli import app
+from launch.inprocess import InProcessFederation
+from launch.query import Question
+from launch.query_show import bar
+from launch.query_study import Price, cost
+from protocol.answers import answers
+from protocol.errors import Code, WardroundError
+from protocol.query import Bins, Categories, Cells, Holds
+from protocol.query_noise import half_width, share
+from protocol.study import Study
+from server.listener import Listeners
+from server.query_page import page
+from server.query_report import markdown, metrics, plain
+from server.report import Outcome
+from server.study_events import outcome_from_json, outcome_to_json
+from tasks import registry
+from tasks.schema import PATIENT
+
+TASK = "breast_cancer"
+TABLES = registry.load(TASK).public_sites(None)
+PATIENTS = {site: len(table[PATIENT]) for site, table in TABLES.items()}
+TOTAL = sum(PATIENTS.values())
+
+
+def run(study: Study) -> Outcome:
+    return InProcessFederation({}, TABLES).run(study, registry.load(TASK), Listeners())
+
+
+def test_axes_are_bins_edges_categories_or_conditions() -> None:
+    question = Question.about(TASK)
+    five = question.axis("mean_radius")
+    assert isinstance(five, Bins)
+    assert len(five.edges) == 6
+    assert isinstance(eight := question.axis("mean_radius:8"), Bins)
+    assert len(eight.edges) == 9
+    assert isinstance(edged := question.axis("mean_radius:10/15/20"), Bins)
+    assert edged.edges == (10, 15, 20)
+    assert isinstance(question.axis("malignant"), Categories)
+    assert isinstance(question.axis("mean_radius > 15"), Holds)
+
+
+@pytest.mark.parametrize(
+    ("axis", "code"),
+    [
+        ("mean_radus", Code.REFUSED_STUDY),
+        ("mean_radius:0", Code.CONFIGURATION),
+        ("mean_radius:many", Code.CONFIGURATION),
+        ("mean_radius:20/10", Code.CONFIGURATION),
+        ("malignant:3", Code.CONFIGURATION),
+        ("mean_radius:100000000", Code.CONFIGURATION),
+    ],
+)
+def test_what_cannot_be_counted_by_is_explained(axis: str, code: Code) -> None:
+    with pytest.raises(WardroundError) as caught:
+        Question.about(TASK).histogram(axis)
+    assert caught.value.code is code
+
+
+def test_a_mean_of_categories_and_an_empty_question_are_refused() -> None:
+    with pytest.raises(WardroundError):
+        Question.about(TASK).mean("malignant")
+    with pytest.raises(WardroundError) as caught:
+        Question.about(TASK).plan(PATIENTS)
+    assert caught.value.code is Code.CONFIGURATION
+    with pytest.raises(WardroundError) as caught:
+        Question.about(TASK).count().plan({"a": 100, "b": 100})
+    assert caught.value.code is Code.TOO_FEW_SITES
+
+
+def test_the_noise_is_the_least_that_its_epsilon_takes() -> None:
+    one = Question.about(TASK).count().plan(PATIENTS)
+    assert one.query is not None
+    assert (one.query.mechanism, one.evaluation.noise_multiplier) == ("laplace", 2.0)
+    assert one.privacy.epsilon == 0.5
+    many = query_ready.quality(TASK).plan(PATIENTS)
+    assert many.query is not None
+    assert many.query.mechanism == "skellam"
+    forced = query_ready.quality(TASK).plan(PATIENTS, Price(mechanism="laplace"))
+    assert half_width(many, 4) < half_width(forced, 4)
+    assert "within 7 of the truth" in cost(one)
+    assert "1.55 if secure aggregation were broken" in cost(one)
+
+
+@pytest.mark.parametrize("price", [{"epsilon": -1.0}, {"delta": 0.7}, {"epsilon": 1e9}])
+def test_a_price_that_makes_no_sense_is_refused(price: dict[str, Any]) -> None:
+    with pytest.raises(WardroundError) as caught:
+        Question.about(TASK).count().plan(PATIENTS, Price(**price))
+    assert caught.value.code in (Code.CONFIGURATION, Code.EPSILON_UNREACHABLE)
+
+
+@pytest.mark.parametrize("mechanism", ["laplace", "skellam"])
+def test_figures_are_the_pooled_ones_within_their_noise(mechanism: Any) -> None:
+    """With so much epsilon that the noise is hardly a patient, the answers are the truth."""
+    column, pooled = "mean_radius", np.concatenate([t["mean_radius"] for t in TABLES.values()])
+    question = Question.about(TASK, least_count=0)
+    question = question.count().histogram(f"{column}:6/10/14/18/22").table("malignant")
+    question = question.mean(column).quantiles(f"{column}:64")
+    price = Price(epsilon=45.0, mechanism=mechanism)
+    outcome = run(question.plan(PATIENTS, price))
+    found = {answer.name: answer for answer in outcome.answers}
+    assert found["patients"].counts[0] == pytest.approx(TOTAL, abs=3)
+    clipped = np.clip(pooled, 6, 21.999)
+    expected = [*np.histogram(clipped, bins=(6, 10, 14, 18, 22))[0], 0]
+    assert np.array(found[column].counts) == pytest.approx(expected, abs=3)
+    mean = found[f"mean of {column}"].derived["mean"]
+    assert mean.value == pytest.approx(np.clip(pooled, 6, 22).mean(), abs=0.2)
+    assert mean.low <= mean.value <= mean.high
+    median = found[f"quantiles of {column}"].derived["q50"]
+    assert median.value == pytest.approx(np.median(pooled), abs=0.3)
+
+
+def test_95_percent_intervals_hold_the_truth_that_often() -> None:
+    """Over 600 counts of a true 40: 570 are expected inside, at least, and not all."""
+    study = Question.about(TASK, least_count=0).count().plan(PATIENTS)
+    inside = 0
+    for _ in range(600):
+        total = 40 + sum(share(study, 4) for _ in range(4))
+        (answer,) = answers(study, total, 4)
+        assert answer.counts[0] is not None
+        inside += abs(answer.counts[0] - 40) <= answer.half_width
+    assert binom.cdf(inside, 600, 0.95) > 1e-7
+    assert inside < 600
+
+
+def test_below_the_least_count_nothing_is_shown() -> None:
+    question = Question.about(TASK, where="mean_radius > 1000", least_count=50)
+    outcome = run(question.count().mean("mean_radius").quantiles("mean_radius").plan(PATIENTS))
+    assert outcome.answers[0].counts == (None,)
+    assert outcome.answers[1].derived == {}
+    assert outcome.answers[2].derived == {}
+    assert plain(outcome)[0]["rows"] == [{"label": ["patients"], "fewer_than": 50}]
+    assert "fewer than 50" in markdown(outcome)
+    assert "fewer than 50" in page(outcome)
+    assert list(metrics(outcome)) == []
+
+
+def test_an_outcome_goes_through_its_events_and_holds_answers_to_its_own_questions() -> None:
+    outcome = run(Question.about(TASK).count().mean("mean_radius").plan(PATIENTS))
+    content = json.loads(json.dumps(outcome_to_json(outcome)))
+    again = outcome_from_json(content, outcome.study, (), outcome.weights)
+    assert again.answers == outcome.answers
+    assert outcome.epsilon == pytest.approx(0.5, rel=1e-3)
+    assert outcome.uncovered == ""
+    other = Question.about(TASK).mean("mean_area").plan(PATIENTS)
+    with pytest.raises(WardroundError) as caught:
+        outcome_from_json(content, other, (), outcome.weights)
+    assert caught.value.code is Code.MESSAGE
+
+
+def test_names_that_a_stranger_chose_stay_text_on_the_page_and_in_mlflow() -> None:
+    name = "<script>alert(1)</script> | `x` "
+    question = Question.about(TASK, title="<b>&").of(Cells(name=name))
+    outcome = run(question.plan(PATIENTS))
+    assert "<script" not in page(outcome)
+    assert "<b>" not in page(outcome)
+    assert "<script" not in markdown(outcome)
+    names = [name for name, _ in metrics(outcome)]
+    assert names[0] == "script_alert_1_script_x/patients"
+
+
+def test_ready_made_questions_ask_what_they_say() -> None:
+    study = query_ready.feasibility("heart_disease", "chol > 200").plan(dict.fromkeys("abc", 200))
+    assert study.query is not None
+    assert [s.name for s in study.query.statistics] == ["patients", "age by sex"]
+    quality = query_ready.quality("heart_disease")
+    assert {s.name for s in quality.statistics} == {
+        *(column.name for column in quality.task.schema.columns),
+        "num",
+    }
+    dose = query_ready.dose().plan(dict.fromkeys("abc", 200), Price(delta=1e-3))
+    assert dose.query is not None
+    assert dose.query.columns == ("ctdi_vol", "dlp", "exposure", "region", "vendor")
+
+
+def test_the_command_shows_bars_and_says_what_it_costs(tmp_path: Path) -> None:
+    words = f"query histogram --task {TASK} --by malignant --output {tmp_path}"
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "It costs each patient there epsilon 0.5" in said
+    assert "█" in said
+    assert "epsilon 0.5 spent at delta 1e-05" in said
+    (folder,) = tmp_path.iterdir()
+    assert Study.parse((folder / "study.json").read_bytes()).query is not None
+
+
+def test_a_dry_run_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a site was asked")
+
+    monkeypatch.setattr(InProcessFederation, "run", never)
+    words = f"query count --task {TASK} --dry-run --json --output {tmp_path}"
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["study"]["optimisation"]["rounds"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_site_without_records_for_queries_answers_none() -> None:
+    study = Question.about(TASK).count().plan(PATIENTS)
+    with pytest.raises(WardroundError) as caught:
+        InProcessFederation(dict.fromkeys(PATIENTS), {}).run(  # type: ignore[arg-type]
+            study, registry.load(TASK), Listeners()
+        )
+    assert caught.value.code is Code.REFUSED_POLICY
+
+
+def test_bars_are_as_long_as_their_figures() -> None:
+    assert bar(30, 30) == "█" * 30
+    assert bar(0, 30) == ""
+    assert bar(-5, 30) == ""
+    assert bar(1.5, 30) == "█▌"
+    assert bar(1, 0) == ""
