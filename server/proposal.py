@@ -92,7 +92,10 @@ class Proposal:
         frame = messages.frame(propose)
         self.traffic.sent += frame.size * len(sites)
         answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), 60.0)
-        standings = {site: _standing(received) for site, received in answers}
+        standings = {}
+        for site, received in answers:
+            self.traffic.received += received.size if received else 0
+            standings[site] = _standing(received)
         return {site: found for site, found in standings.items() if found is not None}
 
     def _roster(self) -> str:

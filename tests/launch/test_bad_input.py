@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -311,6 +312,60 @@ def test_a_study_that_differs_by_one_byte_is_refused_by_a_hospital(
     said = federation.run("task=plugged", "privacy=none", "rounds=2", cwd=here)
     said.blames(Code.TOO_FEW_SITES, "1 refused (refused_study)", remedy="wardround-site")
     assert "plugged installed here differs from the study's" in federation.site_log("south")
+
+
+def test_a_study_that_no_policy_accepts_says_which_rules_of_how_many_sites(
+    federation: Federation, here: Path
+) -> None:
+    words = ("privacy=distributed", "privacy.epsilon=2", "rounds=2", "purpose=marketing")
+    said = federation.run(*words, cwd=here)
+    said.blames(
+        Code.TOO_FEW_SITES,
+        "0 of 3 sites take part",
+        "No site's policy accepts the study: policy.epsilon_per_study (3 sites), "
+        "policy.modes (3 sites), policy.purposes (3 sites).",
+        remedy="wardround-site studies",
+    )
+    assert not any(name in said.err for name in ("east", "north", "south"))
+
+
+def test_a_plan_asks_every_policy_and_no_site_records_a_study(
+    federation: Federation, here: Path
+) -> None:
+    def studies() -> list[str]:
+        return [
+            run("wardround-site", "studies", "--json", "--config", name, cwd=federation.folder).out
+            for name in ("east", "north", "south")
+        ]
+
+    def planned(*words: str) -> dict[str, Any]:
+        where = ("federation=deployment", f"federation.credentials={federation.credentials}")
+        said = run("wardround", "plan", "--json", *where, *words, cwd=here, path=federation.plug_in)
+        assert said.status == 0, said
+        found: dict[str, Any] = json.loads(said.out)
+        return found
+
+    before, submitted = studies(), federation.studies()
+    good = planned("privacy=none", "rounds=2")
+    assert good["answers"] == {
+        "accepted": 3,
+        "waiting": 0,
+        "refused": 0,
+        "away": 0,
+        "rules": {},
+        "codes": {},
+    }
+    assert good["patients"] == {"east": 50, "north": 50, "south": 50}
+    assert (good["epsilon"], good["traffic"]["to_site"] > 1000) == (None, True)
+    bad = planned("privacy=local", "privacy.epsilon=2", "rounds=2", "local_steps=2")
+    assert bad["answers"]["refused"] == 3
+    assert bad["answers"]["rules"] == {"modes": 3, "epsilon_per_study": 3}
+    other = planned("task=plugged", "privacy=none", "rounds=2")
+    assert (other["answers"]["accepted"], other["answers"]["codes"]) == (2, {"refused_study": 1})
+    assert studies() == before
+    assert federation.studies() == submitted
+    verified = run("wardround-site", "audit", "verify", "--config", "north", cwd=federation.folder)
+    assert verified.status == 0, verified
 
 
 @pytest.mark.parametrize("wrong", ["token", "ca", "coordinator"])

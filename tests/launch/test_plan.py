@@ -1,0 +1,97 @@
+"""What a plan says is what the study then does; a policy file is asked without a daemon."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from client import setup
+from client.site_template import Answers as Rules
+from launch import configuration
+from launch.plan import Planned, plan, show
+from launch.run import run
+from tasks import registry
+
+SMALL = ("rounds=4", "tracking=off")
+
+
+def planned(*words: str, policies: tuple[str, ...] = ()) -> Planned:
+    return plan(configuration.load([*SMALL, *words]), policies)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("privacy=none", "evaluation.every=2"),
+        ("privacy=none", "algorithm=scaffold", "federation.masked=true"),
+        ("privacy=distributed", "privacy.epsilon=4"),
+    ],
+)
+def test_bytes_and_privacy_are_those_of_the_study(tmp_path: Path, words: tuple[str, ...]) -> None:
+    said = planned(*words)
+    outcome = run(configuration.load([*SMALL, *words, f"output={tmp_path}"])).outcome
+    sites = len(outcome.study.roster)
+    assert outcome.bytes_sent == pytest.approx(sites * said.traffic.to_site, rel=0.01)
+    assert outcome.bytes_received == pytest.approx(sites * said.traffic.from_site, rel=0.01)
+    for planned_, spent in (
+        (said.epsilon, outcome.epsilon),
+        (said.epsilon_broken, outcome.epsilon_broken),
+    ):
+        assert (planned_ is None) == (spent is None)
+        if planned_ is not None and spent is not None:
+            assert 0.95 * planned_ < spent <= planned_
+    assert said.study.patients() == outcome.study.patients()
+
+
+def test_planning_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned("privacy=none")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("task", configuration.groups()["task"])
+def test_a_step_on_made_up_patients_can_be_timed_for_every_task(task: str) -> None:
+    from launch.plan_time import made_up
+    from launch.study_builder import build_study
+
+    loaded = registry.load(task)
+    cohort = made_up(loaded, 40)
+    assert len(cohort.members("train")) == len(cohort.members("evaluation")) == 40
+    config = configuration.load([f"task={task}", "privacy=none", "rounds=1"])
+    assert build_study(config, loaded, {"one": 40, "two": 40, "three": 40}).patients() == 120
+
+
+def test_a_policy_file_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "north.csv").write_text("patient\n")
+    rules = Rules(
+        site="north",
+        data={"breast_cancer": tmp_path / "north.csv"},
+        tasks=("breast_cancer",),
+        purposes=("research",),
+        modes=("distributed",),
+        approval="rule",
+        delta=1e-4,
+        epsilon_per_study=1.0,
+        epsilon_lifetime=3.0,
+        epsilon_broken=10.0,
+    )
+    setup.init(tmp_path / "north", rules)
+    path = str(tmp_path / "north" / setup.SITE_YAML)
+    words = ("privacy=distributed", "federation.masked=true")
+    ok = planned(*words, "privacy.epsilon=0.9", policies=(path,))
+    assert ok.policies == {path: ()}
+    much = planned(*words, "privacy.epsilon=2", "privacy.delta=1e-3", policies=(path,))
+    assert much.policies[path] == ("delta", "epsilon_per_study")
+    bare = planned("privacy=none", policies=(path,))
+    assert set(bare.policies[path]) == {"modes", "unmasked", "exact_evaluation"}
+
+
+def test_the_tables_say_who_refuses_and_never_where(capsys: pytest.CaptureFixture[str]) -> None:
+    show(planned("privacy=distributed", "privacy.epsilon=1"), Console(width=100))
+    said = capsys.readouterr().out
+    for word in ("epsilon", "1.000 at delta 1e-05", "noise multiplier", "kB", "have no policies"):
+        assert word in said
+    assert json.loads(json.dumps(planned("privacy=none").as_json()))["answers"] is None
