@@ -166,7 +166,7 @@ def _below(source: Source, task: str, base: Path) -> dict[str, Any]:
     """The source's fields with absolute paths, and a template's files in the place of its name."""
     fields, view = source.below(base), source.view.strip()
     if view.startswith(templates.PREFIX):
-        fields["view"] = str(templates.view(view, task))
+        fields["view"] = templates.view(view, task)
         if fields["fhir"] and not fields["fhir"].views:
             definitions = {"views": templates.definitions(task)}
             fields["fhir"] = fields["fhir"].model_copy(update=definitions)

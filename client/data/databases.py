@@ -5,6 +5,7 @@ Nothing of DuckDB's or libpq's messages is passed on: they repeat the connection
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -140,9 +141,18 @@ def _why(error: duckdb.Error) -> str:
     return "cannot be opened"
 
 
-def gone(error: duckdb.Error, session: Session) -> WardroundError | None:
-    """The error of a database that went away while the view ran; None where it is another."""
-    servers = [name for name, schema in session.databases.items() if schema]
+def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
+    """The error of a database that went away while the view ran, or that holds in a column what
+    its own type does not allow (SQLite does not mind); None where it is another's."""
+    servers = sorted(session.databases)
+    column = re.search(r'Invalid type in column "(\w+)"', str(error))
+    if servers and column and isinstance(error, duckdb.TypeMismatchException):
+        return WardroundError(
+            Code.MALFORMED_DATA,
+            f"The column {column[1]} of a database ({', '.join(servers)}) holds a value of another "
+            "type than it declares.",
+            remedy="Correct it, or declare the column TEXT and cast it in the view.",
+        )
     text = str(error)
     signs = (
         "terminating connection",
@@ -161,6 +171,6 @@ def gone(error: duckdb.Error, session: Session) -> WardroundError | None:
         return None
     return WardroundError(
         Code.NO_DATA,
-        f"A database went away while the view ran ({', '.join(sorted(servers))}).",
+        f"A database went away while the view ran ({', '.join(servers)}).",
         remedy="Start it again; nothing was debited, and the coordinator asks again.",
     )

@@ -202,7 +202,10 @@ def _typed(
     limit = f" LIMIT {_SAMPLE}"
     while True:
         tried = {name: left[0] for name, left in kinds.items() if left}
-        tests = [f"count(*) FILTER (WHERE {_misfit(n, k)})" for n, k in tried.items()]
+        tests = [
+            f"count(*) FILTER (WHERE {_misfit(n, k, strict=n not in fixed)})"
+            for n, k in tried.items()
+        ]
         texts = [f"max(length({quoted(n)}))" for n, left in kinds.items() if not left]
         found = session.connection.execute(
             f"SELECT {', '.join([*tests, *texts])} FROM (SELECT * FROM {source}{limit})"  # noqa: S608
@@ -216,10 +219,12 @@ def _typed(
             limit = ""
 
 
-def _misfit(name: str, kind: str) -> str:
-    """When a text is not of a kind. An identifier keeps its leading zeros, and a number its
-    fraction (a cast of '.7' to BIGINT rounds)."""
+def _misfit(name: str, kind: str, *, strict: bool) -> str:
+    """When a text is not of a kind. Where nothing fixes the kind, an identifier keeps its leading
+    zeros, and a number its fraction (a cast of '.7' to BIGINT rounds)."""
     column = quoted(name)
+    if not strict:
+        return f"{column} IS NOT NULL AND TRY_CAST({column} AS {kind}) IS NULL"
     if kind == "BIGINT":
         return (
             f"{column} IS NOT NULL AND (TRY_CAST({column} AS BIGINT) IS NULL"

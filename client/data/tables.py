@@ -89,7 +89,7 @@ def _register(session: Session, sources: Sources, view: sandbox.View, deadline: 
         raise
     except duckdb.Error as error:
         raise (
-            databases.gone(error, session)
+            databases.blamed(error, session)
             or files.blamed(error, session.paths)
             or WardroundError(Code.MALFORMED_DATA, "The sources cannot be read as tables.")
         ) from None
@@ -148,7 +148,7 @@ def _select(session: Session, view: sandbox.View) -> Table:
         raise
     except duckdb.Error as error:
         raise (
-            databases.gone(error, session)
+            databases.blamed(error, session)
             or files.blamed(error, session.paths)
             or WardroundError(
                 Code.CONFIGURATION,

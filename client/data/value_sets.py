@@ -25,6 +25,8 @@ VOCABULARIES = {
     "http://fhir.de/CodeSystem/bfarm/icd-10-gm": "ICD10GM",
     "http://www.nlm.nih.gov/research/umls/rxnorm": "RxNorm",
     "http://www.whocc.no/atc": "ATC",
+    "http://www.ama-assn.org/go/cpt": "CPT4",
+    "http://www.cms.gov/Medicare/Coding/ICD10": "ICD10PCS",
     "http://hl7.org/fhir/sid/ndc": "NDC",
 }
 """URI of a code system in FHIR -> its vocabulary_id in OMOP."""

@@ -1,7 +1,9 @@
-"""Views that are shipped: for each task one over an OMOP CDM and one over a FHIR export.
+"""Views that are shipped: for every task on health records, one over OMOP and one over FHIR.
 
-A site writes `view: template:omop` or `view: template:fhir` in site.yaml, or copies the file and
-changes it.
+A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
+prints the whole text, to be copied and changed. Each is made of two parts: what the source calls
+things (omop/*.sql, fhir/*.sql with its ViewDefinitions), as the tables of a WITH, and what the
+task wants of them (task/*.sql), which is the same over both.
 """
 
 from __future__ import annotations
@@ -11,29 +13,34 @@ from pathlib import Path
 from protocol.errors import Code, WardroundError
 
 PREFIX = "template:"
+KINDS = ("omop", "fhir")
+_SOURCE_PART = {
+    "icu_mortality": "icu",
+    "icu_timeseries": "icu",
+    "readmission": "readmission",
+    "fusion": "fusion",
+}
 _FOLDER = Path(__file__).parent
+TASKS = tuple(_SOURCE_PART)
 
 
-def tasks(kind: str) -> tuple[str, ...]:
-    """The tasks that have a template. kind: omop or fhir."""
-    return tuple(sorted(path.stem for path in (_FOLDER / kind).glob("*.sql")))
-
-
-def view(name: str, task: str) -> Path:
-    """template:omop or template:fhir -> the SQL file for the task.
+def view(name: str, task: str) -> str:
+    """template:omop or template:fhir -> the SQL for the task.
 
     Raises WardroundError(CONFIGURATION) where none is shipped.
     """
-    kind = name.removeprefix(PREFIX)
-    if task not in tasks(kind):
+    kind, part = name.removeprefix(PREFIX), _SOURCE_PART.get(task)
+    if kind not in KINDS or part is None:
         raise WardroundError(
             Code.CONFIGURATION,
             f"No view {name} is shipped for the task {task}.",
-            remedy=f"Write one; there are some for {', '.join(tasks(kind)) or 'no task'}.",
+            remedy=f"Write one; template:omop and template:fhir are there for {', '.join(TASKS)}.",
         )
-    return _FOLDER / kind / f"{task}.sql"
+    parts = (_FOLDER / kind / f"{part}.sql", _FOLDER / "task" / f"{task}.sql")
+    return "".join(path.read_text(encoding="utf-8") for path in parts)
 
 
 def definitions(task: str) -> tuple[Path, ...]:
     """The ViewDefinitions that the task's view over FHIR reads."""
-    return tuple(sorted((_FOLDER / "fhir" / task).glob("*.json")))
+    part = _SOURCE_PART.get(task, "")
+    return tuple(sorted((_FOLDER / "fhir" / part).glob("*.json"))) if part else ()
