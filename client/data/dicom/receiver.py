@@ -28,7 +28,7 @@ from typing import Any
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.filereader import read_dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import (
     AE,
     PYNETDICOM_IMPLEMENTATION_UID,
@@ -53,7 +53,8 @@ _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
 """Bytes of a data set within which its study's UID stands: it is one of the first elements."""
-_NOT_FOR_FILES = ("JPIP", "SMPTE")
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_NOT_FOR_FILES = ("JPIP", "SMPTE", "MIME", "XML Encoding", "Papyrus", "(Retired)")
 _RETIRED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "5", "6", "12.3"))
 """Ultrasound, nuclear medicine and biplane angiography before 1993-98; archives still hold them."""
 
@@ -70,15 +71,17 @@ def image_classes() -> list[str]:
 
 
 def transfer_syntaxes() -> list[str]:
-    """Those in which an object can be a file: all but references and streams."""
-    return [
+    """Those in which an object can be a file: all but references and streams.
+
+    The first of a presentation context that both sides have is taken, so uncompressed ones come
+    first: where a sender offers several at once, it must not compress for our sake.
+    """
+    syntaxes = [
         uid
         for uid, (name, kind, *_) in UID_dictionary.items()
-        if kind == "Transfer Syntax"
-        and not any(word in name for word in _NOT_FOR_FILES)
-        and "Papyrus" not in name
-        and "(Retired)" not in name
+        if kind == "Transfer Syntax" and not any(word in name for word in _NOT_FOR_FILES)
     ]
+    return sorted(syntaxes, key=lambda uid: uid not in _UNCOMPRESSED)
 
 
 @dataclass
