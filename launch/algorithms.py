@@ -117,6 +117,12 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "the end.",
             "Set evaluation.every to 1 or more.",
         )
+    if config.stop.metric is not None and config.averaging != "none":
+        yield (
+            f"averaging={config.averaging} needs to know which half is the last, and "
+            f"stop.metric={config.stop.metric} does not.",
+            "Set averaging=none, or stop=never.",
+        )
 
 
 def local_of(config: Config) -> Local:

@@ -108,8 +108,8 @@ def test_fedprox_by_hand() -> None:
 def test_scaffold_by_hand() -> None:
     """Karimireddy et al. 2020. Round 1 is FedAvg's; c_a = -0.095 / 0.2 = -0.475, c_b = c_c = 0.475,
     c = (-0.475 + 3 * 0.475) / 4 = 0.2375. Round 2 from 0.4525, a: y = 0.4525 - 0.1 (-0.5475 +
-    0.7125) = 0.436, then 0.42115; c_a+ = -0.475 - 0.2375 + 0.03135 / 0.2 = -0.55575. b and c: 0.431,
-    then 0.41165; c_b+ = 0.475 - 0.2375 + 0.04085 / 0.2 = 0.44175."""
+    0.7125) = 0.436, then 0.42115; c_a+ = -0.475 - 0.2375 + 0.03135 / 0.2 = -0.55575. b and c:
+    0.431, then 0.41165; c_b+ = 0.475 - 0.2375 + 0.04085 / 0.2 = 0.44175."""
     federation = InProcessFederation(cohorts())
     study = planned(*PLAIN, "rounds=2", "algorithm=scaffold")
     outcome = run(study, federation)
@@ -170,13 +170,20 @@ def test_scaffolds_variates_stay_the_mean_of_the_sites_own_after_a_lost_attempt(
     assert len({round(value, 6) for value in own.values()}) > 1
 
 
+def test_the_schedule_scales_the_servers_step_by_hand() -> None:
+    """FedAvg's two rounds, the second at half the rate: 0.4525 - 0.5 * 0.038475."""
+    halved = ("schedule=step", "schedule.every=1", "schedule.factor=0.5")
+    outcome = run(planned(*PLAIN, "rounds=2", *halved))
+    assert outcome.weights == pytest.approx([0.4332625], rel=1e-5)
+
+
 def test_masks_change_nothing_for_scaffold() -> None:
     weights = [
         run(planned(*PLAIN, "rounds=3", "algorithm=scaffold", f"federation.masked={masked}"))
         .weights
         for masked in ("true", "false")
     ]  # fmt: skip
-    assert np.array_equal(*weights)
+    assert np.array_equal(weights[0], weights[1])
 
 
 @pytest.mark.parametrize("mode", ["none", "local"])
@@ -337,6 +344,7 @@ def test_one_site_that_sends_anything_does_not_move_a_robust_study(rule: str) ->
         (("algorithm=fedsgd", "privacy=none", "local_steps=3"), "takes one step a round"),
         (("robust=median", "privacy=none", "federation.masked=true"), "opens nothing but"),
         (("stop=early",), "there are none before the end"),
+        (("stop=early", "evaluation.every=1", "averaging=last_half"), "which half is the last"),
         (("schedule=cosine", "schedule.every=3"), "schedule.every is of step"),
         (("robust=median", "robust.byzantine=1"), "robust.byzantine is of trimmed_mean and krum"),
     ],
@@ -354,7 +362,6 @@ def test_what_does_not_go_together_is_refused_before_anything_starts(
     ("overrides", "why"),
     [
         (("algorithm=ditto", "algorithm.evaluated=personal"), "which no epsilon here covers"),
-        (("averaging=last_half", "stop=early", "evaluation.every=1"), "choose one"),
         (("robust=median", "federation.masked=false"), "noise suffices only in the sum"),
         (("robust=krum", "federation.masked=false", "privacy=none"), "krum needs 5 sites"),
         (("algorithm=fedbn", "privacy=none"), "no normalisation layers"),
