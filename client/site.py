@@ -27,7 +27,6 @@ from client.sampling import Patients
 from client.tally import Respondent
 from protocol import messages
 from protocol.agreement import Context, roster_digest, signed_by
-from protocol.agreement import Ready as SignedReady
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
 from protocol.headroom import check_headroom
@@ -310,10 +309,7 @@ class Site:
         study = self._accepted(message.study)
         work = self._work.get(study.digest)
         pending = work.pending if work is not None else None
-        readys = [
-            SignedReady(ready.site, ready.context, ready.public_key, ready.signature)
-            for ready in message.readys
-        ]
+        readys = message.announced
         for said, ready in zip(message.readys, readys, strict=True):
             if pending is not None and ready == pending.party.ready:
                 continue

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
@@ -23,6 +25,7 @@ VERSION = "wardround secure aggregation 1"
 SIGNED_READY = "wardround secure aggregation 1: ready"
 LEAST_SITES = 3
 """With two sites each would read the other's sum off the total."""
+_NO_KEY, _NO_SIGNATURE = "0" * 64, "0" * 128
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -67,39 +70,58 @@ class Context:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        hexadecimal = (self.study, self.model, *(key for _, key in self.roster))
-        if not all(_DIGEST.match(value) for value in hexadecimal):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                "A digest or identity key of an aggregation is not 64 lower-case hex digits.",
-            )
+        if not (_DIGEST.match(self.study) and _DIGEST.match(self.model)):
+            raise _not_hexadecimal()
         if not (0 <= self.round < 2**63 and 0 <= self.attempt < 2**63):
             raise WardroundError(Code.CONFIGURATION, "Round or attempt is out of range.")
-        for what, values in (("site", self.sites), ("identity key", set(self.identities.values()))):
-            if len(values) != len(self.roster):
-                raise WardroundError(
-                    Code.CONFIGURATION,
-                    f"The roster names a {what} twice.",
-                    remedy="Compare fingerprints with the sites and correct the roster.",
-                )
+        _members(self.roster)
 
-    @cached_property
-    def identities(self) -> dict[str, str]:
+    @property
+    def identities(self) -> Mapping[str, str]:
         """Site -> public identity key in hex."""
-        return dict(self.roster)
+        return _members(self.roster).identities
 
     @property
     def sites(self) -> frozenset[str]:
-        return frozenset(self.identities)
+        return _members(self.roster).sites
 
     @cached_property
     def digest(self) -> str:
         """ctx0 in hex."""
         fields: list[str | bytes | int] = [VERSION, self.study, self.kind, int(self.exact)]
         fields += [self.round, self.attempt, self.model, len(self.roster)]
-        for member in sorted(self.roster):
-            fields += member
-        return hashlib.sha256(encode(*fields)).hexdigest()
+        return hashlib.sha256(encode(*fields) + _members(self.roster).encoded).hexdigest()
+
+
+class _Members(NamedTuple):
+    """A roster that has been looked at: one is the same through all attempts of a study."""
+
+    identities: Mapping[str, str]
+    sites: frozenset[str]
+    encoded: bytes
+
+
+@lru_cache(maxsize=256)
+def _members(roster: tuple[tuple[str, str], ...]) -> _Members:
+    identities = dict(roster)
+    if not all(_DIGEST.match(key) for key in identities.values()):
+        raise _not_hexadecimal()
+    for what, values in (("site", identities), ("identity key", set(identities.values()))):
+        if len(values) != len(roster):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The roster names a {what} twice.",
+                remedy="Compare fingerprints with the sites and correct the roster.",
+            )
+    fields = [field for member in sorted(roster) for field in member]
+    return _Members(MappingProxyType(identities), frozenset(identities), encode(*fields))
+
+
+def _not_hexadecimal() -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        "A digest or identity key of an aggregation is not 64 lower-case hex digits.",
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,7 @@ class Ready:
     @staticmethod
     def unmasked(site: str, context: str) -> Ready:
         """For aggregation without masks: zeros where key and signature would stand."""
-        return Ready(site, context, "0" * 64, "0" * 128)
+        return Ready(site, context, _NO_KEY, _NO_SIGNATURE)
 
 
 def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
@@ -136,7 +158,7 @@ def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
             remedy="Compare roster, study and model at both ends; replays are refused like this.",
         )
     if not masked:
-        if ready != Ready.unmasked(ready.site, ready.context):
+        if (ready.public_key, ready.signature) != (_NO_KEY, _NO_SIGNATURE):
             raise WardroundError(Code.AGGREGATION, f"{ready.site} masks, the study does not.")
         return
     if not canonical_point(_bytes(ready.public_key)):

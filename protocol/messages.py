@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
+from protocol import agreement
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
 from protocol.study import Digest, Document, Name
@@ -103,6 +105,11 @@ class Ready(Document):
     public_key: Digest
     signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 
+    @property
+    def announced(self) -> agreement.Ready:
+        """As secure aggregation signs and checks it."""
+        return agreement.Ready(self.site, self.context, self.public_key, self.signature)
+
 
 class Collect(Document):
     """Coordinator -> site: these take part; send your masked share."""
@@ -112,6 +119,11 @@ class Collect(Document):
     round: Round
     attempt: Attempt
     readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False), FailFast()]
+
+    @cached_property
+    def announced(self) -> tuple[agreement.Ready, ...]:
+        """The Readys as secure aggregation signs and checks them."""
+        return tuple(ready.announced for ready in self.readys)
 
 
 class Share(Document):
@@ -155,9 +167,15 @@ def parse(received: Frame) -> Request | Answer:
     if len(received.header) > HEADER_LIMIT:
         raise WardroundError(Code.MESSAGE, "A message header is too long.")
     try:
-        return _ADAPTER.validate_json(received.header)
+        return _parsed(bytes(received.header))
     except ValidationError:
         raise WardroundError(Code.MESSAGE, "A message header is malformed.") from None
+
+
+@lru_cache(maxsize=4)
+def _parsed(header: bytes) -> Request | Answer:
+    """Messages never change, and sites in one process get the same Collect one after the other."""
+    return _ADAPTER.validate_json(header)
 
 
 def chunks(array: npt.NDArray[np.generic]) -> list[memoryview]:

@@ -33,7 +33,7 @@ the root mean square of its relative errors, below 1e-15 (both: tests/protocol/t
 The tails cut off at 13 deviations hold less than 1e-35."""
 MOST_VARIANCE = 2.0**51
 _REACH = 13.0
-_BATCH = 1 << 19
+_BATCH = 1 << 18
 _SMALL = 64
 _TERMS = 22
 
@@ -55,8 +55,8 @@ def skellam(variance: float, count: int, stream: Stream | None = None) -> npt.ND
     values = np.empty(count, dtype=np.int64)
     for start in range(0, count, _BATCH):
         part = values[start : start + _BATCH]
-        part[:] = poisson(variance / 2, len(part), source)
-        part -= poisson(variance / 2, len(part), source)
+        drawn = poisson(variance / 2, 2 * len(part), source)
+        np.subtract(drawn[: len(part)], drawn[len(part) :], out=part)
     return values
 
 

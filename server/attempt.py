@@ -126,7 +126,7 @@ class Attempt:
             elif isinstance(answer, messages.Ready) and answer.site == site:
                 try:
                     agreement.check_ready(
-                        context, announced(answer), masked=self.study.aggregation.masked
+                        context, answer.announced, masked=self.study.aggregation.masked
                     )
                     readys.append(answer)
                 except WardroundError as error:
@@ -186,11 +186,6 @@ class Attempt:
             self.traffic.received += len(received.header) + opening.size
         except WardroundError as error:
             refusals[site] = error.code
-
-
-def announced(ready: messages.Ready) -> agreement.Ready:
-    """The message as secure aggregation signs and checks it."""
-    return agreement.Ready(ready.site, ready.context, ready.public_key, ready.signature)
 
 
 def _answer(received: Frame) -> messages.Answer | None:

@@ -45,7 +45,8 @@ def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
 
     Raises WardroundError: UNKNOWN_TASK, suggesting the nearest; CONFIGURATION for an option that
     it does not have."""
-    tasks = installed()
+    # Looking for plug-ins reads the disk; they cannot replace what is built in.
+    tasks = _BUILT_IN if name in _BUILT_IN else installed()
     if name not in tasks:
         near = difflib.get_close_matches(name, tasks, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
