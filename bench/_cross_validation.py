@@ -55,20 +55,12 @@ class Data:
     """A task's public sites, their features made once and dealt to parts as often as asked."""
 
     def __init__(self, task: Task, tables: Mapping[str, Table]) -> None:
-        """Raises ValueError where rows would be set aside: public scores would not match."""
         evaluation = Evaluation(release="exact")
         self.task = task
         self._patients = {site: np.unique(t[PATIENT].astype(str)) for site, t in tables.items()}
         self._cohorts = {
             s: Cohort.build(task, t, lambda _: 0.0, evaluation) for s, t in tables.items()
         }
-        self._public = {}
-        for site, table in tables.items():
-            scores = task.public_score(table)
-            if len(table[PATIENT]) != len(self._cohorts[site].labels):
-                raise ValueError(f"{site}: not every row counts")
-            if scores is not None:
-                self._public[site] = scores
 
     def fold(self, start: float, share: float, seed: int) -> Fold:
         """Patients whose place is in [start, start + share) evaluate; the others train."""
@@ -86,8 +78,8 @@ class Data:
                 train,
                 ~train,
             )
-            if site in self._public:
-                public.append(self._public[site][~train[whole.patient]])
+            if whole.public is not None:
+                public.append(whole.public[~train[whole.patient]])
         return Fold(cohorts, share, np.concatenate(public) if public else None)
 
     def folds(self, count: int, seed: int) -> list[Fold]:

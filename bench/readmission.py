@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import numpy as np
 import numpy.typing as npt
 from _cross_validation import Data, Fold, auc, federated
 from _figure import figure
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
@@ -57,8 +59,7 @@ def overrides(epsilon: float | None, seed: int) -> list[str]:
 def beside(fold: Fold) -> dict[str, float]:
     """What the same patients tell without privacy, and the public score: name -> test AUC."""
     _, labels = fold.part(training=False)
-    assert fold.public is not None
-    found = {"public_score": auc(labels, fold.public)}
+    found = {"public_score": auc(labels, fold.public)} if fold.public is not None else {}
     boosting = HistGradientBoostingClassifier(
         max_iter=100, learning_rate=0.08, max_leaf_nodes=15, l2_regularization=10, random_state=0
     )
@@ -81,7 +82,10 @@ def _fitted(
 ) -> float:
     """Test AUC of a model fitted on one stay of each training patient."""
     rows, labels = one_stay_each(fold, site)
-    model.fit(rows, labels)
+    with warnings.catch_warnings():
+        # The perceptron is stopped early on purpose: more epochs overfit.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, labels)
     features, tested = fold.part(training=False)
     return auc(tested, model.predict_proba(features)[:, 1])
 
@@ -115,6 +119,7 @@ def main() -> int:
     data = Data(task, task.public_sites(data_root()))
     splits = [data.fold(0.0, SHARE, seed) for seed in SEEDS]
     others = beside(splits[0])
+    known = [auc(s.part(training=False)[1], s.public) for s in splits if s.public is not None]
     missed = 0
     for epsilon, bar in BARS.items():
         aucs, firsts, spent = [], [], 0.0
@@ -132,7 +137,7 @@ def main() -> int:
             bar,
             least=True,
             sd=round(float(np.std(aucs, ddof=1)), 4),
-            gain_over_public_score=round(aucs[0] - others["public_score"], 4),
+            gain_over_public_score=round(float(np.mean(aucs) - np.mean(known)), 4),
             first_stays_only=round(float(np.mean(firsts)), 4),
             epsilon=spent or "none",
             delta=DELTA if epsilon else "none",

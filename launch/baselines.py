@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from client.data.cohort import Cohort
 from client.learner import Learner
@@ -28,6 +29,8 @@ from tasks.weights import FlatModel
 
 _BINS = 4096
 """So fine that the area under the curve is that of the scores themselves."""
+PUBLIC = "nothing: the public score"
+"""What stands in the place of what a model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def compare(
     federated: Vector,
     which: Sequence[str] = ("local", "pooled"),
 ) -> list[Judged]:
-    """One hospital alone (mean over hospitals), federated, all data pooled, as `which` asks.
+    """The task's public score where it knows one, one hospital alone (mean over hospitals),
+    federated, all data pooled, as `which` asks.
 
     A hospital too small to learn anything at this epsilon counts with the model it began with.
 
@@ -85,6 +89,11 @@ def compare(
         return judge(which, name, models, sum(w is None for w in found))
 
     rows = []
+    if pooled.public is not None:
+        first = pooled.first(pooled.members("evaluation"), "evaluation")
+        known = histogram(pooled.public[first], patients.labels.numpy(), _BINS).astype(np.float64)
+        value = float(roc_auc(known))
+        rows.append(Judged("public", PUBLIC, value, float(accuracy(known)), value, value))
     if "local" in which:
         alone = [train(site, cohort, declared[site]) for site, cohort in cohorts.items()]
         rows.append(trained("local", "one hospital alone", alone))
@@ -122,7 +131,13 @@ def pool(cohorts: Mapping[str, Cohort]) -> Cohort:
         np.concatenate([part.in_training for part in parts]),
         np.concatenate([part.train for part in parts]),
         np.concatenate([part.evaluation for part in parts]),
+        public=_public(parts),
     )
+
+
+def _public(parts: Sequence[Cohort]) -> npt.NDArray[np.float64] | None:
+    known = [part.public for part in parts if part.public is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def _alone(config: Config) -> Config:

@@ -56,7 +56,8 @@ def show(finished: Finished, console: Console) -> None:
 
 
 def show_comparison(rows: Sequence[Judged], console: Console) -> None:
-    """Federated beside one hospital alone and all data pooled."""
+    """Federated beside one hospital alone and all data pooled, and what that gains over a score
+    that needed no data at all."""
     table = Table(title="Was federating worth it?", title_justify="left", box=None)
     table.add_column("trained on")
     for heading in ("AUC", "lowest and highest", "accuracy"):
@@ -66,6 +67,12 @@ def show_comparison(rows: Sequence[Judged], console: Console) -> None:
         spread = f"{row.lowest_auc:.3f} to {row.highest_auc:.3f}" if several else ""
         table.add_row(row.name, f"{row.auc:.3f}", spread, f"{row.accuracy:.3f}")
     console.print(table)
+    aucs = {row.which: row.auc for row in rows}
+    if "public" in aucs and "federated" in aucs:
+        console.print(
+            f"Gain over the public score: {aucs['federated'] - aucs['public']:+.3f} AUC.",
+            highlight=False,
+        )
     if few := sum(row.untrained for row in rows):
         console.print(
             f"{few} alone had too few patients for anything to be learned at this epsilon: the "

@@ -32,6 +32,7 @@ class Cohort:
     part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless the
     split is a column).
     `notes` is for the site's own eyes: what was set aside and what looks like a wrong unit.
+    `public` (N,) float64: the task's public score of each row, where it knows one.
     """
 
     features: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Cohort:
     train: npt.NDArray[np.bool_]
     evaluation: npt.NDArray[np.bool_]
     notes: tuple[str, ...] = ()
+    public: npt.NDArray[np.float64] | None = None
     _by_patient: dict[str, tuple[npt.NDArray[np.int64], ...]] = field(init=False, repr=False)
 
     @property
@@ -133,6 +135,7 @@ class Cohort:
             train,
             evaluated,
             notes=(*notes, *_doubts(task, table)),
+            public=None if (known := task.public_score(table)) is None else known[keep],
         )
 
 
