@@ -126,7 +126,7 @@ class Fusion(Task):
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F) float32 rows as `LateFusion` reads them."""
         pictures = np.asarray(table[RADIOGRAPH], dtype=np.uint8)
-        seen = pictures.reshape(len(pictures), -1).any(axis=1)
+        seen = np.asarray(pictures.reshape(len(pictures), -1).any(axis=1), dtype=bool)
         if self.options["picture"] == "hog":
             shown = hog.hog(pictures)
         else:
