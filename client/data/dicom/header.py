@@ -45,7 +45,7 @@ _WANTED: list[Any] = sorted(
     | set(attributes.IDENTIFYING)
 )
 _CONTENT = 0x0040A730
-_MOST_INFLATED = 64 << 20
+_MOST_INFLATED = 16 << 20
 """Bytes of a deflated data set in which its header must end."""
 
 
@@ -186,7 +186,8 @@ def open_dataset(file: Any, size: int, wanted: list[Any] | None) -> tuple[FileDa
     dataset = read_partial(stream, at_pixels, force=True, specific_tags=wanted)
     if inflated is not None:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    if not len(dataset):
+    directory = dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    if not len(dataset) and not directory:
         raise Unreadable(Problem.DAMAGED)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -194,7 +195,8 @@ def open_dataset(file: Any, size: int, wanted: list[Any] | None) -> tuple[FileDa
     if not UID(str(syntax)).is_transfer_syntax:
         raise Unreadable(Problem.SYNTAX)
     length = reached[0] if reached else 0
-    if inflated is None and length != 0xFFFFFFFF and file.tell() + 8 + length > size:
+    whole = inflated is None and length not in (0, 0xFFFFFFFF)
+    if whole and file.tell() + 8 + length > size:
         raise Unreadable(Problem.CUT_SHORT)
     return dataset, length > 0
 

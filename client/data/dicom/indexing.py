@@ -23,8 +23,8 @@ from client.data.dicom.pseudonym import Pseudonyms
 from client.data.dicom.walk import Found, walk
 
 SECONDS = 5.0
-"""Most for one header; pictures have more."""
-LOOK_SECONDS = 60.0
+"""Most for one header; pictures have more, as the largest take seconds on a small machine."""
+LOOK_SECONDS = 20.0
 _MEMORY = 3 << 30
 _BATCH = 256
 

@@ -20,8 +20,8 @@ R = TypeVar("R")
 
 _AHEAD = 16
 """Jobs that a worker is given at once, so that it never waits for the next."""
-_STARTING = 60.0
-"""Seconds that a new worker has until its first answer, beside the time of the job."""
+_STARTING = 120.0
+"""Seconds that a new worker has until it says that it is there; the time of its job begins then."""
 
 
 class _Worker(Generic[J]):
@@ -43,7 +43,7 @@ class _Worker(Generic[J]):
             self.line.send(jobs)
 
     def expect(self, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds + _STARTING * self.fresh
+        self.deadline = time.monotonic() + (_STARTING if self.fresh else seconds)
 
     def end(self) -> None:
         self.process.kill()
@@ -104,9 +104,10 @@ def _answers(
             job = _replace(worker, crew, again)
             yield job, crashed(job)
             continue
-        worker.fresh = False
+        starting, worker.fresh = worker.fresh, False
         worker.expect(seconds)
-        yield worker.jobs.pop(0), answer
+        if not starting:
+            yield worker.jobs.pop(0), answer
     for worker in busy.values():
         if worker in crew and worker.jobs and worker.deadline < time.monotonic():
             job = _replace(worker, crew, again)
@@ -146,6 +147,7 @@ def _serve(line: Connection, work: Callable[..., Any], given: tuple[Any, ...], m
     resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold patients' data
     with suppress(EOFError, OSError):
+        line.send(None)  # it is there
         while True:
             for job in line.recv():
                 line.send(work(job, *given))
