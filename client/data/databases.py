@@ -79,18 +79,13 @@ def _attach_postgres(session: Session, name: str, server: Postgres, seconds: flo
     if server.root_certificate:
         parameters["sslrootcert"] = str(server.root_certificate)
     session.load("postgres_scanner")
-    secret = ""
-    if server.password_file:
-        password = _password(server.password_file)
-        session.connection.execute(
-            f"CREATE TEMPORARY SECRET {quoted(name)} (TYPE postgres, PASSWORD {literal(password)})"
-        )
-        secret = f", SECRET {quoted(name)}"
+    told = f", PASSWORD {literal(_password(server.password_file))}" if server.password_file else ""
+    session.connection.execute(f"CREATE TEMPORARY SECRET {quoted(name)} (TYPE postgres{told})")
     text = " ".join(f"{key}={_parameter(value)}" for key, value in parameters.items())
+    options = f"SCHEMA {literal(server.table_schema)}, SECRET {quoted(name)}"
     try:
         session.connection.execute(
-            f"ATTACH {literal(text)} AS {quoted(name)}"
-            f" (TYPE postgres, READ_ONLY, SCHEMA {literal(server.table_schema)}{secret})"
+            f"ATTACH {literal(text)} AS {quoted(name)} (TYPE postgres, READ_ONLY, {options})"
         )
     except duckdb.Error as error:
         raise WardroundError(
@@ -124,7 +119,7 @@ def _parameter(value: str) -> str:
 
 def _why(error: duckdb.Error) -> str:
     """What libpq says, in words that repeat nothing."""
-    text = str(error)
+    text = str(error).partition('": ')[2] or str(error)  # what follows the parameters
     for said, reason in (
         ("password", "refuses this user's password"),
         ("no pg_hba.conf entry", "does not let this user in from this machine"),
@@ -134,9 +129,10 @@ def _why(error: duckdb.Error) -> str:
         ("certificate", "does not agree on TLS"),
         ("refused", "does not answer"),
         ("timeout", "does not answer in time"),
+        ("No such file", "does not answer"),
         ("translate host name", "has a host name that nobody knows"),
     ):
-        if said in text.split("failed:", 1)[-1]:
+        if said in text:
             return reason
     return "cannot be opened"
 

@@ -7,6 +7,7 @@ the view's syntax tree, because extensions reach around the first (sqlite_scan o
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from collections.abc import Callable
@@ -68,6 +69,9 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Ends an open transaction first: closing one whose server is gone would abort us all."""
+        with contextlib.suppress(duckdb.Error):
+            self.connection.rollback()
         self.connection.close()
 
     def _functions(self) -> frozenset[str]:
