@@ -33,10 +33,10 @@ def encode(*fields: str | bytes | int) -> bytes:
     """Fields -> bytes, injectively for a given sequence of types: each with its length in front."""
     parts = []
     for value in fields:
-        if isinstance(value, int):
-            value = value.to_bytes(8)
-        elif isinstance(value, str):
+        if isinstance(value, str):
             value = value.encode()
+        elif isinstance(value, int):
+            value = value.to_bytes(8)
         parts += [len(value).to_bytes(8), value]
     return b"".join(parts)
 
@@ -74,14 +74,14 @@ class Context:
             raise _not_hexadecimal()
         if not (0 <= self.round < 2**63 and 0 <= self.attempt < 2**63):
             raise WardroundError(Code.CONFIGURATION, "Round or attempt is out of range.")
-        _members(self.roster)
+        self.identities  # noqa: B018 (a roster that cannot be is refused here)
 
-    @property
+    @cached_property
     def identities(self) -> Mapping[str, str]:
         """Site -> public identity key in hex."""
         return _members(self.roster).identities
 
-    @property
+    @cached_property
     def sites(self) -> frozenset[str]:
         return _members(self.roster).sites
 
@@ -215,8 +215,14 @@ def check_readys(
 
 def agreement(context: Context, readys: Sequence[Ready]) -> bytes:
     """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
-    fields: list[str | bytes | int] = [VERSION, context.digest, len(readys)]
-    for ready in sorted(readys, key=lambda ready: ready.site):
+    return _agreed(context.digest, tuple(sorted(readys, key=lambda ready: ready.site)))
+
+
+@lru_cache(maxsize=4)
+def _agreed(context: str, readys: tuple[Ready, ...]) -> bytes:
+    """Every participant forms it of the same Readys; those in one process, once."""
+    fields: list[str | bytes | int] = [VERSION, context, len(readys)]
+    for ready in readys:
         fields += [ready.site, ready.context, ready.public_key, ready.signature]
     return hashlib.sha256(encode(*fields)).digest()
 

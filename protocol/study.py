@@ -246,7 +246,7 @@ class Study(Document):
             raise WardroundError(Code.REFUSED_STUDY, "The study is not in canonical form.")
         return study
 
-    @property
+    @cached_property
     def sites(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.roster)
 
