@@ -56,8 +56,6 @@ class Task(ABC):
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
     downloads: ClassVar[tuple[Download, ...]] = ()
-    view: ClassVar[str] = ""
-    """SQL of a site that does not say otherwise: for tasks over the imaging index alone."""
     parts: ClassVar[tuple[ModuleType, ...]] = ()
     """Further modules whose code is part of the task: they enter `source_digest`."""
 

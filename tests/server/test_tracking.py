@@ -31,11 +31,13 @@ import torch
 import yaml
 
 from launch.mlflow_server import MlflowServer
+from launch.query import Question
+from launch.query_run import Where
 from protocol.errors import Code, WardroundError
 from protocol.scores import METRICS, Estimate
 from protocol.study import Study
 from server import undelivered
-from server.report import Outcome, RoundReport
+from server.report import Baselines, Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
 from tasks import registry
 from tasks.weights import FlatModel
@@ -498,7 +500,7 @@ def test_a_canary_cannot_be_handed_in(key: str) -> None:
 
 
 def test_trackers_take_public_documents_and_aggregates_only() -> None:
-    allowed = {Study, Mapping[str, Any], str, RoundReport, Outcome, float}
+    allowed = {Study, Mapping[str, Any], str, RoundReport, Outcome, Baselines, float}
     for name, method in inspect.getmembers(MlflowTracker, inspect.isfunction):
         hints = typing.get_type_hints(method) if not name.startswith("_") else {}
         taken = {kind for argument, kind in hints.items() if argument != "return"}
@@ -520,3 +522,28 @@ def test_who_is_waited_for_is_not_passed_on(server: MlflowServer) -> None:
     stored += wal.read_bytes() if wal.exists() else b""
     assert of.digest.encode() in stored
     assert b"CANARY-7f3a" not in stored
+
+
+def test_a_query_leaves_its_answers_and_no_model(server: MlflowServer, tmp_path: Path) -> None:
+    question = Question.about("breast_cancer", where="malignant = 1", title="How many?").count()
+    where = Where(tracking=server.url, experiment=EXPERIMENT, output=tmp_path / "outputs")
+    answered = question.histogram("mean_radius:4").ask(epsilon=4.0, at=where)
+    assert answered.receipt.missing == ()
+    assert (answered.receipt.model, bool(answered.receipt.url)) == ("", True)
+    run = _run(server, answered.outcome.study)
+    (count,) = answered["patients"].counts
+    assert run.data.metrics["patients/patients"] == count
+    assert run.data.metrics["patients/patients_low"] < run.data.metrics["patients/patients_high"]
+    assert run.data.metrics["epsilon"] == pytest.approx(4.0, rel=1e-3)
+    note = run.data.tags["mlflow.note.content"]
+    assert "malignant = 1" in note
+    assert f"| patients | **{count:.4g}** |" in note
+    told = json.loads(_artifact(server, run, "answers.json", tmp_path))
+    assert told == answered.plain
+    assert answered.outcome.study.digest.encode() in _artifact(
+        server, run, "answers.html", tmp_path
+    )
+    document = _artifact(server, run, "study.json", tmp_path)
+    assert Study.parse(document).query == answered.outcome.study.query
+    assert not run.outputs.model_outputs
+    assert run.info.status == "FINISHED"

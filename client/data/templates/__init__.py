@@ -22,6 +22,8 @@ _SOURCE_PART = {
 }
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
+IMAGE_TASKS = ("dicom_dose",)
+"""Tasks whose view is over the imaging index alone: `view: template:dicom`, no files."""
 
 
 def view(name: str, task: str) -> str:
@@ -30,6 +32,8 @@ def view(name: str, task: str) -> str:
     Raises WardroundError(CONFIGURATION) where none is shipped.
     """
     kind, part = name.removeprefix(PREFIX), _SOURCE_PART.get(task)
+    if kind == "dicom" and task in IMAGE_TASKS:
+        return (_FOLDER / kind / f"{task}.sql").read_text(encoding="utf-8")
     if kind not in KINDS or part is None:
         raise WardroundError(
             Code.CONFIGURATION,
