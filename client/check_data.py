@@ -9,10 +9,11 @@ from client.check import Check, Doubt
 from client.data.cohort import Cohort
 from client.learner import Learner
 from client.limits import gradient_memory
-from client.local_cohort import build_cohort
+from client.local_cohort import build_cohort, read_table
 from client.sampling import Patients
 from client.site_config import SiteConfig
 from client.split import Split
+from client.tally import Records
 from protocol.errors import Code, WardroundError
 from protocol.study import Evaluation
 from tasks import registry
@@ -30,9 +31,26 @@ def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
     if not config.policy.tasks:
         yield "policy", _nothing_allowed
     for name in sorted(config.data):
+        if _only_asked(name):
+            yield f"data of {name}", lambda name=name: _records(config, name)  # type: ignore[misc]
+            continue
         cohorts: list[Cohort] = []
         yield f"data of {name}", lambda name=name, into=cohorts: _read(config, split, name, into)  # type: ignore[misc]
         yield f"training {name}", lambda name=name, of=cohorts: _dry_step(config, name, of)  # type: ignore[misc]
+
+
+def _only_asked(name: str) -> bool:
+    """Whether nothing is learned from the task's data: it is for queries."""
+    return name in registry.installed() and not registry.load(name).schema.label
+
+
+def _records(config: SiteConfig, name: str) -> str:
+    schema = registry.load(name).schema
+    records = Records(read_table(config, name), schema)
+    for column in schema.columns:
+        records.values(column.name)
+    config.policy.check_patients(records.patients)
+    return f"{records.patients} patients, for queries"
 
 
 def _none() -> str:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from client import setup
+from client.check import tried
+from client.check_data import data_checks
 from client.data.dicom.index import Index
 from client.data.dicom.indexing import bring_up_to_date
 from client.local_cohort import build_respondent, read_table
 from client.site_config import SiteConfig
 from client.site_template import Answers
+from client.split import Split
+from client.tally import tally
 from launch import query_ready
 from launch.query import Question
 from protocol.errors import Code, WardroundError
@@ -72,8 +76,6 @@ def counted(config: SiteConfig, question: Question) -> dict[str, list[int]]:
     query = study.query
     assert isinstance(query, Query)
     respondent = build_respondent(config, registry.load("dicom_dose"), study)
-    from client.tally import tally
-
     counts = tally(query, respondent.records, 1)
     return {
         statistic.name: counts[where].tolist()
@@ -123,3 +125,9 @@ def test_it_is_for_queries_alone() -> None:
     with pytest.raises(WardroundError) as caught:
         query_ready.dose().ask()
     assert caught.value.code is Code.NO_DATA
+
+
+def test_check_reads_its_records_and_tries_no_training(config: SiteConfig) -> None:
+    findings = list(tried(data_checks(config, Split(b"0" * 32))))
+    (about,) = [finding for finding in findings if finding.name.endswith("dicom_dose")]
+    assert (about.passed, about.found) == (True, "4 patients, for queries")
