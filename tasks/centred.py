@@ -11,12 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_SHARE = 0.2
+_SHARE = 0.3
 """Length of a gradient's part for c, for a row at distance 1: what of the clip norm it takes. The
 part for the weights is at most 1 at the start."""
-_SLOWNESS = 0.005
-"""c moves by this times what the weights move by: at learning rates of 75 to 300, it nears the
-mean by 7 to 30% a round, and averages the noise of the last 13 to 3 rounds."""
+_SLOWNESS = 0.01
+"""c moves by this times what the weights move by: at learning rates of 75 to 150, it nears the
+mean by a fifth to nearly all of the way a round."""
 
 
 class CentredLinear(nn.Module):

@@ -63,7 +63,7 @@ def _votes(
 def _nearness(side: int) -> npt.NDArray[np.float32]:
     """(side, cells): how much each pixel votes in each cell of its row or column."""
     place = (np.arange(side) + 0.5) * CELLS / side - 0.5
-    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(CELLS))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(CELLS))), np.float32)
 
 
 def _blocks(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
