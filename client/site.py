@@ -311,9 +311,9 @@ class Site:
         pending = work.pending if work is not None else None
         readys = message.announced
         for said, ready in zip(message.readys, readys, strict=True):
-            if pending is not None and ready == pending.party.ready:
+            if ready.site != self.name or (pending is not None and ready == pending.party.ready):
                 continue
-            if ready.site == self.name and signed_by(ready, self._identity.public_key):
+            if signed_by(ready, self._identity.public_key):
                 self._governance.witness(said)
         if (
             work is None
