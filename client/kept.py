@@ -4,8 +4,10 @@ SCAFFOLD's control variate, FedBN's own layers, Ditto's own model: one (P,) floa
 attempt proposes the next one. It is taken over once the site has shared in that attempt and the
 coordinator, at its next message, does not name the attempt as lost: so site and server move on
 with the same attempts. In a folder every proposal is durable before the site says that it is
-ready, and a daemon that restarts goes on with what it had. The vector may be as revealing as the
-records: it never leaves the site, and only the site's user can read the files.
+ready, and a daemon that restarts goes on with what it had. A coordinator that lies about lost
+attempts makes a site go on from an older vector, which costs accuracy: in private modes every one
+of them was debited for. The vector may be as revealing as the records: it never leaves the site,
+and only the site's user can read the files.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 from client.contribution import Contributor
 from client.data.cohort import Cohort
 from client.learner import Learner
+from client.policy import Policy
 from client.sampling import Patients
 from launch import configuration
 from launch.inprocess import InProcessFederation
@@ -332,6 +333,21 @@ def test_one_site_that_sends_anything_does_not_move_a_robust_study(rule: str) ->
         return float(outcome.weights[0])
 
     assert weight() < START < weight(f"robust={rule}")
+
+
+def test_a_robust_study_needs_every_sites_consent_to_be_seen() -> None:
+    study = planned(*PLAIN, "robust=median", "federation.masked=false")
+    rules: dict[str, object] = {
+        "tasks": ("quadratic",),
+        "purposes": ("research",),
+        "modes": ("none",),
+        "exact_evaluation": True,
+        "least_patients": 1,
+    }
+    with pytest.raises(WardroundError, match=r"policy\.unmasked") as refused:
+        Policy.model_validate(rules).check(study, site="a", roster=study.sites)
+    assert refused.value.code is Code.REFUSED_POLICY
+    Policy.model_validate(rules | {"unmasked": True}).check(study, site="a", roster=study.sites)
 
 
 @pytest.mark.parametrize(
