@@ -14,6 +14,7 @@ import typer
 
 from client import (
     cli_audit,
+    cli_cache,
     cli_daemon,
     cli_imaging,
     cli_ledger,
@@ -42,6 +43,7 @@ for room in (cli_setup, cli_daemon, cli_studies, cli_personal, cli_imaging):
     room.mount(app)
 app.add_typer(cli_ledger.app, name="ledger")
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_cache.app, name="cache")
 
 
 @app.command()
