@@ -191,7 +191,9 @@ def temporal(item: Item) -> Temporal | None:
     kind = item.kind if type(item) is Element else None
     if kind in ("dateTime", "instant"):
         return Temporal.parse(value, "dateTime")
-    if kind in (None, "date", "time") and (
+    if kind in ("date", "time"):
+        return Temporal.parse(value)
+    if kind is None and (
         _DAY.fullmatch(value) or _MOMENT.fullmatch(value) or _CLOCK.fullmatch(value)
     ):
         return Temporal.parse(value)

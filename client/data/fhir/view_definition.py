@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import product
 from pathlib import Path as File
 from typing import Any
@@ -275,7 +276,8 @@ def _constants(declared: list[Any]) -> Mapping[str, Items]:
             raise FhirPathError(f"the constant {name} is of no primitive type")
         if name in constants:
             raise FhirPathError(f"two constants are named {name}")
-        constants[name] = [Element(value, kind) if type(value) is str else value]
+        number = Decimal(repr(value)) if type(value) is float else value
+        constants[name] = [Element(value, kind) if type(value) is str else number]
     return constants
 
 
