@@ -55,7 +55,12 @@ def config(tmp_path: Path) -> SiteConfig:
                 dataset.CTDIvol = exposed
             written(dataset, tmp_path / "pacs" / f"{number}.dcm")
             number += 1
-    rules = {"purposes": ("research",), "modes": (), "delta": 1e-5, "least_patients": 1}
+    rules: dict[str, Any] = {
+        "purposes": ("research",),
+        "modes": (),
+        "delta": 1e-5,
+        "least_patients": 1,
+    }
     setup.init(tmp_path / "site", Answers(site="alpha", data={}, tasks=(), **rules))
     path = tmp_path / "site" / setup.SITE_YAML
     text = path.read_text().split("\ndata:")

@@ -194,7 +194,7 @@ def test_values_go_to_the_bin_that_says_so() -> None:
 
 
 def test_a_mean_is_of_clipped_values_and_rounds_without_bias() -> None:
-    rows = [(f"p{n}", None, 3.3, None, None, None) for n in range(20_000)]
+    rows: list[tuple[Any, ...]] = [(f"p{n}", None, 3.3, None, None, None) for n in range(20_000)]
     rows += [("none", None, None, None, None, None), ("over", None, 99.0, None, None, None)]
     query = Query(statistics=(Mean(name="m", column="dose", low=0, high=10),))
     first, second = tally(query, Records(table_of(rows), SCHEMA), 8)

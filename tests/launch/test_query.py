@@ -128,7 +128,7 @@ def test_95_percent_intervals_hold_the_truth_that_often() -> None:
     study = Question.about(TASK, least_count=0).count().plan(PATIENTS)
     inside = 0
     for _ in range(600):
-        total = 40 + sum(share(study, 4) for _ in range(4))
+        total = 40 + np.sum([share(study, 4) for _ in range(4)], axis=0)
         (answer,) = answers(study, total, 4)
         assert answer.counts[0] is not None
         inside += abs(answer.counts[0] - 40) <= answer.half_width

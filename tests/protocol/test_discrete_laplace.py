@@ -52,7 +52,7 @@ def test_the_table_is_the_negative_binomial_distribution(
 
 @pytest.mark.parametrize(("honest", "participants"), [(3, 3), (3, 4)])
 def test_drawn_shares_pass_a_chi_square_test(honest: int, participants: int) -> None:
-    draws = sum(share(0.5, 1.0, honest, 40_000) for _ in range(participants))
+    draws = np.sum([share(0.5, 1.0, honest, 40_000) for _ in range(participants)], axis=0)
     values, chances = distribution(0.5, 1.0, participants / honest)
     inner = np.abs(values) <= 14
     expected = np.append(chances[inner], 1 - chances[inner].sum()) * len(draws)

@@ -191,9 +191,10 @@ def test_sums_that_would_wrap_are_refused() -> None:
 @pytest.mark.parametrize(
     "field", [{"noise_multiplier": 1e9}, {"noise_multiplier": 1e-3}, {"scale": 1.5}]
 )
-def test_noise_that_cannot_be_drawn_is_no_event(field: dict[str, float]) -> None:
+def test_noise_that_cannot_be_drawn_is_no_event(field: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {"noise_multiplier": 2.0, "dimension": 1, "scale": 1.0}
     with pytest.raises(WardroundError) as caught:
-        Event("laplace", **({"noise_multiplier": 2.0, "dimension": 1, "scale": 1.0} | field))
+        Event("laplace", **(usual | field))
     assert caught.value.code is Code.CONFIGURATION
 
 
