@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,7 +15,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -41,10 +41,9 @@ class Progressing:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
-        self._job = self._bar.add_task("", total=study.optimisation.rounds)
+        self._job = self._bar.add_task("", total=study.optimisation.rounds, left="")
         self._live: Live | None = None
         self._printed = 0.0
 
@@ -79,11 +78,12 @@ class Progressing:
     def round(self, report: RoundReport) -> None:
         self._rows.append(report)
         self._note = ""
-        self._bar.update(self._job, completed=report.round)
+        left = time_left(self._rows, self._study.optimisation.rounds)
+        self._bar.update(self._job, completed=report.round, left=left)
         now, last = time.monotonic(), report.round == self._study.optimisation.rounds
         if self._live is None and (report.metrics or last or now - self._printed > 5):
             self._printed = now
-            self._console.print(plain_line(report, self._study.optimisation.rounds))
+            self._console.print(plain_line(report, self._study, left), soft_wrap=True)
 
     def finish(self, outcome: Outcome) -> None:
         self._note = ""
@@ -95,35 +95,53 @@ class Progressing:
 
     def _view(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for heading in ("round", *COLUMNS.values(), "epsilon", "s", "kB"):
+        asked = self._study.privacy.epsilon
+        epsilon = "epsilon" if asked is None else f"epsilon of {asked:.3g}"
+        for heading in ("round", *COLUMNS.values(), epsilon, "sites", "s", "kB"):
             table.add_column(heading, justify="right")
         scored = [row for row in self._rows if row.metrics]
         shown = scored[-SHOWN:] if len(scored) > 1 else self._rows[-SHOWN:]
         for row in shown:
-            table.add_row(*cells(row))
+            table.add_row(*cells(row, len(self._study.roster)))
         return Group(table, self._bar, Text(self._note, style="yellow"))
 
 
-def cells(report: RoundReport) -> list[str]:
-    """One row of the table of rounds."""
+def time_left(reports: list[RoundReport], rounds: int) -> str:
+    """What the rounds still to come will take, as the median of the last ones did. Rounds told
+    again (a study followed anew) count with the time that they took."""
+    remaining = rounds - reports[-1].round
+    if remaining <= 0:
+        return ""
+    seconds = remaining * median(report.seconds for report in reports[-20:])
+    if seconds < 120:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
+
+
+def cells(report: RoundReport, sites: int) -> list[str]:
+    """One row of the table of rounds. sites: of the roster."""
     return [
         str(report.round),
         *(_value(report.metrics.get(name)) for name in COLUMNS),
         "" if report.epsilon is None else f"{report.epsilon:.3f}",
+        f"{report.participants}/{sites}",
         f"{report.seconds:.2f}",
         f"{(report.bytes_sent + report.bytes_received) / 1000:.1f}",
     ]
 
 
-def plain_line(report: RoundReport, rounds: int) -> str:
+def plain_line(report: RoundReport, study: Study, left: str) -> str:
     """One round as a line, for a log file or a pipe."""
+    rounds, roster = study.optimisation.rounds, len(study.roster)
     metrics = "".join(
         f" {label} {report.metrics[name].value:.3f}"
         for name, label in COLUMNS.items()
         if name in report.metrics
     )
     epsilon = "" if report.epsilon is None else f" epsilon {report.epsilon:.3f}"
-    return f"round {report.round}/{rounds}{metrics}{epsilon} {report.seconds:.2f} s"
+    fewer = f" {report.participants}/{roster} sites" if report.participants < roster else ""
+    line = f"round {report.round}/{rounds}{metrics}{epsilon}{fewer} {report.seconds:.2f} s"
+    return f"{line}, {left}" if left else line
 
 
 def _value(estimate: Estimate | None) -> str:

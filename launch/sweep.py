@@ -49,8 +49,7 @@ class Sweep:
     words: tuple[str, ...]
     keys: tuple[str, ...]
     sentences: tuple[tuple[str, ...], ...]
-    config: Config
-    """Of the first one; what is not swept is the same in all."""
+    configs: tuple[Config, ...]
 
     @staticmethod
     def of(words: Sequence[str]) -> Sweep:
@@ -75,7 +74,12 @@ class Sweep:
                     f"{key} cannot be swept: the studies of a sweep lie together.",
                     remedy="Run one sweep for each.",
                 )
-        return Sweep(tuple(words), keys, tuple(sentences), configs[0])
+        return Sweep(tuple(words), keys, tuple(sentences), tuple(configs))
+
+    @property
+    def config(self) -> Config:
+        """Of the first study; what is not swept is the same in all."""
+        return self.configs[0]
 
     def values(self, sentence: Sequence[str]) -> dict[str, str]:
         """Swept key -> its value in one study."""
@@ -144,10 +148,10 @@ class Sweep:
         )
         with progress, _workers(jobs) as submit:
             line = progress.add_task("", total=len(self.sentences))
-            futures = {
-                submit(study, sentence, self.values(sentence), str(folder), parent): sentence
-                for sentence in self.sentences
-            }
+            futures = [
+                submit(study, replace(config, output=str(folder)), self.values(sentence), parent)
+                for sentence, config in zip(self.sentences, self.configs, strict=True)
+            ]
             for done in as_completed(futures):
                 row: Row = done.result()
                 progress.advance(line)
@@ -196,12 +200,11 @@ def _on_its_own() -> None:
     torch.set_num_threads(1)
 
 
-def study(sentence: Sequence[str], values: dict[str, str], folder: str, parent: str | None) -> Row:
+def study(config: Config, values: dict[str, str], parent: str | None) -> Row:
     """One study, in a worker. A WardroundError is part of the result; anything else is raised."""
     from launch.run import run_deployment, run_inprocess
 
     started = time.monotonic()
-    config = replace(configuration.load(sentence), output=folder)
     with Path(os.devnull).open("w") as nowhere:
         quiet = Console(file=nowhere)
         try:
@@ -251,8 +254,7 @@ def announcement(sweep: Sweep) -> str:
         declared = remote.patients()
     events: list[Event] = []
     delta, exact = 0.0, 0
-    for sentence in sweep.sentences:
-        one = configuration.load(sentence)
+    for one in sweep.configs:
         task = registry.load(one.task.name, one.task.options)
         planned = build_study(one, task, declared)
         if planned.privacy.mode == "none":
