@@ -119,7 +119,7 @@ class Contributor:
         if personal is None:
             return
         figures = {
-            name: {metric: of.value for metric, of in sorted(found.items())}
+            name: {m: of.value for m, of in sorted(found.items()) if np.isfinite(of.value)}
             for name, found in (
                 ("released", pooled_metrics(self._counts(weights).astype(np.float64))),
                 ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
