@@ -18,7 +18,6 @@ from client.data.dicom import gate
 from client.data.dicom.header import Header, Problem, Unreadable, quiet, read_header
 from client.data.dicom.index import Index, Row
 from client.data.dicom.isolation import isolated
-from client.data.dicom.look import Look, look
 from client.data.dicom.pseudonym import Pseudonyms
 from client.data.dicom.walk import Found, walk
 
@@ -108,6 +107,8 @@ def _read(
 
 
 def _look(index: Index, workers: int, progress: Progress, stop: Callable[[], bool]) -> int:
+    from client.data.dicom.look import Look, look  # headers need none of its decoders
+
     jobs = index.unseen()
     answers = isolated(
         look,
