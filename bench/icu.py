@@ -1,6 +1,6 @@
 """Death in intensive care, four regions: private models beside what needs no training at all.
 
-    python bench/icu.py            the figures: five folds by patient, two repetitions
+    python bench/icu.py            the figures: five folds by patient, two repetitions (net: one)
     python bench/icu.py --search   how the recipes were found, on training patients alone
 
 Delta 1e-4. Beside each private model, on the same patients: the public score from which it starts
@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,11 @@ RECIPES = {
 }
 """By epsilon; of `--search`'s best, those that share a schedule."""
 SERIES_RECIPES = {
-    "summary": Recipe(rounds=60, clip_norm=1.0, step=1.0),
-    "tcn": Recipe(rounds=60, clip_norm=1.0, step=0.3),
+    "summary": Recipe(rounds=60, clip_norm=1.0, step=0.1),
+    "tcn": Recipe(rounds=30, clip_norm=1.0, step=0.1),
 }
+"""On validation parts of the training patients (30 deaths) no larger step did better than the
+public score from which both start: at this epsilon there is next to nothing to learn from them."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ class Task:
     folds: list[Fold]
 
     @staticmethod
-    def load(name: str, **options: Scalar) -> Task:
+    def load(name: str, seeds: Sequence[int] = SEEDS, **options: Scalar) -> Task:
         task = registry.load(name, options)
         data = Data(task, task.public_sites(data_root()))
-        return Task(name, options, [fold for seed in SEEDS for fold in data.folds(FOLDS, seed)])
+        return Task(name, options, [fold for seed in seeds for fold in data.folds(FOLDS, seed)])
 
     @property
     def labels(self) -> list[npt.NDArray[np.float32]]:
@@ -101,13 +104,14 @@ class Task:
 
 def _fitted(fold: Fold, site: str | None, boosted: bool = False) -> npt.NDArray[np.float64]:
     features, labels = fold.part(training=True, sites=None if site is None else [site])
-    model = LogisticRegressionCV(Cs=(0.01, 0.03, 0.1, 0.3, 1.0), cv=4, scoring="roc_auc")
+    model = LogisticRegressionCV(Cs=(0.01, 0.03, 0.1, 0.3, 1.0), cv=3, scoring="neg_log_loss")
     if boosted:
         model = GradientBoostingClassifier(
             n_estimators=150, max_depth=2, learning_rate=0.05, subsample=0.5, random_state=0
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (ConvergenceWarning, FutureWarning))
+        # Announcements of scikit-learn 1.10, and regions with two deaths in a fold.
+        warnings.simplefilter("ignore", (ConvergenceWarning, FutureWarning, UserWarning))
         model.fit(features, labels)
     scores: npt.NDArray[np.float64] = model.predict_proba(fold.part(training=False)[0])[:, 1]
     return scores
@@ -163,7 +167,9 @@ def main() -> int:
         },
     )
     for model, recipe in SERIES_RECIPES.items():
-        series = Task.load("icu_timeseries", model=model)
+        series = Task.load(
+            "icu_timeseries", SEEDS if model == "summary" else SEEDS[:1], model=model
+        )
         name = "icu_timeseries_auc_eps3" + ("" if model == "summary" else f"_{model}")
         missed += report(series, {name: (3.0, SERIES_BAR, recipe)})
     return 1 if missed else 0

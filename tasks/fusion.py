@@ -33,6 +33,9 @@ _RECORD_SCALE = 0.7
 """The record's few features learn at the picture's rate, which is made for thousands: their rows
 are shortened by this constant, which slows them by its square."""
 
+_SLOW = 0.1
+"""Likewise for what is the same for everybody, which would swing at that rate instead of settle."""
+
 
 def _vital(name: str, meaning: str, unit: str, low: float, high: float, normal: Hinge) -> Column:
     return Column(
@@ -47,8 +50,8 @@ def _vital(name: str, meaning: str, unit: str, low: float, high: float, normal: 
 
 
 COLUMNS = (
-    Column("age", "age", unit="a", low=0, high=90, flag_missing=False),
-    Column("sex", "sex", "category", categories=("female", "male")),
+    Column("age", "age", unit="a", low=0, high=90, flag_missing=False, encoder=Hinge(high=65)),
+    Column("sex", "sex", "category", categories=("female", "male"), usual="female"),
     _vital("temperature", "body temperature", "Cel", 35, 40, Hinge(36, 37.5)),
     _vital("heart_rate", "heart rate", "/min", 40, 150, Hinge(50, 90)),
     _vital("respiratory_rate", "respiratory rate", "/min", 8, 40, Hinge(10, 20)),
@@ -64,25 +67,26 @@ class LateFusion(nn.Module):
     """(B, picture + 1 + record + 1) -> (B, 4): log odds by both sides, by the picture alone, by
     the record alone; and what centring the picture's features costs.
 
-    A row is the picture's numbers, 1 if there is one, the record's, 1 if there is one.
+    A row is the picture's numbers, 1 if there is one, the record's, 1 if there is one. The prior
+    and what it means that a side is there are weights of the constant `_SLOW`.
     """
 
     def __init__(self, picture: nn.Module, width: int, record: int) -> None:
         super().__init__()
         self._width = width
         self.picture = picture
-        self.record = nn.Linear(record, 1)
-        self.prior = nn.Linear(1, 1, bias=False)
-        for parameter in (*self.record.parameters(), *self.prior.parameters()):
-            nn.init.zeros_(parameter)
+        self.record = nn.Linear(record, 1, bias=False)
+        self.prior, self.seen, self.known = (nn.Linear(1, 1, bias=False) for _ in range(3))
+        for linear in (self.record, self.prior, self.seen, self.known):
+            nn.init.zeros_(linear.weight)
 
     def forward(self, rows: Tensor) -> Tensor:
         seen = rows[:, self._width : self._width + 1]
         known = rows[:, -1:]
         shown = self.picture(rows[:, : self._width])
-        told = known * self.record(rows[:, self._width + 1 : -1])
-        looked = seen * shown[:, :1]
-        before = self.prior(torch.ones_like(known))
+        looked = seen * shown[:, :1] + self.seen(seen * _SLOW)
+        told = self.record(rows[:, self._width + 1 : -1]) + self.known(known * _SLOW)
+        before = self.prior(torch.full_like(known, _SLOW))
         cost = seen * shown[:, 1:].sum(dim=1, keepdim=True)
         return torch.cat([before + looked + told, before + looked, before + told, cost], dim=1)
 
@@ -149,7 +153,11 @@ class Fusion(Task):
 
     def model(self) -> nn.Module:
         """Both branches start undecided."""
-        branch = centred.CentredLinear(hog.WIDTH) if self.options["picture"] == "hog" else Pixels()
+        if self.options["picture"] == "cnn":
+            return LateFusion(Pixels(), self.width, self.schema.width)
+        branch = centred.CentredLinear(hog.WIDTH)
+        branch.linear = nn.Linear(hog.WIDTH, 1, bias=False)
+        nn.init.zeros_(branch.linear.weight)
         return LateFusion(branch, self.width, self.schema.width)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
