@@ -48,8 +48,8 @@ def script(shell: str) -> str:
 def overrides(ctx: click.Context, incomplete: str) -> list[Offer]:
     """The words that may stand where `incomplete` stands."""
     before = list(ctx.params.get("overrides") or ())
-    if incomplete == "=" and before:  # bash, right behind the sign
-        return list(_values(before[-1]))
+    if not incomplete and before and (values := list(_values(before[-1]))):
+        return values  # bash, right behind the sign, which Click takes away
     if len(before) > 1 and before[-1] == "=":  # bash, with a part of the value
         return [offer for offer in _values(before[-2]) if offer[0].startswith(incomplete)]
     key, sign, part = incomplete.partition("=")

@@ -1,9 +1,17 @@
 """The configuration reads as a sentence, and a typo is answered with the nearest valid key."""
 
+import re
+
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from launch import configuration
+from launch.cli import app
+from launch.explained import explain
+from launch.keys import keys_of
 from protocol.errors import Code, WardroundError
+from protocol.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
 
 def test_a_sentence_of_overrides() -> None:
@@ -50,3 +58,115 @@ def test_a_value_of_another_type_is_refused() -> None:
 
 def test_keys_lists_what_can_be_overridden() -> None:
     assert {"rounds", "privacy.epsilon", "aggregation.least_sites"} <= set(configuration.keys())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rounds=0", "rounds is 0; it must be at least 1 and at most 100000. The nearest valid "
+         "value: 1."),
+        ("privacy.epsilon=1e9", "The nearest valid value: 10000."),
+        ("privacy.sampling_rate=1.5", "The nearest valid value: 1."),
+        ("privacy.delta=2", "above 0 and below 0.5"),
+        ("privacy.epsilon=nan", "privacy.epsilon is nan"),
+        ("averaging=lasthalf", "The nearest valid value: last_half."),
+        ("evaluation.release=exakt", "The nearest valid value: exact."),
+        ("baselines=[pool]", "The nearest valid value: pooled."),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> None:
+    with pytest.raises(WardroundError) as refused:
+        configuration.load([override])
+    assert refused.value.code is Code.CONFIGURATION
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        (("federation=deployment", "baselines=[pooled]"), "records are not here"),
+        (("privacy=none", "privacy.epsilon=1"), "can claim no epsilon"),
+        (("privacy=none", "evaluation=noised"), "cannot have a noised evaluation"),
+        (("privacy=distributed", "local_steps=5"), "one clipped sum a round"),
+        (("privacy.epsilon=null",), "needs an epsilon"),
+        (("aggregation.least_sites=3", "aggregation.colluding_sites=3"), "not below"),
+        (("aggregation.least_sites=2", "federation.masked=true"), "read the other's sum"),
+        (("federation.credentials=me.json",), "has no coordinator"),
+        (("federation.workers=2",), "is of federation=ray"),
+        (("tracking=off", "tracking.model=mine"), "nothing is tracked"),
+        (("robust=median", "federation.masked=true"), "has to see each site's update"),
+        (("stop=early", "privacy=none", "evaluation.every=0"), "looks at evaluations"),
+    ],
+)
+def test_contradictions_are_refused_with_a_remedy(overrides: tuple[str, ...], cause: str) -> None:
+    with pytest.raises(WardroundError) as refused:
+        configuration.load(overrides)
+    assert refused.value.code is Code.CONFIGURATION
+    assert cause in refused.value.message
+    assert refused.value.remedy
+
+
+def test_every_key_has_a_meaning_and_a_default_within_its_range() -> None:
+    for key in keys_of(configuration.Config):
+        assert len(key.meaning.text) > 3, key.name
+        values = key.default if isinstance(key.default, list) else [key.default]
+        assert all(key.meaning.allows(value) for value in values), key.name
+
+
+def test_ranges_are_the_study_s_own() -> None:
+    """What a range lets through, the study takes."""
+    sections = {
+        "privacy": Privacy,
+        "aggregation": Aggregation,
+        "evaluation": Evaluation,
+        "optimiser": ServerOptimiser,
+        "": Optimisation,
+    }
+    compared = 0
+    for key in keys_of(configuration.Config):
+        section, _, name = key.name.rpartition(".")
+        field = sections[section].model_fields.get(name) if section in sections else None
+        if field is None or key.meaning.choices:
+            continue
+        text = str(field)
+        for end, sign in (("least", "ge"), ("above", "gt"), ("most", "le"), ("below", "lt")):
+            value = getattr(key.meaning, end)
+            if value is not None and f"{sign}=" in text:
+                compared += 1
+                found = float(re.search(rf"{sign}=([\d.e+-]+)", text)[1])  # type: ignore[index]
+                within = value >= found if end in ("least", "above") else value <= found
+                assert within, (key.name, end)
+    assert compared > 15
+
+
+def test_options_of_a_task_need_no_plus() -> None:
+    config = configuration.load(["task=icu_timeseries", "task.options.model=tcn"])
+    assert config.task.options == {"model": "tcn"}
+
+
+def test_the_command_explains_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    explain(Console(width=200))
+    said = capsys.readouterr().out
+    for key in keys_of(configuration.Config):
+        assert key.name in said
+    for word in ("number or null", "true or false", "above 0 and below 0.5", "heart_disease"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("words", "present", "absent"),
+    [
+        (("--cfg", "rounds=3"), "rounds: 3", "hydra:"),
+        (("rounds=3", "--cfg"), "rounds: 3", "hydra:"),
+        (("--cfg", "job", "rounds=3"), "rounds: 3", "hydra:"),
+        (("--cfg", "hydra"), "hydra:", "rounds:"),
+        (("--cfg", "all", "rounds=3"), "hydra:", "nothing"),
+    ],
+)
+def test_cfg_shows_what_hydra_s_users_expect(
+    words: tuple[str, ...], present: str, absent: str
+) -> None:
+    said = CliRunner().invoke(app, ["run", *words])
+    assert said.exit_code == 0, said.output
+    assert present in said.output
+    assert absent not in said.output
