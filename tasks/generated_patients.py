@@ -53,32 +53,33 @@ def sites() -> dict[str, Table]:
 def _table(name: str, hospital: _Hospital, generator: np.random.Generator) -> Table:
     count = hospital.patients
     ill = generator.random(count) < hospital.ill
-    record = _record(ill, generator)
+    values = record(ill, generator)
     pictures = _pictures(ill, hospital, generator)
     pictures[generator.random(count) < hospital.no_picture] = 0
     absent = generator.random(count) < hospital.no_record
-    for column in record.values():
+    for column in values.values():
         column[absent] = None if column.dtype == object else np.nan
     names = [f"generated-{name}-{k:04d}" for k in range(count)]
     return {
         PATIENT: np.array(names, dtype=object),
-        **record,
+        **values,
         "radiograph": pictures,
         "pneumonia": ill.astype(np.float64),
     }
 
 
-def _record(
+def record(
     ill: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> dict[str, npt.NDArray[Any]]:
-    """Columns of the record; a tenth of each laboratory value was not measured."""
+    """(N,) who is ill -> the columns of `fusion`'s records; a tenth of each laboratory value was
+    not measured."""
     count = len(ill)
     inflamed = generator.normal(1.7 * ill, 1.0)
 
     def around(middle: float, slope: float, spread: float) -> npt.NDArray[np.float64]:
         return middle + slope * inflamed + generator.normal(0, spread, count)
 
-    record: dict[str, npt.NDArray[Any]] = {
+    drawn: dict[str, npt.NDArray[Any]] = {
         "age": np.clip(generator.normal(58 + 6 * ill, 17), 18, 95).round(),
         "sex": generator.choice(np.array(["female", "male"], dtype=object), count),
         "temperature": around(36.9, 0.45, 0.5).round(1),
@@ -91,8 +92,8 @@ def _record(
         "bun": np.maximum(around(17, 2.5, 6), 3).round(),
     }
     for name in ("wbc", "crp", "bun"):
-        record[name][generator.random(count) < 0.1] = np.nan
-    return record
+        drawn[name][generator.random(count) < 0.1] = np.nan
+    return drawn
 
 
 def _pictures(
