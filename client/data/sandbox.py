@@ -49,7 +49,7 @@ def parse(session: Session, view: str) -> View:
     """The view's one SELECT. Raises WardroundError(CONFIGURATION)."""
     try:
         statements = session.connection.extract_statements(view)
-    except (duckdb.Error, UnicodeError):
+    except (duckdb.Error, TypeError):  # a lone surrogate is no text for it
         raise WardroundError(
             Code.CONFIGURATION,
             "The view is not valid SQL.",
@@ -112,7 +112,9 @@ def _table(session: Session, part: dict[str, Any], named: set[str], tables: froz
             remedy=f"Its tables: {', '.join(sorted(tables | set(session.databases)))}.",
         )
     attached = {name.lower(): allowed.lower() for name, allowed in session.databases.items()}
-    if catalog:
+    if catalog == "memory":
+        allowed = schema == "main" and table in tables
+    elif catalog:
         allowed = attached.get(catalog) == schema
     elif schema in attached:
         allowed = True  # database.table
