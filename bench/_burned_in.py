@@ -33,9 +33,9 @@ _NAMES = (
 _SIDES = (256, 384, 512, 768, 1024)
 
 
-def background(rng: np.random.Generator) -> Picture:
+def background(rng: np.random.Generator, sides: tuple[int, ...] = _SIDES) -> Picture:
     """(side, side) uint8 without text but a marker."""
-    side = int(rng.choice(_SIDES))
+    side = int(rng.choice(sides))
     y, x = np.mgrid[:side, :side] / side
     kinds = (_radiograph, _slice, _vessels, _speckle, _streaks)
     picture = np.clip(kinds[rng.integers(len(kinds))](rng, side, x, y), 0, 255).astype(np.uint8)

@@ -1,0 +1,43 @@
+"""Workers: a file that crashes or hangs costs that file and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from client.data.dicom.isolation import isolated
+
+
+def work(job: int) -> str:
+    if job % 10 == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job % 10 == 7:
+        time.sleep(600)
+    if job % 10 == 9:
+        try:
+            bytearray(1 << 40)
+        except MemoryError:
+            return "no memory"
+    os.write(2, b"a decoder's complaint")
+    return f"done {job}"
+
+
+def test_every_job_is_answered_once(capfd: object) -> None:
+    jobs = list(range(20))
+    answers = dict(
+        isolated(
+            work, (), jobs, workers=2, seconds=1.0, memory=1 << 30,
+            slow=lambda job: f"slow {job}", crashed=lambda job: f"crashed {job}",
+        )
+    )  # fmt: skip
+    expected = {n: f"done {n}" for n in jobs}
+    expected |= {3: "crashed 3", 13: "crashed 13", 7: "slow 7", 17: "slow 17"}
+    expected |= {9: "no memory", 19: "no memory"}
+    assert answers == expected
+    assert "complaint" not in capfd.readouterr().err  # type: ignore[attr-defined]
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    answers = isolated(work, (), [], workers=2, seconds=1.0, memory=1 << 30, slow=str, crashed=str)
+    assert list(answers) == []
