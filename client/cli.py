@@ -16,6 +16,7 @@ from client import (
     cli_audit,
     cli_cache,
     cli_daemon,
+    cli_data,
     cli_imaging,
     cli_ledger,
     cli_personal,
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for room in (cli_setup, cli_daemon, cli_studies, cli_personal, cli_imaging):
+for room in (cli_setup, cli_daemon, cli_studies, cli_personal, cli_imaging, cli_data):
     room.mount(app)
 app.add_typer(cli_ledger.app, name="ledger")
 app.add_typer(cli_audit.app, name="audit")

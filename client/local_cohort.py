@@ -54,10 +54,12 @@ def build_cohort(
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
     `Cohort.build` raise.
     """
-    table, notes = with_pictures(config, task, read_table(config, task.name), progress)
+    told: list[str] = []
+    rows = read_table(config, task.name, told.append)
+    table, notes = with_pictures(config, task, rows, progress)
     cohort = Cohort.build(task, table, split, evaluation)
     config.policy.check_patients(cohort.patients)
-    return replace(cohort, notes=(*notes, *cohort.notes))
+    return replace(cohort, notes=(*told, *notes, *cohort.notes))
 
 
 def build_respondent(config: SiteConfig, task: Task, study: Study) -> Respondent:

@@ -56,10 +56,25 @@ coordinator:
 # after a person has compared the fingerprints by telephone.
 roster: roster.yaml
 
-# Each task's data: files by table name, and the SELECT that makes them the task's cohort. Files:
-# .csv .tsv .parquet .ndjson .json; the text of `view` may stand in a file that ends in .sql.
+# Each task's data: where its rows are, and the SELECT that makes them the task's cohort. All is
+# read in place, nothing is copied; `view` is SQL (DuckDB's), or the path of a .sql file.
 # `wardround-site check` says which columns a task wants.
 data:{_data(a.data)}
+# What `view` may read, side by side:
+#   files: {{stays: stays.parquet, labs: labs-*.csv.gz}}    # .csv .tsv .ndjson .json .parquet
+#   headerless: {{labs: [patient, taken, value]}}    # names, for a file without a header line
+#   databases:                    # attached read-only; their tables are ward.stays, clinic.labs
+#     clinic: {{sqlite: /srv/clinic.db}}
+#     ward:
+#       postgres: {{host: db.example.org, database: ward, user: wardround, schema: public,
+#         password_file: ward.password, tls: verify-full, root_certificate: db-ca.pem}}
+#   omop: {{folder: /srv/omop}}     # an OMOP CDM 5.4, or {{database: ward}}: its tables by name
+#   fhir: {{folder: /srv/fhir, views: [views/]}}     # NDJSON or bundles, and ViewDefinitions
+#   value_sets: [codes.csv]       # your own, beside the shipped ones: name,system,code,display
+#   minutes: 30                   # the most that reading may take
+# With omop or fhir, `view: template:omop` or `view: template:fhir` is the view that is shipped for
+# the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
+# the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
 
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.

@@ -360,7 +360,8 @@ def test_numpy_gets_what_sql_has(rows: Path) -> None:
     table = read(
         Sources(),
         "SELECT TIMESTAMPTZ '2020-01-01 10:00:00+02' AS tz, NULL AS nothing,"
-        " 1.5::DECIMAL(4,2) AS d, '00000000-0000-0000-0000-000000000001'::UUID AS u, [1, 2] AS l, true AS t",
+        " 1.5::DECIMAL(4,2) AS d,"
+        " '00000000-0000-0000-0000-000000000001'::UUID AS u, [1, 2] AS l, true AS t",
     )
     assert str(table["tz"][0]).startswith("2020-01-01T08:00:00")
     assert (table["d"][0], table["t"][0]) == (1.5, 1.0)
