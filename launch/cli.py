@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from launch.cli_run import PLAN_HELP, RUN_HELP, RunCommand, plan_command, run_command
+from launch.cli_tasks import tasks_command
 from launch.coordinator_cli import coordinator_app
 from launch.query_cli import query_app
 from protocol.errors import WardroundError
@@ -32,28 +31,7 @@ _errors = Console(stderr=True)
 
 app.command(name="run", help=RUN_HELP, cls=RunCommand)(run_command)
 app.command(name="plan", help=PLAN_HELP)(plan_command)
-
-
-@app.command()
-def tasks(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """List the tasks that are installed here, with the digest of their source."""
-    from tasks import registry
-
-    loaded = [registry.load(name) for name in registry.installed()]
-    if as_json:
-        rows = [{"name": t.name, "version": t.version, "source": t.source_digest()} for t in loaded]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table(box=None)
-    for heading in ("task", "version", "what it learns", "columns", "source"):
-        table.add_column(heading)
-    for task in loaded:
-        columns = str(len(task.schema.columns))
-        digest = task.source_digest()[:12]
-        table.add_row(task.name, str(task.version), task.title, columns, digest)
-    Console().print(table)
+app.command(name="tasks")(tasks_command)
 
 
 @data.command()

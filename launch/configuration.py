@@ -96,7 +96,9 @@ class AggregationConfig:
 class EvaluationConfig:
     """When models are scored, on which patients, and how the histograms leave."""
 
-    every: int = key(0, "evaluate after every so many rounds; 0: at the end only", least=0)
+    every: int = key(
+        0, "evaluate after every so many rounds; 0: at the end only", least=0, most=100_000
+    )
     bins: int | None = key(None, "bins of the score histogram", least=2, most=4096)
     release: str = key(
         "noised", "noised and debited, or exact and not covered", choices=("noised", "exact")
@@ -156,7 +158,7 @@ class Config:
         "release the last iterate, or the mean of the last half of them",
         choices=("none", "last_half"),
     )
-    seed: int = key(0, "of initial weights, and of sampling in mode none", least=0)
+    seed: int = key(0, "of initial weights, and of sampling in mode none", least=0, below=2**63)
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(
         [],
