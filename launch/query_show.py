@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.query_run import Answered, lines
-from server.query_report import Row, question, rows
+from server.query_report import Row, captions, question, rows
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -20,17 +20,15 @@ def show(answered: Answered, console: Console) -> None:
     if query is None:
         return
     console.print(f"Of {question(query)}:", highlight=False)
-    for index, answer in enumerate(outcome.answers):
-        found = rows(query, index, answer)
-        shown = [row for row in found if row.estimate is not None or not _empty(row)]
-        console.print(_table(answer.name, shown, query.least_count))
+    for answer, said, number in zip(
+        outcome.answers, captions(outcome.study), count(), strict=False
+    ):
+        found = [row for row in rows(query, number, answer) if row.telling]
+        console.print(_table(answer.name, found, query.least_count))
+        if said:
+            console.print(Text(said, style="dim"))
     for line in lines(answered):
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def _empty(row: Row) -> bool:
-    """A cell of missing values with hardly anybody in it: the usual case, which says nothing."""
-    return bool({"missing", "unknown"} & set(row.label))
 
 
 def _table(name: str, found: list[Row], least: int) -> Table:

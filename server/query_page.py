@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from server.query_report import Row, question, rows
+from server.query_report import Row, captions, question, rows
 from server.report import Outcome
 
 _STYLE = """
@@ -22,10 +22,11 @@ td.bar { width: 45% } svg { display: block; width: 100%; height: 1.1rem }
 def page(outcome: Outcome) -> str:
     """The whole document. Everything that a person wrote is escaped."""
     study, query = outcome.study, outcome.study.query
-    parts = []
+    parts, said = [], captions(study)
     for index, answer in enumerate(outcome.answers if query is not None else ()):
         if query is not None:
-            parts.append(_section(answer.name, rows(query, index, answer), query.least_count))
+            found = [row for row in rows(query, index, answer) if row.telling]
+            parts.append(_section(answer.name, said[index], found, query.least_count))
     cohort = "" if query is None else f"<p>Of {html.escape(question(query))}.</p>"
     spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
     return f"""<!doctype html>
@@ -39,10 +40,11 @@ noise. Study <code>{study.digest}</code>.</p></footer></body></html>
 """
 
 
-def _section(name: str, found: list[Row], least: int) -> str:
+def _section(name: str, said: str, found: list[Row], least: int) -> str:
     most = max((row.estimate.high for row in found if row.estimate is not None), default=1.0)
     lines = "".join(_line(row, max(most, 1e-9), least) for row in found)
-    return f"<h2>{html.escape(name)}</h2><table>{lines}</table>"
+    caption = f"<p class='few'>{html.escape(said)}</p>" if said else ""
+    return f"<h2>{html.escape(name)}</h2>{caption}<table>{lines}</table>"
 
 
 def _line(row: Row, most: float, least: int) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 
 from protocol.answers import Answer, labels
 from protocol.condition import in_words
-from protocol.query import Mean, Query
+from protocol.query import Cells, Holds, Mean, Query
 from protocol.scores import Estimate
+from protocol.study import Study
 from server.report import Outcome
+from tasks import queryable, registry
+from tasks.schema import Column
 
 _MOST_METRICS = 500
 _MOST_ROWS = 60
@@ -24,6 +27,11 @@ class Row:
 
     label: tuple[str, ...]
     estimate: Estimate | None
+
+    @property
+    def telling(self) -> bool:
+        """Not a cell of missing values with hardly anybody in it, which is the usual case."""
+        return self.estimate is not None or not {"missing", "unknown"} & set(self.label)
 
 
 def rows(query: Query, index: int, answer: Answer) -> list[Row]:
@@ -92,6 +100,28 @@ def markdown(outcome: Outcome) -> str:
             break
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def captions(study: Study) -> list[str]:
+    """What the columns of each statistic mean, in which unit; "" where the task does not say."""
+    known = {}
+    if study.query is not None and study.task.name in registry.installed():
+        known = queryable.columns(registry.load(study.task.name, study.task.options).schema)
+    found = []
+    for statistic in study.query.statistics if study.query is not None else ():
+        names = [statistic.column] if isinstance(statistic, Mean) else []
+        if isinstance(statistic, Cells):
+            names = [axis.column for axis in statistic.axes if not isinstance(axis, Holds)]
+        columns = [known[name] for name in names if name in known]
+        found.append("; ".join(map(_meaning, columns)))
+    return found
+
+
+def _meaning(column: Column) -> str:
+    named = column.meaning.startswith(column.name)
+    said = column.meaning if named else f"{column.name}: {column.meaning}"
+    measured = column.kind == "number" and column.unit != "1"
+    return f"{said}, in {column.unit}" if measured else said
 
 
 def question(query: Query) -> str:

@@ -24,7 +24,7 @@ from protocol.query_noise import half_width, share
 from protocol.study import Study
 from server.listener import Listeners
 from server.query_page import page
-from server.query_report import markdown, metrics, plain
+from server.query_report import captions, markdown, metrics, plain
 from server.report import Outcome
 from server.study_events import outcome_from_json, outcome_to_json
 from tasks import registry
@@ -170,6 +170,15 @@ def test_names_that_a_stranger_chose_stay_text_on_the_page_and_in_mlflow() -> No
     assert "<script" not in markdown(outcome)
     names = [name for name, _ in metrics(outcome)]
     assert names[0] == "script_alert_1_script_x/patients"
+
+
+def test_columns_are_explained_with_their_units() -> None:
+    question = Question.about("heart_disease").table("age", "sex").mean("chol").count()
+    assert captions(question.plan(dict.fromkeys("abc", 200))) == [
+        "age, in a; sex: 0 female, 1 male",
+        "chol: serum cholesterol, in mg/dL",
+        "",
+    ]
 
 
 def test_ready_made_questions_ask_what_they_say() -> None:
