@@ -20,13 +20,12 @@ def show(answered: Answered, console: Console) -> None:
     if query is None:
         return
     console.print(f"Of {question(query)}:", highlight=False)
-    for answer, said, number in zip(
-        outcome.answers, captions(outcome.study), count(), strict=False
-    ):
-        found = [row for row in rows(query, number, answer) if row.telling]
+    said = captions(outcome.study)
+    for index, answer in enumerate(outcome.answers):
+        found = [row for row in rows(query, index, answer) if row.telling]
         console.print(_table(answer.name, found, query.least_count))
-        if said:
-            console.print(Text(said, style="dim"))
+        if said[index]:
+            console.print(Text(said[index], style="dim"))
     for line in lines(answered):
         console.print(line, highlight=False, soft_wrap=True)
 
