@@ -162,7 +162,7 @@ class Contraction:
     def _amplitude_of(self, u: Tensor, g: Tensor) -> Tensor:
         if self.dtype != torch.float64:
             return u.new_zeros(len(u))
-        lengths = u.square().sum(2).sqrt_() * g.square().sum(2).sqrt_()
+        lengths = torch.linalg.vector_norm(u, dim=2) * torch.linalg.vector_norm(g, dim=2)
         return lengths.sum(2).square().sum(1)
 
     def kept(self) -> Rows:

@@ -47,7 +47,7 @@ from tasks.weights import FlatModel
 
 _EVALUATION_SHARE = 0.5
 """Of epsilon, for evaluation alone, where the same patients train and evaluate."""
-_MOST_BY_PATIENT = 2**16
+_MOST_BY_PATIENT = 2**10
 """Parameters. Rounding each patient's gradient costs memory and time in proportion to the model;
 of larger models, a site rounds the sum, for .4% more sensitivity."""
 _HALVINGS, _COARSER = 4, 1.02

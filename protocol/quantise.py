@@ -96,9 +96,11 @@ def round_sum(clipped: npt.NDArray[np.floating[Any]], clip_norm: float, scale: i
     """
     _check_scale(clip_norm, scale)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.rint(clipped.astype(np.float64) * (scale / clip_norm))
-    bounded = np.clip(np.nan_to_num(scaled, nan=0.0), -(2.0**62), 2.0**62)
-    integers: Integers = bounded.astype(np.int64)
+        scaled = clipped * np.float64(scale / clip_norm)
+        np.rint(scaled, out=scaled)
+        if not float(np.dot(scaled, scaled)) < 2.0**124:  # some are NaN, or too large for integers
+            np.clip(np.nan_to_num(scaled, copy=False), -(2.0**62), 2.0**62, out=scaled)
+    integers: Integers = scaled.astype(np.int64)
     return integers
 
 

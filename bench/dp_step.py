@@ -1,0 +1,220 @@
+"""What one step of DP-SGD costs: plain SGD, Opacus' hooks, ours, side by side.
+
+    python bench/dp_step.py
+
+Two threads. Every variant does whole steps on the same batch: forward, backward, clipping and noise
+where there is privacy, update. Variants take turns; a figure is the ratio of medians. Noise of
+Opacus' variant is torch.normal's, ours comes from the operating system's generator. Memory is the
+peak of a process of its own above what it held before the first step.
+
+Bars are of a step of DP-SGD (mode local, `Learner.private_steps`). Beside it, in the same turns,
+one `Learner.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its proof
+asks, and without the noise, which is added once a round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from _figure import figure, load
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from client.learner import Learner
+from client.sampling import Batch
+from protocol.study import Privacy
+from tasks.base import Task
+from tasks.schema import Column, Schema
+
+LR, CLIP, NOISE = 1e-4, 1.0, 1.0
+VARIANTS = ("sgd", "hooks", "ours", "sum")
+
+
+class Block(BasicBlock):
+    """torchvision's, with its sum out of place: hooks need that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out = out + (x if self.downsample is None else self.downsample(x))
+        return self.relu(out)  # type: ignore[no-any-return]
+
+
+def resnet18() -> nn.Module:
+    model = ResNet(
+        Block, [2, 2, 2, 2], num_classes=1, norm_layer=lambda channels: nn.GroupNorm(32, channels)
+    )
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return model
+
+
+def perceptron(inputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One model and batch; `steps` in a turn, `turns` in all."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    steps: int
+    turns: int
+    seconds: float
+    memory: float | None = None
+
+
+CASES = (
+    Case("mlp13-b32", partial(perceptron, 13), (32, 13), 20, 41, 1.2),
+    Case("mlp100-b256", partial(perceptron, 100), (256, 100), 20, 41, 1.2),
+    Case("resnet18-64-b64", resnet18, (64, 3, 64, 64), 1, 7, 1.8, 2.0),
+    Case("resnet18-224-b16", resnet18, (16, 3, 224, 224), 1, 5, 2.0),
+)
+
+
+class Made(Task):
+    """A case as a task."""
+
+    name = "dp_step"
+    title = "a model of the benchmark"
+    schema = Schema((Column("a", "a number"),), "y", "a label")
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+
+    def model(self) -> nn.Module:
+        return self.case.build()
+
+
+def turn(case: Case, variant: str) -> Callable[[], None]:
+    """Something that takes `case.steps` steps."""
+    torch.manual_seed(0)
+    batch = Batch(torch.randn(case.shape), (torch.arange(case.shape[0]) % 2).float())
+    task = Made(case)
+    if variant in ("ours", "sum"):
+        return ours(task, batch, variant)
+    model = case.build()
+    optimiser = torch.optim.SGD(model.parameters(), lr=LR)
+    if variant == "hooks":
+        model = GradSampleModule(model, loss_reduction="sum")
+        optimiser = DPOptimizer(
+            optimiser,
+            noise_multiplier=NOISE,
+            max_grad_norm=CLIP,
+            expected_batch_size=len(batch),
+        )
+
+    def steps() -> None:
+        for _ in range(case.steps):
+            optimiser.zero_grad()
+            losses = task.losses(model(batch.features), batch.labels)
+            (losses.sum() if variant == "hooks" else losses.mean()).backward()
+            optimiser.step()
+
+    return steps
+
+
+def ours(task: Made, batch: Batch, variant: str) -> Callable[[], None]:
+    learner, case = Learner(task, 0, memory=1 << 34), task.case
+    weights = learner.model.weights()
+    plan = Privacy(mode="local", clip_norm=CLIP, noise_multiplier=NOISE, epsilon=1.0)
+
+    def steps() -> None:
+        if variant == "ours":
+            learner.private_steps(weights, lambda: batch, case.steps, LR, len(batch), plan)
+            return
+        for _ in range(case.steps):
+            learner.clipped_sum(weights, batch, CLIP, 2**20, "site")
+
+    return steps
+
+
+def seconds(case: Case) -> dict[str, float]:
+    """Median seconds of a turn, by variant."""
+    turns = {variant: turn(case, variant) for variant in VARIANTS}
+    taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    for steps in turns.values():
+        steps()
+    for _ in range(case.turns):
+        for variant, steps in turns.items():
+            started = time.perf_counter()
+            steps()
+            taken[variant].append(time.perf_counter() - started)
+    return {variant: statistics.median(found) for variant, found in taken.items()}
+
+
+def peak(case: Case, variant: str) -> float:
+    """MiB above what the process held before its first step."""
+    asked = [sys.executable, __file__, case.name, variant]
+    return float(json.loads(subprocess.run(asked, check=True, capture_output=True).stdout))
+
+
+def one_peak(case: Case, variant: str) -> None:
+    steps = turn(dataclasses.replace(case, steps=1), variant)
+    before = _most()
+    steps()
+    steps()
+    print(json.dumps((_most() - before) / 1024))
+
+
+def _most() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> int:
+    holds = []
+    for case in CASES:
+        taken = seconds(case)
+        times = {variant: round(found / taken["sgd"], 2) for variant, found in taken.items()}
+        holds.append(
+            figure(
+                f"dp_step {case.name}: a private step over plain SGD",
+                taken["ours"] / taken["sgd"],
+                "times",
+                case.seconds,
+                hooks_times=times["hooks"],
+                sum_times=times["sum"],
+                sgd_ms=round(1000 * taken["sgd"] / case.steps, 3),
+                load=load(),
+            )
+        )
+        if case.memory is not None:
+            peaks = {variant: peak(case, variant) for variant in VARIANTS}
+            holds.append(
+                figure(
+                    f"dp_step {case.name}: peak memory of a private step over plain SGD",
+                    peaks["ours"] / peaks["sgd"],
+                    "times",
+                    case.memory,
+                    hooks_times=round(peaks["hooks"] / peaks["sgd"], 2),
+                    sum_times=round(peaks["sum"] / peaks["sgd"], 2),
+                    sgd_mib=round(peaks["sgd"]),
+                )
+            )
+    return 0 if all(holds) else 1
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(2)
+    if len(sys.argv) == 3:
+        one_peak({case.name: case for case in CASES}[sys.argv[1]], sys.argv[2])
+    else:
+        sys.exit(main())
