@@ -1,0 +1,90 @@
+"""Every study can say whether federating was worth it: beside it, in its summary and in MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from launch import configuration
+from launch import run as launched
+from launch.baselines import compare
+from launch.configuration import load
+from launch.inprocess import cohorts_of
+from launch.report import show_comparison
+from launch.run import declared_patients, run, split_plan
+from protocol.errors import WardroundError
+from server.report import Baselines
+from server.tracker import Untracked
+from tasks.breast_cancer import BreastCancer
+from tasks.weights import FlatModel
+
+TASK = BreastCancer()
+
+
+class Noting(Untracked):
+    """A tracker that keeps what it was told to compare with."""
+
+    def __init__(self) -> None:
+        self.told: list[Mapping[str, Mapping[str, float]]] = []
+
+    def compared(self, baselines: Baselines) -> None:
+        self.told.append(baselines.figures)
+
+
+def test_baselines_stand_beside_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Noting()
+    monkeypatch.setattr(launched, "Untracked", lambda: tracker)
+    words = ["privacy=none", "rounds=4", "tracking=off", f"output={tmp_path}"]
+    finished = run(load([*words, "baselines=[local,pooled]"]))
+    assert [row.which for row in finished.baselines] == ["local", "federated", "pooled"]
+    alone, federated, pooled = finished.baselines
+    assert alone.lowest_auc <= alone.auc <= alone.highest_auc
+    assert alone.auc < pooled.auc
+    assert abs(federated.auc - finished.outcome.metrics["auc"].value) < 0.02
+    kept = json.loads((finished.folder / "summary.json").read_text())["baselines"]
+    assert kept == tracker.told[0]
+    assert set(kept["local"]) == {"auc", "accuracy", "lowest_auc", "highest_auc"}
+    show_comparison(finished.baselines, Console())
+    said = capsys.readouterr().out
+    assert "one hospital alone" in said
+    assert f"{pooled.auc:.3f}" in said
+    only = run(load([*words, "baselines=[pooled]"]))
+    assert [row.which for row in only.baselines] == ["federated", "pooled"]
+
+
+def test_without_them_nothing_is_compared(tmp_path: Path) -> None:
+    finished = run(load(["privacy=none", "rounds=1", "tracking=off", f"output={tmp_path}"]))
+    assert finished.baselines == ()
+    assert "baselines" not in json.loads((finished.folder / "summary.json").read_text())
+
+
+def test_a_hospital_too_small_for_its_epsilon_counts_with_the_model_it_began_with() -> None:
+    config = load(["privacy=distributed", "privacy.epsilon=0.05", "rounds=4", "evaluation=exact"])
+    cohorts = cohorts_of(TASK, TASK.public_sites(None), split_plan(config))
+    declared = declared_patients(cohorts)
+    start = FlatModel(TASK, config.seed).weights()
+    few = dict.fromkeys(declared, 3)
+    (alone, federated) = compare(config, TASK, cohorts, few, start, ["local"])
+    assert alone.untrained == len(cohorts)
+    assert alone.auc == pytest.approx(federated.auc), "both are the model that they began with"
+
+
+def test_early_stopping_and_robust_rules_are_not_for_one_hospital(tmp_path: Path) -> None:
+    words = ["privacy=none", "rounds=4", "stop=early", "evaluation.every=1", "tracking=off"]
+    finished = run(load([*words, "robust=median", "baselines=[local]", f"output={tmp_path}"]))
+    assert finished.baselines[0].which == "local"
+
+
+def test_only_the_closed_set_of_names_reaches_mlflow() -> None:
+    Baselines({"local": {"auc": 0.5}})
+    for wrong in ({"north": {"auc": 0.5}}, {"local": {"patients": 3.0}}):
+        with pytest.raises(ValueError, match="not a"):
+            Baselines(wrong)
+    with pytest.raises(WardroundError):
+        configuration.load(["federation=deployment", "baselines=[local]"])
