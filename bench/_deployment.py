@@ -22,7 +22,7 @@ from client import joining, setup
 from client.site_template import Answers
 from launch.configuration import load, plain
 from launch.data import data_root
-from launch.demo import write_csv
+from launch.demo_hospitals import write_csv
 from launch.guarded import Guarded
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study

@@ -148,14 +148,14 @@ def main() -> int:
     console = Console(stderr=True)
     torch.set_num_threads(1)
     tables = registry.load("chest_xray").public_sites(data_root())
-    with tempfile.TemporaryDirectory() as name:
-        with console.status("writing, indexing and decoding DICOM files"):
-            configs = {site: hospital(Path(name), site, table) for site, table in tables.items()}
-            _COHORTS["hog"] = cohorts(configs, {})
-            _COHORTS["cnn"] = cohorts(configs, {"model": "cnn"})
+    said = console.status("writing, indexing and decoding DICOM files")
+    with tempfile.TemporaryDirectory() as name, said:
+        configs = {site: hospital(Path(name), site, table) for site, table in tables.items()}
+        _COHORTS["hog"] = cohorts(configs, {})
+        _COHORTS["cnn"] = cohorts(configs, {"model": "cnn"})
     for site, table in tables.items():
-        found = _COHORTS["cnn"][site].features
-        assert sorted(map(bytes, found)) == sorted({bytes(p) for p in table[RADIOGRAPH]})
+        pictures = _COHORTS["cnn"][site].features
+        assert {bytes(p) for p in pictures} == {bytes(p) for p in table[RADIOGRAPH]}
     jobs: list[Job] = [("cnn", _CNN, seed) for seed in SEEDS]
     jobs += [
         (f"{mode}_{epsilon}", overrides(mode, epsilon), seed)

@@ -1,4 +1,4 @@
-"""A view's image columns: keys of the site's index -> pictures, and notes on those that have none."""
+"""A view's image columns: keys of the index -> pictures, and notes on those that have none."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ with one hospital alone and with all data pooled.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import shutil
 import socket
@@ -18,16 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from client import joining, setup
-from client.site_template import Answers
+from client.site_config import SiteConfig
 from launch import configuration
 from launch.baselines import compare
-from launch.data import data_root
+from launch.demo_hospitals import FRACTION, Hospitals, Tabular
 from launch.guarded import Guarded, stop_all
-from launch.inprocess import cohorts_of, split_of
 from launch.mlflow_server import MlflowServer
 from launch.report import show, show_comparison
 from launch.run import Finished, declared_patients, run, split_plan
@@ -37,11 +34,8 @@ from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import authority, bundle, create
 from server.roster import Roster
 from tasks.base import Task
-from tasks.schema import PATIENT, SPLIT, Table
 
 _MARK = ".wardround-demo"
-_FRACTION = 0.3
-"""Of patients, who evaluate."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +49,21 @@ class Demo:
     def run(self, console: Console) -> Finished:
         """Raises WardroundError; no process is left behind, whatever happens."""
         started = time.monotonic()
-        public = self.task.public_sites(data_root())
-        tables = {site: with_split(site, table) for site, table in public.items()}
         config = self._configuration()
-        cohorts = cohorts_of(self.task, tables, split_plan(config))
-        declared = declared_patients(cohorts)
+        hospitals = self._hospitals(config)
         self._clear()
+        console.print(f"[bold]{self.task.title}[/bold]: four hospitals, each with its own keys,")
+        console.print("policy, ledger and daemon; a coordinator; MLflow.")
+        cohorts = hospitals.make(self.folder, console)
+        declared = declared_patients(cohorts)
         with contextlib.ExitStack() as stack:
             mlflow = MlflowServer(self.folder / "mlflow")
             stack.callback(mlflow.stop)
             mlflow.start()
-            console.print(f"[bold]{self.task.title}[/bold]: {len(tables)} hospitals, each with")
-            console.print("its own keys, policy, ledger and daemon; a coordinator; MLflow.")
-            coordinator = self._set_up(mlflow.url, tables, declared)
+            coordinator = self._set_up(mlflow.url, declared)
             processes: list[Guarded] = []
             stack.callback(stop_all, processes)
-            for name, command in self._commands(coordinator, sorted(tables)):
+            for name, command in self._commands(coordinator, sorted(declared)):
                 log = self.folder / f"{name}.log"
                 processes.append(Guarded(command, log, {"OMP_NUM_THREADS": "1"}))
             with console.status("starting processes"):
@@ -82,6 +75,7 @@ class Demo:
         with console.status("training at one hospital alone, and on all data pooled"):
             rows = compare(config, self.task, cohorts, declared, finished.outcome.weights)
         show_comparison(rows, console)
+        hospitals.show(self.folder, console)
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
         console.print(f"  wardround mlflow {self.folder / 'mlflow'}", highlight=False)
         return finished
@@ -109,7 +103,7 @@ class Demo:
                 "federation=deployment",
                 "evaluation=exact",
                 "evaluation.split=column",
-                f"evaluation.fraction={_FRACTION}",
+                f"evaluation.fraction={FRACTION}",
                 f"output={self.folder / 'outputs'}",
                 *self.overrides,
             ]
@@ -118,37 +112,28 @@ class Demo:
             config.evaluation.every = max(1, config.rounds // 10)
         return config
 
-    def _set_up(
-        self, mlflow: str, tables: Mapping[str, Table], declared: Mapping[str, int]
-    ) -> CoordinatorConfig:
-        """What operators do once: keys, policies, enrolment, the roster brought to every site."""
+    def _hospitals(self, config: configuration.Config) -> Hospitals:
+        if self.task.schema.images and self.task.schema.columns:
+            from launch.demo_fusion import Fused
+
+            return Fused(self.task, split_plan(config))
+        if self.task.schema.images:
+            from launch.demo_radiology import Radiology
+
+            return Radiology(self.task, split_plan(config))
+        return Tabular(self.task, split_plan(config))
+
+    def _set_up(self, mlflow: str, declared: Mapping[str, int]) -> CoordinatorConfig:
+        """What operators do once: enrolment, the roster brought to every site, an account."""
         hosts = ["localhost", "127.0.0.1"]
         config = create(self.folder / "coordinator", hosts, free_port(), mlflow, "wardround demo")
         roster = Roster(config.roster)
-        sites = {}
-        for name, table in tables.items():
-            self.folder.joinpath("data").mkdir(exist_ok=True, mode=0o700)
-            data = self.folder / "data" / f"{name}.csv"
-            write_csv(table, data)
-            answers = Answers(
-                site=name,
-                data={self.task.name: data.absolute()},
-                tasks=(self.task.name,),
-                purposes=("research",),
-                modes=("none", "local", "distributed"),
-                approval="rule",
-                delta=1e-3,
-                epsilon_per_study=10.0,
-                epsilon_lifetime=50.0,
-                epsilon_broken=50.0,
-                exact_evaluation=True,
-                threads=1,
-            )
-            sites[name] = setup.init(self.folder / name, answers)
-            roster.add(setup.card(sites[name]), declared[name])
+        for name, patients in declared.items():
+            site = SiteConfig.load(self.folder / name / setup.SITE_YAML)
+            roster.add(setup.card(site), patients)
         brought = self.folder / "bundle.json"
         brought.write_text(json.dumps(bundle(config)))
-        for name in tables:
+        for name in declared:
             given = joining.Bundle.load(brought)
             joining.join(joining.compare(self.folder / name / setup.SITE_YAML, given))
         token = Accounts(config.accounts).add("demo")
@@ -181,24 +166,6 @@ class Demo:
                 for name in sites
             ),
         ]
-
-
-def with_split(site: str, table: Table) -> Table:
-    """The table with a column that says who trains and who evaluates, for all to know: only so
-    can the federated model be compared on the very same patients."""
-    place = split_of(site)
-    parts = ["train" if place(str(p)) < 1 - _FRACTION else "evaluation" for p in table[PATIENT]]
-    return {**table, SPLIT: np.array(parts, dtype=object)}
-
-
-def write_csv(table: Table, path: Path) -> None:
-    """A missing value is an empty field."""
-    with path.open("w", newline="") as file:
-        path.chmod(0o600)
-        writer = csv.writer(file)
-        writer.writerow(table)
-        for row in zip(*table.values(), strict=True):
-            writer.writerow("" if value is None or value != value else value for value in row)
 
 
 def free_port() -> int:

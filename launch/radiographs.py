@@ -158,7 +158,7 @@ def _dataset(
     if flaw == "name":
         light = _burned(light, f"{radiograph.patient} SYNTHETIC")
     if flaw == "blank":
-        light = np.full(light.shape, float(habit.inverted))
+        light = np.zeros(light.shape)
     if habit.aspect != 1:
         rows = round(light.shape[0] / habit.aspect)
         size = (light.shape[1], rows)

@@ -18,7 +18,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study import Study
 from protocol.vectors import Vector, pack, unpack
 from tasks import registry
-from tasks.schema import Column, Schema
+from tasks.schema import Column, Image, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,8 @@ class ReleasedModel:
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The cohort's columns, N rows -> a column `score`, N float64 in [0, 1].
 
-        Numbers may be NaN and categories None where missing. Raises
+        Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
+        JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
         WardroundError(MALFORMED_DATA) naming a column that is not there or holds an unknown
         category (a site would count it as missing; who scores should know).
         """
@@ -51,7 +52,8 @@ class ReleasedModel:
         import torch
 
         table = {c.name: _values(c, frame) for c in self._task.schema.columns if c.name in frame}
-        features = torch.from_numpy(self._task.features(table))
+        table |= {i.name: _pictures(i, frame) for i in self._task.schema.images if i.name in frame}
+        features = torch.from_numpy(self._task.features(table)).float()
         with torch.no_grad():
             scores = self._task.scores(self._model.module(features))
         return pd.DataFrame({"score": scores.numpy().astype(np.float64)}, index=frame.index)
@@ -125,7 +127,45 @@ def example(schema: Schema) -> pd.DataFrame:
             else pd.Series([c.categories[0], None], dtype=object)
             for c in schema.columns
         }
+        | {i.name: [_ramp(i), b""] for i in schema.images}
     )
+
+
+def _ramp(image: Image) -> bytes:
+    """A picture that shows nothing: grey from black to white, as a PNG file."""
+    import io
+
+    from PIL import Image as Pillow
+
+    grey = np.linspace(0, 255, image.columns).astype(np.uint8)
+    file = io.BytesIO()
+    Pillow.fromarray(np.tile(grey, (image.rows, 1))).save(file, "PNG")
+    return file.getvalue()
+
+
+def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A column of files -> (N, rows, columns) uint8, zeros where there is none."""
+    import io
+
+    from PIL import Image as Pillow
+
+    pictures = np.zeros((len(frame), image.rows, image.columns), dtype=np.uint8)
+    for row, data in enumerate(frame[image.name]):
+        if not isinstance(data, bytes) or not data:
+            continue
+        try:
+            with Pillow.open(io.BytesIO(data)) as opened:
+                grey = opened.convert("L").resize(
+                    (image.columns, image.rows), Pillow.Resampling.BILINEAR
+                )
+        except (OSError, ValueError, SyntaxError):
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {image.name}, row {row + 1}: not a picture.",
+                remedy="Give the bytes of a PNG or JPEG file.",
+            ) from None
+        pictures[row] = np.asarray(grey)
+    return pictures
 
 
 def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any]]:

@@ -320,7 +320,10 @@ def _signature(schema: Schema) -> object:
 
     types = {"number": DataType.double, "category": DataType.string}
     return ModelSignature(
-        inputs=Columns([ColSpec(types[c.kind], c.name) for c in schema.columns]),
+        inputs=Columns(
+            [ColSpec(types[c.kind], c.name) for c in schema.columns]
+            + [ColSpec(DataType.binary, image.name) for image in schema.images]
+        ),
         outputs=Columns([ColSpec(DataType.double, "score")]),
     )
 

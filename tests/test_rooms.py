@@ -29,7 +29,7 @@ DOORS = {
     "joblib": ("launch/sweep.py",),
     "opacus": ("client/learner.py", "client/bookkeeping.py"),
     "duckdb": ("client/data/",),
-    "pydicom": ("client/data/", "launch/radiographs.py"),
+    "pydicom": ("client/data/", "launch/radiographs.py", "launch/radiograph_sender.py"),
     "pynetdicom": ("client/data/", "launch/radiograph_sender.py"),
     "gdcm": ("client/data/dicom/decode.py",),
     "hydra": ("launch/configuration.py",),

@@ -21,7 +21,8 @@ import pytest
 from client import joining, setup
 from client.site_config import SiteConfig
 from client.site_template import Answers
-from launch.demo import free_port, wait_for, write_csv
+from launch.demo import free_port, wait_for
+from launch.demo_hospitals import write_csv
 from launch.guarded import Guarded
 from protocol.enrolment import Card
 from protocol.errors import EXIT_STATUS, Code

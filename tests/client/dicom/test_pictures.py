@@ -1,0 +1,243 @@
+"""Keys -> pictures: decoded once, for the owner only, whole after a crash, gone after purge."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client import setup
+from client.data.dicom import cache, pictures
+from client.data.dicom.cache import Done, PictureCache
+from client.data.dicom.gate import GatePolicy
+from client.data.dicom.index import Index
+from client.data.dicom.indexing import bring_up_to_date
+from client.data.dicom.pixels import Fault, Prepared, Preprocessing
+from client.local_cohort import build_cohort
+from client.site_config import SiteConfig
+from client.site_template import Answers
+from launch.radiographs import HABITS, Radiograph, cohort, write
+from protocol.errors import Code, WardroundError
+from protocol.study import Evaluation
+from tasks import registry
+
+MADE = Preprocessing(28, 28)
+_VIEW = """
+SELECT images.patient, images.image AS radiograph, labels.pneumonia
+FROM images JOIN labels ON images.accession = pseudonym(labels.accession_number)
+WHERE images.view_position IN ('PA', 'AP')
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def index(state: Path, tmp_path: Path) -> Iterator[Index]:
+    made = [Radiograph(f"P{k}", f"A{k}", k % 2 == 0, HABITS[k % 5]) for k in range(10)]
+    made.append(Radiograph("P10", "A10", False, HABITS[1], "blank"))
+    write(made, 64, 3, tmp_path / "pacs")
+    with Index.open(state, GatePolicy(detect_text=False)) as opened:
+        bring_up_to_date(opened, [tmp_path / "pacs"], workers=1)
+        yield opened
+
+
+def keys(index: Index) -> list[str | None]:
+    return [row["image"] for row in index.ready()]
+
+
+def load(index: Index, state: Path, wanted: list[str | None]) -> pictures.Pictures:
+    return pictures.load(index, state, wanted, MADE, memory=1 << 20)
+
+
+def test_pictures_come_in_the_order_of_their_keys_and_the_second_time_from_the_cache(
+    index: Index, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [*keys(index), None, "0" * 64]
+    first = load(index, state, wanted)
+    assert first.set_aside == {Fault.BLANK: 1, pictures.NOT_READY: 1}
+    shown = first.pictures.any(axis=(1, 2))
+    assert shown.sum() == 10
+    assert not shown[-2:].any()
+    monkeypatch.setattr(pictures, "isolated", None)  # nothing may be decoded again
+    again = load(index, state, wanted[::-1])
+    assert np.array_equal(again.pictures[::-1], first.pictures)
+    assert again.set_aside == first.set_aside
+
+
+def test_a_file_that_moved_is_not_decoded_again_and_one_that_changed_is(
+    index: Index, state: Path, tmp_path: Path
+) -> None:
+    wanted = keys(index)
+    before = load(index, state, wanted).pictures
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "pacs").rename(moved)
+    bring_up_to_date(index, [tmp_path], workers=1)
+    assert np.array_equal(load(index, state, wanted).pictures, before)
+    with PictureCache.open(state, MADE) as opened:
+        assert len(opened.pictures()) == 10
+    write([Radiograph("P0", "A0", True, HABITS[0])], 64, 99, moved)
+    bring_up_to_date(index, [moved], workers=1)
+    changed = load(index, state, wanted).pictures != before
+    assert changed.any(axis=(1, 2)).sum() == 1
+
+
+def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(index: Index, state: Path) -> None:
+    load(index, state, keys(index))
+    folder = state / cache.FOLDER
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
+    files, size = cache.purge(state)
+    assert files >= 2
+    assert size > 10 * 28 * 28
+    assert not folder.exists()
+    assert cache.purge(state) == (0, 0)
+    assert load(index, state, keys(index)).pictures.any()
+
+
+def prepared(number: int, content: str | None = None) -> Done:
+    picture = bytes([number]) * (28 * 28)
+    found = Prepared(content or f"{number:064x}", picture)
+    return Done(Path(f"/p/{number}"), (number, number), found)
+
+
+def test_a_crash_while_writing_leaves_the_cache_whole(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PictureCache.open(state, MADE) as opened:
+        opened.add([prepared(1), prepared(2)])
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(WardroundError) as caught:
+                opened.add([prepared(3), prepared(4)])
+        assert caught.value.code is Code.STATE
+        assert len(opened.pictures()) == 2
+        opened.add([prepared(5)])
+        found = opened.find({Path(f"/p/{n}"): (n, n) for n in range(1, 6)})
+        assert {path.name for path in found} == {"1", "2", "5"}
+        stored = opened.pictures()
+        for path, slot in found.items():
+            assert isinstance(slot, int)
+            assert (stored[slot] == int(path.name)).all()
+
+
+def test_a_file_of_pictures_that_was_cut_is_made_anew(state: Path) -> None:
+    with PictureCache.open(state, MADE) as opened:
+        opened.add([prepared(1), prepared(2), prepared(3)])
+    path = state / cache.FOLDER / f"{MADE.name}.u8"
+    os.truncate(path, 28 * 28 + 5)
+    with PictureCache.open(state, MADE) as opened:
+        assert opened.find({Path(f"/p/{n}"): (n, n) for n in (1, 2, 3)}) == {Path("/p/1"): 0}
+        opened.add([prepared(2)])
+        assert (opened.pictures()[1] == 2).all()
+
+
+def test_two_sizes_do_not_mix_and_one_content_is_kept_once(state: Path) -> None:
+    with PictureCache.open(state, MADE) as opened:
+        opened.add(
+            [prepared(1, "a" * 64), Done(Path("/q"), (9, 9), prepared(1, "a" * 64).prepared)]
+        )
+        assert len(opened.pictures()) == 1
+        assert opened.find({Path("/q"): (9, 9)}) == {Path("/q"): 0}
+        assert not opened.find({Path("/q"): (9, 10)})
+    with PictureCache.open(state, Preprocessing(14, 14)) as other:
+        assert not other.find({Path("/q"): (9, 9)})
+        assert len(other.pictures()) == 0
+
+
+def test_a_cache_open_to_others_is_refused(state: Path) -> None:
+    PictureCache.open(state, MADE).close()
+    (state / cache.FOLDER).chmod(0o750)
+    with pytest.raises(WardroundError, match="chmod 700"):
+        PictureCache.open(state, MADE)
+
+
+def test_pictures_beyond_the_policys_memory_are_refused(index: Index, state: Path) -> None:
+    with pytest.raises(WardroundError, match=r"policy\.memory") as caught:
+        pictures.load(index, state, keys(index), MADE, memory=1000)
+    assert caught.value.code is Code.CONFIGURATION
+
+
+def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
+    """A hospital with 26 patients and one radiograph with each flaw, indexed."""
+    made = cohort("north", 26, 0.5, HABITS, 5)
+    write(made, 64, 5, tmp_path / "pacs")
+    rows = [f"{one.accession},{int(one.ill)}" for one in made] if not labels else labels.split()
+    (tmp_path / "labels.csv").write_text("accession_number,pneumonia\n" + "\n".join(rows) + "\n")
+    answers = Answers(site="north", data={"chest_xray": tmp_path / "labels.csv"})
+    setup.init(tmp_path / "north", answers)
+    rules = tmp_path / "north" / setup.SITE_YAML
+    text = rules.read_text().replace("{records:", "{labels:")
+    text = text.replace("view: SELECT * FROM records", f"view: {json.dumps(_VIEW)}")
+    imaging = f"imaging: {{folders: [{json.dumps(str(tmp_path / 'pacs'))}], workers: 1}}\n"
+    rules.write_text(text.replace("# The rules.", extra or imaging + "\n# The rules.", 1))
+    config = SiteConfig.load(rules)
+    if config.imaging is not None:
+        with Index.open(config.state, config.imaging.gate) as opened:
+            bring_up_to_date(opened, config.imaging.folders, workers=1)
+    return config
+
+
+def test_a_cohort_of_radiographs_joins_labels_counts_what_is_left_out_and_splits_by_patient(
+    tmp_path: Path,
+) -> None:
+    config = site(tmp_path, "")
+    task = registry.load("chest_xray", {"model": "cnn"})
+    found = build_cohort(
+        config, task, lambda patient: int(patient[:4], 16) / 65536, Evaluation(release="exact")
+    )
+    assert found.features.dtype == np.uint8
+    assert found.features.shape[1:] == (28, 28)
+    assert found.features.any(axis=(1, 2)).all()
+    assert 26 <= found.patients <= 27  # those with a flaw are left out, but for the blank one
+    assert len(found.labels) >= found.patients
+    both = set(found.patient[found.in_training]) & set(found.patient[~found.in_training])
+    assert not both
+    assert any("blank" in note for note in found.notes)
+    assert not any("SYN-" in note or "NORTH" in note for note in found.notes)
+
+
+def test_fewer_patients_than_the_policy_asks_are_refused(tmp_path: Path) -> None:
+    config = site(tmp_path, "NORTH000000,1 NORTH000010,0")
+    with pytest.raises(WardroundError) as caught:
+        build_cohort(
+            config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
+        )
+    assert caught.value.code is Code.TOO_FEW_PATIENTS
+
+
+def test_no_label_at_all_is_refused(tmp_path: Path) -> None:
+    config = site(tmp_path, "NORTH000000, NORTH000010,")
+    with pytest.raises(WardroundError, match="No row of the view has a label"):
+        build_cohort(
+            config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
+        )
+
+
+def test_contradictory_labels_are_set_aside_and_counted(tmp_path: Path) -> None:
+    rows = [f"NORTH{k:05d}0,{k % 2}" for k in range(26)] + ["NORTH000000,1"]
+    config = site(tmp_path, " ".join(rows))
+    found = build_cohort(
+        config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
+    )
+    assert found.patients == 25
+    assert any("contradict" in note for note in found.notes)
+
+
+def test_a_task_of_pictures_without_imaging_says_what_to_add(tmp_path: Path) -> None:
+    (tmp_path / "records.csv").write_text("patient,radiograph,pneumonia\n1,abc,1\n")
+    answers = Answers(site="north", data={"chest_xray": tmp_path / "records.csv"})
+    config = setup.init(tmp_path / "north", answers)
+    with pytest.raises(WardroundError, match="section imaging"):
+        build_cohort(
+            config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
+        )
