@@ -75,8 +75,15 @@ class Server:
 
     def sql(self, text: str) -> str:
         """Runs a script as the owner; what it prints."""
+        return self._psql("-c", text)
+
+    def file(self, path: Path) -> str:
+        """Runs a longer script out of a file."""
+        return self._psql("-f", str(path))
+
+    def _psql(self, *what: str) -> str:
         command = [str(self._bin / "psql"), "-h", str(self.folder), "-U", USER, "-d", "postgres",
-                   "-v", "ON_ERROR_STOP=1", "-Atq", "-c", text]  # fmt: skip
+                   "-v", "ON_ERROR_STOP=1", "-Atq", *what]  # fmt: skip
         done = subprocess.run(
             command, check=True, capture_output=True, env={"PGPASSWORD": PASSWORD}, text=True
         )
