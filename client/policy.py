@@ -187,6 +187,11 @@ class Policy(Document):
                 f"mode {private[0]} is allowed without caps on epsilon",
                 "Set epsilon_per_study and epsilon_lifetime",
             )
+        if self.queries and "distributed" not in self.modes:
+            yield (
+                "queries are allowed, but mode distributed, in which they are answered, is not",
+                "Add distributed to modes, or empty queries",
+            )
         if "distributed" in self.modes and broken is None:
             yield "mode distributed is allowed without a cap on epsilon_broken", "Set it"
         if per_study is not None and lifetime is not None and per_study > lifetime:

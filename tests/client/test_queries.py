@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from client import setup
 from client.budget import budget
 from client.governance import SiteGovernance
 from client.local_cohort import build_respondent
 from client.plain_words import show
+from client.policy import Policy
 from client.site import Site
 from client.site_template import Answers
 from client.tally import Respondent
@@ -369,3 +371,10 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     assert "Which columns" not in words
     with pytest.raises(WardroundError):
         show(asked.governance.approvals, "f" * 64)
+
+
+def test_a_policy_that_allows_queries_needs_their_mode() -> None:
+    rules = {key: value for key, value in RULES.items() if key != "modes"}
+    with pytest.raises(ValidationError, match="mode distributed"):
+        Policy.model_validate(rules | {"queries": ["count"], "modes": ["local"]})
+    assert Policy.model_validate(RULES | {"queries": ["count"]}).queries == ("count",)
