@@ -7,9 +7,9 @@ where there is privacy, update. Variants take turns; a figure is the ratio of me
 Opacus' variant is torch.normal's, ours comes from the operating system's generator. Memory is the
 peak of a process of its own above what it held before the first step.
 
-Bars are of a step of DP-SGD (mode local, `Learner.private_steps`). Beside it, in the same turns,
-one `Learner.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its proof
-asks, and without the noise, which is added once a round.
+Bars are of a step of DP-SGD (mode local, `Learner.private_steps`). Beside it, in the same turns, is
+one `Learner.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its
+proof asks, and without the noise, which is added once a round.
 """
 
 from __future__ import annotations

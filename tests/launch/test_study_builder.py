@@ -1,6 +1,7 @@
 """From a configuration to a study whose epsilon is the one asked for."""
 
 import pytest
+from torch import nn
 
 from launch import configuration
 from launch.study_builder import build_study
@@ -33,6 +34,18 @@ def test_epsilon_asked_for_is_the_epsilon_planned(mode: str, split: str) -> None
     assert planned is not None
     assert 1.9 < planned <= 2.0
     assert study.privacy.epsilon == 2.0
+
+
+def test_large_models_are_rounded_by_site_and_small_ones_by_patient() -> None:
+    class Large(type(registry.load("breast_cancer"))):  # type: ignore[misc]
+        def model(self) -> nn.Module:
+            return nn.Sequential(nn.Linear(30, 64), nn.Tanh(), nn.Linear(64, 1))
+
+    assert build("privacy.epsilon=2", "rounds=20").aggregation.rounding == "patient"
+    config = configuration.load(["privacy.epsilon=2", "rounds=20", "federation.masked=true"])
+    study = build_study(config, Large(), SITES)
+    assert study.aggregation.rounding == "site"
+    check_claim(study)
 
 
 def test_less_epsilon_is_more_noise() -> None:

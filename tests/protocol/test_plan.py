@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.accounting import epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
+from protocol.headroom import check_headroom
 from protocol.plan import (
     attempt_events,
     bands,
@@ -21,6 +22,7 @@ from protocol.plan import (
     planned_events,
     spent_epsilon,
 )
+from protocol.quantise import SITE_SLACK
 from protocol.study import Study
 from tests.protocol.study_document import study
 
@@ -65,6 +67,28 @@ def test_distributed_training_spends_one_sum_per_attempt() -> None:
     assert (train.mechanism, train.count, train.dimension) == ("skellam", 24, 27)
     assert (train.scale, train.rounding, train.shared) == (65536.0, "patient", True)
     assert (evaluate.dimension, evaluate.scale, evaluate.rounding) == (64, 256.0, "none")
+
+
+def test_a_sum_rounded_by_site_is_counted_as_moving_further() -> None:
+    """By sqrt(d) of rounding instead of half of it, and by what its floats may add."""
+    by_patient, by_site = (
+        planned_events(study(aggregation__rounding=rounding))[0] for rounding in ("patient", "site")
+    )
+    assert (by_site.rounding, by_site.slack) == ("site", SITE_SLACK)
+    assert by_patient.slack == 0.0
+    moved = by_site.sensitivity.l2 - by_patient.sensitivity.l2
+    assert moved == pytest.approx(math.sqrt(27) / 2 + SITE_SLACK * 4096)
+    assert epsilon([by_site], 1e-3) > epsilon([by_patient], 1e-3)
+
+
+def test_a_sum_of_more_patients_than_the_slack_is_proved_of_is_refused() -> None:
+    crowd = [{"name": name, "patients": 10**6} for name in ("a", "b", "c")]
+    bits = {"aggregation__word_bits": 64, "roster": crowd}
+    check_headroom(study(**bits))
+    with pytest.raises(WardroundError) as refusal:
+        check_headroom(study(**bits, aggregation__rounding="site"))
+    assert refusal.value.code is Code.REFUSED_STUDY
+    check_headroom(study(**bits, aggregation__rounding="site", privacy__sampling_rate=0.01))
 
 
 def test_training_and_evaluation_touch_different_patients_unless_a_column_splits() -> None:
