@@ -37,6 +37,8 @@ _NUMBERS = ("value_as_number", "quantity", "range_low", "range_high", "amount_va
 _TEXT_IDS = ("domain_id", "vocabulary_id", "concept_class_id", "relationship_id",
              "source_vocabulary_id", "target_vocabulary_id", "unique_device_id", "production_id",
              "reverse_relationship_id")  # fmt: skip
+_TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "invalid_reason")
+"""Endings of columns that are texts, whatever digits stand in them: a record number has zeros."""
 
 
 def register(session: Session, cdm: Omop, named: Collection[str]) -> None:
@@ -90,8 +92,10 @@ def _table_of(path: Path) -> str | None:
 
 def _sql_type(column: str) -> str | None:
     """The SQL type of a column by the CDM's own rules of naming; None where a file may decide."""
-    if column in _TEXT_IDS or column.startswith("valid_"):
-        return None
+    if column.startswith("valid_"):
+        return None  # Athena writes 20991231, others 2099-12-31
+    if column in _TEXT_IDS or column.endswith(_TEXTS):
+        return "VARCHAR"
     if column.endswith("_id") or column in _INTEGERS:
         return "BIGINT"
     if column.endswith("_datetime"):
