@@ -28,8 +28,11 @@ _LIKE = {
 def equal(left: Item, right: Item) -> bool | None:
     """left = right; None where dates or times of different precision leave it open."""
     a, b = plain(left), plain(right)
-    if type(a) is str and type(b) is str and a == b:
-        return True
+    if type(a) is str and type(b) is str:
+        if a == b:
+            return True
+        if not (a[:1].isdigit() and b[:1].isdigit()):
+            return False  # neither can be a date or time: most comparisons end here
     if type(a) is bool or type(b) is bool:
         return type(a) is type(b) and a == b
     if is_number(a) and is_number(b):
