@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -82,6 +81,10 @@ class Coordinator:
         self._lock_file = coordinator_lock.acquire(self.config)
         try:
             self.roster.sites()
+            for folder in sorted(self._folder.iterdir()):  # before anybody can ask for them
+                if not folder.name.startswith("."):
+                    self._load(folder.name)
+            found = self.studies()
             api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
             self.link.mount(PREFIX, api)
             self.link.start()
@@ -92,11 +95,9 @@ class Coordinator:
         self.address = self.link.address
         self.journal.write("coordinator", address=self.address, version=version("wardround"))
         self._members.follow_roster()
-        # The first torch.optim optimiser of a process imports this: seconds, better spent now.
-        threading.Thread(target=import_module, args=("torch._dynamo",), daemon=True).start()
-        for folder in sorted(self._folder.iterdir()):
-            if not folder.name.startswith("."):
-                self._load(folder.name)
+        for study in found:
+            if study.state == "running":
+                study.start()
         return self
 
     def stop(self) -> None:
@@ -272,8 +273,6 @@ class Coordinator:
             self.journal.write("study-unreadable", study=name[:64], code=error.code)
             return
         self._studies[name] = run
-        if run.state == "running":
-            run.start()
 
     def _write_status(self, *, running: bool) -> None:
         write_json(
