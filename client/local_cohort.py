@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from client.data import tables
 from client.data.cohort import Cohort
+from client.kept_features import features_of
 from client.limits import database_memory
 from client.local_pictures import Progress, with_pictures
 from client.site_config import SiteConfig
@@ -57,7 +59,8 @@ def build_cohort(
     told: list[str] = []
     rows = read_table(config, task.name, told.append)
     table, notes = with_pictures(config, task, rows, progress)
-    cohort = Cohort.build(task, table, split, evaluation)
+    kept = partial(features_of, config.state)
+    cohort = Cohort.build(task, table, split, evaluation, kept)
     config.policy.check_patients(cohort.patients)
     return replace(cohort, notes=(*told, *notes, *cohort.notes))
 

@@ -87,6 +87,12 @@ class Task(ABC):
         batch reaches the model as float32."""
         return self.schema.features(table)
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether features follow from a table's pictures alone and take so long that a site
+        should keep them from study to study."""
+        return False
+
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) logits, (B,) labels in {0, 1} -> (B,) losses, never reduced: privacy clips each
         patient's gradient, so a mean or a weighted mean here would break sensitivity."""

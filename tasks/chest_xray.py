@@ -84,6 +84,10 @@ class ChestXray(Task):
                 return hog.unit(backbone.features(pictures))
         return pictures
 
+    @property
+    def keeps_features(self) -> bool:
+        return self.options["model"] == "backbone"
+
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """As any task's, times a public weight for label 1; with the loss that moves the middle
         of fixed features (tasks/centred.py)."""

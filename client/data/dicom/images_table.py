@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from client.data.dicom.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
 from client.data.dicom.index import Index
@@ -40,7 +41,7 @@ def register(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
         kind = object if _type(name) in ("VARCHAR", "DATE") else np.float64
         columns[name] = np.array([row[name] for row in rows], dtype=kind)
     columns["frames"] = np.nan_to_num(columns["frames"], nan=1.0)
-    connection.register("indexed_images", columns)
+    connection.register("indexed_images", pd.DataFrame(columns))  # bare arrays of None break it
     casts = ", ".join(_cast(name) for name in names)
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")  # noqa: S608
     connection.unregister("indexed_images")

@@ -241,3 +241,38 @@ def test_a_task_of_pictures_without_imaging_says_what_to_add(tmp_path: Path) -> 
         build_cohort(
             config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
         )
+
+
+def test_features_of_a_backbone_are_kept_for_the_owner_and_made_once(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from client.kept_features import features_of
+    from tasks import backbone
+
+    made: list[int] = []
+
+    def slow(pictures: np.ndarray) -> np.ndarray:
+        made.append(len(pictures))
+        return pictures.reshape(len(pictures), -1)[:, : backbone.WIDTH].astype(np.float32)
+
+    monkeypatch.setattr(backbone, "features", slow)
+    task = registry.load("chest_xray", {"model": "backbone"})
+    table = {"radiograph": np.random.default_rng(0).integers(1, 255, (5, 28, 28), np.uint8)}
+    first = features_of(state, task, table)
+    assert np.array_equal(features_of(state, task, table), first)
+    assert made == [5]
+    kept = list((state / cache.FOLDER).glob("features-*.npy"))
+    assert [stat.S_IMODE(p.stat().st_mode) for p in kept] == [0o600]
+    features_of(state, task, {"radiograph": table["radiograph"][::-1].copy()})
+    kept[0].write_bytes(b"damaged")
+    assert np.array_equal(features_of(state, task, table), first)
+    assert made == [5, 5, 5]
+    cache.purge(state)
+    assert not (state / cache.FOLDER).exists()
+
+
+def test_a_cohort_of_one_class_is_told_apart(tmp_path: Path) -> None:
+    config = site(tmp_path, " ".join(f"NORTH{k:05d}0,1" for k in range(26)))
+    task = registry.load("chest_xray")
+    found = build_cohort(config, task, lambda _: 0.1, Evaluation(release="exact"))
+    assert any("Every row has the label 1" in note for note in found.notes)
