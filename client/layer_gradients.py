@@ -162,7 +162,7 @@ class Contraction:
     def _amplitude_of(self, u: Tensor, g: Tensor) -> Tensor:
         if self.dtype != torch.float64:
             return u.new_zeros(len(u))
-        lengths = torch.linalg.vector_norm(u, dim=2) * torch.linalg.vector_norm(g, dim=2)
+        lengths: Tensor = torch.linalg.vector_norm(u, dim=2) * torch.linalg.vector_norm(g, dim=2)
         return lengths.sum(2).square().sum(1)
 
     def kept(self) -> Rows:
@@ -290,24 +290,23 @@ def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerG
 def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
     """Conv1d and Conv2d, as convolutions of two dimensions without padding of their own."""
     layer = cast(nn.Conv2d, layer)
-    a = _padded(layer, a)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
     if g.dim() == 3:
-        a, kernel = a[:, :, None], (1, *kernel)
-        stride, dilation = (1, *stride), (1, *dilation)
+        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
     groups, shape = layer.groups, g.shape
     out_shape = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
 
     def unfold(x: Tensor) -> Tensor:
-        windows = _windows(x, kernel, stride, dilation)
+        windows = _windows(_padded(layer, x), kernel, stride, dilation)
         return windows.reshape(len(x), groups, -1, windows.shape[4] * windows.shape[5])
 
     def gram(x: Tensor) -> Tensor:
         """Of shifted inputs, which need no unfolding, where strides do not make that larger."""
+        unpadded, x = x, _padded(layer, x)
         high, wide = x.shape[2:]
         down, across = out_shape
         if (high * wide) ** 2 > (down * across) ** 2 * kernel[0] * kernel[1]:
-            u = unfold(x)
+            u = unfold(unpadded)
             return u.transpose(2, 3) @ u
         flat = x.view(len(x), groups, -1, high * wide)
         pairs = (flat.transpose(2, 3) @ flat).view(len(x), groups, high, wide, high, wide)
@@ -321,7 +320,7 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
 
     def summed(x: Tensor, y: Tensor) -> Tensor:
         found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-            x,
+            _padded(layer, x),
             (layer.weight.shape[0], layer.weight.shape[1], *kernel),
             y.reshape(len(y), shape[1], *out_shape),
             stride,
@@ -359,7 +358,7 @@ def _windows(
 
 
 def _padded(layer: nn.Conv2d, a: Tensor) -> Tensor:
-    """The input as the convolution sees it, with its padding written out."""
+    """The input as the convolution sees it, in two dimensions, with its padding written out."""
     sides: list[int] = []
     for axis in reversed(range(len(layer.kernel_size))):
         if isinstance(layer.padding, str):
@@ -368,11 +367,10 @@ def _padded(layer: nn.Conv2d, a: Tensor) -> Tensor:
             sides += [total // 2, total - total // 2]
         else:
             sides += [layer.padding[axis]] * 2
-    if not any(sides):
-        return a
-    return nn.functional.pad(
-        a, sides, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    )
+    if any(sides):
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        a = nn.functional.pad(a, sides, mode=mode)
+    return a[:, :, None] if a.dim() == 3 else a
 
 
 def _chosen(layer: Contraction) -> LayerGradient:

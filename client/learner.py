@@ -39,6 +39,10 @@ terms and control variates. Private gradients are clipped and noised by then: wh
 clipped (inside the loss, hooks drop it), and must not look at patients."""
 
 
+_NOISED = 1 << 20
+"""Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
+
+
 class Descent:
     """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
     its compiler along, seconds at the first one made."""
@@ -67,9 +71,11 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
             p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
 
     def add_noise(self) -> None:
+        deviation = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
-            noise = gaussian(p.numel()) * (self.noise_multiplier * self.max_grad_norm)
-            p.grad = p.summed_grad + torch.from_numpy(noise.astype(np.float32)).view_as(p)
+            for part in p.summed_grad.view(-1).split(_NOISED):
+                part.add_(torch.from_numpy(gaussian(part.numel())), alpha=deviation)
+            p.grad = p.summed_grad
 
 
 class Learner:
