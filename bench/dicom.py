@@ -48,8 +48,8 @@ from client.site_template import Answers
 SENDERS, OBJECTS = 4, 400
 HEADERS = 2000
 PICTURES, DECODED = 2000, 24
-TEXTS = 60
-MUTATED = 300
+TEXTS = 300
+MUTATED = 2000
 
 
 def receiving(folder: Path) -> list[bool]:

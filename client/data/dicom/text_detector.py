@@ -65,10 +65,10 @@ def _glyphs(strokes: npt.NDArray[np.bool_], picture: npt.NDArray[np.uint8]) -> l
     labels, count = ndimage.label(strokes, structure=np.ones((3, 3)))
     if not 0 < count <= _MOST:
         return []
-    light = ndimage.maximum(picture, labels, np.arange(1, count + 1))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     glyphs = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels)):
+    for number, box in enumerate(ndimage.find_objects(labels)):
+        rows, columns = box
         height, width = rows.stop - rows.start, columns.stop - columns.start
         fill = area[number] / (height * width)
         slender = width <= max(2, height / 4)
@@ -77,8 +77,8 @@ def _glyphs(strokes: npt.NDArray[np.bool_], picture: npt.NDArray[np.uint8]) -> l
             and width <= 1.5 * height
             and (slender or 0.15 <= fill <= 0.8)
         ):
-            place = (columns.start, columns.stop, rows.start, rows.stop)
-            glyphs.append(_Glyph(*place, float(light[number])))
+            light = float(picture[box][labels[box] == number + 1].max())
+            glyphs.append(_Glyph(columns.start, columns.stop, rows.start, rows.stop, light))
     return sorted(glyphs, key=lambda glyph: glyph.left)
 
 
