@@ -1,0 +1,54 @@
+"""Synthetic radiographs: every make is read back as it was drawn, and every flaw is caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from client.data.dicom.index import Index
+from client.data.dicom.indexing import bring_up_to_date
+from client.data.dicom.pixels import Preprocessing, picture
+from launch.radiographs import COMMENT, HABITS, Habit, Radiograph, cohort, draw, write
+
+
+def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path) -> None:
+    made = cohort("north", 6, 0.5, HABITS, 3)
+    first, again = (write(made, 64, 3, tmp_path / run) for run in ("a", "b"))
+    for one, other in zip(first, again, strict=True):
+        dataset = dcmread(one)
+        assert dataset.ImageComments == COMMENT
+        assert "SYNTHETIC" in dataset.InstitutionName
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("habit", HABITS, ids=lambda habit: habit.manufacturer[-1])
+def test_every_makes_picture_is_what_was_drawn(habit: Habit, tmp_path: Path) -> None:
+    path = write([Radiograph("P", "A", True, habit)], 96, 4, tmp_path)[0]
+    light = draw(np.random.default_rng(4), 96, ill=True)
+    shown = picture(path.read_bytes(), Preprocessing(96, 96 + 2 * habit.border))
+    inside = shown[:, habit.border : 96 + habit.border]
+    curved = habit.window == "SIGMOID"
+    expected = 255 / (1 + np.exp(-4 * (light - 0.5))) if curved else 255 * light
+    assert np.abs(inside - expected).mean() < 4
+    assert not shown[:, : habit.border].any()
+
+
+def test_a_gate_keeps_out_what_names_somebody_and_what_cannot_be_read(tmp_path: Path) -> None:
+    made = cohort("west", 4, 0.5, HABITS, 5)
+    write(made, 144, 5, tmp_path / "pacs")
+    (tmp_path / "state").mkdir(mode=0o700)
+    with Index.open(tmp_path / "state") as index:
+        bring_up_to_date(index, [tmp_path / "pacs"], workers=1)
+        verdicts = {
+            one.flaw: aside.verdict
+            for aside in index.kept_out()
+            for one in made
+            if aside.path.stem == one.accession
+        }
+        assert set(verdicts) == {"name", "says so", "no pixels", "cut"}
+        assert verdicts["name"] == "text found in the picture"
+        assert verdicts["says so"] == "says that identifiers are burned in"
+        assert len(index.ready()) == len(made) - 4
