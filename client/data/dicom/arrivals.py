@@ -61,8 +61,9 @@ class Arrivals:
         while (studies := self._due()) is not None:
             try:
                 self._take_in(studies)
-            except WardroundError as error:
-                log("studies not indexed", why=error.message)
+            except Exception as error:  # of ours or not: what has arrived must not be forgotten
+                known = isinstance(error, WardroundError)
+                log("studies not indexed", why=str(error) if known else type(error).__name__)
                 with self._changed:
                     for study in studies:
                         self._last.setdefault(study, time.monotonic())
