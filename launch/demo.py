@@ -33,6 +33,7 @@ from server.accounts import Accounts, Credentials, issue
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import authority, bundle, create
 from server.roster import Roster
+from server.tracking import attach
 from tasks.base import Task
 
 _MARK = ".wardround-demo"
@@ -72,10 +73,11 @@ class Demo:
             config.federation.credentials = str(self.folder / "credentials.json")
             finished = run(config, console)
             show(finished, console)
+            if (examples := hospitals.examples()) and finished.receipt.url:
+                attach(finished.receipt.url, examples, "examples")
         with console.status("training at one hospital alone, and on all data pooled"):
             rows = compare(config, self.task, cohorts, declared, finished.outcome.weights)
         show_comparison(rows, console)
-        hospitals.show(self.folder, console)
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
         console.print(f"  wardround mlflow {self.folder / 'mlflow'}", highlight=False)
         return finished

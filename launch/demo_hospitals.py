@@ -34,8 +34,8 @@ class Hospitals(Protocol):
         """
         ...
 
-    def show(self, folder: Path, console: Console) -> None:
-        """What there is to look at once the study has ended."""
+    def examples(self) -> dict[str, bytes]:
+        """Files that show what the model was trained on, to lie beside it in MLflow."""
         ...
 
 
@@ -57,8 +57,9 @@ class Tabular:
             setup.init(folder / site, answers(site, self.task, data))
         return cohorts
 
-    def show(self, folder: Path, console: Console) -> None:
-        """Tables are not for looking at."""
+    def examples(self) -> dict[str, bytes]:
+        """None: a row of a table is a patient."""
+        return {}
 
 
 def answers(site: str, task: Task, data: Path) -> Answers:

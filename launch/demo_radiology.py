@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -37,7 +36,6 @@ from tasks.schema import SPLIT
 PREVALENCE = {"east": 0.55, "north": 0.3, "south": 0.45, "west": 0.2}
 _PATIENTS, _SIDE, _SEED = 150, 144, 7
 _INDEXING = 240.0
-_EXAMPLES = 8
 _VIEW = """\
 SELECT images.patient, images.image AS radiograph, labels.pneumonia, labels.split
 FROM images JOIN labels ON images.accession = pseudonym(labels.accession_number)
@@ -97,9 +95,9 @@ class Radiology:
                 for site, config in sites.items()
             }
 
-    def show(self, folder: Path, console: Console) -> None:
-        """Where the pictures lie."""
-        console.print(f"Example pictures, all synthetic: {folder / 'pacs'}", highlight=False)
+    def examples(self) -> dict[str, bytes]:
+        """A sheet of pictures drawn like those that were sent."""
+        return {"synthetic_radiographs.png": radiographs.sheet(_SIDE, _SEED)}
 
     def _hospital(self, folder: Path, site: str, made: list[Radiograph]) -> SiteConfig:
         labels = folder / "data" / f"{site}.csv"
@@ -119,12 +117,6 @@ class Radiology:
         imaging = f"imaging:\n  receiver: {json.dumps(receiver)}\n\n# The rules."
         rules.write_text(text.replace("# The rules.", imaging, 1))
         return SiteConfig.load(rules)
-
-
-def examples(cohorts: dict[str, Cohort], pictures: Any, labels: Any) -> Any:
-    """A sheet of pictures (rows, columns) uint8: the first few of each label, well above ill."""
-    rows = [pictures[np.flatnonzero(labels == label)[:_EXAMPLES]] for label in (0, 1)]
-    return np.vstack([np.hstack(list(row)) for row in rows])
 
 
 def _send(config: SiteConfig, files: list[Path], log: Path) -> None:

@@ -8,6 +8,7 @@ patient under one accession number. Every file says that it is synthetic, in its
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from pydicom.uid import (
 )
 
 Flaw = Literal["", "name", "says so", "no pixels", "cut", "blank", "lateral"]
+_ON_SHEET, _CAPTION = 6, 28
 COMMENT = "SYNTHETIC: drawn by wardround, shows no patient"
 _ROOT = "1.2.826.0.1.3680043.10.1525."
 """Below a root that Medical Connections gives out for free use; serves these files only."""
@@ -123,6 +125,23 @@ def draw(drawn: np.random.Generator, side: int, *, ill: bool) -> npt.NDArray[np.
     light += 0.05 * ribs * trunk + 0.08 * _soft(y - 0.62, 0.08)
     light = light * drawn.uniform(0.9, 1.1) + drawn.normal(0, 0.006, light.shape)
     return np.asarray(np.clip(light, 0, 1))
+
+
+def sheet(side: int, seed: int) -> bytes:
+    """A PNG file: a row of pictures without finding above a row with one, and a caption that says
+    what they are."""
+    drawn = np.random.default_rng(seed)
+    rows = [
+        np.hstack([draw(drawn, side, ill=ill) for _ in range(_ON_SHEET)]) for ill in (False, True)
+    ]
+    pictures = np.rint(np.vstack(rows) * 255).astype(np.uint8)
+    page = Image.new("L", (pictures.shape[1], pictures.shape[0] + _CAPTION))
+    page.paste(Image.fromarray(pictures), (0, _CAPTION))
+    text = "SYNTHETIC, drawn by wardround, shows no patient. Above: no finding. Below: a finding."
+    ImageDraw.Draw(page).text((6, 4), text, fill=255, font_size=_CAPTION - 10)
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
 
 
 def _lung(

@@ -312,6 +312,15 @@ class TrackedRun:
             self._client.log_artifacts(self._run, scratch, folder or None)
 
 
+def attach(run_page: str, files: Mapping[str, bytes], folder: str) -> None:
+    """Files beside a finished run, by the address of its page (`TrackedRun.url`)."""
+    uri, _, rest = run_page.partition("/#/")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            (Path(scratch) / name).write_bytes(content)
+        client_of(uri).log_artifacts(rest.rpartition("/")[2], scratch, folder)
+
+
 def _signature(schema: Schema) -> object:
     """The schema's columns -> a column `score`."""
     from mlflow.models import ModelSignature
@@ -321,8 +330,10 @@ def _signature(schema: Schema) -> object:
     types = {"number": DataType.double, "category": DataType.string}
     return ModelSignature(
         inputs=Columns(
-            [ColSpec(types[c.kind], c.name) for c in schema.columns]
-            + [ColSpec(DataType.binary, image.name) for image in schema.images]
+            [
+                *(ColSpec(types[c.kind], c.name) for c in schema.columns),
+                *(ColSpec(DataType.binary, image.name) for image in schema.images),
+            ]
         ),
         outputs=Columns([ColSpec(DataType.double, "score")]),
     )
