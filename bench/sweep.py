@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ def main() -> int:
         before, started = load(), time.perf_counter()
         done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True)
         seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = json.loads(done.stdout)
     if len(found["runs"]) != STUDIES or any(run["error"] for run in found["runs"]):
         print("not every study of the sweep finished", file=sys.stderr)
@@ -63,6 +65,7 @@ def main() -> int:
         for group in found["groups"]
     }
     more = {"cores": os.cpu_count() or 1, "load_before": before, "auc_by_epsilon": str(curve)}
+    more["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
     return int(not figure("sweep_of_40_heart_studies", seconds, "s", BAR, **more))
 
 

@@ -8,6 +8,7 @@ does this; a hospital's one-time keys and kept vectors never leave the hospital'
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
 import threading
@@ -24,6 +25,7 @@ from client.learner import Learner
 from client.sampling import Patients
 from client.site import Site
 from launch.inprocess import Simulated
+from protocol.agreement import Context
 from protocol.identity import Identity
 from protocol.study import Study
 from tasks.base import Task
@@ -126,6 +128,8 @@ class _Freezer(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Contributor):
             return Contributor, (obj.study, obj.site, obj.patients, obj.learner, obj.kept)
+        if isinstance(obj, Context):  # without what it has worked out and can work out again
+            return Context, tuple(getattr(obj, field.name) for field in dataclasses.fields(obj))
         if isinstance(obj, X25519PrivateKey):
             return X25519PrivateKey.from_private_bytes, (obj.private_bytes_raw(),)
         if isinstance(obj, _LOCK):

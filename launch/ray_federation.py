@@ -88,11 +88,20 @@ class RayFleet:
         if isinstance(grid, BaseException):
             raise _broken(grid)
         self._grid = grid
-        everybody = dict.fromkeys(grid.get_node_ids(), Frame(b""))
+        everybody = dict.fromkeys(self._registered(grid), Frame(b""))
         for node, answer in self._exchange(everybody, _START, _WHO):
             if answer is None:
                 raise _broken(TimeoutError("a node is silent"))
             self._nodes[self._sites[int(answer.header)]] = node
+
+    def _registered(self, grid: Grid) -> list[int]:
+        """Flower's nodes, once all are there: a ServerApp starts before they are registered."""
+        deadline = time.monotonic() + _START
+        while len(nodes := list(grid.get_node_ids())) < len(self._sites):
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise _broken(TimeoutError("its nodes did not come up"))
+            time.sleep(_LOOK)
+        return nodes
 
     def online(self) -> frozenset[str]:
         return frozenset(self._nodes)
@@ -254,7 +263,7 @@ def answered(given: Any, sites: list[str], message: Message, context: Context) -
         site = station.thaw(name, _bytes(context.state.config_records[_STATE]["frozen"]))
     else:
         site = station.site(name)
-    reply = _reply(message, site.answer(_frame_of(message) or Frame(b"")))
+    reply = _reply(message, site.answer(_frame_of(message)))
     context.state[_STATE] = ConfigRecord({"frozen": station.freeze(site)})
     return reply
 
@@ -303,9 +312,16 @@ def _reply(message: Message, frame: Frame) -> Message:
     return Message(RecordDict({"frame": record}), reply_to=message)
 
 
-def _frame_of(message: Message) -> Frame | None:
+def _frame_of(message: Message) -> Frame:
+    """Raises WardroundError(INTERNAL) where a worker failed instead of answering."""
     if message.has_error():
-        return None
+        reason = [line for line in str(message.error.reason).splitlines() if line.strip(" '>")]
+        raise WardroundError(
+            Code.INTERNAL,
+            f"A worker of Flower's engine failed: {reason[-1][:300] if reason else 'unknown'}",
+            remedy="Workers import from the same places as this process: run from a folder without "
+            "packages called protocol, tasks, client, server or launch of its own.",
+        )
     record = message.content.config_records["frame"]
     body = _bytes(record["body"])
     return Frame(_bytes(record["header"]), [body] if body else [])

@@ -12,6 +12,7 @@ import pytest
 
 from launch import run as launched
 from launch.configuration import load
+from launch.progress import Progressing
 from launch.resume import resume
 from launch.run import run
 from protocol.errors import Code, WardroundError
@@ -28,7 +29,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield found
 
 
-class Leaving(launched.Progressing):
+class Leaving(Progressing):
     """A person who presses Ctrl-C after the first round."""
 
     def round(self, report: RoundReport) -> None:
