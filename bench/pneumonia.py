@@ -53,8 +53,8 @@ SEEDS = range(5)
 _SHARED = ("task=chest_xray", "tracking=off", "evaluation=exact", "evaluation.split=column")
 _PRIVATE = (*_SHARED, "rounds=60", "averaging=last_half", f"privacy.delta={DELTA}")
 _FULL = ("privacy.clip_norm=0.4", "privacy.sampling_rate=1.0")
-STEPS = {1: 75, 3: 150, 8: 150}
-"""Epsilon -> step size on the mean clipped gradient."""
+STEPS = {"distributed": {1: 75, 3: 150, 8: 150}, "local": {1: 50, 3: 150, 8: 150}}
+"""Mode -> epsilon -> step size on the mean clipped gradient."""
 BARS = {"distributed": {1: 0.93, 3: 0.944, 8: 0.95}, "local": {1: 0.92, 3: 0.93, 8: 0.94}}
 CNN_BAR = 0.96
 _CNN = (
@@ -80,7 +80,7 @@ Job = tuple[str, tuple[str, ...], int]
 def overrides(mode: str, epsilon: int) -> tuple[str, ...]:
     """One clipped sum a round, or one step of each hospital with all the noise."""
     step = "server_lr" if mode == "distributed" else "local_lr"
-    own = (f"{step}={STEPS[epsilon]}", *(("local_steps=1",) if mode == "local" else ()))
+    own = (f"{step}={STEPS[mode][epsilon]}", *(("local_steps=1",) if mode == "local" else ()))
     return (*_PRIVATE, f"privacy={mode}", f"privacy.epsilon={epsilon}", *own, *_FULL)
 
 
