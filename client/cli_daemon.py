@@ -51,11 +51,13 @@ def check(
     findings: list[Finding] = []
     with governing(config, None) as governance:
         from client.check_data import data_checks
+        from client.check_imaging import imaging_checks
         from client.check_link import link_checks
         from client.check_machine import machine_checks
 
         for room in (
             machine_checks(site, governance),
+            imaging_checks(site),
             data_checks(site, governance.state.split),
             link_checks(site),
         ):

@@ -1,4 +1,4 @@
-"""The systemd unit: valid, hardened, and what it starts exists."""
+"""The systemd units: valid, hardened, and what they start exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "deploy" / "wardround-site.service"
+UNITS = sorted((Path(__file__).parents[2] / "deploy").glob("*.service"))
 HARDENED = {
     "NoNewPrivileges": "yes",
     "ProtectSystem": "strict",
@@ -31,11 +31,16 @@ HARDENED = {
 }
 
 
-def directives() -> dict[str, list[tuple[str, str]]]:
+@pytest.fixture(params=UNITS, ids=lambda path: path.stem)
+def unit(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def directives(unit: Path) -> dict[str, list[tuple[str, str]]]:
     """Section -> its (key, value) lines. Raises where a line is neither."""
     sections: dict[str, list[tuple[str, str]]] = {}
     current: list[tuple[str, str]] = []
-    for line in UNIT.read_text().splitlines():
+    for line in unit.read_text().splitlines():
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
@@ -48,44 +53,47 @@ def directives() -> dict[str, list[tuple[str, str]]]:
     return sections
 
 
-def test_every_fence_stands() -> None:
-    service = dict(directives()["Service"])
+def test_there_is_one_for_the_daemon_and_one_for_the_receiver() -> None:
+    assert [path.stem for path in UNITS] == ["wardround-receive", "wardround-site"]
+
+
+def test_every_fence_stands(unit: Path) -> None:
+    service = dict(directives(unit)["Service"])
     assert {key: service.get(key) for key in HARDENED} == HARDENED
     assert service["User"] != "root"
-    assert service["Type"] == "notify"
-    assert int(service["WatchdogSec"]) > 30
+    if service["Type"] == "notify":
+        assert int(service["WatchdogSec"]) > 30
     assert "MemoryMax" in service
 
 
-def test_it_starts_a_command_that_is_there() -> None:
-    command = dict(directives()["Service"])["ExecStart"].split()
+def test_it_starts_a_command_that_is_there(unit: Path) -> None:
+    command = dict(directives(unit)["Service"])["ExecStart"].split()
     assert Path(command[0]).name == "wardround-site"
     script = "from client.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, *command[1:], "--help"],
         capture_output=True,
         text=True,
-        cwd=UNIT.parents[1],
+        cwd=unit.parents[1],
     )
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Path:
+def installed(unit: Path, tmp_path: Path) -> Path:
     """The unit as it would stand on this machine: its command is found."""
-    unit = tmp_path / UNIT.name
-    text = UNIT.read_text()
+    here = tmp_path / unit.name
     command = shutil.which("true") or "/bin/true"
-    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={command}", text))
-    return unit
+    here.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={command}", unit.read_text()))
+    return here
 
 
-def test_systemd_finds_no_fault_and_little_exposure(installed: Path) -> None:
+def test_systemd_finds_no_fault_and_little_exposure(unit: Path, installed: Path) -> None:
     """`make test` has systemd where Debian's package is; elsewhere the lines themselves are all
     there is to check, and the tests above do."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        assert {"Unit", "Service", "Install"} == set(directives())
+        assert {"Unit", "Service", "Install"} == set(directives(unit))
         return
     verified = subprocess.run([analyze, "verify", installed], capture_output=True, text=True)
     assert (verified.returncode, verified.stderr) == (0, "")
