@@ -32,7 +32,17 @@ def send(files: Sequence[Path], host: str, port: int, ae_title: str) -> int:
             Code.UNREACHABLE, f"The receiver at {host}:{port} accepted no association."
         )
     try:
-        return sum(association.send_c_store(path).Status == 0x0000 for path in files)
+        kept = 0
+        for path in files:
+            answer = association.send_c_store(path)
+            if "Status" not in answer:  # the association ended, or nobody answered in time
+                raise WardroundError(
+                    Code.UNREACHABLE,
+                    f"The receiver at {host}:{port} stopped answering.",
+                    remedy="Its own words are in its log.",
+                )
+            kept += answer.Status == 0x0000
+        return kept
     finally:
         association.release()
 

@@ -1,8 +1,7 @@
 """Features of pictures by a frozen network: ResNet-18 trained on ImageNet, up to its last layer.
 
 The weights are a public file that lies on the machine, checked against its published SHA-256
-before it is read, and never fetched while a study runs: `wardround data fetch chest_xray` brings
-it once, or an operator puts it there.
+before it is read, and never fetched: an operator puts it there.
 """
 
 from __future__ import annotations
@@ -16,30 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from tasks.base import Download
 
 WIDTH = 512
-WEIGHTS = Download(
-    "https://download.pytorch.org/models/resnet18-f37072fd.pth",
-    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-    "resnet18-f37072fd.pth",
-)
+WEIGHTS = "resnet18-f37072fd.pth"
+"""As torchvision names the file of ResNet18_Weights.IMAGENET1K_V1."""
+SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
 _VARIABLE = "WARDROUND_WEIGHTS"
 _FOLDER = "chest_xray"
 _CHUNK = 32
 
 
 def weights_file() -> Path:
-    """WARDROUND_WEIGHTS, or where `wardround data fetch chest_xray` leaves it."""
+    """WARDROUND_WEIGHTS, or chest_xray/ in the folder of data."""
     if chosen := os.environ.get(_VARIABLE):
         return Path(chosen).expanduser()
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     root = os.environ.get("WARDROUND_DATA") or f"{home}/wardround"
-    return Path(root).expanduser() / _FOLDER / WEIGHTS.file
+    return Path(root).expanduser() / _FOLDER / WEIGHTS
 
 
 def features(
-    pictures: npt.NDArray[np.uint8], weights: Path | None = None, sha256: str = WEIGHTS.sha256
+    pictures: npt.NDArray[np.uint8], weights: Path | None = None, sha256: str = SHA256
 ) -> npt.NDArray[np.float32]:
     """(N, rows, columns) grey pictures -> (N, 512) float32, resized and normalised as the network
     was trained.
@@ -73,7 +69,7 @@ def features(
 
 def _checked(weights: Path | None, sha256: str) -> bytes:
     path = weights or weights_file()
-    remedy = f"Fetch it: wardround data fetch {_FOLDER}. Or set {_VARIABLE} to where it lies."
+    remedy = f"Put torchvision's {WEIGHTS} there, or set {_VARIABLE} to where it lies."
     try:
         data = path.read_bytes()
     except OSError as error:

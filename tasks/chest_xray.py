@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from protocol.errors import Code, WardroundError
 from protocol.study import Scalar
 from tasks import backbone, centred, hog, networks
-from tasks.base import Download, Task
+from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table
 
 RADIOGRAPH = "radiograph"
@@ -54,7 +54,6 @@ class ChestXray(Task):
         "pixels": (28, 64, 224),
         "positive_weight": (1.0, 0.25, 0.5, 2.0, 4.0, 8.0),
     }
-    downloads: ClassVar[tuple[Download, ...]] = (backbone.WEIGHTS,)
 
     def __init__(self, **options: Scalar) -> None:
         super().__init__(**options)
