@@ -148,7 +148,7 @@ def main() -> int:
     four, hundred = ours(4), ours(100)
     ray = on_ray()
     again = ours(4)
-    found = min(four, again)
+    found = (four + again) / 2
     holds = [
         figure("inprocess: a round, 4 sites", 1000 * found, "ms", 10.0, load=load()),
         figure("inprocess: a round, 100 sites", 1000 * hundred, "ms", 100.0, load=load()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -56,8 +55,12 @@ def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
                     time.sleep(0.1)
             yield client
     finally:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # how a PACS ends is its own affair
+            process.kill()
+            process.wait()
 
 
 def test_orthanc_pushes_studies_that_become_ready(orthanc: Path, tmp_path: Path) -> None:
