@@ -95,6 +95,23 @@ class Learner:
         self._gradients = PatientGradients(task, self.model)
         self._memory = memory
 
+    def try_out(self, features: Tensor, rounding: SumRounding) -> None:
+        """Settles how per-patient gradients are made, from the shape of (N, ...) features and the
+        weights that the model began with: before anything that a coordinator sent, and whether or
+        not a sample has patients, since no answer may depend on either.
+
+        Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient, or its
+        sums cannot be rounded so.
+        """
+        needs = self._gradients.needs(features)
+        if rounding == "site" and needs.positions > SITE_POSITIONS:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
+                f"are rounded by site are exact enough for {SITE_POSITIONS}.",
+                remedy="Choose a smaller picture, or a model of at most a thousand parameters.",
+            )
+
     def clipped_sum(
         self,
         weights: Vector,
@@ -212,13 +229,6 @@ class Learner:
         needs = self._gradients.needs(batch.features)
         size = max(1, self._memory // (needs.bytes + row_bytes))
         if positions:
-            if needs.positions > SITE_POSITIONS:
-                raise WardroundError(
-                    Code.CONFIGURATION,
-                    f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
-                    f"are rounded by site are exact enough for {SITE_POSITIONS}.",
-                    remedy="Set aggregation.rounding to patient.",
-                )
             size = part_size(len(batch), needs.positions, size)
         return tuple(batch.parts(size))
 

@@ -258,9 +258,11 @@ class Site:
                 self._work[study.digest] = _Work(study, self._respondent(task, study), Kept())
                 return self._work[study.digest]
             learner = Learner(task, study.optimisation.seed, self._memory)
-            cohort, kept = self._cohort(task, study), self._keep(study)
+            patients, kept = Patients(self._cohort(task, study)), self._keep(study)
+            if study.privacy.mode != "none":
+                learner.try_out(patients.evaluation.features, study.aggregation.rounding)
             self._work[study.digest] = _Work(
-                study, Contributor(study, self.name, Patients(cohort), learner, kept), kept
+                study, Contributor(study, self.name, patients, learner, kept), kept
             )
         return self._work[study.digest]
 

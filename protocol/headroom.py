@@ -69,7 +69,7 @@ def _check_sampled(study: Study) -> None:
             Code.CONFIGURATION,
             f"A site could sample more than {SITE_PATIENTS} patients a round, whose sum is not "
             "exact enough to be rounded once.",
-            remedy="Lower privacy.sampling_rate, or set aggregation.rounding to patient.",
+            remedy="Lower privacy.sampling_rate.",
         )
 
 

@@ -399,9 +399,10 @@ def test_an_image_too_large_for_the_proof_is_refused() -> None:
     made = task(lambda: nn.Sequential(nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, 1, 1), Pool()))
     learner = Learner(made, 1)
     weights = FlatModel(made, 1).weights()
-    with pytest.raises(WardroundError) as refused:
-        learner.clipped_sum(weights, batch(1, side * side), 1.0, 64, "site")
+    with pytest.raises(WardroundError) as refused:  # whoever is in a sample, and be it nobody
+        learner.try_out(batch(0, side * side).features, "site")
     assert refused.value.code is Code.CONFIGURATION
+    learner.try_out(batch(0, side * side).features, "patient")
     assert learner.clipped_sum(weights, batch(1, side * side), 1.0, 64).any()
 
 

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 def test_it_ends_well_and_shows_its_rounds_and_what_federating_was_worth(demo: Finished) -> None:
     said = demo.command.said
     assert demo.status == 0, said
-    shown = [int(n) for n in re.findall(r"round +(\d+)/30 .*?s$", said, re.MULTILINE)]
+    rounds = r"round +(\d+)/30 .*? s(?:, .* left)?$"
+    shown = [int(n) for n in re.findall(rounds, said, re.MULTILINE)]
     assert shown[0] == 1
     assert shown[-1] == 30
     assert shown == sorted(set(shown))

@@ -480,11 +480,23 @@ def test_no_type_that_tracking_takes_has_room_for_one_site() -> None:
         "Outcome",
         "Estimate",
         "CalibrationPoint",
+        "Answer",
     }
     for owner, name, kind in found:
         assert not {"site", "sites", "client", "node", "patient"} & set(name.split("_")), name
         if typing.get_origin(kind) in (dict, Mapping) or kind in (dict, Any, object):
-            assert (name, kind) == ("metrics", dict[str, Estimate]), owner
+            assert name in ("metrics", "derived"), owner
+            assert kind == dict[str, Estimate], owner
+
+
+@pytest.mark.parametrize(
+    "figures", [{"north": {"auc": 0.5}}, {"local": {"auc_north": 0.5}}, {"local": {"north": 0.5}}]
+)
+def test_what_a_study_is_compared_with_has_no_room_for_one_site(
+    figures: dict[str, dict[str, float]],
+) -> None:
+    with pytest.raises(ValueError, match="baseline"):
+        Baselines(figures)
 
 
 @pytest.mark.parametrize("key", ["north", "auc_north", "north/auc", "CANARY-7f3a"])
@@ -506,7 +518,7 @@ def test_trackers_take_public_documents_and_aggregates_only() -> None:
         taken = {kind for argument, kind in hints.items() if argument != "return"}
         assert taken <= allowed, name
     names = {name for name in vars(MlflowTracker) if not name.startswith("_")}
-    assert names == {"begin", "round", "finish", "settle"}
+    assert names == {"begin", "round", "finish", "compared", "settle"}
 
 
 def test_who_is_waited_for_is_not_passed_on(server: MlflowServer) -> None:
