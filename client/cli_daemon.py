@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from client import stop_signals
 from client.cli_options import HERE, Config, Json, console, governing, load, printable
 from protocol.errors import Code, WardroundError
 
@@ -116,28 +117,28 @@ def start(
     if log not in ("text", "json"):
         raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
     style: Literal["text", "json"] = "json" if log == "json" else "text"
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: all inherit it
-    from client.limits import limit_threads
-    from client.logs import configure, event
+    with stop_signals.held() as signals:
+        from client.limits import limit_threads
+        from client.logs import configure, event
 
-    site = load(config)
-    configure(style, verbose=verbose)
-    event("starting", site=site.site, coordinator=site.coordinator.address)
-    limit_threads(site.policy)
-    from client.daemon import Daemon
+        site = load(config)
+        configure(style, verbose=verbose)
+        event("starting", site=site.site, coordinator=site.coordinator.address)
+        limit_threads(site.policy)
+        from client.daemon import Daemon
 
-    daemon = Daemon(site)
-    threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
-    try:
-        daemon.run()
-    except WardroundError as error:
-        if style == "text":
-            raise
-        event("failed", logging.ERROR, code=error.code.value, why=error.message, do=error.remedy)
-        raise typer.Exit(error.exit_status) from None
-    sys.stderr.flush()
-    os._exit(0)  # all is closed; unloading the numerical libraries would take seconds
+        daemon = Daemon(site)
+        threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
+        try:
+            daemon.run()
+        except WardroundError as error:
+            if style == "text":
+                raise
+            why = {"code": error.code.value, "why": error.message, "do": error.remedy}
+            event("failed", logging.ERROR, **why)
+            raise typer.Exit(error.exit_status) from None
+        sys.stderr.flush()
+        os._exit(0)  # all is closed; unloading the numerical libraries would take seconds
 
 
 def status(config: Config = HERE, as_json: Json = False) -> None:
@@ -186,8 +187,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
 
 
 def _obey(daemon: Daemon, signals: set[signal.Signals]) -> None:
-    """Signals are waited for in a thread of their own: a handler in the loop's thread could find
-    a lock held by the very code that it interrupted."""
+    """Waits for signals, in a thread of its own, and has the daemon stop."""
     from client.logs import event
 
     while True:

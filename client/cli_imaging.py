@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from client import stop_signals
 from client.cli_options import HERE, Config, Json, console, governing, load
 from protocol.errors import Code, WardroundError
 
@@ -44,19 +45,18 @@ def receive(
         raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
     style: Literal["text", "json"] = "json" if log == "json" else "text"
     site = load(config)
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # before any thread: all inherit it
-    from client.logs import configure, event
-    from client.reception import Reception
+    with stop_signals.held() as signals:
+        from client.logs import configure, event
+        from client.reception import Reception
 
-    configure(style)
-    with Reception(site) as reception:
-        event("listening", site=site.site, title=reception.title, address=reception.address)
-        if not reception.settings.calling:
-            event("nobody may send", do="name AE titles in imaging.receiver.calling")
-        _watch(reception, signals, live=style == "text" and sys.stderr.isatty())
-        event("stopping")
-    event("stopped", **reception.summary())
+        configure(style)
+        with Reception(site) as reception:
+            event("listening", site=site.site, title=reception.title, address=reception.address)
+            if not reception.settings.calling:
+                event("nobody may send", do="name AE titles in imaging.receiver.calling")
+            _watch(reception, signals, live=style == "text" and sys.stderr.isatty())
+            event("stopping")
+        event("stopped", **reception.summary())
 
 
 def index(

@@ -1,7 +1,9 @@
 """Settings of every test: a slow or busy machine is no failure of a property."""
 
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # A shell starts background jobs with SIGINT ignored, and processes of ours would inherit that.
@@ -9,3 +11,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("wardround", deadline=None)
 settings.load_profile("wardround")
+
+
+@pytest.fixture(autouse=True)
+def signals_are_let_through() -> Iterator[None]:
+    """Code that holds signals and keeps them would make every later process deaf to them."""
+    yield
+    held = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    assert not held
