@@ -33,7 +33,7 @@ class Needs:
     positions: int
 
 
-_BYTES = 32
+VALUE_BYTES = 32
 """A value that goes into or comes back to a layer: itself, what autograd keeps beside it, and
 gradients that are kept (`layer_gradients._KEPT` allows more of them, but only of small layers)."""
 
@@ -59,7 +59,7 @@ class _Call:
             raise Unsupported("a layer whose first dimension is not the patient")
         self.gradient = self._rule(self.layer, received, gradient, self._dtype)
         values = (received.numel() + gradient.numel()) // gradient.shape[0]
-        self.needs = Needs(_BYTES * values, positions(self.layer, gradient))
+        self.needs = Needs(VALUE_BYTES * values, positions(self.layer, gradient))
 
 
 class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]

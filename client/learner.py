@@ -43,6 +43,25 @@ _NOISED = 1 << 20
 """Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
 
 
+class Noise:
+    """Standard normal values, each given once. Those of a small model's steps are made together,
+    since most of a call for few of them would be its own cost."""
+
+    def __init__(self, expected: int) -> None:
+        """`expected`: values that will be asked for in all, to make no more than those."""
+        self._expected = expected
+        self._made = torch.empty(0)
+
+    def __call__(self, count: int) -> Tensor:
+        """(count,) float32, at most _NOISED."""
+        if len(self._made) < count:
+            size = max(count, min(_NOISED, self._expected))
+            self._made = torch.from_numpy(gaussian(size)).float()
+        given, self._made = self._made[:count], self._made[count:]
+        self._expected -= count
+        return given
+
+
 class Descent:
     """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
     its compiler along, seconds at the first one made."""
@@ -66,6 +85,11 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
     noise from the operating system: Opacus' secure mode needs a package no longer published."""
 
+    def __init__(self, *args: Any, steps: int, **options: Any) -> None:
+        """As Opacus'; `steps`: how many will be taken."""
+        super().__init__(*args, **options)
+        self._noise = Noise(steps * sum(p.numel() for p in self.params))
+
     def accumulate(self) -> None:
         for p in self.params:
             p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
@@ -74,7 +98,7 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         deviation = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
             for part in p.summed_grad.view(-1).split(_NOISED):
-                part.add_(torch.from_numpy(gaussian(part.numel())), alpha=deviation)
+                part.add_(self._noise(part.numel()), alpha=deviation)
             p.grad = p.summed_grad
 
 
@@ -161,6 +185,7 @@ class Learner:
             max_grad_norm=plan.clip_norm,
             expected_batch_size=batch,
             loss_reduction="mean",
+            steps=steps,
         )
         if adjust is not None:
             optimiser.attach_step_hook(lambda _: self._adjusted(adjust))

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from client.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
+from client.chain import ChainModule
 from client.layer_gradients import LayerGradient
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.weights import FlatModel
+
+Pass = ChainModule | BookkeepingModule | HookedModule
 
 _PATIENTS = 3
 _TOLERANCE = 1e-2
@@ -27,13 +30,13 @@ class PatientGradients:
 
     def __init__(self, task: Task, model: FlatModel) -> None:
         self._task, self._model = task, model
-        self._module: BookkeepingModule | HookedModule | None = None
+        self._module: Pass | None = None
         self._needs = Needs(0, 1)
 
     @property
     def bookkeeping(self) -> bool:
         """Whether the bookkeeping pass is what was chosen."""
-        return isinstance(self._module, BookkeepingModule)
+        return isinstance(self._module, ChainModule | BookkeepingModule)
 
     def of(self, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         """Of a batch of at least one patient, computed in `dtype` from float32 activations.
@@ -53,30 +56,29 @@ class PatientGradients:
         self._chosen(features)
         return self._needs
 
-    def _pass(
-        self, module: BookkeepingModule | HookedModule, batch: Batch, dtype: torch.dtype
-    ) -> list[LayerGradient]:
+    def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         return module.gradients(
             batch.features, lambda outputs: self._task.losses(outputs, batch.labels), dtype
         )
 
-    def _chosen(self, features: Tensor) -> BookkeepingModule | HookedModule:
+    def _chosen(self, features: Tensor) -> Pass:
         if self._module is None:
             self._module = self._tried(features) or self._hooked(features)
         return self._module
 
-    def _tried(self, features: Tensor) -> BookkeepingModule | None:
-        try:
-            module = BookkeepingModule(self._model.module)
-        except Unsupported:
-            return None
-        if self._agrees(module, features):
-            return module
-        module.to_standard_module()
+    def _tried(self, features: Tensor) -> ChainModule | BookkeepingModule | None:
+        for kind in (ChainModule, BookkeepingModule):
+            try:
+                module: ChainModule | BookkeepingModule = kind(self._model.module)
+            except Unsupported:
+                continue
+            if self._agrees(module, features):
+                return module
+            module.to_standard_module()
         return None
 
     def _hooked(self, features: Tensor) -> HookedModule:
-        if isinstance(self._module, BookkeepingModule):
+        if self._module is not None:
             self._module.to_standard_module()
         try:
             module = HookedModule(self._model.module)
@@ -88,7 +90,7 @@ class PatientGradients:
         self._module = module
         return module
 
-    def _agrees(self, module: BookkeepingModule | HookedModule, features: Tensor) -> bool:
+    def _agrees(self, module: Pass, features: Tensor) -> bool:
         """Whether a pass over made-up patients says what autograd says."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -105,9 +107,7 @@ class PatientGradients:
             finally:
                 self._model.flat.copy_(kept)
 
-    def _compared(
-        self, module: BookkeepingModule | HookedModule, batch: Batch, factors: Tensor
-    ) -> bool:
+    def _compared(self, module: Pass, batch: Batch, factors: Tensor) -> bool:
         parameters = self._model.parameters
         torch.manual_seed(1)
         losses = self._task.losses(self._model.module(batch.features), batch.labels)

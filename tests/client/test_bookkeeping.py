@@ -14,6 +14,7 @@ from opacus.layers import DPLSTM
 from torch import Tensor, nn
 
 from client.bookkeeping import BookkeepingModule, HookedModule, Unsupported
+from client.chain import ChainModule
 from client.clipping import certified_sum, clipped_sum, part_size, patient_rows
 from client.layer_gradients import RULES
 from client.learner import Learner
@@ -62,12 +63,18 @@ def flat(sums: dict[int, Tensor], module: nn.Module) -> Tensor:
     return torch.cat([sums[id(p)].flatten() for p in module.parameters()])
 
 
-def check(module: nn.Module, features: Tensor, *, hooks: bool = True) -> None:
+def check(
+    module: nn.Module,
+    features: Tensor,
+    *,
+    hooks: bool = True,
+    passing: type[ChainModule | BookkeepingModule] = BookkeepingModule,
+) -> None:
     """Rows and sums of both precisions against the hooks' (or one patient at a time, where Opacus
     cannot do the layer), relative to what they may be."""
     expected = hooked_rows(module, features) if hooks else alone_rows(module, features)
     size = float(expected.norm(dim=1).max()) + 1e-3
-    passed = BookkeepingModule(module)
+    passed = passing(module)
     parameters = list(module.parameters())
     rows = patient_rows(passed.gradients(features, summed, torch.float32), parameters)
     np.testing.assert_allclose(rows / size, expected / size, atol=1e-5)

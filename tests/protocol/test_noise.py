@@ -19,6 +19,15 @@ def test_gaussian_values_are_standard_normal_and_independent() -> None:
         assert stats.pearsonr(values[:-lag], values[lag:]).pvalue > CHANCE
 
 
+def test_a_value_and_its_partner_are_independent() -> None:
+    """Those of one block's halves, made of the same uniforms: by quadrant and by radius."""
+    found = np.concatenate([gaussian(1 << 14).reshape(2, -1) for _ in range(40)], axis=1)
+    table = stats.contingency.crosstab(*np.digitize(found, [-1.0, 0.0, 1.0])).count
+    assert stats.chi2_contingency(table).pvalue > CHANCE
+    assert stats.pearsonr(*(found**2)).pvalue > CHANCE
+    assert stats.kstest(found.sum(0) / np.sqrt(2), "norm").pvalue > CHANCE
+
+
 def test_two_calls_never_give_the_same_noise_even_under_a_global_seed() -> None:
     calls = []
     for _ in range(2):
@@ -29,7 +38,9 @@ def test_two_calls_never_give_the_same_noise_even_under_a_global_seed() -> None:
 
 def test_lengths_beyond_a_block_and_zero() -> None:
     assert gaussian(0).shape == (0,)
+    assert gaussian(1).shape == (1,)
     values = gaussian((1 << 18) + 3)
+    assert values.shape == ((1 << 18) + 3,)
     assert np.isfinite(values).all()
     assert len(np.unique(values)) == len(values)
 
