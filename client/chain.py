@@ -1,7 +1,7 @@
 """A bookkeeping pass written out, for a chain of Linear layers and activations.
 
-Such models are small, and most of their step would be autograd's and hooks' own time. Only the
-loss is left to autograd: what comes back to a layer follows from the chain rule, layer by layer.
+Such models are small, and most of their step would be autograd's and hooks' own time. What comes
+back to a layer follows from the chain rule, layer by layer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from client.layer_gradients import LayerGradient, linear
 
 Backward = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """Layer, gradient of its output, its input, its output -> gradient of its input."""
+Slopes = Callable[[Tensor], Tensor]
+"""Outputs of the model -> what each does to the sum of losses."""
 _aten = torch.ops.aten
 
 ACTIVATIONS: dict[type[nn.Module], Backward] = {
@@ -48,7 +50,7 @@ class ChainModule:
 
     @torch.no_grad()
     def gradients(
-        self, features: Tensor, losses: Losses, dtype: torch.dtype
+        self, features: Tensor, slopes: Slopes, dtype: torch.dtype
     ) -> list[LayerGradient]:
         """Of every layer, for (n, p) features of at least one patient, computed in `dtype`.
 
@@ -59,9 +61,7 @@ class ChainModule:
         values = [features]
         for layer in self._layers:
             values.append(layer(values[-1]))
-        answers = values[-1].detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(losses(answers).sum(), answers)
+        gradient = slopes(values[-1])
         found: list[LayerGradient] = []
         for at in reversed(range(self._first, len(self._layers))):
             layer, received = self._layers[at], values[at]
@@ -74,7 +74,7 @@ class ChainModule:
         return found
 
     def needs(self, features: Tensor, losses: Losses) -> Needs:
-        """What a pass takes for each patient."""
+        """What a pass takes for each patient, whoever it is."""
         sides = [sum(p.shape) for layer in self._layers for p in layer.parameters() if p.dim() == 2]
         return Needs(VALUE_BYTES * sum(sides), 1)
 

@@ -77,9 +77,10 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
     if not cohorts:
         raise Doubt("not tried: there is no cohort")
     cohort = cohorts[0]
-    learner = Learner(registry.load(name), 0, gradient_memory(config.policy))
+    task = registry.load(name)
+    learner = Learner(task, 0, gradient_memory(config.policy))
     weights = learner.model.flat.numpy().copy()
-    patients = Patients(cohort)
+    patients = Patients(cohort, task.varied)
     batch = patients.private_sample(min(1.0, _STEP / cohort.patients))
     started = time.monotonic()
     learner.clipped_sum(weights, batch, 1.0, 4096)

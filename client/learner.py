@@ -45,7 +45,7 @@ _NOISED = 1 << 20
 
 class Noise:
     """Standard normal values, each given once. Those of a small model's steps are made together,
-    since most of a call for few of them would be its own cost."""
+    since a call for few of them is mostly its own cost."""
 
     def __init__(self, expected: int) -> None:
         """`expected`: values that will be asked for in all, to make no more than those."""
@@ -85,10 +85,9 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
     noise from the operating system: Opacus' secure mode needs a package no longer published."""
 
-    def __init__(self, *args: Any, steps: int, **options: Any) -> None:
-        """As Opacus'; `steps`: how many will be taken."""
-        super().__init__(*args, **options)
-        self._noise = Noise(steps * sum(p.numel() for p in self.params))
+    def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
+        super().__init__(descent, **options)
+        self._noise = noise
 
     def accumulate(self) -> None:
         for p in self.params:
@@ -181,11 +180,11 @@ class Learner:
         self.model.load(weights)
         optimiser = PatientOptimizer(
             Descent(self._weights, lr),
+            Noise(steps * self.model.layout.size),
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=batch,
             loss_reduction="mean",
-            steps=steps,
         )
         if adjust is not None:
             optimiser.attach_step_hook(lambda _: self._adjusted(adjust))
@@ -255,6 +254,8 @@ class Learner:
         size = max(1, self._memory // (needs.bytes + row_bytes))
         if positions:
             size = part_size(len(batch), needs.positions, size)
+        if len(batch) <= size:
+            return (batch,)
         return tuple(batch.parts(size))
 
     def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:

@@ -57,9 +57,10 @@ class PatientGradients:
         return self._needs
 
     def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
-        return module.gradients(
-            batch.features, lambda outputs: self._task.losses(outputs, batch.labels), dtype
-        )
+        task, labels = self._task, batch.labels
+        if isinstance(module, ChainModule):
+            return module.gradients(batch.features, lambda out: task.slopes(out, labels), dtype)
+        return module.gradients(batch.features, lambda out: task.losses(out, labels), dtype)
 
     def _chosen(self, features: Tensor) -> Pass:
         if self._module is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from client.data.cohort import Cohort
 from protocol.noise import poisson_sample
+
+Varied = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class Batch:
 class Patients:
     """A cohort as training and evaluation draw from it."""
 
-    def __init__(self, cohort: Cohort) -> None:
-        self._cohort = cohort
+    def __init__(self, cohort: Cohort, varied: Varied | None = None) -> None:
+        """`varied`: what the task does to every sample that trains (`Task.varied`)."""
+        self._cohort, self._varied = cohort, varied
         self._features = torch.tensor(cohort.features)
         self._labels = torch.tensor(cohort.labels)
         self._train = cohort.members("train")
@@ -47,12 +50,18 @@ class Patients:
     def private_sample(self, rate: float) -> Batch:
         """Each training patient with probability `rate`; randomness of the operating system."""
         drawn = self._train[poisson_sample(len(self._train), rate)]
-        return self._batch(self._cohort.draw(drawn, "train", np.random.default_rng()))
+        return self._training(drawn, np.random.default_rng())
 
     def plain_sample(self, rate: float, generator: np.random.Generator) -> Batch:
         """The same from a seeded generator, for studies without privacy: reproducible."""
         drawn = self._train[generator.random(len(self._train)) < rate]
-        return self._batch(self._cohort.draw(drawn, "train", generator))
+        return self._training(drawn, generator)
+
+    def _training(self, patients: npt.NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        batch = self._batch(self._cohort.draw(patients, "train", generator))
+        if self._varied is None:
+            return batch
+        return Batch(self._varied(batch.features, generator), batch.labels)
 
     def _batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         chosen = torch.from_numpy(rows)

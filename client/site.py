@@ -258,7 +258,7 @@ class Site:
                 self._work[study.digest] = _Work(study, self._respondent(task, study), Kept())
                 return self._work[study.digest]
             learner = Learner(task, study.optimisation.seed, self._memory)
-            patients, kept = Patients(self._cohort(task, study)), self._keep(study)
+            patients, kept = Patients(self._cohort(task, study), task.varied), self._keep(study)
             if study.privacy.mode != "none":
                 learner.try_out(patients.evaluation.features, study.aggregation.rounding)
             self._work[study.digest] = _Work(

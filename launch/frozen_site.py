@@ -55,7 +55,7 @@ class Station:
 
     def patients(self, site: str) -> Patients:
         if site not in self._patients:
-            self._patients[site] = Patients(self._cohort(site))
+            self._patients[site] = Patients(self._cohort(site), self._task.varied)
         return self._patients[site]
 
     def site(self, name: str) -> Site:

@@ -44,7 +44,8 @@ def _step(study: Study, task: Task, patients: int) -> float:
     number = min(patients, _MOST)
     largest = max(study.roster, key=lambda member: member.patients).name
     learner = Learner(task, study.optimisation.seed)
-    contributor = Contributor(study, largest, Patients(made_up(task, number)), learner)
+    cohort = Patients(made_up(task, number), task.varied)
+    contributor = Contributor(study, largest, cohort, learner)
     sections = Sections(study, train=True, evaluate=False)
     body = np.zeros(sections.body, np.float32)
     body[: study.model.parameters] = learner.model.weights()

@@ -93,12 +93,27 @@ class Task(ABC):
         should keep them from study to study."""
         return False
 
+    def varied(self, features: Tensor, drawn: np.random.Generator) -> Tensor:
+        """(B, ...) float32 features of a training sample -> as many, each changed at random by
+        `drawn` and by itself: under privacy, no row may depend on another. As they are, here."""
+        return features
+
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) logits, (B,) labels in {0, 1} -> (B,) losses, never reduced: privacy clips each
         patient's gradient, so a mean or a weighted mean here would break sensitivity."""
         return nn.functional.binary_cross_entropy_with_logits(
             outputs[:, 0], labels.to(outputs.dtype), reduction="none"
         )
+
+    def slopes(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """(B, ...) what each output does to the sum of losses: by autograd, but for the losses
+        above, whose slope is known."""
+        if type(self).losses is Task.losses and outputs.shape[1:] == (1,):
+            return torch.sigmoid(outputs) - labels.to(outputs.dtype)[:, None]
+        with torch.enable_grad():
+            outputs = outputs.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(self.losses(outputs, labels).sum(), outputs)
+        return slopes
 
     def scores(self, outputs: Tensor) -> Tensor:
         """(B, 1) logits -> (B,) scores in [0, 1], the probability of label 1."""

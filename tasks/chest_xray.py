@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
 from protocol.study import Scalar
-from tasks import backbone, centred, hog, networks
+from tasks import augmentation, backbone, centred, hog, networks
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table
 
@@ -34,6 +34,7 @@ FINDINGS = (
     "pneumothorax",
     "tuberculosis",
 )
+_NETWORKS = ("cnn", "resnet18")
 SITES = ("east", "north", "south", "west")
 _CONCENTRATION = 0.5
 _FILE = "pneumoniamnist/pneumoniamnist.npz"
@@ -47,16 +48,23 @@ class ChestXray(Task):
     name = "chest_xray"
     title = "A finding on a chest radiograph"
     licence = "CC BY 4.0 (PneumoniaMNIST: MedMNIST v2, doi 10.1038/s41597-022-01721-8)"
-    parts = (hog, centred, networks, backbone)
+    parts = (hog, centred, networks, backbone, augmentation)
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "finding": FINDINGS,
         "model": ("hog", "cnn", "resnet18", "backbone"),
         "pixels": (28, 64, 224),
         "positive_weight": (1.0, 0.25, 0.5, 2.0, 4.0, 8.0),
+        "augment": (False, True),
     }
 
     def __init__(self, **options: Scalar) -> None:
         super().__init__(**options)
+        if self.options["augment"] and self.options["model"] not in _NETWORKS:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"Model {self.options['model']} reads features that are made once.",
+                remedy=f"Augment pictures of a network: {', '.join(_NETWORKS)}.",
+            )
         side = int(self.options["pixels"])
         finding = str(self.options["finding"])
         self.title = f"{finding.capitalize()} on a chest radiograph"  # type: ignore[misc]
@@ -82,6 +90,10 @@ class ChestXray(Task):
             case "backbone":
                 return hog.unit(backbone.features(pictures))
         return pictures
+
+    def varied(self, features: Tensor, drawn: np.random.Generator) -> Tensor:
+        """Pictures of a network as they might also have been taken, where the study says so."""
+        return augmentation.varied(features, drawn) if self.options["augment"] else features
 
     @property
     def keeps_features(self) -> bool:

@@ -14,7 +14,7 @@ from client.bookkeeping import BookkeepingModule, Unsupported
 from client.chain import ACTIVATIONS, ChainModule
 from client.patient_gradients import PatientGradients
 from tasks.weights import FlatModel
-from tests.client.test_bookkeeping import check, random, summed, task
+from tests.client.test_bookkeeping import check, random, slopes, task
 
 
 @settings(max_examples=40)
@@ -54,7 +54,7 @@ def test_what_is_no_chain(module: nn.Module) -> None:
 def test_a_chain_with_hooks_or_pictures_is_not_for_it() -> None:
     chain = ChainModule(nn.Linear(3, 1))
     with pytest.raises(Unsupported):
-        chain.gradients(random(0, 2, 4, 3), summed, torch.float32)
+        chain.gradients(random(0, 2, 4, 3), slopes, torch.float32)
     hooked = nn.Linear(3, 1)
     hooked.register_forward_hook(lambda layer, received, given: given)
     with pytest.raises(Unsupported):

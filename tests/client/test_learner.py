@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.learner import Learner
+from client.learner import Learner, Noise
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.study import Privacy
@@ -150,6 +150,25 @@ def test_noise_differs_though_torch_has_the_same_seed() -> None:
     np.random.seed(0)
     second = learner().private_steps(weights, lambda: batch(4), 1, 0.1, 4.0, PLAN)
     assert not np.allclose(first, second)
+
+
+def test_noise_made_together_is_given_once() -> None:
+    noise = Noise(expected=30)
+    given = torch.cat([noise(10), noise(10), noise(10), noise(7), noise(40)])
+    assert given.dtype == torch.float32
+    assert len(set(given.tolist())) == 77
+
+
+def test_no_step_has_the_noise_of_another() -> None:
+    """Twenty steps on nobody: were noise given twice, their sum would vary too much."""
+    empty = Batch(torch.empty(0, FEATURES), torch.empty(0))
+    model = learner()
+    weights = model.model.weights()
+    moved = np.concatenate(
+        [model.private_steps(weights, lambda: empty, 20, 1.0, 4.0, PLAN) for _ in range(60)]
+    )
+    expected = PLAN.clip_norm * PLAN.noise_multiplier / 4.0 * np.sqrt(20)
+    assert moved.std() == pytest.approx(expected, rel=0.1)
 
 
 def test_noise_of_dp_sgd_has_the_deviation_it_claims() -> None:

@@ -42,6 +42,25 @@ def test_losses_are_per_patient_and_scores_are_probabilities(name: str) -> None:
     assert 1 - 1e-6 < scores[2] <= 1
 
 
+class Steeper(BreastCancer):
+    """A loss of its own, whose slope only autograd knows."""
+
+    def losses(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 3 * super().losses(outputs, labels) + outputs.sum(1) ** 2
+
+
+@pytest.mark.parametrize("task", [BreastCancer(), Steeper()])
+def test_slopes_are_what_autograd_says_of_the_losses(task: BreastCancer) -> None:
+    labels = torch.tensor([0.0, 1.0, 1.0])
+    outputs = torch.tensor([[-30.0], [0.3], [30.0]], requires_grad=True)
+    (expected,) = torch.autograd.grad(task.losses(outputs, labels).sum(), outputs)
+    with torch.no_grad():
+        torch.testing.assert_close(task.slopes(outputs, labels), expected)
+    wide = torch.randn(3, 2, requires_grad=True)
+    (expected,) = torch.autograd.grad(task.losses(wide, labels).sum(), wide)
+    torch.testing.assert_close(task.slopes(wide, labels), expected)
+
+
 def test_breast_cancer_is_569_patients_at_four_uneven_sites_always_the_same() -> None:
     task = BreastCancer()
     sites, again = task.public_sites(None), task.public_sites(None)
