@@ -30,35 +30,16 @@ from _figure import figure, load
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from client.learner import Learner
 from client.sampling import Batch
 from protocol.study import Privacy
 from tasks.base import Task
+from tasks.networks import resnet18
 from tasks.schema import Column, Schema
 
 LR, CLIP, NOISE = 1e-4, 1.0, 1.0
 VARIANTS = ("sgd", "hooks", "ours", "sum")
-
-
-class Block(BasicBlock):
-    """torchvision's, with its sum out of place: hooks need that."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out = out + (x if self.downsample is None else self.downsample(x))
-        return self.relu(out)  # type: ignore[no-any-return]
-
-
-def resnet18() -> nn.Module:
-    model = ResNet(
-        Block, [2, 2, 2, 2], num_classes=1, norm_layer=lambda channels: nn.GroupNorm(32, channels)
-    )
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return model
 
 
 def perceptron(inputs: int) -> nn.Module:
@@ -83,8 +64,8 @@ class Case:
 CASES = (
     Case("mlp13-b32", partial(perceptron, 13), (32, 13), 20, 41, 1.2),
     Case("mlp100-b256", partial(perceptron, 100), (256, 100), 20, 41, 1.2),
-    Case("resnet18-64-b64", resnet18, (64, 3, 64, 64), 1, 7, 1.8, 2.0),
-    Case("resnet18-224-b16", resnet18, (16, 3, 224, 224), 1, 5, 2.0),
+    Case("resnet18-64-b64", resnet18, (64, 64, 64), 1, 7, 1.8, 2.0),
+    Case("resnet18-224-b16", resnet18, (16, 224, 224), 1, 5, 2.0),
 )
 
 

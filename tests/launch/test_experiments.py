@@ -19,6 +19,7 @@ sys.path.append(str(BENCH))
 import flamby  # noqa: E402
 import heart_disease  # noqa: E402
 import icu  # noqa: E402
+import pneumonia  # noqa: E402
 import readmission  # noqa: E402
 
 EXPERIMENTS = configuration.groups()["experiment"]
@@ -69,6 +70,13 @@ def test_intensive_care_is_the_bench_s(epsilon: float) -> None:
     config, recipe = load([f"experiment={name}"]), icu.RECIPES[epsilon]
     assert (config.rounds, config.server_lr) == (recipe.rounds, recipe.lr)
     assert (config.privacy.clip_norm, config.privacy.delta) == (recipe.clip_norm, icu.DELTA)
+
+
+@pytest.mark.parametrize("epsilon", [1, 3, 8])
+@pytest.mark.parametrize("mode", ["distributed", "local"])
+def test_pneumonia_is_the_bench_s(mode: str, epsilon: int) -> None:
+    name = "pneumonia" + "_local" * (mode == "local") + f"_eps{epsilon}" * (epsilon > 1)
+    same_training(load([f"experiment={name}"]), load(list(pneumonia.overrides(mode, epsilon))))
 
 
 @pytest.mark.parametrize("row", flamby.ROWS, ids=lambda row: row.name)
