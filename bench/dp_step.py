@@ -29,7 +29,7 @@ import torch
 from _figure import figure, load
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
-from torch import Tensor, nn
+from torch import nn
 
 from client.learner import Learner
 from client.sampling import Batch
