@@ -156,3 +156,25 @@ def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
     again = moved.rename(tmp_path / finished.outcome.study.digest[:12])
     with pytest.raises(WardroundError, match="no round behind it"):
         resume(str(again), [])
+
+
+def test_ctrl_c_under_ray_leaves_no_process_and_the_study_goes_on(tmp_path: Path) -> None:
+    words = ("privacy=none", "federation=ray", "rounds=40", "evaluation.every=0", "tracking=off")
+    command = Command([WARDROUND, "run", *words], tmp_path)
+    try:
+        kept = (tmp_path / "outputs").glob
+        command.until(lambda said: any(len(lines(path)) > 3 for path in kept("*/rounds.jsonl")))
+        assert any("raylet" in line for line in command.seen.values())
+        command.interrupt(signal.SIGINT)
+        assert command.ended(60) == 130
+        assert "wardround run --resume" in command.said
+        assert "Traceback" not in command.said
+        assert command.left(patience=10) == []
+        assert command.taken() == []
+    finally:
+        command.end()
+    (folder,) = (tmp_path / "outputs").iterdir()
+    told = len(lines(folder / "rounds.jsonl"))
+    assert 3 < told < 40
+    finished = resume(str(folder), [])
+    assert [report.round for report in finished.outcome.rounds] == [*range(1, 41)]
