@@ -54,9 +54,11 @@ class Kept:
         return self._shared[max(self._shared)] if self._shared else None
 
     def begin(self, attempt: int, lost: Collection[int]) -> None:
-        """A new attempt: forgets what was proposed and never shared, and what was lost."""
+        """A new attempt: forgets what was proposed and never shared, and what was lost. A
+        coordinator that was killed may begin an attempt again: it did not count the first time."""
         self._attempt, self._proposed = attempt, None
-        kept = max((number for number in self._shared if number not in lost), default=None)
+        counted = (n for n in self._shared if n < attempt and n not in lost)
+        kept = max(counted, default=None)
         gone = [number for number in self._shared if number != kept]
         for number in gone:
             del self._shared[number]

@@ -1,7 +1,7 @@
 """What a study in process has come to so far, on disk, so that an interrupted one can go on.
 
-Its folder holds study.json and configuration.yaml from the start, checkpoint.pt and rounds.jsonl
-while it runs, weights.npy and summary.json at the end.
+Its folder holds study.json and configuration.yaml from the start, checkpoint.pt, rounds.jsonl and
+what sites keep to themselves while it runs, weights.npy and summary.json at the end.
 
 A round that was told is told once. Interrupted between the sum that scored a model and the
 checkpoint, a study scores that model again; the second histogram is dropped here, so that what is
@@ -11,6 +11,7 @@ released, and hence epsilon, is what the first run said.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ import numpy as np
 import yaml
 
 from launch.configuration import Config, plain
+from launch.inprocess import SITES
 from protocol.errors import Code, WardroundError
 from protocol.study import Study
 from server.listener import Listener
@@ -111,12 +113,14 @@ def leave(outcome: Outcome, folder: Path) -> None:
     write_summary(outcome, folder / "summary.json")
     for name in (CHECKPOINT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / SITES, ignore_errors=True)
 
 
 def forget(folder: Path) -> None:
     """Takes away what `Chronicle.begin` and a study without result left."""
     for name in (STUDY, CONFIGURATION, CHECKPOINT, ROUNDS):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / SITES, ignore_errors=True)
 
 
 def _kept(path: Path) -> list[RoundReport]:

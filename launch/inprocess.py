@@ -103,6 +103,17 @@ class Simulation(Protocol):
     ) -> Outcome: ...
 
 
+SITES = "sites"
+"""Folder beside a checkpoint: what its study's algorithm keeps at each site, to go on from."""
+
+
+class _Beside(Kept):
+    """Kept beside a checkpoint, and left there or removed together with it."""
+
+    def close(self, study: bytes, *, finished: bool) -> None:
+        pass
+
+
 class InProcessFederation:
     """Simulated sites with these cohorts; for queries, with these tables."""
 
@@ -115,6 +126,7 @@ class InProcessFederation:
         self.governance = {site: Simulated() for site in self.roster}
         self.kept: dict[tuple[str, str], Kept] = {}
         """(site, study's digest) -> what the study's algorithm keeps there."""
+        self._checkpoint: Path | None = None
         self._fleet = InProcessFleet(
             {
                 site: Site(
@@ -132,12 +144,22 @@ class InProcessFederation:
         )
 
     def _keeping(self, site: str) -> Callable[[Study], Kept]:
-        return lambda study: self.kept.setdefault((site, study.digest), Kept())
+        def keep(study: Study) -> Kept:
+            if (site, study.digest) not in self.kept:
+                made = Kept()
+                if self._checkpoint is not None:
+                    folder = self._checkpoint.with_name(SITES) / site
+                    made = _Beside(folder, study.model.parameters)
+                self.kept[site, study.digest] = made
+            return self.kept[site, study.digest]
+
+        return keep
 
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
         """Raises what `Rounds.run` raises, or a site's own error where that says more."""
+        self._checkpoint = checkpoint
         patience = Patience(join=0.0, look=0.0, failures=3)
         rounds = Rounds(
             study,

@@ -74,7 +74,7 @@ def run_inprocess(
     cohorts = cohorts_of(task, tables, split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
-    if study is not None:
+    if study is not None and config.federation.name == "ray":
         refuse_forgetful(study)
     study = same_data(study, declared) if study else build_study(config, task, declared)
     with result_folder(config, study, console, resumed=resumed) as folder:
@@ -136,16 +136,16 @@ def federation_of(
 
 
 def refuse_forgetful(study: Study) -> None:
-    """Sites in this process forget what is their own when it ends.
+    """Sites that wander between Ray's workers forget what is their own when Ray ends.
 
     Raises WardroundError(USAGE) for a study that would go on without it as another one.
     """
     if study.optimisation.local.name in ("scaffold", "fedbn", "ditto"):
         raise WardroundError(
             Code.USAGE,
-            f"A study with algorithm={study.optimisation.local.name} cannot go on in process: what "
-            "its sites keep to themselves ended with the process.",
-            remedy="Run it anew, or in a deployment, whose sites keep it.",
+            f"A study with algorithm={study.optimisation.local.name} cannot go on under Ray: what "
+            "its sites keep to themselves ended with it.",
+            remedy="Run it anew, or with federation=inprocess or in a deployment, which keep it.",
         )
 
 

@@ -44,6 +44,14 @@ def test_what_was_lost_is_taken_back(kept: Kept) -> None:
     assert kept.vector == one(10.0)
 
 
+def test_an_attempt_that_begins_again_was_not_counted(kept: Kept) -> None:
+    """A coordinator was killed between the sum and its checkpoint."""
+    attempt(kept, 1, 10.0)
+    attempt(kept, 2, 20.0)
+    kept.begin(2, lost=())
+    assert kept.vector == one(10.0)
+
+
 def test_a_site_that_missed_rounds_keeps_its_last_that_counted(kept: Kept) -> None:
     attempt(kept, 1, 10.0)
     kept.begin(7, lost=(3, 5))

@@ -273,19 +273,29 @@ class Interrupting(Listeners):
             raise KeyboardInterrupt
 
 
-def test_a_resumed_study_has_its_variates_its_schedule_and_its_patience(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["scaffold", "ditto"])
+def test_a_resumed_study_has_its_variates_its_schedule_and_its_patience(
+    algorithm: str, tmp_path: Path
+) -> None:
     study = planned(
-        *PLAIN, "rounds=8", "algorithm=scaffold", "schedule=cosine", "schedule.warmup=2",
+        *PLAIN, "rounds=8", f"algorithm={algorithm}", "schedule=cosine", "schedule.warmup=2",
         "optimiser=fedadam", "evaluation.every=2", "stop=early", "stop.metric=log_loss",
         "stop.patience=6", "aggregation.spare_attempts=1",
     )  # fmt: skip
-    whole = run(study)
-    task = registry.load("quadratic")
-    again = InProcessFederation(cohorts())
+    task, whole = registry.load("quadratic"), InProcessFederation(cohorts())
+    expected = whole.run(study, task, Listeners())
     with pytest.raises(KeyboardInterrupt):
-        again.run(study, task, Interrupting(4), checkpoint=tmp_path / "checkpoint")
+        InProcessFederation(cohorts()).run(
+            study, task, Interrupting(4), checkpoint=tmp_path / "checkpoint"
+        )
+    again = InProcessFederation(cohorts())  # as another process would make it
     resumed = again.run(study, task, Listeners(), checkpoint=tmp_path / "checkpoint")
-    assert np.array_equal(resumed.weights, whole.weights)
+    assert np.array_equal(resumed.weights, expected.weights)
+    for site in SITES:
+        ours, theirs = (one.kept[site, study.digest] for one in (again, whole))
+        assert np.array_equal(ours.vector, theirs.vector)
+        assert (ours.personal is None) == (algorithm == "scaffold")
+        assert algorithm == "scaffold" or np.array_equal(ours.personal, theirs.personal)
 
 
 def test_a_study_that_stops_early_releases_its_best_model_and_spends_less() -> None:

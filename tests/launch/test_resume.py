@@ -120,8 +120,12 @@ def test_ctrl_c_is_marked_killed_and_the_study_goes_on_in_the_same_run(here: Pat
         resume(str(folder), [])
 
 
-def test_a_process_killed_outright_goes_on_without_a_round_told_twice(here: Path) -> None:
-    _, folder = interrupted(here, signal.SIGKILL, "tracking=off")
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_a_process_killed_outright_goes_on_without_a_round_told_twice(
+    here: Path, algorithm: str
+) -> None:
+    words = ("tracking=off", f"algorithm={algorithm}")
+    _, folder = interrupted(here, signal.SIGKILL, *words)
     told = [json.loads(line) for line in lines(folder / "rounds.jsonl")]
     with (folder / "rounds.jsonl").open("a") as file:
         file.write('{"round": 4, "att')  # a crash may cut a line
@@ -132,6 +136,11 @@ def test_a_process_killed_outright_goes_on_without_a_round_told_twice(here: Path
         told[0]["seconds"],
         told[0]["metrics"]["auc"]["value"],
     )
+    whole = run(configuration.load([*STUDY, *words, "output=whole"]))
+    assert np.array_equal(finished.outcome.weights, whole.outcome.weights)
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in whole.folder.iterdir()
+    }
 
 
 def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
