@@ -40,6 +40,8 @@ from client.data.dicom.gate import GatePolicy
 from client.data.dicom.header import quiet
 from client.data.dicom.index import Index
 from client.data.dicom.indexing import bring_up_to_date
+from client.data.dicom.isolation import isolated
+from client.data.dicom.look import look
 from client.data.dicom.pixels import Prepared, Preprocessing, prepare
 from client.data.dicom.text_detector import shows_text
 from client.setup import init
@@ -158,6 +160,24 @@ def detecting() -> list[bool]:
     ]
 
 
+def gone_through(path: Path) -> float:
+    """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
+    began = time.monotonic()
+    look(path)
+    prepare(path, Preprocessing(224, 224))
+    return time.monotonic() - began
+
+
+def slowest(files: list[Path]) -> bool:
+    ended: list[Path] = []
+    seconds = isolated(
+        gone_through, (), files, workers=2, seconds=60.0, memory=3 << 30,
+        slow=lambda _: 60.0, crashed=lambda path: ended.append(path) or 0.0,
+    )  # fmt: skip
+    most = max(spent for _, spent in seconds)
+    return figure("slowest_mutated_file", most, "s", 5.0, of=len(files), workers_ended=len(ended))
+
+
 def fuzzing(folder: Path) -> list[bool]:
     root = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
     public = sorted((root / "dicom").rglob("*.dcm"))
@@ -181,6 +201,7 @@ def fuzzing(folder: Path) -> list[bool]:
     kinds = len(tally.verdicts)
     ended = tally.verdicts.get("ended the process that read it", 0)
     return [
+        slowest(files),
         figure("mutated_files_unanswered", missing, "files", 0, of=MUTATED, verdicts=kinds,
                workers_ended=ended),
         figure("identifiers_in_outputs", leaks, "outputs", 0, of=len(outputs)),
