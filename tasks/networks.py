@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 
 _GROUPS = 8
+_MIDDLE, _SPREAD = 127.5, 127.5
+"""Grey levels become [-1, 1] by public constants."""
 
 
 class Scaled(nn.Module):
-    """(B, rows, columns) grey levels in [0, 255] -> `network` of (B, channels, rows, columns).
-
-    Each picture by its own mean and deviation, so that exposures differ less, from no other picture
-    and no statistic of a cohort.
-    """
+    """(B, rows, columns) grey levels in [0, 255] -> `network` of (B, channels, rows, columns)."""
 
     def __init__(self, network: nn.Module, channels: int = 1) -> None:
         super().__init__()
@@ -26,7 +24,7 @@ class Scaled(nn.Module):
         self._channels = channels
 
     def forward(self, pictures: Tensor) -> Tensor:
-        scaled = nn.functional.layer_norm(pictures, pictures.shape[1:]).unsqueeze(1)
+        scaled = ((pictures - _MIDDLE) / _SPREAD).unsqueeze(1)
         answer: Tensor = self.network(scaled.expand(-1, self._channels, -1, -1))
         return answer
 
