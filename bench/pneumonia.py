@@ -7,8 +7,8 @@ written to DICOM files, which go through index, decoder, cache and the hospitals
 site's do. Hyperparameters were chosen on the official validation images alone, as they are and
 under changes of gamma, contrast, zoom and position. While the features were written, single studies
 were scored on the test images too, and what they said led to a better HOG, whose variant validation
-then chose: the test figures are that much less innocent. So are the network's: five earlier runs, of
-several ways to augment or scale its pictures, were scored on them as well. The bars hold for the
+then chose: the test figures are that much less innocent. So are the network's: five earlier runs,
+of several ways to augment or scale its pictures, were scored on them as well. The bars hold for the
 mean over 5 seeds. Test patients do not train, and their scores are exact sums here: epsilon covers
 the training patients. Its public names know no patients, so each image counts as one. MedMNIST v2's
 non-private ResNet-18 has .944.
