@@ -30,7 +30,8 @@ class Answer:
 
     counts: (cells,) noised; None where below the query's least count. `half_width` of each cell's
     interval. derived: quantiles as "q50", a mean as "mean" and the patients that it is over as
-    "patients"; left out where the counts do not support them.
+    "patients"; left out unless the patients below them reach the least count with all of their
+    interval, so that noise over many empty bins has no median.
     """
 
     name: str
@@ -84,8 +85,8 @@ def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
 
 
 def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:
-    patients = float(part.sum())
-    if patients < max(1, least):
+    patients = _interval(float(part.sum()), (part - noise).sum(axis=1))
+    if patients.low < max(1, least):
         return {}
 
     def at(cells: Counts) -> Counts:
@@ -95,7 +96,7 @@ def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str,
 
     return {
         "mean": _interval(float(at(part)), at(part - noise)),
-        "patients": _interval(patients, patients - noise.sum(axis=1)),
+        "patients": patients,
     }
 
 
@@ -103,7 +104,7 @@ def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dic
     axis = statistic.axes[0] if statistic.axes else None
     if not statistic.quantiles or not isinstance(axis, Bins):
         return {}
-    if part[:-1].sum() < max(1, least):
+    if _interval(float(part[:-1].sum()), (part - noise)[:, :-1].sum(axis=1)).low < max(1, least):
         return {}
     edges, outer = np.array(axis.edges), int(axis.outside)
 

@@ -20,7 +20,7 @@ from launch.query_study import Price, cost
 from protocol.answers import answers
 from protocol.errors import Code, WardroundError
 from protocol.query import Bins, Categories, Cells, Holds
-from protocol.query_noise import half_width, share
+from protocol.query_noise import asked, half_width, share
 from protocol.study import Study
 from server.listener import Listeners
 from server.query_page import page
@@ -138,7 +138,8 @@ def test_95_percent_intervals_hold_the_truth_that_often() -> None:
 
 def test_below_the_least_count_nothing_is_shown() -> None:
     question = Question.about(TASK, where="mean_radius > 1000", least_count=50)
-    outcome = run(question.count().mean("mean_radius").quantiles("mean_radius").plan(PATIENTS))
+    question = question.count().mean("mean_radius").quantiles("mean_radius")
+    outcome = run(question.plan(PATIENTS, Price(epsilon=5.0)))
     assert outcome.answers[0].counts == (None,)
     assert outcome.answers[1].derived == {}
     assert outcome.answers[2].derived == {}
@@ -146,6 +147,15 @@ def test_below_the_least_count_nothing_is_shown() -> None:
     assert "fewer than 50" in markdown(outcome)
     assert "fewer than 50" in page(outcome)
     assert list(metrics(outcome)) == []
+
+
+@pytest.mark.parametrize(("each", "supported"), [(0, False), (1, False), (5, True)])
+def test_noise_over_many_empty_bins_has_no_median(each: int, supported: bool) -> None:
+    """30 bins of 1 sum to 30, over the least count of 10; so does their noise alone at times."""
+    study = Question.about(TASK, least_count=10).quantiles("mean_radius:30").plan(PATIENTS)
+    _, event = asked(study)
+    (answer,) = answers(study, np.full(31, each * round(event.scale), np.int64), len(PATIENTS))
+    assert bool(answer.derived) is supported
 
 
 def test_an_outcome_goes_through_its_events_and_holds_answers_to_its_own_questions() -> None:
