@@ -25,8 +25,8 @@ from launch.inprocess import InProcessFederation, cohorts_of
 from launch.study_builder import build_study
 from protocol import messages
 from protocol.errors import WardroundError
+from protocol.gaussian import gaussian
 from protocol.identity import Identity
-from protocol.noise import gaussian
 from protocol.opening import Opening
 from protocol.secagg import Context, Party
 from protocol.skellam import skellam

@@ -21,7 +21,8 @@ from client.clipping import Sums, certified_sum, clipped_sum, part_size, patient
 from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.noise import gaussian
+from protocol.gaussian import SLACK, gaussian, grid, noised
+from protocol.noise import Floats
 from protocol.quantise import SITE_POSITIONS, clip_and_round, round_sum
 from protocol.study import Privacy, SumRounding
 from protocol.vectors import Vector
@@ -39,7 +40,7 @@ terms and control variates. Private gradients are clipped and noised by then: wh
 clipped (inside the loss, hooks drop it), and must not look at patients."""
 
 
-_NOISED = 1 << 20
+_NOISED = 1 << 17
 """Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
 
 
@@ -50,13 +51,12 @@ class Noise:
     def __init__(self, expected: int) -> None:
         """`expected`: values that will be asked for in all, to make no more than those."""
         self._expected = expected
-        self._made = torch.empty(0)
+        self._made = np.empty(0)
 
-    def __call__(self, count: int) -> Tensor:
-        """(count,) float32, at most _NOISED."""
+    def __call__(self, count: int) -> Floats:
+        """(count,), at most _NOISED."""
         if len(self._made) < count:
-            size = max(count, min(_NOISED, self._expected))
-            self._made = torch.from_numpy(gaussian(size)).float()
+            self._made = gaussian(max(count, min(_NOISED, self._expected)))
         given, self._made = self._made[:count], self._made[count:]
         self._expected -= count
         return given
@@ -94,10 +94,12 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
             p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
 
     def add_noise(self) -> None:
-        deviation = self.noise_multiplier * self.max_grad_norm
+        step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
+        deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
         for p in self.params:
             for part in p.summed_grad.view(-1).split(_NOISED):
-                part.add_(self._noise(part.numel()), alpha=deviation)
+                noise = self._noise(part.numel())
+                part.copy_(torch.from_numpy(noised(part.numpy(), noise, deviation, step)))
             p.grad = p.summed_grad
 
 

@@ -425,7 +425,7 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     _hand_in(tracker, done)
     started = time.monotonic()
     receipt = tracker.settle(timeout=0.5)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     folder = tmp_path / done.study.digest[:12]
     assert {"rounds", "model", "end of the run"} <= set(receipt.missing)
     command = shlex.split(receipt.remedy.rpartition(": ")[2])
@@ -450,8 +450,9 @@ def _hand_in(tracker: Tracker, done: Outcome) -> None:
         call(argument)  # type: ignore[operator]
         seconds.append(time.perf_counter() - started)
         time.sleep(0.01)
-    assert float(np.quantile(seconds, 0.9)) < 0.05
-    assert max(seconds) < 0.5  # a busy machine may take its time; a call that waits takes seconds
+    # A busy machine may take its time with some; a call that waits takes seconds.
+    assert float(np.median(seconds)) < 0.05
+    assert max(seconds) < 2
 
 
 def _steps(server: MlflowServer, done: Outcome) -> list[int]:
