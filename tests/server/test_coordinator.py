@@ -137,7 +137,7 @@ def test_a_cancelled_study_ends_at_the_sites_and_for_good(
     started = time.monotonic()
     alice.cancel(digest)
     assert list(events)[-1]["type"] == "cancelled"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     with pytest.raises(KeyboardInterrupt):
         alice.follow(digest, study, Noted())
     alice.submit(study, configuration)

@@ -247,7 +247,7 @@ def test_a_site_that_is_not_connected_counts_as_no_answer_at_once(door: Door) ->
     door.register("north")
     start = time.monotonic()
     assert answers(door, {"north": question()}) == {"north": None}
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10
 
 
 def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door) -> None:

@@ -295,7 +295,7 @@ def test_a_server_that_is_down_is_said_at_once() -> None:
     assert ran.returncode == 7
     assert str(port) in message
     assert "tracking.uri" in message
-    assert float(seconds) < 5
+    assert float(seconds) < 10
 
 
 def test_something_else_on_the_port_is_not_waited_for() -> None:
@@ -305,7 +305,7 @@ def test_something_else_on_the_port_is_not_waited_for() -> None:
         with pytest.raises(WardroundError) as caught:
             MlflowTracker(uri, EXPERIMENT).begin(study(), {}, "1")
     assert caught.value.code == Code.TRACKING
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
 
 
 def test_an_address_that_is_no_server_is_refused_without_showing_its_password() -> None:
@@ -425,7 +425,7 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     _hand_in(tracker, done)
     started = time.monotonic()
     receipt = tracker.settle(timeout=0.5)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     folder = tmp_path / done.study.digest[:12]
     assert {"rounds", "model", "end of the run"} <= set(receipt.missing)
     command = shlex.split(receipt.remedy.rpartition(": ")[2])
