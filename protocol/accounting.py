@@ -55,6 +55,8 @@ KAPPA = 0.03
 MOST_SITES = 1000
 MOST_MULTIPLIER = 1e6
 _CELLS = 1500.0
+_HARDLY = 1e-6
+"""Of delta: what is worth no second look at a composed distribution."""
 _RENYI_ONLY = 100.0
 """Above this epsilon nobody needs a tight bound, and its distribution would be huge."""
 _MOST_COMPOSED = 500_000
@@ -229,14 +231,24 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
     interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
     losses = _losses(tuple(_counterpart(event) for event in events), interval)
     found = losses.get_epsilon_for_delta
-    apart = math.sqrt(gap / 2) + _drawn(events)
-    near = _private(found, delta, math.sqrt(shares * DIVERGENCE / 2) + apart)
-    far = _private(found, delta * math.exp(-factor), apart) + 2 * factor
+    apart, drawn = math.sqrt(gap / 2) + _drawn(events), math.sqrt(shares * DIVERGENCE / 2)
+    near = _private(found, delta, drawn + apart, rough)
+    if (1 + math.exp(rough)) * drawn <= _HARDLY * delta:
+        return min(rough, near)
+    far = _private(found, delta * math.exp(-factor), apart, rough) + 2 * factor
     return min(rough, near, far)
 
 
-def _private(epsilon_at: Callable[[float], float], delta: float, distance: float) -> float:
-    """The least eps with eps >= epsilon_at(delta - (1 + e^eps) distance); inf if there is none."""
+def _private(
+    epsilon_at: Callable[[float], float], delta: float, distance: float, most: float = math.inf
+) -> float:
+    """The least eps with eps >= epsilon_at(delta - (1 + e^eps) distance); inf if there is none.
+
+    Where the distance takes hardly anything off delta for an eps of `most`, what is left at `most`
+    is used for any smaller one: one look is enough.
+    """
+    if most < 700 and (taken := (1 + math.exp(most)) * distance) <= _HARDLY * delta:
+        return float(epsilon_at(delta - taken))
     value = 0.0
     while value < 700:
         left = delta - (1 + math.exp(value)) * distance

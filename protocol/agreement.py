@@ -177,15 +177,30 @@ def signed_by(ready: Ready, identity: bytes) -> bool:
     return verify(identity, SIGNED_READY, message, _bytes(ready.signature))
 
 
+class Agreed(NamedTuple):
+    """What the sites of an attempt have in common once their Readys are checked."""
+
+    participants: tuple[Ready, ...]
+    """Sorted by site."""
+    context: bytes
+    """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
+
+
 def check_readys(
     context: Context, readys: Sequence[Ready], *, least_sites: int, masked: bool = True
-) -> tuple[Ready, ...]:
-    """All Readys of U, checked as DESIGN's second exchange asks -> sorted by site.
+) -> Agreed:
+    """All Readys of U, checked as DESIGN's second exchange asks.
 
     Raises WardroundError: CONFIGURATION for a least_sites that masks nothing, TOO_FEW_SITES for
     |U| < least_sites or an exact release without the whole roster, AGGREGATION or IDENTITY for a
     site or key that stands there twice and for whatever `check_ready` refuses.
     """
+    return _checked(context, tuple(readys), least_sites, masked)
+
+
+@lru_cache(maxsize=4)
+def _checked(context: Context, readys: tuple[Ready, ...], least_sites: int, masked: bool) -> Agreed:
+    """Sites in one process, whose context and Readys are the same, check them once."""
     if masked and least_sites < LEAST_SITES:
         raise WardroundError(
             Code.CONFIGURATION, f"Secure aggregation needs least_sites >= {LEAST_SITES}."
@@ -210,21 +225,11 @@ def check_readys(
         )
     if masked and len({ready.public_key for ready in readys}) != len(readys):
         raise WardroundError(Code.AGGREGATION, "Two sites show the same one-time key.")
-    return tuple(sorted(readys, key=lambda ready: ready.site))
-
-
-def agreement(context: Context, readys: Sequence[Ready]) -> bytes:
-    """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
-    return _agreed(context.digest, tuple(sorted(readys, key=lambda ready: ready.site)))
-
-
-@lru_cache(maxsize=4)
-def _agreed(context: str, readys: tuple[Ready, ...]) -> bytes:
-    """Every participant forms it of the same Readys; those in one process, once."""
-    fields: list[str | bytes | int] = [VERSION, context, len(readys)]
-    for ready in readys:
+    participants = tuple(sorted(readys, key=lambda ready: ready.site))
+    fields: list[str | bytes | int] = [VERSION, context.digest, len(participants)]
+    for ready in participants:
         fields += [ready.site, ready.context, ready.public_key, ready.signature]
-    return hashlib.sha256(encode(*fields)).digest()
+    return Agreed(participants, hashlib.sha256(encode(*fields)).digest())
 
 
 def _bytes(text: str) -> bytes:

@@ -53,7 +53,6 @@ from protocol.agreement import (
     LEAST_SITES,
     Context,
     Ready,
-    agreement,
     check_ready,
     check_readys,
 )
@@ -129,14 +128,13 @@ class Party:
         refusal before the answer leaves the attempt open; one while the answer is made closes it.
         """
         with self._lock:
-            participants = check_readys(
+            participants, ctx = check_readys(
                 self.context, readys, least_sites=least_sites, masked=self.masked
             )
             if self.ready not in participants:
                 raise WardroundError(
                     Code.AGGREGATION, "This site's own Ready is not among the participants."
                 )
-            ctx = agreement(self.context, participants)
             if self._answered is not None and self._answered[0] == ctx:
                 return self._answered[1]
             if self._closed:

@@ -319,7 +319,7 @@ def test_the_coordinator_names_who_sent_garbage() -> None:
     with pytest.raises(WardroundError) as refusal:
         check_ready(agreed, replace(good, site="<script>"))
     assert "<script>" not in str(refusal.value)
-    ordered = check_readys(agreed, list(reversed(readys(parties))), least_sites=3)
+    ordered, _ = check_readys(agreed, list(reversed(readys(parties))), least_sites=3)
     assert [ready.site for ready in ordered] == list(FOUR)
 
 
