@@ -94,7 +94,7 @@ class PatientGradients:
     def _agrees(self, module: Pass, features: Tensor) -> bool:
         """Whether a pass over made-up patients says what autograd says."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             kept = self._model.flat.clone()
             self._model.flat.add_(torch.randn_like(kept), alpha=0.01)
             made_up = Batch(
@@ -110,10 +110,10 @@ class PatientGradients:
 
     def _compared(self, module: Pass, batch: Batch, factors: Tensor) -> bool:
         parameters = self._model.parameters
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         losses = self._task.losses(self._model.module(batch.features), batch.labels)
         expected = torch.autograd.grad((losses * factors).sum(), parameters)
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         gradients = self._pass(module, batch, torch.float32)
         found = {
             id(parameter): total

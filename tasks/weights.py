@@ -25,7 +25,7 @@ class FlatModel:
         parameters.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.module = task.model()
         buffers = [name for name, _ in self.module.named_buffers()]
         if buffers:
