@@ -22,7 +22,7 @@ from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.gaussian import SLACK, gaussian, grid, noised
-from protocol.noise import Floats
+from protocol.noise import Floats, Stream
 from protocol.quantise import SITE_POSITIONS, clip_and_round, round_sum
 from protocol.study import Privacy, SumRounding
 from protocol.vectors import Vector
@@ -52,11 +52,13 @@ class Noise:
         """`expected`: values that will be asked for in all, to make no more than those."""
         self._expected = expected
         self._made = np.empty(0)
+        self._stream = Stream()
 
     def __call__(self, count: int) -> Floats:
         """(count,), at most _NOISED."""
         if len(self._made) < count:
-            self._made = gaussian(max(count, min(_NOISED, self._expected)))
+            size = max(count, min(_NOISED, self._expected))
+            self._made = gaussian(size, self._stream)
         given, self._made = self._made[:count], self._made[count:]
         self._expected -= count
         return given
@@ -97,9 +99,10 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
         deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
         for p in self.params:
-            for part in p.summed_grad.view(-1).split(_NOISED):
-                noise = self._noise(part.numel())
-                part.copy_(torch.from_numpy(noised(part.numpy(), noise, deviation, step)))
+            sums = p.summed_grad.view(-1).numpy()
+            for start in range(0, len(sums), _NOISED):
+                part = sums[start : start + _NOISED]
+                part[:] = noised(part, self._noise(len(part)), deviation, step)
             p.grad = p.summed_grad
 
 

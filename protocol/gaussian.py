@@ -37,38 +37,43 @@ def gaussian(count: int, stream: Stream | None = None) -> Floats:
     source = stream or Stream()
     table = _ziggurat()
     values = np.empty(count)
-    layers = np.empty(count, dtype=np.int16)
-    doubtful = []
+    scratch = np.empty((4, min(count, _BLOCK)))
+    where, layers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     for start in range(0, count, _BLOCK):
         part = values[start : start + _BLOCK]
-        words = source.words(len(part)).view(np.int64)
-        layer = words & (LAYERS - 1)
-        words >>= _LAYER_BITS
-        point = words.astype(np.float64)
-        np.multiply(point, table.unit.take(layer, mode="wrap"), out=part)
+        words, layer, point, of_layer = scratch[:, : len(part)]
+        words, layer = words.view(np.int64), layer.view(np.int64)
+        source.fill(words.view(np.uint64))
+        np.bitwise_and(words, LAYERS - 1, out=layer)
+        np.right_shift(words, _LAYER_BITS, out=words)
+        np.copyto(point, words)
+        np.take(table.unit, layer, out=of_layer, mode="wrap")
+        np.multiply(point, of_layer, out=part)
         np.abs(point, out=point)
-        found = np.flatnonzero(point >= table.sure.take(layer, mode="wrap"))
-        doubtful.append(found + start)
-        layers[found + start] = layer[found]
-    where = np.concatenate(doubtful) if doubtful else np.empty(0, dtype=np.int64)
-    if len(where):
-        values[where] = _settled(values[where], layers[where], source)
+        np.take(table.sure, layer, out=of_layer, mode="wrap")
+        doubtful = np.flatnonzero(point >= of_layer)
+        where.append(doubtful + start)
+        layers.append(layer[doubtful])
+    if count:
+        doubtful = np.concatenate(where)
+        values[doubtful] = _settled(values[doubtful], np.concatenate(layers), source)
     return values
 
 
 def noised(sums: Floats, noise: Floats, deviation: float, step: float) -> Floats:
     """(n,) sums -> multiples of `step`, with `noise` of this standard deviation.
 
-    sums: of magnitude below 2^51 steps. step: a power of two, as `grid` gives it.
+    sums: below 2^51 steps with their noise. step: a power of two, as `grid` gives it.
     """
     # Numbers from 2^52 to 2^53 are whole, so that adding this and taking it off rounds to steps.
     whole = 1.5 * 2.0**52 * step
+    found = np.add(sums, whole, dtype=np.float64)
     noise = noise * deviation
-    for values in (sums := sums.astype(np.float64), noise):
-        values += whole
-        values -= whole
-    sums += noise
-    return sums
+    noise += whole
+    noise -= whole
+    found += noise
+    found -= whole
+    return found
 
 
 def grid(clip_norm: float, dimensions: int) -> float:
@@ -103,7 +108,7 @@ def _ziggurat() -> _Ziggurat:
     return _Ziggurat(edge, height, edge[:-1] / _POINT, edge[1:] / edge[:-1] * _POINT)
 
 
-def _settled(values: Floats, layers: npt.NDArray[np.int16], source: Stream) -> Floats:
+def _settled(values: Floats, layers: npt.NDArray[np.int64], source: Stream) -> Floats:
     """(n,) values that may lie outside f: as they are, of the tail, or drawn again."""
     table = _ziggurat()
     low, high = table.height[layers], table.height[layers + 1]

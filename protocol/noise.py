@@ -29,8 +29,12 @@ class Stream:
     def words(self, count: int) -> npt.NDArray[np.uint64]:
         """(count,) uniform on 0 .. 2^64 - 1."""
         words = np.empty(count, dtype=np.uint64)
-        self._cipher.update_into(bytes(8 * count), words.view(np.uint8).data)
+        self.fill(words)
         return words
+
+    def fill(self, words: npt.NDArray[np.uint64]) -> None:
+        """The same, into memory that is there."""
+        self._cipher.update_into(bytes(words.nbytes), words.view(np.uint8).data)
 
     def uniform(self, count: int) -> Floats:
         """(count,) uniform in (0, 1], to a relative precision of 2^-52 down to 2^-64.
