@@ -3,9 +3,10 @@
     python bench/dp_step.py
 
 Two threads. Every variant does whole steps on the same batch: forward, backward, clipping and noise
-where there is privacy, update. Variants take turns; a figure is the ratio of medians. Noise of
-Opacus' variant is torch.normal's, ours comes from the operating system's generator. Memory is the
-peak of a process of its own above what it held before the first step.
+where there is privacy, update. Variants take turns, in an order drawn anew each time, since one
+that gives gigabytes back slows the next; a figure is the ratio of medians. Noise of Opacus' variant
+is torch.normal's, ours comes from a cipher that the operating system's randomness keys. Memory is
+the peak of a process of its own above what it held before the first step.
 
 Bars are of a step of DP-SGD (mode local, `Learner.private_steps`). Beside it, in the same turns, is
 one `Learner.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -133,8 +135,9 @@ def seconds(case: Case) -> dict[str, float]:
     taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for steps in turns.values():
         steps()
+    order = random.Random(0)
     for _ in range(case.turns):
-        for variant, steps in turns.items():
+        for variant, steps in order.sample(list(turns.items()), len(turns)):
             started = time.perf_counter()
             steps()
             taken[variant].append(time.perf_counter() - started)

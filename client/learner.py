@@ -90,19 +90,19 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
         super().__init__(descent, **options)
         self._noise = noise
+        self._step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
+        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
 
     def accumulate(self) -> None:
         for p in self.params:
             p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
 
     def add_noise(self) -> None:
-        step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
-        deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
         for p in self.params:
             sums = p.summed_grad.view(-1).numpy()
             for start in range(0, len(sums), _NOISED):
                 part = sums[start : start + _NOISED]
-                part[:] = noised(part, self._noise(len(part)), deviation, step)
+                part[:] = noised(part, self._noise(len(part)), self._deviation, self._step)
             p.grad = p.summed_grad
 
 
