@@ -23,14 +23,14 @@ def show(answered: Answered, console: Console) -> None:
     said = captions(outcome.study)
     for index, answer in enumerate(outcome.answers):
         found = [row for row in rows(query, index, answer) if row.telling]
-        console.print(_table(answer.name, found, query.least_count))
+        console.print(_table(answer.name, found))
         if said[index]:
             console.print(Text(said[index], style="dim"))
     for line in lines(answered):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _table(name: str, found: list[Row], least: int) -> Table:
+def _table(name: str, found: list[Row]) -> Table:
     table = Table(title=Text(name, style="bold"), title_justify="left", box=None, pad_edge=False)
     width = max((len(row.label) for row in found), default=1)
     for _ in range(width):
@@ -42,7 +42,7 @@ def _table(name: str, found: list[Row], least: int) -> Table:
     for row in found:
         of = row.estimate
         if of is None:
-            table.add_row(*map(Text, row.label), Text(f"fewer than {least}", style="dim"), "", "")
+            table.add_row(*map(Text, row.label), Text(row.hidden, style="dim"), "", "")
             continue
         interval = f"{_figure(of.low)} to {_figure(of.high)}"
         table.add_row(*map(Text, row.label), _figure(of.value), interval, bar(of.value, most))

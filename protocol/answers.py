@@ -84,6 +84,17 @@ def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
     return tuple(product(*(axis.labels for axis in statistic.axes)))
 
 
+def derived_names(statistic: Statistic) -> tuple[str, ...]:
+    """What an answer derives from its counts instead of showing them, patients permitting."""
+    if isinstance(statistic, Mean):
+        return "mean", "patients"
+    return tuple(_quantile_name(quantile) for quantile in statistic.quantiles)
+
+
+def _quantile_name(quantile: float) -> str:
+    return f"q{100 * quantile:g}"
+
+
 def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:
     patients = _interval(float(part.sum()), (part - noise).sum(axis=1))
     if patients.low < max(1, least):
@@ -123,7 +134,7 @@ def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dic
         return np.asarray(np.where(bin_ >= whole.shape[-1] - outer, edges[-1], found))
 
     return {
-        f"q{100 * quantile:g}": _interval(float(at(part, quantile)), at(part - noise, quantile))
+        _quantile_name(quantile): _interval(float(at(part, quantile)), at(part - noise, quantile))
         for quantile in statistic.quantiles
     }
 

@@ -26,7 +26,7 @@ def page(outcome: Outcome) -> str:
     for index, answer in enumerate(outcome.answers if query is not None else ()):
         if query is not None:
             found = [row for row in rows(query, index, answer) if row.telling]
-            parts.append(_section(answer.name, said[index], found, query.least_count))
+            parts.append(_section(answer.name, said[index], found))
     cohort = "" if query is None else f"<p>Of {html.escape(question(query))}.</p>"
     spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
     return f"""<!doctype html>
@@ -40,17 +40,17 @@ noise. Study <code>{study.digest}</code>.</p></footer></body></html>
 """
 
 
-def _section(name: str, said: str, found: list[Row], least: int) -> str:
+def _section(name: str, said: str, found: list[Row]) -> str:
     most = max((row.estimate.high for row in found if row.estimate is not None), default=1.0)
-    lines = "".join(_line(row, max(most, 1e-9), least) for row in found)
+    lines = "".join(_line(row, max(most, 1e-9)) for row in found)
     caption = f"<p class='few'>{html.escape(said)}</p>" if said else ""
     return f"<h2>{html.escape(name)}</h2>{caption}<table>{lines}</table>"
 
 
-def _line(row: Row, most: float, least: int) -> str:
+def _line(row: Row, most: float) -> str:
     label, of = html.escape(" · ".join(row.label)), row.estimate
     if of is None:
-        return f"<tr><td>{label}</td><td class='number few'>fewer than {least}</td><td></td></tr>"
+        return f"<tr><td>{label}</td><td class='number few'>{row.hidden}</td><td></td></tr>"
     at, low, high = (100 * max(0.0, value) / most for value in (of.value, of.low, of.high))
     picture = (
         f"<svg viewBox='0 0 100 10' preserveAspectRatio='none' role='img' aria-label='{label}'>"

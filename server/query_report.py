@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.answers import Answer, labels
+from protocol.answers import Answer, derived_names, labels
 from protocol.condition import in_words
 from protocol.query import Cells, Holds, Mean, Query
 from protocol.scores import Estimate
@@ -19,14 +19,16 @@ from tasks.schema import Column
 
 _MOST_METRICS = 500
 _MOST_ROWS = 60
+_TOO_FEW = "too few patients for their noise"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of an answer. estimate: None where it is below the query's least count."""
+    """One figure of an answer. estimate: None where `hidden` says, in its place, why."""
 
     label: tuple[str, ...]
     estimate: Estimate | None
+    hidden: str
 
     @property
     def telling(self) -> bool:
@@ -37,20 +39,21 @@ class Row:
 def rows(query: Query, index: int, answer: Answer) -> list[Row]:
     """Its cells with 95% intervals of the noise, or what was derived from them."""
     statistic = query.statistics[index]
-    if isinstance(statistic, Mean) or statistic.quantiles:
-        return [Row((name,), of) for name, of in answer.derived.items()]
+    if names := derived_names(statistic):
+        return [Row((name,), answer.derived.get(name), _TOO_FEW) for name in names]
     width = answer.half_width
     return [
         Row(
             label or ("patients",),
             None if count is None else Estimate(count, max(0.0, count - width), count + width),
+            f"fewer than {query.least_count}",
         )
         for label, count in zip(labels(statistic), answer.counts, strict=True)
     ]
 
 
 def plain(outcome: Outcome) -> list[dict[str, Any]]:
-    """Every answer as JSON; a figure below the least count has no value but `fewer_than`."""
+    """Every answer as JSON; a figure that is not shown has no value but, as `hidden`, why."""
     query = outcome.study.query
     if query is None:
         return []
@@ -59,7 +62,7 @@ def plain(outcome: Outcome) -> list[dict[str, Any]]:
         cells = []
         for row in rows(query, index, answer):
             of = row.estimate
-            figures: dict[str, Any] = {"fewer_than": query.least_count}
+            figures: dict[str, Any] = {"hidden": row.hidden}
             if of is not None:
                 figures = {"value": of.value, "low": of.low, "high": of.high}
             cells.append({"label": list(row.label), **figures})
@@ -91,7 +94,7 @@ def markdown(outcome: Outcome) -> str:
         for row in rows(query, index, answer):
             of, name = row.estimate, escaped(" · ".join(row.label))
             if of is None:
-                lines.append(f"| {name} | fewer than {query.least_count} | |")
+                lines.append(f"| {name} | {row.hidden} | |")
             else:
                 lines.append(f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |")
         shown += len(lines)

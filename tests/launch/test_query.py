@@ -143,9 +143,11 @@ def test_below_the_least_count_nothing_is_shown() -> None:
     assert outcome.answers[0].counts == (None,)
     assert outcome.answers[1].derived == {}
     assert outcome.answers[2].derived == {}
-    assert plain(outcome)[0]["rows"] == [{"label": ["patients"], "fewer_than": 50}]
+    assert plain(outcome)[0]["rows"] == [{"label": ["patients"], "hidden": "fewer than 50"}]
     assert "fewer than 50" in markdown(outcome)
     assert "fewer than 50" in page(outcome)
+    assert "| mean | too few patients" in markdown(outcome)
+    assert [row["label"] for row in plain(outcome)[2]["rows"]] == [["q25"], ["q50"], ["q75"]]
     assert list(metrics(outcome)) == []
 
 
