@@ -14,12 +14,12 @@ def mount(app: typer.Typer) -> None:
 
 def view(
     task: Annotated[str, typer.Argument(help="A task, such as icu_mortality.")],
-    kind: Annotated[str, typer.Argument(help="omop or fhir.")],
+    kind: Annotated[str, typer.Argument(help="omop, fhir or dicom.")],
     definitions: Annotated[
         bool, typer.Option("--definitions", help="The paths of the ViewDefinitions, of fhir.")
     ] = False,
 ) -> None:
-    """The SQL of the view that is shipped for a task over OMOP or FHIR."""
+    """The SQL of the view that is shipped for a task over OMOP, FHIR or the imaging index."""
     from client.data import templates
 
     text = templates.view(f"{templates.PREFIX}{kind}", task)

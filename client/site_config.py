@@ -48,7 +48,7 @@ class Source(Sources):
         str,
         Field(
             min_length=1,
-            description="SQL text, the path of a .sql file, template:omop or template:fhir",
+            description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
         ),
     ]
 

@@ -1,4 +1,5 @@
-"""Views that are shipped: for every task on health records, one over OMOP and one over FHIR.
+"""Views that are shipped: for every task on health records, one over OMOP and one over FHIR, and
+for tasks on images one over the imaging index.
 
 A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
 prints the whole text, to be copied and changed. Each is made of two parts: what the source calls
@@ -22,8 +23,9 @@ _SOURCE_PART = {
 }
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
-IMAGE_TASKS = ("dicom_dose",)
-"""Tasks whose view is over the imaging index alone: `view: template:dicom`, no files."""
+IMAGE_TASKS = ("chest_xray", "dicom_dose")
+"""Tasks whose view is over the imaging index, `view: template:dicom`: dicom_dose needs no files,
+chest_xray a table `labels` by accession number."""
 
 
 def view(name: str, task: str) -> str:
@@ -38,7 +40,8 @@ def view(name: str, task: str) -> str:
         raise WardroundError(
             Code.CONFIGURATION,
             f"No view {name} is shipped for the task {task}.",
-            remedy=f"Write one; template:omop and template:fhir are there for {', '.join(TASKS)}.",
+            remedy=f"Write one; template:omop and template:fhir are there for {', '.join(TASKS)}; "
+            f"template:dicom for {', '.join(IMAGE_TASKS)}.",
         )
     parts = (_FOLDER / kind / f"{part}.sql", _FOLDER / "task" / f"{task}.sql")
     return "".join(path.read_text(encoding="utf-8") for path in parts)

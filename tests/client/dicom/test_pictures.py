@@ -27,11 +27,6 @@ from protocol.study import Evaluation
 from tasks import registry
 
 MADE = Preprocessing(28, 28)
-_VIEW = """
-SELECT images.patient, images.image AS radiograph, labels.pneumonia
-FROM images JOIN labels ON images.accession = pseudonym(labels.accession_number)
-WHERE images.view_position IN ('PA', 'AP')
-"""
 
 
 @pytest.fixture
@@ -177,7 +172,7 @@ def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
     setup.init(tmp_path / "north", answers)
     rules = tmp_path / "north" / setup.SITE_YAML
     text = rules.read_text().replace("{records:", "{labels:")
-    text = text.replace("view: SELECT * FROM records", f"view: {json.dumps(_VIEW)}")
+    text = text.replace("view: SELECT * FROM records", "view: template:dicom")
     imaging = f"imaging: {{folders: [{json.dumps(str(tmp_path / 'pacs'))}], workers: 1}}\n"
     rules.write_text(text.replace("# The rules.", extra or imaging + "\n# The rules.", 1))
     config = SiteConfig.load(rules)
