@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from protocol.noise import Floats, Stream
 
+Integers = npt.NDArray[np.int64]
+
 LAYERS = 1 << 10
 EDGE = 4.038849846109505
 """Where the tail begins: with it, the highest layer ends at f(0), to 1e-13."""
@@ -38,7 +40,8 @@ def gaussian(count: int, stream: Stream | None = None) -> Floats:
     table = _ziggurat()
     values = np.empty(count)
     scratch = np.empty((4, min(count, _BLOCK)))
-    where, layers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    where: list[Integers] = []
+    layers: list[Integers] = []
     for start in range(0, count, _BLOCK):
         part = values[start : start + _BLOCK]
         words, layer, point, of_layer = scratch[:, : len(part)]
@@ -54,7 +57,7 @@ def gaussian(count: int, stream: Stream | None = None) -> Floats:
         doubtful = np.flatnonzero(point >= of_layer)
         where.append(doubtful + start)
         layers.append(layer[doubtful])
-    if count:
+    if where:
         doubtful = np.concatenate(where)
         values[doubtful] = _settled(values[doubtful], np.concatenate(layers), source)
     return values
@@ -108,7 +111,7 @@ def _ziggurat() -> _Ziggurat:
     return _Ziggurat(edge, height, edge[:-1] / _POINT, edge[1:] / edge[:-1] * _POINT)
 
 
-def _settled(values: Floats, layers: npt.NDArray[np.int64], source: Stream) -> Floats:
+def _settled(values: Floats, layers: Integers, source: Stream) -> Floats:
     """(n,) values that may lie outside f: as they are, of the tail, or drawn again."""
     table = _ziggurat()
     low, high = table.height[layers], table.height[layers + 1]
