@@ -1,0 +1,163 @@
+"""Visits and units of an OMOP CDM 5.4 are understood as a site's vocabulary defines them.
+
+Faults of this kind: outcomes are counted in hours instead of calendar days; one concept stands in
+place of its descendants (concept_ancestor); an error names no table and no column; a unit in the
+source's own words is dropped without a word, and a value without a unit is taken as the usual one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cases.ehr.records import Edit, expected_failure, read_omop
+from tests.client.data.facts import Person, Result, Visit
+
+_DIABETES = (("SNOMED", "73211009", "2020-01-10"),)
+_READMITTED = {"readmitted": 1.0, "length_of_stay": 4.0}
+_calendar_days = expected_failure("A readmission is told by calendar days, not by hours.")
+_descendants = expected_failure("All that concept_ancestor puts below 9201 are inpatient visits.")
+_read_or_noted = expected_failure("A unit in the source's words is read, or a note tells of it.")
+
+
+def two_stays(
+    start: str = "2020-01-10T09:00:00",
+    stop: str = "2020-01-14T09:00:00",
+    again: str = "2020-01-20T09:00:00",
+    until: str = "2020-01-22T09:00:00",
+) -> list[Person]:
+    """Person 1 with diabetes, twice in hospital; 99 comes later, so that outcomes are known."""
+    stays = (
+        Visit("inpatient", start, stop, diagnoses=_DIABETES),
+        Visit("inpatient", again, until),
+    )
+    other = Visit("inpatient", "2021-06-10T09:00:00", "2021-06-12T09:00:00")
+    return [
+        Person(1, "female", "1960-03-01", visits=stays),
+        Person(99, "female", "1960-03-01", visits=(other,)),
+    ]
+
+
+def below_inpatient(visit: int, concept: int) -> tuple[Edit, ...]:
+    """The visit's concept, and its place in the vocabulary as Athena delivers it."""
+    described = {
+        "concept_id": concept,
+        "concept_name": "below inpatient",
+        "domain_id": "Visit",
+        "vocabulary_id": "Visit",
+        "concept_code": str(concept),
+    }
+    ancestry = {"ancestor_concept_id": 9201, "descendant_concept_id": concept}
+    return (
+        Edit("visit_occurrence", visit, {"visit_concept_id": concept}),
+        Edit("concept", None, described),
+        Edit("concept_ancestor", None, ancestry),
+    )
+
+
+@pytest.mark.parametrize(
+    ("people", "edits"),
+    [
+        pytest.param(two_stays(), (), id="six days later"),
+        pytest.param(
+            two_stays("2020-01-10", "2020-01-14", "2020-01-14", "2020-01-16"),
+            (),
+            marks=_calendar_days,
+            id="dates only, on the day of discharge",
+        ),
+        pytest.param(
+            two_stays(again="2020-02-13T22:00:00", until="2020-02-16T09:00:00"),
+            (),
+            marks=_calendar_days,
+            id="on day 30, at a later hour than that of discharge",
+        ),
+        pytest.param(
+            two_stays(),
+            below_inpatient(1, 8717),
+            marks=_descendants,
+            id="second visit 8717, inpatient hospital",
+        ),
+        pytest.param(
+            two_stays(),
+            below_inpatient(1, 32037),
+            marks=_descendants,
+            id="second visit 32037, intensive care",
+        ),
+        pytest.param(
+            two_stays(),
+            below_inpatient(0, 8717),
+            marks=_descendants,
+            id="first visit 8717, inpatient hospital",
+        ),
+        pytest.param(
+            two_stays(),
+            (Edit("visit_occurrence", 1, {"visit_concept_id": 262}),),
+            id="second visit 262, emergency and inpatient",
+        ),
+    ],
+)
+def test_readmitted(tmp_path: Path, people: list[Person], edits: tuple[Edit, ...]) -> None:
+    seen = read_omop(tmp_path, people, "readmission", edits)
+    assert seen.of("readmitted", "length_of_stay") == _READMITTED
+
+
+@expected_failure("A birthday that is none leaves a row, or the refusal names table or column.")
+def test_born_on_30_february(tmp_path: Path) -> None:
+    birthday = Edit("person", 0, {"month_of_birth": 2, "day_of_birth": 30})
+    seen = read_omop(tmp_path, two_stays(), "readmission", [birthday])
+    assert isinstance(seen.row, dict) or any(
+        word in str(seen.row) for word in ("_of_birth", "person")
+    )
+
+
+def in_intensive_care(code: str, value: float) -> list[Person]:
+    """Measured an hour and a half after admission to intensive care."""
+    stay = Visit(
+        "inpatient",
+        "2020-01-10T09:00:00",
+        "2020-01-14T09:00:00",
+        icu=("2020-01-10T10:30:00", "2020-01-12T12:00:00"),
+        results=(Result(code, "2020-01-10T12:00:00", value, "x"),),
+    )
+    return [Person(1, "female", "1960-03-01", visits=(stay,))]
+
+
+def unit_in_words(words: str) -> Edit:
+    return Edit("measurement", 0, {"unit_concept_id": 0, "unit_source_value": words})
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "value", "column", "wanted"),
+    [
+        pytest.param("beats/minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
+        pytest.param("per minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
+        pytest.param("/minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
+        pytest.param("BPM", "8867-4", 100, "heart_rate_01", 100.0),
+        pytest.param("MMHG", "8480-6", 120, "systolic_bp_01", 120.0),
+        pytest.param("mm/Hg", "8480-6", 120, "systolic_bp_01", 120.0, marks=_read_or_noted),
+        pytest.param(
+            "breaths per minute", "9279-1", 18, "respiratory_rate_01", 18.0, marks=_read_or_noted
+        ),
+        pytest.param("Deg. F", "8310-5", 98.6, "temperature_01", 37.0, marks=_read_or_noted),
+    ],
+)
+def test_a_unit_in_the_sources_words_is_read_or_noted(
+    tmp_path: Path, words: str, code: str, value: float, column: str, wanted: float
+) -> None:
+    people = in_intensive_care(code, value)
+    seen = read_omop(tmp_path, people, "icu_timeseries", [unit_in_words(words)])
+    assert seen.notes or (
+        isinstance(seen.row, dict)
+        and seen.row[column] is not None
+        and abs(seen.row[column] - wanted) < 0.1
+    )
+
+
+@expected_failure("98.6 without a unit is 37 degrees Celsius or nothing.")
+def test_a_value_without_a_unit_is_not_taken_as_the_usual_one(tmp_path: Path) -> None:
+    people = in_intensive_care("8310-5", 98.6)
+    seen = read_omop(tmp_path, people, "icu_timeseries", [unit_in_words("")])
+    assert isinstance(seen.row, dict)
+    found = seen.row["temperature_01"]
+    assert found is None or abs(found - 37) < 0.1

@@ -1,0 +1,56 @@
+"""A study in mode distributed without masks reports what the shares cost as the coordinator sees
+them, or is refused.
+
+Kind of fault: the claim is checked against what was planned under masks, not against what leaves
+the building. Without them, only a site's own part of the noise protects its share.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import configuration
+from launch.run import run_inprocess
+from protocol.accounting import epsilon_over_bands
+from protocol.errors import WardroundError
+from protocol.plan import exposed_events, planned_events
+from tasks.breast_cancer import BreastCancer
+
+_WORDS = (
+    "privacy=distributed",
+    "privacy.epsilon=3",
+    "rounds=5",
+    "federation.masked=false",
+    "tracking=off",
+)
+
+
+def reported_and_exposed(folder: Path) -> tuple[float, float] | None:
+    """Epsilon of the summary, and of the shares as they were seen; None for a study refused."""
+    task = BreastCancer()
+    try:
+        config = configuration.load([*_WORDS, f"output={folder}"])
+        finished = run_inprocess(config, task, task.public_sites(None))
+    except WardroundError:
+        return None
+    study = finished.outcome.study
+    told = json.loads((finished.folder / "summary.json").read_text())["epsilon"]
+    values = told.values() if isinstance(told, dict) else [told]
+    reported = max(value for value in values if isinstance(value, int | float))
+    seen = exposed_events(study, planned_events(study))
+    return reported, epsilon_over_bands(seen, study.privacy.delta)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the summary must report what unmasked shares cost, or the study be refused",
+)
+def test_the_summary_reports_what_the_coordinator_saw(tmp_path: Path) -> None:
+    figures = reported_and_exposed(tmp_path)
+    if figures is not None:
+        reported, exposed = figures
+        assert reported >= exposed * 0.97

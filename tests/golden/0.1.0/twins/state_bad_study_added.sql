@@ -1,0 +1,1 @@
+INSERT INTO studies SELECT '0000000000000000000000000000000000000000000000000000000000000000', document, state, code, reason, policy, seen, changed, round, attempt FROM studies WHERE digest = '65d04692ee640537f0a8cdbe8f6ca9bb3efb841b8a334cf28c85f673a09f6930';

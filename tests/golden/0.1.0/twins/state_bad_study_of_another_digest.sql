@@ -1,0 +1,1 @@
+UPDATE studies SET document = (SELECT document FROM studies WHERE digest = 'ad142309c4ba675cd35637b91849bd3501aff415666d797b35cb4d6b7e163eaa') WHERE digest = '65d04692ee640537f0a8cdbe8f6ca9bb3efb841b8a334cf28c85f673a09f6930';
