@@ -21,7 +21,7 @@ from client.learner import Learner
 from launch.configuration import load
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.listener import Listeners
 from server.roster import banded

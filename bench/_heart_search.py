@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from _flamby_heart import Hospital, stratified
 
-from protocol.accounting import Event, calibrate
+from protocol.privacy.accounting import Event, calibrate
 
 _SPLITS, _MODELS = 40, 5
 _NO_CLIPPING = 50.0

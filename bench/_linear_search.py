@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from _cross_validation import Fold, auc
 
-from protocol.accounting import Event, calibrate
+from protocol.privacy.accounting import Event, calibrate
 from tasks.starting import SCALE
 
 _REPEATS = 4

@@ -36,16 +36,16 @@ from _figure import figure, load
 from client.fleet import FleetConfig, FleetConnection
 from client.nodekey import create_node_key
 from launch.remote import RemoteFederation
-from protocol import messages
-from protocol.agreement import Context
-from protocol.enrolment import Card
 from protocol.errors import WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.opening import GUARDS
-from protocol.secagg import Party
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS
+from protocol.secagg.context import Context
+from protocol.secagg.party import Party
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
+from protocol.wire.enrolment import Card
+from protocol.wire.messages import Frame
 from server.coordinator_config import CoordinatorConfig
 from server.roster import Roster
 from tasks import registry

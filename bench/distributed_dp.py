@@ -39,8 +39,8 @@ from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
-from protocol.scores import histogram, roc_auc
-from protocol.study import Evaluation
+from protocol.metrics.score_histogram import histogram, roc_auc
+from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.listener import Listeners
 from server.roster import banded

@@ -35,7 +35,7 @@ from torch import nn
 
 from client.learner import Learner
 from client.sampling import Batch
-from protocol.study import Privacy
+from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.networks import resnet18
 from tasks.schema import Column, Schema

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from client.nodekey import create_node_key
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
 

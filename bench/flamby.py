@@ -43,7 +43,7 @@ from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from server.listener import Listeners
 from tasks import registry
 

@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegressionCV
 
 from launch.data import data_root
 from protocol.errors import WardroundError
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks import registry
 
 FOLDS, SEEDS, DELTA = 5, (0, 1), 1e-4

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from protocol.errors import WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.client.kill_points import POINTS
 from tests.client.wards import Wards, renamed
 

@@ -44,7 +44,7 @@ from launch.radiographs import HABITS, Radiograph, header
 from launch.run import declared_patients
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from server.listener import Listeners
 from tasks import registry
 from tasks.chest_xray import RADIOGRAPH

@@ -28,8 +28,8 @@ from _figure import figure
 from scipy.stats import beta
 
 from launch.query import Question
-from protocol.query_noise import half_width, share
-from protocol.study import Study
+from protocol.privacy.query_noise import half_width, share
+from protocol.study.study import Study
 
 EPSILON, WITHIN, BAR = 0.5, 5, 0.95
 ROSTERS = (4, 6, 20, 50)

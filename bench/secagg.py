@@ -23,14 +23,14 @@ from heart_disease import configuration
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.study_builder import build_study
-from protocol import messages
 from protocol.errors import WardroundError
-from protocol.gaussian import gaussian
 from protocol.identity import Identity
-from protocol.opening import Opening
-from protocol.secagg import Context, Party
-from protocol.skellam import skellam
-from protocol.study import Evaluation, Study
+from protocol.privacy.gaussian import gaussian
+from protocol.privacy.skellam import skellam
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.party import Context, Party
+from protocol.study.study import Evaluation, Study
+from protocol.wire import messages
 from server.listener import Listeners
 from server.roster import banded
 from tasks import registry

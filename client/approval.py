@@ -20,7 +20,7 @@ from client.charges import Stand, record
 from client.ledger import Ledger
 from client.told import Happened, Scalar
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 
 MOST_UNDECIDED = 200
 """Studies that may wait or stand refused at once: a coordinator cannot fill the disk."""

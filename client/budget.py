@@ -9,8 +9,8 @@ from typing import Literal
 from client.charges import Stand, charged, event
 from client.policy import Policy
 from client.state import State
-from protocol.accounting import Event, epsilon_over_bands
-from protocol.study import Study
+from protocol.privacy.accounting import Event, epsilon_over_bands
+from protocol.study.study import Study
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from client.budget import Budget, Debit, budget, history
 from client.ledger import Ledger
 from client.policy import Policy
-from protocol.accounting import epsilon_over_bands
+from protocol.privacy.accounting import epsilon_over_bands
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,11 +12,16 @@ import sqlite3
 from dataclasses import asdict, replace
 from typing import Literal
 
-from protocol.accounting import Event
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.plan import evaluation_event, exposed_events, most_evaluations, training_event
-from protocol.study import Study
+from protocol.privacy.accounting import Event
+from protocol.privacy.releases import (
+    evaluation_event,
+    exposed_events,
+    most_evaluations,
+    training_event,
+)
+from protocol.study.study import Study
 
 Stand = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
 

@@ -15,7 +15,7 @@ from client.site_config import SiteConfig
 from client.split import Split
 from client.tally import Records
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks import registry
 
 _AS_STUDIES_DO = Evaluation(release="exact")

@@ -55,7 +55,7 @@ def version(
     import json
     from importlib import metadata
 
-    from protocol.flower_version import FLOWER_VERSION
+    from protocol.wire.flower_version import FLOWER_VERSION
 
     values = {"wardround": metadata.version("wardround"), "flower": FLOWER_VERSION}
     if as_json:

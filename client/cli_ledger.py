@@ -25,7 +25,7 @@ from protocol.errors import Code, WardroundError
 if TYPE_CHECKING:
     from client.budget import Budget
     from client.governance import SiteGovernance
-    from protocol.study import Study
+    from protocol.study.study import Study
 
 app = typer.Typer(no_args_is_help=False)
 _PICTURES = (".png", ".svg", ".pdf")
@@ -154,7 +154,7 @@ def _print(account: Budget) -> None:
 
 
 def _study(path: Path) -> Study:
-    from protocol.study import Study
+    from protocol.study.study import Study
 
     try:
         return Study.parse(path.read_bytes())

@@ -48,7 +48,7 @@ def personal(config: Config = HERE, as_json: Json = False) -> None:
 
 def _described(path: Path) -> dict[str, Any]:
     from client.kept import figures_of
-    from protocol.study import Study
+    from protocol.study.study import Study
 
     study = Study.parse(path.read_bytes())
     return {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from client.layer_gradients import LayerGradient
-from protocol.quantise import AMPLITUDE_BITS, SITE_TERMS
+from protocol.secagg.fixed_point import AMPLITUDE_BITS, SITE_TERMS
 
 Sums = dict[int, Tensor]
 """By the id of the parameter."""

@@ -17,16 +17,16 @@ from client.learner import Learner
 from client.sampling import Patients
 from client.steps import OwnSteps, StudySteps
 from protocol.errors import Code, WardroundError
-from protocol.scores import histogram, pooled_metrics
-from protocol.sections import (
+from protocol.metrics.score_histogram import histogram, pooled_metrics
+from protocol.privacy.skellam import skellam
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
     Sections,
     encode_histogram,
     encode_update,
     histogram_variance,
     update_variance,
 )
-from protocol.skellam import skellam
-from protocol.study import Study
 from protocol.vectors import Vector
 
 _log = logging.getLogger("wardround.site")

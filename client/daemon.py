@@ -36,9 +36,9 @@ from client.site_config import SiteConfig
 from client.status import Board, Status, utc
 from client.told import Happened
 from client.watch import Watch
-from protocol import messages
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire import messages
 from tasks import registry
 
 _WAIT = 20.0

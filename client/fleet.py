@@ -37,8 +37,8 @@ from typing import Any, Self, TypeVar
 from client.fleet_line import Interrupted, Line, Response
 from client.nodekey import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
-from protocol.flower_version import FLOWER_VERSION, require_flower
-from protocol.messages import Frame
+from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.messages import Frame
 
 require_flower()
 
@@ -52,7 +52,7 @@ from flwr.supercore.primitives.asymmetric import sign_message
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
-from protocol.fleet_wire import (
+from protocol.wire.flower_encoding import (
     BUSY,
     HAVE,
     REFUSED,

@@ -17,9 +17,9 @@ from client.state import State, utc_now
 from client.told import Happened, Scalar
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame, Ready, frame
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire.messages import Frame, Ready, frame
 
 _log = logging.getLogger("wardround.site")
 

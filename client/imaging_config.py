@@ -11,7 +11,7 @@ from pydantic import model_validator as validator
 
 from client.data.dicom.gate import MODALITIES_AT_RISK, GatePolicy
 from client.site_yaml import contradiction
-from protocol.study import Document
+from protocol.study.study import Document
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30}
 

@@ -23,7 +23,7 @@ from client.site_config import SiteConfig
 from client.site_yaml import read_yaml
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
-from protocol.study import Digest, Document, Name
+from protocol.study.study import Digest, Document, Name
 
 _LONGEST = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]

@@ -21,10 +21,10 @@ from client.clipping import Sums, certified_sum, clipped_sum, part_size, patient
 from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.gaussian import SLACK, gaussian, grid, noised
-from protocol.noise import Floats, Stream
-from protocol.quantise import SITE_POSITIONS, clip_and_round, round_sum
-from protocol.study import Privacy, SumRounding
+from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
+from protocol.privacy.randomness import Floats, Stream
+from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_sum
+from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
 from tasks.weights import FlatModel

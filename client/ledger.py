@@ -29,10 +29,15 @@ from client.charges import (
 from client.policy import Policy
 from client.state import State
 from client.told import Happened
-from protocol.accounting import Event, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.plan import check_claim, exposed_events, planned_broken_epsilon, planned_events
-from protocol.study import Study
+from protocol.privacy.accounting import Event, epsilon_over_bands
+from protocol.privacy.releases import (
+    check_claim,
+    exposed_events,
+    planned_broken_epsilon,
+    planned_events,
+)
+from protocol.study.study import Study
 
 _ENDED: dict[str, tuple[Code, str]] = {
     "waiting": (Code.WAITING_APPROVAL, "waits for approval"),

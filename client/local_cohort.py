@@ -15,7 +15,7 @@ from client.site_config import SiteConfig
 from client.site_images import image_tables
 from client.tally import Respondent
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation, Study
+from protocol.study.study import Evaluation, Study
 from tasks.base import Task
 from tasks.schema import Table
 

@@ -10,9 +10,9 @@ from client.governance import SiteGovernance
 from client.logs import event
 from client.status import Board
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame, Ready
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire.messages import Frame, Ready
 
 
 class Observed:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from client.approval import Approvals
 from client.charges import Stand
-from protocol.condition import in_words
 from protocol.errors import WardroundError
-from protocol.plan import planned_broken_epsilon
-from protocol.query import Mean, Query, Statistic
-from protocol.query_noise import half_width
-from protocol.study import Study
+from protocol.privacy.query_noise import half_width
+from protocol.privacy.releases import planned_broken_epsilon
+from protocol.study.condition import in_words
+from protocol.study.query import Mean, Query, Statistic
+from protocol.study.study import Study
 from tasks.schema import Schema
 
 _MOST = 40

@@ -18,8 +18,8 @@ from pydantic import model_validator as validator
 from client.site_yaml import contradiction
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
-from protocol.query import Kind
-from protocol.study import Document, Mode, Name, Study
+from protocol.study.query import Kind
+from protocol.study.study import Document, Mode, Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from client.data.cohort import Cohort
-from protocol.noise import poisson_sample
+from protocol.privacy.randomness import poisson_sample
 
 Varied = Callable[[Tensor, np.random.Generator], Tensor]
 

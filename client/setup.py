@@ -13,9 +13,9 @@ from client.nodekey import create_node_key, load_node_key, public_pem
 from client.site_config import SiteConfig
 from client.site_template import Answers, site_yaml
 from client.state import State
-from protocol.enrolment import Card
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.wire.enrolment import Card
 
 SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
 _ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"

@@ -25,18 +25,18 @@ from client.kept import Kept
 from client.learner import Learner
 from client.sampling import Patients
 from client.tally import Respondent
-from protocol import messages
-from protocol.agreement import Context, roster_digest, signed_by
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
-from protocol.headroom import check_headroom
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.quantise import to_words
-from protocol.secagg import OpenParty, Party
-from protocol.sections import Sections
-from protocol.study import Scalar, Study
+from protocol.privacy.word_size import check_headroom
+from protocol.secagg.context import Context, roster_digest, signed_by
+from protocol.secagg.fixed_point import to_words
+from protocol.secagg.party import OpenParty, Party
+from protocol.study.study import Scalar, Study
+from protocol.study.vector_layout import Sections
 from protocol.vectors import EMPTY, Vector
+from protocol.wire import messages
+from protocol.wire.messages import Frame
 from tasks import queryable, registry
 from tasks.base import Task
 from tasks.weights import FlatModel

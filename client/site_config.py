@@ -20,7 +20,7 @@ from client.policy import Policy
 from client.site_yaml import contradiction, read_yaml, validate
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.study import Digest, Document, Name
+from protocol.study.study import Digest, Document, Name
 
 
 def _address(value: Any) -> str:

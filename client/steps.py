@@ -10,7 +10,7 @@ from torch import Tensor
 from client.algorithms.fedavg import Correction
 from client.learner import Adjust, Learner
 from client.sampling import Patients
-from protocol.study import Study
+from protocol.study.study import Study
 from protocol.vectors import Vector
 
 

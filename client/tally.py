@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.cohort import identifiers
-from protocol import query_noise
-from protocol.condition import Among, Both, Compares, Condition, Missing, Not
 from protocol.errors import Code, WardroundError
-from protocol.noise import Stream
-from protocol.query import Bins, Categories, Cells, Holds, Mean, Query
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.privacy import query_noise
+from protocol.privacy.randomness import Stream
+from protocol.study.condition import Among, Both, Compares, Condition, Missing, Not
+from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
 from tasks.queryable import categories, columns
 from tasks.schema import PATIENT, Column, Schema, Table

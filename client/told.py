@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from client.charges import plan_rows
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 
 Scalar = str | int | float | bool | None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from launch.keys import key
-from protocol.algorithms import Local, Robust, Schedule, Stop
+from protocol.study.algorithms import Local, Robust, Schedule, Stop
 
 if TYPE_CHECKING:
     from launch.configuration import Config

@@ -20,7 +20,7 @@ from launch.configuration import Config
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.scores import accuracy, histogram, roc_auc
+from protocol.metrics.score_histogram import accuracy, histogram, roc_auc
 from protocol.vectors import Vector
 from server.listener import Listeners
 from server.report import Baselines

@@ -22,7 +22,7 @@ import yaml
 from launch.configuration import Config, plain
 from launch.inprocess import SITES
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server.listener import Listener
 from server.parameters import redacted
 from server.report import Outcome, RoundReport

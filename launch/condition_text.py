@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from protocol.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from protocol.errors import Code, WardroundError
+from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from tasks.queryable import find, require_category, require_kind
 from tasks.schema import Column, Schema
 

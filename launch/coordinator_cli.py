@@ -128,7 +128,7 @@ def enrol(
     yes: Annotated[bool, typer.Option("--yes", help="The fingerprints were compared.")] = False,
 ) -> None:
     """Put a site on the roster, once its fingerprints have been compared by telephone."""
-    from protocol.enrolment import Card
+    from protocol.wire.enrolment import Card
     from server.roster import Roster, banded
 
     roster, found = Roster(_config(folder).roster), Card.load(card)

@@ -16,7 +16,7 @@ from client.data.cohort import Cohort
 from client.site_template import Answers
 from launch.data import data_root
 from launch.inprocess import cohorts_of, split_of
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Table
 

@@ -29,7 +29,7 @@ from launch.guarded import Guarded, stop_all
 from launch.inprocess import split_of
 from launch.radiographs import HABITS, Radiograph
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import SPLIT
 

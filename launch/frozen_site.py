@@ -25,9 +25,9 @@ from client.learner import Learner
 from client.sampling import Patients
 from client.site import Site
 from launch.inprocess import Simulated
-from protocol.agreement import Context
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.secagg.context import Context
+from protocol.study.study import Study
 from tasks.base import Task
 
 _LOCK = type(threading.Lock())

@@ -18,9 +18,9 @@ from client.split import Split
 from client.tally import Respondent
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame, Ready
-from protocol.sections import Sections
-from protocol.study import Evaluation, Study
+from protocol.study.study import Evaluation, Study
+from protocol.study.vector_layout import Sections
+from protocol.wire.messages import Frame, Ready
 from server.listener import Listener
 from server.proposal import Patience
 from server.report import Outcome

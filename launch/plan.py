@@ -24,15 +24,15 @@ from launch.plan_time import NETWORK, seconds
 from launch.remote import RemoteFederation
 from launch.run import credentials_of, declared_patients, split_plan
 from launch.study_builder import build_study
-from protocol.accounting import epsilon_over_bands
-from protocol.plan import (
+from protocol.privacy.accounting import epsilon_over_bands
+from protocol.privacy.releases import (
     exposed_events,
     most_evaluations,
     planned_broken_epsilon,
     planned_events,
     spent_epsilon,
 )
-from protocol.study import Study
+from protocol.study.study import Study
 from server.proposal import rules_in_words
 from server.rounds import uncovered
 from tasks import registry

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol import messages
-from protocol.opening import GUARDS
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
 
 _DIGEST = "0" * 64
 

@@ -13,8 +13,8 @@ from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
 from launch.plan_bytes import traffic
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from tasks.base import Task
 
 NETWORK = 12.5e6

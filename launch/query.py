@@ -19,16 +19,16 @@ from pydantic import ValidationError
 
 from launch.condition_text import parse
 from launch.query_study import Price, build_query
-from protocol.condition import Condition
 from protocol.errors import Code, WardroundError
-from protocol.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
+from protocol.study.condition import Condition
+from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
 from tasks import queryable, registry
 from tasks.base import Task
 from tasks.schema import Column
 
 if TYPE_CHECKING:
     from launch.query_run import Answered, Where
-    from protocol.study import Study
+    from protocol.study.study import Study
 
 BINS, FINE_BINS = 5, 32
 """Of a number column, where nothing else is asked for: shown as they are, or for quantiles."""

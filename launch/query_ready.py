@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from launch.query import Question
-from protocol.query import Bins, Cells
+from protocol.study.query import Bins, Cells
 from tasks import queryable
 
 DOSE = "dicom_dose"

@@ -16,9 +16,9 @@ from launch.inprocess import InProcessFederation
 from launch.query import Question
 from launch.query_study import Price, build_query, cost
 from launch.remote import RemoteFederation
-from protocol.answers import Answer
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.metrics.query_answers import Answer
+from protocol.study.study import Study
 from server.listener import Listeners
 from server.query_page import page
 from server.query_report import plain

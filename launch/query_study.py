@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from protocol.accounting import calibrate, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.events import Event
-from protocol.headroom import word_bits_needed
-from protocol.plan import planned_broken_epsilon, planned_events
-from protocol.query import Mean, Query
-from protocol.query_noise import half_width
-from protocol.study import (
+from protocol.privacy.accounting import calibrate, epsilon_over_bands
+from protocol.privacy.events import Event
+from protocol.privacy.query_noise import half_width
+from protocol.privacy.releases import planned_broken_epsilon, planned_events
+from protocol.privacy.word_size import word_bits_needed
+from protocol.study.query import Mean, Query
+from protocol.study.study import (
     Aggregation,
     Evaluation,
     Member,

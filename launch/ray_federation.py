@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.data.cohort import Cohort
 from launch.frozen_site import Station
 from protocol.errors import Code, WardroundError
-from protocol.flower_version import require_flower
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.flower_version import require_flower
+from protocol.wire.messages import Frame
 from server.listener import Listener
 from server.proposal import Patience
 from server.report import Outcome

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from launch.control_client import ControlClient, no_coordinator
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server.listener import Listener
 from server.report import Outcome, RoundReport
 from server.study_events import (

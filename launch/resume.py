@@ -24,7 +24,7 @@ from launch.remote import RemoteFederation
 from launch.run import Finished, credentials_of, run_deployment, run_inprocess
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server.parameters import without_credentials
 from tasks import registry
 

@@ -21,7 +21,7 @@ from launch.progress import Progressing
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation, Study
+from protocol.study.study import Evaluation, Study
 from server.listener import Listeners
 from server.parameters import redacted
 from server.report import Outcome

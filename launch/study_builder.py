@@ -16,19 +16,19 @@ from pydantic import ValidationError
 
 from launch.algorithms import local_of, robust_of, schedule_of, stop_of
 from launch.configuration import Config
-from protocol.accounting import calibrate, epsilon_over_bands, recommended_scale
-from protocol.algorithms import fewest_sites
 from protocol.errors import Code, WardroundError
-from protocol.events import Event
-from protocol.headroom import word_bits_needed
-from protocol.plan import (
+from protocol.metrics.score_histogram import bins_for
+from protocol.privacy.accounting import calibrate, epsilon_over_bands, recommended_scale
+from protocol.privacy.events import Event
+from protocol.privacy.releases import (
     evaluation_event,
     most_evaluations,
     planned_events,
     training_event,
 )
-from protocol.scores import bins_for
-from protocol.study import (
+from protocol.privacy.word_size import word_bits_needed
+from protocol.study.algorithms import fewest_sites
+from protocol.study.study import (
     Aggregation,
     Evaluation,
     Member,

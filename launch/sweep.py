@@ -35,7 +35,7 @@ from launch.sweep_result import Result, Row
 from protocol.errors import Code, WardroundError
 
 if TYPE_CHECKING:
-    from protocol.events import Event
+    from protocol.privacy.events import Event
     from server.tracking_sweep import TrackedSweep
 
 _FAREWELL = 30.0
@@ -245,8 +245,8 @@ def announcement(sweep: Sweep) -> str:
     from launch.remote import RemoteFederation
     from launch.run import credentials_of
     from launch.study_builder import build_study
-    from protocol.accounting import epsilon_over_bands
-    from protocol.plan import planned_events
+    from protocol.privacy.accounting import epsilon_over_bands
+    from protocol.privacy.releases import planned_events
     from tasks import registry
 
     number, config = len(sweep.sentences), sweep.config

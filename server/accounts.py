@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Digest, Document, Name
+from protocol.study.study import Digest, Document, Name
 from server.watched import Watched, changed, write_json
 
 _PREFIX = "wardround_"

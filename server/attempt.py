@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from protocol import agreement, messages
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
-from protocol.opening import Opening
-from protocol.sections import Integers, Sections
-from protocol.study import Study
+from protocol.secagg import context as agreement
+from protocol.secagg.aggregate import Opening
+from protocol.study.study import Study
+from protocol.study.vector_layout import Integers, Sections
 from protocol.vectors import Vector
+from protocol.wire import messages
+from protocol.wire.messages import Frame
 from server.fleet import Fleet
 from server.robust import Visible
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
 from server import query_report
 from server.description import describe
 from server.report import Outcome, RoundReport

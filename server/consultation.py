@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from protocol.headroom import check_headroom
-from protocol.study import Study
+from protocol.privacy.word_size import check_headroom
+from protocol.study.study import Study
 from server.attempt import Traffic
 from server.fleet import Fleet
 from server.listener import Listeners

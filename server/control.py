@@ -29,7 +29,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.study import Document
+from protocol.study.study import Document
 from server.accounts import Accounts
 from server.control_limits import Limits
 from server.journal import Journal

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server import coordinator_lock
 from server.accounts import Accounts
 from server.consultation import consulted

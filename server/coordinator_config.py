@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Document
+from protocol.study.study import Document
 from server.pki import Pki
 from server.proposal import Patience
 

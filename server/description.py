@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from protocol.query import Query
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.query import Query
+from protocol.study.study import Study
 from server.query_report import escaped as _escaped
 from server.query_report import markdown, question
 from server.report import Outcome

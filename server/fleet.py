@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 
 
 class Fleet(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from protocol.errors import Code, WardroundError
-from protocol.sections import Sections, controlled
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections, controlled
 from protocol.vectors import Vector
 from server import optimisers
 from server.checkpoint import Checkpoint

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from protocol.errors import Code, WardroundError
-from protocol.study import ServerOptimiser
+from protocol.study.study import ServerOptimiser
 
 SecondMoment = Callable[[Tensor, Tensor, float], Tensor]
 

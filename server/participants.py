@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from protocol.errors import Code, WardroundError
-from protocol.sections import Sections
+from protocol.study.vector_layout import Sections
 from server.proposal import Proposal, require_enough
 
 _FOR_GOOD = frozenset(

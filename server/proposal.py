@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from protocol import messages
-from protocol.agreement import roster_digest
 from protocol.errors import Code, WardroundError
-from protocol.headroom import check_headroom
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.privacy.word_size import check_headroom
+from protocol.secagg.context import roster_digest
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
 from server.attempt import Traffic
 from server.fleet import Fleet
 from server.listener import Listener

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.answers import Answer, derived_names, labels
-from protocol.condition import in_words
-from protocol.query import Cells, Holds, Mean, Query
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.query_answers import Answer, derived_names, labels
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.condition import in_words
+from protocol.study.query import Cells, Holds, Mean, Query
+from protocol.study.study import Study
 from server.report import Outcome
 from tasks import queryable, registry
 from tasks.schema import Column

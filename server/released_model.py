@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from protocol.vectors import Vector, pack, unpack
 from tasks import registry
 from tasks.schema import Column, Image, Schema

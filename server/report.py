@@ -2,7 +2,7 @@
 
 Tracking, progress display and `summary.json` take these types and nothing else. There is no field
 in which one site's update, metric or count could stand: a metric's name is one of
-`protocol.scores.METRICS`, so not even a key can name a hospital.
+`protocol.metrics.score_histogram.METRICS`, so not even a key can name a hospital.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from protocol.answers import Answer as Answer
-from protocol.scores import METRICS
-from protocol.scores import Estimate as Estimate
-from protocol.study import Study
+from protocol.metrics.query_answers import Answer as Answer
+from protocol.metrics.score_histogram import METRICS
+from protocol.metrics.score_histogram import Estimate as Estimate
+from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
 """Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
@@ -94,4 +94,6 @@ class Baselines:
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:
     if unknown := sorted(set(metrics) - set(METRICS)):
-        raise ValueError(f"not a metric of protocol.scores.METRICS: {', '.join(unknown)}")
+        raise ValueError(
+            f"not a metric of protocol.metrics.score_histogram.METRICS: {', '.join(unknown)}"
+        )

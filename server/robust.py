@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from protocol.algorithms import Krum, Median, TrimmedMean
 from protocol.errors import Code, WardroundError
-from protocol.opening import Chunk, Opening
-from protocol.sections import Integers, Sections, update_scale
-from protocol.study import Study
+from protocol.secagg.aggregate import Chunk, Opening
+from protocol.study.algorithms import Krum, Median, TrimmedMean
+from protocol.study.study import Study
+from protocol.study.vector_layout import Integers, Sections, update_scale
 from protocol.vectors import Vector
 
 _VALUES = 1 << 20

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from protocol.enrolment import Card
 from protocol.errors import Code, WardroundError
-from protocol.study import Digest, Document, Name
+from protocol.study.study import Digest, Document, Name
+from protocol.wire.enrolment import Card
 from server.watched import Watched, changed
 
 

@@ -16,20 +16,20 @@ from typing import Literal
 
 import numpy as np
 
-from protocol import messages
-from protocol.algorithms import keeps_state
-from protocol.answers import Answer, answers
 from protocol.errors import Code, WardroundError
-from protocol.plan import spent_epsilon
-from protocol.scores import Estimate, Histogram, calibration_points, pooled_metrics
-from protocol.sections import (
+from protocol.metrics.query_answers import Answer, answers
+from protocol.metrics.score_histogram import Estimate, Histogram, calibration_points, pooled_metrics
+from protocol.privacy.releases import spent_epsilon
+from protocol.study.algorithms import keeps_state
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
     Sections,
     decode_control,
     decode_gradient,
     decode_histogram,
     histogram_variance,
 )
-from protocol.study import Study
+from protocol.wire import messages
 from server.attempt import Attempt, Lost, Opened, Traffic
 from server.fleet import Fleet
 from server.global_model import GlobalModel, diverged

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from protocol.algorithms import Constant, Cosine, Step
+from protocol.study.algorithms import Constant, Cosine, Step
 
 
 def factor(schedule: Constant | Cosine | Step, round_: int, rounds: int) -> float:

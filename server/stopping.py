@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from protocol.algorithms import Stop
-from protocol.scores import Estimate
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.algorithms import Stop
 from protocol.vectors import Vector
 
 

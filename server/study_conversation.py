@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 from server.superlink import SuperLink
 from server.superlink_run import FleetRun
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
 from server.listener import Listener
 from server.report import Answer, CalibrationPoint, Outcome, RoundReport
 from server.tracker import Receipt

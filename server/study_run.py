@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Document, Name, Study
+from protocol.study.study import Document, Name, Study
 from server.journal import Journal
 from server.pki import write_atomically
 from server.proposal import Patience

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol.errors import WardroundError
-from protocol.study import Document, Study
+from protocol.study.study import Document, Study
 from server import undelivered
 from server.parameters import redacted, without_credentials
 from server.report import Outcome, RoundReport

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from protocol.scores import Estimate
+from protocol.metrics.score_histogram import Estimate
 from server.query_report import plain
 from server.report import Outcome
 

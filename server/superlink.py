@@ -32,8 +32,8 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.errors import Code, WardroundError
-from protocol.flower_version import require_flower
-from protocol.messages import Frame
+from protocol.wire.flower_version import require_flower
+from protocol.wire.messages import Frame
 
 require_flower()
 

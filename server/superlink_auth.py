@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from protocol.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 
 require_flower()
 
@@ -35,7 +35,7 @@ from server.superlink_state import FleetState
 
 
 class CallRefusedError(Exception):
-    """A call that is turned away; `reason` is one of those in protocol.fleet_wire.REFUSED."""
+    """A call that is turned away; `reason` is one of those in protocol.wire.flower_encoding.REFUSED."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

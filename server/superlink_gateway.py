@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from protocol.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 
 require_flower()
 
@@ -42,7 +42,7 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from protocol.fleet_wire import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
+from protocol.wire.flower_encoding import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
 from server.superlink_auth import (
     CallRefusedError,
     authenticate,

@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from protocol.errors import Code, WardroundError
-from protocol.flower_version import require_flower
-from protocol.messages import Frame
+from protocol.wire.flower_version import require_flower
+from protocol.wire.messages import Frame
 
 require_flower()
 
 from flwr.app import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID
 
-from protocol.fleet_wire import MESSAGE_TYPE, WireBody, pack
+from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
 from server.superlink_events import EventLog
 from server.superlink_state import Exchange, FleetState
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import overload
 
 from protocol.errors import WardroundError
-from protocol.flower_version import require_flower
-from protocol.messages import Buffer, Frame
+from protocol.wire.flower_version import require_flower
+from protocol.wire.messages import Buffer, Frame
 
 require_flower()
 
@@ -32,7 +32,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.superlink.federation import NoOpFederationManager
 
-from protocol.fleet_wire import (
+from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     Inline,
     Parcel,

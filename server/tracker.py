@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server import undelivered as later
 from server.courier import Courier, Job
 from server.parameters import redacted, without_credentials

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import yaml
 
-from protocol.study import Study
+from protocol.study.study import Study
 from server import query_report, released_model
 from server.claims import claims, final_metrics, opening_tags, part_of, round_metrics
 from server.courier import AwayError

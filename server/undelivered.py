@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from protocol.errors import Code, WardroundError
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
 from server.report import Answer, CalibrationPoint, Outcome, RoundReport
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from protocol.canonical import digest
 from protocol.errors import Code, WardroundError
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks.encoders import Hinge
 from tasks.schema import Schema, Table
 

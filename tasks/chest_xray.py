@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks import augmentation, backbone, centred, hog, networks
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table

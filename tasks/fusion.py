@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks import centred, generated_patients, hog, networks
 from tasks.base import Task
 from tasks.encoders import Hinge

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks import apache, eicu, hourly, published, starting, tcn
 from tasks.base import Download, Task
 from tasks.encoders import Hinge

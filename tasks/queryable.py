@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 
-from protocol.condition import Among, Compares, leaves
 from protocol.errors import Code, WardroundError
-from protocol.query import Bins, Categories, Cells, Mean, Query
+from protocol.study.condition import Among, Compares, leaves
+from protocol.study.query import Bins, Categories, Cells, Mean, Query
 from tasks.schema import Column, Schema
 
 OTHER = "other"

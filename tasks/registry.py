@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 
 if TYPE_CHECKING:
     from tasks.base import Task

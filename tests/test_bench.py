@@ -21,9 +21,9 @@ from coordinator_memory import STUDY, LightSite, resident  # noqa: E402
 from launch.configuration import load  # noqa: E402
 from launch.inprocess import InProcessFleet  # noqa: E402
 from launch.study_builder import build_study  # noqa: E402
-from protocol import messages  # noqa: E402
 from protocol.identity import Identity  # noqa: E402
-from protocol.sections import Sections  # noqa: E402
+from protocol.study.vector_layout import Sections  # noqa: E402
+from protocol.wire import messages  # noqa: E402
 from server.attempt import Attempt, Traffic  # noqa: E402
 
 

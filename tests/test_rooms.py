@@ -21,8 +21,8 @@ DOORS = {
         "client/fleet.py",
         "client/fleet_line.py",
         "launch/ray_federation.py",
-        "protocol/flower_version.py",
-        "protocol/fleet_wire.py",
+        "protocol/wire/flower_version.py",
+        "protocol/wire/flower_encoding.py",
         "server/superlink",
     ),
     "ray": ("launch/ray_federation.py",),
@@ -34,7 +34,7 @@ DOORS = {
     "gdcm": ("client/data/dicom/decode.py",),
     "hydra": ("launch/configuration.py",),
     "omegaconf": ("launch/configuration.py",),
-    "dp_accounting": ("protocol/accounting.py", "protocol/renyi.py"),
+    "dp_accounting": ("protocol/privacy/accounting.py", "protocol/privacy/renyi.py"),
 }
 
 

@@ -7,8 +7,8 @@ from client.algorithms.fedavg import FedAvg
 from client.algorithms.fedbn import FedBN
 from client.algorithms.fedprox import FedProx
 from client.algorithms.scaffold import Scaffold
-from protocol import algorithms as documents
-from protocol.study import Study
+from protocol.study import algorithms as documents
+from protocol.study.study import Study
 from tasks.weights import FlatModel
 
 __all__ = ["FedAvg", "algorithm"]

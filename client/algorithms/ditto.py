@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from client.algorithms.fedavg import FedAvg, OwnSteps
-from protocol import algorithms as documents
+from protocol.study import algorithms as documents
 from protocol.vectors import Vector
 
 

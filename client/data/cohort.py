@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from client.data.quality import unit_doubts
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Table, floats
 

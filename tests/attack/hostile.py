@@ -1,4 +1,4 @@
-"""A coordinator that sends any site any frame: the adversary of `protocol.secagg`, over TLS."""
+"""A coordinator that sends any site any frame: the adversary of `protocol.secagg.party`, over TLS."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from protocol import messages
 from protocol.canonical import digest
 from protocol.errors import Code
-from protocol.messages import Answer, Collect, Frame, Ready, Refusal, Share
-from protocol.opening import GUARDS, Opening
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.study.study import Study
+from protocol.wire import messages
+from protocol.wire.messages import Answer, Collect, Frame, Ready, Refusal, Share
 from tests.attack.sites import SITES, Ring
 
 Words = npt.NDArray[np.unsignedinteger]

@@ -15,7 +15,7 @@ from typing import Any
 from zlib import crc32
 
 from protocol.errors import WardroundError
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 
 _READ, _PAGE = 1 << 20, 1 << 12
 _DUMPED = (2, 5)
@@ -44,7 +44,7 @@ def pages() -> Iterator[tuple[int, bytes]]:
 def record(folder: Path) -> None:
     """frames.bin gets every frame; N.dump the memory in which the Nth sum has just been opened,
     but for what stood there before the first message."""
-    from protocol.opening import Opening
+    from protocol.secagg.aggregate import Opening
     from server.superlink_run import FleetRun
 
     frames = (folder / "frames.bin").open("ab")

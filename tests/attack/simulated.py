@@ -14,14 +14,14 @@ from launch.configuration import load
 from launch.inprocess import Simulated, cohorts_of
 from launch.run import split_plan
 from launch.study_builder import build_study
-from protocol import messages
-from protocol.agreement import roster_digest
 from protocol.canonical import digest
 from protocol.identity import Identity
-from protocol.messages import Answer, Frame, Ready
-from protocol.opening import GUARDS, Opening
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.context import roster_digest
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
+from protocol.wire.messages import Answer, Frame, Ready
 from tasks import registry
 
 TASK = "breast_cancer"

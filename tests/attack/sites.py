@@ -29,9 +29,9 @@ from client.site_template import Answers
 from client.state import State
 from launch.configuration import load, plain
 from launch.study_builder import build_study
-from protocol.enrolment import Card
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.enrolment import Card
 from server.coordinator_setup import bundle, create
 from server.roster import Roster
 from server.superlink import SuperLink, SuperLinkConfig

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from protocol import messages
-from protocol.agreement import Ready as SignedReady
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Ready
+from protocol.secagg.context import Ready as SignedReady
+from protocol.wire import messages
+from protocol.wire.messages import Ready
 from tests.attack.hostile import Hostile, Reply
 from tests.attack.sites import SITES
 

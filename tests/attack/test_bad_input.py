@@ -6,9 +6,9 @@ import pytest
 
 from launch.inprocess import InProcessFleet
 from protocol.errors import Code, WardroundError
-from protocol.headroom import check_headroom, word_bits_needed
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.privacy.word_size import check_headroom, word_bits_needed
+from protocol.study.study import Study
 from server.listener import Listeners
 from server.proposal import Patience
 from server.rounds import Rounds

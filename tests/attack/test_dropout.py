@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from protocol.errors import Code, WardroundError
-from protocol.messages import Share
-from protocol.opening import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.wire.messages import Share
 from tests.attack.hostile import Hostile
 from tests.attack.sites import SITES
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from launch.inprocess import InProcessFleet
-from protocol import messages
 from protocol.errors import Code
-from protocol.messages import Frame, Ready, Share
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire import messages
+from protocol.wire.messages import Frame, Ready, Share
 from server.listener import Listeners
 from server.proposal import Patience
 from server.rounds import Rounds

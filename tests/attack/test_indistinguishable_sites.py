@@ -13,9 +13,9 @@ from scipy import stats
 
 from client.contribution import Contributor
 from client.data.cohort import Cohort
-from protocol import messages
-from protocol.messages import Frame, Ready, Share
-from protocol.opening import GUARDS
+from protocol.secagg.aggregate import GUARDS
+from protocol.wire import messages
+from protocol.wire.messages import Frame, Ready, Share
 from tests.attack.simulated import Federation, changed, cohorts, study_of
 
 ODD = "site1"

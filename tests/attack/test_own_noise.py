@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from client.contribution import Contributor
-from protocol.sections import Sections, histogram_variance
+from protocol.study.vector_layout import Sections, histogram_variance
 from tests.attack.simulated import Federation, changed, cohorts, study_of
 
 _SIGMAS = 5.5

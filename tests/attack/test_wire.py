@@ -19,9 +19,9 @@ import pytest
 from scipy import stats
 
 from launch.mlflow_server import MlflowServer
-from protocol import messages
-from protocol.opening import GUARDS, Opening
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.study.study import Study
+from protocol.wire import messages
 from tests.attack.needles import Needles, files
 from tests.attack.recorded import coordinate, read_frames
 from tests.attack.sites import SITES, TASK, Ring, canary, child, odd_value

@@ -44,9 +44,9 @@ from launch.configuration import load, plain
 from launch.demo_hospitals import answers, write_csv
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study
-from protocol import messages
 from protocol.errors import WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire import messages
 from server.coordinator import Coordinator
 from server.coordinator_config import FILE, CoordinatorConfig
 from server.coordinator_setup import bundle

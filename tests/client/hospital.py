@@ -17,7 +17,7 @@ from client.ledger import Ledger
 from client.policy import Policy
 from client.state import State
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.study.study import Study
 
 SITES = ("alpha", "beta", "gamma")
 SITE = "alpha"

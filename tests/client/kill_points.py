@@ -22,7 +22,7 @@ from client.governance import SiteGovernance
 from client.head import Head
 from client.ledger import Ledger
 from client.told import Happened
-from protocol.secagg import Party
+from protocol.secagg.party import Party
 
 Condition = Callable[..., bool]
 

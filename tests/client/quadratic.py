@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from client.data.cohort import Cohort
 from client.sampling import Batch
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Column, Schema
 

@@ -18,9 +18,9 @@ from client.algorithms.scaffold import Scaffold
 from client.learner import Learner
 from client.sampling import Batch
 from client.steps import adjusting
-from protocol import algorithms as documents
 from protocol.errors import Code, WardroundError
-from protocol.study import Privacy
+from protocol.study import algorithms as documents
+from protocol.study.study import Privacy
 from protocol.vectors import Vector
 from tasks.normalisation import normalisation
 from tasks.weights import FlatModel

@@ -21,7 +21,13 @@ from client.learner import Learner
 from client.patient_gradients import PatientGradients
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.quantise import SITE_POSITIONS, SITE_SLACK, SITE_TERMS, round_sum, sensitivity
+from protocol.secagg.fixed_point import (
+    SITE_POSITIONS,
+    SITE_SLACK,
+    SITE_TERMS,
+    round_sum,
+    sensitivity,
+)
 from tasks.base import Task
 from tasks.schema import Column, Schema
 from tasks.weights import FlatModel

@@ -17,9 +17,9 @@ import pytest
 from client import cli
 from client.governance import SiteGovernance
 from client.site_config import SiteConfig
-from protocol.enrolment import Card
 from protocol.identity import Identity, fingerprint
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.enrolment import Card
 from server.pki import Pki
 from tests.client.hospital import study as a_study
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from client.data.cohort import Cohort
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import Column, Schema, Table
 

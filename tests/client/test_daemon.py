@@ -27,8 +27,8 @@ from client.site_config import SiteConfig
 from client.site_template import Answers
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame, Propose, Refusal, Standing, frame, parse
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
 from server.pki import Pki
 from tests.client.wards import RULES, TASK, Daemon, Wards, renamed, until
 

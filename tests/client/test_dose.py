@@ -20,7 +20,7 @@ from client.tally import tally
 from launch import query_ready
 from launch.query import Question
 from protocol.errors import Code, WardroundError
-from protocol.query import Query
+from protocol.study.query import Query
 from tasks import registry
 from tests.client.dicom.objects import radiograph, written
 

@@ -25,8 +25,8 @@ from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY
 from client.fleet import FleetConfig, FleetConnection
 from client.nodekey import create_node_key, load_node_key, public_pem
 from protocol.errors import Code, WardroundError
-from protocol.fleet_wire import MESSAGE_TYPE, WireBody, pack
-from protocol.messages import Frame
+from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
+from protocol.wire.messages import Frame
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
 

@@ -14,8 +14,8 @@ from client.site_config import SiteConfig
 from client.state import State
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.sections import Sections
+from protocol.study.vector_layout import Sections
+from protocol.wire.messages import Frame
 from tests.client.hospital import SITES, study
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.client.kill_points import POINTS
 from tests.client.wards import Daemon, Wards, renamed, until
 

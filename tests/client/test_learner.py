@@ -13,8 +13,8 @@ from torch import nn
 from client.learner import Learner, Noise
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.gaussian import grid
-from protocol.study import Privacy
+from protocol.privacy.gaussian import grid
+from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.schema import Column, Schema
 from tasks.weights import FlatModel

@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.budget import budget, history
-from protocol.accounting import Event, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.plan import planned_events
-from protocol.study import Study
+from protocol.privacy.accounting import Event, epsilon_over_bands
+from protocol.privacy.releases import planned_events
+from protocol.study.study import Study
 from tests.client.hospital import Hospital, die, in_child, numbered, policy
 
 

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from client.budget import budget
 from client.policy import Policy
-from protocol.accounting import epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.plan import planned_events
-from protocol.study import Study
+from protocol.privacy.accounting import epsilon_over_bands
+from protocol.privacy.releases import planned_events
+from protocol.study.study import Study
 from tests.client.hospital import SITE, SITES, Hospital, policy, study
 
 

@@ -26,17 +26,17 @@ from client.site_template import Answers
 from client.tally import Respondent
 from launch.query import Question
 from launch.query_study import Price
-from protocol import messages
-from protocol.agreement import Context
-from protocol.agreement import Ready as Signed
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.opening import Opening
-from protocol.quantise import to_words
-from protocol.secagg import Party
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.context import Context
+from protocol.secagg.context import Ready as Signed
+from protocol.secagg.fixed_point import to_words
+from protocol.secagg.party import Party
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
 from tasks import registry
 from tasks.base import Task
 from tests.client.wards import write_csv

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.tally import Records, Respondent, tally
-from protocol.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from protocol.errors import Code, WardroundError
-from protocol.query import Bins, Categories, Cells, Holds, Mean, Query
-from protocol.sections import Sections
+from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
+from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.vector_layout import Sections
 from tasks.schema import PATIENT, Column, Schema, Table
 from tests.protocol.query_document import asked
 

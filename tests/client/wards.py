@@ -23,7 +23,7 @@ from client.state import State
 from launch.configuration import load
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server.pki import Pki
 from server.proposal import Patience
 from server.report import Outcome, RoundReport

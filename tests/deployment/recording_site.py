@@ -19,7 +19,7 @@ import numpy as np
 from client.cli import main
 from client.contribution import Contributor
 from client.learner import Learner
-from protocol.secagg import Party
+from protocol.secagg.party import Party
 
 _numbers = itertools.count()
 

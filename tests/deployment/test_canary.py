@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.deployment.traces import Secret, contents, search
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocol.study import Study
+from protocol.study.study import Study
 from tasks import registry
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from launch.cli import app
 from launch.query import Question
 from launch.query_run import Where
 from launch.remote import RemoteFederation
-from protocol.discrete_laplace import tail
 from protocol.errors import Code, WardroundError
+from protocol.privacy.discrete_laplace import tail
 from server.coordinator import Coordinator
 from server.coordinator_setup import bundle
 from server.journal import Journal

@@ -17,7 +17,7 @@ from client.tally import Respondent
 from launch.inprocess import Simulated, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 from tasks.schema import Table
 
 IDENTITY, NODE_KEY = "identity.pem", "node.pem"

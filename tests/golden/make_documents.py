@@ -15,15 +15,15 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol import messages
-from protocol.agreement import Context, check_readys, roster_digest
 from protocol.canonical import canonical
 from protocol.errors import Code
 from protocol.identity import Identity, fingerprint
-from protocol.opening import Opening
-from protocol.query import Query
-from protocol.secagg import Party
-from protocol.study import Study
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.context import Context, check_readys, roster_digest
+from protocol.secagg.party import Party
+from protocol.study.query import Query
+from protocol.study.study import Study
+from protocol.wire import messages
 from tests.golden.make_federation import Making
 from tests.golden.make_twins import TWINS
 from tests.protocol.query_document import asked

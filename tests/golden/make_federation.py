@@ -32,11 +32,11 @@ from launch.demo_hospitals import write_csv
 from launch.query import Question
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study
-from protocol import messages
-from protocol.enrolment import Card
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire import messages
+from protocol.wire.enrolment import Card
+from protocol.wire.messages import Frame
 from server import pki
 from server.accounts import Accounts, Credentials, issue
 from server.coordinator import Coordinator

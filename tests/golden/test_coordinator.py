@@ -20,8 +20,8 @@ from client.governance import SiteGovernance
 from client.site_config import SiteConfig
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from server.accounts import Accounts, Credentials
 from server.checkpoint import Checkpoint
 from server.coordinator import Coordinator

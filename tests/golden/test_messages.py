@@ -17,16 +17,16 @@ from client.data.cohort import Cohort
 from client.joining import Bundle
 from client.site import Site
 from launch.inprocess import Simulated, split_of
-from protocol import messages
-from protocol.agreement import Context, Ready, check_readys, roster_digest
-from protocol.enrolment import Card
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
-from protocol.messages import Frame
-from protocol.opening import Opening
-from protocol.secagg import Party
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.context import Context, Ready, check_readys, roster_digest
+from protocol.secagg.party import Party
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
+from protocol.wire.enrolment import Card
+from protocol.wire.messages import Frame
 from server.roster import Roster
 from tasks import registry
 from tests.golden.opened import HERE, Golden, everywhere

@@ -11,7 +11,7 @@ import pytest
 
 from launch.resume import resume
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server import undelivered
 from tests.golden.opened import HERE, Golden, everywhere
 

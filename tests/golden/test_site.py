@@ -20,8 +20,8 @@ from client.site_config import SiteConfig
 from client.split import Split
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from tests.golden.conftest import Run
 from tests.golden.opened import Golden
 

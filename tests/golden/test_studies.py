@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.golden.opened import HERE, everywhere
 
 GOOD = [found for found in everywhere("studies/*.json")

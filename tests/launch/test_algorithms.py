@@ -16,11 +16,11 @@ from client.sampling import Patients
 from launch import configuration
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
-from protocol import messages
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
-from protocol.sections import Sections, decode_gradient
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections, decode_gradient
+from protocol.wire import messages
+from protocol.wire.messages import Frame
 from server.fleet import Fleet
 from server.global_model import GlobalModel
 from server.listener import Listeners

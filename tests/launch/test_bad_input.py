@@ -24,8 +24,8 @@ from client.site_template import Answers
 from launch.demo import free_port, wait_for
 from launch.demo_hospitals import write_csv
 from launch.guarded import Guarded
-from protocol.enrolment import Card
 from protocol.errors import EXIT_STATUS, Code
+from protocol.wire.enrolment import Card
 from server.accounts import Accounts, Credentials, issue
 from server.coordinator_config import CoordinatorConfig
 from server.coordinator_setup import authority, bundle, create

@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.condition_text import parse
-from protocol.condition import Among, Both, Compares, Condition, Either, Missing, Not, in_words
 from protocol.errors import Code, WardroundError
+from protocol.study.condition import (
+    Among,
+    Both,
+    Compares,
+    Condition,
+    Either,
+    Missing,
+    Not,
+    in_words,
+)
 from tasks.schema import Column, Schema
 
 SCHEMA = Schema(

@@ -9,7 +9,7 @@ from launch.cli import app
 from launch.explained import explain
 from launch.keys import keys_of
 from protocol.errors import Code, WardroundError
-from protocol.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
+from protocol.study.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
 
 def test_a_sentence_of_overrides() -> None:

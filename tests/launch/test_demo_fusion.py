@@ -12,7 +12,7 @@ from client.data.cohort import Cohort
 from launch.demo_fusion import Fused
 from launch.demo_hospitals import write_csv
 from launch.radiographs import HABITS, cohort
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks.fusion import RADIOGRAPH, Fusion
 from tasks.schema import PATIENT, SPLIT
 

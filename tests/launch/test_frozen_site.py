@@ -11,8 +11,8 @@ from launch.inprocess import InProcessFederation, cohorts_of
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
 from protocol.identity import Identity
-from protocol.messages import Frame
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.messages import Frame
 from server.listener import Listeners
 from server.proposal import Patience
 from server.report import Outcome

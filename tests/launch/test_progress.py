@@ -10,8 +10,8 @@ from rich.console import Console
 from launch.configuration import load
 from launch.progress import Progressing, time_left
 from launch.study_builder import build_study
-from protocol.scores import Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
 from server.report import RoundReport
 from tasks import registry
 

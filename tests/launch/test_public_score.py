@@ -19,7 +19,7 @@ from launch.baselines import compare, figures_of, pool
 from launch.inprocess import cohorts_of
 from launch.report import show_comparison
 from launch.run import declared_patients, run_inprocess, split_plan
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks import registry
 from tasks.breast_cancer import BreastCancer
 from tasks.schema import PATIENT, Table

@@ -17,11 +17,11 @@ from launch.inprocess import InProcessFederation
 from launch.query import Question
 from launch.query_show import bar
 from launch.query_study import Price, cost
-from protocol.answers import answers
 from protocol.errors import Code, WardroundError
-from protocol.query import Bins, Categories, Cells, Holds
-from protocol.query_noise import asked, half_width, share
-from protocol.study import Study
+from protocol.metrics.query_answers import answers
+from protocol.privacy.query_noise import asked, half_width, share
+from protocol.study.query import Bins, Categories, Cells, Holds
+from protocol.study.study import Study
 from server.listener import Listeners
 from server.query_page import page
 from server.query_report import captions, markdown, metrics, plain

@@ -6,8 +6,8 @@ from torch import nn
 from launch import configuration
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.plan import check_claim, planned_events, spent_epsilon
-from protocol.study import Study
+from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
+from protocol.study.study import Study
 from server.roster import banded
 from tasks import registry
 

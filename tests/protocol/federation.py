@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from protocol.identity import Identity
-from protocol.secagg import Context, Party, Ready
+from protocol.secagg.party import Context, Party, Ready
 
 STUDY, MODEL = "5" * 64, "d" * 64
 

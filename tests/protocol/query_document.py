@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.study import Study
+from protocol.study.study import Study
 from protocol.vectors import EMPTY
 from tests.protocol.study_document import document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from protocol.study import Study
+from protocol.study.study import Study
 
 _DOCUMENT: dict[str, Any] = {
     "format": 1,

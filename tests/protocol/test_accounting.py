@@ -16,8 +16,9 @@ from opacus.accountants import PRVAccountant
 from scipy.special import ive, logsumexp
 from scipy.stats import norm
 
-from protocol import renyi
-from protocol.accounting import (
+from protocol.errors import Code, WardroundError
+from protocol.privacy import renyi
+from protocol.privacy.accounting import (
     KAPPA,
     Event,
     broken_epsilon,
@@ -26,9 +27,8 @@ from protocol.accounting import (
     epsilon_over_bands,
     recommended_scale,
 )
-from protocol.errors import Code, WardroundError
-from protocol.events import LEAST_VARIANCE
-from protocol.quantise import Rounding, Sensitivity, sensitivity
+from protocol.privacy.events import LEAST_VARIANCE
+from protocol.secagg.fixed_point import Rounding, Sensitivity, sensitivity
 
 HEART = Event("gaussian", 6.409, 0.2, 150)
 

@@ -9,8 +9,8 @@ import pytest
 
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.sections import Sections, decode_control, encode_update
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections, decode_control, encode_update
 from tests.protocol.study_document import document, study
 
 LOCAL = {"mode": "local", "noise_multiplier": 2.0, "epsilon": 1.0}

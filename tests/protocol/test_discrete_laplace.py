@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, nbinom
 
-from protocol import discrete_laplace
-from protocol.discrete_laplace import distribution, share, share_epsilon, tail
+from protocol.privacy import discrete_laplace
+from protocol.privacy.discrete_laplace import distribution, share, share_epsilon, tail
 
 FALSE_ALARM = 1e-7
 EPSILONS = st.floats(0.05, 3.0)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from protocol import gaussian as module
-from protocol.gaussian import EDGE, LAYERS, SLACK, gaussian, grid, noised
-from protocol.noise import Stream
+from protocol.privacy import gaussian as module
+from protocol.privacy.gaussian import EDGE, LAYERS, SLACK, gaussian, grid, noised
+from protocol.privacy.randomness import Stream
 
 CHANCE = 1e-6
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.masks import add_masks, canonical_point, pair_key
+from protocol.secagg.masks import add_masks, canonical_point, pair_key
 
 A, B = X25519PrivateKey.generate(), X25519PrivateKey.generate()
 PUBLIC_A, PUBLIC_B = A.public_key().public_bytes_raw(), B.public_key().public_bytes_raw()

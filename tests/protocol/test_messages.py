@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import messages
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
+from protocol.wire import messages
+from protocol.wire.messages import Frame
 from tests.protocol.study_document import study
 
 _STUDY = "5" * 64

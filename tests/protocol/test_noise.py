@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from protocol.errors import Code, WardroundError
-from protocol.noise import Stream, poisson_sample
+from protocol.privacy.randomness import Stream, poisson_sample
 
 CHANCE = 1e-6
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.secagg import Opening, Party
+from protocol.secagg.party import Opening, Party
 from tests.protocol.federation import begin, names, readys
 
 FOUR = names(4)

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.accounting import epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.headroom import check_headroom
-from protocol.plan import (
+from protocol.privacy.accounting import epsilon, epsilon_over_bands
+from protocol.privacy.releases import (
     attempt_events,
     bands,
     check_claim,
@@ -22,8 +21,9 @@ from protocol.plan import (
     planned_events,
     spent_epsilon,
 )
-from protocol.quantise import SITE_SLACK
-from protocol.study import Study
+from protocol.privacy.word_size import check_headroom
+from protocol.secagg.fixed_point import SITE_SLACK
+from protocol.study.study import Study
 from tests.protocol.study_document import study
 
 LOCAL: dict[str, Any] = {"privacy__mode": "local", "optimisation": {"rounds": 20, "local_steps": 5}}

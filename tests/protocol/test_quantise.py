@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from protocol.errors import Code, WardroundError
-from protocol.quantise import (
+from protocol.secagg.fixed_point import (
     AMPLITUDE_BITS,
     MOST_SCALE,
     SITE_PATIENTS,
@@ -66,7 +66,7 @@ def test_the_sum_over_patients_is_exact_and_ignores_how_they_are_batched(
 def test_blocks_of_rows_are_all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(1000, 5)).astype(np.float32)
     whole = clip_and_round(rows, 1.0, 1000)
-    monkeypatch.setattr("protocol.quantise._ROWS", 37)
+    monkeypatch.setattr("protocol.secagg.fixed_point._ROWS", 37)
     assert (clip_and_round(rows, 1.0, 1000) == whole).all()
 
 

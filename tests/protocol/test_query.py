@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from protocol.accounting import epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.events import Event
-from protocol.headroom import check_headroom
-from protocol.plan import (
+from protocol.privacy.accounting import epsilon, epsilon_over_bands
+from protocol.privacy.events import Event
+from protocol.privacy.query_noise import half_width, pooled
+from protocol.privacy.releases import (
     check_claim,
     evaluation_event,
     exposed_events,
@@ -23,10 +23,10 @@ from protocol.plan import (
     spent_epsilon,
     training_event,
 )
-from protocol.query import Bins, Mean, Query
-from protocol.query_noise import half_width, pooled
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.privacy.word_size import check_headroom
+from protocol.study.query import Bins, Mean, Query
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from tests.protocol.query_document import asked, query
 
 

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as exact
 from sklearn.linear_model import LogisticRegression
 
-from protocol import scores
-from protocol.scores import (
+from protocol.metrics import score_histogram as scores
+from protocol.metrics.score_histogram import (
     bins_for,
     calibration_points,
     histogram,

@@ -7,11 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol.agreement import encode
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.opening import GUARDS
-from protocol.secagg import Context, Opening, OpenParty, Party, Ready, check_ready, check_readys
+from protocol.secagg.aggregate import GUARDS
+from protocol.secagg.context import encode
+from protocol.secagg.party import (
+    Context,
+    Opening,
+    OpenParty,
+    Party,
+    Ready,
+    check_ready,
+    check_readys,
+)
 from tests.protocol.federation import MODEL, STUDY, begin, context, identity, names, readys
 
 ZEROS = np.zeros(5, dtype=np.uint32)

@@ -6,9 +6,8 @@ import pytest
 from scipy import stats
 
 from protocol.errors import Code, WardroundError
-from protocol.noise import Stream
-from protocol.secagg import Opening, Party
-from protocol.skellam import (
+from protocol.privacy.randomness import Stream
+from protocol.privacy.skellam import (
     DIVERGENCE,
     MOST_VARIANCE,
     RELATIVE_ERROR,
@@ -17,6 +16,7 @@ from protocol.skellam import (
     poisson,
     skellam,
 )
+from protocol.secagg.party import Opening, Party
 from tests.protocol.federation import context, identity, names
 
 CHANCE = 1e-6
@@ -76,7 +76,7 @@ def test_keeping_unseen_changes_no_draw(rate: float, monkeypatch: pytest.MonkeyP
     """The quick acceptance is the slow one's answer, foreseen: same bits, same values."""
     quick = poisson(rate, 100_000, Stream(b"k" * 32))
     careful = _table(rate)._replace(sure=np.zeros_like(_table(rate).sure))
-    monkeypatch.setattr("protocol.skellam._table", lambda _: careful)
+    monkeypatch.setattr("protocol.privacy.skellam._table", lambda _: careful)
     assert (poisson(rate, 100_000, Stream(b"k" * 32)) == quick).all()
 
 

@@ -1,4 +1,4 @@
-"""The claim of `protocol.secagg`, checked on the masks that this code really adds.
+"""The claim of `protocol.secagg.party`, checked on the masks that this code really adds.
 
 An active coordinator shows every honest site a view of its own choice: any U with |U| >= m, and any
 of the one-time keys that a colluding site may have signed. For every assignment of views (or of
@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from protocol import secagg
-from protocol.secagg import Opening, Party, Ready
+from protocol.secagg import party as secagg
+from protocol.secagg.party import Opening, Party, Ready
 from tests.protocol.federation import context, identity, names
 
 Signs = dict[bytes, int]

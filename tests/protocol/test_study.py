@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.protocol.study_document import document, study
 
 _json = st.recursive(

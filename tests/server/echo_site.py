@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from client.fleet import FleetConfig, FleetConnection
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 
 
 def serve(connection: FleetConnection, work: float, stopping: threading.Event) -> None:

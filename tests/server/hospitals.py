@@ -16,10 +16,10 @@ from launch.inprocess import Simulated, cohorts_of
 from launch.remote import RemoteFederation
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
-from protocol.enrolment import Card
 from protocol.errors import WardroundError
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire.enrolment import Card
 from server.accounts import Accounts, Credentials, issue
 from server.coordinator import Coordinator
 from server.coordinator_config import CoordinatorConfig

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from protocol.scores import Estimate
-from protocol.study import (
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import (
     Aggregation,
     Evaluation,
     Member,

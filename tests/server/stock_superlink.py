@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from protocol.flower_version import require_flower
+from protocol.wire.flower_version import require_flower
 
 require_flower()
 
@@ -29,7 +29,7 @@ from flwr.supercore.inflatable.inflatable_object import (  # noqa: E402
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents  # noqa: E402
 from flwr.superlink.main import create_app  # noqa: E402
 
-from protocol.fleet_wire import tree_ids  # noqa: E402
+from protocol.wire.flower_encoding import tree_ids  # noqa: E402
 
 sys.stdin.readline()
 folder, public_key = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()

@@ -18,7 +18,7 @@ import yaml
 
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
-from protocol.study import Study
+from protocol.study.study import Study
 from server.coordinator import Coordinator
 from server.coordinator_config import FILE, CoordinatorConfig
 from server.coordinator_lock import is_running

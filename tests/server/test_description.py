@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.study import Member, Privacy, Study
+from protocol.study.study import Member, Privacy, Study
 from server.description import LIMIT, VERSION_LIMIT, describe, describe_model
 from tasks import registry
 from tests.server.outcomes import outcome, study

@@ -34,8 +34,8 @@ from flwr.superlink.routers.fleet.router import router
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from client.nodekey import create_node_key, load_node_key, public_pem
-from protocol.fleet_wire import MESSAGE_TYPE, WireBody, pack, tree_ids
-from protocol.flower_version import FLOWER_VERSION
+from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack, tree_ids
+from protocol.wire.flower_version import FLOWER_VERSION
 from server.superlink_gateway import FLEET_ROUTES, large_object_head
 from server.superlink_state import FleetState
 

@@ -22,7 +22,7 @@ from flwr.superlink.main import create_app
 from client.fleet import FleetConnection
 from client.nodekey import load_node_key, public_pem
 from protocol.errors import WardroundError
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 from tests.server.door import Door, open_door, wait_until
 
 OUTSIDER = Path(__file__).with_name("outsider.py")

@@ -10,8 +10,8 @@ from launch.inprocess import InProcessFederation, InProcessFleet, Simulated, coh
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.sections import Sections
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
 from server.listener import Listeners
 from server.proposal import Patience
 from server.report import Outcome

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from protocol.errors import Code, WardroundError
-from protocol.study import (
+from protocol.study.study import (
     Aggregation,
     Evaluation,
     Member,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from protocol.errors import WardroundError
-from protocol.sections import Integers, Sections, encode_update, update_scale
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Integers, Sections, encode_update, update_scale
 from server.robust import Visible, krum, robust_gradient
 from tests.protocol.study_document import study
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from client.joining import Bundle
 from client.nodekey import create_node_key
-from protocol.enrolment import Card
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
+from protocol.wire.enrolment import Card
 from server.pki import Pki
 from server.roster import Roster, banded
 

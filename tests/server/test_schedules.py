@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.algorithms import Constant, Cosine, Step
+from protocol.study.algorithms import Constant, Cosine, Step
 from server.schedules import factor
 
 Schedules = Constant | Cosine | Step

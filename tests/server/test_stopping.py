@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from protocol.algorithms import Stop
-from protocol.scores import Estimate
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.algorithms import Stop
 from server.stopping import Stopping
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.scores import Estimate
+from protocol.metrics.score_histogram import Estimate
 from server.report import METRICS, RoundReport
 from server.study_events import (
     error_from_json,

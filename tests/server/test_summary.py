@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.scores import Estimate
+from protocol.metrics.score_histogram import Estimate
 from server.summary import write_summary
 from tests.server.outcomes import outcome, study
 

@@ -26,7 +26,7 @@ from flwr.supernode.fleet_http_connection import http_request_response
 
 from client.nodekey import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
-from protocol.messages import Frame
+from protocol.wire.messages import Frame
 from server.superlink import SuperLink, SuperLinkConfig
 from server.superlink_state import Chunks
 from tests.server.door import Door, open_door, wait_until

@@ -34,8 +34,8 @@ from launch.mlflow_server import MlflowServer
 from launch.query import Question
 from launch.query_run import Where
 from protocol.errors import Code, WardroundError
-from protocol.scores import METRICS, Estimate
-from protocol.study import Study
+from protocol.metrics.score_histogram import METRICS, Estimate
+from protocol.study.study import Study
 from server import undelivered
 from server.report import Baselines, Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener

@@ -83,7 +83,7 @@ def release(folder: Path, name: str, *changes: Change) -> Release:
 
 READ_STUDY = """
 import sys
-from protocol.study import Study
+from protocol.study.study import Study
 s = Study.parse(open(sys.argv[1], "rb").read())
 print("read", s.digest)
 """
@@ -142,7 +142,7 @@ ASK_FOR_THE_FOURTH_MODE = """
 from types import SimpleNamespace
 import numpy as np
 from tests.client.hospital import study
-from protocol.sections import Sections, update_variance
+from protocol.study.vector_layout import Sections, update_variance
 from client.steps import StudySteps
 done = []
 try:

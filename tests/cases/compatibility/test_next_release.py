@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.study import Study
+from protocol.study.study import Study
 from tests.cases.compatibility.releases import (
     ASK_FOR_THE_FOURTH_MODE,
     READ_SITE,
@@ -30,22 +30,22 @@ from tests.cases.compatibility.releases import (
 OLD_STUDY = Path(__file__).with_name("old_study.json")
 CHANGES = {
     "study": Change(
-        "protocol/study.py",
+        "protocol/study/study.py",
         "    query: Query | None = None\n",
         "    query: Query | None = None\n    protocol_number: str | None = None\n",
     ),
     "event": Change(
-        "protocol/events.py",
+        "protocol/privacy/events.py",
         "    band: tuple[float, float] = (0.0, 1.0)\n",
         '    band: tuple[float, float] = (0.0, 1.0)\n    sampling: str = "poisson"\n',
     ),
     "message": Change(
-        "protocol/messages.py",
+        "protocol/wire/messages.py",
         "    model: Digest\n    lost:",
         "    model: Digest\n    compressed: bool = False\n    lost:",
     ),
     "mode": Change(
-        "protocol/study.py",
+        "protocol/study/study.py",
         '["none", "local", "distributed"]',
         '["none", "local", "distributed", "shuffled"]',
     ),

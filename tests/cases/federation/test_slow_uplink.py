@@ -19,7 +19,7 @@ import pytest
 
 from client.fleet import FleetConfig, FleetConnection
 from protocol.errors import WardroundError
-from protocol.messages import Frame, chunks
+from protocol.wire.messages import Frame, chunks
 from tests.cases.federation.slow_line import SlowLine
 from tests.cases.real_federation import until
 from tests.server.door import open_door

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from client.learner import Learner
 from client.sampling import Batch
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from protocol.vectors import Vector
 from tasks import registry
 from tasks.base import Task

@@ -20,8 +20,8 @@ from scipy import stats
 
 from client.learner import Learner
 from client.sampling import Batch
-from protocol.accounting import Event, calibrate, epsilon
-from protocol.skellam import skellam
+from protocol.privacy.accounting import Event, calibrate, epsilon
+from protocol.privacy.skellam import skellam
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
     KERNELS_DEPEND_ON_BATCH,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from client.learner import Learner
-from protocol.study import Scalar
+from protocol.study.study import Scalar
 from tasks import hog
 from tests.cases.privacy.neighbours import KERNELS_DEPEND_ON_BATCH, learner_of, scored
 

@@ -13,7 +13,7 @@ import pytest
 from torch import Tensor
 
 from client.learner import Learner
-from protocol.scores import histogram
+from protocol.metrics.score_histogram import histogram
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
     alike,

@@ -13,7 +13,7 @@ from client.contribution import Contributor
 from client.data.cohort import Cohort
 from client.learner import Learner
 from client.sampling import Patients
-from protocol.sections import Sections
+from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
     BOUND,

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from client.split import Split
-from protocol.accounting import Event, calibrate, epsilon, epsilon_over_bands
+from protocol.privacy.accounting import Event, calibrate, epsilon, epsilon_over_bands
 
 _DELTA = 1e-5
 _LOW, _HIGH = (0.0, 0.5), (0.5, 1.0)

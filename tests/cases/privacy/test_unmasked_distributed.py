@@ -14,9 +14,9 @@ import pytest
 
 from launch import configuration
 from launch.run import run_inprocess
-from protocol.accounting import epsilon_over_bands
 from protocol.errors import WardroundError
-from protocol.plan import exposed_events, planned_events
+from protocol.privacy.accounting import epsilon_over_bands
+from protocol.privacy.releases import exposed_events, planned_events
 from tasks.breast_cancer import BreastCancer
 
 _WORDS = (

@@ -27,13 +27,13 @@ from launch.configuration import load
 from launch.demo_hospitals import write_csv
 from launch.inprocess import split_of
 from launch.study_builder import build_study
-from protocol import messages
 from protocol.errors import WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame, Ready, Share, Standing
-from protocol.sections import Sections, decode_histogram
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections, decode_histogram
 from protocol.vectors import Vector
+from protocol.wire import messages
+from protocol.wire.messages import Frame, Ready, Share, Standing
 from tasks import registry
 from tests.attack.simulated import Federation
 

@@ -15,12 +15,12 @@ import pytest
 from client.data.cohort import Cohort
 from client.site import Site
 from launch.inprocess import InProcessFleet
-from protocol import messages
 from protocol.errors import WardroundError
 from protocol.identity import Identity
-from protocol.messages import Frame, Share
-from protocol.opening import GUARDS
-from protocol.study import Study
+from protocol.secagg.aggregate import GUARDS
+from protocol.study.study import Study
+from protocol.wire import messages
+from protocol.wire.messages import Frame, Share
 from server.listener import Listeners
 from server.proposal import Patience
 from server.rounds import Rounds

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import WardroundError
-from protocol.study import (
+from protocol.study.study import (
     Aggregation,
     Evaluation,
     Member,

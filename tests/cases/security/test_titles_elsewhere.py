@@ -28,7 +28,7 @@ from launch.progress import Progressing
 from launch.run import Finished
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.study.study import Study
 from server.journal import Journal
 from server.study_events import Event, deliver, error_from_json
 from server.tracker import Receipt

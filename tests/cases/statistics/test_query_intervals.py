@@ -17,7 +17,7 @@ from launch.data import data_root
 from launch.inprocess import InProcessFederation
 from launch.query import Question
 from launch.query_study import Price, build_query
-from protocol import noise
+from protocol.privacy import randomness
 from server.listener import Listeners
 from server.roster import banded
 
@@ -51,7 +51,7 @@ def coverage() -> dict[str, float]:
     for question in (about.quantiles("age"), about.mean("age")):
         study = build_query(question, patients, Price())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(noise, "os", SimpleNamespace(urandom=random.Random(SEED).randbytes))
+            patch.setattr(randomness, "os", SimpleNamespace(urandom=random.Random(SEED).randbytes))
             for _ in range(RUNS):
                 federation = InProcessFederation({}, tables)
                 outcome = federation.run(study, question.task, Listeners())

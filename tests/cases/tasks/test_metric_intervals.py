@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from protocol.scores import bins_for, histogram, pooled_metrics
+from protocol.metrics.score_histogram import bins_for, histogram, pooled_metrics
 
 REPEATS = 60
 LEAST = 0.88

@@ -16,11 +16,11 @@ from client.site_config import SiteConfig
 from client.site_template import Answers
 from launch.configuration import load
 from launch.study_builder import build_study
-from protocol import messages
 from protocol.canonical import digest
 from protocol.errors import Code
 from protocol.identity import Identity
-from protocol.study import Study
+from protocol.study.study import Study
+from protocol.wire import messages
 from tasks import registry
 from tests.client.data.postgres_server import PASSWORD, USER, Server
 

@@ -23,7 +23,7 @@ from client.site_config import SiteConfig
 from client.site_template import Answers
 from launch.radiographs import HABITS, Radiograph, cohort, write
 from protocol.errors import Code, WardroundError
-from protocol.study import Evaluation
+from protocol.study.study import Evaluation
 from tasks import registry
 
 MADE = Preprocessing(28, 28)

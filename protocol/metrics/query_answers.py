@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from protocol.query import Bins, Cells, Mean, Statistic
-from protocol.query_noise import asked, half_width, pooled
-from protocol.scores import Estimate, project
-from protocol.sections import Integers
-from protocol.study import Study
+from protocol.metrics.score_histogram import Estimate, project
+from protocol.privacy.query_noise import asked, half_width, pooled
+from protocol.study.query import Bins, Cells, Mean, Statistic
+from protocol.study.study import Study
+from protocol.study.vector_layout import Integers
 
 REPLICATES = 1000
 Counts = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints
 from pydantic import model_validator as validator
 
-from protocol.condition import Category, ColumnName, Condition, check_size, in_words, leaves
 from protocol.document import Document
+from protocol.study.condition import Category, ColumnName, Condition, check_size, in_words, leaves
 
 MOST_CELLS = 4096
 Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,120}$")]

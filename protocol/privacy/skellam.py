@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from protocol.noise import Stream
+from protocol.privacy.randomness import Stream
 
 RELATIVE_ERROR = 3e-14
 """Of the probability of any value of a Poisson draw within 8 deviations, at most."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from protocol.errors import Code, WardroundError
-from protocol.flower_version import require_flower
-from protocol.messages import HEADER_LIMIT, Buffer, Frame
+from protocol.wire.flower_version import require_flower
+from protocol.wire.messages import HEADER_LIMIT, Buffer, Frame
 
 require_flower()
 

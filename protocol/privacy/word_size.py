@@ -6,11 +6,17 @@ A wrapped sum would still be private (it is post-processing), but nonsense that 
 from __future__ import annotations
 
 from protocol.errors import Code, WardroundError
-from protocol.quantise import SITE_PATIENTS, WordBits, bits_for, most_sampled, word_bits_for
-from protocol.query_noise import largest
-from protocol.sections import histogram_cells, histogram_variance, update_variance
-from protocol.skellam import MOST_VARIANCE
-from protocol.study import Study
+from protocol.privacy.query_noise import largest
+from protocol.privacy.skellam import MOST_VARIANCE
+from protocol.secagg.fixed_point import (
+    SITE_PATIENTS,
+    WordBits,
+    bits_for,
+    most_sampled,
+    word_bits_for,
+)
+from protocol.study.study import Study
+from protocol.study.vector_layout import histogram_cells, histogram_variance, update_variance
 
 _MARGIN = 2
 """Declared numbers of patients are banded, and cohorts grow: so many times more still fit."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from protocol.noise import Floats, Stream
+from protocol.privacy.randomness import Floats, Stream
 
 Integers = npt.NDArray[np.int64]
 

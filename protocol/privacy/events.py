@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from protocol.discrete_laplace import LONGEST, share_epsilon
 from protocol.errors import Code, WardroundError
-from protocol.quantise import Rounding, Sensitivity, sensitivity
+from protocol.privacy.discrete_laplace import LONGEST, share_epsilon
+from protocol.secagg.fixed_point import Rounding, Sensitivity, sensitivity
 
 LEAST_VARIANCE = 1.0
 """Of Skellam noise, in squared integer units: `accounting.KAPPA` is checked from here on."""

@@ -7,14 +7,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from protocol import discrete_laplace
 from protocol.errors import Code, WardroundError
-from protocol.events import Event
-from protocol.plan import evaluation_event
-from protocol.query import Query
-from protocol.sections import histogram_variance
-from protocol.skellam import skellam
-from protocol.study import Study
+from protocol.privacy import discrete_laplace
+from protocol.privacy.events import Event
+from protocol.privacy.releases import evaluation_event
+from protocol.privacy.skellam import skellam
+from protocol.study.query import Query
+from protocol.study.study import Study
+from protocol.study.vector_layout import histogram_variance
 
 _WRAP = 2.0**-41
 

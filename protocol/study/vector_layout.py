@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from protocol.algorithms import Scaffold
-from protocol.study import Study
+from protocol.study.algorithms import Scaffold
+from protocol.study.study import Study
 from protocol.vectors import Vector
 
 Integers = npt.NDArray[np.signedinteger[Any]]

@@ -49,17 +49,17 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from protocol.agreement import (
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.context import (
     LEAST_SITES,
     Context,
     Ready,
     check_ready,
     check_readys,
 )
-from protocol.errors import Code, WardroundError
-from protocol.identity import Identity
-from protocol.masks import add_masks, pair_key
-from protocol.opening import GUARDS, Opening
+from protocol.secagg.masks import add_masks, pair_key
 
 __all__ = [
     "GUARDS",

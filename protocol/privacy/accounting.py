@@ -35,12 +35,12 @@ from typing import Any
 
 import numpy as np
 
-from protocol import discrete_laplace, renyi
-from protocol.discrete_laplace import LONGEST
 from protocol.errors import Code, WardroundError
-from protocol.events import LEAST_VARIANCE, MOST_EPSILON, Event, require, share_alone
-from protocol.quantise import MOST_SCALE, Rounding
-from protocol.skellam import DIVERGENCE, RELATIVE_ERROR
+from protocol.privacy import discrete_laplace, renyi
+from protocol.privacy.discrete_laplace import LONGEST
+from protocol.privacy.events import LEAST_VARIANCE, MOST_EPSILON, Event, require, share_alone
+from protocol.privacy.skellam import DIVERGENCE, RELATIVE_ERROR
+from protocol.secagg.fixed_point import MOST_SCALE, Rounding
 
 __all__ = [
     "Event",

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from protocol.accounting import Event, broken_epsilon, epsilon_over_bands
 from protocol.errors import Code, WardroundError
-from protocol.events import share_alone
-from protocol.quantise import SITE_SLACK
-from protocol.study import Study
+from protocol.privacy.accounting import Event, broken_epsilon, epsilon_over_bands
+from protocol.privacy.events import share_alone
+from protocol.secagg.fixed_point import SITE_SLACK
+from protocol.study.study import Study
 
 Band = tuple[float, float]
 _ROUNDING_ERROR = 1e-6

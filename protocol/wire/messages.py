@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
-from protocol import agreement
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
-from protocol.study import Digest, Document, Name
+from protocol.secagg import context as agreement
+from protocol.study.study import Digest, Document, Name
 
 Buffer = bytes | bytearray | memoryview
 HEADER_LIMIT = 1024 * 1024

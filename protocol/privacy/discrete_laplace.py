@@ -32,7 +32,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from protocol.noise import Stream
+from protocol.privacy.randomness import Stream
 
 ERROR = 2.0**-107
 """Total variation distance of a drawn negative binomial variable from the true one, at most."""

@@ -16,7 +16,7 @@ from pydantic import StringConstraints, ValidationError
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
-from protocol.study import Digest, Document, Name
+from protocol.study.study import Digest, Document, Name
 
 _CARD_LIMIT = 16 * 1024
 

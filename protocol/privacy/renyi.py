@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln, logsumexp
 
-from protocol.quantise import Sensitivity
+from protocol.secagg.fixed_point import Sensitivity
 
 Floats = npt.NDArray[np.float64]
 ORDERS = np.array([*range(2, 129), 160, 192, 256, 320, 384, 512, 768, 1024])

@@ -14,7 +14,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.algorithms import (
+from protocol.canonical import canonical, digest
+from protocol.document import Document as Document
+from protocol.errors import Code, WardroundError
+from protocol.study.algorithms import (
     Constant,
     FedAvg,
     Local,
@@ -25,10 +28,7 @@ from protocol.algorithms import (
     check_robust,
     check_stop,
 )
-from protocol.canonical import canonical, digest
-from protocol.document import Document as Document
-from protocol.errors import Code, WardroundError
-from protocol.query import Query
+from protocol.study.query import Query
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

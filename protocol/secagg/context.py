@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
-from protocol.masks import canonical_point
+from protocol.secagg.masks import canonical_point
 
 VERSION = "wardround secure aggregation 1"
 SIGNED_READY = "wardround secure aggregation 1: ready"

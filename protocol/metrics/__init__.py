@@ -1,0 +1,1 @@
+"""What opened sums say: score histograms and the answers of a query."""

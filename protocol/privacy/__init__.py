@@ -1,0 +1,1 @@
+"""Differential privacy: events, their accounting, and the noise that is drawn."""

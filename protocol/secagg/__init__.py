@@ -1,0 +1,1 @@
+"""Secure aggregation: masks that cancel in the sum, and only there."""

@@ -1,0 +1,1 @@
+"""What crosses the network: messages, enrolment cards, and their encoding for Flower."""
