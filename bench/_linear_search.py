@@ -17,7 +17,7 @@ import numpy.typing as npt
 from _cross_validation import Fold, auc
 
 from protocol.privacy.accounting import Event, calibrate
-from tasks.starting import SCALE
+from tasks.models.initialisation import SCALE
 
 _REPEATS = 4
 _GRID = {

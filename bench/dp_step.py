@@ -37,7 +37,7 @@ from client.learner import Learner
 from client.sampling import Batch
 from protocol.study.study import Privacy
 from tasks.base import Task
-from tasks.networks import resnet18
+from tasks.models.networks import resnet18
 from tasks.schema import Column, Schema
 
 LR, CLIP, NOISE = 1e-4, 1.0, 1.0

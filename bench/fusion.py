@@ -24,7 +24,7 @@ from _figure import figure
 
 from client.learner import Learner
 from protocol.errors import WardroundError
-from tasks.fusion import Fusion
+from tasks.shipped.fusion import Fusion
 
 SEEDS, SHARE = range(3), 0.3
 EPSILON = 3.0

@@ -47,9 +47,9 @@ from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.listener import Listeners
 from tasks import registry
-from tasks.chest_xray import RADIOGRAPH
+from tasks.flat_model import FlatModel
 from tasks.schema import PATIENT, SPLIT, Table
-from tasks.weights import FlatModel
+from tasks.shipped.chest_xray import RADIOGRAPH
 
 DELTA = 1e-4
 SEEDS = range(5)

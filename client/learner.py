@@ -27,7 +27,7 @@ from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_su
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 # Opacus' hooks need no gradient with respect to the input, and neither do we.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)

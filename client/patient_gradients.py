@@ -16,7 +16,7 @@ from client.layer_gradients import LayerGradient
 from client.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 Pass = ChainModule | BookkeepingModule | HookedModule
 

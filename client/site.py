@@ -37,9 +37,9 @@ from protocol.study.vector_layout import Sections
 from protocol.vectors import EMPTY, Vector
 from protocol.wire import messages
 from protocol.wire.messages import Frame
-from tasks import queryable, registry
+from tasks import query_schema, registry
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 Stand = Literal["accepted", "waiting", "refused", "closed"]
 
@@ -242,7 +242,7 @@ class Site:
             )
         if study.query is None or study.model.layout != EMPTY.digest:
             raise WardroundError(Code.REFUSED_STUDY, "The query comes with a model.")
-        queryable.check(study.query, task.schema)
+        query_schema.check(study.query, task.schema)
 
     def _accepted(self, digest_: str) -> Study:
         if digest_ not in self._known:

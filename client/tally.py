@@ -24,7 +24,7 @@ from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
-from tasks.queryable import categories, columns
+from tasks.query_schema import categories, columns
 from tasks.schema import PATIENT, Column, Schema, Table
 
 Mask = npt.NDArray[np.bool_]

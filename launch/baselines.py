@@ -25,7 +25,7 @@ from protocol.vectors import Vector
 from server.listener import Listeners
 from server.report import Baselines
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 _BINS = 4096
 """So fine that the area under the curve is that of the scores themselves."""

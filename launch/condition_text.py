@@ -15,7 +15,7 @@ from typing import Any
 
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
-from tasks.queryable import find, require_category, require_kind
+from tasks.query_schema import find, require_category, require_kind
 from tasks.schema import Column, Schema
 
 _TOKEN = re.compile(

@@ -13,7 +13,7 @@ import numpy as np
 from launch.demo_hospitals import part_of
 from launch.demo_radiology import Radiology
 from launch.radiographs import Radiograph
-from tasks.generated_patients import record
+from tasks.datasets.generated_patients import record
 from tasks.schema import SPLIT
 
 _NO_PICTURE, _NO_RECORD = 0.1, 0.1

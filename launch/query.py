@@ -22,7 +22,7 @@ from launch.query_study import Price, build_query
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Condition
 from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
-from tasks import queryable, registry
+from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.schema import Column
 
@@ -85,8 +85,8 @@ class Question:
 
     def mean(self, column: str, name: str = "", *, where: str = "") -> Question:
         """Of a number column clipped to its public range, where it is not missing."""
-        found = queryable.find(self.task.schema, column)
-        queryable.require_kind(found, "number")
+        found = query_schema.find(self.task.schema, column)
+        query_schema.require_kind(found, "number")
         return self.of(
             Mean(
                 name=name or f"mean of {column}",
@@ -100,14 +100,14 @@ class Question:
     def axis(self, text: str, bins: int = BINS) -> Axis:
         """`column`, `column:8`, `column:45/60/75`, or a condition."""
         name, _, how = text.partition(":")
-        known = queryable.columns(self.task.schema)
+        known = query_schema.columns(self.task.schema)
         if name.strip() not in known and any(sign in text for sign in " <>=("):
             return Holds(condition=parse(text, self.task.schema))
-        column = queryable.find(self.task.schema, name.strip())
+        column = query_schema.find(self.task.schema, name.strip())
         if column.kind == "category":
             if how:
                 raise _unfit(text, f"{column.name} has categories, not bins")
-            return Categories(column=column.name, categories=queryable.categories(column))
+            return Categories(column=column.name, categories=query_schema.categories(column))
         return _made(text, column=column.name, edges=_edges(column, how, bins, text))
 
     def plan(self, patients: Mapping[str, int], price: Price | None = None) -> Study:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from launch.query import Question
 from protocol.study.query import Bins, Cells
-from tasks import queryable
+from tasks import query_schema
 
 DOSE = "dicom_dose"
 _DOSES = {
@@ -21,7 +21,7 @@ def feasibility(task: str, where: str = "", by: Sequence[str] = ()) -> Question:
     """How many patients would a study have, in all and by these columns (age and sex, where the
     task has them)."""
     question = Question.about(task, where=where, title=f"Feasibility: {task}")
-    known = queryable.columns(question.task.schema)
+    known = query_schema.columns(question.task.schema)
     axes = tuple(by) or tuple(name for name in ("age", "sex") if name in known)
     question = question.count()
     return question.table(*axes) if axes else question
@@ -32,8 +32,8 @@ def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question
     category is, the label's above all. One budget is split over all columns."""
     question = Question.about(task, where=where, title=f"Data quality: {task}")
     schema = question.task.schema
-    for name in columns or queryable.columns(schema):
-        column = queryable.find(schema, name)
+    for name in columns or query_schema.columns(schema):
+        column = query_schema.find(schema, name)
         if column.kind == "category":
             question = question.histogram(name)
         else:

@@ -42,8 +42,8 @@ from protocol.study.study import (
 )
 from server.optimisers import NAMES
 from tasks.base import Task
-from tasks.normalisation import normalisation
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
+from tasks.models.normalisation import normalisation
 
 _EVALUATION_SHARE = 0.5
 """Of epsilon, for evaluation alone, where the same patients train and evaluate."""

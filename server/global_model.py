@@ -19,7 +19,7 @@ from server.report import RoundReport
 from server.schedules import factor
 from server.stopping import Stopping
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 
 class GlobalModel:

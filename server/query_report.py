@@ -14,7 +14,7 @@ from protocol.study.condition import in_words
 from protocol.study.query import Cells, Holds, Mean, Query
 from protocol.study.study import Study
 from server.report import Outcome
-from tasks import queryable, registry
+from tasks import query_schema, registry
 from tasks.schema import Column
 
 _MOST_METRICS = 500
@@ -109,7 +109,7 @@ def captions(study: Study) -> list[str]:
     """What the columns of each statistic mean, in which unit; "" where the task does not say."""
     known = {}
     if study.query is not None and study.task.name in registry.installed():
-        known = queryable.columns(registry.load(study.task.name, study.task.options).schema)
+        known = query_schema.columns(registry.load(study.task.name, study.task.options).schema)
     found = []
     for statistic in study.query.statistics if study.query is not None else ():
         names = [statistic.column] if isinstance(statistic, Mean) else []

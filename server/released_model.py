@@ -33,7 +33,7 @@ class ReleasedModel:
     """Scores patients with a study's weights."""
 
     def __init__(self, task: Task, seed: int, weights: Vector) -> None:
-        from tasks.weights import FlatModel
+        from tasks.flat_model import FlatModel
 
         self._task = task
         self._model = FlatModel(task, seed)
@@ -64,7 +64,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
 
     Raises WardroundError(MESSAGE) where the weights do not fit the study's task.
     """
-    from tasks.weights import FlatModel
+    from tasks.flat_model import FlatModel
 
     task = registry.load(study.task.name, study.task.options)
     layout = FlatModel(task, study.optimisation.seed).layout
@@ -89,7 +89,7 @@ def load(directory: Path) -> ReleasedModel:
     WardroundError(CONFIGURATION) where another version of it is. Warns where only its source
     differs.
     """
-    from tasks.weights import FlatModel
+    from tasks.flat_model import FlatModel
 
     reference = json.loads((directory / REFERENCE).read_text())
     task = registry.load(reference["task"], reference["options"])

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tasks.base import Task
 
 _BUILT_IN = {
-    "breast_cancer": "tasks.breast_cancer:BreastCancer",
-    "chest_xray": "tasks.chest_xray:ChestXray",
-    "dicom_dose": "tasks.dicom_dose:DicomDose",
-    "fusion": "tasks.fusion:Fusion",
-    "heart_disease": "tasks.heart_disease:HeartDisease",
-    "icu_mortality": "tasks.icu_mortality:IcuMortality",
-    "icu_timeseries": "tasks.icu_timeseries:IcuTimeseries",
-    "readmission": "tasks.readmission:Readmission",
+    "breast_cancer": "tasks.shipped.breast_cancer:BreastCancer",
+    "chest_xray": "tasks.shipped.chest_xray:ChestXray",
+    "dicom_dose": "tasks.shipped.dicom_dose:DicomDose",
+    "fusion": "tasks.shipped.fusion:Fusion",
+    "heart_disease": "tasks.shipped.heart_disease:HeartDisease",
+    "icu_mortality": "tasks.shipped.icu_mortality:IcuMortality",
+    "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
+    "readmission": "tasks.shipped.readmission:Readmission",
 }
 
 

@@ -13,8 +13,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))
 
 from _cross_validation import Data, auc, federated, within
 
-from tasks.breast_cancer import BreastCancer
 from tasks.schema import Table
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 class Scored(BreastCancer):

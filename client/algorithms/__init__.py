@@ -9,7 +9,7 @@ from client.algorithms.fedprox import FedProx
 from client.algorithms.scaffold import Scaffold
 from protocol.study import algorithms as documents
 from protocol.study.study import Study
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 __all__ = ["FedAvg", "algorithm"]
 

@@ -1,7 +1,7 @@
 """FedBN (Li et al. 2021, Algorithm 1): normalisation layers are each site's own.
 
 Their coordinates add a public zero to the sum, so that the released model keeps its initial values
-there; the site trains and scores with its own. BatchNorm itself is refused (`tasks.weights`), so
+there; the site trains and scores with its own. BatchNorm itself is refused (`tasks.flat_model`), so
 here it is about the scales and shifts of GroupNorm, LayerNorm and InstanceNorm. In mode local they
 come out of the same noised steps as everything else, and what they do to later releases is
 post-processing. In mode distributed they would be trained without enough noise, and shape the next
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from client.algorithms.fedavg import FedAvg, Steps, Trained
 from protocol.errors import Code, WardroundError
 from protocol.vectors import Vector
-from tasks.normalisation import normalisation
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
+from tasks.models.normalisation import normalisation
 
 
 @dataclass(frozen=True, eq=False)

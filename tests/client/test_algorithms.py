@@ -22,8 +22,8 @@ from protocol.errors import Code, WardroundError
 from protocol.study import algorithms as documents
 from protocol.study.study import Privacy
 from protocol.vectors import Vector
-from tasks.normalisation import normalisation
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
+from tasks.models.normalisation import normalisation
 from tests.client.quadratic import Normalised, Quadratic, labelled
 
 CLIPPING = Privacy(

@@ -29,8 +29,8 @@ from protocol.secagg.fixed_point import (
     sensitivity,
 )
 from tasks.base import Task
+from tasks.flat_model import FlatModel
 from tasks.schema import Column, Schema
-from tasks.weights import FlatModel
 
 CLIP = 0.7
 

@@ -13,7 +13,7 @@ from torch import nn
 from client.bookkeeping import BookkeepingModule, Unsupported
 from client.chain import ACTIVATIONS, ChainModule
 from client.patient_gradients import PatientGradients
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 from tests.client.test_bookkeeping import check, random, slopes, task
 
 

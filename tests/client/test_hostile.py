@@ -46,7 +46,7 @@ from protocol.wire import messages
 from protocol.wire.messages import Frame
 from tasks import registry
 from tasks.base import Task
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 TASK = "breast_cancer"
 SITES = ("alpha", "beta", "gamma")

@@ -16,8 +16,8 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import grid
 from protocol.study.study import Privacy
 from tasks.base import Task
+from tasks.flat_model import FlatModel
 from tasks.schema import Column, Schema
-from tasks.weights import FlatModel
 
 FEATURES = 6
 PLAN = Privacy(

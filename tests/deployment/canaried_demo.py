@@ -17,8 +17,8 @@ from pathlib import Path
 from launch.cli import main
 from launch.demo import Demo
 from server.coordinator_config import CoordinatorConfig
-from tasks.breast_cancer import BreastCancer
 from tasks.schema import PATIENT, Table
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 def plant(tables: Mapping[str, Table], record: Path) -> dict[str, Table]:

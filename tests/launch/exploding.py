@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 class Exploding(BreastCancer):

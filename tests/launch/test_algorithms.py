@@ -28,8 +28,8 @@ from server.proposal import Patience
 from server.report import Outcome, RoundReport
 from server.rounds import Rounds
 from tasks import registry
-from tasks.normalisation import normalisation
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
+from tasks.models.normalisation import normalisation
 from tests.client.quadratic import START, cohort
 
 PLAIN = ("privacy=none", "privacy.sampling_rate=1", "local_steps=2", "local_lr=0.1")

@@ -39,7 +39,7 @@ _PLUG_IN = '''"""A hospital network's own tasks."""
 
 from torch import Tensor
 
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 class Plugged(BreastCancer):

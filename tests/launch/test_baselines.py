@@ -19,8 +19,8 @@ from launch.run import declared_patients, run, split_plan
 from protocol.errors import WardroundError
 from server.report import Baselines
 from server.tracker import Untracked
-from tasks.breast_cancer import BreastCancer
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
+from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
 

@@ -18,7 +18,7 @@ from launch.data import data_root, fetch
 from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Download
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 _CONTENT = b"63,1,1,145\n" * 20_000
 

@@ -6,7 +6,7 @@ import pytest
 
 from launch.demo import Demo
 from protocol.errors import Code, WardroundError
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:

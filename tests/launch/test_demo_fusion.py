@@ -13,8 +13,8 @@ from launch.demo_fusion import Fused
 from launch.demo_hospitals import write_csv
 from launch.radiographs import HABITS, cohort
 from protocol.study.study import Evaluation
-from tasks.fusion import RADIOGRAPH, Fusion
 from tasks.schema import PATIENT, SPLIT
+from tasks.shipped.fusion import RADIOGRAPH, Fusion
 
 _TASK = Fusion()
 

@@ -14,7 +14,7 @@ from protocol.errors import Code, WardroundError
 from server.listener import Listeners
 from server.report import Outcome, RoundReport
 from tasks import registry
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
 TABLES = TASK.public_sites(None)

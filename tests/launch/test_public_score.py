@@ -21,8 +21,8 @@ from launch.report import show_comparison
 from launch.run import declared_patients, run_inprocess, split_plan
 from protocol.study.study import Evaluation
 from tasks import registry
-from tasks.breast_cancer import BreastCancer
 from tasks.schema import PATIENT, Table
+from tasks.shipped.breast_cancer import BreastCancer
 
 
 class Scored(BreastCancer):

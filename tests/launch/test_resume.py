@@ -28,7 +28,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 SITES = 4
 called = 0

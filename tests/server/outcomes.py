@@ -20,7 +20,7 @@ from protocol.study.study import (
 )
 from server.report import CalibrationPoint, Outcome, RoundReport
 from tasks import registry
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 CONFIGURATION = {
     "title": "Malignant or not",

@@ -16,7 +16,7 @@ from server.listener import Listeners
 from server.proposal import Patience
 from server.report import Outcome
 from server.rounds import Rounds
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
 CONFIG = configuration.load(

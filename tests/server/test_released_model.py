@@ -25,7 +25,7 @@ from protocol.study.study import (
 )
 from server import released_model
 from tasks import registry
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 TASK = registry.load("heart_disease")
 

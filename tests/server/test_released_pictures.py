@@ -15,7 +15,7 @@ from protocol.errors import Code, WardroundError
 from server.released_model import ReleasedModel, example
 from server.tracking import _signature
 from tasks import registry
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 
 def png(grey: np.ndarray) -> bytes:

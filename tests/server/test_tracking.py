@@ -40,7 +40,7 @@ from server import undelivered
 from server.report import Baselines, Outcome, RoundReport
 from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
 from tasks import registry
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 from tests.server.outcomes import CONFIGURATION, ended, outcome, report, study
 
 EXPERIMENT = "ward round"

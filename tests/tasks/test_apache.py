@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import apache, eicu
-from tasks.icu_mortality import COLUMNS, IcuMortality
+from tasks.datasets import eicu
+from tasks.published_scores import apache
 from tasks.schema import PATIENT
+from tasks.shipped.icu_mortality import COLUMNS, IcuMortality
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 _RESULTS = ROOT / "eicu_demo" / "apachePatientResult.csv.gz"

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from protocol.errors import Code, WardroundError
-from tasks import backbone, registry
-from tasks.centred import CentredLinear
-from tasks.chest_xray import FINDINGS, RADIOGRAPH, ChestXray, pneumonia_mnist
-from tasks.hog import CELLS, ORIENTATIONS, WIDTH, hog
+from tasks import registry
+from tasks.flat_model import FlatModel
+from tasks.models import backbone
+from tasks.models.centred_linear import CentredLinear
+from tasks.models.hog import CELLS, ORIENTATIONS, WIDTH, hog
 from tasks.schema import PATIENT, SPLIT
-from tasks.weights import FlatModel
+from tasks.shipped.chest_xray import FINDINGS, RADIOGRAPH, ChestXray, pneumonia_mnist
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 needs_images = pytest.mark.skipif(

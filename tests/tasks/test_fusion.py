@@ -8,9 +8,9 @@ import torch
 
 from client.learner import Learner
 from client.sampling import Batch
-from tasks.fusion import RADIOGRAPH, Fusion
-from tasks.generated_patients import sites
+from tasks.datasets.generated_patients import sites
 from tasks.schema import PATIENT, Table
+from tasks.shipped.fusion import RADIOGRAPH, Fusion
 
 TASKS = [Fusion(), Fusion(picture="cnn")]
 

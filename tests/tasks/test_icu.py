@@ -15,11 +15,11 @@ from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Task
 from tasks.encoders import Hinge
-from tasks.hourly import HOURS, Hourly
-from tasks.icu_mortality import IcuMortality
-from tasks.icu_timeseries import SERIES, IcuTimeseries
+from tasks.models.hourly_features import HOURS, Hourly
+from tasks.models.tcn import TemporalNet
 from tasks.schema import PATIENT, Table
-from tasks.tcn import TemporalNet
+from tasks.shipped.icu_mortality import IcuMortality
+from tasks.shipped.icu_timeseries import SERIES, IcuTimeseries
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 needs_eicu = pytest.mark.skipif(

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import diabetes130, hospital_score
-from tasks.diabetes130 import DIED_OR_HOSPICE, group, home
-from tasks.readmission import Readmission
+from tasks.datasets import diabetes130
+from tasks.datasets.diabetes130 import DIED_OR_HOSPICE, group, home
+from tasks.published_scores import hospital_score
 from tasks.schema import PATIENT
+from tasks.shipped.readmission import Readmission
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 needs_diabetes = pytest.mark.skipif(

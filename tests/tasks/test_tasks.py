@@ -14,9 +14,9 @@ import torch
 from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Task
-from tasks.breast_cancer import BreastCancer
-from tasks.heart_disease import HeartDisease, parse
 from tasks.schema import PATIENT, Column, Schema
+from tasks.shipped.breast_cancer import BreastCancer
+from tasks.shipped.heart_disease import HeartDisease, parse
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 _LINE = "63.0,1.0,1.0,145.0,233.0,1.0,2.0,150.0,0.0,2.3,3.0,0.0,6.0,{}\n"

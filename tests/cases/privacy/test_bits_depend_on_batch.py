@@ -13,7 +13,7 @@ import torch
 
 from client.learner import Learner
 from protocol.study.study import Scalar
-from tasks import hog
+from tasks.models import hog
 from tests.cases.privacy.neighbours import KERNELS_DEPEND_ON_BATCH, learner_of, scored
 
 _ROWS = 130

@@ -17,7 +17,7 @@ from launch.run import run_inprocess
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import exposed_events, planned_events
-from tasks.breast_cancer import BreastCancer
+from tasks.shipped.breast_cancer import BreastCancer
 
 _WORDS = (
     "privacy=distributed",

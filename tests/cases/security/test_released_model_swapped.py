@@ -26,7 +26,7 @@ from protocol.study.study import (
 )
 from server import released_model
 from tasks import registry
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def test_features_of_a_backbone_are_kept_for_the_owner_and_made_once(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from client.kept_features import features_of
-    from tasks import backbone
+    from tasks.models import backbone
 
     made: list[int] = []
 

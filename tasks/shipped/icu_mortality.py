@@ -17,9 +17,12 @@ import numpy.typing as npt
 from torch import nn
 
 from protocol.study.study import Scalar
-from tasks import apache, eicu, published, starting
 from tasks.base import Task
+from tasks.datasets import downloads as published
+from tasks.datasets import eicu
 from tasks.encoders import Hinge
+from tasks.models import initialisation
+from tasks.published_scores import apache
 from tasks.schema import PATIENT, Column, Schema, Table
 
 _ABSENT = (-1.0,)
@@ -151,24 +154,24 @@ class IcuMortality(Task):
     downloads = tuple(
         eicu.download(file) for file in ("patient.csv.gz", "hospital.csv.gz", *eicu.APACHE)
     )
-    parts = (apache, eicu, published, starting)
+    parts = (apache, eicu, published, initialisation)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F) hinges, with APACHE III's log odds / 5 as the last column or not."""
         hinges = self.schema.features(table)
         if self.options["start"] == "zero":
             return hinges
-        return starting.with_score(hinges, _log_odds(table))
+        return initialisation.with_score(hinges, _log_odds(table))
 
     def model(self) -> nn.Module:
         """Starts at the public score, or at the prevalence of its literature, one in ten."""
         if self.options["start"] == "zero":
-            return starting.from_prevalence(self.schema.width, 0.1)
-        return starting.from_score(self.schema.width + 1)
+            return initialisation.from_prevalence(self.schema.width, 0.1)
+        return initialisation.from_score(self.schema.width + 1)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64]:
         """Probability of death by APACHE III's points."""
-        return starting.probability(_log_odds(table))
+        return initialisation.probability(_log_odds(table))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> the first stay of each patient whose outcome is known.

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from protocol.study.study import Scalar
-from tasks import centred, generated_patients, hog, networks
 from tasks.base import Task
+from tasks.datasets import generated_patients
 from tasks.encoders import Hinge
+from tasks.models import centred_linear, hog, networks
 from tasks.schema import Column, Image, Schema, Table
 
 RADIOGRAPH = "radiograph"
@@ -120,7 +121,7 @@ class Fusion(Task):
         "picture": ("hog", "cnn"),
         "sides": ("both", "picture", "record"),
     }
-    parts = (centred, generated_patients, hog, networks)
+    parts = (centred_linear, generated_patients, hog, networks)
 
     @property
     def width(self) -> int:
@@ -155,7 +156,7 @@ class Fusion(Task):
         """Both branches start undecided."""
         if self.options["picture"] == "cnn":
             return LateFusion(Pixels(), self.width, self.schema.width)
-        branch = centred.CentredLinear(hog.WIDTH)
+        branch = centred_linear.CentredLinear(hog.WIDTH)
         branch.linear = nn.Linear(hog.WIDTH, 1, bias=False)
         nn.init.zeros_(branch.linear.weight)
         return LateFusion(branch, self.width, self.schema.width)

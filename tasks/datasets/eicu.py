@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.base import Download
-from tasks.published import published
+from tasks.datasets.downloads import published
 
 FOLDER = "eicu_demo"
 _URL = "https://physionet.org/files/eicu-crd-demo/2.0.1/"

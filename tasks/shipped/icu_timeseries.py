@@ -17,10 +17,13 @@ import numpy.typing as npt
 from torch import nn
 
 from protocol.study.study import Scalar
-from tasks import apache, eicu, hourly, published, starting, tcn
 from tasks.base import Download, Task
+from tasks.datasets import downloads as published
+from tasks.datasets import eicu
 from tasks.encoders import Hinge
-from tasks.hourly import HOURS, Hourly
+from tasks.models import hourly_features, initialisation, tcn
+from tasks.models.hourly_features import HOURS, Hourly
+from tasks.published_scores import apache
 from tasks.schema import PATIENT, Column, Schema, Table
 
 if TYPE_CHECKING:
@@ -125,7 +128,7 @@ class IcuTimeseries(Task):
     )
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"model": ("summary", "tcn")}
     downloads = (eicu.download("patient.csv.gz"), eicu.download("hospital.csv.gz"), *_FILES)
-    parts = (apache, eicu, hourly, published, starting, tcn)
+    parts = (apache, eicu, hourly_features, published, initialisation, tcn)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F): age, sex and the public log odds / 5 last; before them, for "summary", the mean
@@ -139,18 +142,18 @@ class IcuTimeseries(Task):
             parts += [~np.isnan(values[series.name]) for series in SERIES]
         static = [column.features(table[column.name]) for column in STATIC]
         rows = np.concatenate([*parts, *static], axis=1)
-        return starting.with_score(rows, _log_odds(values, table))
+        return initialisation.with_score(rows, _log_odds(values, table))
 
     def model(self) -> nn.Module:
         if self.options["model"] == "summary":
             hinges = sum(len(series.normal.names("")) for series in SERIES)
-            return starting.from_score(hinges + len(STATIC) + 1)
+            return initialisation.from_score(hinges + len(STATIC) + 1)
         return tcn.TemporalNet(2 * len(SERIES), HOURS, len(STATIC) + 1)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64]:
         """Probability by what of APACHE III's points these columns tell."""
         values = {series.name: series.values(table) for series in SERIES}
-        return starting.probability(_log_odds(values, table))
+        return initialisation.probability(_log_odds(values, table))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> one stay of each patient. Raises WardroundError: NO_DATA, MALFORMED_DATA."""

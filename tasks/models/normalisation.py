@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from tasks.weights import FlatModel
+from tasks.flat_model import FlatModel
 
 LAYERS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 """BatchNorm is not among them: `FlatModel` refuses its running statistics, which take in records

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tasks import starting
+from tasks.models import initialisation
 
 _CHANNELS, _WIDTH, _GROUPS = 16, 3, 4
 _DILATIONS = (1, 2, 4)
@@ -38,7 +38,7 @@ class TemporalNet(nn.Module):
         self.added = nn.Linear(2 * _CHANNELS, 1)
         nn.init.zeros_(self.added.weight)
         nn.init.zeros_(self.added.bias)
-        self.known = starting.from_score(static)
+        self.known = initialisation.from_score(static)
 
     def forward(self, rows: Tensor) -> Tensor:
         size = self._shape[0] * self._shape[1]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.base import Download
-from tasks.published import published
+from tasks.datasets.downloads import published
 from tasks.schema import PATIENT, Table
 
 DOWNLOAD = Download(

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
-from tasks import augmentation, backbone, centred, hog, networks
 from tasks.base import Task
+from tasks.models import augmentation, backbone, centred_linear, hog, networks
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table
 
 RADIOGRAPH = "radiograph"
@@ -48,7 +48,7 @@ class ChestXray(Task):
     name = "chest_xray"
     title = "A finding on a chest radiograph"
     licence = "CC BY 4.0 (PneumoniaMNIST: MedMNIST v2, doi 10.1038/s41597-022-01721-8)"
-    parts = (hog, centred, networks, backbone, augmentation)
+    parts = (hog, centred_linear, networks, backbone, augmentation)
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "finding": FINDINGS,
         "model": ("hog", "cnn", "resnet18", "backbone"),
@@ -78,8 +78,8 @@ class ChestXray(Task):
             case "resnet18":
                 return networks.resnet18()
             case "backbone":
-                return centred.CentredLinear(backbone.WIDTH)
-        return centred.CentredLinear(hog.WIDTH)
+                return centred_linear.CentredLinear(backbone.WIDTH)
+        return centred_linear.CentredLinear(hog.WIDTH)
 
     def features(self, table: Table) -> npt.NDArray[Any]:
         """Pictures (N, rows, columns) uint8 for a network; else (N, F) float32 rows of norm 1."""
@@ -101,7 +101,7 @@ class ChestXray(Task):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """As any task's, times a public weight for label 1; with the loss that moves the middle
-        of fixed features (tasks/centred.py)."""
+        of fixed features (tasks/models/centred_linear.py)."""
         weights = 1 + (float(self.options["positive_weight"]) - 1) * labels
         losses = super().losses(outputs, labels) * weights
         return losses + outputs[:, 1:].sum(dim=1)

@@ -17,9 +17,11 @@ import numpy.typing as npt
 from torch import nn
 
 from protocol.study.study import Scalar
-from tasks import diabetes130, hospital_score, starting
 from tasks.base import Task
+from tasks.datasets import diabetes130
 from tasks.encoders import Bands
+from tasks.models import initialisation
+from tasks.published_scores import hospital_score
 from tasks.schema import Column, Schema, Table
 from tasks.schema import texts as schema_texts
 
@@ -230,24 +232,24 @@ class Readmission(Task):
     schema = Schema(_COLUMNS, "readmitted", "1: in hospital again within 30 days of discharge")
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"start": ("public_score", "zero")}
     downloads = (diabetes130.DOWNLOAD,)
-    parts = (diabetes130, hospital_score, starting)
+    parts = (diabetes130, hospital_score, initialisation)
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F), with the public score's log odds / 5 as the last column or not."""
         rows = self.schema.features(table)
         if self.options["start"] == "zero":
             return rows
-        return starting.with_score(rows, _log_odds(table))
+        return initialisation.with_score(rows, _log_odds(table))
 
     def model(self) -> nn.Module:
         """Starts at the public score, or at the prevalence of its literature, one in ten."""
         if self.options["start"] == "zero":
-            return starting.from_prevalence(self.schema.width, 0.1)
-        return starting.from_score(self.schema.width + 1)
+            return initialisation.from_prevalence(self.schema.width, 0.1)
+        return initialisation.from_score(self.schema.width + 1)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64]:
         """Probability by what of the HOSPITAL score these columns tell."""
-        return starting.probability(_log_odds(table))
+        return initialisation.probability(_log_odds(table))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Six simulated hospitals; all stays of a patient are at one.

@@ -1,0 +1,1 @@
+"""Networks, features and starting weights that tasks are made of."""

@@ -1,0 +1,1 @@
+"""Published clinical scores: a baseline, or where training starts."""
