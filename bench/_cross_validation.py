@@ -17,7 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from client.data.cohort import Cohort
-from client.learner import Learner
+from client.training.dp_trainer import Learner
 from launch.configuration import load
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study

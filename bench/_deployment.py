@@ -18,8 +18,8 @@ from typing import Self
 
 from _stock_flower import free_port, script
 
-from client import joining, setup
-from client.site_template import Answers
+from client.enrolment import join, new_site
+from client.enrolment.site_template import Answers
 from launch.configuration import load, plain
 from launch.data import data_root
 from launch.demo_hospitals import write_csv
@@ -119,8 +119,8 @@ class Deployment:
             self.remote = stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
             until_online(self.remote, 0, self.folder)
             for site in tables:
-                path = self.folder / site / setup.SITE_YAML
-                joining.join(joining.compare(path, joining.Bundle.load(brought)))
+                path = self.folder / site / new_site.SITE_YAML
+                join.join(join.compare(path, join.Bundle.load(brought)))
                 log = self.folder / f"{site}.log"
                 start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
             until_online(self.remote, len(tables), self.folder)
@@ -155,8 +155,8 @@ class Deployment:
             exact_evaluation=True,
             threads=1,
         )
-        config = setup.init(self.folder / site, answers)
-        rules = self.folder / site / setup.SITE_YAML
+        config = new_site.init(self.folder / site, answers)
+        rules = self.folder / site / new_site.SITE_YAML
         rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
-        card = setup.card(config)
+        card = new_site.card(config)
         Roster(coordinator.roster).add(card, patients)

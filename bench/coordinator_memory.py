@@ -33,8 +33,8 @@ import numpy.typing as npt
 from _deployment import CREDENTIALS, make_coordinator, run_study, start, until_online
 from _figure import figure, load
 
-from client.fleet import FleetConfig, FleetConnection
-from client.nodekey import create_node_key
+from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.node_key import create_node_key
 from launch.remote import RemoteFederation
 from protocol.errors import WardroundError
 from protocol.identity import Identity

@@ -34,18 +34,18 @@ from _figure import figure, load
 from _mutations import mutations
 from _radiographs import CANARIES, radiograph, sparse, written
 
-from client.data.dicom import report
-from client.data.dicom.cache import Done, PictureCache
-from client.data.dicom.gate import GatePolicy
-from client.data.dicom.header import quiet
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.data.dicom.isolation import isolated
-from client.data.dicom.look import look
-from client.data.dicom.pixels import Prepared, Preprocessing, prepare
-from client.data.dicom.text_detector import shows_text
-from client.setup import init
-from client.site_template import Answers
+from client.data.dicom.index import report
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.index.pixel_cache import Done, PictureCache
+from client.data.dicom.index.text_screening import look
+from client.data.dicom.isolated_workers import isolated
+from client.data.dicom.objects.gate import GatePolicy
+from client.data.dicom.objects.header import quiet
+from client.data.dicom.pixels.preprocessing import Prepared, Preprocessing, prepare
+from client.data.dicom.pixels.text_detector import shows_text
+from client.enrolment.new_site import init
+from client.enrolment.site_template import Answers
 
 SENDERS, OBJECTS = 4, 400
 HEADERS = 2000

@@ -31,8 +31,8 @@ from _flamby_heart import SIZES, Hospital, hospitals
 from _heart_search import Recipe, search
 
 from client.data.cohort import Cohort
-from client.learner import Learner
-from client.sampling import Patients
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch.baselines import pool
 from launch.configuration import Config, load
 from launch.data import data_root

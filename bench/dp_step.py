@@ -33,8 +33,8 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.models.networks import resnet18

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from client.nodekey import create_node_key
+from client.transport.node_key import create_node_key
 from protocol.wire.messages import Frame
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig

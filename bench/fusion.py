@@ -22,7 +22,7 @@ import torch
 from _cross_validation import Data, auc, federated, trained
 from _figure import figure
 
-from client.learner import Learner
+from client.training.dp_trainer import Learner
 from protocol.errors import WardroundError
 from tasks.shipped.fusion import Fusion
 

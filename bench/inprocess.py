@@ -29,7 +29,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 from client.data.cohort import Cohort
-from client.sampling import Patients
+from client.training.sampling import Patients
 from launch.configuration import load as configured
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of

@@ -30,13 +30,13 @@ import torch
 from _figure import figure
 from rich.console import Console
 
-from client import setup
+from client.cohorts.loading import build_cohort
+from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.local_cohort import build_cohort
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
 from launch.configuration import load
 from launch.data import data_root
 from launch.inprocess import InProcessFederation, split_of
@@ -94,8 +94,8 @@ def hospital(folder: Path, site: str, table: Table) -> SiteConfig:
         lines.append(f"{radiograph.accession},{table['pneumonia'][row]:g},{table[SPLIT][row]}\n")
     labels = folder / f"{site}.csv"
     labels.write_text("accession_number,pneumonia,split\n" + "".join(lines))
-    setup.init(folder / site, answers)
-    rules = folder / site / setup.SITE_YAML
+    new_site.init(folder / site, answers)
+    rules = folder / site / new_site.SITE_YAML
     imaging = f"imaging: {{folders: [{json.dumps(str(files))}], detect_text: false}}\n\n"
     text = rules.read_text().replace("records:", "labels:")
     text = text.replace("view: SELECT * FROM records", f"view: {json.dumps(_VIEW)}")

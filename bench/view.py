@@ -51,8 +51,8 @@ COPY (
 
 def read(folder: Path) -> None:
     """Reads the view in this process; prints seconds, rows and peak bytes as JSON."""
-    from client.data.sources import Sources
-    from client.data.tables import read as read_tables
+    from client.data.sources.settings import Sources
+    from client.data.view_reader import read as read_tables
 
     names = ("observations", "patients")
     sources = Sources(files={name: folder / f"{name}.parquet" for name in names})

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.cohort import Cohort
-from client.learner import Learner
-from client.sampling import Patients
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch.algorithms import AlgorithmConfig, RobustConfig, StopConfig
 from launch.configuration import Config
 from launch.inprocess import InProcessFederation

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from client import joining, setup
-from client.site_config import SiteConfig
+from client.config.site_config import SiteConfig
+from client.enrolment import join, new_site
 from launch import configuration
 from launch.baselines import compare
 from launch.demo_hospitals import FRACTION, Hospitals, Tabular
@@ -131,13 +131,13 @@ class Demo:
         config = create(self.folder / "coordinator", hosts, free_port(), mlflow, "wardround demo")
         roster = Roster(config.roster)
         for name, patients in declared.items():
-            site = SiteConfig.load(self.folder / name / setup.SITE_YAML)
-            roster.add(setup.card(site), patients)
+            site = SiteConfig.load(self.folder / name / new_site.SITE_YAML)
+            roster.add(new_site.card(site), patients)
         brought = self.folder / "bundle.json"
         brought.write_text(json.dumps(bundle(config)))
         for name in declared:
-            given = joining.Bundle.load(brought)
-            joining.join(joining.compare(self.folder / name / setup.SITE_YAML, given))
+            given = join.Bundle.load(brought)
+            join.join(join.compare(self.folder / name / new_site.SITE_YAML, given))
         token = Accounts(config.accounts).add("demo")
         issue(
             self.folder / "credentials.json",
@@ -162,7 +162,7 @@ class Demo:
                         str(scripts / "wardround-site"),
                         "start",
                         "--config",
-                        str(self.folder / name / setup.SITE_YAML),
+                        str(self.folder / name / new_site.SITE_YAML),
                     ],
                 )
                 for name in sites

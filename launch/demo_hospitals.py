@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from rich.console import Console
 
-from client import setup
 from client.data.cohort import Cohort
-from client.site_template import Answers
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
 from launch.data import data_root
 from launch.inprocess import cohorts_of, split_of
 from protocol.study.study import Evaluation
@@ -54,7 +54,7 @@ class Tabular:
         for site, table in tables.items():
             data = folder / "data" / f"{site}.csv"
             write_csv(table, data)
-            setup.init(folder / site, answers(site, self.task, data))
+            new_site.init(folder / site, answers(site, self.task, data))
         return cohorts
 
     def examples(self) -> dict[str, bytes]:

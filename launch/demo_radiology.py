@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 from rich.console import Console
 from rich.table import Table as Grid
 
-from client import setup
+from client.cohorts.loading import build_cohort
+from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.dicom.index import Index
-from client.local_cohort import build_cohort
-from client.site_config import SiteConfig
+from client.data.dicom.index.index import Index
+from client.enrolment import new_site
 from launch import radiograph_sender, radiographs
 from launch.demo_hospitals import answers, part_of, write_csv
 from launch.guarded import Guarded, stop_all
@@ -73,7 +73,7 @@ class Radiology:
                 sites[site] = self._hospital(folder, site, made)
         receivers = {
             site: Guarded(
-                [_script(), "receive", "--config", str(folder / site / setup.SITE_YAML)],
+                [_script(), "receive", "--config", str(folder / site / new_site.SITE_YAML)],
                 folder / f"receiver-{site}.log",
                 {"OMP_NUM_THREADS": "1"},
             )
@@ -103,8 +103,8 @@ class Radiology:
         labels = folder / "data" / f"{site}.csv"
         labels.parent.mkdir(exist_ok=True, mode=0o700)
         write_csv(self.columns(site, made), labels)
-        setup.init(folder / site, answers(site, self.task, labels))
-        rules = folder / site / setup.SITE_YAML
+        new_site.init(folder / site, answers(site, self.task, labels))
+        rules = folder / site / new_site.SITE_YAML
         receiver = {
             "ae_title": site.upper(),
             "listen": f"127.0.0.1:{_free_port()}",

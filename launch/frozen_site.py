@@ -18,12 +18,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from client.contribution import Contributor
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.kept import Kept
-from client.learner import Learner
-from client.sampling import Patients
-from client.site import Site
+from client.training.algorithm_state import Kept
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch.inprocess import Simulated
 from protocol.identity import Identity
 from protocol.secagg.context import Context

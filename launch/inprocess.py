@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from client.approval import Weighed
+from client.cohorts.query_counts import Respondent
+from client.daemon.site import Site, Stand
 from client.data.cohort import Cohort
-from client.kept import Kept
-from client.site import Site, Stand
-from client.split import Split
-from client.tally import Respondent
+from client.governance.approvals import Weighed
+from client.governance.patient_split import Split
+from client.training.algorithm_state import Kept
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study

@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from client.policy import Policy
-from client.site_config import SiteConfig
+from client.config.policy import Policy
+from client.config.site_config import SiteConfig
 from launch.configuration import Config
 from launch.data import data_root
 from launch.inprocess import cohorts_of

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client.contribution import Contributor
 from client.data.cohort import Cohort
-from client.learner import Learner
-from client.sampling import Patients
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch.plan_bytes import traffic
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.site import Site
 from launch.configuration import load
 from launch.inprocess import Simulated, cohorts_of
 from launch.run import split_plan

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from client import joining, setup
-from client.audit import Audit
-from client.contribution import Contributor
-from client.governance import SiteGovernance
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.state import State
+from client.config.site_config import SiteConfig
+from client.enrolment import join, new_site
+from client.enrolment.site_template import Answers
+from client.governance.audit import Audit
+from client.governance.database import State
+from client.governance.governance import SiteGovernance
+from client.training.contribution import Contributor
 from launch.configuration import load, plain
 from launch.study_builder import build_study
 from protocol.identity import Identity
@@ -108,7 +108,7 @@ def serve(folder: str) -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_diary(Path(folder) / "diary")
-    from client.cli import main
+    from client.cli.main import main
 
     sys.argv = ["wardround-site", "start", "--config", folder, "--log", "json"]
     main()
@@ -117,7 +117,9 @@ def serve(folder: str) -> None:
 def child(target: Any, *args: Any) -> multiprocessing.process.BaseProcess:
     """A process of its own, started."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.attack.sites", "client.cli", "client.daemon"])
+    context.set_forkserver_preload(
+        ["tests.attack.sites", "client.cli.main", "client.daemon.daemon"]
+    )
     process = context.Process(target=target, args=args)
     process.start()
     return process
@@ -139,14 +141,14 @@ class Ring:
         enrolled = Roster(self.coordinator.roster)
         for site in SITES:
             self._found(site, table(site, real[site]))
-            card = setup.card(self.config(site))
+            card = new_site.card(self.config(site))
             self.roster[site], self._keys[site] = card.identity, card.node_key.encode()
             enrolled.add(Card.model_validate(card.model_dump()), self.patients[site])
         brought = folder / "bundle.json"
         brought.write_text(json.dumps(bundle(self.coordinator)))
         for site in SITES:
-            given = joining.Bundle.load(brought)
-            joining.join(joining.compare(folder / site / setup.SITE_YAML, given))
+            given = join.Bundle.load(brought)
+            join.join(join.compare(folder / site / new_site.SITE_YAML, given))
         self.link = self.listen()
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
 
@@ -170,7 +172,7 @@ class Ring:
             exact_evaluation=True,
             threads=1,
         )
-        setup.init(self.folder / site, answers)
+        new_site.init(self.folder / site, answers)
 
     # --- the door ---
     def listen(self) -> SuperLink:
@@ -218,7 +220,7 @@ class Ring:
 
     # --- what lies at a site ---
     def config(self, site: str) -> SiteConfig:
-        return SiteConfig.load(self.folder / site / setup.SITE_YAML)
+        return SiteConfig.load(self.folder / site / new_site.SITE_YAML)
 
     def identity(self, site: str) -> Identity:
         """For sites that collude with the coordinator."""

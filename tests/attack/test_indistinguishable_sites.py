@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from client.contribution import Contributor
 from client.data.cohort import Cohort
+from client.training.contribution import Contributor
 from protocol.secagg.aggregate import GUARDS
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Ready, Share

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client.contribution import Contributor
+from client.training.contribution import Contributor
 from protocol.study.vector_layout import Sections, histogram_variance
 from tests.attack.simulated import Federation, changed, cohorts, study_of
 

@@ -31,15 +31,15 @@ from typing import Any, Self
 
 import yaml
 
-from client import joining, setup
-from client.daemon import _reopen
-from client.fleet import FleetConfig, FleetConnection
-from client.governance import SiteGovernance
-from client.kept import kept_in
-from client.limits import gradient_memory
-from client.local_cohort import build_respondent, loader
-from client.site import Site
-from client.site_config import SiteConfig
+from client.cohorts.loading import build_respondent, loader
+from client.config.resource_limits import gradient_memory
+from client.config.site_config import SiteConfig
+from client.daemon.daemon import _reopen
+from client.daemon.site import Site
+from client.enrolment import join, new_site
+from client.governance.governance import SiteGovernance
+from client.training.algorithm_state import kept_in
+from client.transport.fleet_connection import FleetConfig, FleetConnection
 from launch.configuration import load, plain
 from launch.demo_hospitals import answers, write_csv
 from launch.remote import RemoteFederation
@@ -97,8 +97,8 @@ class Federation:
             self.enrol(name)
         (folder / "bundle.json").write_text(json.dumps(bundle(self.config)))
         for name in self.names:
-            given = joining.Bundle.load(folder / "bundle.json")
-            joining.join(joining.compare(self.site_yaml(name), given))
+            given = join.Bundle.load(folder / "bundle.json")
+            join.join(join.compare(self.site_yaml(name), given))
         self.credentials = credentials(self.config, self.config.address, "ada")
         self.hospitals: list[Hospital] = []
         """Those that have not been closed yet."""
@@ -112,7 +112,7 @@ class Federation:
         return self.base / "data" / f"{name}.csv"
 
     def site_yaml(self, name: str) -> Path:
-        return self.base / name / setup.SITE_YAML
+        return self.base / name / new_site.SITE_YAML
 
     def enrol(self, name: str) -> None:
         """Makes a hospital's folder and puts it on the roster; no bundle is given out."""
@@ -123,8 +123,8 @@ class Federation:
             epsilon_lifetime=9e3,
             epsilon_broken=9e3,
         )
-        setup.init(self.base / name, told)
-        card = setup.card(SiteConfig.load(self.site_yaml(name)))
+        new_site.init(self.base / name, told)
+        card = new_site.card(SiteConfig.load(self.site_yaml(name)))
         Roster(self.config.roster).add(card, _PATIENTS)
 
     # --- the coordinator's life ---

@@ -29,7 +29,7 @@ def run_command(
     os.dup2(descriptor, 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     arm(point, Path(record))
-    from client.cli import main
+    from client.cli.main import main
 
     sys.argv = ["wardround-site", *arguments]
     main()
@@ -43,7 +43,7 @@ class Daemon:
     ) -> None:
         self.log, self.record = folder / "daemon.log", folder / "computed"
         context = multiprocessing.get_context("forkserver")
-        preload = ["tests.client.daemon_process", "client.cli", "client.daemon"]
+        preload = ["tests.client.daemon_process", "client.cli.main", "client.daemon.daemon"]
         context.set_forkserver_preload(preload)
         arguments = ("start", "--config", str(folder), "--log", "json")
         self.process: multiprocessing.process.BaseProcess = context.Process(

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from client.approval import Approvals
-from client.audit import Audit
-from client.ledger import Ledger
-from client.policy import Policy
-from client.state import State
+from client.config.policy import Policy
+from client.governance.approvals import Approvals
+from client.governance.audit import Audit
+from client.governance.database import State
+from client.governance.ledger import Ledger
 from protocol.identity import Identity
 from protocol.study.study import Study
 

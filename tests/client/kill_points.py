@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from client.approval import Approvals
-from client.audit import Audit
-from client.contribution import Contributor
-from client.daemon import Daemon
-from client.fleet import FleetConnection
-from client.governance import SiteGovernance
-from client.head import Head
-from client.ledger import Ledger
-from client.told import Happened
+from client.daemon.daemon import Daemon
+from client.governance.approvals import Approvals
+from client.governance.audit import Audit
+from client.governance.audit_head import Head
+from client.governance.audit_replay import Happened
+from client.governance.governance import SiteGovernance
+from client.governance.ledger import Ledger
+from client.training.contribution import Contributor
+from client.transport.fleet_connection import FleetConnection
 from protocol.secagg.party import Party
 
 Condition = Callable[..., bool]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from client.data.cohort import Cohort
-from client.sampling import Batch
+from client.training.sampling import Batch
 from protocol.study.study import Evaluation
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Column, Schema

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from client.algorithms.ditto import Ditto
-from client.algorithms.fedavg import Correction, FedAvg
-from client.algorithms.fedbn import FedBN
-from client.algorithms.fedprox import FedProx
-from client.algorithms.scaffold import Scaffold
-from client.learner import Learner
-from client.sampling import Batch
-from client.steps import adjusting
+from client.training.algorithms.ditto import Ditto
+from client.training.algorithms.fedavg import Correction, FedAvg
+from client.training.algorithms.fedbn import FedBN
+from client.training.algorithms.fedprox import FedProx
+from client.training.algorithms.scaffold import Scaffold
+from client.training.dp_trainer import Learner
+from client.training.local_steps import adjusting
+from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.study import algorithms as documents
 from protocol.study.study import Privacy

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from client import approval
-from client.plain_words import show
-from client.told import Happened
+from client.cli.study_summary import show
+from client.governance import approvals
+from client.governance.audit_replay import Happened
 from protocol.errors import Code, WardroundError
 from tasks.schema import Column, Schema
 from tests.client.hospital import Hospital, numbered, policy, study
@@ -112,7 +112,7 @@ def test_a_study_is_found_by_the_beginning_of_its_digest(hospital: Hospital) -> 
 def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approval, "MOST_UNDECIDED", 5)
+    monkeypatch.setattr(approvals, "MOST_UNDECIDED", 5)
     first = numbered(0)
     hospital.approvals.propose(first)
     for number in range(1, 12):

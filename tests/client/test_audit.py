@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client.audit import entry_hash
-from client.head import Head
-from client.told import Happened
+from client.governance.audit import entry_hash
+from client.governance.audit_head import Head
+from client.governance.audit_replay import Happened
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from tests.client.hospital import SITE, Hospital, numbered

@@ -13,13 +13,13 @@ from opacus import GradSampleModule
 from opacus.layers import DPLSTM
 from torch import Tensor, nn
 
-from client.bookkeeping import BookkeepingModule, HookedModule, Unsupported
-from client.chain import ChainModule
-from client.clipping import certified_sum, clipped_sum, part_size, patient_rows
-from client.layer_gradients import RULES
-from client.learner import Learner
-from client.patient_gradients import PatientGradients
-from client.sampling import Batch
+from client.training.bookkeeping import BookkeepingModule, HookedModule, Unsupported
+from client.training.clipping import certified_sum, clipped_sum, part_size, patient_rows
+from client.training.dp_trainer import Learner
+from client.training.layer_gradients import RULES
+from client.training.linear_chain import ChainModule
+from client.training.per_patient_gradients import PatientGradients
+from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.secagg.fixed_point import (
     SITE_POSITIONS,

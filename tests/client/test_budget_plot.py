@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.budget import budget, history
-from client.budget_plot import MOST_POINTS, plot_budget, spending
+from client.cli.budget_plot import MOST_POINTS, plot_budget, spending
+from client.governance.budget import budget, history
 from tests.client.hospital import Hospital, numbered
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.bookkeeping import BookkeepingModule, Unsupported
-from client.chain import ACTIVATIONS, ChainModule
-from client.patient_gradients import PatientGradients
+from client.training.bookkeeping import BookkeepingModule, Unsupported
+from client.training.linear_chain import ACTIVATIONS, ChainModule
+from client.training.per_patient_gradients import PatientGradients
 from tasks.flat_model import FlatModel
 from tests.client.test_bookkeeping import check, random, slopes, task
 

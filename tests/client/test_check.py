@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from client import cli, joining, setup
-from client.site_template import Answers
+from client.cli import main
+from client.enrolment import join as joining
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
 from protocol.identity import Identity
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
@@ -30,8 +32,8 @@ class Ward:
         self.folder, self.data = folder / "west", folder / "west.csv"
         self.table = registry.load(TASK).public_sites(None)["west"]
         write_csv(self.table, self.data)
-        config = setup.init(self.folder, Answers("west", data={TASK: self.data}, **RULES))
-        self.card = setup.card(config)
+        config = new_site.init(self.folder, Answers("west", data={TASK: self.data}, **RULES))
+        self.card = new_site.card(config)
         self.pki = Pki(folder / "pki")
         self.pki.create("Test", ["127.0.0.1"])
 
@@ -69,7 +71,7 @@ def checked(
         argv = ["wardround-site", "check", "-c", str(ward.folder), "--json"]
         monkeypatch.setattr(sys, "argv", argv)
         with pytest.raises(SystemExit) as leaving:
-            cli.main()
+            main.main()
         answer = json.loads(capsys.readouterr().out)
         status = int(leaving.value.code or 0)
         assert answer["ok"] == (status == 0)
@@ -206,7 +208,7 @@ def test_the_table_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wardround-site", "check", "-c", str(ward.folder)])
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
     out = capsys.readouterr().out
     assert "FAIL  coordinator reachable" in out
     assert "wardround-site join" in out

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from client import cli
-from client.governance import SiteGovernance
-from client.site_config import SiteConfig
+from client.cli import main
+from client.config.site_config import SiteConfig
+from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
 from protocol.wire.enrolment import Card
@@ -49,7 +49,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sys, "argv", ["wardround-site", *map(str, arguments)])
         status = 0
         try:
-            cli.main()
+            main.main()
         except SystemExit as leaving:
             status = int(leaving.code or 0)
         out, err = capsys.readouterr()
@@ -112,7 +112,7 @@ def waiting(site: Path, run: Run, pki: Pki, tmp_path: Path) -> Study:
 def test_help_answers_without_loading_what_is_heavy() -> None:
     script = (
         "import sys; sys.argv = ['wardround-site', '--help']\n"
-        "from client.cli import main\n"
+        "from client.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'flwr', 'duckdb', 'opacus', 'numpy', 'pydantic'} & set(sys.modules)\n"

@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from client import setup, status
-from client.daemon import Daemon as Loop
-from client.daemon import _answer
-from client.fleet import Delivery
-from client.limits import limit_memory
-from client.policy import Policy
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.config.policy import Policy
+from client.config.resource_limits import limit_memory
+from client.config.site_config import SiteConfig
+from client.daemon import status
+from client.daemon.daemon import Daemon as Loop
+from client.daemon.daemon import _answer
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.transport.fleet_connection import Delivery
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -338,7 +339,7 @@ def test_memory_is_capped_and_a_cap_without_room_is_refused() -> None:
     assert caught.value.code == Code.CONFIGURATION
     assert "policy.memory" in caught.value.message
     script = (
-        "from client.limits import limit_memory; from client.policy import Policy\n"
+        "from client.config.resource_limits import limit_memory; from client.config.policy import Policy\n"
         "limit_memory(Policy.model_validate({'memory': '512 MiB'}))\n"
         "small = bytearray(200 << 20)\n"
         "try: bytearray(600 << 20)\n"
@@ -380,7 +381,9 @@ def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int)
 
 
 def test_it_begins_nothing_where_a_key_is_readable_by_others(tmp_path: Path) -> None:
-    config = setup.init(tmp_path / "north", Answers("north", **{"data": {TASK: tmp_path}} | RULES))
+    config = new_site.init(
+        tmp_path / "north", Answers("north", **{"data": {TASK: tmp_path}} | RULES)
+    )
     (tmp_path / "north" / "node.pem").chmod(0o640)
     with pytest.raises(WardroundError) as caught:
         Loop(SiteConfig.load(tmp_path / "north" / "site.yaml")).run()

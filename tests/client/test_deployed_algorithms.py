@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import cli
-from client.budget import budget
-from client.local_cohort import build_cohort
+from client.cli import main
+from client.cohorts.loading import build_cohort
+from client.governance.budget import budget
 from launch.inprocess import InProcessFederation
 from server.listener import Listeners
 from tasks import registry
@@ -111,7 +111,7 @@ def test_ditto_leaves_a_model_at_each_site_and_early_stopping_closes_the_ledger(
     path = wards.folder / VICTIM / "site.yaml"
     monkeypatch.setattr("sys.argv", ["wardround-site", "personal", "--json", "-c", str(path)])
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
     (shown,) = json.loads(capsys.readouterr().out)
     assert (shown["study"], shown["algorithm"]) == (study.digest, "ditto")
     assert np.load(shown["weights"]).shape == outcome.weights.shape

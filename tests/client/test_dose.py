@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from client import setup
-from client.check import tried
-from client.check_data import data_checks
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.local_cohort import build_respondent, read_table
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.split import Split
-from client.tally import tally
+from client.checks.base import tried
+from client.checks.data import data_checks
+from client.cohorts.loading import build_respondent, read_table
+from client.cohorts.query_counts import tally
+from client.config.site_config import SiteConfig
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.patient_split import Split
 from launch import query_ready
 from launch.query import Question
 from protocol.errors import Code, WardroundError
@@ -61,8 +61,8 @@ def config(tmp_path: Path) -> SiteConfig:
         "delta": 1e-5,
         "least_patients": 1,
     }
-    setup.init(tmp_path / "site", Answers(site="alpha", data={}, tasks=(), **rules))
-    path = tmp_path / "site" / setup.SITE_YAML
+    new_site.init(tmp_path / "site", Answers(site="alpha", data={}, tasks=(), **rules))
+    path = tmp_path / "site" / new_site.SITE_YAML
     text = path.read_text().split("\ndata:")
     path.write_text(
         f"{text[0]}\ndata:\n  dicom_dose:\n    view: template:dicom\n"

@@ -22,8 +22,8 @@ from flwr.app import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY
 
-from client.fleet import FleetConfig, FleetConnection
-from client.nodekey import create_node_key, load_node_key, public_pem
+from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
 from protocol.wire.messages import Frame
@@ -156,7 +156,7 @@ def test_a_clock_that_is_off_is_told_apart(link: SuperLink, pki: Pki, key: Path)
     command = [
         sys.executable,
         "-c",
-        "import sys, datetime, client.fleet as fleet\n"
+        "import sys, datetime, client.transport.fleet_connection as fleet\n"
         "from pathlib import Path\n"
         "class Late(datetime.datetime):\n"
         "    @classmethod\n"
@@ -185,7 +185,7 @@ def test_another_flower_release_on_the_site_is_refused_by_name(
     assert fault(connection).code is Code.FLWR_VERSION
 
 
-@pytest.mark.parametrize("module", ["client.fleet", "server.superlink"])
+@pytest.mark.parametrize("module", ["client.transport.fleet_connection", "server.superlink"])
 def test_another_installed_flower_is_refused_before_it_is_imported(
     tmp_path: Path, module: str
 ) -> None:
@@ -306,7 +306,7 @@ def test_sigterm_ends_a_waiting_process_promptly(
     script = (
         "import signal, sys\n"
         "from pathlib import Path\n"
-        "from client.fleet import FleetConfig, FleetConnection\n"
+        "from client.transport.fleet_connection import FleetConfig, FleetConnection\n"
         "with FleetConnection(FleetConfig(\n"
         "        sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))) as site:\n"
         "    signal.signal(signal.SIGTERM, lambda *_: site.close())\n"
@@ -333,7 +333,7 @@ def test_a_site_that_waits_uses_hardly_any_processor(link: SuperLink, pki: Pki, 
 
 
 def test_the_site_daemon_imports_neither_ray_nor_torch() -> None:
-    script = "import sys, client.fleet; print([m for m in ('ray', 'torch') if m in sys.modules])"
+    script = "import sys, client.transport.fleet_connection; print([m for m in ('ray', 'torch') if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.governance import SiteGovernance
-from client.site_config import SiteConfig
-from client.state import State
+from client.config.site_config import SiteConfig
+from client.governance.database import State
+from client.governance.governance import SiteGovernance
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.vector_layout import Sections

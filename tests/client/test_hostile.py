@@ -21,18 +21,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import setup
-from client.contribution import Contributor
+from client.cohorts.loading import loader
+from client.config.site_config import SiteConfig
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.governance import SiteGovernance
-from client.learner import Learner
-from client.local_cohort import loader
-from client.logs import LOGGER, configure
-from client.sampling import Patients
-from client.site import Site
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.split import Split
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.governance import SiteGovernance
+from client.governance.patient_split import Split
+from client.log_events import LOGGER, configure
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch.configuration import load
 from launch.study_builder import build_study
 from protocol.canonical import canonical
@@ -242,12 +242,12 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
         epsilon_broken=100.0,
         threads=1,
     )
-    config = setup.init(folder / "alpha", answers)
+    config = new_site.init(folder / "alpha", answers)
     peers = {name: Identity.generate() for name in SITES[1:]}
     roster = {name: identity.public_key.hex() for name, identity in peers.items()}
     roster["alpha"] = config.load_identity().public_key.hex()
-    (folder / "alpha" / setup.ROSTER).write_bytes(setup.roster_text(roster))
-    config = SiteConfig.load(folder / "alpha" / setup.SITE_YAML)
+    (folder / "alpha" / new_site.ROSTER).write_bytes(new_site.roster_text(roster))
+    config = SiteConfig.load(folder / "alpha" / new_site.SITE_YAML)
     governance = SiteGovernance(config, config.load_identity(), daemon=True)
     touched = Touched()
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.kept import PERSONAL, Kept, figures_of, kept_in, sweep
+from client.training.algorithm_state import PERSONAL, Kept, figures_of, kept_in, sweep
 from protocol.errors import Code, WardroundError
 from protocol.vectors import Vector
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.learner import Learner, Noise
-from client.sampling import Batch
+from client.training.dp_trainer import Learner, Noise
+from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import grid
 from protocol.study.study import Privacy

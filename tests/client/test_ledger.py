@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.budget import budget, history
+from client.governance.budget import budget, history
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.privacy.releases import planned_events

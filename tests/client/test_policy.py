@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from client.budget import budget
-from client.policy import Policy
+from client.config.policy import Policy
+from client.governance.budget import budget
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import planned_events

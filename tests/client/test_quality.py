@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from torch import nn
 
-from client import cli, setup
+from client.cli import main
+from client.cohorts.quality_page import grid, write_page
 from client.data.quality import Quality, assess
-from client.quality_page import grid, write_page
-from client.site_template import Answers
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import PATIENT, Column, Schema
@@ -151,13 +152,13 @@ def test_check_shows_every_column_and_leaves_the_page(
 ) -> None:
     data = tmp_path / "west.csv"
     write_csv(registry.load(TASK).public_sites(None)["west"], data)
-    setup.init(tmp_path / "west", Answers("west", data={TASK: data}, **RULES))
+    new_site.init(tmp_path / "west", Answers("west", data={TASK: data}, **RULES))
 
     def run(*options: str) -> str:
         argv = ["wardround-site", "check", "-c", str(tmp_path / "west"), "--cohort", *options]
         monkeypatch.setattr(sys, "argv", argv)
         with pytest.raises(SystemExit):
-            cli.main()
+            main.main()
         return capsys.readouterr().out
 
     (cohort,) = json.loads(run("--json"))["cohorts"]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client import setup
-from client.budget import budget
-from client.governance import SiteGovernance
-from client.local_cohort import build_respondent
-from client.plain_words import show
-from client.policy import Policy
-from client.site import Site
-from client.site_template import Answers
-from client.tally import Respondent
+from client.cli.study_summary import show
+from client.cohorts.loading import build_respondent
+from client.cohorts.query_counts import Respondent
+from client.config.policy import Policy
+from client.daemon.site import Site
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.budget import budget
+from client.governance.governance import SiteGovernance
 from launch.query import Question
 from launch.query_study import Price
 from protocol.canonical import canonical, digest
@@ -131,8 +131,8 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "north.csv")
     answers = Answers(site=SITE, data={TASK: folder / "north.csv"}, **(RULES | rules))
-    config = setup.init(folder / SITE, answers)
-    path = folder / SITE / setup.SITE_YAML
+    config = new_site.init(folder / SITE, answers)
+    path = folder / SITE / new_site.SITE_YAML
     text = path.read_text()
     assert "queries: [] " in text
     path.write_text(text.replace("queries: [] ", f"queries: {queries} "))

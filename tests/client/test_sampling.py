@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from client.data.cohort import Cohort
-from client.sampling import Patients
+from client.training.sampling import Patients
 
 
 def cohort(patients: int) -> Cohort:

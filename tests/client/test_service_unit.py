@@ -69,7 +69,7 @@ def test_every_fence_stands(unit: Path) -> None:
 def test_it_starts_a_command_that_is_there(unit: Path) -> None:
     command = dict(directives(unit)["Service"])["ExecStart"].split()
     assert Path(command[0]).name == "wardround-site"
-    script = "from client.cli import main; main()"
+    script = "from client.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script, *command[1:], "--help"],
         capture_output=True,

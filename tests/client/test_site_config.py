@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.site_config import SiteConfig
+from client.config.site_config import SiteConfig
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 

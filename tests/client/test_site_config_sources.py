@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from client.config.site_config import SiteConfig
 from client.data import templates
-from client.site_config import SiteConfig
 from protocol.errors import Code, WardroundError
 
 HEAD = f"""\

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from client.split import Split
+from client.governance.patient_split import Split
 from protocol.errors import Code, WardroundError
 
 SECRET = bytes(range(32))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from client.head import GENESIS, Head
-from client.state import State
-from client.told import Happened
+from client.governance.audit_head import GENESIS, Head
+from client.governance.audit_replay import Happened
+from client.governance.database import State
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from tests.client.hospital import SITE, Hospital, die, in_child, numbered

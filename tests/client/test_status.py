@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from client import setup, status
-from client.governance import SiteGovernance
-from client.metrics import Metrics
-from client.notify import notify, watchdog_seconds
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.status import Board, Status
-from client.watch import Watch
+from client.config.site_config import SiteConfig
+from client.daemon import status
+from client.daemon.metrics import Metrics
+from client.daemon.status import Board, Status
+from client.daemon.systemd import notify, watchdog_seconds
+from client.daemon.watchdog import Watch
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.governance import SiteGovernance
 from protocol.errors import Code, WardroundError
 
 
@@ -34,7 +35,7 @@ def board() -> Board:
 
 @pytest.fixture
 def config(tmp_path: Path) -> SiteConfig:
-    return setup.init(tmp_path / "north", Answers("north", epsilon_lifetime=5.0))
+    return new_site.init(tmp_path / "north", Answers("north", epsilon_lifetime=5.0))
 
 
 @pytest.fixture

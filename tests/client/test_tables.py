@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client.data.files import register
-from client.data.session import Session
-from client.data.sources import Sources
-from client.data.tables import read as read_sources
+from client.data.sources.files import register
+from client.data.sources.session import Session
+from client.data.sources.settings import Sources
+from client.data.view_reader import read as read_sources
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.tally import Records, Respondent, tally
+from client.cohorts.query_counts import Records, Respondent, tally
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client.approval import Weighed
+from client.governance.approvals import Weighed
 from protocol.errors import Code
 from tests.client.hospital import Hospital, numbered, policy, study
 

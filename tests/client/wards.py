@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from client import joining, setup
-from client.audit import Audit
-from client.budget import budget
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.state import State
+from client.config.site_config import SiteConfig
+from client.enrolment import join as joining
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.audit import Audit
+from client.governance.budget import budget
+from client.governance.database import State
 from launch.configuration import load
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
@@ -128,7 +129,7 @@ class Wards:
         for site in self.sites:
             write_csv(self._tables[site], folder / f"{site}.csv")
             answers = Answers(site=site, data={TASK: folder / f"{site}.csv"}, **(RULES | rules))
-            card = setup.card(setup.init(folder / site, answers))
+            card = new_site.card(new_site.init(folder / site, answers))
             self.roster[site], self._keys[site] = card.identity, card.node_key.encode()
             self.link.register(site, self._keys[site])
         self.join()

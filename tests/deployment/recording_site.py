@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from client.cli import main
-from client.contribution import Contributor
-from client.learner import Learner
+from client.cli.main import main
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
 from protocol.secagg.party import Party
 
 _numbers = itertools.count()

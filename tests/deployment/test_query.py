@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from client import joining, setup
-from client.budget import budget, history
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.state import State
+from client.config.site_config import SiteConfig
+from client.enrolment import join, new_site
+from client.enrolment.site_template import Answers
+from client.governance.budget import budget, history
+from client.governance.database import State
 from launch.cli import app
 from launch.query import Question
 from launch.query_run import Where
@@ -55,7 +55,7 @@ class Federation:
     patients: dict[str, int]
 
     def state(self, site: str) -> tuple[SiteConfig, State]:
-        config = SiteConfig.load(self.folder / site / setup.SITE_YAML)
+        config = SiteConfig.load(self.folder / site / new_site.SITE_YAML)
         key = config.load_identity().public_key.hex()
         return config, State.open(config.state, site, key)
 
@@ -76,12 +76,12 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     roster = Roster(config.roster)
     for site, table in tables.items():
         write_csv(table, folder / f"{site}.csv")
-        made = setup.init(
+        made = new_site.init(
             folder / site, Answers(site=site, data={TASK: folder / f"{site}.csv"}, **RULES)
         )
-        roster.add(setup.card(made), len(table["patient"]))
+        roster.add(new_site.card(made), len(table["patient"]))
         if site != REFUSES:
-            path = folder / site / setup.SITE_YAML
+            path = folder / site / new_site.SITE_YAML
             path.write_text(path.read_text().replace("queries: []", "queries: [count, table]"))
     ending, daemons = threading.Event(), []
     with Coordinator(config, Journal(config.event_log, console=None)) as coordinator:
@@ -91,8 +91,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             brought = folder / "bundle.json"
             brought.write_text(json.dumps(bundle(config) | {"coordinator": coordinator.address}))
             for site in tables:
-                path = folder / site / setup.SITE_YAML
-                joining.join(joining.compare(path, joining.Bundle.load(brought)))
+                path = folder / site / new_site.SITE_YAML
+                join.join(join.compare(path, join.Bundle.load(brought)))
                 daemons.append(Daemon(folder / site))
             account = credentials(config, coordinator.address, "ada")
             with RemoteFederation(account) as remote:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from client import cli
+from client.cli import main
 from tests.golden.opened import HERE, PLUG_IN, RELEASES, Golden
 
 
@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sys, "argv", arguments)
         status = 0
         try:
-            cli.main()
+            main.main()
         except SystemExit as leaving:
             status = int(leaving.code or 0)
         out, err = capsys.readouterr()

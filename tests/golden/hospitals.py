@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from client.cohorts.query_counts import Respondent
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.fleet import FleetConfig, FleetConnection
-from client.site import Site
-from client.tally import Respondent
+from client.transport.fleet_connection import FleetConfig, FleetConnection
 from launch.inprocess import Simulated, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity

@@ -17,16 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from client import joining, setup
-from client.approval import Approvals
-from client.cli import app
-from client.cli_options import governing
-from client.daemon import Daemon
-from client.governance import SiteGovernance
-from client.nodekey import create_node_key
-from client.site_config import SiteConfig
-from client.site_template import Answers
-from client.state import State
+from client.cli.main import app
+from client.cli.options import governing
+from client.config.site_config import SiteConfig
+from client.daemon.daemon import Daemon
+from client.enrolment import join, new_site
+from client.enrolment.site_template import Answers
+from client.governance.approvals import Approvals
+from client.governance.database import State
+from client.governance.governance import SiteGovernance
+from client.transport.node_key import create_node_key
 from launch.configuration import load, plain
 from launch.demo_hospitals import write_csv
 from launch.query import Question
@@ -133,8 +133,8 @@ class Making:
         self._site()
         self._others()
         (folder / "bundle.json").write_text(json.dumps(bundle(self.config), indent=2) + "\n")
-        given = joining.Bundle.load(folder / "bundle.json")
-        joining.join(joining.compare(self.site / setup.SITE_YAML, given))
+        given = join.Bundle.load(folder / "bundle.json")
+        join.join(join.compare(self.site / new_site.SITE_YAML, given))
         self.roster = Roster(self.config.roster).identities()
 
     # --- what is there before anything runs ---
@@ -151,7 +151,7 @@ class Making:
         self.site = self.folder / "site"
         tables = {TASK: self.task, "breast_cancer": registry.load("breast_cancer")}
         data = {name: Path("data") / f"{name}.csv" for name in tables}
-        setup.init(
+        new_site.init(
             self.site,
             Answers(
                 site=SITE,
@@ -168,14 +168,14 @@ class Making:
                 threads=1,
             ),
         )
-        rules = self.site / setup.SITE_YAML
+        rules = self.site / new_site.SITE_YAML
         text = rules.read_text()
         rules.write_text(text.replace("queries: []", "queries: [count, histogram, table, mean]"))
         (self.site / "data").mkdir(mode=0o700)
         for name, task in tables.items():
             rows = {key: column[:160] for key, column in task.public_sites(None)[SITE].items()}
             write_csv(rows, self.site / data[name])
-        card = setup.card(SiteConfig.load(rules))
+        card = new_site.card(SiteConfig.load(rules))
         (self.folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
         Roster(self.config.roster).add(Card.load(self.folder / "card.json"), PATIENTS[SITE])
 
@@ -252,7 +252,7 @@ class Making:
             serving = threading.Thread(target=coordinator.serve, args=(ending,))
             serving.start()
             others.connect(coordinator.address, config.pki.ca_certificate)
-            daemon = Daemon(SiteConfig.load(self.site / setup.SITE_YAML))
+            daemon = Daemon(SiteConfig.load(self.site / new_site.SITE_YAML))
             working = threading.Thread(target=daemon.run)
             working.start()
             try:

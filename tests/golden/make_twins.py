@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from client.split import Split
+from client.governance.patient_split import Split
 from tests.golden.make_federation import Making
 
 TWINS = "twins"

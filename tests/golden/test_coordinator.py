@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.governance import SiteGovernance
-from client.site_config import SiteConfig
+from client.config.site_config import SiteConfig
+from client.governance.governance import SiteGovernance
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.joining import Bundle
-from client.site import Site
+from client.enrolment.join import Bundle
 from launch.inprocess import Simulated, split_of
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint

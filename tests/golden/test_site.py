@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.audit import PURPOSE, entry_hash
-from client.governance import SiteGovernance
-from client.kept import kept_in
-from client.site_config import SiteConfig
-from client.split import Split
+from client.config.site_config import SiteConfig
+from client.governance.audit import PURPOSE, entry_hash
+from client.governance.governance import SiteGovernance
+from client.governance.patient_split import Split
+from client.training.algorithm_state import kept_in
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
 from protocol.study.study import Study

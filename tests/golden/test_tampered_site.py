@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from client.governance import SiteGovernance
-from client.site_config import SiteConfig
+from client.config.site_config import SiteConfig
+from client.governance.governance import SiteGovernance
 from protocol.errors import EXIT_STATUS, Code, WardroundError
 from tests.golden.conftest import Run
 from tests.golden.opened import HERE, Golden, everywhere

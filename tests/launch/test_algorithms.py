@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.contribution import Contributor
+from client.config.policy import Policy
 from client.data.cohort import Cohort
-from client.learner import Learner
-from client.policy import Policy
-from client.sampling import Patients
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from launch import configuration
 from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from client import joining, setup
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.config.site_config import SiteConfig
+from client.enrolment import join, new_site
+from client.enrolment.site_template import Answers
 from launch.demo import free_port, wait_for
 from launch.demo_hospitals import write_csv
 from launch.guarded import Guarded
@@ -205,7 +205,7 @@ class Federation:
 
 
 def site(folder: Path, name: str, data: Mapping[str, Path]) -> None:
-    setup.init(
+    new_site.init(
         folder / name,
         Answers(
             site=name,
@@ -249,8 +249,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
         roster.add(Card.model_validate(card), 50)
     (folder / "bundle.json").write_text(json.dumps(bundle(config)))
     for name in names:
-        given = joining.Bundle.load(folder / "bundle.json")
-        joining.join(joining.compare(folder / name / setup.SITE_YAML, given))
+        given = join.Bundle.load(folder / "bundle.json")
+        join.join(join.compare(folder / name / new_site.SITE_YAML, given))
     (folder / "other").mkdir()
     made_ = Federation(
         folder,
@@ -399,15 +399,15 @@ def test_a_site_with_another_authority_or_another_key_is_told_at_the_keyboard(
     other = made(tmp_path / "other")
     site(tmp_path, "stray", {"breast_cancer": federation.folder / "north.csv"})
     content = bundle(federation.coordinator)
-    content["roster"]["stray"] = setup.card(
-        SiteConfig.load(tmp_path / "stray" / setup.SITE_YAML)
+    content["roster"]["stray"] = new_site.card(
+        SiteConfig.load(tmp_path / "stray" / new_site.SITE_YAML)
     ).identity
     bundled = tmp_path / "bundle.json"
 
     def joined(**changes: str) -> Said:
         bundled.write_text(json.dumps(content | changes))
-        given = joining.Bundle.load(bundled)
-        joining.join(joining.compare(tmp_path / "stray" / setup.SITE_YAML, given))
+        given = join.Bundle.load(bundled)
+        join.join(join.compare(tmp_path / "stray" / new_site.SITE_YAML, given))
         return run("wardround-site", "start", "--config", "stray", cwd=tmp_path)
 
     joined(ca=authority(other.pki)).blames(Code.TLS, "certificate", remedy="operator")
@@ -435,8 +435,8 @@ def test_mlflow_is_down_when_a_study_is_submitted(here: Path, tmp_path: Path) ->
     config = made(tmp_path / "coordinator", f"http://127.0.0.1:{free_port()}")
     for name in ("east", "north", "south"):
         site(tmp_path, name, {})
-        loaded = SiteConfig.load(tmp_path / name / setup.SITE_YAML)
-        card = setup.card(loaded).model_dump()
+        loaded = SiteConfig.load(tmp_path / name / new_site.SITE_YAML)
+        card = new_site.card(loaded).model_dump()
         Roster(config.roster).add(Card.model_validate(card), 50)
     words = [str(SCRIPTS / "wardround"), "coordinator", "start", str(config.folder)]
     process = Guarded(words, tmp_path / "coordinator.log")
@@ -484,7 +484,7 @@ def test_a_site_without_data_and_one_with_broken_files(tmp_path: Path) -> None:
 )
 def test_a_typo_in_site_yaml(tmp_path: Path, old: str, new: str, cause: str, remedy: str) -> None:
     site(tmp_path, "ward", {})
-    path = tmp_path / "ward" / setup.SITE_YAML
+    path = tmp_path / "ward" / new_site.SITE_YAML
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     said = run("wardround-site", "start", "--config", "ward", cwd=tmp_path)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.joining import Bundle
-from client.nodekey import create_node_key
+from client.enrolment.join import Bundle
+from client.transport.node_key import create_node_key
 from launch.coordinator_cli import coordinator_app
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity

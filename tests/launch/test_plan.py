@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from client import setup
-from client.site_template import Answers as Rules
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers as Rules
 from launch import configuration
 from launch.plan import Planned, plan, show
 from launch.run import run
@@ -78,8 +78,8 @@ def test_a_policy_file_is_asked(tmp_path: Path) -> None:
         epsilon_lifetime=3.0,
         epsilon_broken=10.0,
     )
-    setup.init(tmp_path / "north", rules)
-    path = str(tmp_path / "north" / setup.SITE_YAML)
+    new_site.init(tmp_path / "north", rules)
+    path = str(tmp_path / "north" / new_site.SITE_YAML)
     words = ("privacy=distributed", "federation.masked=true")
     ok = planned(*words, "privacy.epsilon=0.9", policies=(path,))
     assert ok.policies == {path: ()}

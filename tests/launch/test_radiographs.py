@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.data.dicom.pixels import Preprocessing, picture
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.pixels.preprocessing import Preprocessing, picture
 from launch.radiographs import COMMENT, HABITS, Habit, Radiograph, cohort, draw, write
 
 

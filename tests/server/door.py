@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.fleet import FleetConfig, FleetConnection
-from client.nodekey import create_node_key
+from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.node_key import create_node_key
 from server.pki import Pki
 from server.superlink import SuperLink, SuperLinkConfig
 

@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from client.fleet import FleetConfig, FleetConnection
+from client.transport.fleet_connection import FleetConfig, FleetConnection
 from protocol.wire.messages import Frame
 
 

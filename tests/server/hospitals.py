@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.fleet import FleetConfig, FleetConnection
-from client.nodekey import create_node_key
-from client.site import Site
+from client.daemon.site import Site
+from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.node_key import create_node_key
 from launch.configuration import load, plain
 from launch.inprocess import Simulated, cohorts_of
 from launch.remote import RemoteFederation

@@ -33,7 +33,7 @@ from flwr.superlink.routers.fleet import node_auth
 from flwr.superlink.routers.fleet.router import router
 from flwr.superlink.servicer.fleet import fleet_handlers
 
-from client.nodekey import create_node_key, load_node_key, public_pem
+from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack, tree_ids
 from protocol.wire.flower_version import FLOWER_VERSION
 from server.superlink_gateway import FLEET_ROUTES, large_object_head

@@ -19,8 +19,8 @@ from flwr.proto import fleet_pb2, message_pb2
 from flwr.proto.node_pb2 import Node
 from flwr.superlink.main import create_app
 
-from client.fleet import FleetConnection
-from client.nodekey import load_node_key, public_pem
+from client.transport.fleet_connection import FleetConnection
+from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame
 from tests.server.door import Door, open_door, wait_until

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from client.site import Site
+from client.daemon.site import Site
 from launch import configuration
 from launch.inprocess import InProcessFederation, InProcessFleet, Simulated, cohorts_of
 from launch.run import declared_patients, split_plan

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.joining import Bundle
-from client.nodekey import create_node_key
+from client.enrolment.join import Bundle
+from client.transport.node_key import create_node_key
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
 from protocol.wire.enrolment import Card

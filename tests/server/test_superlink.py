@@ -24,7 +24,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supernode.fleet_http_connection import http_request_response
 
-from client.nodekey import load_node_key, public_pem
+from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.messages import Frame
 from server.superlink import SuperLink, SuperLinkConfig

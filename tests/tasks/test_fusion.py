@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from tasks.datasets.generated_patients import sites
 from tasks.schema import PATIENT, Table
 from tasks.shipped.fusion import RADIOGRAPH, Fusion

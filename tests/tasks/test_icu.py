@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Task

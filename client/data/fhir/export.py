@@ -20,8 +20,8 @@ from client.data.fhir.operators import text
 from client.data.fhir.temporal import Temporal
 from client.data.fhir.values import FhirPathError, Quantity
 from client.data.fhir.view_definition import Column, Row, ViewDefinition, load, sql_type
-from client.data.session import Session, literal, quoted
-from client.data.sources import Fhir
+from client.data.sources.session import Session, literal, quoted
+from client.data.sources.settings import Fhir
 from protocol.errors import Code, WardroundError
 
 _STORE = '"fhir rows"'

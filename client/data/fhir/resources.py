@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from client.data.files import bounded_lines, open_bytes
+from client.data.sources.files import bounded_lines, open_bytes
 from protocol.errors import Code, WardroundError
 
 LARGEST_BUNDLE = 64 << 20

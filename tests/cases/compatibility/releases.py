@@ -104,7 +104,7 @@ import sys
 from pathlib import Path
 from tests.client.hospital import Hospital, numbered, policy
 from protocol.identity import Identity
-from client.budget import budget
+from client.governance.budget import budget
 folder = Path(sys.argv[1])
 h = Hospital.enter(folder / "state", Identity.load(folder / "identity.key"), daemon=True)
 failed = []
@@ -143,7 +143,7 @@ from types import SimpleNamespace
 import numpy as np
 from tests.client.hospital import study
 from protocol.study.vector_layout import Sections, update_variance
-from client.steps import StudySteps
+from client.training.local_steps import StudySteps
 done = []
 try:
     s = study(privacy__mode="shuffled", evaluation__noise_multiplier=50.0)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from client.data import tables, templates
-from client.data.sources import Fhir, Omop, Sources
+from client.data import templates, view_reader
+from client.data.sources.settings import Fhir, Omop, Sources
 from protocol.errors import WardroundError
 from tasks.schema import Table
 from tests.client.data.facts import Person, write_omop
@@ -198,7 +198,7 @@ def read_file(folder: Path, text: str, view: str, name: str = "t.csv") -> Rows |
 def _read(sources: Sources, view: str, folder: Path) -> tuple[Table | str, list[str]]:
     notes: list[str] = []
     try:
-        return tables.read(sources, view, note=notes.append), notes
+        return view_reader.read(sources, view, note=notes.append), notes
     except WardroundError as error:
         words = f"{error.code.value}: {error.message} {error.remedy or ''}"
         # The folder is named after the test, and its name must not pass for an explanation.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.fleet import FleetConfig, FleetConnection
+from client.transport.fleet_connection import FleetConfig, FleetConnection
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks
 from tests.cases.federation.slow_line import SlowLine

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pydicom.config import settings
 
-from client.data.dicom.header import quiet
+from client.data.dicom.objects.header import quiet
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from client.data.dicom.header import Header, Unreadable, read_header
-from client.data.dicom.pseudonym import Pseudonyms
+from client.data.dicom.objects.header import Header, Unreadable, read_header
+from client.data.dicom.objects.pseudonym import Pseudonyms
 
 HERE = Path(__file__).resolve().parent
 

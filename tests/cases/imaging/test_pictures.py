@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from client.data.dicom.decode import middle_frame
-from client.data.dicom.pixels import Preprocessing, picture, prepare
-from client.data.dicom.windowing import displayed
+from client.data.dicom.pixels.decode import middle_frame
+from client.data.dicom.pixels.preprocessing import Preprocessing, picture, prepare
+from client.data.dicom.pixels.windowing import displayed
 
 HERE = Path(__file__).resolve().parent
 RAMP = np.arange(4096).reshape(64, 64)

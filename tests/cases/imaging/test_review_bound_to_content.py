@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
 from tests.cases.imaging.objects import captioned, chest, showing
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data.dicom.look import look
+from client.data.dicom.index.text_screening import look
 from tests.cases.imaging.objects import Picture, captioned, chest, showing
 
 TEXT = "JANE EXAMPLE 22.07.1933 MRN 88801"

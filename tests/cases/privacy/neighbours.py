@@ -21,8 +21,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from protocol.study.study import Scalar
 from protocol.vectors import Vector
 from tasks import registry

@@ -18,8 +18,8 @@ import pytest
 import torch
 from scipy import stats
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from protocol.privacy.accounting import Event, calibrate, epsilon
 from protocol.privacy.skellam import skellam
 from protocol.vectors import Vector

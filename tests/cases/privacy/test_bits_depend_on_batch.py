@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.learner import Learner
+from client.training.dp_trainer import Learner
 from protocol.study.study import Scalar
 from tasks.models import hog
 from tests.cases.privacy.neighbours import KERNELS_DEPEND_ON_BATCH, learner_of, scored

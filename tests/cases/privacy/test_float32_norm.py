@@ -10,8 +10,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.learner import Learner
-from client.sampling import Batch
+from client.training.dp_trainer import Learner
+from client.training.sampling import Batch
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import BOUND, learner_of
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from client.learner import Learner
+from client.training.dp_trainer import Learner
 from protocol.metrics.score_histogram import histogram
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (

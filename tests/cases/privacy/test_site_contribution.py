@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client.contribution import Contributor
 from client.data.cohort import Cohort
-from client.learner import Learner
-from client.sampling import Patients
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (

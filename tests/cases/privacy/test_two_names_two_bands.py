@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.split import Split
+from client.governance.patient_split import Split
 from protocol.privacy.accounting import Event, calibrate, epsilon, epsilon_over_bands
 
 _DELTA = 1e-5

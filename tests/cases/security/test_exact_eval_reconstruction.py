@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from client import setup
-from client.governance import SiteGovernance
-from client.local_cohort import loader
-from client.site import Site
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.cohorts.loading import loader
+from client.config.site_config import SiteConfig
+from client.daemon.site import Site
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.governance import SiteGovernance
 from launch.configuration import load
 from launch.demo_hospitals import write_csv
 from launch.inprocess import split_of
@@ -127,17 +127,17 @@ class Hospitals:
         for name, table in tables.items():
             data = folder / f"{name}.csv"
             write_csv(table, data)
-            configs[name] = setup.init(folder / name, _answers(name, data))
+            configs[name] = new_site.init(folder / name, _answers(name, data))
         identities = {name: config.load_identity() for name, config in configs.items()}
         keys = {name: identity.public_key.hex() for name, identity in identities.items()}
         for name in tables:
-            (folder / name / setup.ROSTER).write_bytes(setup.roster_text(keys))
+            (folder / name / new_site.ROSTER).write_bytes(new_site.roster_text(keys))
         self.federation = Federation(
             {name: self._site(folder / name, identities[name]) for name in tables}, identities, {}
         )
 
     def _site(self, folder: Path, identity: Identity) -> Site:
-        config = SiteConfig.load(folder / setup.SITE_YAML)
+        config = SiteConfig.load(folder / new_site.SITE_YAML)
         governance = SiteGovernance(config, identity, daemon=True)
         self._governance.append(governance)
         # A hospital's split is secret. This one is known, so that the same patients evaluate in

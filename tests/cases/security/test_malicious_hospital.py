@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.site import Site
 from launch.inprocess import InProcessFleet
 from protocol.errors import WardroundError
 from protocol.identity import Identity

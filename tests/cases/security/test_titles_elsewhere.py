@@ -16,11 +16,13 @@ import pytest
 from rich.console import Console
 from rich.errors import MarkupError
 
-from client import cli, setup, status
-from client.governance import SiteGovernance
-from client.logs import LOGGER, configure, event
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.cli import main
+from client.config.site_config import SiteConfig
+from client.daemon import status
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.governance import SiteGovernance
+from client.log_events import LOGGER, configure, event
 from launch import plan, report
 from launch.cli import fail
 from launch.plan_bytes import traffic
@@ -201,16 +203,16 @@ def site(tmp_path: Path) -> Path:
         epsilon_per_study=1e3,
         epsilon_lifetime=9e3,
     )
-    config = setup.init(tmp_path / SITE, answers)
+    config = new_site.init(tmp_path / SITE, answers)
     keys = {name: Identity.generate().public_key.hex() for name in SITES}
     keys[SITE] = config.load_identity().public_key.hex()
-    (tmp_path / SITE / setup.ROSTER).write_bytes(setup.roster_text(keys))
+    (tmp_path / SITE / new_site.ROSTER).write_bytes(new_site.roster_text(keys))
     return tmp_path / SITE
 
 
 def told(site: Path, study: Study) -> SiteGovernance:
     """The site's daemon as far as others can see it, at work on a study."""
-    config = SiteConfig.load(site / setup.SITE_YAML)
+    config = SiteConfig.load(site / new_site.SITE_YAML)
     governance = SiteGovernance(config, config.load_identity(), daemon=True)
     governance.propose(study)
     now = status.Status(
@@ -248,7 +250,7 @@ def test_a_hospitals_operator_reads_title_and_contact_as_text(
             argv = ["wardround-site", *command, "--config", str(site)]
             monkeypatch.setattr(sys, "argv", argv)
             with pytest.raises(SystemExit):
-                cli.main()
+                main.main()
             out, err = capsys.readouterr()
             assert words.faults(out + err) == [], command
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from client import site
+from client.daemon import site
 from tests.cases.tasks import plugged
 
 

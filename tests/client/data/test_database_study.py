@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import setup
-from client.governance import SiteGovernance
-from client.local_cohort import loader
-from client.site import Site
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.cohorts.loading import loader
+from client.config.site_config import SiteConfig
+from client.daemon.site import Site
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.governance.governance import SiteGovernance
 from launch.configuration import load
 from launch.study_builder import build_study
 from protocol.canonical import digest
@@ -53,11 +53,11 @@ def site_of(folder: Path, server: Server) -> tuple[Site, SiteGovernance, Study]:
         modes=("distributed",), approval="rule", delta=1e-3, epsilon_per_study=100.0,
         epsilon_lifetime=500.0, epsilon_broken=900.0, threads=1,
     )  # fmt: skip
-    setup.init(folder / SITE, answers)
+    new_site.init(folder / SITE, answers)
     password = folder / SITE / "ward.password"
     password.write_text(PASSWORD)
     password.chmod(0o600)
-    path = folder / SITE / setup.SITE_YAML
+    path = folder / SITE / new_site.SITE_YAML
     text = path.read_text()
     old = f'files: {{records: "{folder / "unused.csv"}"}}\n    view: SELECT * FROM records'  # noqa: S608
     assert old in text

@@ -12,10 +12,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from client.data.databases import attach
-from client.data.session import Session
-from client.data.sources import Database, Omop, Postgres, Sources
-from client.data.tables import read
+from client.data.sources.databases import attach
+from client.data.sources.session import Session
+from client.data.sources.settings import Database, Omop, Postgres, Sources
+from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
 from tests.client.data.postgres_server import PASSWORD, USER, Server
 

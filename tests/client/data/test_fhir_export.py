@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from client.data.sources import Fhir, Sources
-from client.data.tables import read
+from client.data.sources.settings import Fhir, Sources
+from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
 

@@ -15,10 +15,10 @@ import duckdb
 import numpy as np
 import pytest
 
-from client.data import units
-from client.data.session import Session
-from client.data.sources import Sources
-from client.data.tables import read
+from client.data.sources import units
+from client.data.sources.session import Session
+from client.data.sources.settings import Sources
+from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
 
 
@@ -379,8 +379,8 @@ def test_nothing_is_left_when_a_process_is_killed_in_a_view(tmp_path: Path) -> N
     code = (
         "import os, signal\n"  # noqa: S608
         "from pathlib import Path\n"
-        "from client.data.sources import Sources\n"
-        "from client.data.tables import read\n"
+        "from client.data.sources.settings import Sources\n"
+        "from client.data.view_reader import read\n"
         "def kill(connection):\n"
         "    def now(value: int) -> int:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from client.data.sources import Omop, Sources
-from client.data.tables import read
+from client.data.sources.settings import Omop, Sources
+from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
 from tests.client.data.facts import Person, write_omop
 

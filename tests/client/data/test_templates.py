@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from client.data import templates
-from client.data.sources import Fhir, Omop, Sources
-from client.data.tables import read
+from client.data.sources.settings import Fhir, Omop, Sources
+from client.data.view_reader import read
 from protocol.errors import WardroundError
 from tasks import registry
 from tasks.schema import Table

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from client.setup import init
-from client.site_template import Answers
+from client.enrolment.new_site import init
+from client.enrolment.site_template import Answers
 
-_START = "import sys; from client.cli import main; sys.argv[0] = 'wardround-site'; main()"
+_START = "import sys; from client.cli.main import main; sys.argv[0] = 'wardround-site'; main()"
 _LIMITED = (
     "import resource as r, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     "r.setrlimit(r.RLIMIT_FSIZE, ({size}, {size}));"

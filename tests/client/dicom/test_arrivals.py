@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.data.dicom.arrivals import Arrivals
+from client.data.dicom.receive.study_handover import Arrivals
 
 
 def test_a_study_is_handed_over_once_and_again_when_it_failed() -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.dicom import descriptors
-from client.data.dicom.header import read_header
-from client.data.dicom.pseudonym import Pseudonyms
+from client.data.dicom.objects import descriptors
+from client.data.dicom.objects.header import read_header
+from client.data.dicom.objects.pseudonym import Pseudonyms
 from tests.client.dicom.objects import radiograph, written
 
 NAMES = Pseudonyms(bytes(range(32)))

@@ -15,17 +15,17 @@ from pydicom.sequence import Sequence
 from typer.testing import CliRunner
 
 from bench._burned_in import background, burned_in
-from client.check import tried
-from client.check_imaging import imaging_checks
-from client.cli import app
-from client.data import tables
-from client.data.dicom.gate import Reason
-from client.data.dicom.text_detector import shows_text
-from client.data.sources import Sources
-from client.setup import init
-from client.site_config import SiteConfig
-from client.site_images import image_tables
-from client.site_template import Answers
+from client.checks.base import tried
+from client.checks.imaging import imaging_checks
+from client.cli.main import app
+from client.cohorts.site_images import image_tables
+from client.config.site_config import SiteConfig
+from client.data import view_reader
+from client.data.dicom.objects.gate import Reason
+from client.data.dicom.pixels.text_detector import shows_text
+from client.data.sources.settings import Sources
+from client.enrolment.new_site import init
+from client.enrolment.site_template import Answers
 from protocol.errors import WardroundError
 from tests.client.dicom.objects import CANARIES, folder_of, radiograph, written
 
@@ -126,7 +126,7 @@ def test_a_view_joins_labels_to_images_by_pseudonym(site: Path, tmp_path: Path) 
     )
     config = SiteConfig.load(site / "site.yaml")
     with image_tables(config) as extras:
-        table = tables.read(Sources(files={"labels": str(labels)}), view, extras=extras)
+        table = view_reader.read(Sources(files={"labels": str(labels)}), view, extras=extras)
     assert sorted(table["label"]) == [0, 0, 1, 1]
     assert len(set(table["patient"])) == 2
     assert set(table["view_position"]) == {"PA"}
@@ -139,7 +139,7 @@ def test_a_dose_report_gives_its_study_its_dose(site: Path, tmp_path: Path) -> N
     run("index", "-c", str(site))
     config = SiteConfig.load(site / "site.yaml")
     with image_tables(config) as extras:
-        table = tables.read(
+        table = view_reader.read(
             Sources(files={"labels": str(_one_row(tmp_path))}),
             "SELECT accession, dlp, ctdivol_report, pseudonym('A0') AS a0 FROM images",
             extras=extras,

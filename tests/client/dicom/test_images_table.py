@@ -6,10 +6,10 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.dicom.attributes import COLUMNS
-from client.data.dicom.gate import GatePolicy
-from client.data.dicom.images_table import register
-from client.data.dicom.index import Index, Row
+from client.data.dicom.index.images_table import register
+from client.data.dicom.index.index import Index, Row
+from client.data.dicom.objects.attributes import COLUMNS
+from client.data.dicom.objects.gate import GatePolicy
 
 
 def test_columns_that_are_empty_for_thousands_of_images_are_null(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from client.data.dicom.gate import GatePolicy, Reason
-from client.data.dicom.header import Problem
-from client.data.dicom.index import FILE, Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.data.dicom.pseudonym import FILE as SECRET
+from client.data.dicom.index.index import FILE, Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.objects.gate import GatePolicy, Reason
+from client.data.dicom.objects.header import Problem
+from client.data.dicom.objects.pseudonym import FILE as SECRET
 from protocol.errors import Code, WardroundError
 from tests.client.dicom.objects import CANARIES, folder_of, radiograph, written
 

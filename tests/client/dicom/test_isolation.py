@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from client.data.dicom.isolation import isolated
+from client.data.dicom.isolated_workers import isolated
 
 
 def work(job: int) -> str:

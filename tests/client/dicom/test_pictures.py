@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import setup
-from client.data.dicom import cache, pictures
-from client.data.dicom.cache import Done, PictureCache
-from client.data.dicom.gate import GatePolicy
-from client.data.dicom.index import Index
-from client.data.dicom.indexing import bring_up_to_date
-from client.data.dicom.pixels import Fault, Prepared, Preprocessing
-from client.local_cohort import build_cohort
-from client.site_config import SiteConfig
-from client.site_template import Answers
+from client.cohorts.loading import build_cohort
+from client.config.site_config import SiteConfig
+from client.data.dicom.index import pixel_cache
+from client.data.dicom.index import pixel_loading as pictures
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.index.pixel_cache import Done, PictureCache
+from client.data.dicom.objects.gate import GatePolicy
+from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
 from launch.radiographs import HABITS, Radiograph, cohort, write
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
@@ -88,14 +89,14 @@ def test_a_file_that_moved_is_not_decoded_again_and_one_that_changed_is(
 
 def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(index: Index, state: Path) -> None:
     load(index, state, keys(index))
-    folder = state / cache.FOLDER
+    folder = state / pixel_cache.FOLDER
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()} == {0o600}
-    files, size = cache.purge(state)
+    files, size = pixel_cache.purge(state)
     assert files >= 2
     assert size > 10 * 28 * 28
     assert not folder.exists()
-    assert cache.purge(state) == (0, 0)
+    assert pixel_cache.purge(state) == (0, 0)
     assert load(index, state, keys(index)).pictures.any()
 
 
@@ -128,7 +129,7 @@ def test_a_crash_while_writing_leaves_the_cache_whole(
 def test_a_file_of_pictures_that_was_cut_is_made_anew(state: Path) -> None:
     with PictureCache.open(state, MADE) as opened:
         opened.add([prepared(1), prepared(2), prepared(3)])
-    path = state / cache.FOLDER / f"{MADE.name}.u8"
+    path = state / pixel_cache.FOLDER / f"{MADE.name}.u8"
     os.truncate(path, 28 * 28 + 5)
     with PictureCache.open(state, MADE) as opened:
         assert opened.find({Path(f"/p/{n}"): (n, n) for n in (1, 2, 3)}) == {Path("/p/1"): 0}
@@ -151,7 +152,7 @@ def test_two_sizes_do_not_mix_and_one_content_is_kept_once(state: Path) -> None:
 
 def test_a_cache_open_to_others_is_refused(state: Path) -> None:
     PictureCache.open(state, MADE).close()
-    (state / cache.FOLDER).chmod(0o750)
+    (state / pixel_cache.FOLDER).chmod(0o750)
     with pytest.raises(WardroundError, match="chmod 700"):
         PictureCache.open(state, MADE)
 
@@ -169,8 +170,8 @@ def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
     rows = [f"{one.accession},{int(one.ill)}" for one in made] if not labels else labels.split()
     (tmp_path / "labels.csv").write_text("accession_number,pneumonia\n" + "\n".join(rows) + "\n")
     answers = Answers(site="north", data={"chest_xray": tmp_path / "labels.csv"})
-    setup.init(tmp_path / "north", answers)
-    rules = tmp_path / "north" / setup.SITE_YAML
+    new_site.init(tmp_path / "north", answers)
+    rules = tmp_path / "north" / new_site.SITE_YAML
     text = rules.read_text().replace("{records:", "{labels:")
     text = text.replace("view: SELECT * FROM records", "view: template:dicom")
     imaging = f"imaging: {{folders: [{json.dumps(str(tmp_path / 'pacs'))}], workers: 1}}\n"
@@ -231,7 +232,7 @@ def test_contradictory_labels_are_set_aside_and_counted(tmp_path: Path) -> None:
 def test_a_task_of_pictures_without_imaging_says_what_to_add(tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("patient,radiograph,pneumonia\n1,abc,1\n")
     answers = Answers(site="north", data={"chest_xray": tmp_path / "records.csv"})
-    config = setup.init(tmp_path / "north", answers)
+    config = new_site.init(tmp_path / "north", answers)
     with pytest.raises(WardroundError, match="section imaging"):
         build_cohort(
             config, registry.load("chest_xray"), lambda _: 0.1, Evaluation(release="exact")
@@ -241,7 +242,7 @@ def test_a_task_of_pictures_without_imaging_says_what_to_add(tmp_path: Path) -> 
 def test_features_of_a_backbone_are_kept_for_the_owner_and_made_once(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from client.kept_features import features_of
+    from client.cohorts.feature_cache import features_of
     from tasks.models import backbone
 
     made: list[int] = []
@@ -256,14 +257,14 @@ def test_features_of_a_backbone_are_kept_for_the_owner_and_made_once(
     first = features_of(state, task, table)
     assert np.array_equal(features_of(state, task, table), first)
     assert made == [5]
-    kept = list((state / cache.FOLDER).glob("features-*.npy"))
+    kept = list((state / pixel_cache.FOLDER).glob("features-*.npy"))
     assert [stat.S_IMODE(p.stat().st_mode) for p in kept] == [0o600]
     features_of(state, task, {"radiograph": table["radiograph"][::-1].copy()})
     kept[0].write_bytes(b"damaged")
     assert np.array_equal(features_of(state, task, table), first)
     assert made == [5, 5, 5]
-    cache.purge(state)
-    assert not (state / cache.FOLDER).exists()
+    pixel_cache.purge(state)
+    assert not (state / pixel_cache.FOLDER).exists()
 
 
 def test_a_cohort_of_one_class_is_told_apart(tmp_path: Path) -> None:

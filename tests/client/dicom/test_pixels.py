@@ -21,8 +21,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from client.data.dicom import decode
-from client.data.dicom.pixels import Fault, Preprocessing, picture, prepare, resized
+from client.data.dicom.pixels import decode
+from client.data.dicom.pixels.preprocessing import Fault, Preprocessing, picture, prepare, resized
 from launch.radiographs import HABITS, Radiograph, datasets
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "nowhere")) / "dicom"

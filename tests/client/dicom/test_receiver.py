@@ -24,8 +24,8 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
-from client.reception import Reception
-from client.site_config import SiteConfig
+from client.config.site_config import SiteConfig
+from client.daemon.receiver_service import Reception
 from protocol.errors import WardroundError
 from tests.client.dicom.objects import CANARIES, DX, folder_of, radiograph, written
 from tests.client.dicom.receiving import Process, site

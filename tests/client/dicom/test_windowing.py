@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from client.data.dicom.windowing import displayed, linear, linear_exact, sigmoid
+from client.data.dicom.pixels.windowing import displayed, linear, linear_exact, sigmoid
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 

@@ -1,0 +1,1 @@
+"""`wardround-site check`: each check passes, or says what to do."""

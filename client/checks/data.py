@@ -1,0 +1,89 @@
+"""Checks of the data: files, view, cohort, and one dry training step on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from client.checks.base import Check, Doubt
+from client.cohorts.loading import build_cohort, read_table
+from client.cohorts.query_counts import Records
+from client.config.resource_limits import gradient_memory
+from client.config.site_config import SiteConfig
+from client.data.cohort import Cohort
+from client.governance.patient_split import Split
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Evaluation
+from tasks import registry
+
+_AS_STUDIES_DO = Evaluation(release="exact")
+"""The usual split; a study may choose another."""
+_STEP = 64
+"""Patients in the dry step, at most."""
+
+
+def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
+    """Two for each task that has data; one that says so where none has."""
+    if not config.data:
+        yield "data", _none
+    if not config.policy.tasks:
+        yield "policy", _nothing_allowed
+    for name in sorted(config.data):
+        if _only_asked(name):
+            yield f"data of {name}", lambda name=name: _records(config, name)  # type: ignore[misc]
+            continue
+        cohorts: list[Cohort] = []
+        yield f"data of {name}", lambda name=name, into=cohorts: _read(config, split, name, into)  # type: ignore[misc]
+        yield f"training {name}", lambda name=name, of=cohorts: _dry_step(config, name, of)  # type: ignore[misc]
+
+
+def _only_asked(name: str) -> bool:
+    """Whether nothing is learned from the task's data: it is for queries."""
+    return name in registry.installed() and not registry.load(name).schema.label
+
+
+def _records(config: SiteConfig, name: str) -> str:
+    schema = registry.load(name).schema
+    records = Records(read_table(config, name), schema)
+    for column in schema.columns:
+        records.values(column.name)
+    config.policy.check_patients(records.patients)
+    return f"{records.patients} patients, for queries"
+
+
+def _none() -> str:
+    raise WardroundError(
+        Code.NO_DATA, "site.yaml names no data.", remedy="Add `data`, as its comments show."
+    )
+
+
+def _nothing_allowed() -> str:
+    raise Doubt("policy.tasks allows no task", "Until it does, every study is refused.")
+
+
+def _read(config: SiteConfig, split: Split, name: str, into: list[Cohort]) -> str:
+    task = registry.load(name)
+    cohort = build_cohort(config, task, split.place, _AS_STUDIES_DO)
+    into.append(cohort)
+    if cohort.notes:
+        raise Doubt(" ".join(cohort.notes), "Training goes on without what was set aside.")
+    columns = ", ".join(c for c in task.schema.names[:3])
+    return f"{cohort.patients} patients; columns {columns}, ... as the task wants them"
+
+
+def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
+    if not cohorts:
+        raise Doubt("not tried: there is no cohort")
+    cohort = cohorts[0]
+    task = registry.load(name)
+    learner = Learner(task, 0, gradient_memory(config.policy))
+    weights = learner.model.flat.numpy().copy()
+    patients = Patients(cohort, task.varied)
+    batch = patients.private_sample(min(1.0, _STEP / cohort.patients))
+    started = time.monotonic()
+    learner.clipped_sum(weights, batch, 1.0, 4096)
+    learner.scores(weights, patients.evaluation.features)
+    seconds = time.monotonic() - started
+    return f"a dry step took {1000 * seconds:.0f} ms; nothing kept, nothing spent"

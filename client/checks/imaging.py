@@ -1,0 +1,87 @@
+"""Checks of the pictures: the index, what the gate keeps out, the receiver's settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+from client.checks.base import Check, Doubt
+from client.config.imaging_config import Imaging, Receiver
+from client.config.site_config import SiteConfig
+from client.durable_files import refuse_shared
+from protocol.errors import Code, WardroundError
+
+
+def imaging_checks(config: SiteConfig) -> Iterator[Check]:
+    """None for a site without `imaging`."""
+    imaging = config.imaging
+    if imaging is None:
+        return
+    yield "pictures", lambda: _pictures(config, imaging)
+    for folder in imaging.folders:
+        yield f"folder {folder.name}", lambda folder=folder: _readable(str(folder))  # type: ignore[misc]
+    receiver = imaging.receiver
+    if receiver is not None:
+        yield "receiver", lambda: _receiver(receiver)
+        yield "room for pictures", lambda: _room(config, imaging, receiver)
+
+
+def _pictures(config: SiteConfig, imaging: Imaging) -> str:
+    from client.data.dicom.index import report
+    from client.data.dicom.index.index import Index, exists
+
+    if not exists(config.state):
+        raise Doubt("nothing is indexed yet", "Run `wardround-site index`.")
+    with Index.open(config.state, imaging.gate) as index:
+        found = report.of(index)
+    out = sum(line.files for line in found.kept_out)
+    said = f"{found.ready} ready, of {found.patients} patients"
+    if out:
+        reasons = "; ".join(f"{line.files} {line.why}" for line in found.kept_out[:4])
+        more = f"; {len(found.kept_out) - 4} more reasons" if len(found.kept_out) > 4 else ""
+        raise Doubt(
+            f"{said}; {out} files kept out: {reasons}{more}", "See `wardround-site images`."
+        )
+    return said
+
+
+def _readable(folder: str) -> str:
+    if not os.access(folder, os.R_OK):
+        raise WardroundError(
+            Code.NO_DATA,
+            f"{folder} cannot be read.",
+            remedy="Correct imaging.folders in site.yaml, or the permissions.",
+        )
+    return "can be read"
+
+
+def _receiver(receiver: Receiver) -> str:
+    if receiver.tls is not None:
+        refuse_shared(receiver.tls.key, "receiver's key", Code.TLS)
+    if not receiver.calling:
+        raise Doubt("nobody may send", "Name AE titles in imaging.receiver.calling.")
+    host, port = receiver.address
+    try:
+        socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), 2).close()  # noqa: S104
+    except OSError:
+        raise Doubt(
+            f"nothing listens on {receiver.listen}", "Run `wardround-site receive`."
+        ) from None
+    plain = "" if receiver.tls else ", without TLS"
+    return f"listens on {receiver.listen} for {', '.join(receiver.calling)}{plain}"
+
+
+def _room(config: SiteConfig, imaging: Imaging, receiver: Receiver) -> str:
+    folder = imaging.store(config.state) or config.state
+    while not folder.exists():
+        folder = folder.parent
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < receiver.floor:
+        raise WardroundError(
+            Code.STATE,
+            f"{free / 2**30:.1f} GiB are free where pictures go, less than receiver.floor.",
+            remedy="Make room: until then every object is refused.",
+        )
+    return f"{(free - receiver.floor) / 2**30:.0f} GiB above receiver.floor"

@@ -1,0 +1,103 @@
+"""Checks of the way to the coordinator: address, TLS, node key, clock."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+
+from client.checks.base import Check, Doubt
+from client.config.site_config import SiteConfig
+from client.daemon.status import read, running
+from client.enrolment.site_template import UNKNOWN_COORDINATOR
+from client.transport.fleet_connection import FleetConfig, FleetConnection
+from protocol.errors import Code, WardroundError
+
+_PATIENCE = 10.0
+"""Seconds."""
+_DAYS_LEFT = 21
+
+
+def link_checks(config: SiteConfig) -> Iterator[Check]:
+    """In the order in which one rests on the other."""
+    yield "coordinator reachable", lambda: _reach(config)
+    yield "TLS", lambda: _tls(config)
+    yield "sign-in", lambda: _sign_in(config)
+
+
+def _parts(config: SiteConfig) -> tuple[str, int]:
+    if config.coordinator.address == UNKNOWN_COORDINATOR:
+        raise WardroundError(
+            Code.UNREACHABLE,
+            "This site has not joined a coordinator yet.",
+            remedy="Run `wardround-site join BUNDLE` with the coordinator's file.",
+        )
+    host, _, port = config.coordinator.address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _reach(config: SiteConfig) -> str:
+    try:
+        with socket.create_connection(_parts(config), timeout=_PATIENCE):
+            return config.coordinator.address
+    except OSError as error:
+        raise WardroundError(
+            Code.UNREACHABLE,
+            f"{config.coordinator.address} does not answer ({type(error).__name__}).",
+            remedy="Check the address, outbound rules of the firewall, and that it is running.",
+        ) from None
+
+
+def _tls(config: SiteConfig) -> str:
+    authority = config.coordinator.root_certificate
+    host, port = _parts(config)
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+        with (
+            socket.create_connection((host, port), timeout=_PATIENCE) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            ends = ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
+    except FileNotFoundError:
+        raise WardroundError(
+            Code.TLS,
+            f"The coordinator's CA {authority} is not there.",
+            remedy="Run `wardround-site join BUNDLE`.",
+        ) from None
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or "TLS failure"
+        raise WardroundError(
+            Code.TLS,
+            f"The coordinator's certificate is not trusted: {reason}.",
+            remedy="Join with the bundle of this coordinator, and compare the CA's fingerprint.",
+        ) from None
+    except OSError as error:
+        raise WardroundError(
+            Code.UNREACHABLE, f"No connection for TLS ({type(error).__name__})."
+        ) from None
+    days = (ends - time.time()) / 86400
+    if days < _DAYS_LEFT:
+        raise Doubt(f"certificate good for {days:.0f} days", "Tell the coordinator's operator.")
+    return f"certificate trusted, good for {days:.0f} days"
+
+
+def _sign_in(config: SiteConfig) -> str:
+    """Signs in as the daemon does; where one is running, asks how it fares: the coordinator
+    lets a site in once."""
+    if running(config.state):
+        status = read(config.state)
+        if status is not None and status.connected:
+            return "the running daemon is signed in"
+        why = status.last_error if status else None
+        raise WardroundError(
+            Code(why.code) if why else Code.UNREACHABLE,
+            f"The running daemon is not signed in. {why.message if why else ''}".strip(),
+        )
+    _parts(config)
+    fleet = FleetConfig(
+        config.coordinator.address, config.coordinator.root_certificate, config.node_key
+    )
+    with FleetConnection(fleet) as connection:
+        connection.connect()
+    return "node key accepted; clocks agree"

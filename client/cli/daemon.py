@@ -1,0 +1,222 @@
+"""check, start, status: the daemon in daily life."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from client.cli.options import HERE, Config, Json, console, governing, load, printable
+from client.daemon import stop_signals
+from protocol.errors import Code, WardroundError
+
+if TYPE_CHECKING:
+    from client.checks.base import Finding
+    from client.config.site_config import SiteConfig
+    from client.daemon.daemon import Daemon
+
+
+def mount(app: typer.Typer) -> None:
+    for command in (check, start, status):
+        app.command()(command)
+
+
+def check(
+    config: Config = HERE,
+    cohort: Annotated[
+        bool, typer.Option("--cohort", help="Look at every column too, and write a page of plots.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Try everything that can fail: keys, ledger, disk, clock, data, TLS, sign-in, a dry step.
+
+    Says pass, or what to do. Nothing leaves this site, nothing is spent. Works beside a running
+    daemon. The exit status is that of the first failure.
+
+    With --cohort, each task's table is looked at column by column: missing values, values out of
+    range or in another unit, misspelt categories, columns that give the label away, dates in the
+    wrong order. The page lies in the state folder under reports/, for your eyes only.
+    """
+    from client.checks.base import tried, verdict
+    from client.config.resource_limits import limit_threads
+
+    site = load(config)
+    limit_threads(site.policy)
+    findings: list[Finding] = []
+    with governing(config, None) as governance:
+        from client.checks.data import data_checks
+        from client.checks.imaging import imaging_checks
+        from client.checks.link import link_checks
+        from client.checks.machine import machine_checks
+
+        for room in (
+            machine_checks(site, governance),
+            imaging_checks(site),
+            data_checks(site, governance.state.split),
+            link_checks(site),
+        ):
+            for finding in tried(room):
+                findings.append(finding)
+                if not as_json:
+                    _show_finding(finding)
+    status = verdict(findings)
+    seen = _look(site, as_json) if cohort else []
+    if as_json:
+        rows = [asdict(finding) for finding in findings]
+        answer = {"site": site.site, "ok": status == 0, "checks": rows}
+        typer.echo(json.dumps(answer | ({"cohorts": seen} if cohort else {})))
+    elif status == 0:
+        typer.echo(f"\n{site.site} is ready: wardround-site start")
+    sys.exit(status)
+
+
+def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
+    """Every task's table, column by column; what cannot be read has been said already."""
+    from client.cohorts.loading import read_table
+    from client.cohorts.quality_page import grid, write_page
+    from client.data.quality import assess
+    from tasks import registry
+
+    folder, seen = site.state / "reports", []
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name in sorted(site.data):
+        try:
+            quality = assess(registry.load(name), read_table(site, name))
+        except WardroundError:
+            continue
+        page = folder / f"cohort_{name}.html"
+        write_page(quality, page)
+        seen.append(asdict(quality) | {"page": str(page)})
+        if not as_json:
+            console().print()
+            console().print(grid(quality))
+            for doubt in quality.doubts:
+                typer.echo(f"  {doubt}")
+            typer.echo(f"  with plots: {page}")
+    return seen
+
+
+def start(
+    config: Config = HERE,
+    log: Annotated[str, typer.Option(help="How to log: text or json.")] = "text",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log debits too.")] = False,
+) -> None:
+    """Run the site's daemon in the foreground, until SIGTERM or Ctrl-C.
+
+    It connects to the coordinator, and again whenever the connection is lost; it answers for
+    studies that site.yaml and your approvals allow, within the hours and the budget. Asked to
+    stop, it finishes what it has paid for first; asked twice, it stops at once.
+    """
+    if log not in ("text", "json"):
+        raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
+    style: Literal["text", "json"] = "json" if log == "json" else "text"
+    with stop_signals.held() as signals:
+        from client.config.resource_limits import limit_threads
+        from client.log_events import configure, event
+
+        site = load(config)
+        configure(style, verbose=verbose)
+        event("starting", site=site.site, coordinator=site.coordinator.address)
+        limit_threads(site.policy)
+        from client.daemon.daemon import Daemon
+
+        daemon = Daemon(site)
+        threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
+        try:
+            daemon.run()
+        except WardroundError as error:
+            if style == "text":
+                raise
+            why = {"code": error.code.value, "why": error.message, "do": error.remedy}
+            event("failed", logging.ERROR, **why)
+            raise typer.Exit(error.exit_status) from None
+        sys.stderr.flush()
+        os._exit(0)  # all is closed; unloading the numerical libraries would take seconds
+
+
+def status(config: Config = HERE, as_json: Json = False) -> None:
+    """Show the daemon's connection, study and round, the budget, and the last error.
+
+    Exit status: 0 running and connected, 4 running but not connected, 7 not running.
+    """
+    from client.daemon.status import read, running
+    from client.governance.budget import budget
+    from client.governance.governance import SiteGovernance
+
+    site = load(config)
+    runs, now = running(site.state), read(site.state)
+    governance = SiteGovernance(site, site.load_identity())
+    try:
+        account = budget(governance.state, site.policy)
+        waiting = sum(s.state == "waiting" for s in governance.approvals.studies())
+    finally:
+        governance.close_state()
+    connected = runs and now is not None and now.connected
+    if as_json:
+        answer: dict[str, Any] = {"site": site.site, "running": runs, "waiting": waiting}
+        answer["daemon"] = asdict(now) if now else None
+        answer["budget"] = {k: v for k, v in asdict(account).items() if k != "studies"}
+        typer.echo(json.dumps(answer))
+    else:
+        lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
+        if runs and now is not None:
+            lines += [
+                ("Coordinator", f"{now.coordinator}, {'' if connected else 'not '}connected"),
+                ("Running for", f"{now.uptime / 3600:.1f} h (process {now.pid})"),
+                ("Doing", now.phase),
+                ("Answers", ", ".join(f"{n} {kind}" for kind, n in now.answers.items()) or "none"),
+            ]
+            if now.study is not None:
+                of = f"round {now.round} of {now.rounds}, attempt {now.attempt}"
+                lines.append(("Study", f"{now.study[:12]} {printable(now.title or '')}, {of}"))
+        if now is not None and now.last_error is not None:
+            fault = now.last_error
+            lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
+        lines.append(("Waiting", f"{waiting} studies for your approval"))
+        cap = f" of {account.cap:g}" if account.cap is not None else ""
+        lines.append(("Budget", f"epsilon {account.reserved:.3g}{cap} reserved or spent"))
+        _print_lines(lines)
+    sys.exit(0 if connected else 4 if runs else 7)
+
+
+def _obey(daemon: Daemon, signals: set[signal.Signals]) -> None:
+    """Waits for signals, in a thread of its own, and has the daemon stop."""
+    from client.log_events import event
+
+    while True:
+        number = signal.sigwait(signals)
+        event("stopping", signal=signal.Signals(number).name)
+        daemon.stop()
+
+
+def _show_finding(finding: Finding) -> None:
+    from rich.text import Text
+
+    mark, style = {
+        True: ("pass", "green"),
+        None: ("look", "yellow"),
+        False: ("FAIL", "bold red"),
+    }[finding.passed]
+    screen = console()
+    line = Text.assemble((f"{mark}  ", style), (f"{finding.name:24}", "bold"), finding.found)
+    screen.print(line, soft_wrap=True)
+    if finding.remedy:
+        screen.print(Text(f"{'':30}{finding.remedy}", style="yellow"), soft_wrap=True)
+
+
+def _print_lines(lines: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        table.add_row(name, value)
+    console().print(table)

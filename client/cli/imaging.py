@@ -1,0 +1,264 @@
+"""receive, index, images: pictures come in, and the site sees which are fit for use."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from client.cli.options import HERE, Config, Json, console, governing, load
+from client.daemon import stop_signals
+from protocol.errors import Code, WardroundError
+
+if TYPE_CHECKING:
+    from client.config.imaging_config import Imaging
+    from client.config.site_config import SiteConfig
+    from client.daemon.receiver_service import Reception
+    from client.data.dicom.index.index import Index
+    from client.data.dicom.index.indexing import Progress, Tally
+
+images_app = typer.Typer(no_args_is_help=False)
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(receive)
+    app.command()(index)
+    app.add_typer(images_app, name="images")
+
+
+def receive(
+    config: Config = HERE,
+    log: Annotated[str, typer.Option(help="How to log: text or json.")] = "text",
+) -> None:
+    """Take pictures that the PACS sends (DICOM Send), until SIGTERM or Ctrl-C.
+
+    Only senders named in imaging.receiver.calling are let in. A study that has been quiet for a
+    while is brought into the index. Nothing of a picture is logged.
+    """
+    if log not in ("text", "json"):
+        raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
+    style: Literal["text", "json"] = "json" if log == "json" else "text"
+    site = load(config)
+    with stop_signals.held() as signals:
+        from client.daemon.receiver_service import Reception
+        from client.log_events import configure, event
+
+        configure(style)
+        with Reception(site) as reception:
+            event("listening", site=site.site, title=reception.title, address=reception.address)
+            if not reception.settings.calling:
+                event("nobody may send", do="name AE titles in imaging.receiver.calling")
+            _watch(reception, signals, live=style == "text" and sys.stderr.isatty())
+            event("stopping")
+        event("stopped", **reception.summary())
+
+
+def index(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders, files or DICOMDIRs; left out: those of site.yaml."),
+    ] = None,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Bring the index of pictures up to date: read what is new, look at it, forget what is gone.
+
+    Reads the folders of imaging.folders, what the receiver has stored, and those that you name.
+    May be interrupted at any time, and goes on where it stopped.
+    """
+    from client.data.dicom.index.indexing import bring_up_to_date
+
+    site = load(config)
+    imaging = _imaging(site)
+    roots = [*(folders or imaging.folders)]
+    store = imaging.store(site.state)
+    if not folders and store is not None and store.is_dir():
+        roots.append(store)
+    if not roots:
+        raise WardroundError(
+            Code.USAGE, "There is nothing to index.", remedy="Name a folder, or imaging.folders."
+        )
+    with governing(config, "index"), _opened(site) as open_index, _progress() as progress:
+        tally = bring_up_to_date(
+            open_index,
+            roots,
+            workers=imaging.workers,
+            words=frozenset(imaging.words),
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(_plain(tally)))
+    else:
+        _print(tally)
+
+
+@images_app.callback(invoke_without_command=True)
+def images(
+    context: typer.Context,
+    config: Config = HERE,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page, 0600.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Write a contact sheet of what was set aside into this new folder."),
+    ] = None,
+    files: Annotated[bool, typer.Option("--files", help="Name each file kept out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which pictures are ready for use, and what was kept out and why.
+
+    The contact sheet shows pictures that may have names burned in: it stays on this machine, for
+    the eyes of those who may see the patients.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from client.data.dicom.index import report
+
+    site = load(config)
+    with _opened(site) as open_index:
+        found = report.of(open_index)
+        if html is not None:
+            report.write_html(found, html, site.site)
+        if sheet is not None:
+            from client.data.dicom.index.contact_sheet import write_sheet
+
+            pages = write_sheet(open_index, sheet, _imaging(site).workers)
+            typer.echo(f"{pages} pages in {sheet}: open {sheet / 'index.html'}", err=True)
+        kept_out = list(open_index.kept_out()) if files else []
+    if as_json:
+        plain: dict[str, Any] = report.plain(found)
+        if files:
+            plain["files"] = [
+                {"file": str(a.path), "why": a.verdict, "image": a.image} for a in kept_out
+            ]
+        typer.echo(json.dumps(plain))
+        return
+    report.show(found, console())
+    for aside in kept_out:
+        console().print(f"{aside.verdict:50} {aside.path}", soft_wrap=True)
+
+
+@images_app.command()
+def release(
+    keys: Annotated[list[str], typer.Argument(help="First digits of keys, as on the sheet.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Let pictures through that were set aside on suspicion: you have looked at them.
+
+    What cannot be decoded, names no patient or contradicts another is not let through by this.
+    """
+    _decide(config, keys, "release", as_json)
+
+
+@images_app.command()
+def withhold(
+    keys: Annotated[list[str], typer.Argument(help="First digits of keys, as on the sheet.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Keep pictures out, whatever the gate says of them."""
+    _decide(config, keys, "withhold", as_json)
+
+
+def _decide(
+    config: Path, keys: list[str], decision: Literal["release", "withhold"], as_json: bool
+) -> None:
+    with (
+        governing(config, f"images {decision}", images=" ".join(key[:12] for key in keys)),
+        _opened(load(config)) as open_index,
+    ):
+        whole = open_index.whole_keys(keys)
+        done = open_index.review(whole, decision)
+    typer.echo(json.dumps({decision: done}) if as_json else f"{done} pictures: {decision}.")
+
+
+def _imaging(site: SiteConfig) -> Imaging:
+    if site.imaging is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "site.yaml has no section imaging.",
+            remedy="Add `imaging:` with folders or receiver; `wardround-site init` shows how.",
+        )
+    return site.imaging
+
+
+@contextmanager
+def _opened(site: SiteConfig) -> Iterator[Index]:
+    from client.data.dicom.index.index import Index
+
+    with Index.open(site.state, _imaging(site).gate) as opened:
+        yield opened
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bars:
+        known: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, of: int) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(stage, total=of)
+            bars.update(known[stage], completed=done, total=of)
+
+        yield tell
+
+
+def _watch(reception: Reception, signals: set[signal.Signals], *, live: bool) -> None:
+    """Until a signal: a status line each second on a screen, else nothing but events."""
+    if not live:
+        signal.sigwait(signals)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as screen:
+        while signal.sigtimedwait(signals, 1.0) is None:
+            screen.update(_line(reception), refresh=True)
+
+
+def _line(reception: Reception) -> str:
+    said = ", ".join(f"{value} {key}" for key, value in reception.summary().items())
+    return f"{reception.title} at {reception.address}: {said}"
+
+
+def _plain(tally: Tally) -> dict[str, Any]:
+    verdicts = dict(tally.verdicts)
+    ready = verdicts.pop("", 0)
+    return {
+        "found": tally.found,
+        "read": tally.read,
+        "unchanged": tally.unchanged,
+        "gone": tally.gone,
+        "looked_at": tally.looked_at,
+        "ready": ready,
+        "kept_out": verdicts,
+    }
+
+
+def _print(tally: Tally) -> None:
+    plain = _plain(tally)
+    screen = console()
+    screen.print(
+        f"{plain['found']} files: {plain['read']} read, {plain['unchanged']} as before, "
+        f"{plain['gone']} gone; {plain['looked_at']} pictures looked at."
+    )
+    _print_verdicts(plain["ready"], plain["kept_out"], screen)
+
+
+def _print_verdicts(ready: int, kept_out: dict[str, int], screen: Any) -> None:
+    screen.print(f"In the index: {ready} ready, {sum(kept_out.values())} kept out.")
+    for why, count in sorted(kept_out.items(), key=lambda item: -item[1]):
+        screen.print(f"  {count:7}  {why}")
+    if kept_out:
+        screen.print("Look at them: wardround-site images --sheet FOLDER")

@@ -1,0 +1,67 @@
+"""personal: the models that are this site's own, where they are, and how well they do here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from client.cli.options import HERE, Config, Json, console, load, printable
+
+_SHOWN = ("auc", "accuracy")
+
+
+def mount(app: typer.Typer) -> None:
+    app.command()(personal)
+
+
+def personal(config: Config = HERE, as_json: Json = False) -> None:
+    """List this site's own models: of studies by ditto or fedbn, one each, that never left it.
+
+    weights.npy is laid out as the study's released model is; study.json beside it says what it is.
+    The figures are on this site's own patients, and nobody else has seen them.
+    """
+    from client.training.algorithm_state import PERSONAL
+
+    folder = load(config).state / PERSONAL
+    found = [_described(path) for path in sorted(folder.glob("*/study.json"))]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    if not found:
+        typer.echo("This site has no models of its own: no study by ditto or fedbn has finished.")
+        return
+    from rich.table import Table
+
+    table = Table("study", "task", "algorithm", box=None)
+    for metric in _SHOWN:
+        table.add_column(f"{metric}, own (released)")
+    table.add_column("title")
+    for one in found:
+        figures = [_pair(one["figures"], metric) for metric in _SHOWN]
+        table.add_row(one["study"][:12], one["task"], one["algorithm"], *figures, one["title"][:60])
+    console().print(table)
+    typer.echo(f"\nEach is in {folder}/STUDY/weights.npy, readable by this site's user alone.")
+
+
+def _described(path: Path) -> dict[str, Any]:
+    from client.training.algorithm_state import figures_of
+    from protocol.study.study import Study
+
+    study = Study.parse(path.read_bytes())
+    return {
+        "study": study.digest,
+        "title": printable(study.title),
+        "task": study.task.name,
+        "algorithm": study.optimisation.local.name,
+        "weights": str(path.with_name("weights.npy")),
+        "figures": figures_of(path.parent),
+    }
+
+
+def _pair(figures: dict[str, Any], metric: str) -> str:
+    own, released = (figures.get(name, {}).get(metric) for name in ("own", "released"))
+    shown = ["-" if value is None else f"{value:.3f}" for value in (own, released)]
+    return f"{shown[0]} ({shown[1]})"

@@ -1,0 +1,180 @@
+"""studies, show, approve, reject, revoke: a person decides about a study.
+
+All of them work beside a running daemon, which looks at the books before every answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.cli.options import (
+    HERE,
+    Config,
+    Digest,
+    Json,
+    Yes,
+    confirm,
+    console,
+    governing,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from client.cli.study_summary import Shown
+    from client.governance.approvals import Approvals
+    from client.governance.governance import SiteGovernance
+    from tasks.schema import Schema
+
+_SHORT = 12
+"""Digits of a digest in tables."""
+Reason = Annotated[str, typer.Option(help="Kept in this site's books, shown to nobody else.")]
+
+
+def mount(app: typer.Typer) -> None:
+    for command in (studies, show, approve, reject, revoke):
+        app.command()(command)
+
+
+def studies(config: Config = HERE, as_json: Json = False) -> None:
+    """List every study this site was asked to take part in, and where it stands.
+
+    waiting: needs your decision. accepted: answered within the rules. refused: site.yaml or the
+    budget says no. rejected, revoked: you said no. closed: it has ended.
+    """
+    with governing(config, "studies") as site:
+        listed = site.approvals.studies()
+    if as_json:
+        typer.echo(json.dumps([asdict(study) for study in listed]))
+        return
+    if not listed:
+        typer.echo("No study has been proposed yet.")
+        return
+    from rich.table import Column, Table
+
+    table = Table(Column("study", no_wrap=True), "standing", "task", "mode", box=None)
+    for heading in ("attempts", "seen", "title"):
+        table.add_column(heading)
+    for study in listed:
+        attempts = f"{study.attempts[0]}/{study.attempts[1]}"
+        standing = study.state if study.code is None else f"{study.state} ({study.code})"
+        table.add_row(
+            study.digest[:_SHORT],
+            standing,
+            study.task,
+            study.mode,
+            attempts,
+            study.seen[:16].replace("T", " "),
+            printable(study.title)[:60],
+        )
+    console().print(table)
+    if waiting := sum(study.state == "waiting" for study in listed):
+        typer.echo(f"\n{waiting} waiting. Next: wardround-site show STUDY, then approve or reject.")
+
+
+def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
+    """Show a study in plain words: who, why, which patients, how private, what budget is left."""
+    with governing(config, "show", study=study[:64]) as site:
+        shown = _shown(site.approvals, study)
+    if as_json:
+        document = json.loads(shown.study.document)
+        answer = {"digest": shown.study.digest, "state": shown.state, "study": document}
+        typer.echo(json.dumps(answer | {"words": dict(shown.lines)}))
+    else:
+        _print(shown)
+
+
+def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
+    """Accept a study; its whole plan is set aside from the budget at once.
+
+    Also a study that was rejected or revoked before. What site.yaml forbids cannot be approved.
+    """
+    with governing(config, "approve", study=study[:64]) as site:
+        if not yes:
+            _print(_shown(site.approvals, study))
+        confirm("Approve this study?", yes)
+        _done(site.approvals.approve(study).digest, "accepted", as_json)
+        _warn_of_old_rules(site)
+
+
+def reject(
+    study: Digest,
+    config: Config = HERE,
+    yes: Yes = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Refuse a study that waits. It stays refused until someone here approves it."""
+    with _confirmed("reject", study, config, yes) as approvals:
+        _done(approvals.reject(study, reason=reason).digest, "rejected", as_json)
+
+
+def revoke(
+    study: Digest,
+    config: Config = HERE,
+    yes: Yes = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Stop an accepted study at its next message. What it has spent stays spent."""
+    with _confirmed("revoke", study, config, yes) as approvals:
+        _done(approvals.revoke(study, reason=reason).digest, "revoked", as_json)
+
+
+@contextmanager
+def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[Approvals]:
+    """The site's approvals, once the operator has seen which study it is about."""
+    with governing(config, verb, study=study[:64]) as site:
+        found, _ = site.approvals.find(study)
+        confirm(f"{verb.capitalize()} {printable(found.title)!r}?", yes)
+        yield site.approvals
+
+
+def _warn_of_old_rules(site: SiteGovernance) -> None:
+    """A daemon answers only for studies accepted under the rules that it started with."""
+    from client.daemon.status import read, running
+
+    folder = site.config.state
+    now = read(folder) if running(folder) else None
+    if now is not None and now.rules != site.policy.digest:
+        typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
+
+
+def _shown(approvals: Approvals, digest: str) -> Shown:
+    from client.cli.study_summary import show as in_words
+
+    study, _ = approvals.find(digest)
+    return in_words(approvals, study.digest, _schema(study.task.name))
+
+
+def _schema(task: str) -> Schema | None:
+    """Of a task that is installed here."""
+    from tasks import registry
+
+    return registry.load(task).schema if task in registry.installed() else None
+
+
+def _print(shown: Shown) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("Study", shown.study.digest)
+    table.add_row("Standing", shown.state)
+    for question, answer in shown.lines:
+        table.add_row(question, printable(answer))
+    console().print(table)
+
+
+def _done(digest: str, state: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"digest": digest, "state": state}))
+    else:
+        typer.echo(f"{digest[:_SHORT]} is {state}.")

@@ -1,0 +1,159 @@
+"""A study in plain words, for the person who decides: who, why, whom, how private, what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client.governance.approvals import Approvals
+from client.governance.ledger_rows import Stand
+from protocol.errors import WardroundError
+from protocol.privacy.query_noise import half_width
+from protocol.privacy.releases import planned_broken_epsilon
+from protocol.study.condition import in_words
+from protocol.study.query import Mean, Query, Statistic
+from protocol.study.study import Study
+from tasks.schema import Schema
+
+_MOST = 40
+"""Questions of a query that are shown."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in plain words: lines of (question, answer), for a person who decides."""
+
+    study: Study
+    state: Stand
+    lines: tuple[tuple[str, str], ...]
+
+
+def show(approvals: Approvals, digest: str, schema: Schema | None = None) -> Shown:
+    """The study whose digest begins so. schema: of its task, where that is installed.
+
+    Raises WardroundError(USAGE) for no such study.
+    """
+    study, state = approvals.find(digest)
+    lines = [
+        ("Title", study.title),
+        ("Who asks", study.contact),
+        ("What for", study.purpose),
+        ("Task", f"{study.task.name}, version {study.task.version}"),
+        ("Which patients", _patients(study)),
+        *(_columns(schema) if study.query is None else _questions(study.query)),
+        ("With whom", ", ".join(study.sites)),
+        ("What leaves", _what_leaves(study)),
+        ("How private", _how_private(study)),
+        *_what_stays(study),
+        *_budget(study, approvals),
+    ]
+    return Shown(study, state, tuple(lines))
+
+
+def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
+    policy = approvals.policy
+    delta, cap, lines = policy.delta, policy.epsilon_lifetime, []
+    try:
+        if study.privacy.mode == "distributed":
+            broken = planned_broken_epsilon(study, delta)
+            lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
+        alone, total = approvals.check(study)
+    except WardroundError as error:
+        return [*lines, ("Why it cannot be accepted", str(error))]
+    if alone:
+        of = f" of {cap:g}" if cap is not None else ""
+        left = f"; {max(0.0, cap - total):.3g} would be left" if cap is not None else ""
+        lines.append(("What it costs", f"epsilon {alone:.3g} at delta {delta:g} if all is used"))
+        lines.append(("Budget with it", f"epsilon {total:.3g}{of} reserved{left}"))
+    return lines
+
+
+def _patients(study: Study) -> str:
+    if study.query is not None:
+        return _respondents(study.query)
+    if study.evaluation.split == "column":
+        return "the task's cohort; a column of it says who trains and who evaluates"
+    evaluate = study.evaluation.fraction
+    return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
+
+
+def _respondents(query: Query) -> str:
+    which = "all of the task's patients"
+    if query.where is not None:
+        which = f"the task's patients with a record where {in_words(query.where)}"
+    return f"{which}; each counts once in a statistic, by his first such record"
+
+
+def _questions(query: Query) -> list[tuple[str, str]]:
+    lines = [
+        (f"Question {number}", _question(statistic))
+        for number, statistic in enumerate(query.statistics, start=1)
+    ]
+    rest = [("More questions", str(len(lines) - _MOST))] if len(lines) > _MOST else []
+    return [*lines[:_MOST], *rest]
+
+
+def _question(statistic: Statistic) -> str:
+    among = f", where {in_words(statistic.where)}" if statistic.where is not None else ""
+    if isinstance(statistic, Mean):
+        return (
+            f"{statistic.name}: the mean of {statistic.column}, clipped to "
+            f"{statistic.low:g} to {statistic.high:g}{among}"
+        )
+    if not statistic.axes:
+        return f"{statistic.name}: how many{among}"
+    by = " and ".join(f"{axis.column} ({len(axis.labels)} cells)" for axis in statistic.axes)
+    return f"{statistic.name}: how many by {by}{among}"
+
+
+def _columns(schema: Schema | None) -> list[tuple[str, str]]:
+    if schema is None:
+        return []
+    columns = ", ".join(f"{c.name} ({c.meaning})" for c in schema.columns)
+    return [("Which columns", f"{columns}; to learn {schema.label} ({schema.label_meaning})")]
+
+
+def _what_leaves(study: Study) -> str:
+    aggregation = study.aggregation
+    if not aggregation.masked:
+        rule = aggregation.robust
+        why = f" and combines them by {rule.name}" if rule is not None else ""
+        return (
+            f"this site's own updates, without secure aggregation: the coordinator sees each{why}"
+        )
+    return (
+        f"masked numbers; only sums over {aggregation.least_sites} or more sites can be opened, "
+        f"while no more than {aggregation.colluding_sites} collude with the coordinator"
+    )
+
+
+def _what_stays(study: Study) -> list[tuple[str, str]]:
+    """What the study's algorithm makes at this site that never leaves it."""
+    return {
+        "scaffold": [("What stays here", "a control variate, until the study ends")],
+        "fedbn": [("What stays here", "normalisation layers of this site's own, for its own use")],
+        "ditto": [("What stays here", "a model of this site's own, for its own use")],
+    }.get(study.optimisation.local.name, [])
+
+
+def _how_private(study: Study) -> str:
+    privacy = study.privacy
+    if study.query is not None:
+        kind = {"laplace": "discrete Laplace", "skellam": "Skellam"}[study.query.mechanism]
+        return (
+            f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; the sites "
+            f"share {kind} noise, of which about 95% stays below "
+            f"{half_width(study, len(study.roster)):.3g} patients in each of "
+            f"{study.query.cells} cells; below {study.query.least_count} nothing is shown"
+        )
+    exact = study.evaluation.release == "exact"
+    if privacy.mode == "none":
+        return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+    where = "each site adds all" if privacy.mode == "local" else "the sites share"
+    text = (
+        f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; {where} "
+        f"the noise (multiplier {privacy.noise_multiplier:g}, "
+        f"{study.aggregation.attempts} attempts at most)"
+    )
+    if exact:
+        text += "; the patients who evaluate are not covered: their sums are exact"
+    return text

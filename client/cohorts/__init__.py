@@ -1,0 +1,1 @@
+"""A study's patients at a site: loaded, checked, counted."""

@@ -1,0 +1,73 @@
+"""A view's image columns: keys of the index -> pictures, and notes on those that have none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client.config.site_config import SiteConfig
+from protocol.errors import Code, WardroundError
+from tasks.base import Task
+from tasks.schema import Table
+
+_SHARE = 4
+"""Pictures may take this part of policy.memory: a cohort holds them twice while it is built."""
+
+Progress = Callable[[int, int], None]
+
+
+def with_pictures(
+    config: SiteConfig,
+    task: Task,
+    table: Table,
+    progress: Progress = lambda done, of: None,
+) -> tuple[Table, tuple[str, ...]]:
+    """The table with pictures (N, rows, columns) uint8 in place of keys, and what to note.
+
+    Where a task reads nothing but pictures, rows without any are left out.
+    Raises WardroundError: CONFIGURATION without `imaging` or memory, STATE, MALFORMED_DATA.
+    """
+    images = [image for image in task.schema.images if image.name in table]
+    if not images:
+        return table, ()
+    if config.imaging is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
+            remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
+        )
+    from client.data.dicom.index.index import Index
+    from client.data.dicom.index.pixel_loading import load
+    from client.data.dicom.pixels.preprocessing import Preprocessing
+
+    aside: Counter[str] = Counter()
+    found: dict[str, npt.NDArray[Any]] = dict(table)
+    with Index.open(config.state, config.imaging.gate) as index:
+        for image in images:
+            loaded = load(
+                index,
+                config.state,
+                _keys(table[image.name]),
+                Preprocessing(image.rows, image.columns),
+                memory=config.policy.memory // _SHARE // len(images),
+                workers=config.imaging.workers,
+                progress=progress,
+            )
+            aside.update(loaded.set_aside)
+            found[image.name] = loaded.pictures
+    notes = [f"{count} images have no picture: {why}." for why, count in sorted(aside.items())]
+    if task.schema.columns:
+        return found, tuple(notes)
+    there = np.any([found[image.name].any(axis=(1, 2)) for image in images], axis=0)
+    if not there.all():
+        notes.append(f"{int((~there).sum())} rows without any picture were set aside.")
+    return {name: column[there] for name, column in found.items()}, tuple(notes)
+
+
+def _keys(column: npt.NDArray[Any]) -> list[str | None]:
+    """A column without any value may come as NaN."""
+    return [str(key) if key is not None and key == key else None for key in column]

@@ -1,0 +1,88 @@
+"""The site's patients for a study: files and view of site.yaml -> cohort, under the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from client.cohorts.feature_cache import features_of
+from client.cohorts.image_columns import Progress, with_pictures
+from client.cohorts.query_counts import Respondent
+from client.cohorts.site_images import image_tables
+from client.config.resource_limits import database_memory
+from client.config.site_config import SiteConfig
+from client.data import view_reader
+from client.data.cohort import Cohort
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Evaluation, Study
+from tasks.base import Task
+from tasks.schema import Table
+
+
+def read_table(config: SiteConfig, task: str, note: Callable[[str], None] | None = None) -> Table:
+    """The view's columns; `note` is told what is odd about the sources.
+
+    Raises WardroundError: NO_DATA, MALFORMED_DATA, CREDENTIALS, CONFIGURATION."""
+    source = config.data.get(task)
+    if source is None:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"This site has no data for the task {task}.",
+            remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
+        )
+    policy = config.policy
+    with image_tables(config) as extras:
+        return view_reader.read(
+            source,
+            source.sql,
+            extras=extras,
+            note=note,
+            memory_limit=database_memory(policy),
+            threads=policy.threads,
+        )
+
+
+def build_cohort(
+    config: SiteConfig,
+    task: Task,
+    split: Callable[[str], float],
+    evaluation: Evaluation,
+    progress: Progress = lambda done, of: None,
+) -> Cohort:
+    """The cohort, unless it is too small: then the site does not even say how many it has.
+
+    `progress` is told of pictures that are decoded for the first time (done, of how many).
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
+    `Cohort.build` raise.
+    """
+    told: list[str] = []
+    rows = read_table(config, task.name, told.append)
+    table, notes = with_pictures(config, task, rows, progress)
+    kept = partial(features_of, config.state)
+    cohort = Cohort.build(task, table, split, evaluation, kept)
+    config.policy.check_patients(cohort.patients)
+    return replace(cohort, notes=(*told, *notes, *cohort.notes))
+
+
+def build_respondent(config: SiteConfig, task: Task, study: Study) -> Respondent:
+    """What answers a query about the task's records, unless they are of too few patients.
+
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `Respondent.of` raise.
+    """
+    respondent = Respondent.of(study, task.schema, read_table(config, task.name))
+    config.policy.check_patients(respondent.records.patients)
+    return respondent
+
+
+def loader(
+    config: SiteConfig, split: Callable[[str], float], notes: Callable[[Study, Cohort], None]
+) -> Callable[[Task, Study], Cohort]:
+    """What `client.daemon.site.Site` loads cohorts with. `notes` is told of what was set aside."""
+
+    def load(task: Task, study: Study) -> Cohort:
+        cohort = build_cohort(config, task, split, study.evaluation)
+        notes(study, cohort)
+        return cohort
+
+    return load

@@ -1,0 +1,206 @@
+"""What one site adds to a query's sum: its patients counted, in integers, before noise.
+
+A patient counts once in each statistic, by the first of his records, in the order of the site's
+view, that meets the conditions (and, for a mean, has a value). Which record that is depends on his
+own records alone, so one patient more changes each statistic by one patient at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.cohort import identifiers
+from protocol.errors import Code, WardroundError
+from protocol.privacy import query_noise
+from protocol.privacy.randomness import Stream
+from protocol.study.condition import Among, Both, Compares, Condition, Missing, Not
+from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.vectors import Vector
+from tasks.query_schema import categories, columns
+from tasks.schema import PATIENT, Column, Schema, Table
+
+Mask = npt.NDArray[np.bool_]
+Cell = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Three-valued, (N,) each: `true` and `false` exclude each other, neither is unknown."""
+
+    true: Mask
+    false: Mask
+
+
+class Records:
+    """A site's records of a task as a query reads them. No identifier is kept."""
+
+    def __init__(self, table: Table, schema: Schema) -> None:
+        """Raises WardroundError(MALFORMED_DATA) where a row names no patient, NO_DATA where there
+        is no row."""
+        self._columns: Mapping[str, Column] = columns(schema)
+        names = identifiers(_column(table, PATIENT)).astype(str)
+        if not len(names):
+            raise WardroundError(Code.NO_DATA, "The view selects no rows.")
+        _, self._patient = np.unique(names, return_inverse=True)
+        self._table = table
+        self._read: dict[str, npt.NDArray[np.float64]] = {}
+
+    @property
+    def patients(self) -> int:
+        """How many patients have a record."""
+        return int(self._patient.max()) + 1
+
+    def values(self, name: str) -> npt.NDArray[np.float64]:
+        """(N,) numbers, or for a category column its place among the categories; NaN missing.
+
+        Raises WardroundError(MALFORMED_DATA) for what is no number, none of the categories, or not
+        there.
+        """
+        if name not in self._read:
+            column, cells = self._columns[name], _column(self._table, name)
+            if column.kind == "number":
+                self._read[name] = column.numbers(cells)
+            else:
+                self._read[name] = column.places(cells)
+        return self._read[name]
+
+    def truth(self, condition: Condition | None) -> Truth:
+        """Of a condition, record by record; without one, true."""
+        if condition is None:
+            return Truth(np.ones(len(self._patient), bool), np.zeros(len(self._patient), bool))
+        if isinstance(condition, Compares | Among | Missing):
+            values = self.values(condition.column)
+            known = ~np.isnan(values)
+            if isinstance(condition, Missing):
+                return Truth(~known, known)
+            met = self._met(condition, values)
+            return Truth(known & met, known & ~met)
+        if isinstance(condition, Not):
+            inner = self.truth(condition.of)
+            return Truth(inner.false, inner.true)
+        parts = [self.truth(part) for part in condition.of]
+        true, false = [part.true for part in parts], [part.false for part in parts]
+        if isinstance(condition, Both):
+            return Truth(reduce(np.logical_and, true), reduce(np.logical_or, false))
+        return Truth(reduce(np.logical_or, true), reduce(np.logical_and, false))
+
+    def _met(self, leaf: Compares | Among, values: npt.NDArray[np.float64]) -> Mask:
+        if isinstance(leaf, Among):
+            known = categories(self._columns[leaf.column])
+            wanted = [known.index(category) for category in leaf.categories]
+            return np.isin(values, wanted)
+        with np.errstate(invalid="ignore"):
+            compared = {
+                "<": np.less,
+                "<=": np.less_equal,
+                ">": np.greater,
+                ">=": np.greater_equal,
+                "=": np.equal,
+                "!=": np.not_equal,
+            }[leaf.order](values, leaf.value)
+        return np.asarray(compared, dtype=np.bool_)
+
+    def first(self, selected: Mask) -> npt.NDArray[np.int64]:
+        """(n,) rows: of each patient with a selected record the first one."""
+        rows = np.flatnonzero(selected)
+        _, place = np.unique(self._patient[rows], return_index=True)
+        return np.asarray(rows[place], dtype=np.int64)
+
+
+def _column(table: Table, name: str) -> npt.NDArray[Any]:
+    if name not in table:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The view lacks the column {name}.",
+            remedy="Add it to the site's view; NULL stands for a missing value.",
+        )
+    return table[name]
+
+
+def tally(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
+    """(cells,) integers: each patient adds `scale` to one cell of each statistic, or in all to the
+    two of a mean; nothing where he has no record that meets the conditions."""
+    cohort = records.truth(query.where).true
+    parts = []
+    for statistic in query.statistics:
+        selected = cohort & records.truth(statistic.where).true
+        if isinstance(statistic, Mean):
+            values = records.values(statistic.column)
+            rows = records.first(selected & ~np.isnan(values))
+            width = statistic.high - statistic.low
+            placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0) * scale
+            whole = np.floor(placed)  # rounded up with the probability that makes it unbiased
+            up = Stream().uniform(len(rows)) <= placed - whole
+            first = int((whole + up).sum())
+            parts.append(np.array([first, len(rows) * scale - first], dtype=np.int64))
+        else:
+            rows = records.first(selected)
+            cell = _cell(statistic, records, rows)
+            parts.append(np.bincount(cell, minlength=statistic.cells) * scale)
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Cell:
+    """(n,) rows -> (n,) places in the product of the axes."""
+    place = np.zeros(len(rows), dtype=np.int64)
+    for axis in statistic.axes:
+        if isinstance(axis, Bins):
+            along = _binned(axis, records.values(axis.column)[rows])
+        elif isinstance(axis, Categories):
+            values = records.values(axis.column)[rows]
+            along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
+        else:
+            along = _held(axis, records)[rows]
+        place = place * len(axis.labels) + along
+    return place
+
+
+def _binned(axis: Bins, values: npt.NDArray[np.float64]) -> Cell:
+    edges = np.array(axis.edges)
+    bins = len(edges) - 1
+    place = np.searchsorted(edges, values, side="right") - 1
+    place = np.where(values == edges[-1], bins - 1, place)
+    place = place + 1 if axis.outside else np.clip(place, 0, bins - 1)
+    return np.asarray(np.where(np.isnan(values), len(axis.labels) - 1, place), dtype=np.int64)
+
+
+def _held(axis: Holds, records: Records) -> Cell:
+    truth = records.truth(axis.condition)
+    return np.asarray(np.where(truth.true, 0, np.where(truth.false, 1, 2)), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """One site's records, for one query: `client.training.contribution.Contributor` without a model."""
+
+    study: Study
+    records: Records
+
+    @staticmethod
+    def of(study: Study, schema: Schema, table: Table) -> Respondent:
+        """Reads every column that the query names, so that what is malformed in them is found
+        before anything is debited. Raises WardroundError(MALFORMED_DATA)."""
+        query, _ = query_noise.asked(study)
+        records = Records(table, schema)
+        for name in query.columns:
+            records.values(name)
+        return Respondent(study, records)
+
+    def contribution(
+        self, sections: Sections, weights: Vector, round_: int
+    ) -> npt.NDArray[np.int64]:
+        """(cells,) integers. The ledger has been debited for them before."""
+        query, _ = query_noise.asked(self.study)
+        return tally(query, self.records, self.study.evaluation.scale)
+
+    def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
+        """This site's share for |U| participants, (cells,) integers, fresh each time."""
+        return query_noise.share(self.study, participants)

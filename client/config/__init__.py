@@ -1,0 +1,1 @@
+"""site.yaml: what a hospital sets, checked."""

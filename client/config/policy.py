@@ -1,0 +1,311 @@
+"""The hospital's rules, and the check of a study against them. What is not allowed is denied.
+
+A policy is read from site.yaml when the daemon starts. Nothing in a study can loosen it: `check`
+only compares, and the ledger (client/governance/ledger.py) enforces the caps on epsilon.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import model_validator as validator
+
+from client.yaml_documents import contradiction
+from protocol.canonical import canonical, digest
+from protocol.errors import Code, WardroundError
+from protocol.study.query import Kind
+from protocol.study.study import Document, Mode, Name, Study
+
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_UNITS = {"MiB": 2**20, "GiB": 2**30}
+
+
+def _clock_time(value: Any) -> time:
+    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        return time.fromisoformat(value)
+    if value == "24:00":
+        return time(0)
+    raise ValueError("not a time of day")
+
+
+def _memory(value: Any) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("no number with a unit")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _number(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+ClockTime = Annotated[time, BeforeValidator(_clock_time)]
+Number = Annotated[float, BeforeValidator(_number)]
+Epsilon = Annotated[Number, Field(gt=0, le=1e4)]
+
+
+class Hours(Document):
+    """A window of local time on some days; one that ends before it begins ends the next day."""
+
+    model_config = ConfigDict(populate_by_name=False)
+
+    days: Annotated[
+        tuple[Day, ...],
+        Field(
+            strict=False, min_length=1, description="a list of mon, tue, wed, thu, fri, sat, sun"
+        ),
+    ] = _DAYS
+    start: ClockTime = Field(alias="from", description='a local time of day such as "19:00"')
+    end: ClockTime = Field(alias="to", description='a local time of day such as "06:00"')
+
+    def contains(self, local: datetime) -> bool:
+        """Whether the local time lies in the window."""
+        at, today = local.time(), _DAYS[local.weekday()]
+        yesterday = _DAYS[(local - timedelta(days=1)).weekday()]
+        if self.start < self.end:
+            return today in self.days and self.start <= at < self.end
+        late = today in self.days and at >= self.start
+        return late or (yesterday in self.days and at < self.end)
+
+
+class Policy(Document):
+    """The rules of one site. Lists name what is allowed; an empty list allows nothing."""
+
+    tasks: Annotated[
+        tuple[Name, ...],
+        Field(strict=False, description="a list of task names, such as [heart_disease]"),
+    ] = ()
+    task_options: Annotated[
+        tuple[str, ...],
+        Field(strict=False, description="a list of the task options that a study may set"),
+    ] = ()
+    queries: Annotated[
+        tuple[Kind, ...],
+        Field(
+            strict=False,
+            description="a list of statistics that queries may ask for: count, histogram, table, "
+            "mean",
+        ),
+    ] = ()
+    purposes: Annotated[
+        tuple[Name, ...],
+        Field(strict=False, description="a list of purposes, such as [research]"),
+    ] = ()
+    modes: Annotated[
+        tuple[Mode, ...],
+        Field(strict=False, description="a list of privacy modes: none, local, distributed"),
+    ] = ()
+    approval: Literal["hand", "rule"] = Field(
+        default="hand",
+        description="hand (a person approves each study) or rule (these rules suffice)",
+    )
+    least_patients: Annotated[
+        int,
+        Field(ge=1, description="a whole number of patients, 1 or more; below it nothing is said"),
+    ] = 20
+    least_sites: Annotated[
+        int, Field(ge=1, description="the least number of sites in a sum, 3 or more")
+    ] = 3
+    colluding_sites: Annotated[
+        int,
+        Field(ge=0, description="how many colluding sites a study must tolerate at least"),
+    ] = 1
+    least_noise_multiplier: Annotated[
+        Number,
+        Field(gt=0, le=1e6, description="the floor on every noise multiplier, a number above 0"),
+    ] = 0.3
+    delta: Annotated[
+        Number,
+        Field(
+            gt=0,
+            le=0.01,
+            description="a probability above 0 and at most 0.01, well below 1 / patients",
+        ),
+    ] = 1e-5
+    epsilon_per_study: Epsilon | None = Field(
+        default=None, description="a number above 0: the most epsilon that one study may spend"
+    )
+    epsilon_lifetime: Epsilon | None = Field(
+        default=None, description="a number above 0: the most epsilon over all studies, for ever"
+    )
+    epsilon_broken: Epsilon | None = Field(
+        default=None,
+        description="a number above 0: the most epsilon of a study if secure aggregation broke",
+    )
+    unmasked: bool = Field(
+        default=False,
+        description="true or false: whether a study may do without secure aggregation",
+    )
+    exact_evaluation: bool = Field(
+        default=False, description="true or false: whether evaluation may be released without noise"
+    )
+    hours: Annotated[
+        tuple[Hours, ...],
+        Field(
+            strict=False,
+            description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}',
+        ),
+    ] = ()
+    time_zone: str | None = Field(
+        default=None, description="a name such as Europe/Rome; left out: this machine's"
+    )
+    threads: Annotated[
+        int, Field(ge=1, le=1024, description="a whole number of CPU threads, 1 or more")
+    ] = 2
+    memory: Annotated[
+        int,
+        BeforeValidator(_memory),
+        Field(ge=2**28, description="a number with its unit, 256 MiB or more, such as 4 GiB"),
+    ] = 4 * 2**30
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = self._contradictions()
+        for problem, remedy in problems:
+            raise contradiction(problem, remedy)
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        private = [mode for mode in self.modes if mode != "none"]
+        per_study, lifetime = self.epsilon_per_study, self.epsilon_lifetime
+        broken = self.epsilon_broken
+        if self.colluding_sites >= self.least_sites:
+            yield "colluding_sites is not below least_sites", "Lower it or raise least_sites"
+        if not self.unmasked and (self.least_sites < 3 or self.colluding_sites < 1):
+            yield (
+                "secure aggregation needs least_sites of 3 and colluding_sites of 1 or more",
+                "Raise them, or set unmasked: true and do without it",
+            )
+        if private and (per_study is None or lifetime is None):
+            yield (
+                f"mode {private[0]} is allowed without caps on epsilon",
+                "Set epsilon_per_study and epsilon_lifetime",
+            )
+        if self.queries and "distributed" not in self.modes:
+            yield (
+                "queries are allowed, but mode distributed, in which they are answered, is not",
+                "Add distributed to modes, or empty queries",
+            )
+        if "distributed" in self.modes and broken is None:
+            yield "mode distributed is allowed without a cap on epsilon_broken", "Set it"
+        if per_study is not None and lifetime is not None and per_study > lifetime:
+            yield "epsilon_per_study exceeds epsilon_lifetime", "Lower the one or raise the other"
+        if per_study is not None and broken is not None and broken < per_study:
+            yield "epsilon_broken is below epsilon_per_study", "Raise it or lower the other"
+        if "none" in self.modes and not self.exact_evaluation:
+            yield (
+                "mode none evaluates exactly, but exact_evaluation is false",
+                "Take none out of modes, or set exact_evaluation: true",
+            )
+        for index, hours in enumerate(self.hours):
+            if hours.start == hours.end and hours.start != time(0):
+                yield f"hours.{index} begins and ends at the same time", 'Use "00:00" to "24:00"'
+        try:
+            self.local(datetime.now().astimezone())
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield "time_zone is not known here", "Use a name such as Europe/Rome, or leave it out"
+
+    @property
+    def digest(self) -> str:
+        """Names these rules: a study accepted under others is checked again before it goes on."""
+        return digest(canonical(self.model_dump(mode="json")))
+
+    def local(self, now: datetime) -> datetime:
+        """The site's local time."""
+        return now.astimezone(ZoneInfo(self.time_zone) if self.time_zone else None)
+
+    def at_work(self, now: datetime) -> bool:
+        """Whether work is allowed now; with no `hours`, always."""
+        return not self.hours or any(window.contains(self.local(now)) for window in self.hours)
+
+    def check_hours(self, now: datetime) -> None:
+        """Raises WardroundError(OUTSIDE_HOURS) outside the hours of work."""
+        if not self.at_work(now):
+            raise WardroundError(
+                Code.OUTSIDE_HOURS,
+                "policy.hours does not allow work at this time of day.",
+                remedy="The coordinator asks again later; to allow it, change policy.hours.",
+            )
+
+    def check(self, study: Study, *, site: str, roster: Collection[str]) -> None:
+        """Compares a study with every rule that needs neither data nor ledger.
+
+        roster: the sites whose identity keys this site knows. Raises WardroundError:
+        REFUSED_POLICY naming the first rule that forbids it, REFUSED_STUDY where this site or a
+        stranger stands where it should not.
+        """
+        if site not in study.sites:
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                "This site is not on the study's roster.",
+                remedy="The data scientist must name it, or leave it alone.",
+            )
+        strangers = sorted(set(study.sites) - set(roster))
+        if strangers:
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The study's roster names {strangers[0]}, whose identity key is not known here.",
+                remedy="Add it to `roster` in site.yaml once its fingerprint has been compared.",
+            )
+        for rule, objection in self._objections(study, site):
+            raise _refused(rule, objection)
+
+    def objections(self, study: Study, site: str) -> tuple[str, ...]:
+        """Every rule of these that forbids the study, by its key."""
+        return tuple(dict.fromkeys(rule for rule, _ in self._objections(study, site)))
+
+    def _objections(self, study: Study, site: str) -> Iterator[tuple[str, str]]:
+        privacy, aggregation, evaluation = study.privacy, study.aggregation, study.evaluation
+        if study.task.name not in self.tasks:
+            yield "tasks", f"does not allow the task {study.task.name}"
+        for option in study.task.options:
+            if option not in self.task_options:
+                yield "task_options", "does not allow a task option that the study sets"
+        for asked in study.query.asks if study.query is not None else ():
+            if asked not in self.queries:
+                yield "queries", f"does not allow a query for a {asked}"
+        if study.purpose not in self.purposes:
+            yield "purposes", f"does not allow the purpose {study.purpose}"
+        if privacy.mode not in self.modes:
+            yield "modes", f"does not allow the privacy mode {privacy.mode}"
+        if study.patients(frozenset({site})) < self.least_patients:
+            yield "least_patients", "is above what the study declares for this site"
+        if not aggregation.masked and not self.unmasked:
+            yield "unmasked", "does not allow a study without secure aggregation"
+        if aggregation.least_sites < self.least_sites:
+            yield "least_sites", f"asks for more than {aggregation.least_sites} sites in a sum"
+        if aggregation.colluding_sites < self.colluding_sites:
+            yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
+        if evaluation.release == "exact" and not self.exact_evaluation:
+            yield "exact_evaluation", "does not allow evaluation without noise"
+        floor = self.least_noise_multiplier
+        if privacy.mode != "none" and privacy.noise_multiplier < floor:
+            yield "least_noise_multiplier", "is above the study's noise_multiplier"
+        if evaluation.release == "noised" and evaluation.noise_multiplier < floor:
+            yield "least_noise_multiplier", "is above the evaluation's noise_multiplier"
+        if privacy.mode != "none" and privacy.delta > self.delta:
+            yield "delta", "is below the delta at which the study states its epsilon"
+
+    def check_patients(self, patients: int) -> None:
+        """Raises WardroundError(TOO_FEW_PATIENTS) below `least_patients`, without a number."""
+        if patients < self.least_patients:
+            raise WardroundError(
+                Code.TOO_FEW_PATIENTS,
+                "This site's cohort has fewer patients than policy.least_patients.",
+                remedy="Check the task's view; the rule is the site's own.",
+            )
+
+
+def _refused(rule: str, objection: str) -> WardroundError:
+    return WardroundError(
+        Code.REFUSED_POLICY,
+        f"policy.{rule} {objection}.",
+        remedy=f"To allow it, change policy.{rule} in site.yaml and restart the daemon.",
+        rule=rule,
+    )

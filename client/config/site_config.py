@@ -1,0 +1,175 @@
+"""site.yaml: who this site is, whom it talks to, where its data are, and its rules.
+
+Paths are relative to the file. Every error names the key and what to do about it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field
+from pydantic import model_validator as validator
+
+from client.config.imaging_config import Imaging
+from client.config.policy import Policy
+from client.data import templates
+from client.data.sources.settings import AnyPath, Sources
+from client.durable_files import refuse_shared
+from client.yaml_documents import contradiction, read_yaml, validate
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.study.study import Digest, Document, Name
+
+
+def _address(value: Any) -> str:
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", str(value))
+    if not found or not 0 < int(found[2]) < 65536:
+        raise ValueError("not host:port")
+    return str(value)
+
+
+class Coordinator(Document):
+    """Where the coordinator listens, and the certificate that it must show a chain to."""
+
+    address: Annotated[
+        str,
+        BeforeValidator(_address),
+        Field(description="host:port, such as coordinator.example.org:9092"),
+    ]
+    root_certificate: AnyPath = Field(description="the path of a PEM file")
+
+
+class Source(Sources):
+    """One task's data: what may be read, and the SQL view that makes it the task's cohort."""
+
+    view: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
+        ),
+    ]
+
+    @validator(mode="after")
+    def _readable(self) -> Self:
+        kind = self.view.strip()
+        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
+            if kind == templates.PREFIX + name and needed is None:
+                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
+        return self
+
+    @property
+    def sql(self) -> str:
+        """The view's text. Raises WardroundError(CONFIGURATION) where its file is unreadable."""
+        if not self.view.rstrip().endswith(".sql") or "\n" in self.view.strip():
+            return self.view
+        try:
+            return Path(self.view.strip()).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The view {self.view.strip()} cannot be read.",
+                remedy="Correct data.<task>.view in site.yaml.",
+            ) from None
+
+
+class SiteConfig(Document):
+    """What `site.yaml` says, with every path absolute."""
+
+    site: Name = Field(description="this site's name, lower case, as in every roster")
+    identity: AnyPath = Field(description="the path of the Ed25519 key that `init` made")
+    node_key: AnyPath = Field(description="the path of the key that signs in to the coordinator")
+    coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
+    roster: dict[Name, Digest] = Field(
+        description="a mapping from each site's name to its public identity key (64 hex digits), "
+        "or the path of a YAML file that holds it"
+    )
+    state: AnyPath = Field(description="the path of a folder for the ledger and the audit log")
+    data: dict[Name, Source] = Field(
+        default={}, description="a mapping from each task's name to files and view"
+    )
+    imaging: Imaging | None = Field(
+        default=None, description="a mapping with folders and receiver, for DICOM"
+    )
+    policy: Policy = Field(default=Policy(), description="a mapping of rules")
+    metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="a port on 127.0.0.1 for /healthz and /metrics"
+    )
+
+    @validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.site not in self.roster:
+            raise contradiction(
+                f"roster does not name this site, {self.site}", "Add it with its own public key"
+            )
+        if len(set(self.roster.values())) < len(self.roster):
+            raise contradiction(
+                "roster gives two sites the same key", "Compare fingerprints with the sites"
+            )
+        for task in self.policy.tasks:
+            if task not in self.data:
+                raise contradiction(
+                    f"policy.tasks allows {task}, for which data has no entry",
+                    f"Add data.{task}, or take it out of policy.tasks",
+                )
+        return self
+
+    @staticmethod
+    def load(path: Path) -> SiteConfig:
+        """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
+        values, base = read_yaml(path), path.resolve().parent
+        if isinstance(values.get("roster"), str):
+            values["roster"] = read_yaml(base / values["roster"])
+        config = validate(SiteConfig, values, str(path))
+        return config.model_copy(update=_absolute(config, base))
+
+    def load_identity(self) -> Identity:
+        """The identity key, checked against this site's own entry of the roster.
+
+        Raises WardroundError(IDENTITY).
+        """
+        identity = Identity.load(self.identity)
+        if identity.public_key.hex() != self.roster[self.site]:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"{self.identity} is not the key that the roster gives for {self.site}.",
+                remedy=f"Correct roster.{self.site}: {identity.public_key.hex()}",
+            )
+        return identity
+
+    def check_keys(self) -> None:
+        """Raises WardroundError(NODE_KEY) or (IDENTITY) for a key that others could read."""
+        refuse_shared(self.node_key, "node key", Code.NODE_KEY)
+        self.load_identity()
+
+
+def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
+    coordinator = config.coordinator
+    return {
+        "identity": base / config.identity,
+        "node_key": base / config.node_key,
+        "state": base / config.state,
+        "imaging": config.imaging and config.imaging.absolute(base),
+        "coordinator": coordinator.model_copy(
+            update={"root_certificate": base / coordinator.root_certificate}
+        ),
+        "data": {
+            task: source.model_copy(update=_below(source, task, base))
+            for task, source in config.data.items()
+        },
+    }
+
+
+def _below(source: Source, task: str, base: Path) -> dict[str, Any]:
+    """The source's fields with absolute paths, and a template's files in the place of its name."""
+    fields, view = source.below(base), source.view.strip()
+    if view.startswith(templates.PREFIX):
+        fields["view"] = templates.view(view, task)
+        if fields["fhir"] and not fields["fhir"].views:
+            definitions = {"views": templates.definitions(task)}
+            fields["fhir"] = fields["fhir"].model_copy(update=definitions)
+    elif view.endswith(".sql") and "\n" not in view:
+        fields["view"] = str(base / view)
+    return fields

@@ -1,0 +1,1 @@
+"""The warm process at a hospital: answers messages, reports its state."""

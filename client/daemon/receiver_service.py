@@ -1,0 +1,91 @@
+"""The receiver at work: store, receiver, and the hand-over of quiet studies to the index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from client.config.site_config import SiteConfig
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.receive.object_store import Store
+from client.data.dicom.receive.receiver import Receiver
+from client.data.dicom.receive.study_handover import Arrivals
+from client.log_events import event
+from protocol.errors import Code, WardroundError
+
+
+class Reception:
+    """Listens from `with` on, and has stopped at its end.
+
+    Raises WardroundError: CONFIGURATION without imaging.receiver; what the parts raise.
+    """
+
+    def __init__(self, site: SiteConfig) -> None:
+        imaging = site.imaging
+        if imaging is None or imaging.receiver is None:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "site.yaml has no imaging.receiver.",
+                remedy="Add it with ae_title, listen and calling; `wardround-site init` shows how.",
+            )
+        self.settings = imaging.receiver
+        self._imaging, self._state = imaging, site.state
+        self._folder = imaging.store(site.state) or site.state
+        self._exits = ExitStack()
+        self._indexed = 0
+
+    @property
+    def title(self) -> str:
+        return self.settings.ae_title
+
+    @property
+    def address(self) -> str:
+        return f"{self.settings.address[0]}:{self._port}"
+
+    def __enter__(self) -> Reception:
+        with ExitStack() as exits:
+            index = Index.open(self._state, self._imaging.gate)
+            names = index.names
+            index.close()
+            store = Store.open(self._folder, names, self.settings.floor)
+            exits.callback(store.close)
+            self._arrivals = Arrivals(self._folder, self.settings.quiet, self._take_in)
+            self.receiver = Receiver(self.settings, store, self._arrivals.note)
+            self._port = self.receiver.start()
+            exits.callback(self._arrivals.close)
+            exits.callback(self.receiver.stop)
+            self._arrivals.start()
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def summary(self) -> dict[str, int]:
+        """Counts for a status line or a log. No identifier among them."""
+        counts = self.receiver.counts
+        return {
+            "stored": counts.kept["new"] + counts.kept["replaced"],
+            "sent_again": counts.kept["again"],
+            "refused": counts.refused,
+            "associations": counts.associations,
+            "rejected": sum(counts.rejected.values()) + self.receiver.tls_failures,
+            "studies_waiting": self._arrivals.waiting,
+            "images_ready": self._indexed,
+        }
+
+    def _take_in(self, studies: Sequence[Path]) -> None:
+        with Index.open(self._state, self._imaging.gate) as index:
+            tally = bring_up_to_date(
+                index,
+                [study for study in studies if study.is_dir()],
+                workers=self._imaging.workers,
+                words=frozenset(self._imaging.words),
+                stop=self._arrivals.ending,
+            )
+        self._indexed = tally.verdicts.get("", 0)
+        if tally.read or tally.gone:
+            kept_out = sum(tally.verdicts.values()) - self._indexed
+            event("indexed", files=tally.read, ready=self._indexed, kept_out=kept_out)

@@ -1,0 +1,102 @@
+"""A contact sheet of what was set aside on suspicion: pages that the site's people look at.
+
+It shows the very pictures that may have identifiers burned in. So it is written for the owner's
+eyes alone (folder 0700, files 0600), refers to nothing outside itself, and names each picture by
+the first digits of its key.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from itertools import islice
+from pathlib import Path
+
+from client.data.dicom.index.index import Aside, Index
+from client.data.dicom.isolated_workers import isolated
+from client.durable_files import write_private
+from protocol.errors import Code, WardroundError
+
+PER_PAGE = 60
+SIDE = 256
+"""Pixels of a thumbnail's longer side: wide enough to read burned-in text."""
+_DIGITS = 12
+_STYLE = """body{font:14px/1.4 system-ui;margin:2em;background:#111;color:#ddd}a{color:#8cf}
+figure{display:inline-block;width:260px;margin:.5em;vertical-align:top}img{max-width:100%}
+code{user-select:all}"""
+
+
+def write_sheet(index: Index, folder: Path, workers: int = 2) -> int:
+    """Writes `index.html` and pages into a new folder: how many pages.
+
+    Raises WardroundError(USAGE) where the folder is there already or cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise WardroundError(
+            Code.USAGE,
+            f"{folder} cannot be made: {error.strerror}.",
+            remedy="Name a folder that is not there yet.",
+        ) from None
+    asides = {aside.path: aside for aside in index.kept_out() if aside.releasable}
+    pictures = isolated(
+        thumbnail,
+        (),
+        asides,
+        workers=min(workers, 1 + len(asides) // 8),
+        seconds=60.0,
+        memory=3 << 30,
+        slow=_blank,
+        crashed=_blank,
+    )
+    figures = (_figure(asides[path], png) for path, png in pictures)
+    pages = 0
+    while page := list(islice(figures, PER_PAGE)):
+        pages += 1
+        write_private(folder / f"page{pages}.html", _page(f"Page {pages}", "".join(page)))
+    links = "".join(f'<li><a href="page{n}.html">page {n}</a>' for n in range(1, pages + 1))
+    told = (
+        f"<p>{len(asides)} pictures were set aside because they may show text or a face. Look at "
+        "them; let through what is clean with <code>wardround-site images release KEY...</code>."
+        "<p>These pages may show names. They stay on this machine; remove them when you are done."
+    )
+    write_private(folder / "index.html", _page("Set aside", f"{told}<ul>{links}</ul>"))
+    return pages
+
+
+def thumbnail(path: Path) -> bytes | None:
+    """In a worker: its frame as PNG, None where it cannot be decoded."""
+    from PIL import Image
+
+    from client.data.dicom.objects.header import quiet
+    from client.data.dicom.pixels.thumbnails import shown
+
+    quiet()
+    try:
+        picture = Image.fromarray(shown(path.read_bytes(), path))
+        picture.thumbnail((SIDE, SIDE))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    except (Exception, RecursionError, MemoryError):
+        return None
+    return buffer.getvalue()
+
+
+def _blank(path: Path) -> bytes | None:
+    return None
+
+
+def _figure(aside: Aside, png: bytes | None) -> str:
+    shown = "<p>(cannot be decoded)"
+    if png is not None:
+        shown = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    key, why = html.escape((aside.image or "")[:_DIGITS]), html.escape(aside.verdict)
+    kind = html.escape(aside.modality or "")
+    return f"<figure>{shown}<figcaption><code>{key}</code> {kind}<br>{why}</figcaption></figure>"
+
+
+def _page(title: str, body: str) -> bytes:
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+    return f"{head}<style>{_STYLE}</style><h1>{title}</h1>{body}</html>\n".encode()

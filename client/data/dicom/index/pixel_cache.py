@@ -1,0 +1,207 @@
+"""Pictures made once: a file of bytes to map into memory, and a catalogue of what is in it.
+
+    pictures/catalogue.db      SQLite: file -> content, (preprocessing, content) -> slot or fault
+    pictures/v1-28x28.u8       slot after slot, rows * columns bytes each
+
+In the state folder, 0600. The key is the content (SHA-256) and how it was prepared, so that a file
+that moves, or is copied, is not decoded again, and another size or version never mixes with this
+one. A slot is written and synced before the catalogue names it: a crash leaves bytes that nobody
+knows of, and the next picture overwrites them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
+from client.durable_files import refuse_shared
+from protocol.errors import Code, WardroundError
+
+FOLDER = "pictures"
+_CATALOGUE = "catalogue.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS file (
+  path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  content TEXT, fault TEXT) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS picture (
+  made TEXT NOT NULL, content TEXT NOT NULL, slot INTEGER, fault TEXT,
+  PRIMARY KEY (made, content)) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS one_each ON picture (made, slot) WHERE slot IS NOT NULL;
+"""
+Stamp = tuple[int, int]
+"""A file's size and time of last change in ns: while both stay, so does its content."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was made of one file, to be kept."""
+
+    path: Path
+    stamp: Stamp
+    prepared: Prepared
+
+
+class PictureCache:
+    """The pictures of one preprocessing. Several processes may have it open."""
+
+    def __init__(self, db: sqlite3.Connection, made: Preprocessing, store: int, path: Path) -> None:
+        self.made = made
+        self._db, self._store, self._path = db, store, path
+        self._size = made.rows * made.columns
+
+    @staticmethod
+    def open(state: Path, made: Preprocessing) -> PictureCache:
+        """Made where there is none. Raises WardroundError(STATE)."""
+        refuse_shared(state, "state folder")
+        folder = state / FOLDER
+        with _errors(folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            refuse_shared(folder, "cache of pictures")
+            catalogue, path = folder / _CATALOGUE, folder / f"{made.name}.u8"
+            os.close(_private(catalogue))
+            store = _private(path)
+            try:
+                refuse_shared(path, "cache of pictures")
+                refuse_shared(catalogue, "cache of pictures")
+                db = sqlite3.connect(catalogue, isolation_level=None, timeout=60)
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                db.executescript(_SCHEMA)
+            except BaseException:
+                os.close(store)
+                raise
+        cache = PictureCache(db, made, store, path)
+        cache._forget_lost()
+        return cache
+
+    def close(self) -> None:
+        self._db.close()
+        os.close(self._store)
+
+    def __enter__(self) -> PictureCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def find(self, files: Mapping[Path, Stamp]) -> dict[Path, int | Fault]:
+        """What is known of these files as they are now: a slot, or why there is no picture."""
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, slot, coalesce(file.fault, picture.fault) FROM file"
+            " LEFT JOIN picture ON picture.content = file.content AND made = ?"
+            " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL",
+            (self.made.name,),
+        )
+        found: dict[Path, int | Fault] = {}
+        for raw, size, mtime_ns, slot, fault in rows:
+            path = Path(os.fsdecode(raw))
+            if files.get(path) == (size, mtime_ns):
+                found[path] = slot if slot is not None else Fault(fault)
+        return found
+
+    def contents(self) -> frozenset[str]:
+        """Digests of the contents that need no decoding."""
+        rows = self._db.execute("SELECT content FROM picture WHERE made = ?", (self.made.name,))
+        return frozenset(row[0] for row in rows)
+
+    def add(self, done: Iterable[Done]) -> None:
+        """Keeps what was made, all of it or nothing, durably when it returns.
+
+        Raises WardroundError(STATE) where it cannot be written.
+        """
+        with _errors(self._path), self._writing():
+            slot = self._slots()
+            for one in done:
+                content, fault = one.prepared.content, one.prepared.fault
+                self._db.execute(
+                    "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
+                    (os.fsencode(one.path), *one.stamp, content, None if content else fault),
+                )
+                if content is None or (one.prepared.picture is None and fault is None):
+                    continue
+                fresh = self._db.execute(
+                    "INSERT OR IGNORE INTO picture VALUES (?, ?, ?, ?)",
+                    (self.made.name, content, None if fault else slot, fault),
+                ).rowcount
+                if fresh and one.prepared.picture is not None:
+                    self._write(one.prepared.picture, slot * self._size)
+                    slot += 1
+            os.fsync(self._store)
+
+    def pictures(self) -> npt.NDArray[np.uint8]:
+        """(slots, rows, columns) uint8, mapped from the file and not to be written to."""
+        shape = (self._slots(), self.made.rows, self.made.columns)
+        if not shape[0]:
+            return np.empty(shape, dtype=np.uint8)
+        return np.memmap(self._path, dtype=np.uint8, mode="r", shape=shape)
+
+    def _slots(self) -> int:
+        row = self._db.execute(
+            "SELECT coalesce(max(slot) + 1, 0) FROM picture WHERE made = ?", (self.made.name,)
+        ).fetchone()
+        return int(row[0])
+
+    def _write(self, picture: bytes, offset: int) -> None:
+        view = memoryview(picture)
+        while view:
+            written = os.pwrite(self._store, view, offset)
+            view, offset = view[written:], offset + written
+
+    def _forget_lost(self) -> None:
+        """Slots beyond the end of the file: it was cut or replaced, and they are made again."""
+        held = os.fstat(self._store).st_size // self._size
+        with self._writing():
+            self._db.execute(
+                "DELETE FROM picture WHERE made = ? AND slot >= ?", (self.made.name, held)
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def purge(state: Path) -> tuple[int, int]:
+    """Removes every cached picture: (files, bytes). What is mapped by a daemon that runs stays
+    with it until it lets go. Raises WardroundError(STATE)."""
+    folder = state / FOLDER
+    files = size = 0
+    with _errors(folder):
+        if not folder.is_dir():
+            return 0, 0
+        for path in sorted(folder.iterdir()):
+            size += path.stat().st_size
+            path.unlink()
+            files += 1
+        folder.rmdir()
+    return files, size
+
+
+def _private(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise WardroundError(
+            Code.STATE,
+            f"The cache of pictures {path} cannot be used: {reason}.",
+            remedy="Make room on the disk, or make it anew: `wardround-site cache purge`.",
+        ) from None

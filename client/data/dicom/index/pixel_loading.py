@@ -1,0 +1,127 @@
+"""Keys of the image index -> pictures, each decoded once: index, then cache, then decoders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.dicom.index.index import Index
+from client.data.dicom.index.pixel_cache import Done, PictureCache, Stamp
+from client.data.dicom.isolated_workers import isolated
+from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing, prepare
+from protocol.errors import Code, WardroundError
+
+SECONDS = 30.0
+"""Most for one file."""
+_WORKER_MEMORY = 3 << 30
+_BATCH = 128
+NOT_READY = "not in the index, or kept out by the gate"
+
+Progress = Callable[[int, int], None]
+"""Told (pictures decoded, of how many)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """pictures (N, rows, columns) uint8, one a key, zeros where there is none; set_aside: why
+    keys that were given have none -> how many keys."""
+
+    pictures: npt.NDArray[np.uint8]
+    set_aside: Mapping[str, int]
+
+
+def load(
+    index: Index,
+    state: Path,
+    keys: Sequence[str | None],
+    made: Preprocessing,
+    *,
+    memory: int,
+    workers: int = 1,
+    progress: Progress = lambda done, of: None,
+) -> Pictures:
+    """keys: of ready images, None for none. memory: bytes that the pictures may take.
+
+    Raises WardroundError: CONFIGURATION where they need more memory, STATE for the cache.
+    """
+    needed = len(keys) * made.rows * made.columns
+    if needed > memory:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view's pictures need {needed / 2**20:.0f} MiB of {memory / 2**20:.0f} MiB.",
+            remedy="Raise policy.memory in site.yaml, or select fewer images in the view.",
+        )
+    paths = index.paths({key for key in keys if key is not None})
+    with PictureCache.open(state, made) as cache:
+        known = fill(cache, paths.values(), workers, progress)
+        stored = cache.pictures()
+        pictures = np.zeros((len(keys), made.rows, made.columns), dtype=np.uint8)
+        aside: Counter[str] = Counter()
+        for row, key in enumerate(keys):
+            if key is None:
+                continue
+            found = known[paths[key]] if key in paths else NOT_READY
+            if isinstance(found, int):
+                pictures[row] = stored[found]
+            else:
+                aside[str(found)] += 1
+    return Pictures(pictures, dict(aside))
+
+
+def fill(
+    cache: PictureCache, paths: Collection[Path], workers: int, progress: Progress
+) -> dict[Path, int | Fault]:
+    """Every file's slot in the cache, or why it has none; what is not there yet is decoded, in
+    processes of their own, and kept batch by batch."""
+    stamps = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
+    known = cache.find(stamps)
+    jobs = [path for path in stamps if path not in known]
+    if jobs:
+        done = _decoded(cache, jobs, workers, stamps)
+        for count, batch in _batches(done):
+            cache.add(one for one in batch if one.prepared.fault is not Fault.GONE)
+            progress(count, len(jobs))
+        known |= cache.find(stamps)
+    return {path: known.get(path, Fault.GONE) for path in paths}
+
+
+def _decoded(
+    cache: PictureCache, jobs: list[Path], workers: int, stamps: Mapping[Path, Stamp]
+) -> Iterator[Done]:
+    answers = isolated(
+        prepare,
+        (cache.made, cache.contents()),
+        jobs,
+        workers=min(workers, 1 + len(jobs) // 8),
+        seconds=SECONDS,
+        memory=_WORKER_MEMORY,
+        slow=lambda _: Prepared(None, fault=Fault.SLOW),
+        crashed=lambda _: Prepared(None, fault=Fault.CRASHED),
+    )
+    return (Done(path, stamps[path], prepared) for path, prepared in answers)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _batches(done: Iterable[Done]) -> Iterator[tuple[int, list[Done]]]:
+    batch: list[Done] = []
+    count = 0
+    for one in done:
+        batch.append(one)
+        count += 1
+        if len(batch) == _BATCH:
+            yield count, batch
+            batch = []
+    if batch:
+        yield count, batch

@@ -1,0 +1,111 @@
+"""The gate's report: how much is ready, what was kept out, and why. Counts only."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from client.data.dicom.index.index import Index
+from client.data.dicom.objects.gate import SUSPICIONS, Reason
+from client.durable_files import write_private
+from protocol.errors import Code, WardroundError
+
+_REMEDIES: dict[str, str] = {
+    Reason.AT_RISK: "allow its modality in imaging.accept_modalities, or release what is clean",
+    Reason.TEXT: "look at the contact sheet, and release what shows no identifier",
+    Reason.BURNED_IN: "look at the contact sheet, and release what shows no identifier",
+    Reason.FACE: "look at the contact sheet, and release what shows no face",
+    Reason.NOT_LOOKED: "run `wardround-site index` again",
+    Reason.NO_PATIENT: "export it again with Patient ID",
+    Reason.TWO_PATIENTS_ACCESSION: "correct the accession numbers in the PACS, and send again",
+    Reason.TWO_PATIENTS_STUDY: "merge or split the patients in the PACS, and send again",
+    Reason.TWO_OBJECTS: "find out which of the two is right, and remove the other",
+    Reason.UNDECODABLE: "send it again, or in another transfer syntax",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reason. `releasable`: a person may overrule it by looking."""
+
+    why: str
+    files: int
+    releasable: bool
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Ready images with their patients and studies, by modality; and what was kept out."""
+
+    ready: int
+    patients: int
+    studies: int
+    modalities: dict[str, int]
+    kept_out: tuple[Line, ...]
+
+
+def of(index: Index) -> Report:
+    """The report of today's policy."""
+    ready = index.ready()
+    counts = index.counts()
+    counts.pop("", None)
+    return Report(
+        ready=len(ready),
+        patients=len({row["patient"] for row in ready}),
+        studies=len({row["study"] for row in ready}),
+        modalities=dict(Counter(row["modality"] or "none" for row in ready).most_common()),
+        kept_out=tuple(
+            Line(why, files, why in SUSPICIONS, _REMEDIES.get(why, ""))
+            for why, files in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        ),
+    )
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """For JSON."""
+    return asdict(report)
+
+
+def show(report: Report, screen: Any) -> None:
+    """On a rich console."""
+    from rich.table import Table
+
+    screen.print(_headline(report))
+    if not report.kept_out:
+        return
+    table = Table("kept out because", "files", "what can be done", box=None)
+    table.columns[1].justify = "right"
+    for line in report.kept_out:
+        table.add_row(line.why, str(line.files), line.remedy)
+    screen.print(table)
+
+
+def write_html(report: Report, path: Path, site: str) -> None:
+    """A page for the owner's eyes (0600). Raises WardroundError(USAGE) where it cannot be."""
+    rows = "".join(
+        f"<tr><td>{html.escape(line.why)}</td><td class=n>{line.files}</td>"
+        f"<td>{html.escape(line.remedy)}</td></tr>"
+        for line in report.kept_out
+    )
+    text = f"""<!doctype html><html lang=en><meta charset=utf-8><title>Pictures of {site}</title>
+<style>body{{font:15px/1.5 system-ui;max-width:60em;margin:3em auto;padding:0 1em}}
+td,th{{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd}}
+.n{{text-align:right}}</style>
+<h1>Pictures of {html.escape(site)}</h1><p>{html.escape(_headline(report))}</p>
+<table><tr><th>Kept out because<th>Files<th>What can be done</tr>{rows}</table></html>
+"""
+    try:
+        write_private(path, text.encode())
+    except OSError as error:
+        raise WardroundError(Code.USAGE, f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _headline(report: Report) -> str:
+    kinds = ", ".join(f"{count} {name}" for name, count in report.modalities.items())
+    out = sum(line.files for line in report.kept_out)
+    ready = f"{report.ready} pictures of {report.patients} patients in {report.studies} studies"
+    return f"{ready} are ready{f' ({kinds})' if kinds else ''}; {out} files were kept out."

@@ -1,0 +1,33 @@
+"""One look at an image's pixels: can they be decoded, and is there text in them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.data.dicom.index.index import Seen
+from client.data.dicom.objects.header import quiet
+from client.data.dicom.pixels.text_detector import shows_text
+from client.data.dicom.pixels.thumbnails import shown
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen, and the SHA-256 of the file's content (None where it could not be read)."""
+
+    seen: Seen
+    content: str | None
+
+
+def look(path: Path) -> Look:
+    """What the frame shows that a cohort would take. Raises nothing."""
+    quiet()
+    content = None
+    try:
+        data = path.read_bytes()
+        content = hashlib.sha256(data).hexdigest()
+        text = shows_text(shown(data, path))
+    except (Exception, RecursionError, MemoryError):
+        return Look("undecodable", content)
+    return Look("text" if text else "clear", content)

@@ -1,0 +1,1 @@
+"""One DICOM object: its header, which attributes are kept, and under which pseudonym."""

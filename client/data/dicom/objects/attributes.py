@@ -1,0 +1,94 @@
+"""Which attributes of a DICOM object may be known: an allow-list; everything else is never read.
+
+PS3.15 Annex E, Table E.1-1 says what the Basic Application Level Confidentiality Profile does to
+an attribute: Z replace by nothing or a dummy, X remove, D replace by a dummy, U replace by another
+UID, C clean. "-" is an attribute that the table does not list. What this list keeps of each:
+
+    pseudonym  a keyed hash (client/data/dicom/objects/pseudonym.py), in place of Z, U
+    date       as it is: the option to retain longitudinal temporal information with full dates
+               (E.3.6), for joins by patient and date; it goes no further than the site's own view
+    code       a defined term of the standard (VR CS), upper case
+    words      cleaned (option E.3.5, clean descriptors): only words of a public vocabulary stay
+    text       as it is, where the table lets it be
+    number     finite and within a public range, in the unit given
+
+Private attributes (odd groups) are on no list and so are never kept, whatever they are called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["pseudonym", "date", "code", "words", "text", "number"]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One column of the index. `profile`: the Basic Profile's action. Numbers outside [low, high]
+    count as not given."""
+
+    column: str
+    tag: int
+    kind: Kind
+    profile: str
+    unit: str = ""
+    low: float = 0.0
+    high: float = 0.0
+
+
+ATTRIBUTES = (
+    Attribute("image", 0x00080018, "pseudonym", "U"),
+    Attribute("patient", 0x00100020, "pseudonym", "Z"),
+    Attribute("study", 0x0020000D, "pseudonym", "U"),
+    Attribute("series", 0x0020000E, "pseudonym", "U"),
+    Attribute("accession", 0x00080050, "pseudonym", "Z"),
+    Attribute("study_date", 0x00080020, "date", "Z"),
+    Attribute("modality", 0x00080060, "code", "-"),
+    Attribute("body_part", 0x00180015, "code", "-"),
+    Attribute("view_position", 0x00185101, "code", "-"),
+    Attribute("laterality", 0x00200060, "code", "-"),
+    Attribute("photometric", 0x00280004, "code", "-"),
+    Attribute("manufacturer", 0x00080070, "text", "-"),
+    Attribute("device", 0x00081090, "text", "-"),
+    Attribute("protocol", 0x00181030, "words", "X/D"),
+    Attribute("rows", 0x00280010, "number", "-", "pixels", 1, 65535),
+    Attribute("columns", 0x00280011, "number", "-", "pixels", 1, 65535),
+    Attribute("frames", 0x00280008, "number", "-", "1", 1, 1e6),
+    Attribute("kvp", 0x00180060, "number", "-", "kV", 1, 500),
+    Attribute("exposure_time", 0x00181150, "number", "-", "ms", 0, 1e6),
+    Attribute("tube_current", 0x00181151, "number", "-", "mA", 0, 1e4),
+    Attribute("exposure", 0x00181152, "number", "-", "mA.s", 0, 1e5),
+    Attribute("exposure_index", 0x00181411, "number", "-", "1", 0, 1e6),
+    Attribute("deviation_index", 0x00181413, "number", "-", "1", -100, 100),
+    Attribute("area_dose_product", 0x0018115E, "number", "-", "dGy.cm2", 0, 1e6),
+    Attribute("entrance_dose", 0x00408302, "number", "-", "mGy", 0, 1e5),
+    Attribute("ctdivol", 0x00189345, "number", "-", "mGy", 0, 1e4),
+    Attribute("slice_thickness", 0x00180050, "number", "-", "mm", 0, 1e3),
+)
+"""What the index keeps of an instance, by column."""
+
+OTHER_LATERALITY = 0x00200062
+"""Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
+DOSE_COLUMNS = ("dlp", "ctdivol_report")
+"""Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
+COLUMNS = tuple(a.column for a in ATTRIBUTES)
+PSEUDONYMS = tuple(a.column for a in ATTRIBUTES if a.kind == "pseudonym")
+NUMBERS = tuple(a.column for a in ATTRIBUTES if a.kind == "number")
+
+IDENTIFYING = (
+    0x00080050,  # Accession Number
+    0x00080090,  # Referring Physician's Name
+    0x00081048,  # Physician(s) of Record
+    0x00081050,  # Performing Physician's Name
+    0x00081060,  # Name of Physician(s) Reading Study
+    0x00081070,  # Operators' Name
+    0x00100010,  # Patient's Name
+    0x00100020,  # Patient ID
+    0x00101000,  # Other Patient IDs
+    0x00101001,  # Other Patient Names
+    0x00101005,  # Patient's Birth Name
+    0x00101060,  # Patient's Mother's Birth Name
+    0x00181000,  # Device Serial Number
+)
+"""Read only to be looked for in what is kept: a text that repeats one of them is not kept."""

@@ -1,0 +1,310 @@
+"""One file -> what the index may know of it. The door through which every file is read first.
+
+A header is read up to the pixel data, and of it only the attributes of an allow-list; identifiers
+are hashed here, so that none leaves this module. Whatever a file holds, the answer is a `Header`
+or an `Unreadable` with a reason from a closed list: no value of a file is in an error.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import warnings
+import zlib
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_partial
+from pydicom.multival import MultiValue
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from client.data.dicom.objects import attributes, descriptors, dose_report
+from client.data.dicom.objects.pseudonym import Pseudonyms
+
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Float, double float and integer pixel data."""
+_BURNED_IN, _FACE, _CONVERSION = 0x00280301, 0x00280302, 0x00080064
+_SOP_CLASS, _IMAGE_TYPE, _NAME = 0x00080016, 0x00080008, 0x00100010
+_WANTED: list[Any] = sorted(
+    {a.tag for a in attributes.ATTRIBUTES}
+    | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE, attributes.OTHER_LATERALITY}
+    | set(attributes.IDENTIFYING)
+)
+_CONTENT = 0x0040A730
+_NOT_TEXT = ("US", "SS", "UL", "SL", "FL", "FD", "SQ", "OB", "OW", "AT")
+_BINARY = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in _NOT_TEXT)
+_MOST_INFLATED = 16 << 20
+"""Bytes of a deflated data set in which its header must end."""
+
+
+class Problem(StrEnum):
+    """Why a file is not read. The values are shown to the site's operator."""
+
+    OTHER = "not a DICOM file"
+    DIRECTORY = "a DICOMDIR"
+    EMPTY = "empty"
+    NOT_THERE = "named by a DICOMDIR, but not there"
+    DENIED = "cannot be opened"
+    DAMAGED = "header damaged"
+    CUT_SHORT = "cut short"
+    SYNTAX = "transfer syntax unknown"
+    SLOW = "took too long to read"
+    CRASHED = "ended the process that read it"
+
+
+class Unreadable(Exception):
+    """A file that is not read. Holds the reason and nothing of the file."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.value)
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is kept of one instance. `values`: column -> pseudonym, text, number or None.
+
+    `sop_class`, `conversion`, `image_type`: of closed vocabularies, for the gate. `burned_in`,
+    `face`: what BurnedInAnnotation and RecognizableVisualFeatures say, None where they say
+    nothing. `named`: whether the object names a patient at all.
+    """
+
+    values: dict[str, str | float | None]
+    sop_class: str
+    transfer_syntax: str
+    pixels: bool
+    burned_in: str | None
+    face: str | None
+    conversion: str | None
+    image_type: str | None
+    dose: dict[str, float] = field(default_factory=dict)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that never allocates more than it holds, whatever length an element claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb"), 16384)
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def quiet() -> None:
+    """pydicom's own warnings and log quote values. In every process that reads, before it does."""
+    import logging
+
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "pynetdicom", "pylibjpeg", "PIL"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False
+        logger.setLevel(logging.CRITICAL + 1)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+def bounded(path: Path) -> _Bounded:
+    """Opens a file for `open_dataset`. Raises OSError."""
+    return _Bounded(path)
+
+
+def read_header(path: Path, names: Pseudonyms, words: frozenset[str] = frozenset()) -> Header:
+    """Raises Unreadable and nothing else. `words`: see `descriptors.cleaned`."""
+    try:
+        with bounded(path) as file:
+            return _read(file, file.size, names, words)
+    except Unreadable:
+        raise
+    except (PermissionError, FileNotFoundError):
+        raise Unreadable(Problem.DENIED) from None
+    except (OSError, EOFError):
+        raise Unreadable(Problem.CUT_SHORT) from None
+    except (Exception, RecursionError, MemoryError):
+        raise Unreadable(Problem.DAMAGED) from None
+
+
+def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Header:
+    dataset, reached = open_dataset(file, size, _WANTED)
+    sop_class = _text(dataset, _SOP_CLASS) or _meta(dataset, 0x00020002)
+    if sop_class == MediaStorageDirectoryStorage:
+        raise Unreadable(Problem.DIRECTORY)
+    dose = {}
+    if sop_class in dose_report.SOP_CLASSES:
+        file.seek(0)
+        dose = dose_report.totals(open_dataset(file, size, [_CONTENT])[0])
+    return Header(
+        values=_values(dataset, names, words),
+        sop_class=sop_class if re.fullmatch(r"[0-9.]{1,64}", sop_class) else "",
+        transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
+        pixels=reached,
+        burned_in=descriptors.code(_text(dataset, _BURNED_IN)),
+        face=descriptors.code(_text(dataset, _FACE)),
+        conversion=descriptors.code(_text(dataset, _CONVERSION)),
+        image_type=descriptors.code(_text(dataset, _IMAGE_TYPE).replace("\\", " ")[:16]),
+        dose=dose,
+    )
+
+
+def open_dataset(file: Any, size: int, wanted: list[Any] | None) -> tuple[FileDataset, bool]:
+    """An open file of `size` bytes -> the `wanted` attributes (None: all) before its pixel data,
+    and whether there are pixels.
+
+    Reads files without preamble, and data sets without file meta information (PS3.10, section
+    7.1), where their first element is one of those that come first. Raises Unreadable, and
+    whatever pydicom raises.
+    """
+    file.seek(0)
+    start = file.read(132)
+    if not start:
+        raise Unreadable(Problem.EMPTY)
+    if start[128:] != b"DICM" and start[:2] not in (b"\x02\0", b"\x08\0"):
+        raise Unreadable(Problem.OTHER)
+    file.seek(0)
+    reached: list[int] = []
+
+    def at_pixels(tag: Any, vr: str | None, length: int) -> bool:
+        if tag in PIXELS:
+            reached.append(length)
+        return tag in PIXELS
+
+    inflated = _inflated(file, start)
+    stream = file if inflated is None else io.BytesIO(inflated)
+    dataset = read_partial(stream, at_pixels, force=True, specific_tags=wanted)
+    if inflated is not None:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    directory = dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
+    if not len(dataset) and not directory:
+        raise Unreadable(Problem.DAMAGED)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        dataset.file_meta.TransferSyntaxUID = syntax = _guessed(dataset)
+    if not UID(str(syntax)).is_transfer_syntax:
+        raise Unreadable(Problem.SYNTAX)
+    length = reached[0] if reached else 0
+    whole = inflated is None and length not in (0, 0xFFFFFFFF)
+    if whole and file.tell() + 8 + length > size:
+        raise Unreadable(Problem.CUT_SHORT)
+    return dataset, length > 0
+
+
+def _inflated(file: Any, start: bytes) -> bytes | None:
+    """The data set of a deflated file (PS3.5, A.5) up to a bound, None for other files.
+
+    pydicom would inflate without one: a file of a megabyte can stand for a thousand.
+    """
+    if DeflatedExplicitVRLittleEndian.encode() not in start + file.read(1024):
+        file.seek(0)
+        return None
+    if start[128:] != b"DICM":
+        raise Unreadable(Problem.DAMAGED)
+    file.seek(132)
+    group_length = file.read(12)
+    if group_length[:8] != b"\x02\0\0\0UL\x04\0":
+        raise Unreadable(Problem.DAMAGED)
+    file.seek(int.from_bytes(group_length[8:], "little"), io.SEEK_CUR)
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _MOST_INFLATED)
+    except zlib.error:
+        raise Unreadable(Problem.DAMAGED) from None
+
+
+def _guessed(dataset: FileDataset) -> UID:
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _values(
+    dataset: Dataset, names: Pseudonyms, words: frozenset[str]
+) -> dict[str, str | float | None]:
+    identifying = descriptors.words_of(_text(dataset, tag) for tag in attributes.IDENTIFYING)
+    values: dict[str, str | float | None] = {}
+    for attribute in attributes.ATTRIBUTES:
+        text = _text(dataset, attribute.tag).strip()
+        value: str | float | None
+        match attribute.kind:
+            case "pseudonym":
+                value = names.of(text) if text else None
+            case "date":
+                value = _date(text)
+            case "number":
+                value = _number(text, attribute.low, attribute.high)
+            case "code":
+                value = descriptors.code(text)
+            case "words":
+                value = descriptors.cleaned(text, words - identifying)
+            case "text":
+                value = descriptors.plain(text)
+        if attribute.kind in ("code", "words", "text") and descriptors.betrays(
+            str(value or ""), identifying
+        ):
+            value = None
+        values[attribute.column] = value
+    if values["laterality"] is None:
+        values["laterality"] = descriptors.code(_text(dataset, attributes.OTHER_LATERALITY))
+    if values["laterality"] not in ("L", "R", "B", "U"):
+        values["laterality"] = None
+    return values
+
+
+def _text(dataset: Dataset, tag: int) -> str:
+    """The value as text, "" where there is none; several are joined as they are written.
+
+    Plain ASCII is taken as it stands, which is several times faster than pydicom's conversion.
+    """
+    if tag not in dataset:
+        return ""
+    item = dataset.get_item(tag)
+    if isinstance(item, RawDataElement) and tag not in _BINARY and item.VR not in _NOT_TEXT:
+        raw = item.value
+        if raw is None:
+            return ""
+        if raw.isascii() and b"\x1b" not in raw:
+            return raw.decode("ascii").rstrip("\0 ")
+    value = dataset[tag].value
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, MultiValue | list):
+        return "\\".join(str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def _meta(dataset: FileDataset, tag: int) -> str:
+    return _text(dataset.file_meta, tag)
+
+
+def _date(text: str) -> str | None:
+    """DA (PS3.5, section 6.2), and the form with periods that precedes it -> YYYY-MM-DD."""
+    found = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text, re.ASCII)
+    try:
+        return date(*map(int, found.groups())).isoformat() if found else None
+    except ValueError:
+        return None
+
+
+def _number(text: str, low: float, high: float) -> float | None:
+    """The first of several values."""
+    try:
+        number = float(text.split("\\")[0])
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and low <= number <= high else None

@@ -1,0 +1,1 @@
+"""One DICOM object's pixels: decoded, windowed, searched for text."""

@@ -1,0 +1,142 @@
+"""A file -> one small grey picture as every task gets it, whatever the scanner wrote.
+
+    decoded (decode.py) -> as it is meant to be shown (windowing.py) -> square pixels, resized
+
+The whole picture is kept: where its shape differs from the one asked for, black borders fill up.
+A picture of zeros only means that there is none to see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from pydicom.dataset import Dataset
+
+from client.data.dicom.objects.header import Unreadable, quiet
+from client.data.dicom.pixels.decode import NoPixels, TooLarge, middle_frame
+from client.data.dicom.pixels.windowing import displayed
+
+VERSION = 1
+"""Of everything that shapes a picture; another number makes every cached picture anew."""
+LARGEST_FILE = 1 << 30
+"""Bytes of a file, at most."""
+
+
+class Fault(StrEnum):
+    """Why there is no picture. The values are shown to the site's operator."""
+
+    GONE = "file cannot be read"
+    TOO_LARGE = "too large"
+    NO_PIXELS = "no pixel data"
+    UNDECODABLE = "pixels cannot be decoded"
+    BLANK = "blank: every pixel black"
+    SLOW = "took too long to decode"
+    CRASHED = "ended the process that decoded it"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures are made. Two of one kind are comparable; `name` says which kind."""
+
+    rows: int
+    columns: int
+
+    @property
+    def name(self) -> str:
+        return f"v{VERSION}-{self.rows}x{self.columns}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of one file. content: SHA-256 of its bytes, None where they cannot be read;
+    picture: rows * columns bytes, None where there is a fault."""
+
+    content: str | None
+    picture: bytes | None = None
+    fault: Fault | None = None
+
+
+def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()) -> Prepared:
+    """One file's picture. Raises nothing. For a process of its own: a codec in C may crash.
+
+    `known`: digests of contents whose picture is there already, so that a file that moved or was
+    copied is not decoded again; then neither picture nor fault is given.
+    """
+    quiet()
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            return Prepared(None, fault=Fault.TOO_LARGE)
+        data = path.read_bytes()
+    except OSError:
+        return Prepared(None, fault=Fault.GONE)
+    content = hashlib.sha256(data).hexdigest()
+    if content in known:
+        return Prepared(content)
+    try:
+        shown = picture(data, made, path)
+    except TooLarge:
+        return Prepared(content, fault=Fault.TOO_LARGE)
+    except NoPixels:
+        return Prepared(content, fault=Fault.NO_PIXELS)
+    except (Unreadable, Exception, RecursionError, MemoryError):
+        return Prepared(content, fault=Fault.UNDECODABLE)
+    if not shown.any():
+        return Prepared(content, fault=Fault.BLANK)
+    return Prepared(content, shown.tobytes())
+
+
+def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:
+    """A file's bytes -> (rows, columns) uint8. Raises what `decode.middle_frame` raises."""
+    frame = middle_frame(data, path)
+    shown = displayed(frame.values, frame.header, frame.bits)
+    return resized(shown, aspect(frame.header), made.rows, made.columns)
+
+
+def aspect(header: Dataset) -> float:
+    """Height of a pixel over its width (PS3.3, C.7.6.3.1.7); 1 where nothing sensible is said."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        ratio = _ratio(header.get(name))
+        if ratio is not None:
+            return ratio
+    return 1.0
+
+
+def _ratio(pair: Any) -> float | None:
+    try:
+        vertical, horizontal = (float(v) for v in pair)
+        ratio = vertical / horizontal
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return ratio if math.isfinite(ratio) and 0.1 <= ratio <= 10 else None
+
+
+def resized(
+    shown: npt.NDArray[np.uint8], pixel_aspect: float, rows: int, columns: int
+) -> npt.NDArray[np.uint8]:
+    """(r, c) -> (rows, columns): as large as fits, in its true proportions, in the middle.
+
+    Averages where it makes smaller (a triangle filter over the pixels that fall together), and
+    leaves a picture of the right size as it is. A picture with light in it keeps some.
+    """
+    height, width = shown.shape[0] * pixel_aspect, float(shown.shape[1])
+    scale = min(rows / height, columns / width)
+    inner_rows = max(1, min(rows, round(height * scale)))
+    inner_columns = max(1, min(columns, round(width * scale)))
+    image = Pillow.fromarray(np.ascontiguousarray(shown))
+    if image.size != (inner_columns, inner_rows):
+        image = image.resize((inner_columns, inner_rows), Pillow.Resampling.BILINEAR)
+    small = np.asarray(image, dtype=np.uint8)
+    if not small.any() and shown.any():
+        small = np.full_like(small, 1)
+    top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
+    canvas = np.zeros((rows, columns), dtype=np.uint8)
+    canvas[top : top + inner_rows, left : left + inner_columns] = small
+    return canvas

@@ -1,0 +1,1 @@
+"""The C-STORE receiver: what the PACS sends, stored and handed to the index."""

@@ -1,0 +1,82 @@
+"""An object while it arrives: small ones in memory, large ones on disk, too large ones nowhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from client.data.dicom.receive.object_store import NoRoom, Spool
+
+_IN_MEMORY = 4 << 20
+
+
+class Arriving(io.BytesIO):
+    """What pynetdicom writes the fragments of a data set to.
+
+    head: what stands before the data set in a file; asked when the command is known. `failed`:
+    "large" beyond `largest` bytes, "room" where the disk is full; the rest is then read from the
+    network and thrown away, so that the sender can be told.
+    """
+
+    def __init__(self, head: Callable[[], bytes], spool: Callable[[], Spool], largest: int) -> None:
+        super().__init__()
+        self.length = 0
+        self.failed: str | None = None
+        self._head, self._make_spool, self._largest = head, spool, largest
+        self._spool: Spool | None = None
+
+    def write(self, data: Any, /) -> int:
+        self.length += len(data)
+        try:
+            if self.failed is None:
+                self._take(data)
+        except NoRoom:
+            self._fail("room")
+        except OSError:
+            self._fail("disk")
+        return len(data)
+
+    def written(self) -> Spool:
+        """The whole object in a file. Raises NoRoom, OSError."""
+        spool = self._spooled()
+        spool.write(self.getbuffer()[: self.tell()])
+        return spool
+
+    def start(self, size: int) -> bytes:
+        """The first bytes of the data set."""
+        if self._spool is None:
+            return bytes(self.getbuffer()[:size])
+        with self._spool.path.open("rb") as file:
+            file.seek(len(self._head()))
+            return file.read(size)
+
+    def discard(self) -> None:
+        if self._spool is not None:
+            self._spool.discard()
+
+    def _take(self, data: Any) -> None:
+        if self.length > self._largest:
+            self._fail("large")
+        elif self._spool is None and self.length <= _IN_MEMORY:
+            super().write(data)
+        else:
+            spool = self._spooled()
+            with self.getbuffer() as view:
+                spool.write(view)
+            self.seek(0)
+            self.truncate()
+            spool.write(data)
+
+    def _spooled(self) -> Spool:
+        if self._spool is None:
+            self._spool = self._make_spool()
+            self._spool.write(self._head())
+        return self._spool
+
+    def _fail(self, why: str) -> None:
+        self.failed = why
+        self.discard()
+        self._spool = None
+        self.seek(0)
+        self.truncate()

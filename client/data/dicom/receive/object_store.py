@@ -1,0 +1,169 @@
+"""Where received objects lie: written whole and durably, or not at all; named by pseudonyms.
+
+    .incoming/                   what is being written; emptied at every start
+    <study>/<image>.dcm          pseudonyms of the two UIDs, so that no name on disk identifies
+
+An object is acknowledged after fsync of the file, its rename, and fsync of the folder: what was
+acknowledged survives a power cut, and what is half-written is never seen under its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from client.data.dicom.objects.pseudonym import Pseudonyms
+from client.durable_files import refuse_shared, sync_folder
+from protocol.errors import Code, WardroundError
+
+_INCOMING, _LOCK = ".incoming", ".receiver.lock"
+_PIECE = 1 << 20
+
+
+class NoRoom(Exception):
+    """The disk is full, or so nearly that the site wants the rest kept free."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of an object. `again`: the very same bytes were there; `replaced`: others."""
+
+    study: Path
+    what: Literal["new", "again", "replaced"]
+
+
+class Spool:
+    """An object being written: a file in `.incoming` that is moved to its place, or removed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{secrets.token_hex(16)}.part"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor: int | None = os.open(self.path, flags, 0o600)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Raises NoRoom where the disk is full, OSError otherwise."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._open, view[:_PIECE]) :]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise NoRoom from None
+            raise
+
+    def move(self, target: Path) -> None:
+        """To its place, durably: file first, then its name."""
+        os.fsync(self._open)
+        os.replace(self.path, target)
+        self._close()
+        sync_folder(target.parent)
+
+    def same_as(self, target: Path) -> bool:
+        """Whether a file holds the very same bytes."""
+        with target.open("rb") as there, self.path.open("rb") as here:
+            if os.fstat(there.fileno()).st_size != os.fstat(here.fileno()).st_size:
+                return False
+            while piece := here.read(_PIECE):
+                if piece != there.read(_PIECE):
+                    return False
+        return True
+
+    def discard(self) -> None:
+        """Removes it; no harm where it has moved or gone already."""
+        if self._descriptor is not None:
+            self._close()
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def _open(self) -> int:
+        if self._descriptor is None:
+            raise ValueError("the spool is closed")
+        return self._descriptor
+
+    def _close(self) -> None:
+        os.close(self._open)
+        self._descriptor = None
+
+
+class Store:
+    """The folder of one receiver."""
+
+    def __init__(self, folder: Path, names: Pseudonyms, floor: int, lock: int) -> None:
+        self.folder = folder
+        self._names = names
+        self._floor = floor
+        self._lock = lock
+
+    @staticmethod
+    def open(folder: Path, names: Pseudonyms, floor: int) -> Store:
+        """Makes or takes the folder (0700) and removes what an earlier run left half-written.
+
+        floor: bytes of free space to be left. Raises WardroundError(STATE) where another receiver
+        works on it, or it cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            refuse_shared(folder, "receiver's folder")
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                raise WardroundError(
+                    Code.STATE,
+                    f"Another receiver already works on {folder}.",
+                    remedy="Stop it first, or name another imaging.receiver.store.",
+                ) from None
+            (folder / _INCOMING).mkdir(exist_ok=True, mode=0o700)
+            for stale in (folder / _INCOMING).iterdir():
+                stale.unlink()
+            sync_folder(folder)
+        except OSError as error:
+            raise WardroundError(
+                Code.STATE,
+                f"{folder} cannot be written: {error.strerror}.",
+                remedy="Correct imaging.receiver.store in site.yaml, or the permissions.",
+            ) from None
+        return Store(folder, names, floor, lock)
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def spool(self) -> Spool:
+        """Raises NoRoom, OSError."""
+        try:
+            return Spool(self.folder / _INCOMING)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoRoom from None
+            raise
+
+    def check_room(self, size: int) -> None:
+        """Raises NoRoom where `size` more bytes would go below the floor."""
+        status = os.statvfs(self.folder)
+        if status.f_bavail * status.f_frsize - size < self._floor:
+            raise NoRoom
+
+    def keep(self, spool: Spool, study_uid: str, instance_uid: str) -> Kept:
+        """Moves a written object to its place. Raises NoRoom, OSError."""
+        study = self.folder / self._names.of(study_uid)
+        target = study / f"{self._names.of(instance_uid)}.dcm"
+        try:
+            if not study.is_dir():
+                study.mkdir(exist_ok=True, mode=0o700)
+                sync_folder(self.folder)
+            there = target.exists()
+            if there and spool.same_as(target):
+                spool.discard()
+                return Kept(study, "again")
+            spool.move(target)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoRoom from None
+            raise
+        return Kept(study, "replaced" if there else "new")

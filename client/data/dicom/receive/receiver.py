@@ -1,0 +1,310 @@
+"""DICOM Send to this site: a storage SCP (PS3.4, Annex B) that answers C-STORE and C-ECHO.
+
+    unknown calling title   the association is rejected: 3, calling AE title not recognised
+    wrong called title      rejected: 7, called AE title not recognised
+    too many senders        rejected: 2, local limit exceeded
+    stored                  0000
+    A700, out of resources  the disk is full or at its floor, or the object larger than allowed
+    A900, data set does not match SOP class
+    C000, cannot understand: no data set, a damaged one, or one without its UIDs
+
+An object is written as it came, not decoded. Of its data set only the elements up to the study's
+UID are read. Nothing of an object is logged; counts, titles and addresses are.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import (
+    AE,
+    PYNETDICOM_IMPLEMENTATION_UID,
+    PYNETDICOM_IMPLEMENTATION_VERSION,
+    _config,
+    evt,
+)
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from client.config.imaging_config import Receiver as Settings
+from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
+from client.data.dicom.objects.header import quiet
+from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
+from client.data.dicom.receive.incoming_object import Arriving
+from client.data.dicom.receive.object_store import Kept, NoRoom, Store
+from client.log_events import event as log
+from protocol.errors import Code, WardroundError
+
+STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_STUDY = 0x0020000D
+_PEEK = [0x00080016, 0x00080018, _STUDY]
+_PEEKED = 1 << 20
+"""Bytes of a data set within which its study's UID stands: it is one of the first elements."""
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_NOT_FOR_FILES = ("JPIP", "SMPTE", "MIME", "XML Encoding", "Papyrus", "(Retired)")
+_RETIRED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "5", "6", "12.3"))
+"""Ultrasound, nuclear medicine and biplane angiography before 1993-98; archives still hold them."""
+
+
+def image_classes() -> list[str]:
+    """SOP classes that are taken: all that store images, and radiation dose reports."""
+    images = [
+        uid
+        for uid, (name, kind, _, retired, _) in UID_dictionary.items()
+        if kind == "SOP Class" and "Image Storage" in name and not retired and "Video" not in name
+    ]
+    volumes = ["1.2.840.10008.5.1.4.1.1.6.2"]
+    return sorted({*images, *volumes, *_RETIRED, *DOSE_REPORTS})
+
+
+def transfer_syntaxes() -> list[str]:
+    """Those in which an object can be a file: all but references and streams.
+
+    The first of a presentation context that both sides have is taken, so uncompressed ones come
+    first: where a sender offers several at once, it must not compress for our sake.
+    """
+    syntaxes = [
+        uid
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "Transfer Syntax" and not any(word in name for word in _NOT_FOR_FILES)
+    ]
+    return sorted(syntaxes, key=lambda uid: uid not in _UNCOMPRESSED)
+
+
+@dataclass
+class Counts:
+    """What has happened since the start. `statuses`: answers by status; `rejected`: by reason."""
+
+    started: float = field(default_factory=time.time)
+    associations: int = 0
+    bytes: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def refused(self) -> int:
+        return sum(n for status, n in self.statuses.items() if status != STORED)
+
+
+class Receiver:
+    """A listening receiver. `arrived(study folder)` is told of every object that is new."""
+
+    def __init__(self, settings: Settings, store: Store, arrived: Callable[[Path], None]) -> None:
+        self.counts = Counts()
+        self._settings, self._store, self._arrived = settings, store, arrived
+        self._lock = threading.Lock()
+        self._server: Any = None
+
+    def start(self) -> int:
+        """Listens: the port. Raises WardroundError: PORT_TAKEN, TLS."""
+        quiet()
+        _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows data sets
+        threading.excepthook = _report  # and so would a traceback
+        settings = self._settings
+        entity = AE(settings.ae_title)
+        # An empty list would let everybody in; nobody guesses this title.
+        entity.require_calling_aet = list(settings.calling) or [secrets.token_hex(8)]
+        entity.require_called_aet = True
+        entity.maximum_associations = settings.associations
+        entity.maximum_pdu_size = MAX_PDU
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+        entity.add_supported_context(Verification)
+        syntaxes = transfer_syntaxes()
+        for sop_class in image_classes():
+            entity.add_supported_context(sop_class, syntaxes)
+        handlers: list[Any] = [
+            (evt.EVT_PDU_RECV, self._before),
+            (evt.EVT_C_STORE, self._store_one),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_CONN_CLOSE, _abandon),
+        ]
+        try:
+            self._server = entity.make_server(
+                settings.address,
+                evt_handlers=handlers,
+                server_class=AssociationServer,
+                tls=self._tls(),
+            )
+        except OSError as error:
+            raise WardroundError(
+                Code.PORT_TAKEN,
+                f"Cannot listen on {settings.listen}: {error.strerror}.",
+                remedy="Correct imaging.receiver.listen in site.yaml, or stop what listens there.",
+            ) from None
+        entity._servers.append(self._server)  # as AE.start_server does
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def stop(self, patience: float = 10.0) -> None:
+        """Takes no new association; lets those there are finish for a while; closes."""
+        deadline = time.monotonic() + patience
+        self._server.shutdown()
+        while self._server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for association in self._server.active_associations:
+            association.abort()
+
+    @property
+    def tls_failures(self) -> int:
+        return int(self._server.tls_failures)
+
+    def _tls(self) -> Any:
+        tls = self._settings.tls
+        if tls is None:
+            return None
+        try:
+            return tls_context(str(tls.certificate), str(tls.key), str(tls.clients))
+        except OSError:
+            raise WardroundError(
+                Code.TLS,
+                "The receiver's certificate, key or client CA cannot be used.",
+                remedy="Correct imaging.receiver.tls in site.yaml: three PEM files.",
+            ) from None
+
+    def _before(self, event: Any) -> None:
+        """Before a PDU is taken apart: where the next message's data set is to go."""
+        dimse = event.assoc.dimse
+        if dimse.message is None:
+            message = dimse.message = DIMSEMessage()
+            message.data_set = Arriving(
+                lambda: _head(event.assoc, message), self._store.spool, self._settings.largest
+            )
+
+    def _store_one(self, event: Any) -> int:
+        data = event.request.DataSet
+        try:
+            status, kept = self._take(event, data)
+        finally:
+            if isinstance(data, Arriving):
+                data.discard()
+        with self._lock:
+            self.counts.statuses[status] += 1
+            if kept is not None:
+                self.counts.kept[kept.what] += 1
+                self.counts.bytes += data.length
+        if kept is not None and kept.what != "again":
+            self._arrived(kept.study)
+        return status
+
+    def _take(self, event: Any, data: Any) -> tuple[int, Kept | None]:
+        request = event.request
+        if not isinstance(data, Arriving) or data.length == 0:
+            return NOT_UNDERSTOOD, None
+        if data.failed is not None:
+            log("object refused", why=_WHY[data.failed], sender=_peer(event.assoc))
+            return NO_RESOURCES, None
+        found = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
+        if found is None or found[1] != request.AffectedSOPInstanceUID or not found[2]:
+            return NOT_UNDERSTOOD, None
+        if not found[0] == request.AffectedSOPClassUID == event.context.abstract_syntax:
+            return OTHER_CLASS, None
+        try:
+            self._store.check_room(data.length)
+            return STORED, self._store.keep(data.written(), found[2], found[1])
+        except NoRoom:
+            log("object refused", why="the disk is full or at its floor")
+        except OSError as error:
+            log("object refused", why=f"the disk fails: {error.strerror}")
+        return NO_RESOURCES, None
+
+    def _accepted(self, event: Any) -> None:
+        with self._lock:
+            self.counts.associations += 1
+        log("association", title=_title(event.assoc), sender=_peer(event.assoc))
+
+    def _rejected(self, event: Any) -> None:
+        title = _title(event.assoc)
+        if title not in self._settings.calling:
+            why = "title not in receiver.calling"
+        elif event.assoc.requestor.primitive.called_ae_title != self._settings.ae_title:
+            why = "called by another title"
+        else:
+            why = "too many associations"
+        with self._lock:
+            self.counts.rejected[why] += 1
+        log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+
+
+_WHY = {
+    "large": "larger than receiver.largest",
+    "room": "the disk is full",
+    "disk": "the disk fails",
+}
+
+
+def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
+    """The SOP class, instance and study UIDs of a data set, by its first bytes, "" where one is
+    not there; None where it cannot be read."""
+    try:
+        if syntax.is_deflated:
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _PEEKED)
+        dataset = read_dataset(
+            io.BytesIO(start),
+            syntax.is_implicit_VR,
+            syntax.is_little_endian,
+            stop_when=lambda tag, vr, length: tag > _STUDY,
+            specific_tags=_PEEK,
+        )
+        found = [str(dataset[tag].value) if tag in dataset else "" for tag in _PEEK]
+    except (Exception, RecursionError, MemoryError):
+        return None
+    return found[0], found[1], found[2]
+
+
+def _head(association: Any, message: Any) -> bytes:
+    """Preamble and file meta information (PS3.10, section 7.1). Written here: pydicom's general
+    writer takes as long for it as all else that an object costs."""
+    command = message.command_set
+    context = association._accepted_cx[message.context_id]
+    elements = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + b"".join(
+        _element(number, kind, value)
+        for number, kind, value in (
+            (0x02, b"UI", command.AffectedSOPClassUID),
+            (0x03, b"UI", command.AffectedSOPInstanceUID),
+            (0x10, b"UI", context.transfer_syntax[0]),
+            (0x12, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
+            (0x13, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
+        )
+    )
+    length = b"\2\0\0\0UL\4\0" + struct.pack("<L", len(elements))
+    return b"\0" * 128 + b"DICM" + length + elements
+
+
+def _element(number: int, kind: bytes, value: str) -> bytes:
+    """(0002,number) in explicit VR, padded to an even length (PS3.5, section 7.1.2)."""
+    padded = value.encode("ascii") + (b" " if kind == b"SH" else b"\0") * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, number, kind, len(padded)) + padded
+
+
+def _abandon(event: Any) -> None:
+    """The line is gone: what was half received goes too."""
+    message = event.assoc.dimse.message
+    if message is not None and isinstance(message.data_set, Arriving):
+        message.data_set.discard()
+
+
+def _title(association: Any) -> str:
+    return str(association.requestor.primitive.calling_ae_title).strip()
+
+
+def _peer(association: Any) -> str:
+    return str(association.requestor.address)
+
+
+def _report(arguments: threading.ExceptHookArgs) -> None:
+    log("a thread ended", why=arguments.exc_type.__name__)

@@ -1,0 +1,172 @@
+"""Databases attached read-only: SQLite files and PostgreSQL servers, through DuckDB's extensions.
+
+Nothing of DuckDB's or libpq's messages is passed on: they repeat the connection's parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from client.data.sources.session import Session, literal, quoted
+from client.data.sources.settings import Database, Postgres
+from client.durable_files import refuse_shared
+from protocol.errors import Code, WardroundError
+
+_CONNECT_SECONDS = 10
+
+
+def attach(session: Session, name: str, database: Database, seconds: float) -> None:
+    """The database under its name: its tables are `name.table`.
+
+    seconds: the most that one query may take, told to a server so that it too stops.
+    Raises WardroundError: NO_DATA where the file or server is not there or does not let us in,
+    MALFORMED_DATA for a file that is no database, CREDENTIALS for a password file that others
+    may read, CONFIGURATION where the extension is missing.
+    """
+    if database.sqlite is not None:
+        _attach_sqlite(session, name, database.sqlite)
+    elif database.postgres is not None:
+        _attach_postgres(session, name, database.postgres, seconds)
+
+
+def _attach_sqlite(session: Session, name: str, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(16)
+    except OSError as error:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"{path} cannot be read: {error.strerror}.",
+            remedy=f"Correct databases.{name}.sqlite in site.yaml, or the file's permissions.",
+        ) from None
+    broken = WardroundError(
+        Code.MALFORMED_DATA,
+        f"{path} is not a SQLite database, or a damaged one.",
+        remedy="Try `PRAGMA integrity_check` in the sqlite3 shell.",
+    )
+    if magic != b"SQLite format 3\0":
+        raise broken
+    session.load("sqlite_scanner")
+    try:
+        session.connection.execute(
+            f"ATTACH {literal(str(path))} AS {quoted(name)} (TYPE sqlite, READ_ONLY)"
+        )
+        session.connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE database_name = ?", [name]
+        ).fetchall()
+    except duckdb.Error:
+        raise broken from None
+    session.databases[name] = "main"
+
+
+def _attach_postgres(session: Session, name: str, server: Postgres, seconds: float) -> None:
+    parameters: dict[str, str] = {
+        "host": server.host,
+        "port": str(server.port),
+        "dbname": server.database,
+        "user": server.user,
+        "sslmode": server.tls,
+        "connect_timeout": str(_CONNECT_SECONDS),
+        "application_name": "wardround",
+        "keepalives_idle": "30",
+        "tcp_user_timeout": "30000",
+        "options": "-c default_transaction_read_only=on"
+        f" -c statement_timeout={max(1, int(1000 * seconds))}",
+    }
+    if server.root_certificate:
+        parameters["sslrootcert"] = str(server.root_certificate)
+    session.load("postgres_scanner")
+    told = f", PASSWORD {literal(_password(server.password_file))}" if server.password_file else ""
+    session.connection.execute(f"CREATE TEMPORARY SECRET {quoted(name)} (TYPE postgres{told})")
+    text = " ".join(f"{key}={_parameter(value)}" for key, value in parameters.items())
+    options = f"SCHEMA {literal(server.table_schema)}, SECRET {quoted(name)}"
+    try:
+        session.connection.execute(
+            f"ATTACH {literal(text)} AS {quoted(name)} (TYPE postgres, READ_ONLY, {options})"
+        )
+    except duckdb.Error as error:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"The database {name} on {server.host}, port {server.port}, {_why(error)}.",
+            remedy=f"Check databases.{name} in site.yaml with psql from this machine.",
+        ) from None
+    session.databases[name] = server.table_schema
+
+
+def _password(path: Path) -> str:
+    """The file's one line. Raises WardroundError(CREDENTIALS)."""
+    refuse_shared(path, "password file", Code.CREDENTIALS)
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        password = ""
+    if not password or "\n" in password:
+        raise WardroundError(
+            Code.CREDENTIALS,
+            f"The password file {path} does not hold one line of text.",
+            remedy="Write the password alone into it.",
+        )
+    return password
+
+
+def _parameter(value: str) -> str:
+    """A value in libpq's notation (PostgreSQL documentation, section 34.1.1.1)."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _why(error: duckdb.Error) -> str:
+    """What libpq says, in words that repeat nothing."""
+    text = str(error).partition('": ')[2] or str(error)  # what follows the parameters
+    for said, reason in (
+        ("password", "refuses this user's password"),
+        ("no pg_hba.conf entry", "does not let this user in from this machine"),
+        ('role "', "does not know this user"),
+        ('database "', "does not have this database"),
+        ("SSL", "does not agree on TLS"),
+        ("certificate", "does not agree on TLS"),
+        ("refused", "does not answer"),
+        ("timeout", "does not answer in time"),
+        ("No such file", "does not answer"),
+        ("translate host name", "has a host name that nobody knows"),
+    ):
+        if said in text:
+            return reason
+    return "cannot be opened"
+
+
+def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
+    """The error of a database that went away while the view ran, or that holds in a column what
+    its own type does not allow (SQLite does not mind); None where it is another's."""
+    servers = sorted(session.databases)
+    column = re.search(r'Invalid type in column "(\w+)"', str(error))
+    if servers and column and isinstance(error, duckdb.TypeMismatchException):
+        return WardroundError(
+            Code.MALFORMED_DATA,
+            f"The column {column[1]} of a database ({', '.join(servers)}) holds a value of another "
+            "type than it declares.",
+            remedy="Correct it, or declare the column TEXT and cast it in the view.",
+        )
+    text = str(error)
+    signs = (
+        "terminating connection",
+        "server closed the connection",
+        "connection to server",
+        "no connection to the server",
+        "could not receive data",
+        "could not send data",
+        "Connection refused",
+        "Unable to connect",
+        "database disk image is malformed",
+        "disk I/O error",
+        "the database system is",
+    )
+    if not servers or not any(sign in text for sign in signs):
+        return None
+    return WardroundError(
+        Code.NO_DATA,
+        f"A database went away while the view ran ({', '.join(servers)}).",
+        remedy="Start it again; nothing was debited, and the coordinator asks again.",
+    )

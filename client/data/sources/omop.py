@@ -1,0 +1,131 @@
+"""An OMOP CDM 5.4: its tables under their standard names, from a folder or a database.
+
+OHDSI Common Data Model 5.4 (ohdsi.github.io/CommonDataModel/cdm54.html). Only the tables that a
+view names are looked at. Another version has other columns, so that it is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import duckdb
+
+from client.data.sources import files
+from client.data.sources.session import Session, quoted
+from client.data.sources.settings import Omop
+from protocol.errors import Code, WardroundError
+
+VERSION = "5.4"
+_CLINICAL = (
+    "person", "observation_period", "visit_occurrence", "visit_detail", "condition_occurrence",
+    "drug_exposure", "procedure_occurrence", "device_exposure", "measurement", "observation",
+    "death", "note", "note_nlp", "specimen", "fact_relationship", "location", "care_site",
+    "provider", "payer_plan_period", "cost", "drug_era", "dose_era", "condition_era", "episode",
+    "episode_event", "metadata", "cdm_source", "cohort", "cohort_definition",
+)  # fmt: skip
+_VOCABULARY = (
+    "concept", "vocabulary", "domain", "concept_class", "concept_relationship", "relationship",
+    "concept_synonym", "concept_ancestor", "source_to_concept_map", "drug_strength",
+)  # fmt: skip
+TABLES = (*_CLINICAL, *_VOCABULARY)
+_INTEGERS = ("year_of_birth", "month_of_birth", "day_of_birth", "days_supply", "refills",
+             "modifier_concept_id")  # fmt: skip
+_NUMBERS = ("value_as_number", "quantity", "range_low", "range_high", "amount_value", "dose_value",
+            "latitude", "longitude")  # fmt: skip
+_TEXT_IDS = ("domain_id", "vocabulary_id", "concept_class_id", "relationship_id",
+             "source_vocabulary_id", "target_vocabulary_id", "unique_device_id", "production_id",
+             "reverse_relationship_id")  # fmt: skip
+_TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "invalid_reason")
+"""Endings of columns that are texts, whatever digits stand in them: a record number has zeros."""
+
+
+def register(session: Session, cdm: Omop, named: Collection[str]) -> None:
+    """Makes a view of each table of the CDM that is in `named` (lower case), and no other.
+
+    Raises WardroundError: NO_DATA for a table that is not there, MALFORMED_DATA for a file that
+    is broken or for a version that is not 5.4.
+    """
+    for name in ("cdm_source", *sorted(set(named) & set(TABLES) - {"cdm_source"})):
+        if cdm.folder is not None:
+            _from_file(session, cdm.folder, name)
+        elif cdm.database is not None:
+            _from_database(session, cdm.database, name)
+    _check_version(session, str(cdm.folder or cdm.database))
+
+
+def _missing(where: str, name: str) -> WardroundError:
+    return WardroundError(
+        Code.NO_DATA,
+        f"The OMOP CDM {where} has no table {name}.",
+        remedy="Export it too; a table without rows needs its header line at least.",
+    )
+
+
+def _from_file(session: Session, folder: Path, name: str) -> None:
+    if not folder.is_dir():
+        raise WardroundError(
+            Code.NO_DATA, f"{folder} is no folder.", remedy="Correct omop.folder in site.yaml."
+        )
+    found = [path for path in sorted(folder.iterdir()) if _table_of(path) == name]
+    if not found:
+        raise _missing(str(folder), name)
+    if len(found) > 1:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"{folder} holds the table {name} twice: {found[0].name} and {found[1].name}.",
+            remedy="Take one of them away.",
+        )
+    path = found[0] / "*.parquet" if found[0].is_dir() else found[0]
+    files.register(session, name, path, types=_sql_type, bare_tabs=name in _VOCABULARY)
+
+
+def _table_of(path: Path) -> str | None:
+    stem = path.name.lower()
+    if path.is_dir():
+        return stem if any(path.glob("*.parquet")) else None
+    for suffix in (".gz", *files.READABLE):
+        stem = stem.removesuffix(suffix)
+    return stem if path.name.lower() != stem else None
+
+
+def _sql_type(column: str) -> str | None:
+    """The SQL type of a column by the CDM's own rules of naming; None where a file may decide."""
+    if column.startswith("valid_"):
+        return None  # Athena writes 20991231, others 2099-12-31
+    if column in _TEXT_IDS or column.endswith(_TEXTS):
+        return "VARCHAR"
+    if column.endswith("_id") or column in _INTEGERS:
+        return "BIGINT"
+    if column.endswith("_datetime"):
+        return "TIMESTAMP"
+    if column.endswith("_date"):
+        return "DATE"
+    return "DOUBLE" if column in _NUMBERS else None
+
+
+def _from_database(session: Session, database: str, name: str) -> None:
+    schema = session.databases[database]
+    session.check_name(name)
+    try:
+        session.view(name, f"SELECT * FROM {quoted(database)}.{quoted(schema)}.{quoted(name)}")  # noqa: S608
+    except duckdb.CatalogException:
+        raise _missing(f"in the database {database}", name) from None
+
+
+def _check_version(session: Session, where: str) -> None:
+    try:
+        rows = session.connection.execute("SELECT DISTINCT cdm_version FROM cdm_source").fetchall()
+    except duckdb.BinderException:
+        rows = []
+    versions = [str(version or "") for (version,) in rows]
+    for version in versions or [""]:
+        found = re.search(r"(?<![\d.])(\d{1,2}\.\d{1,2})", version)
+        if found is None or found[1] != VERSION:
+            said = f"version {found[1]}" if found else "a version that it does not say"
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"The OMOP CDM {where} is of {said} (cdm_source.cdm_version).",
+                remedy=f"wardround reads version {VERSION}; migrate, or write a view over `files`.",
+            )

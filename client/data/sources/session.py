@@ -1,0 +1,151 @@
+"""A DuckDB connection while a site's tables are made in it, and then locked.
+
+Two walls stand around a view. DuckDB's own settings, frozen by `lock`: no file but those named, no
+extension, no network, no Python variable, no spill to disk. And `client.data.sources.view_sandbox`, which reads
+the view's syntax tree, because extensions reach around the first (sqlite_scan opens any path).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+
+from protocol.errors import Code, WardroundError
+
+Extension = Literal["postgres_scanner", "sqlite_scanner"]
+Extra = Callable[[duckdb.DuckDBPyConnection], None]
+"""Adds tables and functions to a connection that is not locked yet."""
+
+
+def literal(value: str | int | bool) -> str:
+    """As SQL text. Numbers and truth values are theirs."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value).lower()
+
+
+def quoted(name: str) -> str:
+    """As an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Session:
+    """One connection, in memory. Use as a context manager.
+
+    `connection` is open for making tables until `lock`. `paths` are the files that the tables are
+    made of and that stay readable; `databases` the names attached, with the one schema that may be
+    read of each; `notes` what the site should know of its data and nobody else.
+    """
+
+    def __init__(self, memory_limit: str, threads: int) -> None:
+        self.connection = duckdb.connect(":memory:")
+        self.paths: list[Path] = []
+        self.databases: dict[str, str] = {}
+        self.notes: list[str] = []
+        settings: dict[str, str | int | bool] = {
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": "",  # a copy of patients' rows must not outlive the process
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "allow_persistent_secrets": False,
+            "python_enable_replacements": False,
+            "preserve_insertion_order": True,
+            "TimeZone": "UTC",
+        }
+        for setting, value in settings.items():
+            self.connection.execute(f"SET {setting} = {literal(value)}")
+        self.core_functions = self._functions()
+        self._forbidden: frozenset[str] = frozenset()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends an open transaction first: closing one whose server is gone would abort us all."""
+        with contextlib.suppress(duckdb.Error):
+            self.connection.rollback()
+        self.connection.close()
+
+    def _functions(self) -> frozenset[str]:
+        rows = self.connection.execute("SELECT DISTINCT function_name FROM duckdb_functions()")
+        return frozenset(str(name).lower() for (name,) in rows.fetchall())
+
+    @property
+    def own_functions(self) -> frozenset[str]:
+        """Functions that were added here, those of extensions aside."""
+        return self._functions() - self.core_functions - self._forbidden
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Tables and views of this session's own, in lower case."""
+        rows = self.connection.execute(
+            "SELECT table_name FROM information_schema.tables"
+            " WHERE table_catalog = 'memory' AND table_schema = 'main'"
+        ).fetchall()
+        return frozenset(str(name).lower() for (name,) in rows)
+
+    def load(self, extension: Extension) -> None:
+        """Loads an extension from the file in its installed Python package; nothing is fetched.
+
+        Raises WardroundError(CONFIGURATION) where the package is missing or of another version.
+        """
+        package = f"duckdb_extension_{extension}"
+        spec = importlib.util.find_spec(package)
+        folders = (spec.submodule_search_locations if spec else None) or ()
+        file = f"extensions/v{duckdb.__version__}/{extension}.duckdb_extension"
+        found = [path for folder in folders if (path := Path(folder) / file).is_file()]
+        before = self._functions()
+        try:
+            if not found:
+                raise FileNotFoundError
+            self.connection.execute(f"LOAD {literal(str(found[0]))}")
+        except (duckdb.Error, FileNotFoundError):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"DuckDB {duckdb.__version__} finds no {extension} of its own version.",
+                remedy=f"pip install {package.replace('_', '-')}=={duckdb.__version__}.",
+            ) from None
+        self._forbidden |= self._functions() - before
+
+    def allow(self, path: Path) -> None:
+        """The file stays readable behind `lock`, for tables made of it."""
+        self.paths.append(path)
+
+    def check_name(self, name: str) -> None:
+        """Raises WardroundError(CONFIGURATION) for a name that is no plain word or is taken."""
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{name!r} cannot name a table.",
+                remedy="Use letters, digits and _.",
+            )
+        if name.lower() in self.tables:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"Two tables are named {name}.",
+                remedy="Rename one of them in site.yaml.",
+            )
+
+    def view(self, name: str, select: str) -> None:
+        """The SELECT as a table of the given name. Raises duckdb.Error, and as `check_name`."""
+        self.check_name(name)
+        self.connection.execute(f"CREATE VIEW {quoted(name)} AS {select}")
+
+    def note(self, text: str) -> None:
+        """For the site's own eyes; holds no value of a patient."""
+        self.notes.append(text)
+
+    def lock(self) -> None:
+        """From here on nothing can be added, and no file be opened but those allowed."""
+        paths = ", ".join(literal(str(path)) for path in self.paths)
+        self.connection.execute(f"SET allowed_paths = [{paths}]")
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET lock_configuration = true")

@@ -1,0 +1,168 @@
+"""Where one task's rows come from: files, databases, an OMOP CDM, a FHIR export; all in place."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field
+from pydantic import model_validator as validator
+
+from client.yaml_documents import contradiction
+from protocol.document import Document
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("not a path")
+    return Path(value).expanduser()
+
+
+AnyPath = Annotated[Path, BeforeValidator(_path)]
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+
+
+class Postgres(Document):
+    """How to reach a PostgreSQL server. The password never stands in site.yaml: it is in a file
+    that only this user reads, or where libpq itself looks (~/.pgpass, PGPASSWORD, peer)."""
+
+    host: str = Field(min_length=1, description="a host name, or the folder of a Unix socket")
+    port: Annotated[int, Field(ge=1, le=65535, description="a port, usually 5432")] = 5432
+    database: str = Field(min_length=1, description="the name of the database")
+    user: str = Field(min_length=1, description="a role that may only read")
+    password_file: AnyPath | None = Field(
+        default=None, description="the path of a file (mode 600) that holds the password alone"
+    )
+    table_schema: str = Field(
+        default="public", alias="schema", min_length=1, description="the schema of the tables"
+    )
+    tls: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="prefer", description="libpq's sslmode, verify-full beyond this machine"
+    )
+    root_certificate: AnyPath | None = Field(
+        default=None, description="the path of a PEM file, for tls verify-ca and verify-full"
+    )
+
+
+class Database(Document):
+    """A database attached read-only: one of two kinds."""
+
+    sqlite: AnyPath | None = Field(default=None, description="the path of a SQLite file")
+    postgres: Postgres | None = Field(
+        default=None, description="a mapping with host, database, user and password_file"
+    )
+
+    @validator(mode="after")
+    def _one(self) -> Self:
+        if (self.sqlite is None) == (self.postgres is None):
+            raise contradiction("neither sqlite nor postgres, or both", "Give one of them")
+        return self
+
+
+class Omop(Document):
+    """An OMOP CDM 5.4: a folder with one file a table, or one of `databases`."""
+
+    folder: AnyPath | None = Field(
+        default=None, description="the path of a folder with person.csv (or .parquet) and so on"
+    )
+    database: TableName | None = Field(default=None, description="a name under `databases`")
+
+    @validator(mode="after")
+    def _one(self) -> Self:
+        if (self.folder is None) == (self.database is None):
+            raise contradiction("neither folder nor database, or both", "Give one of them")
+        return self
+
+
+class Fhir(Document):
+    """A FHIR R4 export, and the ViewDefinitions (SQL on FHIR v2) that make tables of it."""
+
+    folder: AnyPath = Field(
+        description="the path of a folder with bulk NDJSON or bundles, or of one such file"
+    )
+    views: Annotated[
+        tuple[AnyPath, ...],
+        Field(strict=False, description="a list of paths of ViewDefinitions, or of their folders"),
+    ] = ()
+
+
+class Sources(Document):
+    """What a view may read. Every kind may stand beside every other."""
+
+    files: dict[TableName, AnyPath] = Field(
+        default={}, description="a mapping from table names to paths"
+    )
+    headerless: dict[TableName, Annotated[tuple[str, ...], Field(strict=False, min_length=1)]] = (
+        Field(
+            default={},
+            description="column names of a delimited file without a header line, by table",
+        )
+    )
+    databases: dict[TableName, Database] = Field(
+        default={}, description="a mapping from names to {sqlite: path} or {postgres: {...}}"
+    )
+    omop: Omop | None = Field(default=None, description="{folder: path} or {database: name}")
+    fhir: Fhir | None = Field(default=None, description="{folder: path, views: [paths]}")
+    value_sets: Annotated[
+        tuple[AnyPath, ...],
+        Field(strict=False, description="a list of CSV files of your own value sets"),
+    ] = ()
+    minutes: Annotated[
+        float,
+        BeforeValidator(lambda value: float(value) if type(value) is int else value),
+        Field(gt=0, le=24 * 60, description="the most minutes that reading may take"),
+    ] = 30.0
+
+    @validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.databases:
+            if name.lower() in ("main", "memory", "system", "temp"):
+                raise contradiction(f"databases names one {name}, which is DuckDB's", "Rename it")
+        if self.omop and self.omop.database and self.omop.database not in self.databases:
+            raise contradiction(
+                f"omop.database names {self.omop.database}, which databases lacks",
+                "Add it under databases",
+            )
+        return self
+
+    def below(self, base: Path) -> dict[str, Any]:
+        """Every field, with its paths made absolute below `base`."""
+        databases = {}
+        for name, database in self.databases.items():
+            update: dict[str, Any] = {}
+            if database.sqlite:
+                update["sqlite"] = base / database.sqlite
+            if server := database.postgres:
+                paths = {
+                    key: base / path
+                    for key in ("password_file", "root_certificate")
+                    if (path := getattr(server, key))
+                }
+                socket = {"host": str(base / server.host)} if "/" in server.host else {}
+                update["postgres"] = server.model_copy(update=paths | socket)
+            databases[name] = database.model_copy(update=update)
+        omop, fhir = self.omop, self.fhir
+        if omop and omop.folder:
+            omop = omop.model_copy(update={"folder": base / omop.folder})
+        if fhir:
+            views = tuple(base / path for path in fhir.views)
+            fhir = fhir.model_copy(update={"folder": base / fhir.folder, "views": views})
+        return {
+            "files": {name: base / path for name, path in self.files.items()},
+            "headerless": self.headerless,
+            "databases": databases,
+            "omop": omop,
+            "fhir": fhir,
+            "value_sets": tuple(base / path for path in self.value_sets),
+            "minutes": self.minutes,
+        }
+
+
+def expand(path: Path) -> list[Path]:
+    """The files that a path with * or ? stands for, sorted; any other path is itself."""
+    if not any(sign in str(path) for sign in "*?[") or path.exists():
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]

@@ -1,0 +1,165 @@
+"""What a view may say: one SELECT over the session's tables, with functions that only compute.
+
+The syntax tree is walked (DuckDB's own parser writes it as JSON), and what is not known to be
+harmless is refused: any table function but a few, any table that was not registered, any function
+that reads settings, the environment or the connection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from client.data.sources import units
+from client.data.sources.session import Session
+from protocol.errors import Code, WardroundError
+
+_TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
+_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_SPECIAL = {"unnest", "coalesce", "row", "grouping", "grouping_id"}
+"""Functions that the parser knows and the catalogue need not."""
+_FORBIDDEN = re.compile(
+    r"pg_.*|duckdb_.*|pragma_.*|parquet_.*|read_.*|current_(setting|query|database|catalog|schemas?|"
+    r"user|role|.*_id)|session_user|user|getenv|getvariable|in_search_path|which_secret|"
+    r"txid_current|nextval|currval|setseed|sleep_ms|write_log|error|stats|glob|query|query_table|"
+    r"has_\w+_privilege|parse_duckdb_log_message|json_execute_serialized_sql|getvariable"
+)
+_DOES = "A view reads the tables of its site.yaml and does nothing else."
+
+
+@dataclass(frozen=True)
+class View:
+    """A parsed view: its statement, and every mapping of its syntax tree."""
+
+    statement: duckdb.Statement
+    parts: tuple[dict[str, Any], ...]
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Every table's name in the text, in lower case, those of its WITH too."""
+        return frozenset(str(p["table_name"]).lower() for p in self.parts if _is_table(p))
+
+
+def parse(session: Session, view: str) -> View:
+    """The view's one SELECT. Raises WardroundError(CONFIGURATION)."""
+    try:
+        statements = session.connection.extract_statements(view)
+    except (duckdb.Error, TypeError):  # a lone surrogate is no text for it
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "The view is not valid SQL.",
+            remedy="Try it in the duckdb shell on the same files.",
+        ) from None
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise WardroundError(
+            Code.CONFIGURATION, "The view must be one SELECT.", remedy="Remove what is beside it."
+        )
+    written = session.connection.execute("SELECT json_serialize_sql(?)", [view]).fetchone()
+    try:
+        tree = json.loads(str(written[0])) if written else {}
+        if tree.get("error", True) or len(tree.get("statements", ())) != 1:
+            raise _refused("is of a kind that cannot be checked")
+        return View(statements[0], tuple(_parts(tree["statements"])))
+    except RecursionError:
+        raise _refused("is nested too deeply") from None
+
+
+def check(session: Session, view: View) -> None:
+    """Whether it says only what a view may. Raises WardroundError(CONFIGURATION)."""
+    named = {str(part["key"]).lower() for part in view.parts if {"key", "value"} <= part.keys()}
+    own, tables = session.own_functions, session.tables
+    for part in view.parts:
+        if _is_table(part):
+            _table(session, part, named, tables)
+        elif "show_type" in part:
+            raise _refused("describes tables instead of reading them")
+        elif isinstance(kind := part.get("type"), str) and kind.endswith("_NODE"):
+            if kind not in _NODES:
+                raise _refused("does more than select")
+        elif kind == "TABLE_FUNCTION":
+            name = str(part["function"]["function_name"]).lower()
+            if name not in _TABLE_FUNCTIONS:
+                raise _refused(f"calls the table function {_word(name)}")
+        elif "function_name" in part:
+            name = str(part["function_name"]).lower()
+            known = name in own or name in session.core_functions or name in _SPECIAL
+            if not known or (_FORBIDDEN.fullmatch(name) and name not in own):
+                raise _refused(f"calls the function {_word(name)}")
+            if name == "in_unit":
+                _check_units(part)
+
+
+def _is_table(part: dict[str, Any]) -> bool:
+    return "table_name" in part and "schema_name" in part
+
+
+def _table(session: Session, part: dict[str, Any], named: set[str], tables: frozenset[str]) -> None:
+    """A table is one of the session's, one of a WITH, or one of an attached database."""
+    path = [part.get("catalog_name", ""), part["schema_name"], part["table_name"]]
+    catalog, schema, table = (str(word).lower() for word in path)
+    if not catalog and not schema:
+        plain = re.fullmatch(r"[\w ]+", table) is not None
+        if table in tables or (plain and table in named):
+            return
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view reads {_word(table)}, which is no table here.",
+            remedy=f"Its tables: {', '.join(sorted(tables | set(session.databases)))}.",
+        )
+    attached = {name.lower(): allowed.lower() for name, allowed in session.databases.items()}
+    if catalog == "memory":
+        allowed = schema == "main" and table in tables
+    elif catalog:
+        allowed = attached.get(catalog) == schema
+    elif schema in attached:
+        allowed = True  # database.table
+    else:
+        allowed = schema == "main" and table in tables
+    if not allowed:
+        raise _refused(f"reads {_word(table)} outside its sources")
+
+
+def _check_units(part: dict[str, Any]) -> None:
+    """A unit or analyte that stands in the view's text must be known: a misspelt one would make
+    every value missing."""
+    constants = [child.get("value", {}).get("value") for child in part["children"]]
+    wanted, analyte = (constants + [None] * 4)[2:4]
+    scales = units.table()
+    if isinstance(analyte, str) and analyte not in scales:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view converts units of {_word(analyte)}, which in_unit does not know.",
+            remedy=f"It knows {', '.join(sorted(scales))}.",
+        )
+    told = isinstance(analyte, str) and isinstance(wanted, str)
+    if told and wanted.lower() not in scales[analyte]:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view wants a unit for {analyte} that in_unit does not know.",
+            remedy=f"It knows {', '.join(sorted(scales[analyte]))}.",
+        )
+
+
+def _parts(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in the tree."""
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from _parts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _parts(value)
+
+
+def _word(name: str) -> str:
+    """A name of the view's own text, cut to what an error may show."""
+    return name if re.fullmatch(r"[\w.$-]{1,64}", name) else "(a name that is no word)"
+
+
+def _refused(what: str) -> WardroundError:
+    return WardroundError(Code.CONFIGURATION, f"The view {what}.", remedy=_DOES)

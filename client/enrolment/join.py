@@ -1,0 +1,175 @@
+"""Joining a federation: the coordinator's address, CA and roster, compared before they are taken.
+
+Fingerprints are compared by telephone, because whoever could swap a key on the way could sit
+between the hospitals.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import Field, StringConstraints, ValidationError
+
+from client.config.site_config import SiteConfig
+from client.durable_files import write_private
+from client.enrolment.new_site import ROSTER, roster_text
+from client.yaml_documents import read_yaml
+from protocol.errors import Code, WardroundError
+from protocol.identity import fingerprint
+from protocol.study.study import Digest, Document, Name
+
+_LONGEST = 1 << 20
+Change = Literal["this site", "known", "new", "CHANGED"]
+
+
+class Bundle(Document):
+    """What a coordinator's operator hands to every site."""
+
+    coordinator: str
+    ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
+    roster: Annotated[dict[Name, Digest], Field(min_length=1, max_length=1000)]
+
+    @staticmethod
+    def load(path: Path) -> Bundle:
+        """Raises WardroundError(USAGE) for a file that is not a bundle, (TLS) for its CA."""
+        again = "Ask the coordinator's operator for the file that `wardround coordinator` made."
+        try:
+            with path.open("rb") as file:
+                bundle = Bundle.model_validate_json(file.read(_LONGEST))
+        except OSError as error:
+            raise WardroundError(
+                Code.USAGE, f"The bundle {path} cannot be read: {error.strerror}.", remedy=again
+            ) from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise WardroundError(
+                Code.USAGE, f"{path} is not a bundle: {where}: {first['msg']}.", remedy=again
+            ) from None
+        bundle.ca_fingerprint()
+        return bundle
+
+    def ca_fingerprint(self) -> str:
+        """Of the CA certificate's DER. Raises WardroundError(TLS) where it is no CA."""
+        try:
+            certificate = x509.load_pem_x509_certificate(self.ca.encode())
+            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+            is_authority = constraints.value.ca
+        except (ValueError, x509.ExtensionNotFound):
+            is_authority = False
+        if not is_authority:
+            raise WardroundError(
+                Code.TLS,
+                "The bundle's `ca` is not the certificate of a certificate authority.",
+                remedy="Ask the coordinator's operator for the bundle again.",
+            )
+        return fingerprint(certificate.public_bytes(Encoding.DER))
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A bundle held against this site: what would change. `sites`: name -> (fingerprint, how)."""
+
+    config_path: Path
+    config: SiteConfig
+    bundle: Bundle
+    sites: dict[str, tuple[str, Change]]
+    leaving: tuple[str, ...]
+
+
+def compare(config_path: Path, bundle: Bundle) -> Joining:
+    """Holds a bundle against this site; changes nothing.
+
+    Raises WardroundError(IDENTITY) where the bundle lacks this site or gives it another key.
+    """
+    config = SiteConfig.load(config_path)
+    own = config.load_identity().public_key.hex()
+    theirs = bundle.roster.get(config.site)
+    if theirs is None:
+        raise WardroundError(
+            Code.IDENTITY,
+            f"The bundle's roster does not name this site, {config.site}.",
+            remedy="Send `wardround-site enrol` to the coordinator's operator first.",
+        )
+    if theirs != own:
+        raise WardroundError(
+            Code.IDENTITY,
+            f"The bundle gives {config.site} an identity key that is not this site's.",
+            remedy="Nothing was changed. Call the coordinator's operator: someone may have "
+            "swapped the enrolment card.",
+        )
+    if len(set(bundle.roster.values())) < len(bundle.roster):
+        raise WardroundError(Code.IDENTITY, "The bundle gives two sites the same identity key.")
+
+    def change(site: str, key: str) -> Change:
+        if site == config.site:
+            return "this site"
+        if site not in config.roster:
+            return "new"
+        return "known" if config.roster[site] == key else "CHANGED"
+
+    sites = {
+        site: (fingerprint(bytes.fromhex(key)), change(site, key))
+        for site, key in sorted(bundle.roster.items())
+    }
+    return Joining(
+        config_path, config, bundle, sites, tuple(sorted(set(config.roster) - set(bundle.roster)))
+    )
+
+
+def join(joining: Joining) -> SiteConfig:
+    """Writes CA, roster and the coordinator's address; the rest of site.yaml stays as it is.
+
+    Raises WardroundError(CONFIGURATION) where site.yaml cannot be changed by machine.
+    """
+    path, bundle = joining.config_path.resolve(), joining.bundle
+    base = path.parent
+    values = read_yaml(path)
+    if not isinstance(values.get("roster"), str):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{path} holds the roster itself, among a person's own lines.",
+            remedy=f"Write `roster: {ROSTER}` there instead, and join again.",
+        )
+    text = _with_address(path, bundle.coordinator)
+    for target, content in (
+        (joining.config.coordinator.root_certificate, bundle.ca.encode()),
+        (base / values["roster"], roster_text(bundle.roster)),
+        (path, text.encode()),
+    ):
+        try:
+            write_private(target, content)
+        except OSError as error:
+            raise WardroundError(
+                Code.CONFIGURATION, f"{target} cannot be written: {error.strerror}."
+            ) from None
+    return SiteConfig.load(path)
+
+
+def _with_address(path: Path, address: str) -> str:
+    """site.yaml with another coordinator address and every comment kept."""
+    text = path.read_text(encoding="utf-8")
+    block = re.search(r"^coordinator:[ \t]*(#.*)?\n((?:[ \t]+.*\n|[ \t]*#.*\n|\n)*)", text, re.M)
+    address_line = r'^([ \t]+address:[ \t]*)("[^"\n]*"|[^\s#]+)'
+    line = re.search(address_line, block.group(0), re.M) if block else None
+    if block is None or line is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{path} has no line for coordinator.address that could be changed by machine.",
+            remedy=f"Write `address: {address}` under `coordinator:` and join again.",
+        )
+    changed = block.group(0)[: line.start()] + line.group(1) + json.dumps(address)
+    changed += block.group(0)[line.end() :]
+    candidate = text[: block.start()] + changed + text[block.end() :]
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".yaml") as trial:
+        trial.write(candidate)
+        trial.flush()
+        SiteConfig.load(Path(trial.name))
+    return candidate

@@ -1,0 +1,73 @@
+"""A hospital's folder with keys, state and site.yaml, and the card it enrols with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from client.config.site_config import SiteConfig
+from client.durable_files import write_private
+from client.enrolment.site_template import Answers, site_yaml
+from client.governance.database import State
+from client.transport.node_key import create_node_key, load_node_key, public_pem
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.wire.enrolment import Card
+
+SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
+_ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"
+
+
+def init(folder: Path, answers: Answers) -> SiteConfig:
+    """Makes the site's folder (0700) with keys (0600), state and site.yaml; all or nothing.
+
+    Raises WardroundError(STATE) where the folder is not empty, (CONFIGURATION) where the answers
+    make no valid site.yaml.
+    """
+    folder = folder.absolute()
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise WardroundError(
+            Code.STATE,
+            f"{folder} exists already; init never overwrites.",
+            remedy="Name a folder that is not there yet.",
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise WardroundError(
+            Code.STATE, f"{folder.parent} cannot be written: {error.strerror}."
+        ) from None
+    try:
+        identity = Identity.generate()
+        identity.save(made / "identity.pem")
+        create_node_key(made / "node.pem")
+        write_private(made / SITE_YAML, site_yaml(answers).encode())
+        write_private(made / ROSTER, roster_text({answers.site: identity.public_key.hex()}))
+        try:
+            SiteConfig.load(made / SITE_YAML)
+        except WardroundError as error:
+            message = error.message.replace(str(made), str(folder))
+            raise WardroundError(error.code, message, remedy=error.remedy) from None
+        State.create(made / "state", answers.site, identity.public_key.hex()).close()
+        os.rename(made, folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return SiteConfig.load(folder / SITE_YAML)
+
+
+def card(config: SiteConfig) -> Card:
+    """This site's enrolment card. Raises WardroundError(IDENTITY), (NODE_KEY)."""
+    identity = config.load_identity()
+    node_key = public_pem(load_node_key(config.node_key)).decode()
+    return Card(site=config.site, identity=identity.public_key.hex(), node_key=node_key)
+
+
+def roster_text(roster: dict[str, str]) -> bytes:
+    """roster.yaml for site -> public identity key in hex."""
+    lines = [f'{json.dumps(site)}: "{key}"\n' for site, key in sorted(roster.items())]
+    return (_ROSTER_HEAD + "".join(lines)).encode()

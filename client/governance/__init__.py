@@ -1,0 +1,1 @@
+"""What the hospital decides and remembers: policy, approvals, ledger, audit log."""

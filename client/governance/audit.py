@@ -1,0 +1,191 @@
+"""The audit log: what this site saw, decided, spent and sent. Append-only, chained, signed.
+
+    hash_n = SHA-256(canonical {site, seq, time, event, fields, previous = hash_(n-1)})
+    signature_n = Ed25519(identity, "wardround audit entry", hash_n)
+
+Whoever lacks the identity key cannot write an entry; whoever has it still cannot change or remove
+an old one without breaking every later hash; cutting the tail shows against head.json, a copy of
+the newest hash outside the database (client/governance/audit_head.py). What it cannot show: a holder of the key
+who rewrites the whole chain and the head. Ship the export elsewhere against that.
+No entry holds patient data: fields are scalars, short, and named by this program.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from client.governance.audit_head import GENESIS
+from client.governance.audit_replay import Happened, Scalar, Told
+from client.governance.database import State
+from protocol.canonical import canonical, digest
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity, verify
+
+PURPOSE = "wardround audit entry"
+CLOCK_TOLERANCE = timedelta(minutes=2)
+"""How far the clock may step back (NTP corrects by less); more is refused."""
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log. `time` is UTC in ISO 8601; hashes and signature are hexadecimal."""
+
+    seq: int
+    time: str
+    event: str
+    fields: dict[str, Scalar]
+    previous: str
+    hash: str
+    signature: str
+
+
+class Audit:
+    """The log of one state folder, signed with the site's identity."""
+
+    def __init__(self, state: State, site: str, identity: Identity) -> None:
+        self._state, self._site, self._identity = state, site, identity
+
+    def append(self, event: Happened, **fields: Scalar) -> None:
+        """One durable entry of its own. Raises WardroundError(LEDGER), (CLOCK)."""
+        with self._state.transaction() as db:
+            self.append_within(db, event, fields)
+
+    def append_within(
+        self,
+        db: sqlite3.Connection,
+        event: Happened,
+        fields: Mapping[str, Scalar],
+        *,
+        clock_may_go_back: bool = False,
+    ) -> None:
+        """One entry inside a transaction of `State.transaction`: both are kept, or neither.
+
+        Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, and
+        WardroundError(INTERNAL) for a field that is no short scalar.
+        """
+        for name, value in fields.items():
+            if not _FIELD.match(name) or (isinstance(value, str) and len(value) > _LONGEST):
+                raise WardroundError(Code.INTERNAL, f"The audit field {name} is not short.")
+        row = db.execute("SELECT seq, hash, time FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        seq, previous = (row[0], row[1]) if row else (0, GENESIS)
+        now = self._state.clock()
+        if row and not clock_may_go_back and now < datetime.fromisoformat(row[2]) - CLOCK_TOLERANCE:
+            raise WardroundError(
+                Code.CLOCK,
+                "This machine's clock is behind the newest entry of the audit log.",
+                remedy="Set the clock (NTP). If the clock was ahead before and is right now, run "
+                "`wardround-site ledger acknowledge`.",
+            )
+        time = now.isoformat(timespec="milliseconds")
+        text = canonical(dict(fields)).decode()
+        hashed = entry_hash(self._site, seq + 1, time, event, fields, previous)
+        signature = self._identity.sign(PURPOSE, bytes.fromhex(hashed)).hex()
+        db.execute(
+            "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (seq + 1, time, event.value, text, previous, hashed, signature),
+        )
+
+    def entries(self, after: int = 0, most: int = -1) -> list[Entry]:
+        """At most `most` entries (-1: all) with a number above `after`, oldest first."""
+        with self._state.reading() as db:
+            return list(_rows(db, after, most))
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Checks every hash, link, number and signature, the head outside, and that studies,
+        plans and debits in the ledger are those of the log. Returns the number of entries.
+
+        progress: told (entries checked, entries in all). Raises WardroundError(AUDIT), naming the
+        first entry at fault.
+        """
+        known = self._state.mirrored_head()
+        seen, previous, told = 0, GENESIS, Told()
+        with self._state.reading() as db:
+            total = db.execute("SELECT COUNT(*) FROM audit").fetchone()[0]
+            for entry in _rows(db, 0, -1):
+                seen += 1
+                self._check(entry, seen, previous)
+                if known is not None and entry.seq == known.seq and entry.hash != known.hash:
+                    raise _broken(seen, "is not the one that head.json names")
+                told.add(entry.event, entry.fields)
+                previous = entry.hash
+                if progress is not None and (seen % 1000 == 0 or seen == total):
+                    progress(seen, total)
+            if known is None or known.seq > seen:
+                raise _broken(seen + 1, "is missing: the newest entries were removed")
+            told.compare(db)
+        return seen
+
+    def _check(self, entry: Entry, number: int, previous: str) -> None:
+        if entry.seq != number:
+            raise _broken(number, "is missing")
+        expected = entry_hash(self._site, number, entry.time, entry.event, entry.fields, previous)
+        if entry.previous != previous or entry.hash != expected:
+            raise _broken(number, "was edited, or one before it was removed or moved")
+        signature, key = _bytes(entry.signature), self._identity.public_key
+        if not verify(key, PURPOSE, bytes.fromhex(entry.hash), signature):
+            raise _broken(number, "does not carry this site's signature")
+
+    def export(self) -> Iterator[str]:
+        """JSON Lines, one entry a line, oldest first."""
+        after = 0
+        while batch := self.entries(after, 1000):
+            for entry in batch:
+                yield canonical(asdict(entry) | {"site": self._site}).decode()
+            after = batch[-1].seq
+
+
+def entry_hash(
+    site: str, seq: int, time: str, event: str, fields: Mapping[str, Any], previous: str
+) -> str:
+    """The hash that the chain is made of, in hexadecimal."""
+    return digest(
+        canonical(
+            {
+                "site": site,
+                "seq": seq,
+                "time": time,
+                "event": str(event),
+                "fields": dict(fields),
+                "previous": previous,
+            }
+        )
+    )
+
+
+def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[Entry]:
+    rows = db.execute(
+        "SELECT seq, time, event, fields, previous, hash, signature FROM audit WHERE seq > ?"
+        " ORDER BY seq LIMIT ?",
+        (after, most),
+    )
+    for seq, time, event, fields, previous, hashed, signature in rows:
+        try:
+            parsed = json.loads(fields)
+        except ValueError:
+            raise _broken(seq, "was edited") from None
+        if not isinstance(parsed, dict) or canonical(parsed).decode() != fields:
+            raise _broken(seq, "was edited")
+        yield Entry(seq, time, event, parsed, previous, hashed, signature)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def _broken(seq: int, what: str) -> WardroundError:
+    return WardroundError(
+        Code.AUDIT,
+        f"Entry {seq} of the audit log {what}.",
+        remedy="Keep a copy of the state folder as evidence, and compare with the last export.",
+    )

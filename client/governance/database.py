@@ -1,0 +1,373 @@
+"""The site's memory: one SQLite file, in a folder that only the site's user can read.
+
+    state.sqlite   studies, plans, debits, attempts, audit log (WAL, synchronous=FULL)
+    head.json      the head of the audit chain, outside the database (client/governance/audit_head.py)
+    split.key      the secret that splits patients (client/governance/patient_split.py)
+    daemon.lock    held by the one daemon; write.lock held by whoever writes (a daemon, a command)
+
+With WAL and synchronous=FULL a COMMIT returns after the fsync of the log, so what has been
+committed survives a power cut (sqlite.org/pragma.html#pragma_synchronous). WAL needs a local
+file system. Every write goes through `State.transaction`: one writer at a time, BEGIN IMMEDIATE,
+and first the check that this is not an older copy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from client.durable_files import refuse_shared, sync_folder
+from client.governance.audit_head import GENESIS, Head
+from client.governance.patient_split import FILE as SPLIT
+from client.governance.patient_split import Split
+from protocol.errors import Code, WardroundError
+
+SCHEMA_VERSION = 1
+_DATABASE, _HEAD, _DAEMON, _WRITE = "state.sqlite", "head.json", "daemon.lock", "write.lock"
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY, time TEXT NOT NULL, event TEXT NOT NULL, fields TEXT NOT NULL,
+  previous TEXT NOT NULL, hash TEXT NOT NULL, signature TEXT NOT NULL) STRICT;
+CREATE TABLE studies (
+  digest TEXT PRIMARY KEY, document BLOB NOT NULL, state TEXT NOT NULL, code TEXT,
+  reason TEXT NOT NULL DEFAULT '', policy TEXT NOT NULL DEFAULT '', seen TEXT NOT NULL,
+  changed TEXT NOT NULL, round INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE plans (
+  study TEXT NOT NULL REFERENCES studies, part TEXT NOT NULL, event TEXT NOT NULL,
+  planned INTEGER NOT NULL, debited INTEGER NOT NULL DEFAULT 0 CHECK (debited <= planned),
+  PRIMARY KEY (study, part)) STRICT, WITHOUT ROWID;
+CREATE TABLE debits (
+  study TEXT NOT NULL REFERENCES studies, attempt INTEGER NOT NULL, part TEXT NOT NULL,
+  round INTEGER NOT NULL, count INTEGER NOT NULL, time TEXT NOT NULL,
+  PRIMARY KEY (study, attempt, part)) STRICT, WITHOUT ROWID;
+CREATE TRIGGER audit_is_append_only_u BEFORE UPDATE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_is_append_only_d BEFORE DELETE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER debits_are_append_only_u BEFORE UPDATE ON debits
+  BEGIN SELECT RAISE(ABORT, 'debits are never changed'); END;
+CREATE TRIGGER debits_are_append_only_d BEFORE DELETE ON debits
+  BEGIN SELECT RAISE(ABORT, 'debits are never credited'); END;
+"""
+
+
+def utc_now() -> datetime:
+    """The wall clock, with its zone."""
+    return datetime.now(UTC)
+
+
+class State:
+    """An open state folder. Made by `State.create` (once) and `State.open`; `close` releases it.
+
+    Safe to share between threads; between processes writes queue on a lock.
+    """
+
+    def __init__(
+        self, folder: Path, db: sqlite3.Connection, clock: Callable[[], datetime], lock: int | None
+    ) -> None:
+        self.folder = folder
+        self.clock = clock
+        self._db = db
+        self._daemon = lock
+        self._thread = threading.RLock()
+        self._write = _lock_file(folder / _WRITE)
+        self.split = Split.load(folder)
+
+    @staticmethod
+    def create(
+        folder: Path, site: str, public_key: str, *, clock: Callable[[], datetime] = utc_now
+    ) -> State:
+        """Makes the folder (0700) and everything in it; `public_key` is the site's, in hex.
+
+        Goes on where an earlier creation was cut short. Raises WardroundError(STATE) where a
+        state exists already, (LEDGER) where one existed and its database is gone.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            refuse_shared(folder, "state folder")
+            split, head = Split.create(folder), Head.read(folder / _HEAD)
+            if head is not None and head.seq > 0 and not (folder / _DATABASE).exists():
+                raise WardroundError(
+                    Code.LEDGER,
+                    f"{folder} had a ledger, and it is gone.",
+                    remedy="Put the newest backup of state.sqlite back, then acknowledge it.",
+                )
+            if head is None and not (folder / _DATABASE).exists():
+                Head(0, GENESIS).write(folder / _HEAD)
+            os.close(os.open(folder / _DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            db = _connect(folder / _DATABASE)
+            with db_errors(folder):
+                db.execute("BEGIN IMMEDIATE")
+                if db.execute("PRAGMA user_version").fetchone()[0] != 0:
+                    db.execute("ROLLBACK")
+                    raise WardroundError(
+                        Code.STATE,
+                        f"{folder} holds a site's state already.",
+                        remedy="Name another folder, or start the daemon on this one.",
+                    )
+                for statement in _statements(_SCHEMA):
+                    db.execute(statement)
+                db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [("site", site), ("identity", public_key), ("split", split.check)],
+                )
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                db.execute("COMMIT")
+                db.close()
+            sync_folder(folder)
+        except OSError as error:
+            raise WardroundError(
+                Code.STATE, f"{folder} cannot be written: {error.strerror}."
+            ) from None
+        return State.open(folder, site, public_key, clock=clock)
+
+    @staticmethod
+    def open(
+        folder: Path,
+        site: str,
+        public_key: str,
+        *,
+        daemon: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> State:
+        """Opens a state folder; with `daemon`, holds it against a second daemon until `close`.
+
+        Raises WardroundError(STATE) for a folder that is not there, is open to other users, is
+        another site's, is held by a daemon already or comes from a newer version; (LEDGER) for a
+        damaged or read-only database, and, with `daemon`, for an older copy put back.
+        """
+        database = folder / _DATABASE
+        if not database.exists():
+            raise WardroundError(
+                Code.STATE,
+                f"{folder} holds no site's state.",
+                remedy="Run `wardround-site init`, or correct `state` in site.yaml.",
+            )
+        refuse_shared(folder, "state folder")
+        refuse_shared(database, "ledger")
+        lock = _hold(folder) if daemon else None
+        try:
+            db = _connect(database)
+            with db_errors(folder):
+                _recognise(db, folder, site, public_key)
+            state = State(folder, db, clock, lock)
+            _same_split(db, state.split, folder)
+            if daemon:
+                state.refuse_older()
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
+        return state
+
+    @contextmanager
+    def transaction(self, *, acknowledging: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable when the block has been left. One writer at a time.
+
+        An older copy is refused here, unless this is the writing that acknowledges it. Raises
+        WardroundError(LEDGER) where the database cannot be written (full disk, read-only).
+        """
+        with self._thread, self._writing(), db_errors(self.folder):
+            db = self._db
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if not acknowledging:
+                    self.refuse_older()
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+            head = self.head()
+            if acknowledging or head != self.mirrored_head():
+                head.write(self.folder / _HEAD)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent snapshot."""
+        with self._thread, db_errors(self.folder):
+            self._db.execute("BEGIN")
+            try:
+                yield self._db
+            finally:
+                self._db.execute("ROLLBACK")
+
+    def head(self) -> Head:
+        """The newest entry in the database."""
+        row = self._db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        return Head(*row) if row else Head(0, GENESIS)
+
+    def mirrored_head(self) -> Head | None:
+        """The newest entry that head.json knows of. Raises WardroundError(LEDGER) if damaged."""
+        return Head.read(self.folder / _HEAD)
+
+    def refuse_older(self) -> None:
+        """Raises WardroundError(LEDGER) unless the database holds the entry that head.json names
+        and was not made by `backup`."""
+        known = self.mirrored_head()
+        with self._thread, db_errors(self.folder):
+            copied = self._db.execute("SELECT 1 FROM meta WHERE key = 'backup'").fetchone()
+            if known is not None and not copied:
+                if known == Head(0, GENESIS):
+                    return
+                row = self._db.execute(
+                    "SELECT hash FROM audit WHERE seq = ?", (known.seq,)
+                ).fetchone()
+                if row is not None and row[0] == known.hash:
+                    return
+        raise WardroundError(
+            Code.LEDGER,
+            f"The ledger in {self.folder} is an older copy: it lacks spending that happened.",
+            remedy="Put the newest state.sqlite back, or run `wardround-site ledger acknowledge`, "
+            "which charges every open study in full.",
+        )
+
+    def backup(self, target: Path) -> None:
+        """A copy of the database while it is in use, to be kept with split.key.
+
+        The copy knows that it is one, so that putting it back is always noticed. Raises
+        WardroundError(LEDGER).
+        """
+        refuse_shared(target.parent, "backup folder")
+        with db_errors(target.parent):
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            copy = sqlite3.connect(target)
+            with self._thread:
+                self._db.backup(copy)
+            copy.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'yes')")
+            copy.commit()
+            copy.execute("PRAGMA journal_mode = DELETE")
+            copy.close()
+            sync_folder(target.parent)
+
+    def close(self) -> None:
+        with self._thread:
+            self._db.close()
+            os.close(self._write)
+            if self._daemon is not None:
+                os.close(self._daemon)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                fcntl.flock(self._write, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WardroundError(
+                        Code.LEDGER,
+                        f"Another process keeps {self.folder} locked for writing.",
+                        remedy="See which wardround-site command is stuck, and end it.",
+                    ) from None
+                time.sleep(0.001)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._write, fcntl.LOCK_UN)
+
+
+@contextmanager
+def db_errors(folder: Path) -> Iterator[None]:
+    """What SQLite or the disk raises becomes WardroundError(LEDGER), quoting no content."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        known = getattr(error, "sqlite_errorname", "") or getattr(error, "strerror", "")
+        raise WardroundError(
+            Code.LEDGER,
+            f"The ledger in {folder} cannot be read or written ({known or type(error).__name__}).",
+            remedy="Check free space, the mount and the permissions; training stays refused.",
+        ) from None
+
+
+def _connect(database: Path) -> sqlite3.Connection:
+    with db_errors(database.parent):
+        db = sqlite3.connect(
+            f"{database.resolve().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=10,
+        )
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        if mode != "wal":
+            raise sqlite3.OperationalError
+        return db
+
+
+def _recognise(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise WardroundError(
+            Code.STATE,
+            f"The ledger in {folder} has schema {version}; this version reads {SCHEMA_VERSION}.",
+            remedy="Install the version of wardround that wrote it, or run init again if an "
+            "earlier init was cut short.",
+        )
+    if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        raise WardroundError(
+            Code.LEDGER,
+            f"The ledger in {folder} is damaged.",
+            remedy="Put the newest backup back, then acknowledge it.",
+        )
+    meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if (meta["site"], meta["identity"]) != (site, public_key):
+        raise WardroundError(
+            Code.STATE,
+            f"The ledger in {folder} belongs to another site or another identity key.",
+            remedy="Correct `state`, `site` or `identity` in site.yaml.",
+        )
+
+
+def _same_split(db: sqlite3.Connection, split: Split, folder: Path) -> None:
+    if db.execute("SELECT value FROM meta WHERE key = 'split'").fetchone()[0] != split.check:
+        raise WardroundError(
+            Code.STATE,
+            f"{folder / SPLIT} is not the secret that this ledger was written with.",
+            remedy="Put split.key back from a backup: another one moves patients between bands.",
+        )
+
+
+def _lock_file(path: Path) -> int:
+    with db_errors(path.parent):
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _hold(folder: Path) -> int:
+    descriptor = _lock_file(folder / _DAEMON)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise WardroundError(
+            Code.STATE,
+            f"Another daemon (process {holder}) already works on {folder}.",
+            remedy="Stop it first, or give this one its own state folder.",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

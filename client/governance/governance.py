@@ -1,0 +1,129 @@
+"""What the site's answers rest on: one door to policy, approvals, ledger and audit log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+from client.config.site_config import SiteConfig
+from client.governance.approvals import Approvals, Weighed
+from client.governance.audit import Audit
+from client.governance.audit_replay import Happened, Scalar
+from client.governance.database import State, utc_now
+from client.governance.ledger import Ledger
+from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from protocol.wire.messages import Frame, Ready, frame
+
+_log = logging.getLogger("wardround.site")
+
+
+class SiteGovernance:
+    """One open state folder under one site.yaml. `close_state` releases it."""
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        identity: Identity,
+        *,
+        daemon: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """With `daemon`, holds the folder against a second daemon and holds open studies against
+        today's rules. Raises WardroundError: STATE, LEDGER, CLOCK."""
+        self.config, self.policy = config, config.policy
+        public_key = identity.public_key.hex()
+        self.state = State.open(config.state, config.site, public_key, daemon=daemon, clock=clock)
+        try:
+            self.audit = Audit(self.state, config.site, identity)
+            self.ledger = Ledger(self.state, self.audit, config.policy)
+            self.approvals = Approvals(self.ledger, config.site, config.roster)
+            if daemon:
+                self.audit.append(Happened.DAEMON_STARTED, rules=config.policy.digest)
+                for title in self.approvals.recheck():
+                    _log.warning("study revoked, today's rules forbid it", extra={"title": title})
+        except BaseException:
+            self.state.close()
+            raise
+
+    def propose(
+        self, study: Study
+    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
+        """Where a study stands here, recorded when it is new."""
+        return self.approvals.propose(study)
+
+    def weigh(self, study: Study, *, note: bool) -> Weighed:
+        """How the study would be answered now. With `note`, the audit log keeps that it was asked;
+        nothing else is recorded."""
+        weighed = self.approvals.weigh(study)
+        if note:
+            fields: dict[str, Scalar] = {"study": study.digest, "task": study.task.name}
+            fields |= {"answer": weighed.state, "code": weighed.code}
+            self.audit.append(Happened.STUDY_ASKED, **fields)
+        return weighed
+
+    def admit(self, study: Study) -> None:
+        """Raises WardroundError unless the study may be worked on at this moment."""
+        self.ledger.admit(study.digest)
+
+    def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
+        """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
+        self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
+
+    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
+        """Notes what leaves the site: its size and its SHA-256. Raises WardroundError(LEDGER)
+        where that cannot be noted, so that nothing leaves unseen."""
+        hashed = hashlib.sha256(sent.header)
+        for chunk in sent.body:
+            hashed.update(chunk)
+        self.audit.append(
+            Happened.MESSAGE_ANSWERED,
+            study=study,
+            kind=kind,
+            round=round_,
+            attempt=attempt,
+            bytes=sent.size,
+            sha256=hashed.hexdigest(),
+        )
+
+    def refused(self, study: str | None, error: WardroundError) -> None:
+        """Notes a refusal, in the audit log by its code and in the site's own log with its text.
+        Never raises: where even that cannot be written, the refusal stands."""
+        _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
+        fields: dict[str, Scalar] = {"study": study, "code": error.code.value}
+        try:
+            self.audit.append(Happened.MESSAGE_REFUSED, **fields)
+        except WardroundError as unwritten:
+            _log.error("the refusal could not be noted: %s", unwritten)
+
+    def witness(self, ready: Ready) -> None:
+        """Holds a Ready signed here against the audit log, which has the hash of every one sent.
+
+        Study, round and attempt are not what the signature is over, so they are taken from the log
+        and not from the message: nobody can pass an old Ready off as one that the log lacks.
+        Raises WardroundError(LEDGER) where the log lacks it: this state is an older copy.
+        """
+        with self.state.reading() as db:
+            for (text,) in db.execute(
+                "SELECT fields FROM audit WHERE event = ?", (Happened.MESSAGE_ANSWERED,)
+            ):
+                fields = json.loads(text)
+                place = {name: fields[name] for name in ("study", "round", "attempt")}
+                header = frame(ready.model_copy(update=place)).header
+                if hashlib.sha256(header).hexdigest() == fields["sha256"]:
+                    return
+        self.ledger.witness(ready.study, ready.attempt)
+
+    def close(self, study: Study, outcome: str) -> None:
+        """The study has ended; what its plan did not use is free again."""
+        self.approvals.close(study, outcome)
+
+    def close_state(self) -> None:
+        """Releases the state folder. What it holds is durable already."""
+        self.state.close()

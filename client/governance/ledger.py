@@ -1,0 +1,286 @@
+"""The privacy ledger: what was spent on this site's patients, over every study, for ever.
+
+A study's whole plan is reserved when the study is accepted: it is accepted only if its plan,
+every other open plan and all that was ever debited stay below the caps together. So two studies
+can never stop each other half-way, and a debit needs no epsilon computed, only integers counted:
+it must lie within its own plan. What a study has not debited is free again when it is closed or
+revoked; what was debited never is, whatever became of the attempt.
+
+The order of an attempt: `debit` returns after the fsync, only then may data be touched. A crash
+before the commit spent nothing, since nothing was computed; a crash after it has spent.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from client.config.policy import Policy
+from client.governance.audit import Audit
+from client.governance.audit_replay import Happened
+from client.governance.database import State
+from client.governance.ledger_rows import (
+    Stand,
+    acceptances,
+    charged,
+    count_acceptance,
+    debit_part,
+    record,
+    write_plan,
+)
+from protocol.errors import Code, WardroundError
+from protocol.privacy.accounting import Event, epsilon_over_bands
+from protocol.privacy.releases import (
+    check_claim,
+    exposed_events,
+    planned_broken_epsilon,
+    planned_events,
+)
+from protocol.study.study import Study
+
+_ENDED: dict[str, tuple[Code, str]] = {
+    "waiting": (Code.WAITING_APPROVAL, "waits for approval"),
+    "refused": (Code.REFUSED_STUDY, "was refused"),
+    "rejected": (Code.REFUSED_STUDY, "was rejected by hand"),
+    "revoked": (Code.REVOKED, "was revoked"),
+    "closed": (Code.REFUSED_REPLAY, "is closed"),
+}
+
+
+class Ledger:
+    """Accepts, debits, releases. Every change is one transaction with its audit entry."""
+
+    def __init__(self, state: State, audit: Audit, policy: Policy) -> None:
+        self.state, self.audit, self.policy = state, audit, policy
+
+    def check_caps(self, study: Study) -> tuple[float, float]:
+        """(epsilon of the study's plan, epsilon of all that is charged with it), at the policy's
+        delta. Raises WardroundError(REFUSED_STUDY) where the study states less epsilon than it
+        spends, (REFUSED_BUDGET) naming the cap that it would exceed.
+        """
+        check_claim(study)
+        with self.state.reading() as db:
+            others = charged(db, but=study.digest)
+        return self._checked(study, others)
+
+    def accept(self, study: Study, *, by: str, among: Collection[Stand]) -> None:
+        """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
+
+        The study must stand recorded, in one of the states `among`. Raises WardroundError:
+        REFUSED_BUDGET, REFUSED_STUDY, and USAGE where it stands otherwise.
+        """
+        check_claim(study)
+        while True:
+            with self.state.reading() as db:
+                others, seen = charged(db, but=study.digest), acceptances(db)
+            self._checked(study, others)  # outside the transaction: it may take a second
+            with self.state.transaction() as db:
+                if acceptances(db) != seen:
+                    continue  # another study came first: what is charged may have grown
+                row = db.execute(
+                    "SELECT state FROM studies WHERE digest = ?", (study.digest,)
+                ).fetchone()
+                if row is None or row[0] not in among:
+                    raise WardroundError(
+                        Code.USAGE,
+                        f"The study is {row[0] if row else 'not known'}: it cannot be accepted.",
+                        remedy="Run `wardround-site studies` for the list.",
+                    )
+                write_plan(db, study)
+                db.execute(
+                    "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
+                    " changed = ? WHERE digest = ?",
+                    (self.policy.digest, self._now(), study.digest),
+                )
+                count_acceptance(db)
+                self.audit.append_within(
+                    db, Happened.STUDY_ACCEPTED, {"study": study.digest, "by": by}
+                )
+                return
+
+    def admit(self, study: str) -> None:
+        """Raises WardroundError unless the study is open here, under the policy of today and
+        within its hours: WAITING_APPROVAL, REVOKED, REFUSED_STUDY, REFUSED_REPLAY, REFUSED_POLICY,
+        OUTSIDE_HOURS.
+        """
+        with self.state.reading() as db:
+            self._admitted(db, study)
+        self.policy.check_hours(self.state.clock())
+
+    def debit(
+        self, study: Study, round_: int, attempt: int, *, train: bool, evaluate: bool
+    ) -> None:
+        """Charges one attempt, durably when it returns; never credited.
+
+        Raises WardroundError: REFUSED_REPLAY where (round, attempt) is not above the last one,
+        REFUSED_STUDY for a round or section the study has not, ATTEMPTS_SPENT, REFUSED_BUDGET
+        beyond the reserved plan, what `admit` raises, LEDGER and CLOCK.
+        """
+        self._check_place(study, round_, attempt, train, evaluate)
+        self.policy.check_hours(self.state.clock())
+        with self.state.transaction() as db:
+            last_round, last_attempt = self._admitted(db, study.digest)
+            if attempt <= last_attempt or round_ < last_round:
+                raise WardroundError(
+                    Code.REFUSED_REPLAY,
+                    f"Round {round_}, attempt {attempt} is not above the last one answered here, "
+                    f"round {last_round}, attempt {last_attempt}.",
+                    remedy="A coordinator that lost its state starts the study anew.",
+                )
+            parts = [part for part, on in (("train", train), ("evaluate", evaluate)) if on]
+            for part in parts:
+                debit_part(db, study.digest, part, round_, attempt, 1, self._now())
+            db.execute(
+                "UPDATE studies SET round = ?, attempt = ? WHERE digest = ?",
+                (round_, attempt, study.digest),
+            )
+            self.audit.append_within(
+                db,
+                Happened.PRIVACY_DEBITED,
+                {
+                    "study": study.digest,
+                    "round": round_,
+                    "attempt": attempt,
+                    "train": int(train),
+                    "evaluate": int(evaluate),
+                },
+            )
+
+    def witness(self, study: str, attempt: int) -> None:
+        """Tells the ledger of a message, signed by this site and checked by the caller, for an
+        attempt of a study. Where the ledger lacks that debit it is an older copy: every writing
+        is refused from then on, until acknowledged. Raises WardroundError(LEDGER) in that case.
+        """
+        with self.state.transaction() as db:
+            row = db.execute("SELECT attempt FROM studies WHERE digest = ?", (study,)).fetchone()
+            if row is not None and row[0] >= attempt:
+                return
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'witnessed')")
+        self.state.refuse_older()
+
+    def acknowledge(self, lost: Sequence[Study] = ()) -> tuple[str, ...]:
+        """The operator's answer to an older copy, or to a clock that was ahead.
+
+        On an older copy every study open in it is charged in full and revoked, since nobody knows
+        how much of it was spent; so are the `lost` ones, which the coordinator's history shows and
+        the copy may lack. Returns the titles of the studies charged. Raises WardroundError(LEDGER).
+        """
+        try:
+            self.state.refuse_older()
+            older = False
+        except WardroundError:
+            older = True
+        with self.state.transaction(acknowledging=True) as db:
+            hit = {study.digest: study for study in lost}
+            if older:
+                rows = db.execute("SELECT digest, document FROM studies WHERE state = 'accepted'")
+                hit |= {digest: Study.parse(document) for digest, document in rows.fetchall()}
+            for study in hit.values():
+                self._charge_in_full(db, study)
+            if hit:
+                count_acceptance(db)
+            db.execute("DELETE FROM meta WHERE key = 'backup'")
+            self.audit.append_within(
+                db,
+                Happened.ACKNOWLEDGED,
+                {"older_copy": older, "studies_charged": len(hit)},
+                clock_may_go_back=True,
+            )
+        return tuple(study.title for study in hit.values())
+
+    def _checked(self, study: Study, others: Sequence[Event]) -> tuple[float, float]:
+        policy = self.policy
+        own = exposed_events(study, planned_events(study))
+        alone = epsilon_over_bands(own, policy.delta)
+        _within(alone, policy.epsilon_per_study, bool(own), "epsilon_per_study")
+        if study.privacy.mode == "distributed":
+            broken = planned_broken_epsilon(study, policy.delta)
+            _within(broken, policy.epsilon_broken, True, "epsilon_broken")
+        total = epsilon_over_bands((*others, *own), policy.delta)
+        _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
+        return alone, total
+
+    def _admitted(self, db: sqlite3.Connection, study: str) -> tuple[int, int]:
+        """(last round, last attempt) of an open study."""
+        row = db.execute(
+            "SELECT state, policy, round, attempt FROM studies WHERE digest = ?", (study,)
+        ).fetchone()
+        if row is None:
+            raise WardroundError(Code.REFUSED_STUDY, "A message for a study never seen here.")
+        if row[0] != "accepted":
+            code, what = _ENDED[row[0]]
+            raise WardroundError(code, f"The study {study[:12]} {what}.")
+        if row[1] != self.policy.digest:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"The study {study[:12]} was accepted under other rules than today's.",
+                remedy="Restart the daemon: it checks open studies against the rules of site.yaml.",
+            )
+        return row[2], row[3]
+
+    def _check_place(
+        self, study: Study, round_: int, attempt: int, train: bool, evaluate: bool
+    ) -> None:
+        rounds = study.optimisation.rounds
+        if not 1 <= round_ <= rounds + 1 or attempt < 1:
+            raise WardroundError(Code.REFUSED_STUDY, f"The study has no round {round_}.")
+        if attempt > study.aggregation.attempts:
+            raise WardroundError(
+                Code.ATTEMPTS_SPENT, f"The study pays for {study.aggregation.attempts} attempts."
+            )
+        if not (train or evaluate) or (train and round_ > rounds):
+            raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not train.")
+        if evaluate and not study.evaluates(round_):
+            raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not evaluate.")
+
+    def _charge_in_full(self, db: sqlite3.Connection, study: Study) -> None:
+        record(db, study, "revoked", self._now())
+        write_plan(db, study)
+        past_the_last = study.aggregation.attempts + 1
+        remaining: dict[str, int] = {
+            part: planned - debited
+            for part, planned, debited in db.execute(
+                "SELECT part, planned, debited FROM plans WHERE study = ?", (study.digest,)
+            ).fetchall()
+        }
+        if any(remaining.values()):
+            for part, count in remaining.items():
+                if count:
+                    debit_part(db, study.digest, part, 0, past_the_last, count, self._now())
+            self.audit.append_within(
+                db,
+                Happened.PRIVACY_DEBITED,
+                {"study": study.digest, "round": 0, "attempt": past_the_last, **remaining},
+                clock_may_go_back=True,
+            )
+        self.audit.append_within(
+            db, Happened.STUDY_REVOKED, {"study": study.digest}, clock_may_go_back=True
+        )
+        db.execute(
+            "UPDATE studies SET state = 'revoked', code = 'revoked', reason = ?, changed = ?,"
+            " round = ?, attempt = ? WHERE digest = ?",
+            (
+                "charged in full: an older copy of the ledger was put back",
+                self._now(),
+                study.optimisation.rounds + 1,
+                past_the_last,
+                study.digest,
+            ),
+        )
+
+    def _now(self) -> str:
+        return self.state.clock().isoformat(timespec="milliseconds")
+
+
+def _within(value: float, cap: float | None, needed: bool, rule: str) -> None:
+    """Raises where `value` exceeds the cap, or where a cap is needed and there is none."""
+    if needed and not (cap is not None and math.isfinite(value) and value <= cap):
+        limit = "is not set" if cap is None else f"is {cap:g}"
+        raise WardroundError(
+            Code.REFUSED_BUDGET,
+            f"policy.{rule} {limit}; with this study {value:.4g} would be spent.",
+            remedy="Refuse the study, ask for one with more noise or fewer rounds, or revoke "
+            "another one. A cap is raised in site.yaml alone.",
+            rule=rule,
+        )

@@ -1,0 +1,69 @@
+"""Which patients train and which evaluate: a place in [0, 1) per patient, fixed for life.
+
+    u(patient) = first 53 bits of HMAC-SHA256(site secret, patient) / 2^53     (RFC 2104)
+
+Training takes u < 1 - fraction, evaluation the rest. Ledger events carry the band of u that they
+touched, so that epsilon composes in parallel over disjoint bands (McSherry 2009, Theorem 4); that
+holds only as long as the secret stays the same, so losing it is an error, never a new secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from client.durable_files import refuse_shared, write_private
+from protocol.errors import Code, WardroundError
+
+FILE = "split.key"
+
+
+class Split:
+    """The site's secret and the places it gives to patients."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @property
+    def check(self) -> str:
+        """Names the secret without telling it: kept in the database to notice another one."""
+        return self._hash(b"wardround split check").hex()
+
+    def place(self, patient: str) -> float:
+        """u in [0, 1)."""
+        word = int.from_bytes(self._hash(b"patient:" + patient.encode())[:8]) >> 11
+        return word / 2.0**53
+
+    def places(self, patients: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(N,) names -> (N,) float64 in [0, 1)."""
+        return np.fromiter((self.place(p) for p in patients), np.float64, len(patients))
+
+    def _hash(self, message: bytes) -> bytes:
+        return hmac.digest(self._secret, message, hashlib.sha256)
+
+    @staticmethod
+    def create(folder: Path) -> Split:
+        """Makes a secret, durably and for the owner only, or keeps the one that is there."""
+        if not (folder / FILE).exists():
+            write_private(folder / FILE, os.urandom(32))
+        return Split.load(folder)
+
+    @staticmethod
+    def load(folder: Path) -> Split:
+        """Raises WardroundError(STATE) where it is missing, damaged, or open to other users."""
+        path = folder / FILE
+        refuse_shared(path, "split secret")
+        secret = path.read_bytes()
+        if len(secret) != 32:
+            raise WardroundError(
+                Code.STATE,
+                f"The split secret {path} is damaged.",
+                remedy="Put it back from a backup: a new one would move patients between bands.",
+            )
+        return Split(secret)

@@ -1,0 +1,1 @@
+"""Local training: sampling, per-patient gradients, clipping, noise, algorithms."""

@@ -1,0 +1,150 @@
+"""What an algorithm keeps at a site from round to round, and when it moves on.
+
+SCAFFOLD's control variate, FedBN's own layers, Ditto's own model: one (P,) float32 vector. Each
+attempt proposes the next one. It is taken over once the site has shared in that attempt and the
+coordinator, at its next message, does not name the attempt as lost: so site and server move on
+with the same attempts. In a folder every proposal is durable before the site says that it is
+ready, and a daemon that restarts goes on with what it had. A coordinator that lies about lost
+attempts makes a site go on from an older vector, which costs accuracy: in private modes every one
+of them was debited for. The vector may be as revealing as the records: it never leaves the site,
+and only the site's user can read the files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.durable_files import sync_folder, write_private
+from protocol.canonical import canonical
+from protocol.errors import Code, WardroundError
+from protocol.vectors import Vector
+
+FOLDER, PERSONAL = "kept", "personal"
+"""Folders of the state folder: of studies that run, and of models that stay when one has ended."""
+
+
+class Kept:
+    """One site's vector of one study; in memory, or in `folder` as well."""
+
+    def __init__(self, folder: Path | None = None, parameters: int | None = None) -> None:
+        """Raises WardroundError(STATE) where what was kept is damaged or not (parameters,)."""
+        self._folder = folder
+        self._shared: dict[int, Vector] = {}
+        self._attempt = 0
+        self._proposed: Vector | None = None
+        self.personal: Vector | None = None
+        """The site's own model at the end of the study, where its algorithm makes one."""
+        if folder is not None and folder.is_dir():
+            for path in sorted(folder.glob("shared-*.npy")):
+                attempt = int(path.stem.removeprefix("shared-"))
+                self._shared[attempt] = _read(path, parameters)
+            if (folder / "personal.npy").exists():
+                self.personal = _read(folder / "personal.npy", parameters)
+
+    @property
+    def vector(self) -> Vector | None:
+        """What the site has, (P,) float32; None before the first round that counted."""
+        return self._shared[max(self._shared)] if self._shared else None
+
+    def begin(self, attempt: int, lost: Collection[int]) -> None:
+        """A new attempt: forgets what was proposed and never shared, and what was lost. A
+        coordinator that was killed may begin an attempt again: it did not count the first time."""
+        self._attempt, self._proposed = attempt, None
+        counted = (n for n in self._shared if n < attempt and n not in lost)
+        kept = max(counted, default=None)
+        gone = [number for number in self._shared if number != kept]
+        for number in gone:
+            del self._shared[number]
+        if self._folder is not None and self._folder.is_dir():
+            for path in self._folder.glob("proposed-*.npy"):
+                path.unlink()
+            for number in gone:
+                (self._folder / f"shared-{number}.npy").unlink(missing_ok=True)
+
+    def propose(self, vector: Vector) -> None:
+        """What the site will have if the attempt in hand counts. Raises OSError."""
+        self._proposed = vector
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(self._folder / f"proposed-{self._attempt}.npy", _bytes(vector))
+
+    def share(self) -> None:
+        """The site is about to send its share of the attempt in hand. Raises OSError."""
+        if self._proposed is None:
+            return
+        self._shared[self._attempt], self._proposed = self._proposed, None
+        if self._folder is not None:
+            proposed = self._folder / f"proposed-{self._attempt}.npy"
+            proposed.rename(self._folder / f"shared-{self._attempt}.npy")
+            sync_folder(self._folder)
+
+    def keep_model(self, vector: Vector, figures: Mapping[str, Any]) -> None:
+        """The site's own model and what it scores here beside the released one. Raises OSError."""
+        self.personal = vector
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(self._folder / "figures.json", canonical(figures) + b"\n")
+            write_private(self._folder / "personal.npy", _bytes(vector))
+
+    def close(self, study: bytes, *, finished: bool) -> None:
+        """The study has ended: its own model, if there is one and the study finished, goes to
+        personal/<digest>/ as weights.npy, study.json and figures.json; the rest is removed."""
+        if self._folder is None or not self._folder.is_dir():
+            return
+        if finished and (self._folder / "personal.npy").exists():
+            target = self._folder.parent.parent / PERSONAL / self._folder.name
+            target.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_private(target / "study.json", study)
+            (self._folder / "figures.json").replace(target / "figures.json")
+            (self._folder / "personal.npy").replace(target / "weights.npy")
+            sync_folder(target)
+        shutil.rmtree(self._folder)
+
+
+def kept_in(state: Path, study: str, parameters: int) -> Kept:
+    """What a daemon keeps in its state folder of the study with this digest."""
+    return Kept(state / FOLDER / study, parameters)
+
+
+def sweep(state: Path, running: Collection[str]) -> None:
+    """Removes what studies left that were revoked or closed while the daemon was not there."""
+    for folder in (state / FOLDER).glob("*"):
+        if folder.name not in running:
+            shutil.rmtree(folder)
+
+
+def figures_of(folder: Path) -> dict[str, Any]:
+    """What `close` left in personal/<digest>/figures.json; empty where it cannot be read."""
+    try:
+        found = json.loads((folder / "figures.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _bytes(vector: Vector) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, vector, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read(path: Path, parameters: int | None) -> Vector:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        found = np.empty(0)
+    if found.dtype != np.float32 or (parameters is not None and found.shape != (parameters,)):
+        raise WardroundError(
+            Code.STATE,
+            f"{path} is damaged or another model's.",
+            remedy="Remove it: the site's part of the algorithm then starts anew from nothing.",
+        )
+    vector: Vector = found
+    return vector

@@ -1,0 +1,98 @@
+"""Sums of clipped gradients in floating point, and how far rounding errors can move them.
+
+v_i: patient i's gradient, exactly as the float32 activations and output gradients of that patient
+define it. That these depend on patient i and the model alone is what per-patient gradients mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from client.training.layer_gradients import LayerGradient
+from protocol.secagg.fixed_point import AMPLITUDE_BITS, SITE_TERMS
+
+Sums = dict[int, Tensor]
+"""By the id of the parameter."""
+_TINY = 1e-6
+"""Opacus' own, beside the norm."""
+
+
+def clipped_sum(gradients: Sequence[LayerGradient], clip_norm: float) -> Sums:
+    """Sum over patients of min(1, C / |v_i|) v_i, as Opacus' optimisers form it, in float32.
+
+    A patient whose gradient is not finite counts as zero (so does one whose norm overflows).
+    """
+    norms = _total([layer.square_norms() for layer in gradients]).sqrt()
+    factors = (clip_norm / (norms + _TINY)).clamp_(max=1.0)
+    return _summed(gradients, factors, norms)
+
+
+def certified_sum(gradients: Sequence[LayerGradient], clip_norm: float) -> Sums:
+    """The same in float64, for a sum that is rounded once (`quantise.sensitivity` "site").
+
+    Products of two float32 numbers are exact in float64, so all errors are those of adding. Let
+    M_i >= |v_i| bound the norm of the sum of magnitudes of the terms that v_i is made of
+    (`amplitudes`), K = 2^AMPLITUDE_BITS, u = 2^-53 and g(k) = k u / (1 - k u) (Higham 2002, lemma
+    3.1 and section 4.2: k terms in any order err by g(k) times the sum of their magnitudes).
+
+    Patients are clipped by N_i = sqrt(n_i^2 + (M_i / K)^2), n_i the computed norm. A squared norm,
+    from gradients or from Gram matrices, has fewer than 2^32 terms, of magnitudes that sum up to
+    M_i^2 at most: n_i^2 errs by less than g(2^32) M_i^2 < (M_i / K)^2, so N_i >= |v_i|, and a
+    patient adds C at most. Also M_i C / N_i <= K C. The sum over m patients of one part, with T
+    positions each, therefore errs by at most g(m T + 4) m K C, and n patients in parts, added up
+    in float64, by (m T + n / m + 8) n K C u, nearly. `SITE_TERMS` bounds n (m T + n / m), and
+    two neighbouring sums move apart by C (1 + 2 K SITE_TERMS u), below C (1 + SITE_SLACK).
+
+    gradients: computed in float64. A patient whose gradient is not finite counts as zero.
+    """
+    norms = _total([layer.square_norms() for layer in gradients])
+    amplitudes = _total([layer.amplitudes() for layer in gradients])
+    bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
+    factors = (clip_norm / bounds.clamp(min=clip_norm)).clamp_(max=1.0)
+    return _summed(gradients, factors, bounds)
+
+
+def part_size(patients: int, positions: int, memory: int) -> int:
+    """Patients of a part, so that n (m T + n / m) <= SITE_TERMS: at most `memory` of them.
+
+    At least one; `quantise.SITE_PATIENTS` and `SITE_POSITIONS` say how far that holds.
+    """
+    return max(1, min(memory, SITE_TERMS // 2 // max(1, patients * positions)))
+
+
+def patient_rows(
+    gradients: Sequence[LayerGradient], parameters: Sequence[nn.Parameter]
+) -> npt.NDArray[np.floating[Any]]:
+    """(n, P) every patient's gradient, in the order of `parameters`."""
+    rows = {
+        id(parameter): row.flatten(1)
+        for layer in gradients
+        for parameter, row in zip(layer.parameters, layer.rows(), strict=True)
+    }
+    together: npt.NDArray[np.floating[Any]] = torch.cat(
+        [rows[id(p)] for p in parameters], dim=1
+    ).numpy()
+    return together
+
+
+def _total(squares: list[Tensor]) -> Tensor:
+    return sum(squares[1:], start=squares[0])
+
+
+def _summed(gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor) -> Sums:
+    # One look at a sum that is finite is one at all its terms, nearly always.
+    finite = None if math.isfinite(float(norms.sum())) else norms.isfinite()
+    return {
+        id(parameter): total
+        for layer in gradients
+        for parameter, total in zip(
+            layer.parameters, layer.weighted_sum(factors, finite), strict=True
+        )
+    }

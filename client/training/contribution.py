@@ -1,0 +1,128 @@
+"""What one site adds to one sum: integers before noise, and its share of the noise.
+
+How it trains is its algorithm's (`client.training.algorithms`); what the algorithm keeps is in `Kept`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from client.training.algorithm_state import Kept
+from client.training.algorithms import FedAvg, algorithm
+from client.training.dp_trainer import Learner
+from client.training.local_steps import OwnSteps, StudySteps
+from client.training.sampling import Patients
+from protocol.errors import Code, WardroundError
+from protocol.metrics.score_histogram import histogram, pooled_metrics
+from protocol.privacy.skellam import skellam
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
+    Sections,
+    encode_histogram,
+    encode_update,
+    histogram_variance,
+    update_variance,
+)
+from protocol.vectors import Vector
+
+_log = logging.getLogger("wardround.site")
+
+
+@dataclass(frozen=True)
+class Contributor:
+    """One site's patients and warm model, for one study."""
+
+    study: Study
+    site: str
+    patients: Patients
+    learner: Learner
+    kept: Kept = field(default_factory=Kept)
+    _algorithm: FedAvg = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_algorithm", algorithm(self.study, self.learner.model))
+
+    def contribution(self, sections: Sections, body: Vector, round_: int) -> npt.NDArray[np.int64]:
+        """(sections.length,) integers. The ledger has been debited for them before.
+
+        body: (sections.body,) float32, what the coordinator sent. Raises WardroundError(DIVERGED)
+        in mode none; a private mode raises nothing that depends on data.
+        """
+        weights, own = body[: self.study.model.parameters], self.kept.vector
+        parts = []
+        if sections.train:
+            parts += self._update(body, own, round_)
+        if sections.evaluate:
+            counts = self._counts(self._algorithm.scored(weights, own))
+            parts.append(encode_histogram(self.study, counts))
+        if not sections.train:
+            self._keep_model(weights, own)
+        return np.concatenate(parts)
+
+    def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
+        """This site's share for |U| participants, (sections.length,) integers, fresh each time."""
+        share = np.zeros(sections.length, dtype=np.int64)
+        for part, variance in (
+            (sections.update, update_variance(self.study, participants)),
+            (sections.histogram, histogram_variance(self.study, participants)),
+        ):
+            if variance > 0:
+                share[part] = skellam(variance, part.stop - part.start)
+        return share
+
+    def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
+        batch = self.patients.evaluation
+        scores = self.learner.scores(weights, batch.features)
+        return histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
+
+    def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
+        """The sections of training, and what the site keeps once the attempt counts."""
+        study, weights = self.study, body[: self.study.model.parameters]
+        if study.privacy.mode == "distributed":
+            privacy, aggregation = study.privacy, study.aggregation
+            batch = self.patients.private_sample(privacy.sampling_rate)
+            clipped = self.learner.clipped_sum(
+                weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
+            )
+            parts, kept = [clipped], None
+        else:
+            steps = StudySteps(study, self.site, self.patients, self.learner, round_)
+            trained = self._algorithm.train(body, own, steps)
+            parts = [encode_update(study, self.site, trained.difference)]
+            if trained.control is not None:
+                parts.append(encode_update(study, self.site, trained.control))
+            kept = trained.own
+        kept = self._beside(weights, own, round_) if kept is None else kept
+        if kept is not None:
+            self.kept.propose(kept)
+        return parts
+
+    def _beside(self, weights: Vector, own: Vector | None, round_: int) -> Vector | None:
+        steps = OwnSteps(self.study, self.patients, self.learner, round_)
+        try:
+            return self._algorithm.beside(weights, own, steps)
+        except WardroundError as error:
+            if error.code is not Code.DIVERGED or self.study.privacy.mode == "none":
+                raise
+            # No answer of a private mode may depend on data: here only the site itself hears of it.
+            _log.warning("the own model of round %d diverged: begun anew", round_)
+            return weights.copy()
+
+    def _keep_model(self, weights: Vector, own: Vector | None) -> None:
+        """At the close, `weights` being the released model: this site's own one, if it has one,
+        and what both score on its own patients, for its own eyes."""
+        personal = self._algorithm.personal(weights, own)
+        if personal is None:
+            return
+        figures = {
+            name: {m: of.value for m, of in sorted(found.items()) if np.isfinite(of.value)}
+            for name, found in (
+                ("released", pooled_metrics(self._counts(weights).astype(np.float64))),
+                ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
+            )
+        }
+        self.kept.keep_model(personal, figures)

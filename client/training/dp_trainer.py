@@ -1,0 +1,277 @@
+"""A site's model under Opacus: gradients of every patient, clipping, noise.
+
+One `Learner` stays warm over all rounds. Losses are summed, never averaged, and denominators are
+public, so that the size of a batch leaves no trace (Opacus issues 571 and 819). What leaves a
+learner is a flat vector, never a module: a pickled module carries `p.grad_sample` with it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from opacus.optimizers import DPOptimizerFastGradientClipping
+from torch import Tensor, nn
+
+from client.training.clipping import Sums, certified_sum, clipped_sum, part_size, patient_rows
+from client.training.per_patient_gradients import PatientGradients
+from client.training.sampling import Batch
+from protocol.errors import Code, WardroundError
+from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
+from protocol.privacy.randomness import Floats, Stream
+from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_sum
+from protocol.study.study import Privacy, SumRounding
+from protocol.vectors import Vector
+from tasks.base import Task
+from tasks.flat_model import FlatModel
+
+# Opacus' hooks need no gradient with respect to the input, and neither do we.
+warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+
+Sampler = Callable[[], Batch]
+"""Draws one Poisson sample of patients, one record of each."""
+Adjust = Callable[[Tensor, Tensor], None]
+"""(P,) weights and (P,) their gradient, which it changes in place just before a step: proximal
+terms and control variates. Private gradients are clipped and noised by then: what it adds is never
+clipped (inside the loss, hooks drop it), and must not look at patients."""
+
+
+_NOISED = 1 << 17
+"""Values noised at a time: the float64 noise of a whole model would be the largest thing here."""
+
+
+class Noise:
+    """Standard normal values, each given once. Those of a small model's steps are made together,
+    since a call for few of them is mostly its own cost."""
+
+    def __init__(self, expected: int) -> None:
+        """`expected`: values that will be asked for in all, to make no more than those."""
+        self._expected = expected
+        self._made = np.empty(0)
+        self._stream = Stream()
+
+    def __call__(self, count: int) -> Floats:
+        """(count,), at most _NOISED."""
+        if len(self._made) < count:
+            size = max(count, min(_NOISED, self._expected))
+            self._made = gaussian(size, self._stream)
+        given, self._made = self._made[:count], self._made[count:]
+        self._expected -= count
+        return given
+
+
+class Descent:
+    """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
+    its compiler along, seconds at the first one made."""
+
+    def __init__(self, weights: nn.Parameter, lr: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": [weights], "lr": lr}]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for weights in group["params"]:
+                weights.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for weights in group["params"]:
+                weights.sub_(weights.grad, alpha=group["lr"])
+
+
+class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
+    """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
+    noise from the operating system: Opacus' secure mode needs a package no longer published."""
+
+    def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
+        super().__init__(descent, **options)
+        self._noise = noise
+        self._step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
+        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
+
+    def accumulate(self) -> None:
+        for p in self.params:
+            p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
+
+    def add_noise(self) -> None:
+        for p in self.params:
+            sums = p.summed_grad.view(-1).numpy()
+            for start in range(0, len(sums), _NOISED):
+                part = sums[start : start + _NOISED]
+                part[:] = noised(part, self._noise(len(part)), self._deviation, self._step)
+            p.grad = p.summed_grad
+
+
+class Learner:
+    """Trains and scores one task's model at one site."""
+
+    def __init__(self, task: Task, seed: int, memory: int = 1 << 30) -> None:
+        """`memory`: bytes that per-patient gradients may take; larger batches go in parts.
+
+        Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
+        """
+        self.task = task
+        self.model = FlatModel(task, seed)
+        self.model.module.train()
+        self._parameters = self.model.parameters
+        self._weights = nn.Parameter(self.model.flat)
+        """All parameters at once: they are views of it."""
+        self._gradients = PatientGradients(task, self.model)
+        self._memory = memory
+
+    def try_out(self, features: Tensor, rounding: SumRounding) -> None:
+        """Settles how per-patient gradients are made, from the shape of (N, ...) features and the
+        weights that the model began with: before anything that a coordinator sent, and whether or
+        not a sample has patients, since no answer may depend on either.
+
+        Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient, or its
+        sums cannot be rounded so.
+        """
+        needs = self._gradients.needs(features)
+        if rounding == "site" and needs.positions > SITE_POSITIONS:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
+                f"are rounded by site are exact enough for {SITE_POSITIONS}.",
+                remedy="Choose a smaller picture, or a model of at most a thousand parameters.",
+            )
+
+    def clipped_sum(
+        self,
+        weights: Vector,
+        batch: Batch,
+        clip_norm: float,
+        scale: int,
+        rounding: SumRounding = "patient",
+    ) -> npt.NDArray[np.int64]:
+        """One sum of clipped, scaled and rounded per-patient gradients, (P,) int64, no noise.
+
+        patient: every patient adds an integer vector whose norm is bounded as `clip_and_round`
+        says. site: the sum is rounded once (`certified_sum`, `round_sum`). Raises
+        WardroundError(CONFIGURATION) for a model that this cannot be done with, whoever's patients.
+        """
+        self.model.load(weights)
+        size = self.model.layout.size
+        if rounding == "patient":
+            total = np.zeros(size, dtype=np.int64)
+            for part in self._parts(batch, 8 * size):
+                rows = patient_rows(self._gradients.of(part, torch.float32), self._parameters)
+                total += clip_and_round(rows, clip_norm, scale)
+            return total
+        summed = torch.zeros(size, dtype=torch.float64)
+        for part in self._parts(batch, positions=True):
+            gradients = self._gradients.of(part, torch.float64)
+            summed += self._flat(certified_sum(gradients, clip_norm))
+        return round_sum(summed.numpy(), clip_norm, scale)
+
+    def private_steps(
+        self,
+        weights: Vector,
+        sample: Sampler,
+        steps: int,
+        lr: float,
+        batch: float,
+        plan: Privacy,
+        adjust: Adjust | None = None,
+    ) -> Vector:
+        """`steps` of DP-SGD at this site alone, with the full noise; returns new - old weights.
+
+        `batch` is the public expected number of patients in a sample (q times declared patients).
+        """
+        self.model.load(weights)
+        optimiser = PatientOptimizer(
+            Descent(self._weights, lr),
+            Noise(steps * self.model.layout.size),
+            noise_multiplier=plan.noise_multiplier,
+            max_grad_norm=plan.clip_norm,
+            expected_batch_size=batch,
+            loss_reduction="mean",
+        )
+        if adjust is not None:
+            optimiser.attach_step_hook(lambda _: self._adjusted(adjust))
+        for _ in range(steps):
+            optimiser.zero_grad()
+            self._weights.grad = self._clipped_gradient(sample(), plan.clip_norm)
+            optimiser.step()
+        optimiser.zero_grad()
+        return self._difference(weights)
+
+    def _clipped_gradient(self, batch: Batch, clip_norm: float) -> Tensor:
+        """(P,) sum of clipped gradients, over a batch's parts."""
+        total: Tensor | None = None
+        for part in self._parts(batch):
+            found = self._flat(clipped_sum(self._gradients.of(part, torch.float32), clip_norm))
+            total = found if total is None else total.add_(found)
+        return torch.zeros_like(self.model.flat) if total is None else total
+
+    def _flat(self, sums: Sums) -> Tensor:
+        return torch.cat([sums[id(parameter)].flatten() for parameter in self._parameters])
+
+    def _adjusted(self, adjust: Adjust) -> None:
+        if self._weights.grad is not None:
+            adjust(self.model.flat, self._weights.grad)
+
+    def plain_steps(
+        self,
+        weights: Vector,
+        sample: Sampler,
+        steps: int,
+        lr: float,
+        adjust: Adjust | None = None,
+    ) -> Vector:
+        """`steps` of SGD on the mean loss of each sample, no privacy; returns new - old weights.
+
+        Raises WardroundError(DIVERGED) where the weights stop being finite.
+        """
+        self.model.load(weights)
+        optimiser = Descent(self._weights, lr)
+        for _ in range(steps):
+            drawn = sample()
+            if not len(drawn):
+                continue
+            losses = self.task.losses(self.model.module(drawn.features), drawn.labels)
+            gradients = torch.autograd.grad(losses.mean(), self._parameters)
+            self._weights.grad = torch.cat([one.flatten() for one in gradients])
+            if adjust is not None:
+                self._adjusted(adjust)
+            optimiser.step()
+        optimiser.zero_grad()
+        difference = self._difference(weights)
+        if not np.isfinite(difference).all():
+            raise WardroundError(
+                Code.DIVERGED,
+                "Local training diverged: weights are no longer finite.",
+                remedy="Lower optimisation.local_lr or the number of local steps.",
+            )
+        return difference
+
+    def _parts(
+        self, batch: Batch, row_bytes: int = 0, *, positions: bool = False
+    ) -> Sequence[Batch]:
+        """A batch as physical batches that fit the memory; none where it is empty."""
+        if not len(batch):
+            return ()
+        needs = self._gradients.needs(batch.features)
+        size = max(1, self._memory // (needs.bytes + row_bytes))
+        if positions:
+            size = part_size(len(batch), needs.positions, size)
+        if len(batch) <= size:
+            return (batch,)
+        return tuple(batch.parts(size))
+
+    def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:
+        """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""
+        self.model.load(weights)
+        with torch.no_grad():
+            parts = torch.split(features, 4096)
+            scores = [self.task.scores(self.model.module(part)) for part in parts]
+        flat: npt.NDArray[np.float32] = torch.cat(scores).nan_to_num(0.5).clamp(0, 1).numpy()
+        return flat
+
+    def _difference(self, weights: Vector) -> Vector:
+        difference: Vector = self.model.flat.numpy() - weights
+        return difference

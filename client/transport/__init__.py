@@ -1,0 +1,1 @@
+"""The site's connection to the coordinator: Flower's Fleet API over TLS."""

@@ -1,0 +1,616 @@
+"""The site's end of the federation: a Flower Fleet API client that runs no foreign code.
+
+It activates with its node key, keeps a heartbeat, waits for questions without polling (a
+coordinator of ours holds the call; at a stock Flower SuperLink it polls, fast when busy and slowly
+when idle) and sends the answers. A FAB is never fetched.
+
+    with FleetConnection(FleetConfig("coordinator:9092", ca_crt, node_key)) as fleet:
+        while not stopping:
+            if (delivery := fleet.receive(wait=30)) is not None:
+                fleet.reply(delivery, site.answer(delivery.frame))
+
+`receive` and `reply` belong to one thread; `close` may be called from any thread or signal
+handler. Connections are made and made again inside `receive`; `connected` and `last_error` say
+how it stands.
+"""
+
+# ruff: noqa: E402  (Flower may only be imported once its version has been checked)
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import threading
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from client.transport.http_connection import Interrupted, Line, Response
+from client.transport.node_key import load_node_key, public_pem
+from protocol.errors import Code, WardroundError
+from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.messages import Frame
+
+require_flower()
+
+from flwr.app import Metadata
+from flwr.common.constant import SUPERLINK_NODE_ID, TIMESTAMP_HEADER
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
+from flwr.supercore.primitives.asymmetric import sign_message
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+
+from protocol.wire.flower_encoding import (
+    BUSY,
+    HAVE,
+    REFUSED,
+    STORED,
+    WAIT,
+    Parcel,
+    WireBody,
+    chunk_data,
+    frame_of_objects,
+    inline_of,
+    pack,
+    tree_ids,
+)
+
+T = TypeVar("T")
+
+_HOLD = 20.0
+"""Longest time in seconds for which the coordinator is asked to hold a call."""
+_SIGNATURE_AGE = 30.0
+"""Seconds for which a signed timestamp is used; Flower takes it for 300."""
+_CLOCK_LIMIT = 280.0
+"""Seconds of clock difference from which a refusal is put down to the clock."""
+_BACKOFF = (0.2, 30.0)
+"""First and longest wait in seconds between attempts to connect."""
+_POLL = (0.01, 3.0)
+"""Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
+
+
+@dataclass(frozen=True)
+class FleetConfig:
+    """How a site reaches its coordinator.
+
+    address: host:port. root_certificate: the CA certificate, PEM. node_key: see client.transport.node_key.
+    heartbeat: seconds (Flower allows 10 to 1800); a site unheard of for twice as long is offline.
+    lines: connections used at once for a large body.
+    """
+
+    address: str
+    root_certificate: Path
+    node_key: Path
+    heartbeat: float = 10.0
+    connect_timeout: float = 10.0
+    call_timeout: float = 60.0
+    lines: int = 3
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A question that has come in. Give it back to `reply` with the answer."""
+
+    frame: Frame
+    message_id: str
+    run_id: int
+    node_id: int
+    group: str
+    kind: str
+    created_at: float
+    ttl: float
+    received: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float:
+        """Time in which an answer is still wanted, by this machine's monotonic clock."""
+        return self.ttl - (time.monotonic() - self.received)
+
+
+class _Busy(Exception):
+    """The coordinator asks to be called again."""
+
+
+class FleetConnection:
+    """See the module's text. Raises WardroundError(NODE_KEY or TLS) at once for unfit files."""
+
+    def __init__(self, config: FleetConfig) -> None:
+        self.config = config
+        self._key = load_node_key(config.node_key)
+        self._public = public_pem(self._key)
+        self._context = _tls(config.root_certificate)
+        self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
+        self._signed: tuple[float, dict[str, str]] = (0.0, {})
+        self._closing = threading.Event()
+        self._activated = threading.Event()
+        self._lines = [self._line() for _ in range(max(1, config.lines))]
+        self._beat_line = self._line()
+        self._pool: ThreadPoolExecutor | None = None
+        self._beat: threading.Thread | None = None
+        self._node_id: int | None = None
+        self._error: WardroundError | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+        self._receiving = False
+        self._idle = _POLL[0]
+        self._have: deque[str] = deque(maxlen=16)
+
+    # --- state ---
+    @property
+    def connected(self) -> bool:
+        """The coordinator knows this site and answered its last call."""
+        return self._node_id is not None and self._error is None
+
+    @property
+    def last_error(self) -> WardroundError | None:
+        """Why it is not connected; None when it is, or has not tried yet."""
+        return self._error
+
+    def connect(self) -> None:
+        """Activates the node now. Raises WardroundError:
+
+        UNREACHABLE (no answer, or the coordinator still counts an earlier process as connected),
+        TLS (wrong CA or not TLS), NODE_KEY (not on the allow-list, or not the key's signature),
+        CLOCK (this machine's clock is off by minutes), FLWR_VERSION (another release there).
+        """
+        request = fleet_pb2.ActivateNodeRequest(
+            public_key=self._public, heartbeat_interval=self.config.heartbeat
+        )
+        try:
+            response, _ = self._call(
+                self._lines[0], "activate-node", request, fleet_pb2.ActivateNodeResponse
+            )
+        except WardroundError as error:
+            self._failed(error)
+            raise
+        self._node_id = response.node_id
+        self._well()
+        self._activated.set()
+        if self._beat is None:
+            self._beat = threading.Thread(target=self._beating, name="heartbeat", daemon=True)
+            self._beat.start()
+
+    def close(self) -> None:
+        """Ends `receive` at once, and for good. From any thread or signal handler.
+
+        An answer has been paid for: `reply` still sends it, once.
+        """
+        self._closing.set()
+        self._activated.set()
+        if self._receiving:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        for line in (*self._lines, self._beat_line):
+            line.interrupt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        self._hang_up()
+        if self._beat is not None:
+            self._beat.join(timeout=5)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        if self._node_id is not None:
+            farewell = self._line()
+            request = fleet_pb2.DeactivateNodeRequest(node_id=self._node_id)
+            try:
+                self._call(
+                    farewell, "deactivate-node", request, fleet_pb2.DeactivateNodeResponse, limit=3
+                )
+            except (WardroundError, Interrupted):
+                self._node_id = None  # it will be missed by its heartbeat
+            farewell.close()
+        for line in (*self._lines, self._beat_line):
+            line.close()
+
+    # --- questions and answers ---
+    def receive(self, wait: float) -> Delivery | None:
+        """The next question, or None when none came within `wait` seconds, or after `close`.
+
+        Never raises for the network or the coordinator: see `last_error`.
+        """
+        self._receiving = True
+        try:
+            return self._receive(time.monotonic() + wait)
+        finally:
+            self._receiving = False
+
+    def reply(self, delivery: Delivery, frame: Frame) -> bool:
+        """Sends an answer, through as many reconnections as the question's time allows.
+
+        True when the coordinator took it, False when it no longer wants it. Raises
+        WardroundError when the time ran out, with the last fault's code.
+        """
+        return self._reply(delivery, self._parcel(delivery, frame))
+
+    # --- calls ---
+    def _receive(self, deadline: float) -> Delivery | None:
+        while not self._closing.is_set():
+            try:
+                if not self._ready(deadline):
+                    return None
+                delivery, held = self._pull(max(0.0, deadline - time.monotonic()))
+            except Interrupted:
+                return None
+            except WardroundError as error:
+                self._failed(error)
+                continue
+            if delivery is not None:
+                self._idle = _POLL[0]
+                return delivery
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            if not held:
+                self._closing.wait(min(left, self._idle))
+                self._idle = min(self._idle * 1.2, _POLL[1])
+        return None
+
+    def _reply(self, delivery: Delivery, parcel: Parcel) -> bool:
+        while True:
+            try:
+                return self._push(parcel)
+            except Interrupted:
+                raise WardroundError(
+                    Code.UNREACHABLE, "The connection was closed before the answer was sent."
+                ) from None
+            except WardroundError as error:
+                self._failed(error)
+                if delivery.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
+                    raise
+            pause = max(0.0, self._retry_at - time.monotonic())
+            self._closing.wait(min(pause, max(0.0, delivery.seconds_left)))
+
+    def _ready(self, deadline: float) -> bool:
+        """Connects if need be, not before the back-off allows. False when `deadline` passed."""
+        pause = self._retry_at - time.monotonic()
+        if pause > 0:
+            self._closing.wait(min(pause, max(0.0, deadline - time.monotonic())))
+            if time.monotonic() < self._retry_at:
+                return False
+        if self._node_id is None:
+            self.connect()
+        return True
+
+    def _pull(self, wait: float) -> tuple[Delivery | None, bool]:
+        request = fleet_pb2.PullMessagesRequest(node=self._node())
+        hold = min(wait, _HOLD)
+        response, headers = self._call(
+            self._lines[0],
+            "pull-messages",
+            request,
+            fleet_pb2.PullMessagesResponse,
+            {WAIT: f"{hold:.3f}", HAVE: ",".join(self._have)},
+            limit=hold + self.config.call_timeout,
+        )
+        self._well()
+        held = WAIT in headers
+        if not response.messages_list:
+            return None, held
+        message = message_from_proto(response.messages_list[0])
+        metadata, tree = message.metadata, response.message_object_trees[0]
+        if tree.object_id in self._have:
+            return None, held
+        inline = inline_of(message.content) if message.has_content() else None
+        if inline is None:
+            ids = list(tree_ids(tree))
+            contents = dict(zip(ids, self._fetch(metadata.run_id, ids), strict=True))
+            frame = frame_of_objects(tree.object_id, contents)
+        elif inline.chunk_ids:
+            fetched = self._fetch(metadata.run_id, inline.chunk_ids)
+            frame = Frame(inline.header, [chunk_data(content) for content in fetched])
+        else:
+            frame = Frame(inline.header, (inline.body,) if inline.body else ())
+        if inline is None or inline.chunk_ids:
+            self._confirm(metadata.run_id, tree.object_id)
+        self._have.append(tree.object_id)
+        delivery = Delivery(
+            frame,
+            tree.object_id,
+            metadata.run_id,
+            metadata.dst_node_id,
+            metadata.group_id,
+            metadata.message_type,
+            metadata.created_at,
+            metadata.ttl,
+        )
+        return delivery, held
+
+    def _confirm(self, run_id: int, message_id: str) -> None:
+        """Tells the coordinator that it may forget the objects of a message."""
+        request = message_pb2.ConfirmMessageReceivedRequest(
+            node=self._node(), run_id=run_id, message_object_id=message_id
+        )
+        reply_type = message_pb2.ConfirmMessageReceivedResponse
+        self._call(self._lines[0], "confirm-message-received", request, reply_type)
+
+    def _parcel(self, delivery: Delivery, frame: Frame) -> Parcel:
+        # Times are counted from the question's own, so that the two clocks need not agree.
+        elapsed = time.monotonic() - delivery.received
+        metadata = Metadata(
+            run_id=delivery.run_id,
+            message_id="",
+            src_node_id=delivery.node_id,
+            dst_node_id=SUPERLINK_NODE_ID,
+            reply_to_message_id=delivery.message_id,
+            group_id=delivery.group,
+            created_at=delivery.created_at + elapsed,
+            ttl=max(1.0, delivery.ttl - elapsed),
+            message_type=delivery.kind,
+        )
+        return pack(metadata, frame.header, WireBody.cut(frame.body))
+
+    def _push(self, parcel: Parcel) -> bool:
+        while (sent := self._push_once(parcel)) is None:
+            self._well()  # other sites are sending; it is our turn later
+        return sent
+
+    def _push_once(self, parcel: Parcel) -> bool | None:
+        """None: the coordinator takes no large answer yet."""
+        request = fleet_pb2.PushMessagesRequest(
+            node=self._node(),
+            messages_list=[message_to_proto(parcel.message)],
+            message_object_trees=[parcel.tree],
+            clientapp_runtime_list=[0.0],
+        )
+        try:
+            response, headers = self._call(
+                self._lines[0],
+                "push-messages",
+                request,
+                fleet_pb2.PushMessagesResponse,
+                {WAIT: f"{_HOLD:.3f}"},
+                limit=_HOLD + self.config.call_timeout,
+            )
+        except _Busy:
+            return None
+        self._well()
+        if headers.get(STORED) == "0":
+            return False
+
+        def send(line: Line, object_id: str) -> bool:
+            content = parcel.objects.get(object_id)
+            push = message_pb2.PushObjectRequest(
+                node=self._node(),
+                run_id=parcel.message.metadata.run_id,
+                object_id=object_id,
+                object_content=parcel.chunks[object_id].content() if content is None else content,
+                session_id=response.session_id,
+            )
+            result, _ = self._call(line, "push-object", push, message_pb2.PushObjectResponse)
+            return bool(result.stored)
+
+        return all(self._spread(send, list(response.objects_to_push)))
+
+    def _fetch(self, run_id: int, object_ids: Sequence[str]) -> list[bytes]:
+        def take(line: Line, object_id: str) -> bytes:
+            request = message_pb2.PullObjectRequest(
+                node=self._node(), run_id=run_id, object_id=object_id
+            )
+            pause = _POLL[0]
+            while not self._closing.is_set():
+                found, _ = self._call(line, "pull-object", request, message_pb2.PullObjectResponse)
+                if not found.object_found:
+                    break
+                if found.object_available:
+                    return bytes(found.object_content)
+                self._closing.wait(pause)  # a stock server shows a message before its objects
+                pause = min(2 * pause, 0.2)
+            raise WardroundError(Code.UNREACHABLE, "A question was withdrawn while it was fetched.")
+
+        return self._spread(take, list(object_ids))
+
+    def _spread(self, work: Any, items: list[str]) -> list[Any]:
+        """Does `work(line, item)` for all items, on several lines when there are several."""
+        if len(items) <= 2 or len(self._lines) == 1:
+            return [work(self._lines[0], item) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(len(self._lines), thread_name_prefix="fleet")
+        results: list[Any] = [None] * len(items)
+        todo: deque[int] = deque(range(len(items)))
+
+        def run(line: Line) -> None:
+            while True:
+                try:
+                    index = todo.popleft()
+                except IndexError:
+                    return
+                try:
+                    results[index] = work(line, items[index])
+                except BaseException:
+                    todo.clear()
+                    raise
+
+        futures = [self._pool.submit(run, line) for line in self._lines]
+        wait_for(futures)  # a line must be free before it is used for anything else
+        for future in futures:
+            future.result()
+        return results
+
+    def _call(
+        self,
+        line: Line,
+        route: str,
+        request: Any,
+        response_type: type[T],
+        extra: Mapping[str, str] | None = None,
+        limit: float | None = None,
+    ) -> tuple[T, Mapping[str, str]]:
+        headers = {
+            "content-type": PROTOBUF_MEDIA_TYPE,
+            **self._version,
+            **self._signature(),
+            **(extra or {}),
+        }
+        answer = line.call(
+            f"/v1/fleet/{route}",
+            request.SerializeToString(),
+            headers,
+            self.config.call_timeout if limit is None else limit,
+        )
+        if answer.headers.get(REFUSED) == BUSY:
+            raise _Busy
+        if answer.status != 200:
+            raise self._refusal(answer)
+        response: Any = response_type()
+        response.ParseFromString(answer.body)
+        return response, answer.headers
+
+    def _signature(self) -> dict[str, str]:
+        made, headers = self._signed
+        if time.monotonic() - made > _SIGNATURE_AGE or not headers:
+            timestamp = datetime.now(UTC).isoformat()
+            signature = sign_message(self._key, timestamp.encode("ascii"))
+            headers = {
+                FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self._public).decode("ascii"),
+                TIMESTAMP_HEADER: timestamp,
+                FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode("ascii"),
+            }
+            self._signed = (time.monotonic(), headers)
+        return headers
+
+    def _node(self) -> Node:
+        if self._node_id is None:
+            raise WardroundError(Code.UNREACHABLE, "This site is not connected.")
+        return Node(node_id=self._node_id)
+
+    # --- faults ---
+    def _well(self) -> None:
+        self._error, self._failures, self._retry_at = None, 0, 0.0
+
+    def _failed(self, error: WardroundError) -> None:
+        if error.code in (Code.NODE_KEY, Code.CLOCK):
+            # The node id is worth nothing any more: the coordinator was restarted, or the site
+            # taken off its list.
+            self._node_id = None
+            self._activated.clear()
+            self._signed = (0.0, {})
+        self._error = error
+        self._failures += 1
+        pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
+        self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1.0)
+
+    def _refusal(self, answer: Response) -> WardroundError:
+        reason = answer.headers.get(REFUSED, "")
+        peer = answer.headers.get("flwr-package-version", "")
+        if answer.status == 401:
+            skew = _clock_difference(answer.headers.get("date"))
+            if reason == "clock" or (not reason and skew is not None and skew > _CLOCK_LIMIT):
+                off = "" if skew is None else f" by {skew:.0f} s"
+                return WardroundError(
+                    Code.CLOCK,
+                    f"This machine's clock differs from the coordinator's{off}.",
+                    remedy="Set the clock (NTP); more than five minutes are refused.",
+                )
+            return WardroundError(
+                Code.NODE_KEY,
+                "The coordinator does not know this site's node key.",
+                remedy="Have the public key that `wardround-site init` printed registered there.",
+            )
+        if reason == "version" or (peer and peer != FLOWER_VERSION):
+            return WardroundError(
+                Code.FLWR_VERSION,
+                f"The coordinator runs Flower {peer or 'of another release'}, this site "
+                f"{FLOWER_VERSION}.",
+                remedy="Install the same wardround release on both sides.",
+            )
+        code = _flower_code(answer.body)
+        if code == 1001:
+            return WardroundError(
+                Code.FLWR_VERSION,
+                f"The coordinator runs another Flower release than {FLOWER_VERSION}.",
+                remedy="Install the same wardround release on both sides.",
+            )
+        if reason == "active" or code == 2004:
+            return WardroundError(
+                Code.UNREACHABLE,
+                "The coordinator still counts this site as connected.",
+                remedy="It is tried again. If it lasts, another process uses the same node key.",
+            )
+        return WardroundError(
+            Code.UNREACHABLE,
+            f"The coordinator answered with HTTP status {answer.status}.",
+            remedy="It is tried again; see the coordinator's event log.",
+        )
+
+    # --- heartbeat ---
+    def _beating(self) -> None:
+        """Says that this site is there. The call is held, so that its end is noticed at once."""
+        while not self._closing.is_set():
+            self._activated.wait()
+            pause = 0.0
+            try:
+                request = heartbeat_pb2.SendNodeHeartbeatRequest(
+                    node=self._node(), heartbeat_interval=self.config.heartbeat
+                )
+                hold = min(_HOLD, 0.8 * self.config.heartbeat)
+                _, headers = self._call(
+                    self._beat_line,
+                    "send-node-heartbeat",
+                    request,
+                    heartbeat_pb2.SendNodeHeartbeatResponse,
+                    {WAIT: f"{hold:.3f}"},
+                    limit=hold + 10.0,
+                )
+                if WAIT not in headers:
+                    pause = 0.7 * self.config.heartbeat
+            except Interrupted:
+                return
+            except WardroundError:
+                pause = 1.0  # the receiver meets the same fault, and deals with it
+            self._closing.wait(pause)
+
+    def _line(self) -> Line:
+        return Line(self.config.address, self._context, self.config.connect_timeout)
+
+
+def _tls(root_certificate: Path) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(root_certificate))
+    except (OSError, ssl.SSLError):
+        raise WardroundError(
+            Code.TLS,
+            f"The CA certificate {root_certificate} cannot be read.",
+            remedy="Get it from the coordinator's operator.",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _clock_difference(date: str | None) -> float | None:
+    """Seconds between this clock and the Date header field of an answer."""
+    try:
+        return abs(time.time() - parsedate_to_datetime(date or "").timestamp())
+    except (ValueError, TypeError):
+        return None
+
+
+def _flower_code(body: bytes) -> int | None:
+    """The number of a Flower API error."""
+    try:
+        value = json.loads(body)
+        value = json.loads(value) if isinstance(value, str) else value
+        return int(value["code"])
+    except (ValueError, TypeError, KeyError):
+        return None
