@@ -23,8 +23,8 @@ from launch.inprocess import InProcessFederation
 from launch.study_builder import build_study
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.roster import banded
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
 

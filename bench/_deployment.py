@@ -27,10 +27,10 @@ from launch.guarded import Guarded
 from launch.remote import RemoteFederation
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from server.accounts import Accounts, Credentials, issue
-from server.coordinator_config import CoordinatorConfig
-from server.coordinator_setup import authority, bundle, create
-from server.roster import Roster
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.setup import authority, bundle, create
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.roster import Roster
 from tasks.base import Task
 
 _READY = 60.0

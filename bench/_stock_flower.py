@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from launch.guarded import Guarded
-from server.pki import Pki
+from server.enrolment.certificates import Pki
 
 APP = Path(__file__).with_name("stock_app")
 _QUIET = {

@@ -46,8 +46,8 @@ from protocol.study.vector_layout import Sections
 from protocol.wire import messages
 from protocol.wire.enrolment import Card
 from protocol.wire.messages import Frame
-from server.coordinator_config import CoordinatorConfig
-from server.roster import Roster
+from server.coordinator.config import CoordinatorConfig
+from server.enrolment.roster import Roster
 from tasks import registry
 
 PARAMETERS = 11_000_000

@@ -42,8 +42,8 @@ from protocol.errors import WardroundError
 from protocol.metrics.score_histogram import histogram, roc_auc
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.roster import banded
 from tasks import registry
 from tasks.base import Task
 

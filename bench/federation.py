@@ -21,8 +21,8 @@ import psutil
 
 from client.transport.node_key import create_node_key
 from protocol.wire.messages import Frame
-from server.pki import Pki
-from server.superlink import SuperLink, SuperLinkConfig
+from server.enrolment.certificates import Pki
+from server.transport.superlink import SuperLink, SuperLinkConfig
 
 ECHO = Path(__file__).parents[1] / "tests" / "server" / "echo_site.py"
 MB = 1 << 20

@@ -28,8 +28,8 @@ from launch.inprocess import InProcessFederation, cohorts_of
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.roster import banded
 from tasks import registry
 from tasks.base import Task
 

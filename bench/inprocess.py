@@ -35,7 +35,7 @@ from launch.data import data_root
 from launch.inprocess import InProcessFederation, cohorts_of
 from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
-from server.report import RoundReport
+from server.outcome import RoundReport
 from tasks import registry
 from tasks.base import Task
 

@@ -31,8 +31,8 @@ from protocol.secagg.aggregate import Opening
 from protocol.secagg.party import Context, Party
 from protocol.study.study import Evaluation, Study
 from protocol.wire import messages
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.roster import banded
 from tasks import registry
 
 PARAMETERS = 11_000_000

@@ -23,7 +23,7 @@ from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import accuracy, histogram, roc_auc
 from protocol.vectors import Vector
 from server.listener import Listeners
-from server.report import Baselines
+from server.outcome import Baselines
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 
@@ -36,7 +36,7 @@ PUBLIC = "nothing: the public score"
 @dataclass(frozen=True)
 class Judged:
     """AUC and accuracy of one or several models; the lowest and highest where several. `which` is
-    one of `server.report.BASELINES`; `untrained`: how many of them privacy left untrained."""
+    one of `server.outcome.BASELINES`; `untrained`: how many of them privacy left untrained."""
 
     which: str
     name: str

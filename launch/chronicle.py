@@ -23,11 +23,11 @@ from launch.configuration import Config, plain
 from launch.inprocess import SITES
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
+from server.coordinator.study_events import report_from_json, report_to_json
 from server.listener import Listener
-from server.parameters import redacted
-from server.report import Outcome, RoundReport
-from server.study_events import report_from_json, report_to_json
-from server.summary import write_summary
+from server.outcome import Outcome, RoundReport
+from server.tracking.parameters import redacted
+from server.tracking.summary import write_summary
 
 STUDY, CONFIGURATION, CHECKPOINT, ROUNDS = (
     "study.json",

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from protocol.errors import Code, WardroundError
-from server.accounts import Credentials
-from server.study_events import Event, error_from_json
+from server.coordinator.study_events import Event, error_from_json
+from server.enrolment.accounts import Credentials
 
 _SILENCE = 45.0
 """Seconds without a byte after which an event stream counts as broken; it beats every 15."""

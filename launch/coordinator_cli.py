@@ -17,7 +17,7 @@ from rich.table import Table
 from protocol.errors import Code, WardroundError
 
 if TYPE_CHECKING:
-    from server.coordinator_config import CoordinatorConfig
+    from server.coordinator.config import CoordinatorConfig
 
 coordinator_app = typer.Typer(
     help="Run a coordinator: sites, accounts, studies.", no_args_is_help=True
@@ -36,7 +36,7 @@ HERE = Path()
 
 
 def _config(folder: Path) -> CoordinatorConfig:
-    from server.coordinator_config import CoordinatorConfig
+    from server.coordinator.config import CoordinatorConfig
 
     return CoordinatorConfig.load(folder)
 
@@ -52,7 +52,7 @@ def init(
     organisation: Annotated[str, typer.Option(help="Stands in the CA certificate.")] = "wardround",
 ) -> None:
     """Make a coordinator: certificates, coordinator.yaml, an empty roster, no account."""
-    from server.coordinator_setup import create
+    from server.coordinator.setup import create
 
     config = create(folder, host, port, mlflow, organisation)
     typer.echo(f"{config.folder}/coordinator.yaml says where it listens: {config.listen}.")
@@ -71,8 +71,8 @@ def start(
     as_json: Annotated[bool, typer.Option("--json", help="Log in JSON lines.")] = False,
 ) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C; studies that run can be gone on with."""
-    from server.coordinator import Coordinator
-    from server.journal import Journal
+    from server.coordinator.journal import Journal
+    from server.coordinator.service import Coordinator
 
     ending = threading.Event()
 
@@ -95,7 +95,7 @@ def start(
 @coordinator_app.command()
 def status(folder: Folder = HERE, as_json: Json = False) -> None:
     """Show whether it runs, its sites and its studies."""
-    from server.coordinator_setup import status as status_of
+    from server.coordinator.setup import status as status_of
 
     found = status_of(_config(folder))
     if as_json:
@@ -129,7 +129,7 @@ def enrol(
 ) -> None:
     """Put a site on the roster, once its fingerprints have been compared by telephone."""
     from protocol.wire.enrolment import Card
-    from server.roster import Roster, banded
+    from server.enrolment.roster import Roster, banded
 
     roster, found = Roster(_config(folder).roster), Card.load(card)
     typer.echo(f"site      {found.site}")
@@ -146,7 +146,7 @@ def enrol(
 @coordinator_app.command()
 def expel(name: Annotated[str, typer.Argument(help="A site.")], folder: Folder = HERE) -> None:
     """Take a site off the roster; a running coordinator lets it in no more."""
-    from server.roster import Roster
+    from server.enrolment.roster import Roster
 
     Roster(_config(folder).roster).remove(name)
     typer.echo(f"{name} is expelled. Send every site a new bundle.")
@@ -159,10 +159,10 @@ def bundle(
 ) -> None:
     """Write what every site needs: address, CA certificate, all sites' identity keys."""
     from protocol.identity import fingerprint
-    from server.accounts import refuse_existing
-    from server.coordinator_setup import authority_fingerprint
-    from server.coordinator_setup import bundle as bundle_of
-    from server.pki import write_atomically
+    from server.coordinator.setup import authority_fingerprint
+    from server.coordinator.setup import bundle as bundle_of
+    from server.enrolment.accounts import refuse_existing
+    from server.enrolment.certificates import write_atomically
 
     refuse_existing(out)
     content = bundle_of(_config(folder))
@@ -191,7 +191,7 @@ def cancel(
     folder: Folder = HERE,
 ) -> None:
     """End anybody's study for good."""
-    from server.coordinator_setup import cancel as cancel_study
+    from server.coordinator.setup import cancel as cancel_study
 
     typer.echo(f"Cancelled: {cancel_study(_config(folder), study)}")
 
@@ -203,8 +203,8 @@ def account_add(
     folder: Folder = HERE,
 ) -> None:
     """Make an account, and the credentials file that its owner gets."""
-    from server.accounts import Accounts, Credentials, issue, refuse_existing
-    from server.coordinator_setup import authority
+    from server.coordinator.setup import authority
+    from server.enrolment.accounts import Accounts, Credentials, issue, refuse_existing
 
     config = _config(folder)
     refuse_existing(out)
@@ -227,7 +227,7 @@ def account_remove(
     name: Annotated[str, typer.Argument(help="Whose account.")], folder: Folder = HERE
 ) -> None:
     """Refuse an account's token from now on; its studies go on."""
-    from server.accounts import Accounts
+    from server.enrolment.accounts import Accounts
 
     Accounts(_config(folder).accounts).remove(name)
     typer.echo(f"{name} is removed.")
@@ -236,7 +236,7 @@ def account_remove(
 @account_app.command("list")
 def account_list(folder: Folder = HERE, as_json: Json = False) -> None:
     """List accounts."""
-    from server.accounts import Accounts
+    from server.enrolment.accounts import Accounts
 
     accounts = Accounts(_config(folder).accounts).all()
     if as_json:

@@ -29,11 +29,11 @@ from launch.mlflow_server import MlflowServer
 from launch.report import show, show_comparison
 from launch.run import Finished, declared_patients, run, split_plan
 from protocol.errors import Code, WardroundError
-from server.accounts import Accounts, Credentials, issue
-from server.coordinator_config import CoordinatorConfig
-from server.coordinator_setup import authority, bundle, create
-from server.roster import Roster
-from server.tracking import attach
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.setup import authority, bundle, create
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.roster import Roster
+from server.tracking.mlflow_run import attach
 from tasks.base import Task
 
 _MARK = ".wardround-demo"

@@ -22,9 +22,9 @@ from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Frame, Ready
 from server.listener import Listener
-from server.proposal import Patience
-from server.report import Outcome
-from server.rounds import Rounds
+from server.outcome import Outcome
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks.base import Task
 from tasks.schema import Table
 

@@ -33,8 +33,8 @@ from protocol.privacy.releases import (
     spent_epsilon,
 )
 from protocol.study.study import Study
-from server.proposal import rules_in_words
-from server.rounds import uncovered
+from server.rounds.proposal import rules_in_words
+from server.rounds.round_loop import uncovered
 from tasks import registry
 
 _ANSWERS = ("accepted", "waiting", "refused", "away")

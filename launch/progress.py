@@ -21,7 +21,7 @@ from rich.text import Text
 
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
-from server.report import Outcome, RoundReport
+from server.outcome import Outcome, RoundReport
 
 SHOWN = 12
 """Rounds in the live table; the last ones stay in view."""

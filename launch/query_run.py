@@ -19,13 +19,13 @@ from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
 from protocol.study.study import Study
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.query_page import page
-from server.query_report import plain
-from server.report import Outcome, RoundReport
-from server.roster import banded
-from server.summary import write_summary
-from server.tracker import MlflowTracker, Receipt, TrackingListener
+from server.outcome import Outcome, RoundReport
+from server.tracking.query_page import page
+from server.tracking.query_report import plain
+from server.tracking.summary import write_summary
+from server.tracking.tracker import MlflowTracker, Receipt, TrackingListener
 from tasks.schema import PATIENT
 
 _FAREWELL = 20.0

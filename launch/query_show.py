@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.query_run import Answered, lines
-from server.query_report import Row, captions, question, rows
+from server.tracking.query_report import Row, captions, question, rows
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

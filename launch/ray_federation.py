@@ -32,9 +32,9 @@ from protocol.study.study import Study
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
 from server.listener import Listener
-from server.proposal import Patience
-from server.report import Outcome
-from server.rounds import Rounds
+from server.outcome import Outcome
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks import registry
 from tasks.base import Task
 

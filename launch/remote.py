@@ -3,7 +3,7 @@
     federation = RemoteFederation(Path("credentials.json"))
     outcome = federation.run(study, configuration, {"experiment": "stroke"}, listener)
 
-Events come back as the types of `server.report`, so the same progress display serves a federation
+Events come back as the types of `server.outcome`, so the same progress display serves a federation
 in this process and a deployment. A connection that breaks is taken up again where it broke; the
 study itself lives at the coordinator, whatever becomes of this process.
 """
@@ -22,9 +22,7 @@ import numpy.typing as npt
 from launch.control_client import ControlClient, no_coordinator
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from server.listener import Listener
-from server.report import Outcome, RoundReport
-from server.study_events import (
+from server.coordinator.study_events import (
     ENDS,
     Event,
     deliver,
@@ -32,7 +30,9 @@ from server.study_events import (
     outcome_from_json,
     receipt_from_json,
 )
-from server.tracker import Receipt
+from server.listener import Listener
+from server.outcome import Outcome, RoundReport
+from server.tracking.tracker import Receipt
 
 
 class RemoteFederation:

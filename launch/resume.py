@@ -25,7 +25,7 @@ from launch.run import Finished, credentials_of, run_deployment, run_inprocess
 from protocol.canonical import canonical
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from server.parameters import without_credentials
+from server.tracking.parameters import without_credentials
 from tasks import registry
 
 _CHANGEABLE = ("tracking.", "federation.")

@@ -22,12 +22,12 @@ from launch.remote import RemoteFederation
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation, Study
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.parameters import redacted
-from server.report import Outcome
-from server.roster import banded
-from server.summary import write_summary
-from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked
+from server.outcome import Outcome
+from server.tracking.parameters import redacted
+from server.tracking.summary import write_summary
+from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Table

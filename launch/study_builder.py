@@ -40,7 +40,7 @@ from protocol.study.study import (
     SumRounding,
     TaskReference,
 )
-from server.optimisers import NAMES
+from server.model.optimisers import NAMES
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation

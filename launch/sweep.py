@@ -36,7 +36,7 @@ from protocol.errors import Code, WardroundError
 
 if TYPE_CHECKING:
     from protocol.privacy.events import Event
-    from server.tracking_sweep import TrackedSweep
+    from server.tracking.sweep_run import TrackedSweep
 
 _FAREWELL = 30.0
 """Seconds in which interrupted studies close their runs."""
@@ -124,7 +124,7 @@ class Sweep:
         if not tracking.uri or self.config.federation.name == "deployment":
             yield None
             return
-        from server.tracking_sweep import TrackedSweep
+        from server.tracking.sweep_run import TrackedSweep
 
         swept = {
             key: dict.fromkeys(self.values(s)[key] for s in self.sentences) for key in self.keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from server.report import Outcome, RoundReport
+from server.outcome import Outcome, RoundReport
 
 
 class Listener(Protocol):

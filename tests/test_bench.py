@@ -24,7 +24,7 @@ from launch.study_builder import build_study  # noqa: E402
 from protocol.identity import Identity  # noqa: E402
 from protocol.study.vector_layout import Sections  # noqa: E402
 from protocol.wire import messages  # noqa: E402
-from server.attempt import Attempt, Traffic  # noqa: E402
+from server.rounds.attempt import Attempt, Traffic  # noqa: E402
 
 
 def test_a_figure_is_one_json_line_and_says_whether_it_holds(

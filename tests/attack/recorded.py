@@ -45,7 +45,7 @@ def record(folder: Path) -> None:
     """frames.bin gets every frame; N.dump the memory in which the Nth sum has just been opened,
     but for what stood there before the first message."""
     from protocol.secagg.aggregate import Opening
-    from server.superlink_run import FleetRun
+    from server.transport.fleet_run import FleetRun
 
     frames = (folder / "frames.bin").open("ab")
     ask, open_, opened = FleetRun.ask, Opening.open, [0]
@@ -107,10 +107,10 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
     os.dup2(log, 2)
     import mlflow.pyfunc  # noqa: F401  (so that the dumps leave out what comes with it)
 
-    from server.coordinator import Coordinator
-    from server.coordinator_config import CoordinatorConfig
-    from server.journal import Journal
-    from server.study_tracking import Wish
+    from server.coordinator.config import CoordinatorConfig
+    from server.coordinator.journal import Journal
+    from server.coordinator.service import Coordinator
+    from server.tracking.study_tracking import Wish
 
     record(Path(kept))
     config = CoordinatorConfig.load(Path(folder))

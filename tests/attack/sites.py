@@ -32,9 +32,9 @@ from launch.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.enrolment import Card
-from server.coordinator_setup import bundle, create
-from server.roster import Roster
-from server.superlink import SuperLink, SuperLinkConfig
+from server.coordinator.setup import bundle, create
+from server.enrolment.roster import Roster
+from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import PATIENT, Table
 from tests.attack.waiting import free_port, until

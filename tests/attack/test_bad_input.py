@@ -10,8 +10,8 @@ from protocol.identity import Identity
 from protocol.privacy.word_size import check_headroom, word_bits_needed
 from protocol.study.study import Study
 from server.listener import Listeners
-from server.proposal import Patience
-from server.rounds import Rounds
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks import registry
 from tests.attack.simulated import TASK, Federation, changed, cohorts, study_of
 

@@ -13,8 +13,8 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Ready, Share
 from server.listener import Listeners
-from server.proposal import Patience
-from server.rounds import Rounds
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks import registry
 from tests.attack.simulated import TASK, Federation, cohorts, study_of
 

@@ -47,12 +47,12 @@ from launch.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Study
 from protocol.wire import messages
-from server.coordinator import Coordinator
-from server.coordinator_config import FILE, CoordinatorConfig
-from server.coordinator_setup import bundle
-from server.journal import Journal
-from server.roster import Roster
-from server.study_events import ENDS
+from server.coordinator.config import FILE, CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.coordinator.setup import bundle
+from server.coordinator.study_events import ENDS
+from server.enrolment.roster import Roster
 from tasks import registry
 from tests.server.hospitals import credentials, free_port, new_coordinator
 

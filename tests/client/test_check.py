@@ -17,8 +17,8 @@ from client.enrolment import join as joining
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from protocol.identity import Identity
-from server.pki import Pki
-from server.superlink import SuperLink, SuperLinkConfig
+from server.enrolment.certificates import Pki
+from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tests.client.wards import RULES, TASK, write_csv
 

@@ -20,7 +20,7 @@ from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
 from protocol.wire.enrolment import Card
-from server.pki import Pki
+from server.enrolment.certificates import Pki
 from tests.client.hospital import study as a_study
 
 PRIVATE = (

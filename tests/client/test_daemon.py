@@ -30,7 +30,7 @@ from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
-from server.pki import Pki
+from server.enrolment.certificates import Pki
 from tests.client.wards import RULES, TASK, Daemon, Wards, renamed, until
 
 

@@ -27,8 +27,8 @@ from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
 from protocol.wire.messages import Frame
-from server.pki import Pki
-from server.superlink import SuperLink, SuperLinkConfig
+from server.enrolment.certificates import Pki
+from server.transport.superlink import SuperLink, SuperLinkConfig
 
 MB = 1 << 20
 
@@ -185,7 +185,9 @@ def test_another_flower_release_on_the_site_is_refused_by_name(
     assert fault(connection).code is Code.FLWR_VERSION
 
 
-@pytest.mark.parametrize("module", ["client.transport.fleet_connection", "server.superlink"])
+@pytest.mark.parametrize(
+    "module", ["client.transport.fleet_connection", "server.transport.superlink"]
+)
 def test_another_installed_flower_is_refused_before_it_is_imported(
     tmp_path: Path, module: str
 ) -> None:

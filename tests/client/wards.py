@@ -25,11 +25,11 @@ from launch.configuration import load
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from server.pki import Pki
-from server.proposal import Patience
-from server.report import Outcome, RoundReport
-from server.rounds import Rounds
-from server.superlink import SuperLink, SuperLinkConfig
+from server.enrolment.certificates import Pki
+from server.outcome import Outcome, RoundReport
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
+from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import Table
 from tests.client.daemon_process import Daemon

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launch.cli import main
 from launch.demo import Demo
-from server.coordinator_config import CoordinatorConfig
+from server.coordinator.config import CoordinatorConfig
 from tasks.schema import PATIENT, Table
 from tasks.shipped.breast_cancer import BreastCancer
 

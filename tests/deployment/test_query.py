@@ -23,10 +23,10 @@ from launch.query_run import Where
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.privacy.discrete_laplace import tail
-from server.coordinator import Coordinator
-from server.coordinator_setup import bundle
-from server.journal import Journal
-from server.roster import Roster
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.coordinator.setup import bundle
+from server.enrolment.roster import Roster
 from tasks import registry
 from tests.client.daemon_process import Daemon
 from tests.client.wards import write_csv

@@ -37,13 +37,13 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.enrolment import Card
 from protocol.wire.messages import Frame
-from server import pki
-from server.accounts import Accounts, Credentials, issue
-from server.coordinator import Coordinator
-from server.coordinator_config import CoordinatorConfig
-from server.coordinator_setup import authority, bundle, create
-from server.journal import Journal
-from server.roster import Roster
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.coordinator.setup import authority, bundle, create
+from server.enrolment import certificates
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.roster import Roster
 from tasks import registry
 from tests.golden.hospitals import IDENTITY, NODE_KEY, OtherHospitals
 
@@ -86,8 +86,8 @@ def set_clock() -> None:
 
 def lasting_certificates() -> None:
     """From 2020 on, and for a century."""
-    pki.CA_DAYS = LASTING
-    pki._SKEW = dt.datetime.now(dt.UTC) - dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    certificates.CA_DAYS = LASTING
+    certificates._SKEW = dt.datetime.now(dt.UTC) - dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 class Gate:

@@ -19,8 +19,8 @@ from launch.chronicle import Chronicle
 from launch.configuration import load, plain
 from launch.mlflow_server import MlflowServer
 from launch.run import run
-from server import undelivered
-from server.report import RoundReport
+from server.outcome import RoundReport
+from server.tracking import backlog
 
 _WORDS = ("contact=someone@example.org", "privacy=none", "evaluation=exact", "local_lr=0.3")
 _LEFT_AT = 4
@@ -62,7 +62,7 @@ def _outputs(folder: Path) -> None:
     (folder / "metrics_uninterrupted.json").write_text(json.dumps(metrics, indent=1) + "\n")
     kept = folder / "undelivered" / whole.outcome.study.digest[:12]
     configuration: dict[str, Any] = plain(load([*words, "title='Left alone'"]))
-    undelivered.keep(kept, whole.outcome, configuration, version("wardround"))
+    backlog.keep(kept, whole.outcome, configuration, version("wardround"))
 
 
 def _models(folder: Path) -> None:

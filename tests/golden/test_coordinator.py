@@ -22,14 +22,14 @@ from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
-from server.accounts import Accounts, Credentials
-from server.checkpoint import Checkpoint
-from server.coordinator import Coordinator
-from server.coordinator_config import FILE, CoordinatorConfig
-from server.coordinator_setup import status
-from server.journal import Journal
-from server.report import Outcome, RoundReport
-from server.roster import Roster
+from server.coordinator.config import FILE, CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.coordinator.setup import status
+from server.enrolment.accounts import Accounts, Credentials
+from server.enrolment.roster import Roster
+from server.model.checkpoint import Checkpoint
+from server.outcome import Outcome, RoundReport
 from tasks import registry
 from tests.deployment.processes import Command
 from tests.golden.hospitals import OtherHospitals

@@ -27,7 +27,7 @@ from protocol.study.vector_layout import Sections
 from protocol.wire import messages
 from protocol.wire.enrolment import Card
 from protocol.wire.messages import Frame
-from server.roster import Roster
+from server.enrolment.roster import Roster
 from tasks import registry
 from tests.golden.opened import HERE, Golden, everywhere
 from tests.golden.test_studies import holds

@@ -12,7 +12,7 @@ import pytest
 from launch.resume import resume
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from server import undelivered
+from server.tracking import backlog
 from tests.golden.opened import HERE, Golden, everywhere
 
 CLOSE = 1e-3
@@ -83,7 +83,7 @@ def test_a_damaged_study_is_not_gone_on_with(golden: Golden, outputs: Path, twin
 
 def test_what_mlflow_did_not_take_can_still_be_delivered(golden: Golden, outputs: Path) -> None:
     (folder,) = (golden / "undelivered").iterdir()
-    outcome, configuration, release = undelivered.read(folder)
+    outcome, configuration, release = backlog.read(folder)
     finished = folder_of(outputs, finished=True)
     summary = json.loads((finished / "summary.json").read_text())
     assert outcome.study.digest == summary["study"]

@@ -21,12 +21,12 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_gradient
 from protocol.wire import messages
 from protocol.wire.messages import Frame
-from server.fleet import Fleet
-from server.global_model import GlobalModel
 from server.listener import Listeners
-from server.proposal import Patience
-from server.report import Outcome, RoundReport
-from server.rounds import Rounds
+from server.model.global_model import GlobalModel
+from server.outcome import Outcome, RoundReport
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
+from server.rounds.transport import Fleet
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation

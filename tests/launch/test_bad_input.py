@@ -26,11 +26,11 @@ from launch.demo_hospitals import write_csv
 from launch.guarded import Guarded
 from protocol.errors import EXIT_STATUS, Code
 from protocol.wire.enrolment import Card
-from server.accounts import Accounts, Credentials, issue
-from server.coordinator_config import CoordinatorConfig
-from server.coordinator_setup import authority, bundle, create
-from server.pki import Pki
-from server.roster import Roster
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.setup import authority, bundle, create
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.certificates import Pki
+from server.enrolment.roster import Roster
 from tasks import registry
 
 SCRIPTS = Path(sys.executable).parent

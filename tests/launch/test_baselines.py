@@ -17,8 +17,8 @@ from launch.inprocess import cohorts_of
 from launch.report import show_comparison
 from launch.run import declared_patients, run, split_plan
 from protocol.errors import WardroundError
-from server.report import Baselines
-from server.tracker import Untracked
+from server.outcome import Baselines
+from server.tracking.tracker import Untracked
 from tasks.flat_model import FlatModel
 from tasks.shipped.breast_cancer import BreastCancer
 

@@ -12,8 +12,8 @@ from client.transport.node_key import create_node_key
 from launch.coordinator_cli import coordinator_app
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from server.accounts import Accounts, Credentials
-from server.roster import Roster
+from server.enrolment.accounts import Accounts, Credentials
+from server.enrolment.roster import Roster
 
 
 def do(*words: str | Path, says: str = "") -> Result:

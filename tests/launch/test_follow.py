@@ -16,7 +16,7 @@ from launch.progress import Progressing
 from launch.resume import resume
 from launch.run import run
 from protocol.errors import Code, WardroundError
-from server.report import RoundReport
+from server.outcome import RoundReport
 from tests.server.hospitals import Deployment, credentials, deployed, wait_until
 
 WORDS = ("privacy=none", "rounds=3", "federation=deployment", "tracking=off")

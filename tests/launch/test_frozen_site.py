@@ -14,9 +14,9 @@ from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.messages import Frame
 from server.listener import Listeners
-from server.proposal import Patience
-from server.report import Outcome
-from server.rounds import Rounds
+from server.outcome import Outcome
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()

@@ -12,7 +12,7 @@ from launch.run import declared_patients, run_inprocess, split_plan
 from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from server.listener import Listeners
-from server.report import Outcome, RoundReport
+from server.outcome import Outcome, RoundReport
 from tasks import registry
 from tasks.shipped.breast_cancer import BreastCancer
 

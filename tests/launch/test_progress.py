@@ -12,7 +12,7 @@ from launch.progress import Progressing, time_left
 from launch.study_builder import build_study
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
-from server.report import RoundReport
+from server.outcome import RoundReport
 from tasks import registry
 
 

@@ -22,11 +22,11 @@ from protocol.metrics.query_answers import answers
 from protocol.privacy.query_noise import asked, half_width, share
 from protocol.study.query import Bins, Categories, Cells, Holds
 from protocol.study.study import Study
+from server.coordinator.study_events import outcome_from_json, outcome_to_json
 from server.listener import Listeners
-from server.query_page import page
-from server.query_report import captions, markdown, metrics, plain
-from server.report import Outcome
-from server.study_events import outcome_from_json, outcome_to_json
+from server.outcome import Outcome
+from server.tracking.query_page import page
+from server.tracking.query_report import captions, markdown, metrics, plain
 from tasks import registry
 from tasks.schema import PATIENT
 

@@ -8,11 +8,11 @@ import pytest
 
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
-from server.accounts import Accounts
-from server.coordinator import Coordinator
-from server.journal import Journal
-from server.pki import Pki
-from server.superlink import SuperLink, SuperLinkConfig
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.enrolment.accounts import Accounts
+from server.enrolment.certificates import Pki
+from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.server.hospitals import credentials, free_port, new_coordinator
 
 

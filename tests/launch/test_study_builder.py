@@ -8,7 +8,7 @@ from launch.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
 from protocol.study.study import Study
-from server.roster import banded
+from server.enrolment.roster import banded
 from tasks import registry
 
 SITES = {"east": 110, "north": 150, "south": 72, "west": 47}

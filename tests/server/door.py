@@ -10,8 +10,8 @@ from pathlib import Path
 
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
-from server.pki import Pki
-from server.superlink import SuperLink, SuperLinkConfig
+from server.enrolment.certificates import Pki
+from server.transport.superlink import SuperLink, SuperLinkConfig
 
 ECHO = Path(__file__).with_name("echo_site.py")
 

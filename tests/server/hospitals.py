@@ -20,12 +20,12 @@ from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.enrolment import Card
-from server.accounts import Accounts, Credentials, issue
-from server.coordinator import Coordinator
-from server.coordinator_config import CoordinatorConfig
-from server.coordinator_setup import create
-from server.journal import Journal
-from server.roster import Roster
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.service import Coordinator
+from server.coordinator.setup import create
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.roster import Roster
 from tasks import registry
 
 TASK = "breast_cancer"

@@ -18,7 +18,7 @@ from protocol.study.study import (
     Study,
     TaskReference,
 )
-from server.report import CalibrationPoint, Outcome, RoundReport
+from server.outcome import CalibrationPoint, Outcome, RoundReport
 from tasks import registry
 from tasks.flat_model import FlatModel
 

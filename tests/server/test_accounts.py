@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import Code, WardroundError
-from server.accounts import Accounts, Credentials, issue
+from server.enrolment.accounts import Accounts, Credentials, issue
 
 SECRET = Credentials(coordinator="127.0.0.1:1", ca="pem", account="alice", token="t0ken")
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from server.accounts import Accounts
-from server.control import BODY_LIMIT
-from server.control_limits import AT_ONCE, BURST
+from server.coordinator.control_api import BODY_LIMIT
+from server.coordinator.rate_limits import AT_ONCE, BURST
+from server.enrolment.accounts import Accounts
 from tests.server.hospitals import Deployment, deployed, study_of, wait_until
 
 STUDY = "0" * 64

@@ -19,12 +19,12 @@ import yaml
 from launch.remote import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from server.coordinator import Coordinator
-from server.coordinator_config import FILE, CoordinatorConfig
-from server.coordinator_lock import is_running
-from server.journal import Journal
-from server.report import Outcome, RoundReport
-from server.roster import Roster
+from server.coordinator.config import FILE, CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.lock import is_running
+from server.coordinator.service import Coordinator
+from server.enrolment.roster import Roster
+from server.outcome import Outcome, RoundReport
 from tests.server.hospitals import (
     Deployment,
     Hospitals,

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from protocol.errors import Code, WardroundError
-from server.coordinator_config import FILE, CoordinatorConfig, template
+from server.coordinator.config import FILE, CoordinatorConfig, template
 
 GOOD = yaml.safe_load(template(["a.example.org"], 9092, "https://mlflow.example.org"))
 

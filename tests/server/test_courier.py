@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from server.courier import AwayError, Courier, Job
+from server.tracking.delivery_queue import AwayError, Courier, Job
 
 
 def test_an_away_side_is_tried_again_in_order_and_a_refusal_left_behind() -> None:

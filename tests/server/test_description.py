@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.study.study import Member, Privacy, Study
-from server.description import LIMIT, VERSION_LIMIT, describe, describe_model
+from server.tracking.model_card import LIMIT, VERSION_LIMIT, describe, describe_model
 from tasks import registry
 from tests.server.outcomes import outcome, study
 

@@ -36,8 +36,8 @@ from flwr.superlink.servicer.fleet import fleet_handlers
 from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack, tree_ids
 from protocol.wire.flower_version import FLOWER_VERSION
-from server.superlink_gateway import FLEET_ROUTES, large_object_head
-from server.superlink_state import FleetState
+from server.transport.gateway import FLEET_ROUTES, large_object_head
+from server.transport.link_state import FleetState
 
 
 def parameters(callable_: object) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import ServerOptimiser
-from server.optimisers import NAMES, build
+from server.model.optimisers import NAMES, build
 
 GRADIENTS = ([0.5, -2.0], [1.0, 1.0], [-0.25, 0.0])
 

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.parameters import KEY_LIMIT, VALUE_LIMIT, flatten, redacted, without_credentials
+from server.tracking.parameters import (
+    KEY_LIMIT,
+    VALUE_LIMIT,
+    flatten,
+    redacted,
+    without_credentials,
+)
 
 KEYS = st.text(min_size=1, max_size=300)
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=7000) | st.lists(st.text())

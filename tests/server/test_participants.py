@@ -13,9 +13,9 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from server.listener import Listeners
-from server.proposal import Patience
-from server.report import Outcome
-from server.rounds import Rounds
+from server.outcome import Outcome
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
@@ -68,7 +68,7 @@ def test_a_site_that_revokes_is_asked_no_more_and_the_rest_goes_on() -> None:
 def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.participants._REST", 0.0)
+    monkeypatch.setattr("server.rounds.participants._REST", 0.0)
     west_state = {"looks": 0}
 
     def rule(attempts: int) -> Code | None:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from protocol.errors import Code, WardroundError
-from server.pki import Pki, check_private
+from server.enrolment.certificates import Pki, check_private
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from protocol.errors import Code, WardroundError
 from server.released_model import ReleasedModel, example
-from server.tracking import _signature
+from server.tracking.mlflow_run import _signature
 from tasks import registry
 from tasks.flat_model import FlatModel
 

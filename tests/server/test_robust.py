@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from protocol.errors import WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections, encode_update, update_scale
-from server.robust import Visible, krum, robust_gradient
+from server.model.robust_aggregation import Visible, krum, robust_gradient
 from tests.protocol.study_document import study
 
 SITES = ("a", "b", "c", "d", "e")

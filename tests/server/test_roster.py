@@ -12,8 +12,8 @@ from client.transport.node_key import create_node_key
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
 from protocol.wire.enrolment import Card
-from server.pki import Pki
-from server.roster import Roster, banded
+from server.enrolment.certificates import Pki
+from server.enrolment.roster import Roster, banded
 
 
 def card(folder: Path, name: str) -> Card:

@@ -5,7 +5,7 @@ import pytest
 
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.algorithms import Stop
-from server.stopping import Stopping
+from server.model.early_stopping import Stopping
 
 
 def watched(plan: Stop | None, *values: float | None) -> Stopping:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import Estimate
-from server.report import METRICS, RoundReport
-from server.study_events import (
+from server.coordinator.study_events import (
     error_from_json,
     error_to_json,
     outcome_from_json,
@@ -21,7 +20,8 @@ from server.study_events import (
     report_from_json,
     report_to_json,
 )
-from server.study_log import StudyLog
+from server.coordinator.study_log import StudyLog
+from server.outcome import METRICS, RoundReport
 from tests.server.outcomes import outcome, study
 
 FIGURE = st.floats(allow_nan=False, allow_infinity=False)

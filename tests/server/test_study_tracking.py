@@ -9,8 +9,8 @@ import pytest
 
 from launch.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
-from server import study_tracking, undelivered
-from server.study_tracking import StudyTracking, Wish
+from server.tracking import backlog, study_tracking
+from server.tracking.study_tracking import StudyTracking, Wish
 from tests.server.hospitals import free_port
 from tests.server.outcomes import CONFIGURATION, outcome, study
 
@@ -56,8 +56,8 @@ def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
     receipt = tracking.finish(done)
     assert receipt.missing
     folder = tmp_path / done.study.digest[:12]
-    assert f"python -m server.undelivered {folder} {uri} restarts kept" in receipt.remedy
-    kept, configuration, _ = undelivered.read(folder)
+    assert f"python -m server.tracking.backlog {folder} {uri} restarts kept" in receipt.remedy
+    kept, configuration, _ = backlog.read(folder)
     assert repr(kept.rounds) == repr(done.rounds)  # NaN is not itself
     assert (kept.weights == done.weights).all()
     assert "hunter2" not in repr(configuration)

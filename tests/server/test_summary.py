@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from protocol.metrics.score_histogram import Estimate
-from server.summary import write_summary
+from server.tracking.summary import write_summary
 from tests.server.outcomes import outcome, study
 
 

@@ -27,8 +27,8 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.messages import Frame
-from server.superlink import SuperLink, SuperLinkConfig
-from server.superlink_state import Chunks
+from server.transport.link_state import Chunks
+from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.server.door import Door, open_door, wait_until
 
 FOUR = ("north", "east", "south", "west")

@@ -36,9 +36,9 @@ from launch.query_run import Where
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import METRICS, Estimate
 from protocol.study.study import Study
-from server import undelivered
-from server.report import Baselines, Outcome, RoundReport
-from server.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
+from server.outcome import Baselines, Outcome, RoundReport
+from server.tracking import backlog
+from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tests.server.outcomes import CONFIGURATION, ended, outcome, report, study
@@ -277,7 +277,7 @@ def test_a_server_that_is_down_is_said_at_once() -> None:
     port = _free_port()
     program = (
         "import sys, time\n"
-        "from server.tracker import MlflowTracker\n"
+        "from server.tracking.tracker import MlflowTracker\n"
         "from protocol.errors import WardroundError\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from outcomes import study\n"
@@ -429,13 +429,21 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     folder = tmp_path / done.study.digest[:12]
     assert {"rounds", "model", "end of the run"} <= set(receipt.missing)
     command = shlex.split(receipt.remedy.rpartition(": ")[2])
-    assert command == ["python", "-m", "server.undelivered", str(folder), uri, EXPERIMENT, "later"]
+    assert command == [
+        "python",
+        "-m",
+        "server.tracking.backlog",
+        str(folder),
+        uri,
+        EXPERIMENT,
+        "later",
+    ]
     assert "hunter" not in "".join(p.read_text(errors="replace") for p in folder.iterdir())
     assert folder.stat().st_mode & 0o077 == 0
-    again, _, _ = undelivered.read(folder)
+    again, _, _ = backlog.read(folder)
     np.testing.assert_array_equal(again.weights, done.weights)
-    assert undelivered.main([str(folder), uri, EXPERIMENT]) == 7
-    assert undelivered.main([str(folder), server.url, *command[5:]]) == 0
+    assert backlog.main([str(folder), uri, EXPERIMENT]) == 7
+    assert backlog.main([str(folder), server.url, *command[5:]]) == 0
     assert _steps(server, done) == [1, 2, 3, 4, 5]
     assert _run(server, done.study).info.status == "FINISHED"
     assert len(_client(server).search_model_versions("name = 'later'")) == 1

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import WardroundError
-from server.coordinator_setup import status
+from server.coordinator.setup import status
 from tests.cases.real_federation import SITES, WORDS, Federation, Hospital, until
 
 MAIN = "from launch.cli import main; import sys; sys.argv[0] = 'wardround'; main()"

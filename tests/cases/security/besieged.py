@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from server.coordinator_setup import create
+from server.coordinator.setup import create
 
 _START = "import sys; from launch.cli import main; sys.argv[0] = 'wardround'; main()"
 _HOST = "127.0.0.1"

@@ -26,7 +26,7 @@ import yaml
 from launch.mlflow_server import MlflowServer
 from protocol.errors import WardroundError
 from server.released_model import example
-from server.tracker import MlflowTracker, TrackingListener
+from server.tracking.tracker import MlflowTracker, TrackingListener
 from tasks import registry
 from tests.server.outcomes import CONFIGURATION, outcome, study
 

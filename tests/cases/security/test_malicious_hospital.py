@@ -22,8 +22,8 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Share
 from server.listener import Listeners
-from server.proposal import Patience
-from server.rounds import Rounds
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
 from tasks import registry
 from tests.attack.hostile import Words
 from tests.attack.simulated import TASK, Paying, cohorts, study_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import WardroundError
-from server.coordinator_setup import status
+from server.coordinator.setup import status
 from tests.cases.real_federation import WORDS as PRIVATE
 from tests.cases.real_federation import Federation, until
 from tests.cases.security.titles import WORDS, Words

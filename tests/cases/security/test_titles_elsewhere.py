@@ -31,9 +31,9 @@ from launch.run import Finished
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
-from server.journal import Journal
-from server.study_events import Event, deliver, error_from_json
-from server.tracker import Receipt
+from server.coordinator.journal import Journal
+from server.coordinator.study_events import Event, deliver, error_from_json
+from server.tracking.tracker import Receipt
 from tests.cases.security.titles import WORDS, Words
 from tests.client.hospital import SITE, SITES
 from tests.client.hospital import study as study_for_a_site

@@ -18,8 +18,8 @@ from launch.inprocess import InProcessFederation
 from launch.query import Question
 from launch.query_study import Price, build_query
 from protocol.privacy import randomness
+from server.enrolment.roster import banded
 from server.listener import Listeners
-from server.roster import banded
 
 RUNS = 60
 LEAST = 0.85

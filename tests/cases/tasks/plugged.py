@@ -13,7 +13,7 @@ from launch.run import declared_patients, split_plan
 from launch.study_builder import build_study
 from protocol.errors import WardroundError
 from server.listener import Listeners
-from server.report import Outcome
+from server.outcome import Outcome
 from tasks import registry
 from tasks.schema import Table
 from tests.cases.tasks import wound_tasks

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from server import released_model
-from server.tracking import TrackedRun
+from server.tracking.mlflow_run import TrackedRun
 from tasks import registry
 from tests.server.outcomes import outcome, study
 

@@ -1,0 +1,1 @@
+"""The coordinator as a service: its studies, its control API, its folder."""

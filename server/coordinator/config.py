@@ -1,0 +1,190 @@
+"""coordinator.yaml: where the coordinator listens, what it tracks in, how patient it is."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Document
+from server.enrolment.certificates import Pki
+from server.rounds.proposal import Patience
+
+FILE = "coordinator.yaml"
+DEFAULT_PORT = 9092
+
+
+def address_parts(address: str) -> tuple[str, int]:
+    """host:port or [v6]:port -> host, port. Raises ValueError."""
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", address)
+    if not found or int(found[3]) > 65535:
+        raise ValueError("not host:port")
+    return found[1] or found[2], int(found[3])
+
+
+def _address(value: Any) -> str:
+    address_parts(str(value))
+    return str(value)
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600, strict=False)]
+
+
+class Tracking(Document):
+    """Where MLflow is."""
+
+    uri: Annotated[str, StringConstraints(pattern=r"^https?://.+")] | None = Field(
+        default=None, description="the http:// or https:// address of an MLflow server, or null"
+    )
+
+
+class Waiting(Document):
+    """How long a study waits."""
+
+    answer: Seconds = Field(default=3600.0, description="seconds for one answer of a site")
+    join: Seconds = Field(
+        default=86400.0, description="seconds for sites to come online or to approve"
+    )
+    failures: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=5, description="a whole number: attempts in a row that may be lost"
+    )
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(answer=self.answer, join=self.join, failures=self.failures)
+
+
+class CoordinatorConfig(Document):
+    """What `coordinator.yaml` says. `folder` is where it lies; everything else lies beside it."""
+
+    folder: Path = Field(exclude=True)
+    address: Address = Field(
+        description="host:port by which sites and data scientists reach this coordinator"
+    )
+    listen: Address = Field(description="host:port on this machine, such as 0.0.0.0:9092")
+    tracking: Tracking = Field(default=Tracking(), description="a mapping with uri")
+    waiting: Waiting = Field(
+        default=Waiting(), description="a mapping with answer, join and failures"
+    )
+    studies: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=16, description="a whole number: studies that may run at once"
+    )
+
+    @property
+    def pki(self) -> Pki:
+        return Pki(self.folder / "pki")
+
+    @property
+    def roster(self) -> Path:
+        return self.folder / "roster.json"
+
+    @property
+    def accounts(self) -> Path:
+        return self.folder / "accounts.json"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def event_log(self) -> Path:
+        return self.state / "events.log"
+
+    @staticmethod
+    def load(folder: Path) -> CoordinatorConfig:
+        """Reads `coordinator.yaml` in `folder`.
+
+        Raises WardroundError(CONFIGURATION) naming the key at fault and what to do.
+        """
+        path = folder / FILE
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{path} cannot be read: {error.strerror}.",
+                remedy="Name the coordinator's folder, or make one: `wardround coordinator init`.",
+            ) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{path} is not valid YAML{f' at line {mark.line + 1}' if mark else ''}.",
+                remedy="Indent with spaces, and quote addresses.",
+            ) from None
+        if not isinstance(values, dict):
+            raise WardroundError(
+                Code.CONFIGURATION, f"{path} is not a mapping of keys to values.",
+                remedy="Start from what `wardround coordinator init` writes.",
+            )  # fmt: skip
+        if "folder" in values:
+            raise _unknown(path, "folder", "folder", CoordinatorConfig)
+        try:
+            return CoordinatorConfig.model_validate(values | {"folder": folder.resolve()})
+        except ValidationError as error:
+            raise _explained(path, error) from None
+
+
+def template(hosts: list[str], port: int, tracking: str | None) -> str:
+    """A commented `coordinator.yaml`."""
+    loopback = all(host in {"127.0.0.1", "::1", "localhost"} for host in hosts)
+    outside = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+    inside = outside if loopback else "0.0.0.0"  # noqa: S104 (reachable is what it is for)
+    uri = f'"{tracking}"' if tracking else "null"
+    return f"""\
+# A wardround coordinator. Beside this file: pki/, roster.json, accounts.json, state/.
+
+# How sites and data scientists reach it; the host must be one of the certificate's.
+address: "{outside}:{port}"
+
+# Where it listens on this machine.
+listen: "{inside}:{port}"
+
+# An MLflow server (http:// or https://), or null. It is given aggregates only.
+tracking:
+  uri: {uri}
+
+# In seconds: for one answer, for sites to come online or to approve. Then: attempts in a row
+# that may be lost before a study fails.
+waiting:
+  answer: 3600
+  join: 86400
+  failures: 5
+
+# Studies that may run at once.
+studies: 16
+"""
+
+
+def _explained(path: Path, error: ValidationError) -> WardroundError:
+    """The first key at fault, in words."""
+    first = error.errors(include_url=False)[0]
+    parts = [str(part) for part in first["loc"]]
+    model: type[BaseModel] = CoordinatorConfig
+    for part in parts[:-1]:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    key, field = ".".join(parts), model.model_fields.get(parts[-1])
+    if first["type"] == "extra_forbidden":
+        return _unknown(path, key, parts[-1], model)
+    expected = f"It is {field.description}." if field and field.description else "Correct it."
+    if first["type"] == "missing":
+        return WardroundError(Code.CONFIGURATION, f"{path}: `{key}` is missing.", remedy=expected)
+    return WardroundError(Code.CONFIGURATION, f"{path}: `{key}` is wrong.", remedy=expected)
+
+
+def _unknown(path: Path, key: str, name: str, model: type[BaseModel]) -> WardroundError:
+    known = [field for field in model.model_fields if field != "folder"]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"{path}: `{key}` is not a known key.",
+        remedy=(f"Did you mean `{near[0]}`? " if near else "") + f"Known: {', '.join(known)}.",
+    )

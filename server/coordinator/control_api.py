@@ -1,0 +1,310 @@
+"""The control API: what data scientists ask of a coordinator, below /v1/wardround.
+
+    GET    /federation               sites, declared patients, who is connected, tasks
+    GET    /studies                  every study and how far it is
+    POST   /studies                  {"document": ..., "configuration": {...}, "tracking": {...}}
+    POST   /plans                    {"document": ...}: would the sites take part? Nothing starts
+    GET    /studies/{digest}         one study, with its document and configuration
+    GET    /studies/{digest}/events  ?after=N: JSON lines as they happen, until the study ends
+    GET    /studies/{digest}/weights float32 little-endian, of a study that has finished
+    DELETE /studies/{digest}         cancels one's own study
+
+Denied by default: without a good token every path answers 401, before anything is looked at. No
+code is taken, only a study; work is done in threads, never in the loop that serves the hospitals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from anyio.to_thread import run_sync
+from pydantic import Field, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from protocol.canonical import canonical
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Document
+from server.coordinator.journal import Journal
+from server.coordinator.rate_limits import Limits
+from server.coordinator.study_events import error_to_json
+from server.coordinator.study_log import StudyLog
+from server.coordinator.study_run import StudyRun, unexpected
+from server.enrolment.accounts import Accounts
+from server.tracking.study_tracking import Wish
+
+if TYPE_CHECKING:
+    from server.coordinator.service import Coordinator
+
+BODY_LIMIT = 512 * 1024
+"""Bytes of a submission."""
+BEAT = 15.0
+"""Seconds after which a silent event stream sends an empty line: both ends are alive."""
+_BODY_SECONDS = 30.0
+
+_STATUS = {
+    Code.USAGE: 409,
+    Code.CONFIGURATION: 422,
+    Code.UNKNOWN_TASK: 422,
+    Code.REFUSED_STUDY: 422,
+    Code.TRACKING: 503,
+    Code.STATE: 500,
+    Code.INTERNAL: 500,
+}
+
+
+class _HttpError(Exception):
+    """An answer that is no study's fault."""
+
+    def __init__(self, status: int, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = WardroundError(Code.USAGE, message, remedy=remedy)
+
+
+class Submitted(Document):
+    """The body of POST /studies."""
+
+    document: dict[str, Any]
+    configuration: dict[str, Any] = Field(default={})
+    tracking: Wish = Wish()
+
+
+class ControlApi:
+    """An ASGI application; authenticates every call itself."""
+
+    def __init__(
+        self, coordinator: Coordinator, accounts: Accounts, journal: Journal, prefix: str
+    ) -> None:
+        self._coordinator, self._accounts, self._journal = coordinator, accounts, journal
+        self._limits = Limits()
+        self._router = Router(
+            [
+                Route(f"{prefix}/federation", self._federation, methods=["GET"]),
+                Route(f"{prefix}/studies", self._studies, methods=["GET"]),
+                Route(f"{prefix}/studies", self._submit, methods=["POST"]),
+                Route(f"{prefix}/plans", self._plan, methods=["POST"]),
+                Route(f"{prefix}/studies/{{digest}}", self._study, methods=["GET"]),
+                Route(f"{prefix}/studies/{{digest}}", self._cancel, methods=["DELETE"]),
+                Route(f"{prefix}/studies/{{digest}}/events", self._events, methods=["GET"]),
+                Route(f"{prefix}/studies/{{digest}}/weights", self._weights, methods=["GET"]),
+            ],
+            redirect_slashes=False,
+            default=_no_such_path,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError("Only HTTP is served here.")
+        path = str(scope["path"])[:200]
+        account = self._accounts.owner(_token(scope))
+        if account is None:
+            self._journal.refused(path[:120], "token", (scope.get("client") or ("",))[0])
+            await _unauthorised(scope, receive, send)
+            return
+        sent = _Sent(send)
+        try:
+            if not self._limits.take(account):
+                raise _HttpError(429, "Too many calls.", "Wait a second.")
+            scope["account"] = account
+            await self._router(scope, receive, sent)
+        except _HttpError as problem:
+            await sent.error(scope, receive, problem.status, problem.error)
+        except WardroundError as error:
+            await sent.error(scope, receive, _STATUS.get(error.code, 422), error)
+        except (ClientDisconnect, ConnectionError):
+            pass
+        except Exception as error:
+            self._journal.write("control-error", type=type(error).__name__)
+            await sent.error(scope, receive, 500, unexpected(error))
+        finally:
+            self._journal.audit(account, scope["method"], path, sent.status)
+
+    # --- routes ---
+    async def _federation(self, request: Request) -> Response:
+        return JSONResponse(await run_sync(self._coordinator.federation))
+
+    async def _studies(self, request: Request) -> Response:
+        return JSONResponse({"studies": [study.row() for study in self._coordinator.studies()]})
+
+    async def _submit(self, request: Request) -> Response:
+        account = request.scope["account"]
+        if self._limits.full(account, "submission"):
+            raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
+        with self._limits.open(account, "submission"):
+            submitted = _submitted(await _body(request))
+            digest, state = await run_sync(
+                self._coordinator.submit,
+                account,
+                canonical(submitted.document),
+                submitted.configuration,
+                submitted.tracking,
+            )
+        return JSONResponse({"study": digest, "state": state}, 202)
+
+    async def _plan(self, request: Request) -> Response:
+        account = request.scope["account"]
+        if self._limits.full(account, "submission"):
+            raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
+        with self._limits.open(account, "submission"):
+            document = canonical(_submitted(await _body(request)).document)
+            return JSONResponse(await run_sync(self._coordinator.consult, document))
+
+    async def _study(self, request: Request) -> Response:
+        study = self._found(request)
+        configuration = study.folder / "configuration.json"
+        return JSONResponse(
+            study.row()
+            | {
+                "document": json.loads(study.study.document),
+                "configuration": json.loads(await run_sync(configuration.read_bytes)),
+            }
+        )
+
+    async def _cancel(self, request: Request) -> Response:
+        study, account = self._found(request), request.scope["account"]
+        if study.submission.account != account:
+            raise _HttpError(
+                403,
+                "Only who submitted a study can cancel it.",
+                f"Ask {study.submission.account}, or the coordinator's operator.",
+            )
+        if study.state == "running":
+            await run_sync(study.cancel)
+        return JSONResponse({"study": study.digest, "state": study.state}, 202)
+
+    async def _weights(self, request: Request) -> Response:
+        study = self._found(request)
+        if study.state != "finished":
+            raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
+        if self._limits.full(account := request.scope["account"], "download"):
+            raise _HttpError(429, "Four downloads are open.", "Wait for them.")
+        scope_of = self._limits.open(account, "download")
+
+        class Download(FileResponse):
+            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+                with scope_of:
+                    await super().__call__(scope, receive, send)
+
+        return Download(study.weights, media_type="application/octet-stream")
+
+    async def _events(self, request: Request) -> Response:
+        study, account = self._found(request), request.scope["account"]
+        after = request.query_params.get("after", "0")
+        if not after.isascii() or not after.isdigit() or len(after) > 9:
+            raise _HttpError(422, "`after` is not a number.", "Give the last event's n.")
+        if self._limits.full(account, "stream"):
+            raise _HttpError(429, "32 event streams are open.", "Close some.")
+
+        async def lines() -> AsyncIterator[bytes]:
+            with self._limits.open(account, "stream"):
+                async for line in _lines(study.log, int(after)):
+                    yield line
+
+        return StreamingResponse(
+            lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"}
+        )
+
+    def _found(self, request: Request) -> StudyRun:
+        study = self._coordinator.study(str(request.path_params["digest"]))
+        if study is None:
+            raise _HttpError(
+                404, "There is no such study here.", "GET /studies names them by their digest."
+            )
+        return study
+
+
+class _Sent:
+    """The way back, which remembers what status was sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def error(
+        self, scope: Scope, receive: Receive, status: int, error: WardroundError
+    ) -> None:
+        """Answers with an error, unless an answer is on its way already."""
+        if not self.status:
+            headers = {"retry-after": "1"} if status == 429 else None
+            await JSONResponse(error_to_json(error), status, headers)(scope, receive, self)
+
+
+async def _lines(log: StudyLog, after: int) -> AsyncIterator[bytes]:
+    """Events after number `after` as they happen, until the study or the coordinator ends."""
+    while True:
+        found = await run_sync(log.lines, after)
+        for line in found:
+            yield line
+        after += len(found)
+        if not found:
+            if log.ended or log.closed:
+                return
+            await log.wait(after, BEAT)
+            if len(log) <= after:
+                yield b"\n"
+
+
+async def _body(request: Request) -> bytes:
+    """The body, BODY_LIMIT bytes at most, within _BODY_SECONDS."""
+    too_long = _HttpError(413, "The body is too long.", f"At most {BODY_LIMIT // 1024} KiB.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced[:12]) > BODY_LIMIT:
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > BODY_LIMIT:
+                    raise too_long
+    except TimeoutError:
+        raise _HttpError(408, "The body did not come in time.") from None
+    return bytes(body)
+
+
+def _submitted(body: bytes) -> Submitted:
+    try:
+        submitted = Submitted.model_validate_json(body)
+        canonical([submitted.document, submitted.configuration])
+    except (ValidationError, ValueError, RecursionError):
+        raise _HttpError(
+            422,
+            "The body is not a submission.",
+            "Send document, configuration and tracking, as `wardround run` does.",
+        ) from None
+    return submitted
+
+
+def _token(scope: Scope) -> str:
+    """The bearer token (RFC 6750, section 2.1); empty where there is none, or more than one."""
+    found = [value for key, value in scope["headers"] if key == b"authorization"]
+    if len(found) != 1 or len(found[0]) > 512:
+        return ""
+    kind, _, token = found[0].decode("latin-1").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+async def _unauthorised(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same for every path, method and bad token; the body is not read."""
+    error = WardroundError(
+        Code.CREDENTIALS,
+        "The coordinator does not know this token.",
+        remedy="Ask its operator for `wardround coordinator account add`.",
+    )
+    headers = {"www-authenticate": "Bearer", "connection": "close"}
+    await JSONResponse(error_to_json(error), 401, headers)(scope, receive, send)
+
+
+async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
+    raise _HttpError(404, "There is no such path here.")

@@ -1,0 +1,52 @@
+"""The coordinator's running commentary: to its event log, and to whoever watches the console."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from server.transport.event_log import EventLog
+
+Value = str | int | float | None
+
+
+class Journal:
+    """Events with keys. No contents of messages, no token, nothing of a patient."""
+
+    def __init__(
+        self, path: Path | None, *, console: TextIO | None = sys.stderr, as_json: bool = False
+    ) -> None:
+        self._log = EventLog(path)
+        self._console, self._as_json = console, as_json
+
+    def write(self, event: str, **keys: Value) -> None:
+        """To the event log and to the console."""
+        self._log.write(event, **keys)
+        if self._console is None:
+            return
+        now = datetime.now(UTC)
+        if self._as_json:
+            time = now.isoformat(timespec="milliseconds")
+            line = json.dumps({"time": time, "event": event, **keys})
+        else:
+            words = " ".join(f"{k}={v}" for k, v in keys.items() if v is not None)
+            line = f"{now:%H:%M:%S} {event:<16} {words}".rstrip()
+            line = "".join(c if c.isprintable() else "?" for c in line)
+        try:
+            print(line, file=self._console, flush=True)
+        except OSError:  # nobody watches any longer; that must not end a study
+            self._console = None
+
+    def audit(self, account: str, method: str, path: str, status: int) -> None:
+        """One call of the control API, to the event log only: who, what, and what came of it."""
+        self._log.write("control", account=account, method=method, path=path, status=status)
+
+    def refused(self, path: str, reason: str, address: str) -> None:
+        """A call by nobody we know: counted rather than written when there are many."""
+        self._log.refused(path, reason, address)
+
+    def close(self) -> None:
+        self._log.close()

@@ -1,0 +1,55 @@
+"""Who may connect and who is connected: the roster file, held against the federation's door."""
+
+from __future__ import annotations
+
+from protocol.errors import WardroundError
+from server.coordinator.journal import Journal
+from server.enrolment.roster import Entry, Roster
+from server.transport.superlink import SuperLink
+
+
+class Members:
+    """Looked at again and again by one thread."""
+
+    def __init__(self, link: SuperLink, roster: Roster, journal: Journal) -> None:
+        self._link, self._roster, self._journal = link, roster, journal
+        self._registered: dict[str, Entry] = {}
+        self._trouble = ""
+        self._here: frozenset[str] = frozenset()
+
+    def follow_roster(self) -> None:
+        """Lets enrolled sites in and expelled ones no more, as the roster file says by now."""
+        try:
+            wanted, trouble = self._roster.sites(), ""
+        except WardroundError as error:  # goes on with what was read last
+            wanted, trouble = self._registered, error.message
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._journal.write("roster-unreadable" if trouble else "roster-readable")
+        for name, entry in list(self._registered.items()):
+            if name not in wanted or wanted[name].node_key != entry.node_key:
+                self._link.unregister(name)
+                del self._registered[name]
+                self._journal.write("site-expelled", site=name)
+        for name, entry in wanted.items():
+            if name not in self._registered:
+                self._register(name, entry)
+            self._registered[name] = entry
+
+    def follow_connections(self) -> bool:
+        """Tells who came and who went; whether anybody did."""
+        before, here = self._here, self._link.online()
+        self._here = here
+        for site in sorted(here - before):
+            self._journal.write("site-online", site=site, online=len(here))
+        for site in sorted(before - here):
+            self._journal.write("site-offline", site=site, online=len(here))
+        return here != before
+
+    def _register(self, name: str, entry: Entry) -> None:
+        try:
+            self._link.register(name, entry.node_key.encode())
+        except WardroundError as error:
+            self._journal.write("site-refused", site=name, code=error.code)
+        else:
+            self._journal.write("site-enrolled", site=name, patients=entry.patients)

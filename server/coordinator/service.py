@@ -1,0 +1,310 @@
+"""The coordinator's service: SuperLink, control API, and the studies, each in a thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from server.coordinator import lock
+from server.coordinator.config import CoordinatorConfig, address_parts
+from server.coordinator.control_api import ControlApi
+from server.coordinator.journal import Journal
+from server.coordinator.membership import Members
+from server.coordinator.study_run import Around, State, StudyRun, Submission
+from server.coordinator.study_transport import Conversation
+from server.enrolment.accounts import Accounts
+from server.enrolment.json_store import write_json
+from server.enrolment.roster import Roster
+from server.model.global_model import initial_weights
+from server.rounds.dry_run import consulted
+from server.tracking.parameters import redacted
+from server.tracking.study_tracking import Wish
+from server.transport.superlink import SuperLink, SuperLinkConfig
+from tasks import registry
+
+PREFIX = "/v1/wardround"
+_LOOK = 0.5
+"""Seconds between looks at the roster file and at who is connected."""
+_NOTE = 5.0
+"""Seconds between notes for `wardround coordinator status`, while nobody comes or goes."""
+
+
+class Coordinator:
+    """Use as a context manager, or `start` and `stop`; `serve` in between."""
+
+    def __init__(self, config: CoordinatorConfig, journal: Journal) -> None:
+        self.config, self.journal = config, journal
+        host, port = address_parts(config.listen)
+        self.link = SuperLink(
+            SuperLinkConfig(
+                certificate=config.pki.certificate,
+                private_key=config.pki.private_key,
+                host=host,
+                port=port,
+                event_log=config.event_log,
+            )
+        )
+        self.roster = Roster(config.roster)
+        self._around = Around(
+            self.link,
+            self.roster,
+            journal,
+            config.waiting.patience,
+            config.state / "undelivered",
+        )
+        self._folder = config.state / "studies"
+        self._studies: dict[str, StudyRun] = {}
+        self._submitting: set[str] = set()
+        self._lock = threading.Lock()
+        self._members = Members(self.link, self.roster, journal)
+        self._lock_file: int | None = None
+        self._started = ""
+        self.address = ""
+        """host:port on which it listens, once started."""
+
+    # --- life ---
+    def start(self) -> Self:
+        """Listens, and goes on with every study that has not ended.
+
+        Raises WardroundError: STATE (another coordinator has this folder), CONFIGURATION,
+        PORT_TAKEN, TLS.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock_file = lock.acquire(self.config)
+        try:
+            self.roster.sites()
+            for folder in sorted(self._folder.iterdir()):  # before anybody can ask for them
+                if not folder.name.startswith("."):
+                    self._load(folder.name)
+            found = self.studies()
+            api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
+            self.link.mount(PREFIX, api)
+            self.link.start()
+        except BaseException:
+            self._unlock()
+            raise
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.address = self.link.address
+        self.journal.write("coordinator", address=self.address, version=version("wardround"))
+        self._members.follow_roster()
+        for study in found:
+            if study.state == "running":
+                study.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends; studies that run can be gone on with. May be called twice."""
+        with self._lock:
+            studies = list(self._studies.values())
+        for study in studies:
+            study.suspend()
+        for study in studies:
+            study.join(5.0)
+        self.link.stop()
+        self._write_status(running=False)
+        self._unlock()
+        self.journal.write("coordinator-ended")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def serve(self, ending: threading.Event) -> None:
+        """Follows the roster, certificates and comings and goings until `ending` is set."""
+        certificate, noted = self._certificate_seen(), 0.0
+        while not ending.is_set():
+            self._members.follow_roster()
+            if self._members.follow_connections() or time.monotonic() - noted > _NOTE:
+                noted = time.monotonic()
+                self._write_status(running=True)
+            if (seen := self._certificate_seen()) != certificate:
+                certificate = seen
+                self._renew()
+            ending.wait(_LOOK)
+
+    # --- what the control API asks ---
+    def federation(self) -> dict[str, Any]:
+        """Sites with declared patients and whether they are connected, tasks with digests."""
+        online = self.link.online()
+        tasks = {}
+        for name in registry.installed():
+            try:
+                task = registry.load(name)
+                tasks[name] = {"version": task.version, "source": task.source_digest()}
+            except Exception as error:  # a broken plug-in hides itself only
+                self.journal.write("task-broken", task=name, type=type(error).__name__)
+        return {
+            "version": version("wardround"),
+            "address": self.config.address,
+            "tracking": self.config.tracking.uri is not None,
+            "sites": {
+                name: {"patients": entry.patients, "online": name in online}
+                for name, entry in self.roster.sites().items()
+            },
+            "tasks": tasks,
+        }
+
+    def studies(self) -> list[StudyRun]:
+        """Every study, the latest first."""
+        with self._lock:
+            found = list(self._studies.values())
+        return sorted(found, key=lambda study: study.submission.submitted, reverse=True)
+
+    def study(self, digest: str) -> StudyRun | None:
+        return self._studies.get(digest)
+
+    def submit(
+        self, account: str, document: bytes, configuration: Mapping[str, Any], tracking: Wish
+    ) -> tuple[str, State]:
+        """Checks a study, opens its tracking and starts it; its digest and state.
+
+        The same study again is no error: one that has failed goes on where it was, with the
+        attempts that are left. Raises WardroundError, and then nothing is left behind:
+        REFUSED_STUDY, UNKNOWN_TASK, USAGE, TRACKING, STATE.
+        """
+        study = Study.parse(document)
+        with self._lock:
+            if study.digest in self._submitting:
+                raise _busy("This study is being submitted already.")
+            self._submitting.add(study.digest)
+        try:
+            return self._submit(account, study, configuration, tracking)
+        finally:
+            self._submitting.discard(study.digest)
+
+    def consult(self, document: bytes) -> dict[str, Any]:
+        """Asks the sites that are connected whether they would take part, and tells how many would
+        and which rules of how many sites forbid it. Nothing is recorded here or there.
+
+        Raises WardroundError: REFUSED_STUDY, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
+        """
+        study = Study.parse(document)
+        self._check(study)
+        sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
+        try:
+            return consulted(study, sites, self.roster.identities(), self._around.patience)
+        finally:
+            sites.hang_up()
+
+    def _submit(
+        self, account: str, study: Study, configuration: Mapping[str, Any], wish: Wish
+    ) -> tuple[str, State]:
+        known = self._studies.get(study.digest)
+        if known is not None and known.state != "failed":
+            return known.digest, known.state
+        if known is not None and known.submission.account != account:
+            raise WardroundError(
+                Code.USAGE,
+                "Somebody else's study has this digest.",
+                remedy="Only who submitted a study can go on with it; submit your own.",
+            )
+        self._check(study)
+        if sum(s.state == "running" for s in self.studies()) >= self.config.studies:
+            raise _busy(f"{self.config.studies} studies are running already.")
+        folder = self._folder / study.digest
+        if known is not None:
+            run = StudyRun(folder, self._around)
+        else:
+            submission = Submission(
+                account=account,
+                submitted=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                tracking=wish,
+                uri=self.config.tracking.uri,
+            )
+            configuration = redacted(configuration)
+            opened = self._around.tracking(study, submission, configuration)
+            opened.begin()
+            StudyRun.create(folder, study, submission, configuration)
+            run = StudyRun(folder, self._around, opened)
+        run.log.append("submitted", account=account)
+        with self._lock:
+            self._studies[study.digest] = run
+        run.start()
+        return run.digest, run.state
+
+    def _check(self, study: Study) -> None:
+        """What makes a study impossible here. Raises WardroundError."""
+        task = registry.load(study.task.name, study.task.options)
+        if (task.version, task.source_digest()) != (study.task.version, study.task.source):
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The coordinator's task {task.name} differs from the study's.",
+                remedy="Install the same version of wardround and of the task's package.",
+            )
+        sites = self.roster.sites()
+        if unknown := sorted(set(study.sites) - set(sites)):
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"Not enrolled at this coordinator: {', '.join(unknown)}.",
+                remedy=f"Enrolled: {', '.join(sites) or 'none'}.",
+            )
+        for member in study.roster:
+            if member.patients != sites[member.name].patients:
+                raise WardroundError(
+                    Code.REFUSED_STUDY,
+                    f"The study says {member.patients} patients for {member.name}, "
+                    f"which declares {sites[member.name].patients}.",
+                    remedy="Build the study from what the coordinator says of its federation.",
+                )
+        initial_weights(study, task)
+
+    # --- inside ---
+    def _load(self, name: str) -> None:
+        try:
+            run = StudyRun(self._folder / name, self._around)
+            if run.digest != name:
+                raise WardroundError(Code.STATE, "The folder's name is not the study's digest.")
+        except WardroundError as error:
+            self.journal.write("study-unreadable", study=name[:64], code=error.code)
+            return
+        self._studies[name] = run
+
+    def _write_status(self, *, running: bool) -> None:
+        write_json(
+            self.config.state / "status.json",
+            {
+                "running": running,
+                "pid": os.getpid(),
+                "address": self.address,
+                "since": self._started,
+                "online": sorted(self.link.online()) if running else [],
+                "studies": [study.row() for study in self.studies()],
+            },
+        )
+
+    def _certificate_seen(self) -> int:
+        try:
+            return self.config.pki.certificate.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _renew(self) -> None:
+        try:
+            self.link.renew_certificate()
+            self.journal.write("certificate-renewed")
+        except OSError as error:
+            self.journal.write("certificate-unfit", type=type(error).__name__)
+
+    def _unlock(self) -> None:
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+
+def _busy(message: str) -> WardroundError:
+    return WardroundError(Code.USAGE, message, remedy="Try again later.")

@@ -1,0 +1,133 @@
+"""A coordinator's folder, seen without a running coordinator: made, looked at, handed out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from protocol.errors import Code, WardroundError
+from protocol.identity import fingerprint
+from server.coordinator.config import FILE, CoordinatorConfig, address_parts, template
+from server.coordinator.lock import is_running
+from server.enrolment.certificates import Pki, write_atomically
+from server.enrolment.json_store import write_json
+from server.enrolment.roster import Roster
+
+
+def create(
+    folder: Path, hosts: list[str], port: int, tracking: str | None, organisation: str
+) -> CoordinatorConfig:
+    """Makes the folder (0700), whole or not at all.
+
+    Raises WardroundError: STATE where something is there already, CONFIGURATION for hosts or an
+    address of MLflow that cannot be.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise WardroundError(
+            Code.STATE,
+            f"{folder} exists and is not empty.",
+            remedy="Choose a new folder; a coordinator is never overwritten.",
+        )
+    for host in hosts:
+        try:
+            address_parts(f"[{host}]:0" if ":" in host else f"{host}:0")
+        except ValueError:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{host!r} is no host name or address.",
+                remedy="Give --host a name that sites can look up, or an IP address.",
+            ) from None
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}-"))
+    try:
+        write_atomically(new / FILE, template(hosts, port, tracking).encode(), 0o600)
+        config = CoordinatorConfig.load(new)
+        config.pki.create(organisation, hosts)
+        write_json(config.roster, {"sites": {}})
+        write_json(config.accounts, {"accounts": {}})
+        config.state.mkdir(mode=0o700)
+        new.rename(folder)
+    except WardroundError as error:
+        message = error.message.replace(str(new), str(folder))
+        raise WardroundError(error.code, message, remedy=error.remedy) from None
+    except OSError as error:
+        raise WardroundError(
+            Code.STATE, f"{folder} cannot be made: {error.strerror}.", remedy="Choose another one."
+        ) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return CoordinatorConfig.load(folder)
+
+
+def bundle(config: CoordinatorConfig) -> dict[str, Any]:
+    """What every site needs. Raises WardroundError(TLS or CONFIGURATION)."""
+    return Roster(config.roster).bundle(config.address, authority(config.pki))
+
+
+def authority(pki: Pki) -> str:
+    """The CA certificate in PEM. Raises WardroundError(TLS)."""
+    try:
+        return pki.ca_certificate.read_text()
+    except OSError as error:
+        raise WardroundError(
+            Code.TLS,
+            f"{pki.ca_certificate} cannot be read: {error.strerror}.",
+            remedy="Restore it; a new CA would have to be brought to every site.",
+        ) from None
+
+
+def authority_fingerprint(pem: str) -> str:
+    """Of the CA certificate's DER, as sites show it when they join."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return fingerprint(certificate.public_bytes(Encoding.DER))
+
+
+def status(config: CoordinatorConfig) -> dict[str, Any]:
+    """Whether it runs, since when, sites and studies as a running coordinator last noted them."""
+    try:
+        noted = json.loads((config.state / "status.json").read_bytes())
+    except (OSError, ValueError):
+        noted = {}
+    running = is_running(config)
+    online = noted.get("online", []) if running else []
+    return {
+        "running": running,
+        "pid": noted.get("pid") if running else None,
+        "since": noted.get("since") if running else None,
+        "address": config.address,
+        "certificate_days_left": round(config.pki.days_left(), 1),
+        "sites": {
+            name: {
+                "patients": entry.patients,
+                "online": name in online,
+                "fingerprint": fingerprint(bytes.fromhex(entry.identity)),
+            }
+            for name, entry in Roster(config.roster).sites().items()
+        },
+        "studies": noted.get("studies", []),
+    }
+
+
+def cancel(config: CoordinatorConfig, start: str) -> str:
+    """Marks the study whose digest begins so as cancelled; its digest.
+
+    Raises WardroundError(USAGE) where there is none, or more than one.
+    """
+    studies = config.state / "studies"
+    names = os.listdir(studies) if studies.is_dir() else []
+    found = [name for name in names if start and name.startswith(start)]
+    if len(found) != 1 or found[0].startswith("."):
+        raise WardroundError(
+            Code.USAGE,
+            f"{len(found)} studies begin with {start!r}.",
+            remedy="`wardround coordinator status` names them.",
+        )
+    (studies / found[0] / "cancelled").touch(mode=0o600)
+    return found[0]

@@ -1,0 +1,162 @@
+"""What a study tells the outside, as JSON: the types of `server.outcome`, so aggregates only.
+
+An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, lost, round, and one
+of finished, failed or cancelled at the end. A figure that is not finite is null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import Code, WardroundError
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
+from server.listener import Listener
+from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
+from server.tracking.tracker import Receipt
+
+Event = Mapping[str, Any]
+ENDS = frozenset({"finished", "failed", "cancelled"})
+"""Types of a study's last event."""
+
+
+def report_to_json(report: RoundReport) -> dict[str, Any]:
+    plain = asdict(report)
+    return plain | {"metrics": _finite(plain["metrics"])}
+
+
+def report_from_json(event: Event) -> RoundReport:
+    """Raises WardroundError(MESSAGE) where the event is no round's."""
+    try:
+        return RoundReport(
+            round=int(event["round"]),
+            attempt=int(event["attempt"]),
+            participants=int(event["participants"]),
+            seconds=float(event["seconds"]),
+            bytes_sent=int(event["bytes_sent"]),
+            bytes_received=int(event["bytes_received"]),
+            epsilon=None if event["epsilon"] is None else float(event["epsilon"]),
+            metrics=_metrics(event["metrics"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _malformed() from None
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """Without the study, its rounds and its weights, which have events and files of their own."""
+    return {
+        "status": outcome.status,
+        "metrics": _finite({name: asdict(of) for name, of in outcome.metrics.items()}),
+        "epsilon": _finite(outcome.epsilon),
+        "epsilon_broken": _finite(outcome.epsilon_broken),
+        "uncovered": outcome.uncovered,
+        "seconds": outcome.seconds,
+        "bytes_sent": outcome.bytes_sent,
+        "bytes_received": outcome.bytes_received,
+        "calibration": _finite([asdict(point) for point in outcome.calibration]),
+        "answers": [asdict(answer) for answer in outcome.answers],
+    }
+
+
+def outcome_from_json(
+    plain: Event,
+    study: Study,
+    rounds: tuple[RoundReport, ...],
+    weights: npt.NDArray[np.float32],
+) -> Outcome:
+    """weights: (P,) float32. Raises WardroundError(MESSAGE)."""
+    try:
+        return Outcome(
+            status=plain["status"],
+            study=study,
+            weights=weights,
+            rounds=rounds,
+            metrics=_metrics(plain["metrics"]),
+            epsilon=plain["epsilon"],
+            epsilon_broken=plain["epsilon_broken"],
+            uncovered=str(plain["uncovered"]),
+            seconds=float(plain["seconds"]),
+            bytes_sent=int(plain["bytes_sent"]),
+            bytes_received=int(plain["bytes_received"]),
+            calibration=tuple(
+                CalibrationPoint(_number(point["score"]), _number(point["observed"]))
+                for point in plain["calibration"]
+            ),
+            answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _malformed() from None
+
+
+def deliver(event: Event, listener: Listener) -> RoundReport | None:
+    """Tells a listener what an event says; the report, where it is a round's."""
+    match event.get("type"):
+        case "waiting":
+            listener.waiting(event["why"], tuple(event["sites"]))
+        case "lost":
+            listener.lost(event["round"], event["attempt"], event["why"])
+        case "round":
+            report = report_from_json(event)
+            listener.round(report)
+            return report
+    return None
+
+
+def receipt_from_json(plain: Event | None) -> Receipt:
+    """Where the study is in MLflow, as `dataclasses.asdict` wrote it."""
+    if plain is None:
+        return Receipt()
+    return Receipt(
+        url=str(plain.get("url", "")),
+        model=str(plain.get("model", "")),
+        missing=tuple(str(what) for what in plain.get("missing", ())),
+        remedy=str(plain.get("remedy", "")),
+    )
+
+
+def error_to_json(error: WardroundError) -> dict[str, str]:
+    return {"code": error.code.value, "message": error.message, "remedy": error.remedy}
+
+
+def error_from_json(plain: Event) -> WardroundError:
+    """An error as the coordinator gave it; a code that this version does not know is INTERNAL."""
+    try:
+        code = Code(str(plain.get("code")))
+    except ValueError:
+        code = Code.INTERNAL
+    return WardroundError(
+        code, str(plain.get("message", ""))[:2000], remedy=str(plain.get("remedy", ""))[:2000]
+    )
+
+
+def _metrics(plain: Any) -> dict[str, Estimate]:
+    return {
+        str(name): Estimate(_number(of["value"]), _number(of["low"]), _number(of["high"]))
+        for name, of in plain.items()
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(of) for key, of in value.items()}
+    if isinstance(value, list):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _malformed() -> WardroundError:
+    return WardroundError(
+        Code.MESSAGE,
+        "The coordinator sent an event that cannot be read.",
+        remedy="Install the coordinator's version of wardround here (`wardround --version`).",
+    )

@@ -1,0 +1,108 @@
+"""A study's events in a file of JSON lines, and who waits for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from array import array
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from server.coordinator.study_events import ENDS
+
+
+class StudyLog:
+    """Appended to by the study's thread, read by any. Events are numbered from 1."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or makes the file; a line that a crash left unfinished is cut off."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._ends = array("Q", [0])
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self.last_type = ""
+        self.closed = False
+        if not path.exists():
+            path.touch(mode=0o600)
+        last = b""
+        with path.open("r+b") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    file.truncate(self._ends[-1])
+                    break
+                self._ends.append(self._ends[-1] + len(line))
+                last = line
+        if last:
+            self.last_type = str(json.loads(last)["type"])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @property
+    def ended(self) -> bool:
+        """The study has finished, failed or been cancelled."""
+        return self.last_type in ENDS
+
+    def append(self, type_: str, **content: Any) -> None:
+        """Writes an event; one that ends the study is synced. Wakes whoever waits."""
+        with self._lock:
+            event = {
+                "n": len(self._ends),
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "type": type_,
+                **content,
+            }
+            line = json.dumps(event, allow_nan=False).encode() + b"\n"
+            with self._path.open("ab") as file:
+                file.write(line)
+                file.flush()
+                if type_ in ENDS:
+                    os.fsync(file.fileno())
+            self._ends.append(self._ends[-1] + len(line))
+            self.last_type = type_
+        self._wake()
+
+    def lines(self, after: int, most: int = 256) -> list[bytes]:
+        """Events after number `after`, as lines, `most` of them."""
+        with self._lock:
+            first, last = max(0, after), min(len(self._ends) - 1, max(0, after) + most)
+            if first >= last:
+                return []
+            start, end = self._ends[first], self._ends[last]
+        with self._path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start).splitlines(keepends=True)
+
+    def events(self, type_: str) -> list[dict[str, Any]]:
+        """Every event of a type."""
+        found = (json.loads(line) for line in self.lines(0, len(self)))
+        return [event for event in found if event["type"] == type_]
+
+    async def wait(self, after: int, timeout: float) -> None:
+        """Returns when there is an event after number `after`, at `close`, or at the timeout."""
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        entry = (loop, event)
+        with self._lock:
+            self._waiting.add(entry)
+        try:
+            if len(self) <= after and not self.closed:
+                await asyncio.wait_for(event.wait(), timeout)
+        except TimeoutError:
+            pass
+        finally:
+            with self._lock:
+                self._waiting.discard(entry)
+
+    def close(self) -> None:
+        """Nobody waits any longer: the coordinator is ending."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            for loop, event in self._waiting:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(event.set)

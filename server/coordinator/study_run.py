@@ -1,0 +1,274 @@
+"""One study at the coordinator: its folder, its thread, and how it goes on after a restart.
+
+The folder holds study.json (the canonical document), submission.json, configuration.json,
+checkpoint.pt after every round, events.jsonl, and at the end weights.f32 and summary.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Document, Name, Study
+from server.coordinator.journal import Journal
+from server.coordinator.study_events import (
+    error_to_json,
+    outcome_to_json,
+    report_from_json,
+    report_to_json,
+)
+from server.coordinator.study_log import StudyLog
+from server.coordinator.study_transport import Conversation, SuspendedError
+from server.enrolment.certificates import write_atomically
+from server.enrolment.json_store import write_json
+from server.enrolment.roster import Roster
+from server.outcome import Outcome, RoundReport
+from server.rounds.proposal import Patience
+from server.rounds.round_loop import Rounds
+from server.tracking.study_tracking import StudyTracking, Wish
+from server.tracking.summary import write_summary
+from server.transport.superlink import SuperLink
+from tasks import registry
+
+State = Literal["running", "finished", "failed", "cancelled"]
+
+
+class Submission(Document):
+    """Who sent a study, when, and how it is tracked."""
+
+    account: Name
+    submitted: str
+    tracking: Wish
+    uri: str | None
+
+
+@dataclass(frozen=True)
+class Around:
+    """What every study of a coordinator uses."""
+
+    link: SuperLink
+    roster: Roster
+    journal: Journal
+    patience: Patience
+    undelivered: Path
+
+    def tracking(
+        self, study: Study, submission: Submission, configuration: Mapping[str, Any]
+    ) -> StudyTracking:
+        return StudyTracking(
+            submission.uri, submission.tracking, study, configuration, self.undelivered
+        )
+
+
+class StudyRun:
+    """A study's folder and, while it runs, its thread. Also the round loop's listener."""
+
+    def __init__(self, folder: Path, around: Around, tracking: StudyTracking | None = None) -> None:
+        """tracking: one that has begun; without, a study that runs catches up with MLflow.
+
+        Raises WardroundError(STATE or REFUSED_STUDY) where the folder is damaged.
+        """
+        self.folder, self._around = folder, around
+        try:
+            self.study = Study.parse((folder / "study.json").read_bytes())
+            self.submission = Submission.model_validate_json(
+                (folder / "submission.json").read_bytes()
+            )
+            configuration = json.loads((folder / "configuration.json").read_bytes())
+            self.log = StudyLog(folder / "events.jsonl")
+            self._reports = [report_from_json(event) for event in self.log.events("round")]
+        except (OSError, ValueError):
+            raise WardroundError(
+                Code.STATE,
+                f"The study's folder {folder} cannot be read.",
+                remedy="Restore it from a backup, or move it away.",
+            ) from None
+        self._resumed = tracking is None
+        self._tracking = tracking or around.tracking(self.study, self.submission, configuration)
+        self._waiting: dict[str, tuple[str, ...]] = {}
+        self._outcome: Outcome | None = None
+        self._thread: threading.Thread | None = None
+        self._cancelled = folder / "cancelled"
+        self._sites = Conversation(around.link, self.study.digest[:12], self._cancelled.exists)
+
+    @staticmethod
+    def create(
+        folder: Path, study: Study, submission: Submission, configuration: Mapping[str, Any]
+    ) -> None:
+        """Makes a study's folder, whole or not at all."""
+        new = folder.with_name(f".new-{folder.name}")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700, parents=True)
+        write_atomically(new / "study.json", study.document, 0o600)
+        write_json(new / "submission.json", submission.model_dump())
+        write_json(new / "configuration.json", configuration)
+        new.rename(folder)
+
+    @property
+    def digest(self) -> str:
+        return self.study.digest
+
+    @property
+    def state(self) -> State:
+        match self.log.last_type:
+            case "finished" | "failed" | "cancelled" as ended:
+                return ended
+        return "running"
+
+    @property
+    def weights(self) -> Path:
+        """(P,) float32 little-endian, once the study has finished."""
+        return self.folder / "weights.f32"
+
+    def row(self) -> dict[str, Any]:
+        """The study in a list of studies."""
+        return {
+            "study": self.digest,
+            "title": self.study.title,
+            "task": self.study.task.name,
+            "mode": self.study.privacy.mode,
+            "account": self.submission.account,
+            "submitted": self.submission.submitted,
+            "state": self.state,
+            "round": self._reports[-1].round if self._reports else 0,
+            "rounds": self.study.optimisation.rounds,
+            "events": len(self.log),
+            "waiting": {why: list(sites) for why, sites in self._waiting.items()},
+        }
+
+    # --- its life ---
+    def start(self) -> None:
+        """Runs the rounds, in a thread."""
+        name = f"study-{self.digest[:8]}"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ends the study for good, also over a restart; within seconds unless a site hangs."""
+        self._cancelled.touch(mode=0o600)
+        self._sites.hang_up()
+
+    def suspend(self) -> None:
+        """Stops working on the study; a restarted coordinator goes on with it."""
+        self._sites.suspend()
+        self.log.close()
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    # --- the round loop's listener ---
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+        if self._sites.suspended or self._waiting.get(why, ()) == sites:
+            return
+        self._waiting = self._waiting | {why: sites} if sites else {}
+        self.log.append("waiting", why=why, sites=list(sites))
+        if sites:
+            self._say("study-waits", why=why, sites=",".join(sites))
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        if not self._sites.suspended:
+            self.log.append("lost", round=round_, attempt=attempt, why=why)
+            self._say("attempt-lost", round=round_, attempt=attempt, why=why)
+
+    def round(self, report: RoundReport) -> None:
+        if any(known.round == report.round for known in self._reports):
+            return  # told before a restart
+        self._reports.append(report)
+        self.log.append("round", **report_to_json(report))
+        self._tracking.round(report)
+        auc = report.metrics.get("auc")
+        self._say(
+            "round",
+            round=report.round,
+            of=self.study.optimisation.rounds,
+            seconds=round(report.seconds, 3),
+            auc=None if auc is None else round(auc.value, 4),
+        )
+
+    def finish(self, outcome: Outcome) -> None:
+        self._outcome = replace(outcome, rounds=tuple(self._reports))
+
+    # --- the thread ---
+    def _work(self) -> None:
+        try:
+            self._rounds().run()
+        except SuspendedError:
+            self._say("study-suspended")
+        except KeyboardInterrupt:
+            self._end("cancelled")
+        except WardroundError as error:
+            self._end("failed", error)
+        except Exception as error:
+            self._end("failed", unexpected(error))
+        else:
+            self._end("finished")
+        finally:
+            self._sites.hang_up()
+
+    def _rounds(self) -> Rounds:
+        identities = self._around.roster.identities()
+        if gone := sorted(set(self.study.sites) - set(identities)):
+            raise WardroundError(
+                Code.IDENTITY,
+                f"No longer on this coordinator's roster: {', '.join(gone)}.",
+                remedy="Enrol them again, or submit a study without them.",
+            )
+        self._say("study-starts", title=self.study.title, account=self.submission.account)
+        self.log.append("resumed" if self._resumed else "started")
+        if self._resumed:
+            try:
+                self._tracking.catch_up(self._reports)
+            except WardroundError as error:  # no reason to hold the study up
+                self._say("tracking-away", code=error.code)
+        return Rounds(
+            self.study,
+            registry.load(self.study.task.name, self.study.task.options),
+            self._sites,
+            identities,
+            self,
+            checkpoint=self.folder / "checkpoint.pt",
+            patience=self._around.patience,
+            cancelled=self._sites.stopped,
+        )
+
+    def _end(self, type_: State, error: WardroundError | None = None) -> None:
+        """Files first, then tracking, then the event that says so."""
+        content: dict[str, Any] = {}
+        try:
+            if (outcome := self._outcome) is not None:
+                weights = np.ascontiguousarray(outcome.weights, dtype="<f4")
+                write_atomically(self.weights, weights.tobytes(), 0o600)
+                write_summary(outcome, self.folder / "summary.json")
+                content["outcome"] = outcome_to_json(outcome)
+            content["tracking"] = asdict(self._tracking.finish(outcome))
+        except Exception as problem:
+            type_, error = "failed", error or unexpected(problem)
+        if error is not None:
+            content |= error_to_json(error)
+        self._waiting = {}
+        self.log.append(type_, **content)
+        self._say(f"study-{type_}", code=None if error is None else error.code)
+
+    def _say(self, event: str, **keys: str | int | float | None) -> None:
+        self._around.journal.write(event, study=self.digest[:12], **keys)
+
+
+def unexpected(error: Exception) -> WardroundError:
+    """An error's own code, or its type and never its text, which may quote anything."""
+    if isinstance(error, WardroundError):
+        return error
+    code = Code.STATE if isinstance(error, OSError) else Code.INTERNAL
+    return WardroundError(
+        code,
+        f"The coordinator met an unexpected {type(error).__name__}.",
+        remedy="Its operator finds the study's folder under state/studies.",
+    )

@@ -1,0 +1,63 @@
+"""A study's way to its sites that can be hung up from outside, to cancel or to suspend it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from protocol.wire.messages import Frame
+from server.transport.fleet_run import FleetRun
+from server.transport.superlink import SuperLink
+
+
+class SuspendedError(Exception):
+    """Leaves the round loop without telling the sites that the study has ended."""
+
+
+class Conversation:
+    """A `server.rounds.transport.Fleet`, and what the round loop looks at between two exchanges."""
+
+    def __init__(self, link: SuperLink, label: str, cancelled: Callable[[], bool]) -> None:
+        self._link, self._label, self._cancelled = link, label, cancelled
+        self._run: FleetRun | None = None
+        self._suspended = threading.Event()
+        self._leaving = False
+
+    @property
+    def suspended(self) -> bool:
+        return self._suspended.is_set()
+
+    def suspend(self) -> None:
+        """Ends the exchange in hand; no other follows."""
+        self._suspended.set()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Ends the exchange in hand. To cancel, `cancelled` must be true by now."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
+
+    def stopped(self) -> bool:
+        """Whether the study is cancelled. Raises SuspendedError."""
+        if self.suspended:
+            raise SuspendedError
+        self._leaving = self._cancelled()
+        return self._leaving
+
+    def online(self) -> frozenset[str]:
+        """Nobody once suspended, so that the round loop's farewell reaches no site."""
+        return frozenset() if self.suspended else self._link.online()
+
+    def ask(
+        self, frames: Mapping[str, Frame], timeout: float
+    ) -> Iterator[tuple[str, Frame | None]]:
+        if self._run is None:
+            self._run = self._link.open_run(self._label)
+        run, here = self._run, self.online()
+        # Looked at only now: whoever hangs up from here on finds the run that is asked below.
+        if self.suspended or (self._cancelled() and not self._leaving):
+            here = frozenset()
+        yield from ((site, None) for site in frames if site not in here)
+        if here:
+            yield from run.ask({s: f for s, f in frames.items() if s in here}, timeout)

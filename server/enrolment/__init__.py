@@ -1,0 +1,1 @@
+"""Who may take part: sites, data scientists, certificates."""

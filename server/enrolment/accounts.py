@@ -1,0 +1,149 @@
+"""Data scientists' accounts at a coordinator: a random token each, of which only a hash is kept.
+
+A token has 256 bits from the operating system, so its plain SHA-256 can be neither guessed nor
+found in a table: slow hashes (scrypt, Argon2) are for what people think up, and would let anybody
+who knocks keep the coordinator busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Digest, Document, Name
+from server.enrolment.json_store import Watched, changed, write_json
+
+_PREFIX = "wardround_"
+"""Lets a scanner for leaked secrets recognise a token."""
+
+
+class Account(Document):
+    """What is kept of one account."""
+
+    token_sha256: Digest
+    created: str
+
+
+class _File(Document):
+    accounts: dict[Name, Account] = Field(default={})
+
+
+class Credentials(Document):
+    """What a data scientist gets: where the coordinator is, how to know it, who I am."""
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    coordinator: str
+    ca: str
+    account: Name
+    token: str = Field(repr=False)
+
+    @staticmethod
+    def load(path: Path) -> Credentials:
+        """Raises WardroundError(CREDENTIALS): missing, malformed, or readable by others."""
+        again = "Ask the coordinator's operator for `wardround coordinator account add`."
+        try:
+            mode, content = path.stat().st_mode, path.read_bytes()
+            credentials = Credentials.model_validate_json(content)
+        except OSError as error:
+            raise WardroundError(
+                Code.CREDENTIALS,
+                f"The credentials {path} cannot be read: {error.strerror}.",
+                remedy=again,
+            ) from None
+        except ValidationError:
+            raise WardroundError(
+                Code.CREDENTIALS, f"{path} is not a file of credentials.", remedy=again
+            ) from None
+        if mode & 0o077:
+            raise WardroundError(
+                Code.CREDENTIALS,
+                f"The credentials {path} can be read by others.",
+                remedy=f"chmod 600 {path}; if others may have read it, ask for a new token.",
+            )
+        return credentials
+
+
+class Accounts:
+    """The file of accounts. It is looked at again at every call: a removal holds at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = Watched(path, _File)
+
+    def add(self, name: str) -> str:
+        """Makes an account; returns its token, which exists nowhere else.
+
+        Raises WardroundError(USAGE) for a name that is taken or not allowed.
+        """
+        token = _PREFIX + secrets.token_urlsafe(32)
+        with changed(self._file) as (file, put):
+            if name in file.accounts:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"There is an account {name} already.",
+                    remedy="Remove it first to give it a new token.",
+                )
+            account = Account(
+                token_sha256=_hashed(token), created=datetime.now(UTC).isoformat(timespec="seconds")
+            )
+            try:
+                put(_File(accounts=file.accounts | {name: account}))
+            except ValidationError:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"{name!r} cannot be an account's name.",
+                    remedy="Use up to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first.",
+                ) from None
+        return token
+
+    def remove(self, name: str) -> None:
+        """Its token is refused from now on. Raises WardroundError(USAGE) for an unknown name."""
+        with changed(self._file) as (file, put):
+            if name not in file.accounts:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"There is no account {name}.",
+                    remedy="`wardround coordinator account list` names them.",
+                )
+            put(_File(accounts={n: a for n, a in file.accounts.items() if n != name}))
+
+    def all(self) -> dict[str, Account]:
+        return dict(sorted(self._file.value().accounts.items()))
+
+    def owner(self, token: str) -> str | None:
+        """Whose token it is; None for nobody's, and for everybody's while the file is unreadable.
+
+        Every stored hash is compared in constant time, the one found or not.
+        """
+        try:
+            accounts = self._file.value().accounts
+        except WardroundError:
+            return None
+        hashed, found = _hashed(token), None
+        for name, account in accounts.items():
+            if hmac.compare_digest(account.token_sha256, hashed):
+                found = name
+        return found
+
+
+def issue(path: Path, credentials: Credentials) -> None:
+    """Writes a credentials file (0600). Raises WardroundError(USAGE) rather than overwrite."""
+    refuse_existing(path)
+    write_json(path, credentials.model_dump())
+
+
+def refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise WardroundError(
+            Code.USAGE, f"{path} exists already.", remedy="Choose another name with --out."
+        )
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -1,0 +1,64 @@
+"""A small JSON file of a document that the command line writes while a coordinator reads it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from protocol.errors import Code, WardroundError
+from server.enrolment.certificates import write_atomically
+
+D = TypeVar("D", bound=BaseModel)
+
+
+class Watched(Generic[D]):
+    """Reads the file anew when it has changed (it is only ever replaced, never written into)."""
+
+    def __init__(self, path: Path, kind: type[D]) -> None:
+        self.path, self.kind = path, kind
+        self._read: tuple[tuple[int, int, int], D] | None = None
+
+    def value(self) -> D:
+        """What the file says; the kind's defaults where there is none. For any thread.
+
+        Raises WardroundError(CONFIGURATION) where it is not what it should be.
+        """
+        read = self._read
+        try:
+            found = self.path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if read is None or seen != read[0]:
+                read = self._read = (seen, self.kind.model_validate_json(self.path.read_bytes()))
+        except FileNotFoundError:
+            return self.kind()
+        except (OSError, ValidationError) as error:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{self.path} cannot be read ({type(error).__name__}).",
+                remedy="Change it with `wardround coordinator` only, or restore it.",
+            ) from None
+        return read[1]
+
+
+@contextmanager
+def changed(file: Watched[D]) -> Iterator[tuple[D, Callable[[D], None]]]:
+    """The file's value and what replaces it; one writer at a time."""
+    lock = os.open(file.path.with_name(f".{file.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield file.value(), lambda value: write_json(file.path, value.model_dump(mode="json"))
+    finally:
+        os.close(lock)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable by its owner only, whole or not at all, synced."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    write_atomically(path, text.encode(), 0o600)

@@ -1,0 +1,1 @@
+"""The global model: server optimisers, schedules, early stopping, robust rules, checkpoints."""

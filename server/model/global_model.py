@@ -1,0 +1,163 @@
+"""The model that the federation learns: weights, server optimiser, average of iterates, and what
+else its algorithms carry from round to round (control variate, schedule, early stopping)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections, controlled
+from protocol.vectors import Vector
+from server.model import optimisers
+from server.model.checkpoint import Checkpoint
+from server.model.early_stopping import Stopping
+from server.model.schedules import factor
+from server.outcome import RoundReport
+from tasks.base import Task
+from tasks.flat_model import FlatModel
+
+
+class GlobalModel:
+    """After `round` rounds and `attempt` attempts, of which, lost ones included, `trainings`
+    trained and `evaluations` evaluated; `lost` names those that gave no sum. Holds opened sums
+    only."""
+
+    def __init__(self, study: Study, task: Task) -> None:
+        """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
+        self._study = study
+        self._weights = torch.from_numpy(initial_weights(study, task)).requires_grad_(True)
+        self._optimiser = optimisers.build(self._weights, study.optimisation.server)
+        self._average: torch.Tensor | None = None
+        self._averaged = 0
+        self._control = np.zeros(study.model.parameters, np.float32) if controlled(study) else None
+        self.stopping = Stopping(study.optimisation.stop)
+        self.round = 0
+        self.attempt = self.trainings = self.evaluations = 0
+        self.lost: list[int] = []
+
+    @property
+    def iterate(self) -> Vector:
+        """(P,) float32, what the next round starts from; a view."""
+        weights: Vector = self._weights.detach().numpy()
+        return weights
+
+    @property
+    def released(self) -> Vector:
+        """(P,) float32, what the study releases: the average of iterates where it asks for it, the
+        best model scored where early stopping chose."""
+        if self.stopping.over and self.stopping.best is not None:
+            best: Vector = self.stopping.best.numpy()
+            return best
+        if self._average is None:
+            return self.iterate
+        average: Vector = self._average.numpy()
+        return average
+
+    def body(self, sections: Sections) -> Vector:
+        """(sections.body,) float32, what sites are sent: the iterate where they train (and the
+        server's control variate behind it, with SCAFFOLD), else the model to be released."""
+        if not sections.train:
+            return self.released
+        return self.iterate if self._control is None else np.r_[self.iterate, self._control]
+
+    def step(self, gradient: Vector, control: Vector | None = None) -> None:
+        """One step of the server optimiser at the schedule's rate. control: (P,) float32, what the
+        server's control variate moves by. Raises WardroundError(DIVERGED)."""
+        plan = self._study.optimisation
+        for group in self._optimiser.param_groups:
+            group["lr"] = plan.server.lr * factor(plan.schedule, self.round + 1, plan.rounds)
+        if control is not None and self._control is not None:
+            self._control += control
+        self._weights.grad = torch.from_numpy(gradient)
+        self._optimiser.step()
+        self._weights.grad = None
+        self.round += 1
+        if not np.isfinite(self.iterate.sum()):
+            raise diverged(self._study, self.round)
+        self._average_iterates()
+
+    def _average_iterates(self) -> None:
+        """The mean of the last half of the iterates (Polyak and Juditsky 1992): under noise it is
+        the better model, at no privacy cost."""
+        optimisation = self._study.optimisation
+        if optimisation.averaging == "none" or self.round <= optimisation.rounds // 2:
+            return
+        iterate = self._weights.detach()
+        self._averaged += 1
+        if self._average is None:
+            self._average = iterate.clone()
+        else:
+            self._average.add_(iterate - self._average, alpha=1 / self._averaged)
+
+    def save(self, path: Path, told_next: RoundReport | None = None) -> None:
+        """told_next: the last round's report, where its metrics are still to come."""
+        Checkpoint(
+            study=self._study.digest,
+            round=self.round,
+            attempt=self.attempt,
+            trainings=self.trainings,
+            evaluations=self.evaluations,
+            weights=self._weights.detach(),
+            average=self._average,
+            averaged=self._averaged,
+            optimiser=self._optimiser.state_dict(),
+            control=None if self._control is None else torch.from_numpy(self._control),
+            lost=self.lost,
+            stopping=(self.stopping.value, self.stopping.best, self.stopping.stale),
+            pending=None if told_next is None else asdict(told_next),
+        ).save(path)
+
+    def resume(self, path: Path) -> RoundReport | None:
+        """Goes on where the checkpoint stands, if there is one; the report kept with it."""
+        found = Checkpoint.load(path, self._study.digest)
+        if found is None:
+            return None
+        self.round, self.attempt = found.round, found.attempt
+        self.trainings, self.evaluations = found.trainings, found.evaluations
+        with torch.no_grad():
+            self._weights.copy_(found.weights)
+        self._average, self._averaged = found.average, found.averaged
+        self._optimiser.load_state_dict(found.optimiser)
+        self._control = None if found.control is None else found.control.numpy()
+        self.lost = found.lost
+        self.stopping = Stopping(self._study.optimisation.stop, *found.stopping)
+        return None if found.pending is None else RoundReport(**found.pending)
+
+
+def initial_weights(study: Study, task: Task) -> Vector:
+    """The model that round 1 starts from; the same everywhere for one study. A query has none.
+
+    Raises WardroundError(REFUSED_STUDY) where the installed task's model is not the study's.
+    """
+    if study.query is not None:
+        return np.zeros(0, np.float32)
+    model = FlatModel(task, study.optimisation.seed)
+    if (model.layout.size, model.layout.digest) != (study.model.parameters, study.model.layout):
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            f"The model of the installed task {task.name} is not the one in the study.",
+            remedy="Install the same version of the task here and at every site.",
+        )
+    return model.weights()
+
+
+def diverged(study: Study, round_: int) -> WardroundError:
+    """What to try depends on what the sites' steps are made of."""
+    remedies = {
+        "fedavg": "Lower local_lr or the server's learning rate (optimiser.lr).",
+        "fedprox": "Lower local_lr; local_lr times algorithm.mu has to stay below 2.",
+        "scaffold": "Lower local_lr or optimiser.lr: control variates grow with both.",
+        "fedbn": "Lower local_lr or optimiser.lr.",
+        "ditto": "Lower local_lr or algorithm.lr; algorithm.lr times algorithm.attraction has to "
+        "stay below 2.",
+    }
+    return WardroundError(
+        Code.DIVERGED,
+        f"The model diverged in round {round_}: its weights are no longer finite.",
+        remedy=remedies[study.optimisation.local.name],
+    )

@@ -1,0 +1,1 @@
+"""The round loop: proposal, participants, attempts."""

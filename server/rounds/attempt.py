@@ -1,0 +1,200 @@
+"""One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
+
+Replies are folded into one vector as they come; nothing here holds two sites' answers at once,
+but where a robust rule has to (`server.model.robust_aggregation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from protocol.canonical import digest
+from protocol.errors import Code, WardroundError
+from protocol.secagg import context as agreement
+from protocol.secagg.aggregate import Opening
+from protocol.study.study import Study
+from protocol.study.vector_layout import Integers, Sections
+from protocol.vectors import Vector
+from protocol.wire import messages
+from protocol.wire.messages import Frame
+from server.model.robust_aggregation import Visible
+from server.rounds.transport import Fleet
+
+
+@dataclass
+class Traffic:
+    """Bytes between the coordinator and all sites together, transport overhead not counted."""
+
+    sent: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The sum over the participants. `refusals`: code by site, of those that said no. `updates`:
+    site -> (P,) integers, only where the study's robust rule has to see them."""
+
+    total: Integers
+    participants: frozenset[str]
+    refusals: dict[str, Code] = field(default_factory=dict)
+    updates: Mapping[str, Integers] = field(default_factory=dict)
+
+
+@dataclass
+class Lost(Exception):
+    """The attempt gave no sum. `refusals`: code by site, of those that said no."""
+
+    why: str
+    refusals: dict[str, Code] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Everything one attempt needs."""
+
+    study: Study
+    identities: Mapping[str, str]
+    fleet: Fleet
+    traffic: Traffic
+    timeout: float
+
+    def run(
+        self,
+        sites: frozenset[str],
+        number: int,
+        round_: int,
+        sections: Sections,
+        model_body: Vector,
+        lost: Sequence[int] = (),
+    ) -> Opened:
+        """Asks `sites` and opens the sum over those that are ready.
+
+        model_body: (sections.body,) float32, the model that the round starts from. lost: attempts
+        that gave no sum, where sites have to know. Raises Lost.
+        """
+        body = messages.chunks(model_body)
+        model = digest(np.ascontiguousarray(model_body).view(np.uint8).data)
+        prepare = messages.Prepare(
+            study=self.study.digest,
+            round=round_,
+            attempt=number,
+            train=sections.train,
+            evaluate=sections.evaluate,
+            model=model,
+            lost=tuple(lost[-messages.LATEST_LOST :]),
+        )
+        context = agreement.Context(
+            study=self.study.digest,
+            kind=sections.kind,
+            round=round_,
+            attempt=number,
+            model=model,
+            roster=tuple((site, self.identities[site]) for site in self.study.sites),
+            exact=sections.exact,
+        )
+        refusals: dict[str, Code] = {}
+        readys = self._prepare(sites, prepare, body, context, refusals)
+        return self._collect(prepare, readys, sections, refusals)
+
+    def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
+        """Small answers, all of them, in the order in which they came."""
+        answers: list[tuple[str, messages.Answer | None, Frame]] = []
+        for site, received in self.fleet.ask(frames, self.timeout):
+            if received is None:
+                answers.append((site, None, Frame(b"")))
+                continue
+            self.traffic.received += len(received.header)
+            answers.append((site, _answer(received), received))
+        return answers
+
+    def _prepare(
+        self,
+        sites: frozenset[str],
+        prepare: messages.Prepare,
+        body: list[memoryview],
+        context: agreement.Context,
+        refusals: dict[str, Code],
+    ) -> list[messages.Ready]:
+        frame = messages.frame(prepare, body)
+        self.traffic.sent += frame.size * len(sites)
+        readys: list[messages.Ready] = []
+        for site, answer, _ in self._ask(dict.fromkeys(sorted(sites), frame)):
+            if isinstance(answer, messages.Refusal):
+                refusals[site] = answer.code
+            elif isinstance(answer, messages.Ready) and answer.site == site:
+                try:
+                    agreement.check_ready(
+                        context, answer.announced, masked=self.study.aggregation.masked
+                    )
+                    readys.append(answer)
+                except WardroundError as error:
+                    refusals[site] = error.code
+            elif answer is not None:
+                refusals[site] = Code.MESSAGE
+        least = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
+        if len(readys) < least:
+            raise Lost(f"{len(readys)} sites were ready, {least} are needed", refusals)
+        return sorted(readys, key=lambda ready: ready.site)
+
+    def _collect(
+        self,
+        prepare: messages.Prepare,
+        readys: list[messages.Ready],
+        sections: Sections,
+        refusals: dict[str, Code],
+    ) -> Opened:
+        collect = messages.Collect(
+            study=prepare.study,
+            round=prepare.round,
+            attempt=prepare.attempt,
+            readys=tuple(readys),
+        )
+        frame = messages.frame(collect)
+        participants = [ready.site for ready in readys]
+        self.traffic.sent += frame.size * len(participants)
+        opening = self._opening(participants, sections)
+        share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
+        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
+            if received is None:
+                continue
+            answer = _answer(received)
+            if isinstance(answer, messages.Refusal):
+                refusals[site] = answer.code
+            elif answer == share:
+                self._fold(opening, site, received, refusals)
+            else:
+                refusals[site] = Code.MESSAGE
+        try:
+            updates = opening.updates if isinstance(opening, Visible) else {}
+            return Opened(opening.open(), frozenset(participants), refusals, updates)
+        except WardroundError as error:
+            raise Lost(error.message, refusals) from None
+
+    def _opening(self, participants: list[str], sections: Sections) -> Opening | Visible:
+        if sections.train and self.study.aggregation.robust is not None:
+            return Visible(participants, sections)
+        return Opening(participants, sections.length, self.study.aggregation.word_bits)
+
+    def _fold(
+        self, opening: Opening | Visible, site: str, received: Frame, refusals: dict[str, Code]
+    ) -> None:
+        """A share that cannot be folded spoils the attempt; the others are still taken in."""
+        try:
+            opening.fold(site, received.body)
+            self.traffic.received += len(received.header) + opening.size
+        except WardroundError as error:
+            refusals[site] = error.code
+
+
+def _answer(received: Frame) -> messages.Answer | None:
+    """A site's answer; None for what is no answer (a site's garbage costs its attempt only)."""
+    try:
+        message = messages.parse(received)
+    except WardroundError:
+        return None
+    if isinstance(message, messages.Standing | messages.Ready | messages.Share | messages.Refusal):
+        return message
+    return None

@@ -1,0 +1,83 @@
+"""Who takes part in a study as it goes on: accepted, online, willing, within its hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from protocol.errors import Code, WardroundError
+from protocol.study.vector_layout import Sections
+from server.rounds.proposal import Proposal, require_enough
+
+_FOR_GOOD = frozenset(
+    {
+        Code.REFUSED_BUDGET,
+        Code.REFUSED_POLICY,
+        Code.REFUSED_STUDY,
+        Code.REVOKED,
+        Code.TOO_FEW_PATIENTS,
+        Code.NO_DATA,
+        Code.MALFORMED_DATA,
+    }
+)
+"""A site that refuses with one of these takes no further part in the study."""
+_REST = 30.0
+"""Seconds between two looks at sites outside their hours of work."""
+
+
+class Participants:
+    """The sites of one study that are asked. Nothing here costs privacy."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self._proposal = proposal
+        self._sites: frozenset[str] = frozenset()
+        self._resting: frozenset[str] = frozenset()
+        self._next_look = 0.0
+
+    def gather(self) -> None:
+        """Raises what `Proposal.gather` raises."""
+        self._sites = self._proposal.gather()
+
+    def note(self, refusals: Mapping[str, Code]) -> None:
+        """What an attempt heard instead of answers: who is asked no more, who is asked later."""
+        self._sites -= {site for site, code in refusals.items() if code in _FOR_GOOD}
+        self._resting |= {s for s, code in refusals.items() if code is Code.OUTSIDE_HOURS}
+
+    def require_enough(self, refusals: Mapping[str, Code]) -> None:
+        """Raises WardroundError(TOO_FEW_SITES) where those left cannot open the study's sums."""
+        gone = {site: code for site, code in refusals.items() if code in _FOR_GOOD}
+        require_enough(self._proposal.study, self._sites, gone)
+
+    def online(self, sections: Sections) -> frozenset[str]:
+        """The sites to ask now, once enough of them are there.
+
+        Raises WardroundError(TOO_FEW_SITES) when patience is over.
+        """
+        proposal = self._proposal
+        study, listener, patience = proposal.study, proposal.listener, proposal.patience
+        least = len(study.roster) if sections.exact else study.aggregation.least_sites
+        deadline, told = time.monotonic() + patience.join, False
+        while len(here := self._askable()) < least:
+            proposal.check_cancelled()
+            if time.monotonic() > deadline:
+                raise WardroundError(
+                    Code.TOO_FEW_SITES,
+                    f"{len(here)} sites are there, {least} are needed.",
+                    remedy="Start the missing sites' daemons and resume the study.",
+                )
+            resting = self._sites & self._resting
+            missing = tuple(sorted(resting or self._sites - here))
+            listener.waiting("hours" if resting else "offline", missing)
+            told = True
+            time.sleep(patience.look)
+        if told:
+            listener.waiting("offline", ())
+        return here
+
+    def _askable(self) -> frozenset[str]:
+        fleet = self._proposal.fleet
+        if self._resting and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _REST
+            standings = self._proposal.ask(self._resting & fleet.online())
+            self._resting -= {s for s, found in standings.items() if found.state == "accepted"}
+        return (fleet.online() & self._sites) - self._resting

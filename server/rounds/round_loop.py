@@ -1,0 +1,289 @@
+"""The round loop: one study from its proposal to its last sum, the same for every federation.
+
+Round r asks for one sum: the update from the model made by round r - 1 and, where the study says
+so, that model's score histogram. A closing round only evaluates. What cannot be opened is tried
+again with a fresh attempt, until the attempts that epsilon pays for are spent.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from protocol.errors import Code, WardroundError
+from protocol.metrics.query_answers import Answer, answers
+from protocol.metrics.score_histogram import Estimate, Histogram, calibration_points, pooled_metrics
+from protocol.privacy.releases import spent_epsilon
+from protocol.study.algorithms import keeps_state
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
+    Sections,
+    decode_control,
+    decode_gradient,
+    decode_histogram,
+    histogram_variance,
+)
+from protocol.wire import messages
+from server.listener import Listener
+from server.model.global_model import GlobalModel, diverged
+from server.model.robust_aggregation import robust_gradient
+from server.outcome import CalibrationPoint, Outcome, RoundReport
+from server.rounds.attempt import Attempt, Lost, Opened, Traffic
+from server.rounds.participants import Participants
+from server.rounds.proposal import Patience, Proposal
+from server.rounds.transport import Fleet
+from tasks.base import Task
+
+
+class Rounds:
+    """One study. `run` returns its outcome or raises WardroundError with what to do."""
+
+    def __init__(
+        self,
+        study: Study,
+        task: Task,
+        fleet: Fleet,
+        identities: Mapping[str, str],
+        listener: Listener,
+        *,
+        checkpoint: Path | None = None,
+        patience: Patience | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """identities: site -> public identity key in hex, the coordinator's own roster.
+
+        `cancelled` is looked at between exchanges; a checkpoint found is gone on from.
+        """
+        self.study, self.fleet, self.listener = study, fleet, listener
+        self.patience = patience or Patience()
+        self._identities = identities
+        self.traffic = Traffic()
+        self.model = GlobalModel(study, task)
+        self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
+        self._checkpoint, self._cancelled = checkpoint, cancelled
+        self._participants = Participants(
+            Proposal(
+                study,
+                fleet,
+                listener,
+                self.traffic,
+                self.patience,
+                self._check_cancelled,
+                identities,
+            )
+        )
+        self._reports: list[RoundReport] = []
+        self._pending: RoundReport | None = None
+        self._scored: Histogram | None = None
+        self._answers: tuple[Answer, ...] = ()
+        self._started = time.monotonic()
+        if checkpoint is not None:
+            self._pending = self.model.resume(checkpoint)
+
+    def run(self) -> Outcome:
+        """Proposes the study, runs every round, closes it.
+
+        The listener gets the outcome in every case. Raises WardroundError (TOO_FEW_SITES,
+        ATTEMPTS_SPENT, AGGREGATION, DIVERGED), or KeyboardInterrupt when cancelled.
+        """
+        status: Literal["finished", "failed", "killed"] = "failed"
+        final: dict[str, Estimate] = {}
+        try:
+            self._participants.gather()
+            if self._pending and not self.study.evaluates(self._pending.round + 1):
+                self._emit({})  # resumed between the checkpoint and the report
+            while self.model.round < self.study.optimisation.rounds and not self._stopped():
+                self._train()
+            final = self._evaluate_released()
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "killed"
+            raise
+        finally:
+            outcome = self._outcome(status, final)
+            self._close(status)
+            self.listener.finish(outcome)
+        return outcome
+
+    def _train(self) -> None:
+        round_ = self.model.round + 1
+        started, before = time.monotonic(), replace(self.traffic)
+        sections = Sections(self.study, train=True, evaluate=self.study.evaluates(round_))
+        opened = self._sum(round_, sections)
+        found = self._report_scores(opened, sections)
+        if sections.evaluate:
+            self.model.stopping.look(found, self.model.iterate)
+        if not self._stopped():  # the model is released as it was scored
+            self._step(opened, sections)
+        if not self._stopped():
+            self._pending = RoundReport(
+                round=round_,
+                attempt=self.model.attempt,
+                participants=len(opened.participants),
+                seconds=time.monotonic() - started,
+                bytes_sent=self.traffic.sent - before.sent,
+                bytes_received=self.traffic.received - before.received,
+                epsilon=self._epsilon_so_far(),
+            )
+        if self._checkpoint is not None:
+            self.model.save(self._checkpoint, self._pending)
+        if self._stopped():
+            return
+        if not self.study.evaluates(round_ + 1):
+            self._emit({})
+
+    def _step(self, opened: Opened, sections: Sections) -> None:
+        if opened.updates:
+            gradient = robust_gradient(self.study, opened.updates)
+        else:
+            total = opened.total[sections.update]
+            gradient = decode_gradient(self.study, total, opened.participants)
+        moved = decode_control(self.study, opened.total[sections.control])
+        self.model.step(gradient, moved if len(moved) else None)
+
+    def _stopped(self) -> bool:
+        return self.model.stopping.over
+
+    def _evaluate_released(self) -> dict[str, Estimate]:
+        """The closing round: scores the model that the study releases."""
+        sections = Sections(self.study, train=False, evaluate=True)
+        opened = self._sum(self.study.optimisation.rounds + 1, sections)
+        return self._report_scores(opened, sections)
+
+    def _sum(self, round_: int, sections: Sections) -> Opened:
+        """Attempts until one opens."""
+        body = self.model.body(sections)
+        for failure in range(self.patience.failures):
+            self._check_cancelled()
+            if self.model.attempt >= self.study.aggregation.attempts:
+                raise WardroundError(
+                    Code.ATTEMPTS_SPENT,
+                    f"All {self.model.attempt} attempts that epsilon pays for are spent "
+                    f"at round {round_}.",
+                    remedy="Plan more of them: aggregation.spare_attempts.",
+                )
+            sites = self._participants.online(sections)
+            self.model.attempt += 1
+            self.model.trainings += sections.train
+            self.model.evaluations += sections.evaluate
+            try:
+                opened = self._attempt.run(
+                    sites, self.model.attempt, round_, sections, body, self._lost()
+                )
+                self._participants.note(opened.refusals)
+                return opened
+            except Lost as lost:
+                self.model.lost.append(self.model.attempt)
+                self._note(round_, lost)
+                last = lost
+                time.sleep(min(self.patience.look, 0.1 * failure))
+        codes = ", ".join(sorted(set(last.refusals.values()))) or "no answer"
+        raise WardroundError(
+            Code.AGGREGATION,
+            f"Round {round_} was lost {self.patience.failures} times in a row: "
+            f"{last.why} ({codes}).",
+            remedy="The sites' own logs say more under these codes.",
+        )
+
+    def _lost(self) -> list[int]:
+        """Of interest to sites that keep state from round to round."""
+        return self.model.lost if keeps_state(self.study.optimisation.local) else []
+
+    def _note(self, round_: int, lost: Lost) -> None:
+        self.listener.lost(round_, self.model.attempt, lost.why)
+        if Code.DIVERGED in lost.refusals.values():
+            raise diverged(self.study, round_)
+        self._participants.note(lost.refusals)
+        self._participants.require_enough(lost.refusals)
+
+    def _report_scores(self, opened: Opened, sections: Sections) -> dict[str, Estimate]:
+        """The sum that scored a model completes the report of the round that made it."""
+        if not sections.evaluate:
+            return {}
+        sites = len(opened.participants)
+        if self.study.query is not None:
+            self._answers = answers(self.study, opened.total[sections.histogram], sites)
+            return {}
+        variance = histogram_variance(self.study, sites) * sites
+        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        self._scored = counts
+        found = pooled_metrics(counts, variance / self.study.evaluation.scale**2)
+        self._emit(found)
+        return found
+
+    def _emit(self, found: dict[str, Estimate]) -> None:
+        report, self._pending = self._pending, None
+        if report is not None:  # none after a resumption at the closing round
+            self._reports.append(replace(report, metrics=found))
+            self.listener.round(self._reports[-1])
+
+    def _epsilon_so_far(self) -> float | None:
+        """At most what is spent: for the next tenth of the study, so that composing distributions
+        does not cost more than the rounds themselves."""
+        rounds, used = self.study.optimisation.rounds, self.model.trainings
+        tenth = max(1, rounds // 10)
+        reached = min(math.ceil(used / tenth) * tenth, max(used, rounds))
+        return spent_epsilon(self.study, reached, self.model.evaluations)
+
+    def _epsilon(self, *, broken: bool = False) -> float | None:
+        """What the attempts so far have spent, at most."""
+        return spent_epsilon(
+            self.study, self.model.trainings, self.model.evaluations, broken=broken
+        )
+
+    def _outcome(
+        self, status: Literal["finished", "failed", "killed"], final: dict[str, Estimate]
+    ) -> Outcome:
+        return Outcome(
+            status=status,
+            study=self.study,
+            weights=np.array(self.model.released),
+            rounds=tuple(self._reports),
+            metrics=final,
+            epsilon=self._epsilon(),
+            epsilon_broken=self._epsilon(broken=True),
+            uncovered=uncovered(self.study),
+            seconds=time.monotonic() - self._started,
+            bytes_sent=self.traffic.sent,
+            bytes_received=self.traffic.received,
+            calibration=self._calibration(),
+            answers=self._answers,
+        )
+
+    def _calibration(self) -> tuple[CalibrationPoint, ...]:
+        """Of the model that was scored last: the released one, once the study is finished."""
+        if self._scored is None:
+            return ()
+        return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
+
+    def _close(self, status: str) -> None:
+        """Best effort: a site that misses it keeps the study until its operator closes it."""
+        outcome = {"finished": "finished", "killed": "cancelled"}.get(status, "failed")
+        close = messages.Close.model_validate({"study": self.study.digest, "outcome": outcome})
+        here = self.fleet.online() & set(self.study.sites)
+        for _ in self.fleet.ask(dict.fromkeys(sorted(here), messages.frame(close)), 10.0):
+            pass
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled():
+            raise KeyboardInterrupt
+
+
+def uncovered(study: Study) -> str:
+    """Which patients the study's epsilon does not cover, in words for every report."""
+    if study.privacy.mode == "none":
+        return "No patient is covered: the study runs without differential privacy."
+    if study.evaluation.release == "exact":
+        share = (
+            f"the {study.evaluation.fraction:.0%} of patients that each site keeps for evaluation"
+            if study.evaluation.split == "patients"
+            else "the patients in the cohort's evaluation split"
+        )
+        return f"Epsilon does not cover {share}: their score histogram is summed exactly."
+    return ""

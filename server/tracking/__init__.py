@@ -1,0 +1,1 @@
+"""What MLflow gets: aggregates only, queued while the server is away."""

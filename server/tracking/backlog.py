@@ -1,0 +1,118 @@
+"""What MLflow did not take: kept in a folder, and delivered when the server is back.
+
+python -m server.tracking.backlog FOLDER URI EXPERIMENT [MODEL]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protocol.errors import Code, WardroundError
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.study import Study
+from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
+
+if TYPE_CHECKING:
+    from server.tracking.tracker import Receipt
+
+_STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
+
+
+def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
+    """Writes an outcome and its configuration into `folder`, readable by its owner only."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / _STUDY).write_bytes(outcome.study.document)
+    np.save(folder / _WEIGHTS, outcome.weights, allow_pickle=False)
+    plain = {
+        "status": outcome.status,
+        "rounds": [asdict(report) for report in outcome.rounds],
+        "metrics": {name: asdict(of) for name, of in outcome.metrics.items()},
+        "epsilon": outcome.epsilon,
+        "epsilon_broken": outcome.epsilon_broken,
+        "uncovered": outcome.uncovered,
+        "seconds": outcome.seconds,
+        "bytes_sent": outcome.bytes_sent,
+        "bytes_received": outcome.bytes_received,
+        "calibration": [asdict(point) for point in outcome.calibration],
+        "answers": [asdict(answer) for answer in outcome.answers],
+    }
+    content = {"outcome": plain, "configuration": configuration, "code_version": code_version}
+    (folder / _OUTCOME).write_text(json.dumps(content, default=str))
+
+
+def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
+    """What `keep` wrote: outcome, configuration, code version.
+
+    Raises WardroundError(STATE) where the folder does not hold it.
+    """
+    try:
+        content = json.loads((folder / _OUTCOME).read_text())
+        plain = content["outcome"]
+        outcome = Outcome(
+            **plain
+            | {
+                "study": Study.parse((folder / _STUDY).read_bytes()),
+                "weights": np.load(folder / _WEIGHTS, allow_pickle=False),
+                "rounds": tuple(
+                    RoundReport(**report | {"metrics": _estimates(report["metrics"])})
+                    for report in plain["rounds"]
+                ),
+                "metrics": _estimates(plain["metrics"]),
+                "calibration": tuple(CalibrationPoint(**point) for point in plain["calibration"]),
+                "answers": tuple(Answer.read(answer) for answer in plain["answers"]),
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WardroundError(
+            Code.STATE,
+            f"{folder} holds no undelivered study ({type(error).__name__}).",
+            remedy="Give the folder that `wardround run` named.",
+        ) from None
+    return outcome, content["configuration"], content["code_version"]
+
+
+def deliver(
+    folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
+) -> Receipt:
+    """Brings a kept study to MLflow, into the run that it has there if any.
+
+    Raises WardroundError: STATE for the folder, TRACKING for the server.
+    """
+    from server.tracking.tracker import MlflowTracker
+
+    outcome, configuration, code_version = read(folder)
+    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent)
+    tracker.begin(outcome.study, configuration, code_version)
+    for report in outcome.rounds:
+        tracker.round(report)
+    tracker.finish(outcome)
+    return tracker.settle(timeout)
+
+
+def _estimates(plain: dict[str, dict[str, float]]) -> dict[str, Estimate]:
+    return {name: Estimate(**of) for name, of in plain.items()}
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 delivered, 7 something is missing still, 2 usage."""
+    if len(arguments) not in (3, 4):
+        print((__doc__ or "").strip().splitlines()[-1].strip(), file=sys.stderr)
+        return 2
+    folder, uri, experiment, *model = arguments
+    try:
+        receipt = deliver(Path(folder), uri, experiment, model[0] if model else None)
+    except WardroundError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    print(receipt.url if not receipt.missing else f"Missing: {receipt.missing}. {receipt.remedy}")
+    return 7 if receipt.missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

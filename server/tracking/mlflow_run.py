@@ -1,0 +1,350 @@
+"""The door to MLflow: what one study's run holds. The only module that imports MLflow.
+
+Its methods take aggregates (`server.outcome`) and public documents, and may be called again after
+a failure: what is there already is found and left as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import yaml
+
+from protocol.study.study import Study
+from server import released_model
+from server.outcome import Baselines, Outcome, RoundReport
+from server.tracking import query_report
+from server.tracking.delivery_queue import AwayError
+from server.tracking.figures import figures
+from server.tracking.model_card import describe, describe_model
+from server.tracking.parameters import flatten, without_credentials
+from server.tracking.query_page import page
+from server.tracking.tags_and_metrics import (
+    claims,
+    final_metrics,
+    opening_tags,
+    part_of,
+    round_metrics,
+)
+from tasks import registry
+from tasks.schema import Schema
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOCK_MODEL_DEPENDENCIES": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Read by MLflow at import or call; the environment's own settings win. No retries inside MLflow:
+its seven with growing pauses take minutes, and the courier tries again anyway."""
+
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_PACKAGES = ("wardround", "torch", "numpy", "pandas", "mlflow")
+_METRICS_PER_CALL, _PER_CALL = 1000, 100
+_AGAIN = {408, 429}
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client, quiet. Imports MLflow, which takes seconds the first time."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _retriable(
+    method: Callable[Concatenate[TrackedRun, P], None],
+) -> Callable[Concatenate[TrackedRun, P], None]:
+    """Raises AwayError where trying again may help; passes a refusal on."""
+
+    def call(self: TrackedRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import HTTPError as Answered
+        from requests.exceptions import RequestException
+
+        try:
+            method(self, *args, **kwargs)
+        except MlflowException as error:
+            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+            if status >= 500 or status in _AGAIN:
+                raise AwayError(f"status {status}") from error
+            raise
+        except Answered as error:
+            status = error.response.status_code if error.response is not None else 500
+            if status >= 500 or status in _AGAIN:
+                raise AwayError(f"status {status}") from error
+            raise
+        except (RequestException, ConnectionError, TimeoutError) as error:
+            raise AwayError(type(error).__name__) from error
+
+    return call
+
+
+class TrackedRun:
+    """The MLflow run of one study: found by the study's digest, made where there is none."""
+
+    def __init__(
+        self, uri: str, experiment: str, model: str, study: Study, parent: str | None = None
+    ) -> None:
+        """`model`: the name under which a finished study's model is registered. `parent`: the run
+        of which this one is shown as a part."""
+        self._parent = parent
+        self._uri, self._experiment, self._model, self._study = uri, experiment, model, study
+        self._run = self._experiment_id = self._model_id = self._version = ""
+        self._written: frozenset[int] = frozenset()
+
+    @property
+    def url(self) -> str:
+        """The run's page."""
+        base = without_credentials(self._uri)
+        return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run}" if self._run else ""
+
+    @property
+    def model_uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` takes; empty where no version is registered."""
+        return f"models:/{self._model}/{self._version}" if self._version else ""
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        return client_of(self._uri)
+
+    def connect(self) -> None:
+        """Imports MLflow, which takes seconds the first time."""
+        _ = self._client
+
+    @_retriable
+    def open(self, code_version: str) -> None:
+        """Finds or makes the experiment and the run, and tags the run."""
+        client, study = self._client, self._study
+        found = client.get_experiment_by_name(self._experiment)
+        self._experiment_id = (
+            found.experiment_id if found else client.create_experiment(self._experiment)
+        )
+        where = f"tags.`wardround.study` = '{study.digest}'"
+        runs = client.search_runs([self._experiment_id], filter_string=where, max_results=1)
+        if runs:
+            self._run = runs[0].info.run_id
+            client.update_run(self._run, status="RUNNING")
+            history = client.get_metric_history(self._run, "seconds")
+            self._written = frozenset(point.step for point in history)
+        else:
+            run = client.create_run(
+                self._experiment_id,
+                tags=opening_tags(study, code_version) | part_of(self._parent),
+                run_name=study.title[:200],
+            )
+            self._run = run.info.run_id
+
+    @_retriable
+    def parameters(self, configuration: Mapping[str, Any]) -> None:
+        """The resolved configuration, and the study's own figures under `study.`."""
+        from mlflow.entities import Param
+
+        public = self._study.model_dump(mode="json", exclude={"roster", "nonce", "format", "query"})
+        wanted = flatten(dict(configuration) | {"study": public})
+        there = self._client.get_run(self._run).data.params
+        params = [Param(key, value) for key, value in wanted.items() if key not in there]
+        for some in _batches(params, _PER_CALL):
+            self._client.log_batch(self._run, params=some)
+
+    @_retriable
+    def documents(self, configuration: Mapping[str, Any]) -> None:
+        """The study as it was hashed, and the configuration it came from."""
+        text = yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True)
+        files = {"study.json": self._study.document, "configuration.yaml": text.encode()}
+        self._upload(files, "")
+
+    @_retriable
+    def rounds(self, reports: Sequence[tuple[int, RoundReport]]) -> None:
+        """(milliseconds since 1970, report) of each round; its number is MLflow's step."""
+        points = [
+            self._metric(name, value, when, report.round)
+            for when, report in reports
+            if report.round not in self._written
+            for name, value in round_metrics(report)
+        ]
+        for some in _batches(points, _METRICS_PER_CALL):
+            self._client.log_batch(self._run, metrics=some)
+
+    @_retriable
+    def log_model(self, outcome: Outcome) -> None:
+        """The aggregated weights as a pyfunc model, with signature and example."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        found = self._client.search_logged_models(
+            [self._experiment_id], filter_string=f"source_run_id = '{self._run}'"
+        )
+        logged = (
+            found[0]
+            if found
+            else self._client.create_logged_model(
+                self._experiment_id,
+                name=self._model,
+                source_run_id=self._run,
+                tags=claims(outcome),
+                model_type="classifier",
+            )
+        )
+        self._model_id = logged.model_id
+        if self._model_id not in self._outputs():
+            self._client.log_outputs(self._run, [LoggedModelOutput(self._model_id, step=0)])
+        if logged.status != LoggedModelStatus.READY:
+            self._upload_model(outcome)
+            self._client.finalize_logged_model(self._model_id, LoggedModelStatus.READY)
+
+    def _outputs(self) -> list[str]:
+        """The run's logged models, by identifier."""
+        outputs = self._client.get_run(self._run).outputs
+        return [model.model_id for model in outputs.model_outputs] if outputs else []
+
+    def _upload_model(self, outcome: Outcome) -> None:
+        """A pyfunc model that names its loader and its requirements: MLflow pickles nothing, and
+        infers nothing, which would take minutes and the network."""
+        import mlflow.pyfunc
+        from mlflow.models import Model
+
+        task = registry.load(self._study.task.name, self._study.task.options)
+        with tempfile.TemporaryDirectory() as scratch:
+            data, model = Path(scratch) / "data", Path(scratch) / "model"
+            released_model.write(data, self._study, outcome.weights)
+            mlflow.pyfunc.save_model(
+                model,
+                loader_module=released_model.__name__,
+                data_path=data,
+                mlflow_model=Model(run_id=self._run, model_id=self._model_id),
+                signature=_signature(task.schema),
+                input_example=released_model.example(task.schema),
+                pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
+                metadata=claims(outcome),
+            )
+            self._client.log_model_artifacts(self._model_id, str(model))
+
+    @_retriable
+    def register(self, outcome: Outcome) -> None:
+        """The logged model as the next version of the registered model."""
+        client, task = self._client, registry.load(self._study.task.name, self._study.task.options)
+        if not client.search_registered_models(filter_string=f"name = '{self._model}'"):
+            client.create_registered_model(self._model, description=task.title)
+        mine = f"name = '{self._model}' and run_id = '{self._run}'"
+        found = client.search_model_versions(mine)
+        created = (
+            found[0]
+            if found
+            else client.create_model_version(
+                self._model,
+                source=f"models:/{self._model_id}",
+                run_id=self._run,
+                model_id=self._model_id,
+                tags=claims(outcome),
+                description=describe_model(outcome, task.schema),
+            )
+        )
+        self._version = str(created.version)
+
+    @_retriable
+    def unfinished(self, outcome: Outcome) -> None:
+        """The weights of a study that did not finish: kept, but neither logged as a model nor
+        registered, so that nobody takes them for one."""
+        with tempfile.TemporaryDirectory() as scratch:
+            released_model.write(Path(scratch) / "data", self._study, outcome.weights)
+            self._client.log_artifacts(self._run, str(Path(scratch) / "data"), "unfinished")
+
+    @_retriable
+    def final(self, outcome: Outcome, when: int) -> None:
+        """Final metrics, epsilon, totals, and the description that a reviewer reads first."""
+        from mlflow.entities import RunTag
+
+        step = max((report.round for report in outcome.rounds), default=0)
+        points = [self._metric(name, of, when, step) for name, of in final_metrics(outcome)]
+        tags = claims(outcome) | {"mlflow.note.content": describe(self._study, outcome)}
+        self._client.log_batch(
+            self._run, metrics=points, tags=[RunTag(key, value) for key, value in tags.items()]
+        )
+
+    @_retriable
+    def figures(self, outcome: Outcome) -> None:
+        """Learning curve and calibration as pictures."""
+        self._upload(figures(outcome), "figures")
+
+    @_retriable
+    def baselines(self, baselines: Baselines, when: int) -> None:
+        """Figures of other trainings beside the study's own, as `baseline_<which>_<figure>`."""
+        points = [
+            self._metric(f"baseline_{which}_{name}", value, when, 0)
+            for which, figures in baselines.figures.items()
+            for name, value in figures.items()
+        ]
+        self._client.log_batch(self._run, metrics=points)
+
+    @_retriable
+    def answers(self, outcome: Outcome) -> None:
+        """What a query came to: answers.json, and a page with bars."""
+        text = json.dumps(query_report.plain(outcome), indent=2)
+        self._upload({"answers.json": text.encode(), "answers.html": page(outcome).encode()}, "")
+
+    @_retriable
+    def end(self, status: str, when: int) -> None:
+        """Closes the run: finished, failed or killed."""
+        self._client.set_terminated(self._run, _STATUS[status], when)
+
+    def _metric(self, name: str, value: float, when: int, step: int) -> Metric:
+        from mlflow.entities import Metric
+
+        return Metric(name, float(value), when, step, model_id=self._model_id or None)
+
+    def _upload(self, files: Mapping[str, bytes], folder: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, content in files.items():
+                (Path(scratch) / name).write_bytes(content)
+            self._client.log_artifacts(self._run, scratch, folder or None)
+
+
+def attach(run_page: str, files: Mapping[str, bytes], folder: str) -> None:
+    """Files beside a finished run, by the address of its page (`TrackedRun.url`)."""
+    uri, _, rest = run_page.partition("/#/")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            (Path(scratch) / name).write_bytes(content)
+        client_of(uri).log_artifacts(rest.rpartition("/")[2], scratch, folder)
+
+
+def _signature(schema: Schema) -> object:
+    """The schema's columns -> a column `score`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types import Schema as Columns
+
+    types = {"number": DataType.double, "category": DataType.string}
+    return ModelSignature(
+        inputs=Columns(
+            [
+                *(ColSpec(types[c.kind], c.name) for c in schema.columns),
+                *(ColSpec(DataType.binary, image.name) for image in schema.images),
+            ]
+        ),
+        outputs=Columns([ColSpec(DataType.double, "score")]),
+    )
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

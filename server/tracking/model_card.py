@@ -1,0 +1,185 @@
+"""What a reviewer reads first in MLflow: a study and its outcome in Markdown.
+
+Only public facts of the study and pooled figures of the outcome; free text of the study is
+escaped, since it is shown as Markdown in somebody's browser.
+"""
+
+from __future__ import annotations
+
+import math
+
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.query import Query
+from protocol.study.study import Study
+from server.outcome import Outcome
+from server.tracking.query_report import escaped as _escaped
+from server.tracking.query_report import markdown, question
+from tasks.schema import Schema
+
+LIMIT = 7900
+"""Characters; MLflow keeps 8000 of a tag."""
+VERSION_LIMIT = 4900
+"""Characters; MLflow's registry keeps 5000 of a version's description."""
+_SHOWN_SITES = 30
+
+
+def describe(study: Study, outcome: Outcome | None = None) -> str:
+    """Markdown of a running study, or of its outcome."""
+    if study.query is not None:
+        asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
+        answered = [] if outcome is None else [markdown(outcome)]
+        return "\n\n".join([*asked, *answered])[:LIMIT]
+    parts = [_head(study, outcome), _patients(study), _training(study), _privacy(study, outcome)]
+    if outcome is not None:
+        parts += [_performance(outcome), _effort(outcome)]
+    return "\n\n".join(part for part in parts if part)[:LIMIT]
+
+
+def describe_model(outcome: Outcome, schema: Schema) -> str:
+    """Markdown of a model version: how to score with it, and what it claims."""
+    numbers = [c.name for c in schema.columns if c.kind == "number"]
+    cast = (
+        '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
+    )
+    usage = f"""## How to score with it
+
+```python
+scores = mlflow.pyfunc.load_model(uri).predict(frame.astype({cast}))
+```
+
+`frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
+texts, NaN or None where a value is missing. The answer's column `score` is the probability of
+label 1 of `{schema.label}` ({_escaped(schema.label_meaning)}). wardround must be installed."""
+    return f"{usage}\n\n{describe(outcome.study, outcome)}"[:VERSION_LIMIT]
+
+
+def _head(study: Study, outcome: Outcome | None) -> str:
+    status = "running" if outcome is None else outcome.status
+    return (
+        f"# {_escaped(study.title)}\n\n"
+        f"**Status:** {status} · **purpose:** {_escaped(study.purpose)} · "
+        f"**contact:** {_escaped(study.contact)}\n\n"
+        f"Task `{study.task.name}` version {study.task.version}, "
+        f"{study.model.parameters:,} parameters.\n\n"
+        f"Study `{study.digest}`: the document is the artifact `study.json`."
+    )
+
+
+def _asked(study: Study, query: Query) -> str:
+    return (
+        f"## What was asked\n\n{len(query.statistics)} statistics of "
+        f"{_escaped(question(query))}, at {len(study.roster)} sites that declare about "
+        f"{study.patients():,} patients. The sites share {query.mechanism} noise, and counts below "
+        f"{query.least_count} are not shown."
+    )
+
+
+def _patients(study: Study) -> str:
+    names = [f"`{name}`" for name in study.sites]
+    more = f" and {len(names) - _SHOWN_SITES} more" if len(names) > _SHOWN_SITES else ""
+    return (
+        "## What it learned from\n\n"
+        f"About {study.patients():,} patients for training, as declared by "
+        f"{len(names)} sites: {', '.join(names[:_SHOWN_SITES])}{more}. The sites declare banded "
+        "numbers; nothing was counted for this."
+    )
+
+
+def _training(study: Study) -> str:
+    """What a reader must know of the algorithm to read the figures; empty where nothing."""
+    local, robust, stop = (
+        study.optimisation.local,
+        study.aggregation.robust,
+        study.optimisation.stop,
+    )
+    lines = []
+    if local.name == "fedbn":
+        lines.append(
+            "Each site trained normalisation layers of its own, which never left it (`fedbn`): "
+            "**in the released model they have their initial values**, and the figures below are "
+            "scored with each site's own."
+        )
+    elif local.name == "ditto":
+        lines.append(
+            "Each site also trained a model of its own, which never left it (`ditto`). The figures "
+            + (
+                "below are of the released one."
+                if local.evaluated == "shared"
+                else "below are **of the sites' own models, not of the released one**."
+            )
+        )
+    elif local.name != "fedavg":
+        lines.append(f"The sites trained by `{local.name}`.")
+    if robust is not None:
+        lines.append(
+            f"Their updates were seen and combined by `{robust.name}`, not averaged, each site "
+            "counting equally."
+        )
+    if stop is not None:
+        lines.append(
+            f"It was to stop after {stop.patience} evaluations without a better pooled "
+            f"{stop.metric.replace('_', ' ')}, and then to release the best model scored."
+        )
+    return "\n\n".join(["## How it was trained", *lines]) if lines else ""
+
+
+def _privacy(study: Study, outcome: Outcome | None) -> str:
+    plan = study.privacy
+    lines = ["## What it cost in privacy"]
+    if plan.mode == "none":
+        lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
+    elif outcome is None or outcome.epsilon is None:
+        lines.append(f"Planned: at most epsilon **{_up(plan.epsilon)}** at delta {plan.delta:g}.")
+    else:
+        lines.append(
+            f"Epsilon **{_up(outcome.epsilon)}** at delta {plan.delta:g} for each patient covered, "
+            f"mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
+            f"clip norm {plan.clip_norm:g}, sampling rate {plan.sampling_rate:g})."
+        )
+    if outcome is not None and outcome.epsilon_broken is not None:
+        lines.append(
+            f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
+            f"coordinator, it would be {_up(outcome.epsilon_broken)}."
+        )
+    if outcome is not None:
+        lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
+    if not study.aggregation.masked:
+        lines.append("Sums were **not masked**: the coordinator saw what each site sent.")
+    return "\n\n".join(lines)
+
+
+def _performance(outcome: Outcome) -> str:
+    rows = [_row(name, of) for name, of in sorted(outcome.metrics.items())]
+    if not rows:
+        return "## How well it does\n\nThe study ended before its model was evaluated."
+    table = "\n".join(["| pooled metric | value | 95% interval |", "|---|---|---|", *rows])
+    noised = outcome.study.evaluation.release == "noised"
+    caution = (
+        "The histogram of scores was noised for privacy; the intervals include that noise."
+        if noised
+        else "The histogram of scores was summed exactly."
+    )
+    return (
+        f"## How well it does\n\nOn the sites' evaluation patients, pooled.\n\n{table}\n\n{caution}"
+    )
+
+
+def _row(name: str, of: Estimate) -> str:
+    return f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |"
+
+
+def _effort(outcome: Outcome) -> str:
+    done, planned = len(outcome.rounds), outcome.study.optimisation.rounds
+    present = [report.participants for report in outcome.rounds] or [0]
+    return (
+        f"## What it took\n\n{done} of {planned} rounds, {min(present)} to {max(present)} sites in "
+        f"each, {outcome.seconds:,.0f} s; "
+        f"{outcome.bytes_sent / 1e6:,.1f} MB sent, {outcome.bytes_received / 1e6:,.1f} MB received."
+    )
+
+
+def _up(epsilon: float | None) -> str:
+    """Three decimals, rounded up: a reported epsilon is never optimistic."""
+    if epsilon is None or not math.isfinite(epsilon):
+        return "infinite"
+    return f"{math.ceil(epsilon * 1000) / 1000:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,63 @@
+"""A query's answers as one HTML page: bars with the noise's intervals, nothing loaded from afar."""
+
+from __future__ import annotations
+
+import html
+
+from server.outcome import Outcome
+from server.tracking.query_report import Row, captions, question, rows
+
+_STYLE = """
+:root { color-scheme: light dark; --bar: #4878a8; --noise: #222; }
+@media (prefers-color-scheme: dark) { :root { --bar: #6f9fd0; --noise: #eee; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+td, th { padding: .15rem .6rem; text-align: left; vertical-align: middle }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.bar { width: 45% } svg { display: block; width: 100%; height: 1.1rem }
+.few, footer { opacity: .7 }
+"""
+
+
+def page(outcome: Outcome) -> str:
+    """The whole document. Everything that a person wrote is escaped."""
+    study, query = outcome.study, outcome.study.query
+    parts, said = [], captions(study)
+    for index, answer in enumerate(outcome.answers if query is not None else ()):
+        if query is not None:
+            found = [row for row in rows(query, index, answer) if row.telling]
+            parts.append(_section(answer.name, said[index], found))
+    cohort = "" if query is None else f"<p>Of {html.escape(question(query))}.</p>"
+    spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(study.title)}</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<h1>{html.escape(study.title)}</h1>{cohort}
+{"".join(parts)}
+<footer><p>Task {study.task.name} at {len(study.roster)} sites, summed under secure aggregation.
+Epsilon {spent} at delta {study.privacy.delta:g} for each patient. Lines are 95% intervals of the
+noise. Study <code>{study.digest}</code>.</p></footer></body></html>
+"""
+
+
+def _section(name: str, said: str, found: list[Row]) -> str:
+    most = max((row.estimate.high for row in found if row.estimate is not None), default=1.0)
+    lines = "".join(_line(row, max(most, 1e-9)) for row in found)
+    caption = f"<p class='few'>{html.escape(said)}</p>" if said else ""
+    return f"<h2>{html.escape(name)}</h2>{caption}<table>{lines}</table>"
+
+
+def _line(row: Row, most: float) -> str:
+    label, of = html.escape(" · ".join(row.label)), row.estimate
+    if of is None:
+        return f"<tr><td>{label}</td><td class='number few'>{row.hidden}</td><td></td></tr>"
+    at, low, high = (100 * max(0.0, value) / most for value in (of.value, of.low, of.high))
+    picture = (
+        f"<svg viewBox='0 0 100 10' preserveAspectRatio='none' role='img' aria-label='{label}'>"
+        f"<rect width='{at:.2f}' height='10' fill='var(--bar)' opacity='.7'/>"
+        f"<line x1='{low:.2f}' x2='{high:.2f}' y1='5' y2='5' stroke='var(--noise)'/></svg>"
+    )
+    figure = f"{of.value:,.4g} <small>({of.low:,.4g} to {of.high:,.4g})</small>"
+    return (
+        f"<tr><td>{label}</td><td class='number'>{figure}</td><td class='bar'>{picture}</td></tr>"
+    )

@@ -1,0 +1,145 @@
+"""What a query came to, as rows, JSON, metrics and Markdown: pooled and noised figures only."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.metrics.query_answers import Answer, derived_names, labels
+from protocol.metrics.score_histogram import Estimate
+from protocol.study.condition import in_words
+from protocol.study.query import Cells, Holds, Mean, Query
+from protocol.study.study import Study
+from server.outcome import Outcome
+from tasks import query_schema, registry
+from tasks.schema import Column
+
+_MOST_METRICS = 500
+_MOST_ROWS = 60
+_TOO_FEW = "too few patients for their noise"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of an answer. estimate: None where `hidden` says, in its place, why."""
+
+    label: tuple[str, ...]
+    estimate: Estimate | None
+    hidden: str
+
+    @property
+    def telling(self) -> bool:
+        """Not a cell of missing values with hardly anybody in it, which is the usual case."""
+        return self.estimate is not None or not {"missing", "unknown"} & set(self.label)
+
+
+def rows(query: Query, index: int, answer: Answer) -> list[Row]:
+    """Its cells with 95% intervals of the noise, or what was derived from them."""
+    statistic = query.statistics[index]
+    if names := derived_names(statistic):
+        return [Row((name,), answer.derived.get(name), _TOO_FEW) for name in names]
+    width = answer.half_width
+    return [
+        Row(
+            label or ("patients",),
+            None if count is None else Estimate(count, max(0.0, count - width), count + width),
+            f"fewer than {query.least_count}",
+        )
+        for label, count in zip(labels(statistic), answer.counts, strict=True)
+    ]
+
+
+def plain(outcome: Outcome) -> list[dict[str, Any]]:
+    """Every answer as JSON; a figure that is not shown has no value but, as `hidden`, why."""
+    query = outcome.study.query
+    if query is None:
+        return []
+    found = []
+    for index, answer in enumerate(outcome.answers):
+        cells = []
+        for row in rows(query, index, answer):
+            of = row.estimate
+            figures: dict[str, Any] = {"hidden": row.hidden}
+            if of is not None:
+                figures = {"value": of.value, "low": of.low, "high": of.high}
+            cells.append({"label": list(row.label), **figures})
+        found.append({"name": answer.name, "within_95": answer.half_width, "rows": cells})
+    return found
+
+
+def metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    """`statistic/label`, and its interval as `_low` and `_high`; the first 500."""
+    query, number = outcome.study.query, 0
+    for index, answer in enumerate(outcome.answers if query is not None else ()):
+        for row in rows(query, index, answer) if query is not None else []:
+            if row.estimate is None or number >= _MOST_METRICS:
+                continue
+            number += 1
+            name = f"{_slug(answer.name)}/{_slug(' '.join(row.label))}"
+            of = row.estimate
+            yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
+
+
+def markdown(outcome: Outcome) -> str:
+    """The answers as tables."""
+    query = outcome.study.query
+    if query is None or not outcome.answers:
+        return "## Answers\n\nThe query ended before it was answered."
+    parts, shown = ["## Answers", "Over all sites together; intervals (95%) are of the noise."], 0
+    for index, answer in enumerate(outcome.answers):
+        lines = [f"### {escaped(answer.name)}", "", "| | value | 95% interval |", "|---|---|---|"]
+        for row in rows(query, index, answer):
+            of, name = row.estimate, escaped(" · ".join(row.label))
+            if of is None:
+                lines.append(f"| {name} | {row.hidden} | |")
+            else:
+                lines.append(f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |")
+        shown += len(lines)
+        if shown > _MOST_ROWS and index:
+            parts.append("More of it is in the artifact `answers.json`.")
+            break
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def captions(study: Study) -> list[str]:
+    """What the columns of each statistic mean, in which unit; "" where the task does not say."""
+    known = {}
+    if study.query is not None and study.task.name in registry.installed():
+        known = query_schema.columns(registry.load(study.task.name, study.task.options).schema)
+    found = []
+    for statistic in study.query.statistics if study.query is not None else ():
+        names = [statistic.column] if isinstance(statistic, Mean) else []
+        if isinstance(statistic, Cells):
+            names = [axis.column for axis in statistic.axes if not isinstance(axis, Holds)]
+        columns = [known[name] for name in names if name in known]
+        found.append("; ".join(map(_meaning, columns)))
+    return found
+
+
+def _meaning(column: Column) -> str:
+    named = column.meaning.startswith(column.name)
+    said = column.meaning if named else f"{column.name}: {column.meaning}"
+    measured = column.kind == "number" and column.unit != "1"
+    return f"{said}, in {column.unit}" if measured else said
+
+
+def question(query: Query) -> str:
+    """The cohort in words."""
+    if query.where is None:
+        return "all patients of the task"
+    return f"patients with a record where {in_words(query.where)}"
+
+
+def escaped(text: str) -> str:
+    """One line that is neither Markdown nor HTML."""
+    plain_text = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", " ".join(text.split()))
+    return html.escape(plain_text, quote=False)
+
+
+def _slug(text: str) -> str:
+    """What MLflow takes as a part of a metric's name."""
+    return re.sub(r"[^A-Za-z0-9_.:-]+", "_", text).strip("_")[:100] or "all"

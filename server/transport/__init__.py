@@ -1,0 +1,1 @@
+"""The SuperLink and what stands around it: TLS, node authentication, limits."""

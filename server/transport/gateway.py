@@ -1,0 +1,423 @@
+"""The door: the only HTTP routes of a coordinator, as one ASGI application.
+
+Flower's twelve `/v1/fleet/*` routes, served by Flower's own handlers on our LinkState, and what
+other modules mount. Flower's Control, Runtime and SuperExec APIs are not here, so there is nothing
+to protect: whoever holds only the CA certificate meets 404 and 401.
+
+Around the handlers: authentication before the body is read, calls that are held until there is
+something to say (instead of polling), slots for large uploads, and a site whose held connections
+break is known to be gone at once (instead of a minute later).
+"""
+
+# ruff: noqa: E402  (Flower may only be imported once its version has been checked)
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+
+require_flower()
+
+from flwr.common.constant import SUPERLINK_NODE_ID, Status
+from flwr.proto import fleet_pb2
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushObjectRequest,
+    PushObjectResponse,
+)
+from flwr.server.superlink.utils import check_abort
+from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY, NodeStatus
+from flwr.supercore.error import FlowerError
+from flwr.supercore.error.catalog import API_ERROR_MAP
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
+from flwr.superlink.servicer.fleet import fleet_handlers
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from protocol.wire.flower_encoding import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
+from server.transport.authentication import (
+    CallRefusedError,
+    authenticate,
+    check_named_node,
+    check_version,
+)
+from server.transport.event_log import EventLog
+from server.transport.link_state import Exchange, FleetState
+from server.transport.upload_slots import UploadSlots
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PREFIX = "/v1/fleet/"
+FLEET_ROUTES = {
+    path.removeprefix(PREFIX): kind
+    for (_, path), kind in PROTOBUF_REQUEST_TYPES.items()
+    if path.startswith(PREFIX)
+}
+_BODY_LIMIT = defaultdict(
+    lambda: 64 * 1024, {"push-messages": 8 << 20, "push-object": OBJECT_LIMIT + 4096}
+)
+"""Bytes of request body, by route."""
+_IN_A_THREAD = 128 * 1024
+"""Bytes of an object from which its hash is worth a thread of its own."""
+_NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
+_SLICE = 64 * 1024
+"""Bytes of an object handed to the connection at once."""
+
+
+@dataclass
+class Call:
+    """One HTTP call: its header fields, its body once read, and the way back."""
+
+    route: str
+    headers: Mapping[str, str]
+    address: str
+    receive: Receive
+    send: Send
+    node_id: int = 0
+    reply_headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wait(self) -> float:
+        """Seconds for which the caller lets the call be held."""
+        try:
+            return max(0.0, float(self.headers.get(WAIT, "0")))
+        except ValueError:
+            return 0.0
+
+    async def body(self, limit: int) -> bytes:
+        """Reads the body. Raises CallRefusedError(413) above `limit` bytes."""
+        try:
+            announced = int(self.headers.get("content-length", "0"))
+        except ValueError:
+            raise CallRefusedError(400, "form") from None
+        if announced > limit:
+            raise CallRefusedError(413, "form")
+        parts, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise CallRefusedError(413, "form")
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def gone(self) -> None:
+        """Returns when the caller has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def begin(self, status: int, media_type: str, length: int) -> None:
+        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % length)]
+        headers += [(key.encode(), value.encode()) for key, value in self.reply_headers.items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def reply(self, status: int, media_type: str, body: bytes) -> None:
+        await self.begin(status, media_type, len(body))
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class Gateway:
+    """The ASGI application. `start` and `stop` belong to the event loop that serves it."""
+
+    def __init__(
+        self, events: EventLog, *, slots: int, downloads: int, hold: float, stall: float,
+        max_body: int,
+    ) -> None:  # fmt: skip
+        self.state = FleetState(self._wake, self._free, max_body)
+        self.events = events
+        self._mounted: dict[str, Application] = {}
+        self._hold_limit, self._stall = hold, stall
+        self._slots = UploadSlots(slots)
+        self._downloads = asyncio.Semaphore(downloads)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="fleet")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = asyncio.Event()
+        self._waiting: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        self._held: dict[int, int] = defaultdict(int)
+
+    def mount(self, prefix: str, application: Application) -> None:
+        """Serves `application`, which authenticates its callers itself, below `prefix`."""
+        self._mounted[prefix.rstrip("/") + "/"] = application
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """Lets go of every held call."""
+        self._closing.set()
+        self._pool.shutdown(wait=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError("Only HTTP is served here.")
+        path: str = scope["path"]
+        for prefix, application in self._mounted.items():
+            if path.startswith(prefix):
+                await application(scope, receive, send)
+                return
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        client = scope.get("client") or ("", 0)
+        call = Call(path.removeprefix(PREFIX), headers, client[0], receive, send)
+        if (
+            not path.startswith(PREFIX)
+            or call.route not in FLEET_ROUTES
+            or scope["method"] != "POST"
+        ):
+            self.events.refused(path[:120], "route", call.address)
+            call.reply_headers["connection"] = "close"
+            await call.reply(404, "application/json", b'{"detail":"Not Found"}')
+            return
+        call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_VERSION
+        try:
+            await self._serve(call)
+        except (ConnectionResetError, TimeoutError):
+            return
+        except CallRefusedError as refusal:
+            call.reply_headers[REFUSED] = refusal.reason
+            if refusal.reason == BUSY:
+                call.reply_headers["retry-after"] = "1"
+            else:
+                name = self._name(call.node_id)
+                self.events.refused(call.route, refusal.reason, call.address, name)
+                call.reply_headers["connection"] = "close"  # its body may be unread
+            detail = {"detail": "Refused"}
+            if refusal.status == 401:
+                detail = {"detail": "Invalid SuperNode authentication"}
+            await call.reply(refusal.status, "application/json", json.dumps(detail).encode())
+        except FlowerError as error:
+            self.events.refused(call.route, f"flower-{error.code}", call.address,
+                                self._name(call.node_id))  # fmt: skip
+            spec = API_ERROR_MAP[error.code]
+            call.reply_headers.update(spec.http_headers or {})
+            content = json.dumps(error.to_json(spec.public_message)).encode()
+            await call.reply(spec.http_status_code, "application/json", content)
+        except Exception as error:
+            # Flower's handlers raise ValueError, IndexError and such for malformed requests of
+            # registered nodes. The type is worth knowing; the text may quote what was sent.
+            self.events.write("error", route=call.route, type=type(error).__name__)
+            await call.reply(500, "application/json", b'{"detail":"Internal server error."}')
+
+    async def _serve(self, call: Call) -> None:
+        call.node_id, public_key = authenticate(call.headers, self.state)
+        check_version(call.headers)
+        media_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != PROTOBUF_MEDIA_TYPE:
+            raise CallRefusedError(415, "form")
+        if call.route == "push-object" and not self._slots.held_by(call.node_id):
+            raise CallRefusedError(409, "form")
+        request = FLEET_ROUTES[call.route]()
+        try:
+            request.ParseFromString(await call.body(_BODY_LIMIT[call.route]))
+        except DecodeError:
+            raise CallRefusedError(400, "form") from None
+        check_named_node(request, call.node_id, public_key)
+        response = await self._handle(call, request)
+        if response is not None:
+            content = cast("bytes", response.SerializeToString())
+            del request, response
+            await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
+
+    async def _handle(self, call: Call, request: Any) -> Any:
+        state = self.state
+        match call.route:
+            case "pull-messages":
+                return await self._pull_messages(call, request)
+            case "push-messages":
+                return await self._push_messages(call, request)
+            case "push-object":
+                return await self._push_object(call, request)
+            case "pull-object":
+                return await self._pull_object(call, request)
+            case "send-node-heartbeat":
+                return await self._heartbeat(call, request)
+            case "activate-node":
+                if state.nodes[call.node_id].status == NodeStatus.ONLINE:
+                    call.reply_headers[REFUSED] = "active"
+                activated = fleet_handlers.activate_node(request, state)
+                call.reply_headers.pop(REFUSED, None)
+                self.events.write("connected", site=self._name(call.node_id), address=call.address)
+                return activated
+            case "deactivate-node":
+                self.events.write("left", site=self._name(call.node_id))
+                if state.nodes[call.node_id].status != NodeStatus.ONLINE:
+                    return fleet_pb2.DeactivateNodeResponse()  # its connections broke before this
+                return fleet_handlers.deactivate_node(request, state)
+            case "confirm-message-received":
+                self._check_own_message(call, request)
+                return fleet_handlers.confirm_message_received(request, state, state.object_store)
+            case "get-run":
+                return fleet_handlers.get_run(request, state)
+            case "get-fab":
+                return fleet_handlers.get_fab(request, state)
+            case "register-node":
+                return fleet_handlers.register_node(request, state, enable_supernode_auth=True)
+            case "unregister-node":
+                return fleet_handlers.unregister_node(request, state, enable_supernode_auth=True)
+        raise CallRefusedError(404, "form")
+
+    # --- large objects ---
+    async def _pull_object(self, call: Call, request: PullObjectRequest) -> Any:
+        """As Flower's handler, but large contents go out in slices of the one stored copy."""
+        content = self.state.get_object(request.run_id, request.object_id)
+        ended = check_abort(request.run_id, _NOT_RUNNING, self.state)
+        if content is None or ended or len(content) < _IN_A_THREAD:
+            return fleet_handlers.pull_object(request, self.state)
+        async with self._downloads:
+            head = large_object_head(len(content))
+            await call.begin(200, PROTOBUF_MEDIA_TYPE, len(head) + len(content))
+            await call.send({"type": "http.response.body", "body": head, "more_body": True})
+            for start in range(0, len(content), _SLICE):
+                part = memoryview(content)[start : start + _SLICE]
+                more = start + _SLICE < len(content)
+                async with asyncio.timeout(self._stall):
+                    await call.send({"type": "http.response.body", "body": part, "more_body": more})
+        return None
+
+    async def _push_object(self, call: Call, request: PushObjectRequest) -> Any:
+        exchange = self.state.exchange_of_session(request.session_id)
+        if exchange is None or exchange.node_id != call.node_id:
+            raise CallRefusedError(403, "node")
+        if int(call.headers.get("content-length", "0")) < _IN_A_THREAD:
+            return fleet_handlers.push_object(request, self.state)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._store_large, request)
+
+    def _store_large(self, request: PushObjectRequest) -> PushObjectResponse:
+        """As Flower's handler, which copies the content each time it looks at it."""
+        content = request.object_content
+        session, object_id = request.session_id, request.object_id
+        if check_abort(request.run_id, _NOT_RUNNING, self.state):
+            return PushObjectResponse(stored=False)
+        stored = self.state.store_object(request.run_id, session, object_id, content)
+        return PushObjectResponse(stored=stored)
+
+    # --- calls that are held ---
+    async def _pull_messages(self, call: Call, request: fleet_pb2.PullMessagesRequest) -> Any:
+        state, node_id = self.state, call.node_id
+        deadline = asyncio.get_running_loop().time() + min(call.wait, self._hold_limit)
+        if HAVE in call.headers:
+            state.hand_out_again(node_id, call.headers[HAVE].split(","))
+        if call.wait:
+            call.reply_headers[WAIT] = "1"
+        wake = self._waiting[node_id]
+        while True:
+            wake.clear()
+            response = fleet_handlers.pull_messages(request, state, state.object_store)
+            left = deadline - asyncio.get_running_loop().time()
+            if response.messages_list or left <= 0 or self._closing.is_set():
+                return response
+            if not await self._hold(call, wake.wait(), left):
+                return None
+
+    async def _heartbeat(self, call: Call, request: Any) -> Any:
+        response = fleet_handlers.send_node_heartbeat(request, self.state)
+        if call.wait:
+            call.reply_headers[WAIT] = "1"
+            forever = asyncio.Event()
+            if not await self._hold(call, forever.wait(), min(call.wait, self._hold_limit)):
+                return None
+        return response
+
+    async def _push_messages(self, call: Call, request: fleet_pb2.PushMessagesRequest) -> Any:
+        if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
+            raise CallRefusedError(400, "form")
+        metadata = request.messages_list[0].metadata
+        exchange = self.state.exchange_of_message(metadata.reply_to_message_id)
+        if metadata.src_node_id != call.node_id or metadata.dst_node_id != SUPERLINK_NODE_ID:
+            raise CallRefusedError(403, "node")
+        if exchange is None:  # its time, or its whole run, has ended: not the site's fault
+            call.reply_headers[STORED] = "0"
+            return fleet_pb2.PushMessagesResponse()
+        response = fleet_handlers.push_messages(request, self.state)
+        wanted = exchange.reply_id == metadata.message_id
+        call.reply_headers[STORED] = "1" if wanted else "0"
+        if not response.objects_to_push:
+            return response
+        turn = asyncio.ensure_future(self._slots.acquire(exchange))
+        if not await self._hold(call, turn, min(call.wait, self._hold_limit)):
+            return None
+        if not turn.done() or turn.cancelled():
+            raise CallRefusedError(503, BUSY)
+        if not turn.result():
+            call.reply_headers[STORED] = "0"
+        exchange.touch()
+        exchange.admitted = True
+        return response
+
+    async def _hold(self, call: Call, until: Awaitable[Any], limit: float) -> bool:
+        """Holds the call until `until`, for `limit` s at most. False: the caller hung up.
+
+        A site whose last held call breaks has gone: killed, or its network is.
+        """
+        wanted = asyncio.ensure_future(until)
+        gone = asyncio.ensure_future(call.gone())
+        closing = asyncio.ensure_future(self._closing.wait())
+        self._held[call.node_id] += 1
+        try:
+            await asyncio.wait(
+                {wanted, gone, closing}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            self._held[call.node_id] -= 1
+            left = gone.done()
+            for task in (wanted, gone, closing):
+                task.cancel()
+        alone = left and not self._held[call.node_id] and not self._closing.is_set()
+        # It has `grace` seconds to come back (FleetRun); a new process may activate at once.
+        if alone and self.state.deactivate_node(call.node_id):
+            self.events.write("connection-lost", site=self._name(call.node_id))
+        return not left
+
+    # --- called from the threads of `ask` ---
+    def _wake(self, node_id: int) -> None:
+        self._soon(lambda: self._waiting[node_id].set())
+
+    def _free(self, exchange: Exchange) -> None:
+        self._soon(lambda: self._slots.release(exchange))
+
+    def _soon(self, do: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(do)
+
+    # --- rights ---
+    def _check_own_message(self, call: Call, request: ConfirmMessageReceivedRequest) -> None:
+        exchange = self.state.exchange_of_message(request.message_object_id)
+        if exchange is not None and exchange.node_id != call.node_id:
+            raise CallRefusedError(403, "node")
+
+    def _name(self, node_id: int) -> str | None:
+        node = self.state.nodes.get(node_id)
+        return node.name if node is not None else None
+
+
+def large_object_head(size: int) -> bytes:
+    """A PullObjectResponse up to the bytes of its content, which may follow as they are.
+
+    Protocol Buffers encoding: a length-delimited field is its tag, its length as varint, its bytes.
+    """
+    head = bytearray(
+        PullObjectResponse(object_found=True, object_available=True).SerializeToString()
+    )
+    head.append(PullObjectResponse.OBJECT_CONTENT_FIELD_NUMBER << 3 | 2)
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
