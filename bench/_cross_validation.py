@@ -18,9 +18,9 @@ from sklearn.metrics import roc_auc_score
 
 from client.data.cohort import Cohort
 from client.training.dp_trainer import Learner
-from launch.configuration import load
-from launch.inprocess import InProcessFederation
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.federations.inprocess import InProcessFederation
+from launch.studies.study_builder import build_study
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.enrolment.roster import banded

@@ -20,12 +20,12 @@ from _stock_flower import free_port, script
 
 from client.enrolment import join, new_site
 from client.enrolment.site_template import Answers
-from launch.configuration import load, plain
-from launch.data import data_root
-from launch.demo_hospitals import write_csv
-from launch.guarded import Guarded
-from launch.remote import RemoteFederation
-from launch.study_builder import build_study
+from launch.config.compose import load, plain
+from launch.demo.child_process import Guarded
+from launch.demo.hospitals import write_csv
+from launch.federations.deployment import RemoteFederation
+from launch.studies.public_data import data_root
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import authority, bundle, create

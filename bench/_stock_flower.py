@@ -21,7 +21,7 @@ from typing import Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from launch.guarded import Guarded
+from launch.demo.child_process import Guarded
 from server.enrolment.certificates import Pki
 
 APP = Path(__file__).with_name("stock_app")

@@ -35,7 +35,7 @@ from _figure import figure, load
 
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
-from launch.remote import RemoteFederation
+from launch.federations.deployment import RemoteFederation
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS

@@ -33,11 +33,11 @@ from _heart_search import Recipe, search
 from client.data.cohort import Cohort
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from launch.baselines import pool
-from launch.configuration import Config, load
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import build_study
+from launch.config.compose import Config, load
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.baselines import pool
+from launch.studies.public_data import data_root
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.metrics.score_histogram import histogram, roc_auc
 from protocol.study.study import Evaluation

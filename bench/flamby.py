@@ -38,10 +38,10 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from client.data.cohort import Cohort
-from launch.configuration import load
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.public_data import data_root
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.listener import Listeners

@@ -22,10 +22,10 @@ from _heart_search import Recipe, search
 from rich.console import Console
 from rich.table import Table
 
-from launch.configuration import Config, load
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import build_study
+from launch.config.compose import Config, load
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.public_data import data_root
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.enrolment.roster import banded

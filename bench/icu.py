@@ -28,7 +28,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
 
-from launch.data import data_root
+from launch.studies.public_data import data_root
 from protocol.errors import WardroundError
 from protocol.study.study import Scalar
 from tasks import registry

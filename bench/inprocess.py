@@ -30,11 +30,11 @@ from flwr.simulation import run_simulation
 
 from client.data.cohort import Cohort
 from client.training.sampling import Patients
-from launch.configuration import load as configured
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.config.compose import load as configured
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.public_data import data_root
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
 from server.outcome import RoundReport
 from tasks import registry
 from tasks.base import Task

@@ -37,12 +37,12 @@ from client.data.dicom.index.index import Index
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
-from launch.configuration import load
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, split_of
-from launch.radiographs import HABITS, Radiograph, header
-from launch.run import declared_patients
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.demo.synthetic_radiographs import HABITS, Radiograph, header
+from launch.federations.inprocess import InProcessFederation, split_of
+from launch.studies.public_data import data_root
+from launch.studies.run import declared_patients
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.listener import Listeners

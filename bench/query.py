@@ -27,7 +27,7 @@ import numpy.typing as npt
 from _figure import figure
 from scipy.stats import beta
 
-from launch.query import Question
+from launch.queries.question import Question
 from protocol.privacy.query_noise import half_width, share
 from protocol.study.study import Study
 

@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from launch.data import data_root
+from launch.studies.public_data import data_root
 from protocol.errors import WardroundError
 from tasks import registry
 

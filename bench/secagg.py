@@ -20,9 +20,9 @@ import numpy as np
 from _flamby_heart import SIZES, hospitals
 from heart_disease import configuration
 
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.study_builder import build_study
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.public_data import data_root
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.privacy.gaussian import gaussian

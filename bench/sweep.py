@@ -21,7 +21,7 @@ from pathlib import Path
 
 from _figure import figure, load
 
-from launch.data import data_root
+from launch.studies.public_data import data_root
 
 BAR = 180.0
 WORDS = (

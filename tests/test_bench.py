@@ -18,9 +18,9 @@ from _figure import figure  # noqa: E402
 from _tasks import NoOp, install  # noqa: E402
 from coordinator_memory import STUDY, LightSite, resident  # noqa: E402
 
-from launch.configuration import load  # noqa: E402
-from launch.inprocess import InProcessFleet  # noqa: E402
-from launch.study_builder import build_study  # noqa: E402
+from launch.config.compose import load  # noqa: E402
+from launch.federations.inprocess import InProcessFleet  # noqa: E402
+from launch.studies.study_builder import build_study  # noqa: E402
 from protocol.identity import Identity  # noqa: E402
 from protocol.study.vector_layout import Sections  # noqa: E402
 from protocol.wire import messages  # noqa: E402

@@ -103,7 +103,7 @@ def _size(condition: Condition, depth: int) -> int:
 
 
 def in_words(condition: Condition) -> str:
-    """As `launch.condition_text` reads it: `age >= 60 and sex = 0`."""
+    """As `launch.queries.condition_parser` reads it: `age >= 60 and sex = 0`."""
     if isinstance(condition, Compares):
         return f"{condition.column} {condition.order} {condition.value:.15g}"
     if isinstance(condition, Among):

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from client.daemon.site import Site
 from client.data.cohort import Cohort
-from launch.configuration import load
-from launch.inprocess import Simulated, cohorts_of
-from launch.run import split_plan
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.federations.inprocess import Simulated, cohorts_of
+from launch.studies.run import split_plan
+from launch.studies.study_builder import build_study
 from protocol.canonical import digest
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS, Opening

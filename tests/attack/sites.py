@@ -27,8 +27,8 @@ from client.governance.audit import Audit
 from client.governance.database import State
 from client.governance.governance import SiteGovernance
 from client.training.contribution import Contributor
-from launch.configuration import load, plain
-from launch.study_builder import build_study
+from launch.config.compose import load, plain
+from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.enrolment import Card

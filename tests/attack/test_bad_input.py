@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.inprocess import InProcessFleet
+from launch.federations.inprocess import InProcessFleet
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.word_size import check_headroom, word_bits_needed

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pytest
 
-from launch.inprocess import InProcessFleet
+from launch.federations.inprocess import InProcessFleet
 from protocol.errors import Code
 from protocol.study.study import Study
 from protocol.wire import messages

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from launch.mlflow_server import MlflowServer
+from launch.demo.mlflow_server import MlflowServer
 from protocol.secagg.aggregate import GUARDS, Opening
 from protocol.study.study import Study
 from protocol.wire import messages

@@ -40,10 +40,10 @@ from client.enrolment import join, new_site
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import kept_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
-from launch.configuration import load, plain
-from launch.demo_hospitals import answers, write_csv
-from launch.remote import RemoteFederation
-from launch.study_builder import build_study
+from launch.config.compose import load, plain
+from launch.demo.hospitals import answers, write_csv
+from launch.federations.deployment import RemoteFederation
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Study
 from protocol.wire import messages

@@ -14,7 +14,7 @@ import pytest
 from client.cli import main
 from client.cohorts.loading import build_cohort
 from client.governance.budget import budget
-from launch.inprocess import InProcessFederation
+from launch.federations.inprocess import InProcessFederation
 from server.listener import Listeners
 from tasks import registry
 from tests.client.wards import TASK, Wards

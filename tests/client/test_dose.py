@@ -17,8 +17,8 @@ from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.patient_split import Split
-from launch import query_ready
-from launch.query import Question
+from launch.queries import presets
+from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.study.query import Query
 from tasks import registry
@@ -110,7 +110,7 @@ def test_a_patient_counts_once_by_the_newest_image_that_says_it(config: SiteConf
 
 
 def test_the_ready_made_question_reads_what_the_view_gives(config: SiteConfig) -> None:
-    found = counted(config, query_ready.dose())
+    found = counted(config, presets.dose())
     assert sum(found["patients by region and vendor"]) == 4
     assert sum(found["exposure by region"]) == 1
     assert sum(found["dlp by region"]) == 0
@@ -128,7 +128,7 @@ def test_it_is_for_queries_alone() -> None:
         task.model()
     assert caught.value.code is Code.CONFIGURATION
     with pytest.raises(WardroundError) as caught:
-        query_ready.dose().ask()
+        presets.dose().ask()
     assert caught.value.code is Code.NO_DATA
 
 

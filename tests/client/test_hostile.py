@@ -33,8 +33,8 @@ from client.log_events import LOGGER, configure
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from launch.configuration import load
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.studies.study_builder import build_study
 from protocol.canonical import canonical
 from protocol.errors import Code
 from protocol.identity import Identity

@@ -24,8 +24,8 @@ from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
-from launch.query import Question
-from launch.query_study import Price
+from launch.queries.query_builder import Price
+from launch.queries.question import Question
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity

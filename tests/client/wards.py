@@ -21,8 +21,8 @@ from client.enrolment.site_template import Answers
 from client.governance.audit import Audit
 from client.governance.budget import budget
 from client.governance.database import State
-from launch.configuration import load
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.enrolment.certificates import Pki

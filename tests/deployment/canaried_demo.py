@@ -14,8 +14,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.cli import main
-from launch.demo import Demo
+from launch.cli.main import main
+from launch.demo.demo import Demo
 from server.coordinator.config import CoordinatorConfig
 from tasks.schema import PATIENT, Table
 from tasks.shipped.breast_cancer import BreastCancer

@@ -17,10 +17,10 @@ from client.enrolment import join, new_site
 from client.enrolment.site_template import Answers
 from client.governance.budget import budget, history
 from client.governance.database import State
-from launch.cli import app
-from launch.query import Question
-from launch.query_run import Where
-from launch.remote import RemoteFederation
+from launch.cli.main import app
+from launch.federations.deployment import RemoteFederation
+from launch.queries.ask import Where
+from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.privacy.discrete_laplace import tail
 from server.coordinator.journal import Journal

@@ -14,7 +14,7 @@ from client.cohorts.query_counts import Respondent
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.transport.fleet_connection import FleetConfig, FleetConnection
-from launch.inprocess import Simulated, split_of
+from launch.federations.inprocess import Simulated, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.wire.messages import Frame

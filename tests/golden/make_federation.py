@@ -27,11 +27,11 @@ from client.governance.approvals import Approvals
 from client.governance.database import State
 from client.governance.governance import SiteGovernance
 from client.transport.node_key import create_node_key
-from launch.configuration import load, plain
-from launch.demo_hospitals import write_csv
-from launch.query import Question
-from launch.remote import RemoteFederation
-from launch.study_builder import build_study
+from launch.config.compose import load, plain
+from launch.demo.hospitals import write_csv
+from launch.federations.deployment import RemoteFederation
+from launch.queries.question import Question
+from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire import messages

@@ -15,10 +15,10 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 
-from launch.chronicle import Chronicle
-from launch.configuration import load, plain
-from launch.mlflow_server import MlflowServer
-from launch.run import run
+from launch.config.compose import load, plain
+from launch.demo.mlflow_server import MlflowServer
+from launch.studies.run import run
+from launch.studies.run_folder import Chronicle
 from server.outcome import RoundReport
 from server.tracking import backlog
 

@@ -18,7 +18,7 @@ import pytest
 
 from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
-from launch.remote import RemoteFederation
+from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections

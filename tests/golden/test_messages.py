@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.enrolment.join import Bundle
-from launch.inprocess import Simulated, split_of
+from launch.federations.inprocess import Simulated, split_of
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
 from protocol.secagg.aggregate import Opening

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.resume import resume
+from launch.studies.resume import resume
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.tracking import backlog

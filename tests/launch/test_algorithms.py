@@ -13,9 +13,9 @@ from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from launch import configuration
-from launch.inprocess import InProcessFederation
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.federations.inprocess import InProcessFederation
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_gradient
@@ -49,7 +49,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(*overrides: str, task: str = "quadratic") -> Study:
-    config = configuration.load(
+    config = compose.load(
         [f"task.name={task}", "evaluation.split=column", "tracking=off", *overrides]
     )
     declared = {site: len(labels) for site, labels in SITES.items()}
@@ -333,7 +333,7 @@ def test_one_site_that_sends_anything_does_not_move_a_robust_study(rule: str) ->
     wild = {name: cohort(1, 1) for name in names} | {"e": cohort(0, 0)}
 
     def weight(*overrides: str) -> float:
-        config = configuration.load(
+        config = compose.load(
             ["task.name=quadratic", "evaluation.split=column", "tracking=off", *PLAIN, "rounds=5",
              "federation.masked=false", *overrides]
         )  # fmt: skip
@@ -379,7 +379,7 @@ def test_what_does_not_go_together_is_refused_before_anything_starts(
     overrides: tuple[str, ...], why: str
 ) -> None:
     with pytest.raises(WardroundError, match=why) as refused:
-        configuration.load(overrides)
+        compose.load(overrides)
     assert refused.value.code is Code.CONFIGURATION
     assert refused.value.remedy
 

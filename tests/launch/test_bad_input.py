@@ -21,9 +21,9 @@ import pytest
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from client.enrolment.site_template import Answers
-from launch.demo import free_port, wait_for
-from launch.demo_hospitals import write_csv
-from launch.guarded import Guarded
+from launch.demo.child_process import Guarded
+from launch.demo.demo import free_port, wait_for
+from launch.demo.hospitals import write_csv
 from protocol.errors import EXIT_STATUS, Code
 from protocol.wire.enrolment import Card
 from server.coordinator.config import CoordinatorConfig

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch import configuration
-from launch import run as launched
-from launch.baselines import compare
-from launch.configuration import load
-from launch.inprocess import cohorts_of
-from launch.report import show_comparison
-from launch.run import declared_patients, run, split_plan
+from launch.config import compose
+from launch.config.compose import load
+from launch.federations.inprocess import cohorts_of
+from launch.studies import run as launched
+from launch.studies.baselines import compare
+from launch.studies.result_view import show_comparison
+from launch.studies.run import declared_patients, run, split_plan
 from protocol.errors import WardroundError
 from server.outcome import Baselines
 from server.tracking.tracker import Untracked
@@ -87,4 +87,4 @@ def test_only_the_closed_set_of_names_reaches_mlflow() -> None:
         with pytest.raises(ValueError, match="not a"):
             Baselines(wrong)
     with pytest.raises(WardroundError):
-        configuration.load(["federation=deployment", "baselines=[local]"])
+        compose.load(["federation=deployment", "baselines=[local]"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from launch.completion import overrides, script
+from launch.cli.completion import overrides, script
 from protocol.errors import Code, WardroundError
 
 SCRIPTS = Path(sys.executable).parent

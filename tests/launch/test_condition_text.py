@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.condition_text import parse
+from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import (
     Among,

@@ -4,16 +4,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from launch import configuration
-from launch.cli import app
-from launch.explained import explain
-from launch.keys import keys_of
+from launch.cli.info import explain
+from launch.cli.main import app
+from launch.config import compose
+from launch.config.keys import keys_of
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
 
 def test_a_sentence_of_overrides() -> None:
-    config = configuration.load(
+    config = compose.load(
         ["task=heart_disease", "privacy=local", "privacy.epsilon=3", "optimiser=fedadam"]
     )
     assert (config.task.name, config.privacy.mode, config.privacy.epsilon) == (
@@ -27,7 +27,7 @@ def test_a_sentence_of_overrides() -> None:
 def test_every_group_composes() -> None:
     for mode in ("none", "local", "distributed"):
         for optimiser in ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad"):
-            config = configuration.load([f"privacy={mode}", f"optimiser={optimiser}"])
+            config = compose.load([f"privacy={mode}", f"optimiser={optimiser}"])
             assert config.privacy.mode == mode
             assert config.optimiser.name == optimiser
 
@@ -44,18 +44,18 @@ def test_every_group_composes() -> None:
 )
 def test_a_typo_names_the_nearest(override: str, hint: str) -> None:
     with pytest.raises(WardroundError) as refused:
-        configuration.load([override])
+        compose.load([override])
     assert refused.value.code is Code.CONFIGURATION
     assert hint in str(refused.value)
 
 
 def test_a_value_of_another_type_is_refused() -> None:
     with pytest.raises(WardroundError, match="Integer"):
-        configuration.load(["rounds=many"])
+        compose.load(["rounds=many"])
 
 
 def test_keys_lists_what_can_be_overridden() -> None:
-    assert {"rounds", "privacy.epsilon", "aggregation.least_sites"} <= set(configuration.keys())
+    assert {"rounds", "privacy.epsilon", "aggregation.least_sites"} <= set(compose.keys())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_keys_lists_what_can_be_overridden() -> None:
 )  # fmt: skip
 def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> None:
     with pytest.raises(WardroundError) as refused:
-        configuration.load([override])
+        compose.load([override])
     assert refused.value.code is Code.CONFIGURATION
     assert said in str(refused.value)
 
@@ -98,14 +98,14 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
 )
 def test_contradictions_are_refused_with_a_remedy(overrides: tuple[str, ...], cause: str) -> None:
     with pytest.raises(WardroundError) as refused:
-        configuration.load(overrides)
+        compose.load(overrides)
     assert refused.value.code is Code.CONFIGURATION
     assert cause in refused.value.message
     assert refused.value.remedy
 
 
 def test_every_key_has_a_meaning_and_a_default_within_its_range() -> None:
-    for key in keys_of(configuration.Config):
+    for key in keys_of(compose.Config):
         assert len(key.meaning.text) > 3, key.name
         values = key.default if isinstance(key.default, list) else [key.default]
         assert all(key.meaning.allows(value) for value in values), key.name
@@ -121,7 +121,7 @@ def test_ranges_are_the_study_s_own() -> None:
         "": Optimisation,
     }
     compared = 0
-    for key in keys_of(configuration.Config):
+    for key in keys_of(compose.Config):
         section, _, name = key.name.rpartition(".")
         field = sections[section].model_fields.get(name) if section in sections else None
         if field is None or key.meaning.choices:
@@ -139,14 +139,14 @@ def test_ranges_are_the_study_s_own() -> None:
 
 
 def test_options_of_a_task_need_no_plus() -> None:
-    config = configuration.load(["task=icu_timeseries", "task.options.model=tcn"])
+    config = compose.load(["task=icu_timeseries", "task.options.model=tcn"])
     assert config.task.options == {"model": "tcn"}
 
 
 def test_the_command_explains_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     explain(Console(width=200))
     said = capsys.readouterr().out
-    for key in keys_of(configuration.Config):
+    for key in keys_of(compose.Config):
         assert key.name in said
     for word in ("number or null", "true or false", "above 0 and below 0.5", "heart_disease"):
         assert word in said

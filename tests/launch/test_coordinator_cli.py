@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from client.enrolment.join import Bundle
 from client.transport.node_key import create_node_key
-from launch.coordinator_cli import coordinator_app
+from launch.cli.coordinator import coordinator_app
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from server.enrolment.accounts import Accounts, Credentials

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
-from launch.data import data_root, fetch
+from launch.studies.public_data import data_root, fetch
 from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Download

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.demo import Demo
+from launch.demo.demo import Demo
 from protocol.errors import Code, WardroundError
 from tasks.shipped.breast_cancer import BreastCancer
 

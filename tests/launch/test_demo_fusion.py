@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from client.data.cohort import Cohort
-from launch.demo_fusion import Fused
-from launch.demo_hospitals import write_csv
-from launch.radiographs import HABITS, cohort
+from launch.demo.fusion import Fused
+from launch.demo.hospitals import write_csv
+from launch.demo.synthetic_radiographs import HABITS, cohort
 from protocol.study.study import Evaluation
 from tasks.schema import PATIENT, SPLIT
 from tasks.shipped.fusion import RADIOGRAPH, Fusion

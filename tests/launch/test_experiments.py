@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import configuration
-from launch.configuration import Config, load
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.config.compose import Config, load
+from launch.studies.study_builder import build_study
 from tasks import registry
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -22,14 +22,14 @@ import icu  # noqa: E402
 import pneumonia  # noqa: E402
 import readmission  # noqa: E402
 
-EXPERIMENTS = configuration.groups()["experiment"]
+EXPERIMENTS = compose.groups()["experiment"]
 SITES = {"east": 300, "north": 1500, "south": 700, "west": 400}
 
 
 def same_training(one: Config, other: Config) -> None:
     """All that shapes the model: what differs is names, and on whom it is scored."""
-    ours = configuration.plain(one)
-    for key, value in configuration.plain(other).items():
+    ours = compose.plain(one)
+    for key, value in compose.plain(other).items():
         if key not in ("title", "contact", "seed", "output", "tracking", "evaluation", "task"):
             assert ours[key] == value, key
 
@@ -47,7 +47,7 @@ def test_an_experiment_composes_and_builds_its_study(name: str) -> None:
 
 def test_there_is_one_for_every_task() -> None:
     named = {load([f"experiment={name}"]).task.name for name in EXPERIMENTS}
-    assert set(configuration.groups()["task"]) <= named
+    assert set(compose.groups()["task"]) <= named
 
 
 @pytest.mark.parametrize(

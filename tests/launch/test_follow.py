@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch import run as launched
-from launch.configuration import load
-from launch.progress import Progressing
-from launch.resume import resume
-from launch.run import run
+from launch.config.compose import load
+from launch.studies import run as launched
+from launch.studies.progress import Progressing
+from launch.studies.resume import resume
+from launch.studies.run import run
 from protocol.errors import Code, WardroundError
 from server.outcome import RoundReport
 from tests.server.hospitals import Deployment, credentials, deployed, wait_until

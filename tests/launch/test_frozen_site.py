@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 
-from launch import configuration
-from launch.frozen_site import Station
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.federations.site_snapshot import Station
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.messages import Frame
@@ -20,7 +20,7 @@ from server.rounds.round_loop import Rounds
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
-COHORTS = cohorts_of(TASK, TASK.public_sites(None), split_plan(configuration.load([])))
+COHORTS = cohorts_of(TASK, TASK.public_sites(None), split_plan(compose.load([])))
 
 
 class Wandering:
@@ -55,7 +55,7 @@ class Wandering:
 
 
 def study(*overrides: str) -> Study:
-    config = configuration.load(["rounds=4", *overrides])
+    config = compose.load(["rounds=4", *overrides])
     return build_study(config, TASK, declared_patients(COHORTS))
 
 

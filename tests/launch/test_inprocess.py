@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import configuration
-from launch.baselines import compare, pool
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.run import declared_patients, run_inprocess, split_plan
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.baselines import compare, pool
+from launch.studies.run import declared_patients, run_inprocess, split_plan
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from server.listener import Listeners
 from server.outcome import Outcome, RoundReport
@@ -21,7 +21,7 @@ TABLES = TASK.public_sites(None)
 
 
 def run(folder: Path, *overrides: str) -> Outcome:
-    config = configuration.load([*overrides, f"output={folder}", "tracking=off"])
+    config = compose.load([*overrides, f"output={folder}", "tracking=off"])
     return run_inprocess(config, TASK, TABLES).outcome
 
 
@@ -54,7 +54,7 @@ def test_a_noised_evaluation_covers_everyone_and_says_how_sure_it_is(tmp_path: P
 
 
 def test_summary_is_left_beside_the_study(tmp_path: Path) -> None:
-    config = configuration.load(["privacy=none", "rounds=2", f"output={tmp_path}", "tracking=off"])
+    config = compose.load(["privacy=none", "rounds=2", f"output={tmp_path}", "tracking=off"])
     finished = run_inprocess(config, TASK, TABLES)
     assert {p.name for p in finished.folder.iterdir()} == {
         "configuration.yaml",
@@ -69,7 +69,7 @@ def test_masks_change_nothing_but_what_is_seen() -> None:
     """Without privacy everything is deterministic: masked and unmasked sums agree bit for bit."""
     weights = []
     for masked in ("true", "false"):
-        config = configuration.load(["privacy=none", "rounds=4", f"federation.masked={masked}"])
+        config = compose.load(["privacy=none", "rounds=4", f"federation.masked={masked}"])
         cohorts = cohorts_of(TASK, TABLES, split_plan(config))
         study = build_study(config, TASK, declared_patients(cohorts))
         weights.append(InProcessFederation(cohorts).run(study, TASK, Listeners()).weights)
@@ -87,7 +87,7 @@ class Interrupting(Listeners):
 
 
 def test_a_study_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    config = configuration.load(["privacy=none", "rounds=6"])
+    config = compose.load(["privacy=none", "rounds=6"])
     cohorts = cohorts_of(TASK, TABLES, split_plan(config))
     study = build_study(config, TASK, declared_patients(cohorts))
     whole = InProcessFederation(cohorts).run(study, TASK, Listeners()).weights
@@ -103,7 +103,7 @@ def test_a_diverging_study_names_the_round_and_the_remedy(
 ) -> None:
     """Across the wire goes a code; in one process the site's own sentence is there as well."""
     monkeypatch.setitem(registry._BUILT_IN, "exploding", "tests.launch.exploding:Exploding")
-    config = configuration.load(["privacy=none", f"output={tmp_path}", "tracking=off"])
+    config = compose.load(["privacy=none", f"output={tmp_path}", "tracking=off"])
     with pytest.raises(WardroundError, match="round 1") as refused:
         run_inprocess(config, registry.load("exploding"), TABLES)
     assert refused.value.code is Code.DIVERGED
@@ -111,7 +111,7 @@ def test_a_diverging_study_names_the_round_and_the_remedy(
 
 
 def test_federating_lies_between_one_hospital_alone_and_all_data_pooled() -> None:
-    config = configuration.load(
+    config = compose.load(
         ["privacy=distributed", "privacy.epsilon=1", "rounds=60", "evaluation=exact"]
     )
     cohorts = cohorts_of(TASK, TABLES, split_plan(config))
@@ -125,7 +125,7 @@ def test_federating_lies_between_one_hospital_alone_and_all_data_pooled() -> Non
 
 
 def test_pooling_keeps_every_patient_in_his_part() -> None:
-    cohorts = cohorts_of(TASK, TABLES, split_plan(configuration.load([])))
+    cohorts = cohorts_of(TASK, TABLES, split_plan(compose.load([])))
     pooled = pool(cohorts)
     assert pooled.patients == sum(c.patients for c in cohorts.values())
     for part in ("train", "evaluation"):

@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch import guard
-from launch.mlflow_server import MlflowServer
+from launch.demo import guard_process
+from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from launch.mlflow_server import MlflowServer
+from launch.demo.mlflow_server import MlflowServer
 server = MlflowServer(Path(sys.argv[1]))
 server.start()
 print(server.url, flush=True)
@@ -98,16 +98,23 @@ def test_a_server_that_does_not_start_is_ended_and_said_with_its_log(tmp_path: P
 def test_guard_ends_grandchildren_that_ignore_sigterm(tmp_path: Path) -> None:
     script = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/pid; wait; wait"
     process = subprocess.Popen(
-        [sys.executable, "-I", guard.__file__, "bash", "-c", script], stdin=subprocess.PIPE
+        [sys.executable, "-I", guard_process.__file__, "bash", "-c", script], stdin=subprocess.PIPE
     )
     assert _until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
     pid = int((tmp_path / "pid").read_text())
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(timeout=2 * guard.PATIENCE + 2)
+    process.wait(timeout=2 * guard_process.PATIENCE + 2)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_guard_passes_the_exit_status_on() -> None:
-    command = [sys.executable, "-I", guard.__file__, sys.executable, "-c", "raise SystemExit(3)"]
+    command = [
+        sys.executable,
+        "-I",
+        guard_process.__file__,
+        sys.executable,
+        "-c",
+        "raise SystemExit(3)",
+    ]
     assert subprocess.Popen(command, stdin=subprocess.PIPE).wait(10) == 3

@@ -10,16 +10,16 @@ from rich.console import Console
 
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers as Rules
-from launch import configuration
-from launch.plan import Planned, plan, show
-from launch.run import run
+from launch.config import compose
+from launch.studies.plan import Planned, plan, show
+from launch.studies.run import run
 from tasks import registry
 
 SMALL = ("rounds=4", "tracking=off")
 
 
 def planned(*words: str, policies: tuple[str, ...] = ()) -> Planned:
-    return plan(configuration.load([*SMALL, *words]), policies)
+    return plan(compose.load([*SMALL, *words]), policies)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def planned(*words: str, policies: tuple[str, ...] = ()) -> Planned:
 )
 def test_bytes_and_privacy_are_those_of_the_study(tmp_path: Path, words: tuple[str, ...]) -> None:
     said = planned(*words)
-    outcome = run(configuration.load([*SMALL, *words, f"output={tmp_path}"])).outcome
+    outcome = run(compose.load([*SMALL, *words, f"output={tmp_path}"])).outcome
     sites = len(outcome.study.roster)
     assert outcome.bytes_sent == pytest.approx(sites * said.traffic.to_site, rel=0.01)
     assert outcome.bytes_received == pytest.approx(sites * said.traffic.from_site, rel=0.01)
@@ -52,15 +52,15 @@ def test_planning_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("task", configuration.groups()["task"])
+@pytest.mark.parametrize("task", compose.groups()["task"])
 def test_a_step_on_made_up_patients_can_be_timed_for_every_task(task: str) -> None:
-    from launch.plan_time import made_up
-    from launch.study_builder import build_study
+    from launch.studies.plan_time import made_up
+    from launch.studies.study_builder import build_study
 
     loaded = registry.load(task)
     cohort = made_up(loaded, 40)
     assert len(cohort.members("train")) == len(cohort.members("evaluation")) == 40
-    config = configuration.load([f"task={task}", "privacy=none", "rounds=1"])
+    config = compose.load([f"task={task}", "privacy=none", "rounds=1"])
     assert build_study(config, loaded, {"one": 40, "two": 40, "three": 40}).patients() == 120
 
 

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from launch.configuration import load
-from launch.progress import Progressing, time_left
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.studies.progress import Progressing, time_left
+from launch.studies.study_builder import build_study
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
 from server.outcome import RoundReport

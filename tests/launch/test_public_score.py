@@ -14,11 +14,11 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from client.data.cohort import Cohort
-from launch import configuration
-from launch.baselines import compare, figures_of, pool
-from launch.inprocess import cohorts_of
-from launch.report import show_comparison
-from launch.run import declared_patients, run_inprocess, split_plan
+from launch.config import compose
+from launch.federations.inprocess import cohorts_of
+from launch.studies.baselines import compare, figures_of, pool
+from launch.studies.result_view import show_comparison
+from launch.studies.run import declared_patients, run_inprocess, split_plan
 from protocol.study.study import Evaluation
 from tasks import registry
 from tasks.schema import PATIENT, Table
@@ -40,7 +40,7 @@ QUICK = ("privacy=none", "rounds=3", "tracking=off")
 
 
 def test_the_comparison_has_a_row_for_the_public_score_on_the_same_patients() -> None:
-    config = configuration.load(list(QUICK))
+    config = compose.load(list(QUICK))
     cohorts = cohorts_of(TASK, TABLES, split_plan(config))
     declared = declared_patients(cohorts)
     weights = np.zeros(31, np.float32)
@@ -59,7 +59,7 @@ def test_the_comparison_has_a_row_for_the_public_score_on_the_same_patients() ->
 
 def test_a_task_without_one_has_no_such_row() -> None:
     task = BreastCancer()
-    config = configuration.load(list(QUICK))
+    config = compose.load(list(QUICK))
     cohorts = cohorts_of(task, TABLES, split_plan(config))
     weights = np.zeros(31, np.float32)
     rows = compare(config, task, cohorts, declared_patients(cohorts), weights, which=())
@@ -85,7 +85,7 @@ def test_the_summary_of_a_study_tells_the_gain_as_an_aggregate(
     plugged = [EntryPoint("scored", f"{__name__}:Scored", "wardround.tasks")]
     monkeypatch.setattr(registry, "entry_points", lambda group: plugged)
     asked = [*QUICK, "task=scored", f"output={tmp_path}", "baselines=[pooled]"]
-    config = configuration.load(asked)
+    config = compose.load(asked)
     finished = run_inprocess(config, TASK, TABLES)
     summary = json.loads((finished.folder / "summary.json").read_text())
     assert set(summary["baselines"]) == {"public", "federated", "pooled"}

@@ -11,12 +11,12 @@ import pytest
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from launch import query_ready
-from launch.cli import app
-from launch.inprocess import InProcessFederation
-from launch.query import Question
-from launch.query_show import bar
-from launch.query_study import Price, cost
+from launch.cli.main import app
+from launch.federations.inprocess import InProcessFederation
+from launch.queries import presets
+from launch.queries.query_builder import Price, cost
+from launch.queries.question import Question
+from launch.queries.result_view import bar
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import answers
 from protocol.privacy.query_noise import asked, half_width, share
@@ -86,10 +86,10 @@ def test_the_noise_is_the_least_that_its_epsilon_takes() -> None:
     assert one.query is not None
     assert (one.query.mechanism, one.evaluation.noise_multiplier) == ("laplace", 2.0)
     assert one.privacy.epsilon == 0.5
-    many = query_ready.quality(TASK).plan(PATIENTS)
+    many = presets.quality(TASK).plan(PATIENTS)
     assert many.query is not None
     assert many.query.mechanism == "skellam"
-    forced = query_ready.quality(TASK).plan(PATIENTS, Price(mechanism="laplace"))
+    forced = presets.quality(TASK).plan(PATIENTS, Price(mechanism="laplace"))
     assert half_width(many, 4) < half_width(forced, 4)
     assert "within 7 of the truth" in cost(one)
     assert "1.55 if secure aggregation were broken" in cost(one)
@@ -194,15 +194,15 @@ def test_columns_are_explained_with_their_units() -> None:
 
 
 def test_ready_made_questions_ask_what_they_say() -> None:
-    study = query_ready.feasibility("heart_disease", "chol > 200").plan(dict.fromkeys("abc", 200))
+    study = presets.feasibility("heart_disease", "chol > 200").plan(dict.fromkeys("abc", 200))
     assert study.query is not None
     assert [s.name for s in study.query.statistics] == ["patients", "age by sex"]
-    quality = query_ready.quality("heart_disease")
+    quality = presets.quality("heart_disease")
     assert {s.name for s in quality.statistics} == {
         *(column.name for column in quality.task.schema.columns),
         "num",
     }
-    dose = query_ready.dose().plan(dict.fromkeys("abc", 200), Price(delta=1e-3))
+    dose = presets.dose().plan(dict.fromkeys("abc", 200), Price(delta=1e-3))
     assert dose.query is not None
     assert dose.query.columns == ("ctdi_vol", "dlp", "exposure", "region", "vendor")
 

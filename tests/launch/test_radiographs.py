@@ -11,7 +11,15 @@ from pydicom import dcmread
 from client.data.dicom.index.index import Index
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.pixels.preprocessing import Preprocessing, picture
-from launch.radiographs import COMMENT, HABITS, Habit, Radiograph, cohort, draw, write
+from launch.demo.synthetic_radiographs import (
+    COMMENT,
+    HABITS,
+    Habit,
+    Radiograph,
+    cohort,
+    draw,
+    write,
+)
 
 
 def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.remote import RemoteFederation
+from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import configuration
-from launch.mlflow_server import MlflowServer
-from launch.resume import resume
-from launch.run import run
+from launch.config import compose
+from launch.demo.mlflow_server import MlflowServer
+from launch.studies.resume import resume
+from launch.studies.run import run
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
@@ -106,7 +106,7 @@ def test_ctrl_c_is_marked_killed_and_the_study_goes_on_in_the_same_run(here: Pat
         assert [(s, d[:12]) for s, d in runs(here / "mlflow/mlflow.db")] == [("FINISHED", digest)]
     assert [report.round for report in finished.outcome.rounds] == [*range(1, 9)]
     assert all("auc" in report.metrics for report in finished.outcome.rounds)
-    whole = run(configuration.load([*STUDY, "tracking=off", "output=whole"]))
+    whole = run(compose.load([*STUDY, "tracking=off", "output=whole"]))
     assert np.array_equal(finished.outcome.weights, whole.outcome.weights)
     assert finished.outcome.metrics == whole.outcome.metrics
     assert finished.outcome.bytes_sent >= sum(r.bytes_sent for r in finished.outcome.rounds)
@@ -136,7 +136,7 @@ def test_a_process_killed_outright_goes_on_without_a_round_told_twice(
         told[0]["seconds"],
         told[0]["metrics"]["auc"]["value"],
     )
-    whole = run(configuration.load([*STUDY, *words, "output=whole"]))
+    whole = run(compose.load([*STUDY, *words, "output=whole"]))
     assert np.array_equal(finished.outcome.weights, whole.outcome.weights)
     assert {path.name for path in folder.iterdir()} == {
         path.name for path in whole.folder.iterdir()
@@ -146,9 +146,7 @@ def test_a_process_killed_outright_goes_on_without_a_round_told_twice(
 def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    finished = run(
-        configuration.load(["privacy=none", "rounds=1", "tracking=off", f"output={tmp_path}"])
-    )
+    finished = run(compose.load(["privacy=none", "rounds=1", "tracking=off", f"output={tmp_path}"]))
     moved = tmp_path / "moved"
     finished.folder.rename(moved)
     for where, overrides, code, cause in (

@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from launch import configuration
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
 from protocol.study.study import Study
@@ -15,7 +15,7 @@ SITES = {"east": 110, "north": 150, "south": 72, "west": 47}
 
 
 def build(*overrides: str, sites: dict[str, int] | None = None) -> Study:
-    config = configuration.load(list(overrides))
+    config = compose.load(list(overrides))
     return build_study(config, registry.load(config.task.name), sites or SITES)
 
 
@@ -42,7 +42,7 @@ def test_large_models_are_rounded_by_site_and_small_ones_by_patient() -> None:
             return nn.Sequential(nn.Linear(30, 64), nn.Tanh(), nn.Linear(64, 1))
 
     assert build("privacy.epsilon=2", "rounds=20").aggregation.rounding == "patient"
-    config = configuration.load(["privacy.epsilon=2", "rounds=20", "federation.masked=true"])
+    config = compose.load(["privacy.epsilon=2", "rounds=20", "federation.masked=true"])
     study = build_study(config, Large(), SITES)
     assert study.aggregation.rounding == "site"
     check_claim(study)

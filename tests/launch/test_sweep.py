@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch import configuration
-from launch.mlflow_server import MlflowServer
-from launch.sweep import Sweep
-from launch.sweep_result import Result, Row
+from launch.config import compose
+from launch.demo.mlflow_server import MlflowServer
+from launch.sweeps.result import Result, Row
+from launch.sweeps.sweep import Sweep
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
@@ -39,7 +39,7 @@ def statuses(database: Path) -> dict[str, str]:
 # --- the sentence ---
 def test_hydra_s_grammar_of_sweeps() -> None:
     words = ["task=heart_disease", "privacy.epsilon=0.3,1,3,10", "seed=range(5)"]
-    sentences = configuration.swept(words)
+    sentences = compose.swept(words)
     assert len(sentences) == 20
     assert sentences[0] == ("task=heart_disease", "privacy.epsilon=0.3", "seed=0")
     assert sentences[-1] == ("task=heart_disease", "privacy.epsilon=10", "seed=4")
@@ -99,7 +99,7 @@ def test_a_failed_study_is_in_the_files_and_in_no_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [("1", "3"), ("0.1", "10"), ("fedavg", "fedadam"), ("0", "1")])
 def test_a_figure_for_numbers_and_for_words(values: tuple[str, str]) -> None:
-    from launch.sweep_figure import utility
+    from launch.sweeps.figure import utility
 
     result = Result(("-",), ("x", "y"))
     for value in values:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.inprocess import InProcessFederation
-from launch.ray_federation import RayFederation
+from launch.federations.inprocess import InProcessFederation
+from launch.federations.ray import RayFederation
 from server.listener import Listeners
 from tasks import registry
 from tests.server.hospitals import TASK, deployed, study_of

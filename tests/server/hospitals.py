@@ -11,11 +11,11 @@ from pathlib import Path
 from client.daemon.site import Site
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
-from launch.configuration import load, plain
-from launch.inprocess import Simulated, cohorts_of
-from launch.remote import RemoteFederation
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.config.compose import load, plain
+from launch.federations.deployment import RemoteFederation
+from launch.federations.inprocess import Simulated, cohorts_of
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study

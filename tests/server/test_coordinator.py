@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from launch.remote import RemoteFederation
+from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.coordinator.config import FILE, CoordinatorConfig
@@ -36,7 +36,7 @@ from tests.server.hospitals import (
     wait_until,
 )
 
-START = "from launch.coordinator_cli import coordinator_app as app; app()"
+START = "from launch.cli.coordinator import coordinator_app as app; app()"
 
 
 class Noted:

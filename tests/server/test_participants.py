@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from client.daemon.site import Site
-from launch import configuration
-from launch.inprocess import InProcessFederation, InProcessFleet, Simulated, cohorts_of
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.federations.inprocess import InProcessFederation, InProcessFleet, Simulated, cohorts_of
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
@@ -19,7 +19,7 @@ from server.rounds.round_loop import Rounds
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
-CONFIG = configuration.load(
+CONFIG = compose.load(
     ["privacy=distributed", "rounds=8", "aggregation.spare_attempts=4", "evaluation.fraction=0.3"]
 )
 COHORTS = cohorts_of(TASK, TASK.public_sites(None), split_plan(CONFIG))

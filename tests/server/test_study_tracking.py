@@ -7,7 +7,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from launch.mlflow_server import MlflowServer
+from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.tracking import backlog, study_tracking
 from server.tracking.study_tracking import StudyTracking, Wish

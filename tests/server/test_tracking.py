@@ -30,9 +30,9 @@ import requests
 import torch
 import yaml
 
-from launch.mlflow_server import MlflowServer
-from launch.query import Question
-from launch.query_run import Where
+from launch.demo.mlflow_server import MlflowServer
+from launch.queries.ask import Where
+from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import METRICS, Estimate
 from protocol.study.study import Study

@@ -23,7 +23,7 @@ from protocol.errors import WardroundError
 from server.coordinator.setup import status
 from tests.cases.real_federation import SITES, WORDS, Federation, Hospital, until
 
-MAIN = "from launch.cli import main; import sys; sys.argv[0] = 'wardround'; main()"
+MAIN = "from launch.cli.main import main; import sys; sys.argv[0] = 'wardround'; main()"
 LIMIT = 64
 """Bytes of a file that can be written while the disk is full."""
 FULL = 5.0

@@ -13,7 +13,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from launch.radiographs import draw
+from launch.demo.synthetic_radiographs import draw
 
 Picture = npt.NDArray[np.uint8]
 

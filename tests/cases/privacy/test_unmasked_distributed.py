@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import configuration
-from launch.run import run_inprocess
+from launch.config import compose
+from launch.studies.run import run_inprocess
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import exposed_events, planned_events
@@ -32,7 +32,7 @@ def reported_and_exposed(folder: Path) -> tuple[float, float] | None:
     """Epsilon of the summary, and of the shares as they were seen; None for a study refused."""
     task = BreastCancer()
     try:
-        config = configuration.load([*_WORDS, f"output={folder}"])
+        config = compose.load([*_WORDS, f"output={folder}"])
         finished = run_inprocess(config, task, task.public_sites(None))
     except WardroundError:
         return None

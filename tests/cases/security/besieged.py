@@ -17,7 +17,7 @@ from typing import Self
 
 from server.coordinator.setup import create
 
-_START = "import sys; from launch.cli import main; sys.argv[0] = 'wardround'; main()"
+_START = "import sys; from launch.cli.main import main; sys.argv[0] = 'wardround'; main()"
 _HOST = "127.0.0.1"
 
 

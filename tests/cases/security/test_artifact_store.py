@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from launch.mlflow_server import MlflowServer
+from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import WardroundError
 from server.released_model import example
 from server.tracking.tracker import MlflowTracker, TrackingListener

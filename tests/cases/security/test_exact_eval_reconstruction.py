@@ -23,10 +23,10 @@ from client.daemon.site import Site
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.governance import SiteGovernance
-from launch.configuration import load
-from launch.demo_hospitals import write_csv
-from launch.inprocess import split_of
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.demo.hospitals import write_csv
+from launch.federations.inprocess import split_of
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study

@@ -14,7 +14,7 @@ import pytest
 
 from client.daemon.site import Site
 from client.data.cohort import Cohort
-from launch.inprocess import InProcessFleet
+from launch.federations.inprocess import InProcessFleet
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS

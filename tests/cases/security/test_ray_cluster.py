@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.ray_federation import RayFederation
+from launch.federations.ray import RayFederation
 from tasks import registry
 from tests.attack.simulated import TASK, cohorts, study_of
 

@@ -20,7 +20,7 @@ from tests.cases.real_federation import WORDS as PRIVATE
 from tests.cases.real_federation import Federation, until
 from tests.cases.security.titles import WORDS, Words
 
-_START = "import sys; from launch.cli import main; sys.argv[0] = 'wardround'; main()"
+_START = "import sys; from launch.cli.main import main; sys.argv[0] = 'wardround'; main()"
 _RIGHT = "a line of its own"
 """Shown as text already: in a table a line break begins no line of the terminal."""
 

@@ -23,11 +23,11 @@ from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
-from launch import plan, report
-from launch.cli import fail
-from launch.plan_bytes import traffic
-from launch.progress import Progressing
-from launch.run import Finished
+from launch.cli.main import fail
+from launch.studies import plan, result_view
+from launch.studies.plan_bytes import traffic
+from launch.studies.progress import Progressing
+from launch.studies.run import Finished
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
@@ -65,7 +65,7 @@ def terminal(file: io.StringIO) -> Console:
 def result(title: str) -> str:
     """The end of `wardround run`."""
     text, done = io.StringIO(), outcomes.outcome(outcomes.study(title=title))
-    report.show(Finished(done, Path("outputs"), Receipt()), terminal(text))
+    result_view.show(Finished(done, Path("outputs"), Receipt()), terminal(text))
     return text.getvalue()
 
 

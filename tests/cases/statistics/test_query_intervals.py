@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from launch.data import data_root
-from launch.inprocess import InProcessFederation
-from launch.query import Question
-from launch.query_study import Price, build_query
+from launch.federations.inprocess import InProcessFederation
+from launch.queries.query_builder import Price, build_query
+from launch.queries.question import Question
+from launch.studies.public_data import data_root
 from protocol.privacy import randomness
 from server.enrolment.roster import banded
 from server.listener import Listeners

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import configuration
-from launch.data import data_root
-from launch.inprocess import InProcessFederation, cohorts_of
-from launch.run import declared_patients, split_plan
-from launch.study_builder import build_study
+from launch.config import compose
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.public_data import data_root
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from server.listener import Listeners
 from server.outcome import Outcome
@@ -60,7 +60,7 @@ class Ran:
 def run(name: str, *words: str, tables: Mapping[str, Table] | None = None) -> Ran:
     """A study of the task, configured by `words`, on its public data or on these tables."""
     try:
-        config = configuration.load([f"task={name}", *words, "tracking=off"])
+        config = compose.load([f"task={name}", *words, "tracking=off"])
         task = registry.load(config.task.name)
         cohorts = cohorts_of(task, tables or task.public_sites(data_root()), split_plan(config))
         study = build_study(config, task, declared_patients(cohorts))

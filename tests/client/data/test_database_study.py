@@ -14,8 +14,8 @@ from client.daemon.site import Site
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.governance import SiteGovernance
-from launch.configuration import load
-from launch.study_builder import build_study
+from launch.config.compose import load
+from launch.studies.study_builder import build_study
 from protocol.canonical import digest
 from protocol.errors import Code
 from protocol.identity import Identity

@@ -22,7 +22,7 @@ from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
-from launch.radiographs import HABITS, Radiograph, cohort, write
+from launch.demo.synthetic_radiographs import HABITS, Radiograph, cohort, write
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks import registry

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from client.data.dicom.pixels import decode
 from client.data.dicom.pixels.preprocessing import Fault, Preprocessing, picture, prepare, resized
-from launch.radiographs import HABITS, Radiograph, datasets
+from launch.demo.synthetic_radiographs import HABITS, Radiograph, datasets
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "nowhere")) / "dicom"
 needs_files = pytest.mark.skipif(not DATA.is_dir(), reason="WARDROUND_DATA has no folder dicom")

@@ -1,0 +1,92 @@
+"""What a shell offers after `wardround run`: groups and keys, and after `=` their values.
+
+Typer carries the words between shell and program. bash breaks words at `=`, zsh and fish do not,
+so that after `task=` bash wants the bare values and the others want the whole word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from protocol.errors import Code, WardroundError
+
+Offer = tuple[str, str]
+"""A word, and what a shell that shows help shows beside it."""
+
+_BASH = """\
+_wardround_completion() {
+    local IFS=$'\\n'
+    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
+        _WARDROUND_COMPLETE=complete_bash "$1" ) )
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
+    return 0
+}
+complete -o default -F _wardround_completion wardround
+"""
+"""As Typer's own, without a space after a key: its value follows."""
+
+
+def script(shell: str) -> str:
+    """What the shell is to `eval`. Raises WardroundError(USAGE) for a shell that is not known."""
+    if shell == "bash":
+        return _BASH
+    if shell not in ("zsh", "fish"):
+        raise WardroundError(
+            Code.USAGE,
+            f"There is no completion for {shell}.",
+            remedy="Choose one of: bash, zsh, fish.",
+        )
+    from typer._completion_shared import get_completion_script
+
+    return get_completion_script(
+        prog_name="wardround", complete_var="_WARDROUND_COMPLETE", shell=shell
+    )
+
+
+def overrides(ctx: click.Context, incomplete: str) -> list[Offer]:
+    """The words that may stand where `incomplete` stands."""
+    before = list(ctx.params.get("overrides") or ())
+    if not incomplete and before and (values := list(_values(before[-1]))):
+        return values  # bash, right behind the sign, which Click takes away
+    if len(before) > 1 and before[-1] == "=":  # bash, with a part of the value
+        return [offer for offer in _values(before[-2]) if offer[0].startswith(incomplete)]
+    key, sign, part = incomplete.partition("=")
+    if sign:
+        found = [(f"{key}={value}", text) for value, text in _values(key)]
+        return [offer for offer in found if offer[0].startswith(f"{key}={part}")]
+    return [offer for offer in _keys() if offer[0].startswith(incomplete)]
+
+
+def _keys() -> Iterator[Offer]:
+    """Groups first, then keys; sections of keys are reached through their groups."""
+    from launch.config import compose
+    from launch.config.keys import keys_of
+
+    groups = compose.groups()
+    for group, choices in groups.items():
+        yield f"{group}=", " or ".join(choices[:6])
+    for key in keys_of(compose.Config):
+        if key.type != "group":
+            yield f"{key.name}=", key.meaning.text
+
+
+def _values(key: str) -> Iterator[Offer]:
+    from launch.config import compose
+    from launch.config.keys import keys_of
+
+    key = key.lstrip("+~")
+    for choice in compose.groups().get(key, ()):
+        yield choice, ""
+    for known in keys_of(compose.Config):
+        if known.name != key or known.type == "group":
+            continue
+        if known.type == "true or false":
+            yield from (("true", ""), ("false", ""))
+        elif known.type == "list":
+            yield from ((f"[{word}]", "") for word in known.meaning.choices)
+        elif known.meaning.choices:
+            yield from ((word, "") for word in known.meaning.choices)
+        elif known.default not in (None, "???"):
+            yield str(known.default), "the default"

@@ -1,0 +1,54 @@
+"""`wardround run --info`: every key with its type, default, meaning and range, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launch.config import compose
+from launch.config.keys import Key, keys_of
+
+
+def explain(console: Console) -> None:
+    """Prints groups with their choices, then the keys, section by section."""
+    groups = compose.groups()
+    table = Table(title="Groups: one word each", title_justify="left", box=None, pad_edge=False)
+    table.add_column("group", style="cyan")
+    table.add_column("choices")
+    for name, choices in groups.items():
+        table.add_row(name, ", ".join(choices))
+    console.print(table)
+    console.print()
+    table = Table(title="Keys: key=value", title_justify="left", box=None, pad_edge=False)
+    table.add_column("key", style="cyan")
+    for heading in ("type", "default", "meaning"):
+        table.add_column(heading)
+    for key in keys_of(compose.Config):
+        if key.type == "group":
+            table.add_row("")
+            table.add_row(Text(key.name, style="bold"), "", "", Text(key.meaning.text, "bold"))
+        else:
+            table.add_row(key.name, key.type, _default(key), " ".join(_meaning(key)))
+    console.print(table)
+    console.print(
+        "\nA group or a recipe may set another default: `wardround run --cfg job` shows what a "
+        "sentence comes to.",
+        highlight=False,
+    )
+
+
+def _default(key: Key) -> str:
+    if key.default == "???":
+        return ""
+    if key.default is None:
+        return "null"
+    return str(key.default).lower() if isinstance(key.default, bool) else str(key.default)
+
+
+def _meaning(key: Key) -> Iterator[str]:
+    yield key.meaning.text
+    if key.meaning.range:
+        yield f"({key.meaning.range})"

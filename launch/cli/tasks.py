@@ -1,0 +1,106 @@
+"""`wardround tasks`: what can be learned here, with which options, and whether data is at hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from protocol.errors import WardroundError
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Known:
+    """One task. `options`: option -> its values, the usual one first. `data`: public data on this
+    machine, by the number of its sites; None where there is none, and `remedy` says why."""
+
+    name: str
+    version: int
+    title: str
+    options: dict[str, list[str]]
+    columns: int
+    images: int
+    source: str
+    data: int | None
+    remedy: str
+
+
+def known(task: Task) -> Known:
+    """What is to be told of a task. Reads its public data, where it is here."""
+    from launch.studies.public_data import data_root
+
+    data, remedy = None, ""
+    try:
+        data = len(task.public_sites(data_root()))
+    except NotImplementedError:
+        remedy = "each hospital's own data only"
+    except WardroundError as error:
+        remedy = error.remedy or error.message
+    return Known(
+        task.name,
+        task.version,
+        task.title,
+        {option: [str(value) for value in values] for option, values in task.choices.items()},
+        len(task.schema.columns),
+        len(task.schema.images),
+        task.source_digest(),
+        data,
+        remedy,
+    )
+
+
+def tasks_command(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the tasks that are installed here, their options, and whether public data is here."""
+    from tasks import registry
+
+    found: list[Known] = []
+    broken: dict[str, str] = {}
+    console = Console()
+    with Console(stderr=True).status("reading public data"):
+        for name in registry.installed():
+            try:
+                found.append(known(registry.load(name)))
+            except Exception as error:  # a broken plug-in hides itself only
+                broken[name] = type(error).__name__
+    if as_json:
+        typer.echo(json.dumps([asdict(task) for task in found], indent=2))
+        return
+    console.print(_table(found))
+    if any(task.options for task in found):
+        console.print()
+        console.print(_options(found))
+    for name, problem in broken.items():
+        console.print(f"{name} cannot be loaded ({problem}).", style="yellow")
+
+
+def _table(found: list[Known]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    for heading in ("input", "public data here", "what it learns"):
+        table.add_column(heading)
+    for task in found:
+        pictures = f"{task.images} picture{'s' * (task.images > 1)}"
+        parts = [f"{task.columns} columns"] * bool(task.columns) + [pictures] * bool(task.images)
+        data = task.remedy if task.data is None else f"{task.data} sites"
+        table.add_row(f"{task.name} {task.version}", ", ".join(parts), data, task.title)
+    return table
+
+
+def _options(found: list[Known]) -> Table:
+    table = Table(title="task.options", title_justify="left", box=None, pad_edge=False)
+    table.add_column("of", no_wrap=True)
+    table.add_column("option", no_wrap=True)
+    table.add_column("values, the usual one first")
+    for task in found:
+        for option, values in task.options.items():
+            table.add_row(task.name, option, ", ".join(values))
+    return table

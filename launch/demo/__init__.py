@@ -1,0 +1,1 @@
+"""`make demo`: a federation of four hospitals on this machine."""

@@ -1,0 +1,189 @@
+"""A real federation on this machine: coordinator, four hospitals' daemons, MLflow, one study.
+
+Everything is what a real deployment has: processes of their own, TLS, node authentication, keys,
+policies, ledgers, secure aggregation. Only the data is public, so that the result can be compared
+with one hospital alone and with all data pooled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from client.config.site_config import SiteConfig
+from client.enrolment import join, new_site
+from launch.config import compose
+from launch.demo.child_process import Guarded, stop_all
+from launch.demo.hospitals import FRACTION, Hospitals, Tabular
+from launch.demo.mlflow_server import MlflowServer
+from launch.studies.baselines import compare
+from launch.studies.result_view import show, show_comparison
+from launch.studies.run import Finished, declared_patients, run, split_plan
+from protocol.errors import Code, WardroundError
+from server.coordinator.config import CoordinatorConfig
+from server.coordinator.setup import authority, bundle, create
+from server.enrolment.accounts import Accounts, Credentials, issue
+from server.enrolment.roster import Roster
+from server.tracking.mlflow_run import attach
+from tasks.base import Task
+
+_MARK = ".wardround-demo"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A folder with everything in it; `run` fills it and ends every process that it started."""
+
+    folder: Path
+    task: Task
+    overrides: tuple[str, ...] = ()
+
+    def run(self, console: Console) -> Finished:
+        """Raises WardroundError; no process is left behind, whatever happens."""
+        started = time.monotonic()
+        config = self._configuration()
+        hospitals = self._hospitals(config)
+        self._clear()
+        console.print(f"[bold]{self.task.title}[/bold]: four hospitals, each with its own keys,")
+        console.print("policy, ledger and daemon; a coordinator; MLflow.")
+        cohorts = hospitals.make(self.folder, console)
+        declared = declared_patients(cohorts)
+        with contextlib.ExitStack() as stack:
+            mlflow = MlflowServer(self.folder / "mlflow")
+            stack.callback(mlflow.stop)
+            mlflow.start()
+            coordinator = self._set_up(mlflow.url, declared)
+            processes: list[Guarded] = []
+            stack.callback(stop_all, processes)
+            for name, command in self._commands(coordinator, sorted(declared)):
+                log = self.folder / f"{name}.log"
+                processes.append(Guarded(command, log, {"OMP_NUM_THREADS": "1"}))
+            with console.status("starting processes"):
+                mlflow.wait()
+                wait_for(coordinator, self.folder / "coordinator.log")
+            config.federation.credentials = str(self.folder / "credentials.json")
+            finished = run(config, console)
+            show(finished, console)
+            if (examples := hospitals.examples()) and finished.receipt.url:
+                attach(finished.receipt.url, examples, "examples")
+        with console.status("training at one hospital alone, and on all data pooled"):
+            rows = compare(config, self.task, cohorts, declared, finished.outcome.weights)
+        show_comparison(rows, console)
+        console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
+        console.print(f"  wardround mlflow {self.folder / 'mlflow'}", highlight=False)
+        return finished
+
+    def _clear(self) -> None:
+        """Makes the folder anew; one that no demo made is never touched.
+
+        Raises WardroundError(STATE).
+        """
+        if self.folder.exists() and any(self.folder.iterdir()):
+            if not (self.folder / _MARK).is_file():
+                raise WardroundError(
+                    Code.STATE,
+                    f"{self.folder} holds something that no demo made.",
+                    remedy="Name another folder: a demo empties its own at every run.",
+                )
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder / _MARK).touch(0o600)
+
+    def _configuration(self) -> compose.Config:
+        config = compose.load(
+            [
+                f"task={self.task.name}",
+                "federation=deployment",
+                "evaluation=exact",
+                "evaluation.split=column",
+                f"evaluation.fraction={FRACTION}",
+                f"output={self.folder / 'outputs'}",
+                *self.overrides,
+            ]
+        )
+        if not any(override.startswith("evaluation.every=") for override in self.overrides):
+            config.evaluation.every = max(1, config.rounds // 10)
+        return config
+
+    def _hospitals(self, config: compose.Config) -> Hospitals:
+        if self.task.schema.images and self.task.schema.columns:
+            from launch.demo.fusion import Fused
+
+            return Fused(self.task, split_plan(config))
+        if self.task.schema.images:
+            from launch.demo.radiology import Radiology
+
+            return Radiology(self.task, split_plan(config))
+        return Tabular(self.task, split_plan(config))
+
+    def _set_up(self, mlflow: str, declared: Mapping[str, int]) -> CoordinatorConfig:
+        """What operators do once: enrolment, the roster brought to every site, an account."""
+        hosts = ["localhost", "127.0.0.1"]
+        config = create(self.folder / "coordinator", hosts, free_port(), mlflow, "wardround demo")
+        roster = Roster(config.roster)
+        for name, patients in declared.items():
+            site = SiteConfig.load(self.folder / name / new_site.SITE_YAML)
+            roster.add(new_site.card(site), patients)
+        brought = self.folder / "bundle.json"
+        brought.write_text(json.dumps(bundle(config)))
+        for name in declared:
+            given = join.Bundle.load(brought)
+            join.join(join.compare(self.folder / name / new_site.SITE_YAML, given))
+        token = Accounts(config.accounts).add("demo")
+        issue(
+            self.folder / "credentials.json",
+            Credentials(
+                coordinator=config.address, ca=authority(config.pki), account="demo", token=token
+            ),
+        )
+        return config
+
+    def _commands(
+        self, coordinator: CoordinatorConfig, sites: list[str]
+    ) -> list[tuple[str, list[str]]]:
+        """What their operators start, by the same console scripts."""
+        scripts = Path(sys.executable).parent
+        coordinate = [str(scripts / "wardround"), "coordinator", "start", str(coordinator.folder)]
+        return [
+            ("coordinator", coordinate),
+            *(
+                (
+                    f"site-{name}",
+                    [
+                        str(scripts / "wardround-site"),
+                        "start",
+                        "--config",
+                        str(self.folder / name / new_site.SITE_YAML),
+                    ],
+                )
+                for name in sites
+            ),
+        ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(coordinator: CoordinatorConfig, log: Path, timeout: float = 60.0) -> None:
+    """Until the coordinator listens. Raises WardroundError(UNREACHABLE) naming its log."""
+    host, _, port = coordinator.address.rpartition(":")
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1.0):
+            return
+        time.sleep(0.1)
+    raise WardroundError(
+        Code.UNREACHABLE, "The coordinator did not start.", remedy=f"Its own words are in {log}."
+    )

@@ -1,0 +1,137 @@
+"""A local MLflow server on SQLite: loopback only, for the demo, the tests and one person's laptop.
+
+A hospital network's MLflow is run by its operators (`deploy/`); this one lives exactly as long as
+the process that started it.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.error import URLError
+from urllib.request import ProxyHandler, build_opener
+
+from launch.demo.child_process import Guarded
+from protocol.errors import Code, WardroundError
+
+_HOST = "127.0.0.1"
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_WORKSPACES": "false",
+}
+_DIRECT = build_opener(ProxyHandler({}))
+
+
+class MlflowServer:
+    """Starts, watches and ends one MLflow server; a context manager.
+
+    `home` gets `mlflow.db`, `artifacts/` and `server.log`, and is readable by its owner only. With
+    `port` 0 a free one is taken; it is kept over `stop` and `start`.
+    """
+
+    def __init__(self, home: Path, port: int = 0) -> None:
+        self._home = home.resolve()
+        self._port = port
+        self._process: Guarded | None = None
+
+    @property
+    def url(self) -> str:
+        """What goes into `tracking.uri`; known once `start` was called."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
+    def log(self) -> Path:
+        return self._home / "server.log"
+
+    @property
+    def database(self) -> Path:
+        return self._home / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        return self._home / "artifacts"
+
+    def start(self) -> None:
+        """Starts the server and returns at once; `wait` says when it is healthy (some seconds).
+
+        Raises WardroundError(PORT_TAKEN) where the port asked for is in use.
+        """
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._port = _free_port(self._port)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST]
+        command += ["--port", str(self._port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.database}"]
+        command += ["--artifacts-destination", str(self.artifacts)]
+        self._process = Guarded(command, self.log, _QUIET, cwd=self._home)
+
+    def wait(self, timeout: float = 120.0) -> str:
+        """Waits until the server is healthy; its URL.
+
+        Raises WardroundError(TRACKING), with the server ended, where it is not within `timeout`
+        seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while self._process is not None and self._process.running:
+            if self.healthy():
+                return self.url
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        self.stop()
+        raise WardroundError(
+            Code.TRACKING,
+            f"The MLflow server did not start on {self.url}.",
+            remedy=f"Its own words are in {self.log}.",
+        )
+
+    def healthy(self, timeout: float = 1.0) -> bool:
+        """Whether the server answers within `timeout` seconds."""
+        try:
+            with _DIRECT.open(f"{self.url}/health", timeout=timeout) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def stop(self) -> None:
+        """Ends the server and its workers (one or two seconds); harmless where none runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            raise WardroundError(
+                Code.PORT_TAKEN,
+                f"Port {port} on {_HOST} is in use, so MLflow cannot start there.",
+                remedy="End what listens there, or choose another --port (0 takes a free one).",
+            ) from None
+        taken: int = probe.getsockname()[1]
+        return taken

@@ -1,0 +1,1 @@
+"""Where a study runs: in process, on Ray, or on a deployment."""

@@ -1,0 +1,146 @@
+"""A simulated site between two messages, as bytes: so that any worker may answer the next one.
+
+What every worker has of its own (patients, warm model, keys, the study) is named and not copied.
+What is the site's alone travels: which studies it accepted, the attempt in hand with its words and
+one-time key, replay counters, and what its algorithm keeps from round to round. Only a simulation
+does this; a hospital's one-time keys and kept vectors never leave the hospital's memory or disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from client.daemon.site import Site
+from client.data.cohort import Cohort
+from client.training.algorithm_state import Kept
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
+from launch.federations.inprocess import Simulated
+from protocol.identity import Identity
+from protocol.secagg.context import Context
+from protocol.study.study import Study
+from tasks.base import Task
+
+_LOCK = type(threading.Lock())
+
+
+class Station:
+    """What a worker has at hand to play the sites of one study; each site's patients once."""
+
+    def __init__(
+        self,
+        study: Study,
+        task: Task,
+        identities: Mapping[str, Identity],
+        cohort: Callable[[str], Cohort],
+    ) -> None:
+        """cohort: brings one site's patients; asked once a site."""
+        self.study, self._task, self._identities = study, task, identities
+        self._cohort, self._patients = cohort, dict[str, Patients]()
+        self.roster = {name: key.public_key.hex() for name, key in identities.items()}
+
+    @cached_property
+    def learner(self) -> Learner:
+        """One warm model for all sites of this worker."""
+        return Learner(self._task, self.study.optimisation.seed)
+
+    def patients(self, site: str) -> Patients:
+        if site not in self._patients:
+            self._patients[site] = Patients(self._cohort(site), self._task.varied)
+        return self._patients[site]
+
+    def site(self, name: str) -> Site:
+        """A site that has heard of nothing yet."""
+        return Site(
+            name,
+            self._identities[name],
+            self.roster,
+            Simulated(),
+            self.load(name),
+            keep=new_kept,
+            allow_unmasked=True,
+        )
+
+    def load(self, name: str) -> Callable[[Task, Study], Cohort]:
+        return lambda task, study: self._cohort(name)
+
+    # --- to bytes and back ---
+    def freeze(self, site: Site) -> bytes:
+        """The site's own part; what stands at every station is named in it."""
+        buffer = io.BytesIO()
+        _Freezer(buffer, self, site).dump(site)
+        return buffer.getvalue()
+
+    def thaw(self, name: str, frozen: bytes) -> Site:
+        """The site as `freeze` of a station of the same study left it."""
+        site: Site = _Thawer(io.BytesIO(frozen), self, name).load()
+        return site
+
+    def named(self, what: str, site: str) -> Any:
+        """What a name in frozen bytes stands for at this station."""
+        match what:
+            case "study":
+                return self.study
+            case "learner":
+                return self.learner
+            case "patients":
+                return self.patients(site)
+            case "identity":
+                return self._identities[site]
+            case "roster":
+                return self.roster
+            case "load":
+                return self.load(site)
+            case "keep":
+                return new_kept
+        raise pickle.UnpicklingError(f"nothing is called {what} here")
+
+
+def new_kept(study: Study) -> Kept:
+    """What a site's algorithm keeps, in memory; it travels with the site."""
+    return Kept()
+
+
+class _Freezer(pickle.Pickler):
+    def __init__(self, file: io.BytesIO, station: Station, site: Site) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._load = site._cohort
+        self._types: dict[type, str] = {
+            Study: "study",
+            Learner: "learner",
+            Patients: "patients",
+            Identity: "identity",
+        }
+        self._same = {id(site._roster): "roster", id(site._keep): "keep", id(site._cohort): "load"}
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return self._types.get(type(obj)) or self._same.get(id(obj))
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Contributor):
+            return Contributor, (obj.study, obj.site, obj.patients, obj.learner, obj.kept)
+        if isinstance(obj, Context):  # without what it has worked out and can work out again
+            return Context, tuple(getattr(obj, field.name) for field in dataclasses.fields(obj))
+        if isinstance(obj, X25519PrivateKey):
+            return X25519PrivateKey.from_private_bytes, (obj.private_bytes_raw(),)
+        if isinstance(obj, _LOCK):
+            return threading.Lock, ()
+        return NotImplemented
+
+
+class _Thawer(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, station: Station, site: str) -> None:
+        super().__init__(file)
+        self._station, self._site = station, site
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._station.named(str(pid), self._site)

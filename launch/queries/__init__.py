@@ -1,0 +1,1 @@
+"""A query from a question to its answer."""

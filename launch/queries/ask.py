@@ -1,0 +1,214 @@
+"""A question from here to its answers, whichever federation is asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from launch.federations.deployment import RemoteFederation
+from launch.federations.inprocess import InProcessFederation
+from launch.queries.query_builder import Price, build_query, cost
+from launch.queries.question import Question
+from launch.studies.public_data import data_root
+from protocol.errors import Code, WardroundError
+from protocol.metrics.query_answers import Answer
+from protocol.study.study import Study
+from server.enrolment.roster import banded
+from server.listener import Listeners
+from server.outcome import Outcome, RoundReport
+from server.tracking.query_page import page
+from server.tracking.query_report import plain
+from server.tracking.summary import write_summary
+from server.tracking.tracker import MlflowTracker, Receipt, TrackingListener
+from tasks.schema import PATIENT
+
+_FAREWELL = 20.0
+_WAITING = {
+    "offline": "waiting for sites to come online: ",
+    "approval": "waiting for approval at: ",
+    "hours": "waiting for the working hours of: ",
+}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Whom to ask: the coordinator of `credentials`, or in this process the task's public data.
+
+    tracking: MLflow's address, in this process only (a coordinator has its own); output: a folder
+    for study.json and summary.json.
+    """
+
+    credentials: Path | None = None
+    coordinator: str | None = None
+    tracking: str | None = None
+    experiment: str = "wardround"
+    output: Path | None = None
+    console: Console | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A query at its end. Shows itself in a notebook."""
+
+    outcome: Outcome
+    receipt: Receipt
+
+    def __getitem__(self, name: str) -> Answer:
+        return {answer.name: answer for answer in self.outcome.answers}[name]
+
+    @property
+    def plain(self) -> list[dict[str, Any]]:
+        """As JSON: every figure with its interval."""
+        return plain(self.outcome)
+
+    def page(self) -> str:
+        """As one HTML page."""
+        return page(self.outcome)
+
+    def _repr_html_(self) -> str:
+        return self.page()
+
+
+def ask(question: Question, price: Price, where: Where) -> Answered:
+    """Says what it will cost, asks, and waits for the answers.
+
+    Raises WardroundError as `Rounds.run` does, CREDENTIALS, TLS, UNREACHABLE, NO_DATA;
+    KeyboardInterrupt when interrupted, after the query was taken back.
+    """
+    if where.credentials is not None:
+        answered = _remotely(question, price, where)
+    else:
+        answered = _here(question, price, where)
+    if where.output is not None:
+        _leave(answered.outcome, where.output)
+    return answered
+
+
+def would(question: Question, price: Price, where: Where) -> tuple[Study, dict[str, Any] | None]:
+    """The study that `ask` would send, and how a deployment's sites would answer it; asks nothing
+    of their data."""
+    if where.credentials is None:
+        return build_query(question, _declared(question), price), None
+    with RemoteFederation(where.credentials, address=where.coordinator) as remote:
+        study = build_query(question, remote.patients(), price)
+        return study, remote.consult(study)
+
+
+def _here(question: Question, price: Price, where: Where) -> Answered:
+    tables = question.task.public_sites(data_root())
+    study = build_query(question, _declared(question), price)
+    progress = Progress(study, where.console)
+    if where.tracking is None:
+        with progress:
+            outcome = InProcessFederation({}, tables).run(study, question.task, progress)
+        return Answered(outcome, Receipt())
+    kept = (where.output or Path("outputs")) / "undelivered"
+    tracker = MlflowTracker(where.tracking, where.experiment, undelivered=kept)
+    tracker.begin(study, {"query": _configuration(question, price)}, version("wardround"))
+    try:
+        with progress:
+            listeners = Listeners(progress, TrackingListener(tracker))
+            outcome = InProcessFederation({}, tables).run(study, question.task, listeners)
+    except BaseException:
+        tracker.settle(timeout=10.0)
+        raise
+    return Answered(outcome, tracker.settle())
+
+
+def _remotely(question: Question, price: Price, where: Where) -> Answered:
+    if where.credentials is None:
+        raise WardroundError(Code.CREDENTIALS, "A deployment needs a coordinator's credentials.")
+    with RemoteFederation(where.credentials, address=where.coordinator) as remote:
+        study = build_query(question, remote.patients(), price)
+        configuration = {"query": _configuration(question, price)}
+        names = {"experiment": where.experiment}
+        with Progress(study, where.console) as progress:
+            try:
+                outcome = remote.run(study, configuration, names, progress)
+            except KeyboardInterrupt:
+                with contextlib.suppress(WardroundError):
+                    remote.cancel(study.digest, wait=_FAREWELL)
+                raise
+        return Answered(outcome, remote.receipt)
+
+
+def _declared(question: Question) -> dict[str, int]:
+    """Patients by site of the public data, rounded as a site may declare them."""
+    tables = question.task.public_sites(data_root())
+    return {site: banded(len(set(table[PATIENT].tolist()))) for site, table in tables.items()}
+
+
+def _configuration(question: Question, price: Price) -> dict[str, Any]:
+    return {
+        "task": question.task.name,
+        "least_count": question.least_count,
+        "statistics": len(question.statistics),
+        **asdict(price),
+    }
+
+
+def _leave(outcome: Outcome, output: Path) -> None:
+    folder = output / outcome.study.digest[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "study.json").write_bytes(outcome.study.document)
+        write_summary(outcome, folder / "summary.json")
+    except OSError as error:
+        raise WardroundError(
+            Code.USAGE, f"{folder} cannot be written: {error.strerror}.", remedy="Set --output."
+        ) from None
+
+
+class Progress:
+    """A listener that says what is waited for. Use as a context manager."""
+
+    def __init__(self, study: Study, console: Console | None) -> None:
+        self._study, self._console = study, console
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Progress:
+        if self._console is not None:
+            self._console.print(cost(self._study), highlight=False)
+            if self._console.is_terminal:
+                self._status = self._console.status("asking the sites")
+                self._stack.enter_context(self._status)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+        if sites:
+            self._say(_WAITING[why] + ", ".join(sites))
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        self._say(f"attempt {attempt} was lost ({why})")
+
+    def round(self, report: RoundReport) -> None:
+        return None
+
+    def finish(self, outcome: Outcome) -> None:
+        return None
+
+    def _say(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(text, highlight=False)
+
+
+def lines(answered: Answered) -> Iterator[str]:
+    """Privacy spent and where to find it, for whoever asked."""
+    outcome = answered.outcome
+    if outcome.epsilon is not None:
+        yield f"epsilon {outcome.epsilon:.4g} spent at delta {outcome.study.privacy.delta:g}"
+    yield f"study {outcome.study.digest[:12]}, {outcome.seconds:.1f} s"
+    if answered.receipt.url:
+        yield f"MLflow: {answered.receipt.url}"
+    if answered.receipt.missing:
+        yield f"Not in MLflow yet: {', '.join(answered.receipt.missing)}."
+        yield answered.receipt.remedy

@@ -1,0 +1,55 @@
+"""Ready-made questions: would there be enough patients, how good is the data, how much dose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launch.queries.question import Question
+from protocol.study.query import Bins, Cells
+from tasks import query_schema
+
+DOSE = "dicom_dose"
+_DOSES = {
+    "ctdi_vol": "0/5/10/15/20/30/40/60/100",
+    "dlp": "0/100/200/400/600/800/1200/2000/4000",
+    "exposure": "0/1/2/5/10/20/50/100/200/500/1000",
+}
+"""Edges, in mGy, mGy.cm and mA.s."""
+
+
+def feasibility(task: str, where: str = "", by: Sequence[str] = ()) -> Question:
+    """How many patients would a study have, in all and by these columns (age and sex, where the
+    task has them)."""
+    question = Question.about(task, where=where, title=f"Feasibility: {task}")
+    known = query_schema.columns(question.task.schema)
+    axes = tuple(by) or tuple(name for name in ("age", "sex") if name in known)
+    question = question.count()
+    return question.table(*axes) if axes else question
+
+
+def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question:
+    """What share of each column is missing or out of its public range, and how common each
+    category is, the label's above all. One budget is split over all columns."""
+    question = Question.about(task, where=where, title=f"Data quality: {task}")
+    schema = question.task.schema
+    for name in columns or query_schema.columns(schema):
+        column = query_schema.find(schema, name)
+        if column.kind == "category":
+            question = question.histogram(name)
+        else:
+            inside = Bins(column=name, edges=(column.low, column.high), outside=True)
+            question = question.of(Cells(name=name, axes=(inside,)))
+    return question
+
+
+def dose(where: str = "", by: Sequence[str] = ("region", "vendor")) -> Question:
+    """Patients' radiation dose, CTDIvol and DLP of CT and exposure of radiographs, by region of the
+    body and vendor; each patient by his newest image that says it."""
+    question = Question.about(DOSE, where=where, title="Radiation dose by protocol and vendor")
+    question = question.table(*by, name=f"patients by {' and '.join(by)}")
+    for column, edges in _DOSES.items():
+        known, axis = f"not {column} is missing", f"{column}:{edges}"
+        question = question.quantiles(axis, (0.5, 0.75, 0.95), where=known)
+        for other in by:
+            question = question.table(axis, other, where=known)
+    return question

@@ -1,0 +1,174 @@
+"""Statistics before studies: what to ask of a federation's patients, as a value that grows.
+
+    question = Question.about("heart_disease", where="age >= 60")
+    answered = question.count().table("age", "sex").ask(epsilon=0.5)
+    answered            # in a notebook: bars with 95% intervals
+    answered["age by sex"]
+
+Nothing is asked before `ask`: `plan` says what it would cost and how close the answers would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from launch.queries.condition_parser import parse
+from launch.queries.query_builder import Price, build_query
+from protocol.errors import Code, WardroundError
+from protocol.study.condition import Condition
+from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
+from tasks import query_schema, registry
+from tasks.base import Task
+from tasks.schema import Column
+
+if TYPE_CHECKING:
+    from launch.queries.ask import Answered, Where
+    from protocol.study.study import Study
+
+BINS, FINE_BINS = 5, 32
+"""Of a number column, where nothing else is asked for: shown as they are, or for quantiles."""
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A cohort of a task, and statistics of it. Every method gives a longer question."""
+
+    task: Task
+    where: Condition | None = None
+    statistics: tuple[Statistic, ...] = ()
+    least_count: int = 10
+    title: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def about(
+        task: str, *, where: str = "", least_count: int = 10, title: str = "", **options: Any
+    ) -> Question:
+        """where: a condition as `launch.queries.condition_parser` reads it. options: of the task.
+
+        Raises WardroundError: UNKNOWN_TASK, CONFIGURATION, REFUSED_STUDY for an unknown column.
+        """
+        loaded = registry.load(task, options)
+        condition = parse(where, loaded.schema) if where.strip() else None
+        return Question(loaded, condition, (), least_count, title, options)
+
+    def count(self, name: str = "patients", *, where: str = "") -> Question:
+        """How many patients."""
+        return self.of(Cells(name=name, where=self._condition(where)))
+
+    def histogram(self, axis: str, name: str = "", *, where: str = "") -> Question:
+        """How many by a column: `age`, `age:8` (equal bins), `age:45/60/75` (edges), `sex`."""
+        return self.table(axis, name=name, where=where)
+
+    def table(self, *axes: str, name: str = "", where: str = "") -> Question:
+        """How many by several columns or conditions together (one that is no column)."""
+        made = tuple(self.axis(text) for text in axes)
+        named = name or " by ".join(axis.column for axis in made)
+        return self.of(Cells(name=named, where=self._condition(where), axes=made))
+
+    def quantiles(
+        self, axis: str, at: Sequence[float] = QUARTILES, name: str = "", *, where: str = ""
+    ) -> Question:
+        """Of a number column, read off bins of its public range (32, or as `axis` says)."""
+        made = self.axis(axis, FINE_BINS)
+        named = name or f"quantiles of {made.column}"
+        condition = self._condition(where)
+        return self.of(
+            Cells(name=named, where=condition, axes=(made,), quantiles=tuple(map(float, at)))
+        )
+
+    def mean(self, column: str, name: str = "", *, where: str = "") -> Question:
+        """Of a number column clipped to its public range, where it is not missing."""
+        found = query_schema.find(self.task.schema, column)
+        query_schema.require_kind(found, "number")
+        return self.of(
+            Mean(
+                name=name or f"mean of {column}",
+                where=self._condition(where),
+                column=column,
+                low=found.low,
+                high=found.high,
+            )
+        )
+
+    def axis(self, text: str, bins: int = BINS) -> Axis:
+        """`column`, `column:8`, `column:45/60/75`, or a condition."""
+        name, _, how = text.partition(":")
+        known = query_schema.columns(self.task.schema)
+        if name.strip() not in known and any(sign in text for sign in " <>=("):
+            return Holds(condition=parse(text, self.task.schema))
+        column = query_schema.find(self.task.schema, name.strip())
+        if column.kind == "category":
+            if how:
+                raise _unfit(text, f"{column.name} has categories, not bins")
+            return Categories(column=column.name, categories=query_schema.categories(column))
+        return _made(text, column=column.name, edges=_edges(column, how, bins, text))
+
+    def plan(self, patients: Mapping[str, int], price: Price | None = None) -> Study:
+        """The study that asks it of sites with these declared patients. Spends nothing.
+
+        Raises WardroundError: CONFIGURATION, EPSILON_UNREACHABLE.
+        """
+        return build_query(self, patients, price or Price())
+
+    def ask(
+        self, *, epsilon: float = 0.5, delta: float = 1e-5, at: Where | None = None, **more: Any
+    ) -> Answered:
+        """Asks, and waits for the answers. at: the federation; the task's public data by default.
+
+        more: fields of `launch.queries.query_builder.Price`. Raises what `launch.queries.ask.ask` raises.
+        """
+        from launch.queries.ask import Where, ask
+
+        price = Price(epsilon=epsilon, delta=delta, **more)
+        return ask(self, price, at or Where())
+
+    def _condition(self, text: str) -> Condition | None:
+        return parse(text, self.task.schema) if text.strip() else None
+
+    def of(self, statistic: Statistic) -> Question:
+        """Any statistic, under a name of its own."""
+        taken = {other.name for other in self.statistics}
+        name, number = statistic.name, 2
+        while name in taken:
+            name, number = f"{statistic.name} ({number})", number + 1
+        unique = statistic.model_copy(update={"name": name})
+        return replace(self, statistics=(*self.statistics, unique))
+
+
+def _edges(column: Column, how: str, bins: int, text: str) -> tuple[float, ...]:
+    parts = [part.strip() for part in how.split("/")] if how.strip() else []
+    try:
+        if len(parts) <= 1:
+            number = int(parts[0]) if parts else bins
+            if not 1 <= number <= 1024:
+                raise ValueError
+            return tuple(
+                float(f"{e:.10g}") for e in np.linspace(column.low, column.high, number + 1)
+            )
+        return tuple(float(part) for part in parts)
+    except ValueError:
+        raise _unfit(
+            text, "after the colon stands a number of bins, or edges as 45/60/75"
+        ) from None
+
+
+def _made(text: str, **fields: Any) -> Bins:
+    try:
+        return Bins(**fields)
+    except ValidationError as error:
+        raise _unfit(text, str(error.errors()[0]["msg"])) from None
+
+
+def _unfit(text: str, why: str) -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"{text!r} cannot be counted by: {why}.",
+        remedy="For example: age, age:8, age:45/60/75, sex, or a condition such as 'chol > 240'.",
+    )

@@ -1,0 +1,59 @@
+"""A query's answers in a terminal: one table of bars for each statistic."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launch.queries.ask import Answered, lines
+from server.tracking.query_report import Row, captions, question, rows
+
+_WIDTH = 30
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def show(answered: Answered, console: Console) -> None:
+    """Figures with 95% intervals of the noise, what was spent, where it lies."""
+    outcome = answered.outcome
+    query = outcome.study.query
+    if query is None:
+        return
+    console.print(f"Of {question(query)}:", highlight=False)
+    said = captions(outcome.study)
+    for index, answer in enumerate(outcome.answers):
+        found = [row for row in rows(query, index, answer) if row.telling]
+        console.print(_table(answer.name, found))
+        if said[index]:
+            console.print(Text(said[index], style="dim"))
+    for line in lines(answered):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _table(name: str, found: list[Row]) -> Table:
+    table = Table(title=Text(name, style="bold"), title_justify="left", box=None, pad_edge=False)
+    width = max((len(row.label) for row in found), default=1)
+    for _ in range(width):
+        table.add_column()
+    table.add_column("value", justify="right")
+    table.add_column("95% interval", justify="right")
+    table.add_column("")
+    most = max((row.estimate.value for row in found if row.estimate is not None), default=0.0)
+    for row in found:
+        of = row.estimate
+        if of is None:
+            table.add_row(*map(Text, row.label), Text(row.hidden, style="dim"), "", "")
+            continue
+        interval = f"{_figure(of.low)} to {_figure(of.high)}"
+        table.add_row(*map(Text, row.label), _figure(of.value), interval, bar(of.value, most))
+    return table
+
+
+def bar(value: float, most: float) -> str:
+    """A bar of at most 30 characters, to an eighth of one."""
+    eighths = round(8 * _WIDTH * max(0.0, value) / most) if most > 0 else 0
+    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.1f}"

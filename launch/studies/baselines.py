@@ -1,0 +1,153 @@
+"""Was federating worth it? The same training at one hospital alone, and on all data pooled.
+
+Only where all data is public and here. Every model is scored on the same patients, those who
+evaluate at any site, and each gets the federated study's own privacy budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.cohort import Cohort
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
+from launch.config.compose import Config
+from launch.config.study_documents import AlgorithmConfig, RobustConfig, StopConfig
+from launch.federations.inprocess import InProcessFederation
+from launch.studies.study_builder import build_study
+from protocol.errors import Code, WardroundError
+from protocol.metrics.score_histogram import accuracy, histogram, roc_auc
+from protocol.vectors import Vector
+from server.listener import Listeners
+from server.outcome import Baselines
+from tasks.base import Task
+from tasks.flat_model import FlatModel
+
+_BINS = 4096
+"""So fine that the area under the curve is that of the scores themselves."""
+PUBLIC = "nothing: the public score"
+"""What stands in the place of what a model was trained on."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """AUC and accuracy of one or several models; the lowest and highest where several. `which` is
+    one of `server.outcome.BASELINES`; `untrained`: how many of them privacy left untrained."""
+
+    which: str
+    name: str
+    auc: float
+    accuracy: float
+    lowest_auc: float
+    highest_auc: float
+    untrained: int = 0
+
+
+def compare(
+    config: Config,
+    task: Task,
+    cohorts: Mapping[str, Cohort],
+    declared: Mapping[str, int],
+    federated: Vector,
+    which: Sequence[str] = ("local", "pooled"),
+) -> list[Judged]:
+    """The task's public score where it knows one, one hospital alone (mean over hospitals),
+    federated, all data pooled, as `which` asks.
+
+    A hospital too small to learn anything at this epsilon counts with the model it began with.
+
+    declared: site -> training patients that the study declared. federated: (P,) float32.
+    """
+    pooled = pool(cohorts)
+    patients = Patients(pooled).evaluation
+    learner = Learner(task, config.seed)
+
+    def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> Judged:
+        counts = [
+            histogram(learner.scores(w, patients.features), patients.labels.numpy(), _BINS)
+            for w in models
+        ]
+        aucs = [float(roc_auc(c.astype(np.float64))) for c in counts]
+        right = float(np.mean([accuracy(c.astype(np.float64)) for c in counts]))
+        return Judged(which, name, float(np.mean(aucs)), right, min(aucs), max(aucs), untrained)
+
+    def train(name: str, cohort: Cohort, size: int) -> Vector | None:
+        try:
+            study = build_study(_alone(config), task, {name: size})
+        except WardroundError as error:
+            if error.code is not Code.EPSILON_UNREACHABLE:
+                raise
+            return None
+        return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
+
+    def trained(which: str, name: str, found: list[Vector | None]) -> Judged:
+        models = [FlatModel(task, config.seed).weights() if w is None else w for w in found]
+        return judge(which, name, models, sum(w is None for w in found))
+
+    rows = []
+    if pooled.public is not None:
+        first = pooled.first(pooled.members("evaluation"), "evaluation")
+        known = histogram(pooled.public[first], patients.labels.numpy(), _BINS).astype(np.float64)
+        value = float(roc_auc(known))
+        rows.append(Judged("public", PUBLIC, value, float(accuracy(known)), value, value))
+    if "local" in which:
+        alone = [train(site, cohort, declared[site]) for site, cohort in cohorts.items()]
+        rows.append(trained("local", "one hospital alone", alone))
+    rows.append(judge("federated", "federated", [federated]))
+    if "pooled" in which:
+        whole = train("pooled", pooled, sum(declared.values()))
+        rows.append(trained("pooled", "all data pooled", [whole]))
+    return rows
+
+
+def figures_of(rows: Sequence[Judged]) -> Baselines:
+    """The rows as tracking and summary.json take them."""
+    return Baselines(
+        {
+            row.which: {"auc": row.auc, "accuracy": row.accuracy}
+            | (
+                {"lowest_auc": row.lowest_auc, "highest_auc": row.highest_auc}
+                if row.which == "local"
+                else {}
+            )
+            for row in rows
+        }
+    )
+
+
+def pool(cohorts: Mapping[str, Cohort]) -> Cohort:
+    """All sites' patients as one cohort, each in the part that he has at his site."""
+    parts = list(cohorts.values())
+    starts = np.cumsum([0, *(part.patients for part in parts[:-1])])
+    return Cohort(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([p.patient + start for p, start in zip(parts, starts, strict=True)]),
+        np.concatenate([part.u for part in parts]),
+        np.concatenate([part.in_training for part in parts]),
+        np.concatenate([part.train for part in parts]),
+        np.concatenate([part.evaluation for part in parts]),
+        public=_public(parts),
+    )
+
+
+def _public(parts: Sequence[Cohort]) -> npt.NDArray[np.float64] | None:
+    known = [part.public for part in parts if part.public is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _alone(config: Config) -> Config:
+    """The same study for a single site in this process, scored only here."""
+    return replace(
+        config,
+        federation=replace(config.federation, name="inprocess", masked=False),
+        aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
+        evaluation=replace(config.evaluation, release="exact", every=0, bins=512),
+        algorithm=AlgorithmConfig(),
+        stop=StopConfig(),
+        robust=RobustConfig(),
+    )

@@ -1,0 +1,231 @@
+"""What a study would cost in privacy, bytes and time, and who would take part. Nothing runs.
+
+Privacy and bytes follow from the document alone and are exact for a study that loses no attempt;
+time is one site's step on made-up patients, here and now, times the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from client.config.policy import Policy
+from client.config.site_config import SiteConfig
+from launch.config.compose import Config
+from launch.federations.deployment import RemoteFederation
+from launch.federations.inprocess import cohorts_of
+from launch.studies.plan_bytes import Traffic, traffic
+from launch.studies.plan_time import NETWORK, seconds
+from launch.studies.public_data import data_root
+from launch.studies.run import credentials_of, declared_patients, split_plan
+from launch.studies.study_builder import build_study
+from protocol.privacy.accounting import epsilon_over_bands
+from protocol.privacy.releases import (
+    exposed_events,
+    most_evaluations,
+    planned_broken_epsilon,
+    planned_events,
+    spent_epsilon,
+)
+from protocol.study.study import Study
+from server.rounds.proposal import rules_in_words
+from server.rounds.round_loop import uncovered
+from tasks import registry
+
+_ANSWERS = ("accepted", "waiting", "refused", "away")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How many sites accept at once, wait for a person, refuse, are away; and the rules of how
+    many sites forbid the study. Never whose."""
+
+    accepted: int
+    waiting: int
+    refused: int
+    away: int
+    rules: dict[str, int]
+    codes: dict[str, int]
+
+    @property
+    def why(self) -> str:
+        """The rules in words, or the codes where no rule was named."""
+        named = {f"{rule}{n}": (rule,) for rule, many in self.rules.items() for n in range(many)}
+        if named:
+            return rules_in_words(named)
+        return ", ".join(f"{code} ({many} sites)" for code, many in sorted(self.codes.items()))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A study that has not been proposed, and what it comes to."""
+
+    study: Study
+    simulated: bool
+    epsilon: float | None
+    epsilon_broken: float | None
+    traffic: Traffic
+    seconds: float
+    answers: Answers | None
+    policies: dict[str, tuple[str, ...]]
+    """site.yaml -> the rules in it that forbid the study."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        study = self.study
+        return {
+            "task": study.task.name,
+            "mode": study.privacy.mode,
+            "epsilon": self.epsilon,
+            "epsilon_broken": self.epsilon_broken,
+            "delta": study.privacy.delta,
+            "noise_multiplier": study.privacy.noise_multiplier,
+            "evaluation_noise_multiplier": study.evaluation.noise_multiplier,
+            "attempts": study.aggregation.attempts,
+            "rounds": study.optimisation.rounds,
+            "evaluations": most_evaluations(study),
+            "uncovered": uncovered(study),
+            "patients": {member.name: member.patients for member in study.roster},
+            "traffic": asdict(self.traffic),
+            "seconds": self.seconds,
+            "answers": None if self.answers is None else asdict(self.answers),
+            "policies": {path: list(rules) for path, rules in self.policies.items()},
+        }
+
+
+def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
+    """The study that a configuration describes, weighed. policies: paths of site.yaml files.
+
+    Raises WardroundError as `launch.studies.run.run` does before its first round, and as
+    `SiteConfig.load` does.
+    """
+    task = registry.load(config.task.name, config.task.options)
+    answers: Answers | None = None
+    if config.federation.name == "deployment":
+        with RemoteFederation(
+            credentials_of(config), address=config.federation.coordinator
+        ) as remote:
+            study = build_study(config, task, remote.patients())
+            answers = answers_of(remote.consult(study))
+    else:
+        cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
+        study = build_study(config, task, declared_patients(cohorts))
+    attempts, private = study.aggregation.attempts, study.privacy.mode != "none"
+    return Planned(
+        study=study,
+        simulated=answers is None,
+        epsilon=spent_epsilon(study, attempts, most_evaluations(study)),
+        epsilon_broken=planned_broken_epsilon(study, study.privacy.delta) if private else None,
+        traffic=traffic(study),
+        seconds=seconds(study, task, simulated=answers is None),
+        answers=answers,
+        policies={path: objections(SiteConfig.load(Path(path)), study) for path in policies},
+    )
+
+
+def answers_of(plain: Mapping[str, Any]) -> Answers:
+    """What a coordinator answers to a plan."""
+    return Answers(
+        **{
+            name: int(plain["answers"][name]) for name in ("accepted", "waiting", "refused", "away")
+        },
+        rules={str(rule): int(many) for rule, many in plain["rules"].items()},
+        codes={str(code): int(many) for code, many in plain["codes"].items()},
+    )
+
+
+def objections(config: SiteConfig, study: Study) -> tuple[str, ...]:
+    """The rules of a site.yaml that forbid the study. Its ledger is not looked at, so the lifetime
+    cap is that of a site which has spent nothing."""
+    return (*config.policy.objections(study, config.site), *_caps(config.policy, study))
+
+
+def _caps(policy: Policy, study: Study) -> list[str]:
+    own = exposed_events(study, planned_events(study))
+    if not own:
+        return []
+    alone = epsilon_over_bands(own, policy.delta)
+    caps = {"epsilon_per_study": alone, "epsilon_lifetime": alone}
+    if study.privacy.mode == "distributed":
+        caps["epsilon_broken"] = planned_broken_epsilon(study, policy.delta)
+    limits = {rule: getattr(policy, rule) for rule in caps}
+    return [rule for rule, cap in limits.items() if cap is None or caps[rule] > cap]
+
+
+def show(planned: Planned, console: Console) -> None:
+    """Two tables: what it costs, and who would take part."""
+    console.print(_cost(planned))
+    console.print()
+    console.print(_answers(planned))
+    if planned.study.privacy.mode == "none" or planned.study.evaluation.release == "exact":
+        console.print(uncovered(planned.study), style="yellow", highlight=False)
+
+
+def _cost(planned: Planned) -> Table:
+    study, sent = planned.study, planned.traffic
+    privacy, sites = study.privacy, len(study.roster)
+    table = Table(title=f"{study.title}: what it would cost", title_justify="left", box=None)
+    table.show_header = False
+    table.add_column("", style="cyan")
+    table.add_column("")
+    table.add_row("patients", f"{study.patients()} declared for training, at {sites} sites")
+    if planned.epsilon is None:
+        table.add_row("privacy", "none: no epsilon bounds what the sums tell")
+    else:
+        table.add_row("epsilon", f"{planned.epsilon:.3f} at delta {privacy.delta:g}")
+        if planned.epsilon_broken is not None and privacy.mode == "distributed":
+            table.add_row("", f"{planned.epsilon_broken:.3f} if secure aggregation were broken")
+        table.add_row("noise multiplier", f"{privacy.noise_multiplier:.4g} in training")
+        if study.evaluation.noise_multiplier:
+            table.add_row("", f"{study.evaluation.noise_multiplier:.4g} in evaluation")
+    spare = study.aggregation.attempts - study.optimisation.rounds - 1
+    table.add_row(
+        "attempts",
+        f"{study.optimisation.rounds} rounds and the closing one"
+        + (f", {spare} spare" if spare else ""),
+    )
+    table.add_row("evaluations", str(study.evaluations))
+    table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")
+    table.add_row("", f"{_bytes(sites * (sent.to_site + sent.from_site))} in total")
+    where = "in this process" if planned.simulated else f"at {NETWORK / 1e6 * 8:g} Mbit/s a site"
+    table.add_row("time", f"about {_duration(planned.seconds)} {where}, a step timed here")
+    return table
+
+
+def _answers(planned: Planned) -> Table:
+    table = Table(title="Who would take part", title_justify="left", box=None)
+    table.add_column("", style="cyan")
+    table.add_column("sites", justify="right")
+    table.add_column("")
+    if (answers := planned.answers) is not None:
+        table.add_row("accept at once", str(answers.accepted), "")
+        table.add_row("wait for a person", str(answers.waiting), "")
+        table.add_row("refuse", str(answers.refused), answers.why)
+        table.add_row("not connected", str(answers.away), "")
+        least = planned.study.aggregation.least_sites
+        table.add_row("needed", str(least), "")
+    else:
+        table.add_row("simulated", str(len(planned.study.roster)), "they have no policies")
+    for path, rules in planned.policies.items():
+        said = ", ".join(f"policy.{rule}" for rule in rules)
+        table.add_row(path, "", f"refuses: {said}" if rules else "would take part")
+    return table
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.3g} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,81 @@
+"""How long a study would take: one round of its largest site on made-up patients, timed here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.cohort import Cohort
+from client.training.contribution import Contributor
+from client.training.dp_trainer import Learner
+from client.training.sampling import Patients
+from launch.studies.plan_bytes import traffic
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from tasks.base import Task
+
+NETWORK = 12.5e6
+"""Bytes a second between a site and the coordinator: a line of 100 Mbit/s."""
+_EXCHANGE = 0.08
+"""Seconds for a question and its answer over TLS beside the bytes; two a round."""
+_SIMULATED = 0.001
+"""Seconds a round and site for messages in one process."""
+_MOST = 5000
+"""Made-up patients at most; more are counted in proportion."""
+
+
+def seconds(study: Study, task: Task, *, simulated: bool) -> float:
+    """Of the whole study, if no site keeps it waiting. In a deployment sites work side by side;
+    simulated ones, one after the other."""
+    rounds = study.optimisation.rounds + 1
+    patients = [member.patients for member in study.roster]
+    step = _step(study, task, max(patients))
+    if simulated:
+        return rounds * (step * sum(patients) / max(patients) + _SIMULATED * len(patients))
+    moved = traffic(study)
+    return rounds * (step + 2 * _EXCHANGE) + (moved.to_site + moved.from_site) / NETWORK
+
+
+def _step(study: Study, task: Task, patients: int) -> float:
+    """Seconds of one round's work at a site with so many training patients."""
+    number = min(patients, _MOST)
+    largest = max(study.roster, key=lambda member: member.patients).name
+    learner = Learner(task, study.optimisation.seed)
+    cohort = Patients(made_up(task, number), task.varied)
+    contributor = Contributor(study, largest, cohort, learner)
+    sections = Sections(study, train=True, evaluate=False)
+    body = np.zeros(sections.body, np.float32)
+    body[: study.model.parameters] = learner.model.weights()
+    best = float("inf")
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        contributor.contribution(sections, body, 1)
+        best = min(best, time.perf_counter() - started)
+    return best * patients / number
+
+
+def made_up(task: Task, number: int) -> Cohort:
+    """So many training patients, all alike, in the middle of every public range; as many more
+    evaluate. Labels alternate."""
+    table: dict[str, npt.NDArray[Any]] = {}
+    for column in task.schema.columns:
+        if column.kind == "number":
+            table[column.name] = np.array([(column.low + column.high) / 2])
+        else:
+            table[column.name] = np.array([column.categories[0]], dtype=object)
+    for image in task.schema.images:
+        table[image.name] = np.full((1, image.rows, image.columns), 128, np.uint8)
+    features = task.features(table)
+    training = np.arange(2 * number) < number
+    return Cohort(
+        np.broadcast_to(features, (2 * number, *features.shape[1:])).copy(),
+        (np.arange(2 * number) % 2).astype(np.float32),
+        np.arange(2 * number),
+        np.where(training, 0.0, 1.0 - 1e-9),
+        training,
+        training,
+        ~training,
+    )

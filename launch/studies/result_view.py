@@ -1,0 +1,81 @@
+"""How a finished study is shown to the person who launched it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from launch.studies.baselines import Judged
+from launch.studies.run import Finished
+
+_NAMES = {
+    "auc": "ROC AUC",
+    "average_precision": "average precision",
+    "accuracy": "accuracy at 0.5",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "sensitivity_at_specificity_90": "sensitivity at 90% specificity",
+}
+
+
+def show(finished: Finished, console: Console) -> None:
+    """Pooled figures with intervals, privacy spent, and where everything lies."""
+    outcome = finished.outcome
+    table = Table(title=outcome.study.title, title_justify="left", box=None)
+    for heading in ("pooled over all sites", "value", "95% interval"):
+        table.add_column(heading, justify="left" if heading[0] == "p" else "right")
+    for key, name in _NAMES.items():
+        if key in outcome.metrics:
+            found = outcome.metrics[key]
+            table.add_row(name, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+    console.print(table)
+    privacy = outcome.study.privacy
+    if outcome.epsilon is not None:
+        line = f"epsilon {outcome.epsilon:.3f} at delta {privacy.delta:g}"
+        if outcome.epsilon_broken is not None and privacy.mode == "distributed":
+            line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
+        console.print(line, highlight=False)
+    if outcome.uncovered:
+        console.print(outcome.uncovered, style="yellow", highlight=False)
+    rounds, sites = len(outcome.rounds), len(outcome.study.roster)
+    console.print(
+        f"{sites} sites, {rounds} rounds, {outcome.seconds:.1f} s, "
+        f"{outcome.bytes_sent / 1e6:.2f} MB sent, {outcome.bytes_received / 1e6:.2f} MB received",
+        highlight=False,
+    )
+    console.print(f"study {outcome.study.digest[:12]}: {finished.folder}", highlight=False)
+    if finished.receipt.url:
+        console.print(f"MLflow: {finished.receipt.url}", highlight=False, soft_wrap=True)
+    if finished.receipt.missing:
+        missing = ", ".join(finished.receipt.missing)
+        console.print(f"Not in MLflow yet: {missing}. {finished.receipt.remedy}", style="yellow")
+    if finished.baselines:
+        show_comparison(finished.baselines, console)
+
+
+def show_comparison(rows: Sequence[Judged], console: Console) -> None:
+    """Federated beside one hospital alone and all data pooled, and what that gains over a score
+    that needed no data at all."""
+    table = Table(title="Was federating worth it?", title_justify="left", box=None)
+    table.add_column("trained on")
+    for heading in ("AUC", "lowest and highest", "accuracy"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        several = row.which == "local"
+        spread = f"{row.lowest_auc:.3f} to {row.highest_auc:.3f}" if several else ""
+        table.add_row(row.name, f"{row.auc:.3f}", spread, f"{row.accuracy:.3f}")
+    console.print(table)
+    aucs = {row.which: row.auc for row in rows}
+    if "public" in aucs and "federated" in aucs:
+        console.print(
+            f"Gain over the public score: {aucs['federated'] - aucs['public']:+.3f} AUC.",
+            highlight=False,
+        )
+    if few := sum(row.untrained for row in rows):
+        console.print(
+            f"{few} alone had too few patients for anything to be learned at this epsilon: the "
+            "model it began with counts.",
+            highlight=False,
+        )

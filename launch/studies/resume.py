@@ -1,0 +1,126 @@
+"""An interrupted study goes on: in process from its checkpoint, in a deployment where it runs.
+
+    wardround run --resume outputs/3f1c2a9b8d7e
+    wardround run --resume 3f1c2a9b federation=deployment federation.credentials=me.json
+
+The study is the same document with the same digest, so neither privacy nor MLflow's run starts
+anew. Nothing of it can be changed; where it is tracked and how the coordinator is reached can.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from launch.config import compose
+from launch.config.compose import Config
+from launch.federations.deployment import RemoteFederation
+from launch.studies.public_data import data_root
+from launch.studies.run import Finished, credentials_of, run_deployment, run_inprocess
+from launch.studies.run_folder import CHECKPOINT, CONFIGURATION, STUDY
+from protocol.canonical import canonical
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from server.tracking.parameters import without_credentials
+from tasks import registry
+
+_CHANGEABLE = ("tracking.", "federation.")
+
+
+def resume(where: str, overrides: Sequence[str], console: Console | None = None) -> Finished:
+    """Goes on with the study in a folder, or with one at the coordinator by its digest.
+
+    Raises WardroundError: USAGE where there is nothing to go on with, CONFIGURATION for a key that
+    would change the study, STATE for a damaged file; and what `launch.studies.run.run` raises.
+    """
+    folder = Path(where)
+    if not folder.is_dir():
+        return _at_coordinator(where, overrides, console)
+    study, config = _kept(folder, overrides)
+    if (folder / "summary.json").exists():
+        raise WardroundError(
+            Code.USAGE,
+            f"The study in {folder} has finished.",
+            remedy=f"Its result is in {folder / 'summary.json'}.",
+        )
+    config = replace(config, output=str(folder.resolve().parent))
+    if config.federation.name == "deployment":
+        return _followed(study, config, console)
+    if not (folder / CHECKPOINT).exists():
+        raise WardroundError(
+            Code.USAGE,
+            f"The study in {folder} has no round behind it.",
+            remedy="Run it anew: nothing is lost.",
+        )
+    task = registry.load(config.task.name, config.task.options)
+    tables = task.public_sites(data_root())
+    return run_inprocess(config, task, tables, console, study=study)
+
+
+def _kept(folder: Path, overrides: Sequence[str]) -> tuple[Study, Config]:
+    for override in overrides:
+        if not override.startswith(_CHANGEABLE):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{override} would change a study that has begun.",
+                remedy="Run a new study, or leave it out.",
+            )
+    try:
+        study = Study.parse((folder / STUDY).read_bytes())
+        text = (folder / CONFIGURATION).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise WardroundError(
+            Code.USAGE,
+            f"{folder} holds no study: {Path(error.filename).name} is not there.",
+            remedy="Name the folder of a study, such as outputs/3f1c2a9b8d7e.",
+        ) from None
+    if folder.resolve().name != study.digest[:12]:
+        raise WardroundError(
+            Code.STATE,
+            f"{folder} is not named after the study in it.",
+            remedy=f"Call it {study.digest[:12]}, as it was.",
+        )
+    config = compose.from_yaml(text, overrides)
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if given and without_credentials(given) == config.tracking.uri:
+        config.tracking.uri = given  # the file holds no password
+    return study, config
+
+
+def _at_coordinator(digest: str, overrides: Sequence[str], console: Console | None) -> Finished:
+    config = compose.load(overrides)
+    if config.federation.name != "deployment":
+        raise WardroundError(
+            Code.USAGE,
+            f"There is no folder {digest}.",
+            remedy="Name the folder of an interrupted study, or the digest of a study at a "
+            "coordinator together with federation=deployment.",
+        )
+    with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
+        found = [row["study"] for row in remote.studies() if row["study"].startswith(digest)]
+        if len(found) != 1:
+            raise WardroundError(
+                Code.USAGE,
+                f"{len(found) or 'No'} studies at the coordinator begin with {digest}.",
+                remedy="Give more of the digest, as summary.json or MLflow have it.",
+            )
+        study = Study.parse(canonical(remote.study(found[0])["document"]))
+    task = replace(config.task, name=study.task.name, options=dict(study.task.options))
+    return _followed(study, replace(config, task=task), console)
+
+
+def _followed(study: Study, config: Config, console: Console | None) -> Finished:
+    """A study at the coordinator. One that was cancelled there is over at every site."""
+    with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
+        known = {row["study"]: row["state"] for row in remote.studies()}
+    if known.get(study.digest) == "cancelled":
+        raise WardroundError(
+            Code.USAGE,
+            "The study was cancelled, and every site has closed it.",
+            remedy="Run a new one; federation.on_interrupt=leave keeps the next one running.",
+        )
+    return run_deployment(config, console, study=study)

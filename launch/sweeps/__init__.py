@@ -1,0 +1,1 @@
+"""Many studies over a grid of settings, and their comparison."""
