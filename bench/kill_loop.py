@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from protocol.errors import WardroundError
 from protocol.study.study import Study
+from tests.client.daemon_federation import Wards, renamed
 from tests.client.kill_points import POINTS
-from tests.client.wards import Wards, renamed
 
 VICTIM = "west"
 

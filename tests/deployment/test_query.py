@@ -28,8 +28,8 @@ from server.coordinator.service import Coordinator
 from server.coordinator.setup import bundle
 from server.enrolment.roster import Roster
 from tasks import registry
+from tests.client.daemon_federation import write_csv
 from tests.client.daemon_process import Daemon
-from tests.client.wards import write_csv
 from tests.server.hospitals import credentials, new_coordinator, wait_until
 
 TASK, REFUSES = "breast_cancer", "west"

@@ -1,7 +1,7 @@
 """Small health records with a known answer, read as a hospital's own daemon reads them.
 
 All patients are made up. A FHIR export is built here out of plain resources; an OMOP CDM is written
-by `tests.client.data.facts` and then changed cell by cell.
+by `tests.client.data.clinical_facts` and then changed cell by cell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from client.data import templates, view_reader
 from client.data.sources.settings import Fhir, Omop, Sources
 from protocol.errors import WardroundError
 from tasks.schema import Table
-from tests.client.data.facts import Person, write_omop
+from tests.client.data.clinical_facts import Person, write_omop
 
 SNOMED, LOINC = "http://snomed.info/sct", "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases.ehr.records import Edit, expected_failure, read_omop
-from tests.client.data.facts import Person, Result, Visit
+from tests.client.data.clinical_facts import Person, Result, Visit
 
 _DIABETES = (("SNOMED", "73211009", "2020-01-10"),)
 _READMITTED = {"readmitted": 1.0, "length_of_stay": 4.0}

@@ -22,7 +22,7 @@ from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks
 from tests.cases.federation.slow_line import SlowLine
 from tests.cases.real_federation import until
-from tests.server.door import open_door
+from tests.server.transport.live_superlink import open_door
 
 RATE = 50_000
 """Bytes a second."""

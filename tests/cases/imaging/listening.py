@@ -9,7 +9,7 @@ from typing import Any
 
 from pynetdicom import AE
 
-from tests.client.dicom.receiving import Process, site
+from tests.client.data.dicom.running_receiver import Process, site
 
 SECONDS = 60
 """After which a peer that says nothing is given up."""

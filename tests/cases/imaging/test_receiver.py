@@ -19,7 +19,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from tests.cases.imaging.listening import SECONDS, Listening, association
 from tests.cases.imaging.objects import radiograph
-from tests.client.dicom.receiving import Process
+from tests.client.data.dicom.running_receiver import Process
 
 HERE = Path(__file__).resolve().parent
 FAILURES = 0xA000

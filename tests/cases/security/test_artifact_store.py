@@ -28,7 +28,7 @@ from protocol.errors import WardroundError
 from server.released_model import example
 from server.tracking.tracker import MlflowTracker, TrackingListener
 from tasks import registry
-from tests.server.outcomes import CONFIGURATION, outcome, study
+from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 
 pytestmark = pytest.mark.slow
 LEFT = "the-code-ran"

@@ -1,0 +1,392 @@
+"""The daemon in daily life: real processes against a real coordinator over TLS."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.config.policy import Policy
+from client.config.resource_limits import limit_memory
+from client.config.site_config import SiteConfig
+from client.daemon import status
+from client.daemon.daemon import Daemon as Loop
+from client.daemon.daemon import _answer
+from client.enrolment import new_site
+from client.enrolment.site_template import Answers
+from client.transport.fleet_connection import Delivery
+from protocol.canonical import canonical, digest
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
+from server.enrolment.certificates import Pki
+from tests.client.daemon_federation import RULES, TASK, Daemon, Wards, renamed, until
+
+
+@pytest.fixture(scope="module")
+def wards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wards]:
+    made = Wards(tmp_path_factory.mktemp("wards"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def federation(wards: Wards) -> Iterator[dict[str, Daemon]]:
+    """All four daemons, running."""
+    daemons = {site: wards.daemon(site) for site in wards.sites}
+    wards.until_online()
+    yield daemons
+    for daemon in daemons.values():
+        daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def template(wards: Wards) -> Study:
+    return wards.study(rounds=20, spare=10)
+
+
+def command(*arguments: str, **env: str) -> subprocess.Popen[str]:
+    """The installed console script, as systemd starts it."""
+    script = Path(sys.executable).with_name("wardround-site")
+    return subprocess.Popen(
+        [str(script), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+    )
+
+
+def operate(wards: Wards, site: str, *arguments: str) -> int:
+    """An operator's command beside the daemon."""
+    done = command(*arguments, "--config", str(wards.folder / site))
+    done.communicate(timeout=60)
+    return done.returncode
+
+
+# --- its life ---
+def test_systemd_hears_of_it_and_sigterm_ends_it(wards: Wards, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(120)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        daemon = command("start", "--config", str(wards.folder / "west"), **env)
+        heard = []
+        while "READY=1" not in heard or "WATCHDOG=1" not in heard:
+            heard.append(manager.recv(200).decode())
+        assert status.running(wards.config("west").state)
+        daemon.send_signal(signal.SIGTERM)
+        _, err = daemon.communicate(timeout=60)
+        manager.settimeout(0.5)
+        try:
+            while True:
+                heard.append(manager.recv(200).decode())
+        except TimeoutError:
+            pass
+    assert daemon.returncode == 0, err
+    assert "STOPPING=1" in heard
+    assert "ready" in err
+    assert "stopped" in err
+    last = status.read(wards.config("west").state)
+    assert last is not None
+    assert (last.phase, last.connected) == ("stopped", False)
+
+
+def test_a_second_daemon_on_one_state_folder_is_refused(
+    wards: Wards, federation: dict[str, Daemon]
+) -> None:
+    second = wards.daemon("north")
+    assert second.ended() == 7
+    assert f"process {federation['north'].process.pid}" in second.log.read_text()
+    assert federation["north"].process.is_alive()
+
+
+def test_threads_stay_under_the_cap(wards: Wards, federation: dict[str, Daemon]) -> None:
+    status_text = Path(f"/proc/{federation['north'].process.pid}/limits").read_text()
+    data = next(line for line in status_text.splitlines() if line.startswith("Max data size"))
+    assert data.split()[3] != "unlimited"
+
+
+# --- a study ---
+def test_four_hospitals_learn_and_each_says_how_it_stands(
+    wards: Wards, federation: dict[str, Daemon], template: Study
+) -> None:
+    running = wards.run(template)
+    until(lambda: len(running.told.rounds) >= 3, 60, "under way")
+    state = wards.config("north").state
+    until(lambda: bool((s := status.read(state)) and s.study), 30, "told")
+    now = status.read(state)
+    assert now is not None
+    assert now.connected
+    assert now.study == template.digest
+    assert stat.S_IMODE((state / status.FILE).stat().st_mode) == 0o600
+    assert operate(wards, "north", "status") == 0
+    outcome = running.outcome()
+    assert outcome.status == "finished"
+    assert outcome.metrics["auc"].value > 0.8
+    assert running.told.losses == []
+    for site in wards.sites:
+        wards.verify_books(site)
+    text = "".join(daemon.log.read_text() for daemon in federation.values())
+    assert "wdbc" not in text, "no patient is named in a log"
+
+
+def test_sigterm_in_the_middle_of_a_study_loses_no_attempt(
+    wards: Wards, federation: dict[str, Daemon]
+) -> None:
+    running = wards.run(wards.study(rounds=250, spare=50, **{"aggregation.scale": 1024}))
+    for _ in range(2):
+        seen = len(running.told.rounds)
+        until(lambda n=seen: len(running.told.rounds) >= n + 3, 60, "under way")  # type: ignore[misc]
+        assert federation["west"].stop() == 0
+        federation["west"] = wards.daemon("west")
+        until(lambda: sends_again(federation["west"]), 60, "taking part again")
+    running.cancel()
+    assert running.told.losses == []
+    wards.verify_books("west")
+
+
+def sends_again(daemon: Daemon) -> bool:
+    """Whether it has answered since it was started last."""
+    events = [event["event"] for event in daemon.events()]
+    return "sent" in events[len(events) - 1 - events[::-1].index("starting") :]
+
+
+def test_a_revoked_study_stops_at_the_next_message(
+    wards: Wards, federation: dict[str, Daemon]
+) -> None:
+    """The others go on: a study long enough to be revoked in the middle of, on any machine."""
+    study = wards.study(rounds=250, spare=50, **{"aggregation.scale": 1024})
+    running = wards.run(study)
+    until(lambda: len(running.told.rounds) >= 2, 60, "under way")
+    assert operate(wards, "west", "revoke", study.digest[:10], "--yes") == 0
+    until(lambda: running.told.rounds[-1].participants == 3, 60, "going on without it")
+    running.cancel()
+    with wards.books("west") as (_, _, audit):
+        events = [e for e in audit.entries() if e.fields.get("study") == study.digest]
+    revoked = next(e.seq for e in events if e.event == "study_revoked")
+    later = [e.event for e in events if e.seq > revoked]
+    assert "privacy_debited" not in later
+    assert later.count("message_answered") <= 1, "the one in hand, if any"
+    assert later[-1] == "message_refused"
+
+
+def hostile(study: Study, number: int) -> Frame:
+    """One of many messages that no honest coordinator sends; the same number, the same message."""
+    dice = random.Random(number)
+    weights = dice.randbytes(4 * study.model.parameters)
+    prepare = {
+        "type": "prepare",
+        "study": study.digest,
+        "round": 1,
+        "attempt": 1,
+        "train": True,
+        "evaluate": False,
+        "model": digest(weights),
+    }
+    collect = {"type": "collect", "study": study.digest, "round": 1, "attempt": 1, "readys": []}
+    document = study.model_dump(mode="json")
+    weak = copy.deepcopy(document)
+    weak["nonce"] = f"{number:016x}"
+    section, field, value = dice.choice(
+        (
+            ("privacy", "noise_multiplier", 1e-9),
+            ("privacy", "noise_multiplier", 0.0),
+            ("privacy", "clip_norm", 1e-9),
+            ("privacy", "delta", 0.4999),
+            ("privacy", "sampling_rate", 1.5),
+            ("privacy", "mode", "none"),
+            ("privacy", "epsilon", 1e-3),
+            ("aggregation", "least_sites", 1),
+            ("aggregation", "masked", False),
+            ("aggregation", "attempts", 200_000),
+            ("evaluation", "noise_multiplier", 1e-6),
+            ("task", "name", "heart_disease"),
+            ("task", "source", "0" * 64),
+            ("task", "name", "os.system"),
+        )
+    )
+    weak[section][field] = value
+    proposal = {"type": "propose", "document": canonical(weak).decode()}
+    if dice.random() < 0.3:
+        proposal["document"] = proposal["document"].replace(":", ": ", 1)
+    changed = prepare | dice.choice(
+        (
+            {"round": -1},
+            {"round": 0},
+            {"round": study.optimisation.rounds + 2},
+            {"round": study.optimisation.rounds + 1},
+            {"attempt": 0},
+            {"attempt": study.aggregation.attempts + 1},
+            {"attempt": 10**9},
+            {"train": False},
+            {"evaluate": True},
+            {"model": "0" * 64},
+            {"study": "0" * 64},
+            {"study": "../../etc/passwd"},
+            {"code": "import os"},
+            {"train": "yes"},
+        )
+    )
+    header, body = dice.choice(
+        (
+            (canonical(changed), weights),
+            (canonical(prepare), weights[:-4]),
+            (canonical(prepare), weights + b"more"),
+            (canonical(prepare | {"attempt": 1, "model": digest(b"")}), b""),
+            (canonical(collect | {"attempt": dice.choice((1, 2, 999))}), b""),
+            (canonical(proposal), b""),
+            (canonical({"type": "standing", "study": study.digest, "state": "accepted"}), b""),
+            (dice.randbytes(dice.randrange(1, 200)), dice.randbytes(30)),
+            (b"", b""),
+            (b"[" * 500, b""),
+        )
+    )
+    return Frame(header, (body,) if body else ())
+
+
+def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
+    wards: Wards, federation: dict[str, Daemon], template: Study
+) -> None:
+    study = renamed(template, 5)
+    document = study.document.decode()
+    accepted = wards.link.ask({"south": frame(Propose(document=document))}, 30)
+    assert b'"accepted"' in next(iter(accepted))[1].header  # type: ignore[union-attr]
+    record = wards.folder / "south" / "computed"
+    before = record.read_text() if record.exists() else ""
+    for number in range(300):
+        message = hostile(study, number)
+        ((_, answer),) = wards.link.ask({"south": message}, 30)
+        assert answer is not None, number
+        told = parse(answer)
+        refused = isinstance(told, Refusal) or (isinstance(told, Standing) and told.code)
+        assert refused, (number, message.header)
+        assert set(json.loads(answer.header)) <= {"type", "study", "code", "state", "rules"}
+        assert set(getattr(told, "rules", ())) <= {*Policy.model_fields}
+    assert (record.read_text() if record.exists() else "") == before
+    assert federation["south"].process.is_alive()
+    wards.verify_books("south")
+    assert wards.run(renamed(template, 6)).outcome().status == "finished"
+
+
+def test_a_restarted_coordinator_is_found_again(
+    wards: Wards, federation: dict[str, Daemon], template: Study
+) -> None:
+    wards.restart_coordinator(pause=2.0)
+    wards.until_online()
+    outcome = wards.run(renamed(template, 4)).outcome()
+    assert outcome.status == "finished"
+    events = [event["event"] for event in federation["east"].events()]
+    assert events.index("not connected") < len(events) - 1 - events[::-1].index("connected")
+
+
+# --- what it refuses to begin with ---
+def test_a_wrong_authority_or_an_unknown_key_ends_it_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "fed").mkdir()
+    stranger = Wards(tmp_path / "fed")
+    try:
+        stranger.link.unregister("west")
+        unknown = stranger.daemon("west")
+        assert unknown.ended() == 4
+        assert failure(unknown)["code"] == "node_key"
+        other = Pki(tmp_path / "other")
+        other.create("Other", ["127.0.0.1"])
+        ca = stranger.config("east").coordinator.root_certificate
+        ca.write_bytes(other.ca_certificate.read_bytes())
+        wrong = stranger.daemon("east")
+        assert wrong.ended() == 4
+        assert failure(wrong)["code"] == "tls"
+    finally:
+        stranger.close()
+
+
+def failure(daemon: Daemon) -> dict[str, str]:
+    last = daemon.events()[-1]
+    assert (last["event"], bool(last["do"])) == ("failed", True)
+    return last
+
+
+def test_it_waits_for_a_coordinator_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "fed").mkdir()
+    early = Wards(tmp_path / "fed")
+    early.link.stop()
+    daemon = early.daemon("west")
+    until(lambda: any(e["event"] == "not connected" for e in daemon.events()), 60, "told")
+    assert daemon.process.is_alive()
+    early.restart_coordinator(pause=0)
+    early.until_online("west")
+    assert daemon.stop() == 0
+    early.close()
+
+
+def test_memory_is_capped_and_a_cap_without_room_is_refused() -> None:
+    def policy(mebibytes: int) -> Policy:
+        return Policy.model_validate({"memory": f"{mebibytes} MiB"})
+
+    text = "VmData:\t 900000 kB\nRssAnon:\t 500000 kB\n"
+    with pytest.raises(WardroundError) as caught:
+        limit_memory(policy(512), lambda: text)
+    assert caught.value.code == Code.CONFIGURATION
+    assert "policy.memory" in caught.value.message
+    script = (
+        "from client.config.resource_limits import limit_memory; from client.config.policy import Policy\n"
+        "limit_memory(Policy.model_validate({'memory': '512 MiB'}))\n"
+        "small = bytearray(200 << 20)\n"
+        "try: bytearray(600 << 20)\n"
+        "except MemoryError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
+
+
+# --- one question ---
+class Post:
+    """A connection that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[Frame] = []
+
+    def reply(self, delivery: Delivery, frame: Frame) -> bool:
+        self.sent.append(frame)
+        return True
+
+
+class Asked:
+    """A site that notes that it was asked."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def answer(self, received: Frame) -> Frame:
+        self.times += 1
+        return Frame(b"{}")
+
+
+@pytest.mark.parametrize(("ttl", "asked"), [(60.0, 1), (-1.0, 0)])
+def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
+    post, site = Post(), Asked()
+    delivery = Delivery(Frame(b"{}"), "m", 1, 2, "g", "query", time.time(), ttl)
+    _answer(post, site, delivery)  # type: ignore[arg-type]
+    assert (site.times, len(post.sent)) == (asked, asked)
+
+
+def test_it_begins_nothing_where_a_key_is_readable_by_others(tmp_path: Path) -> None:
+    config = new_site.init(
+        tmp_path / "north", Answers("north", **{"data": {TASK: tmp_path}} | RULES)
+    )
+    (tmp_path / "north" / "node.pem").chmod(0o640)
+    with pytest.raises(WardroundError) as caught:
+        Loop(SiteConfig.load(tmp_path / "north" / "site.yaml")).run()
+    assert caught.value.code == Code.NODE_KEY
+    assert not status.running(config.state)
+    assert json.loads((config.state / "head.json").read_text())["seq"] == 0

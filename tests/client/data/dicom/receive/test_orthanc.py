@@ -1,0 +1,88 @@
+"""A PACS that pushes: Orthanc takes objects in by REST and sends them to the receiver."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from pydicom import dcmread
+
+from tests.client.data.dicom.dicom_files import CANARIES, folder_of
+from tests.client.data.dicom.running_receiver import Process, site
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
+    folder.mkdir()
+    http = free_port()
+    configuration = {
+        "Name": "pacs",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "HttpPort": http,
+        "DicomPort": free_port(),
+        "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomModalities": {"site": ["WARDROUND", "127.0.0.1", receiver]},
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(server), str(folder / "orthanc.json")], stdout=log, stderr=log
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=60) as client:
+            for _ in range(600):
+                try:
+                    client.get("/system").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    assert process.poll() is None, (folder / "orthanc.log").read_text()
+                    time.sleep(0.1)
+            yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:  # how a PACS ends is its own affair
+            process.kill()
+            process.wait()
+
+
+def test_orthanc_pushes_studies_that_become_ready(orthanc: Path, tmp_path: Path) -> None:
+    files = folder_of(12, tmp_path / "source")
+    with Process(site(tmp_path / "alpha")) as process:
+        with pacs(orthanc, tmp_path / "pacs", process.port) as client:
+            for file in files:
+                client.post("/instances", content=file.read_bytes()).raise_for_status()
+            studies = client.get("/studies").json()
+            assert len(studies) == 6
+            assert client.post("/modalities/site/echo", json={}).status_code == 200
+            done = client.post("/modalities/site/store", json=studies)
+            assert done.status_code == 200, done.text
+            assert (done.json()["InstancesCount"], done.json()["FailedInstancesCount"]) == (12, 0)
+        sent = {d.SOPInstanceUID: d.PixelData for d in map(dcmread, files)}
+        assert {d.SOPInstanceUID: d.PixelData for d in map(dcmread, process.stored())} == sent
+        indexed = 0
+        while indexed < 12:
+            indexed = max(
+                (e["ready"] for e in process.events() if e["event"] == "indexed"), default=0
+            )
+            time.sleep(0.1)
+        assert process.stop() == 0
+        log = process.log.read_bytes()
+        assert not any(canary in log for canary in CANARIES)

@@ -1,0 +1,313 @@
+"""The receiver with real senders: dcmtk and pynetdicom; what it takes, refuses and survives."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
+
+from client.config.site_config import SiteConfig
+from client.daemon.receiver_service import Reception
+from protocol.errors import WardroundError
+from tests.client.data.dicom.dicom_files import CANARIES, DX, folder_of, radiograph, written
+from tests.client.data.dicom.running_receiver import Process, site
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = site(tmp_path_factory.mktemp("site") / "alpha", largest="1 MiB")
+    with Process(folder) as process:
+        yield process
+
+
+def associate(port: int, title: str = "A", called: str = "WARDROUND") -> Any:
+    entity = AE(title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    for sop_class in (DX, CT):
+        entity.add_requested_context(sop_class)
+    entity.add_requested_context("1.2.840.10008.1.1")
+    return entity.associate("127.0.0.1", port, ae_title=called)
+
+
+def sent(association: Any, dataset: Dataset) -> int:
+    return int(association.send_c_store(dataset).Status)
+
+
+def raw(association: Any, sop_class: str, instance: str, data: bytes, context: str = DX) -> int:
+    """A C-STORE whose command says what it likes about its data set."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = sop_class
+    request.AffectedSOPInstanceUID = instance
+    request.Priority = 2
+    request.DataSet = BytesIO(data)
+    number = next(
+        c.context_id for c in association.accepted_contexts if c.abstract_syntax == context
+    )
+    association._reactor_checkpoint.clear()  # or the association would take the answer itself
+    while not association._is_paused:
+        time.sleep(0.001)
+    association.dimse.send_msg(request, number)
+    _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    return int(answer.Status)
+
+
+def sendable(number: int, **changes: Any) -> Dataset:
+    """As pynetdicom sends it: with the transfer syntax noted."""
+    dataset = radiograph(number, **changes)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
+
+
+def test_echo_is_for_those_named(receiver: Process, dcmtk: dict[str, Path]) -> None:
+    def echo(title: str, called: str = "WARDROUND") -> str:
+        command = [dcmtk["echoscu"], "-v", "-aet", title, "-aec", called, "127.0.0.1"]
+        done = subprocess.run(
+            [*map(str, command), str(receiver.port)], capture_output=True, text=True
+        )
+        return "ok" if done.returncode == 0 else done.stdout + done.stderr
+
+    assert echo("A") == "ok"
+    assert "Calling AE Title Not Recognized" in echo("STRANGER")
+    assert "Called AE Title Not Recognized" in echo("A", "OTHER")
+
+
+@pytest.mark.parametrize("command", ["storescu", "dcmsend"])
+def test_dcmtk_sends_a_folder(
+    receiver: Process, dcmtk: dict[str, Path], tmp_path: Path, command: str
+) -> None:
+    first = 100 if command == "storescu" else 200
+    folder_of(6, tmp_path / "out", first=first)
+    before = len(receiver.stored())
+    options = {"storescu": ["+sd"], "dcmsend": ["+sd", "+r"]}[command]
+    arguments = ["-aec", "WARDROUND", "127.0.0.1", str(receiver.port), *options]
+    done = subprocess.run(
+        [str(dcmtk[command]), *arguments, str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(receiver.stored()) == before + 6
+
+
+def test_every_kind_of_encoding_arrives_as_it_was_sent(
+    receiver: Process, dcmtk: dict[str, Path], tmp_path: Path
+) -> None:
+    syntaxes = (
+        ImplicitVRLittleEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEG2000Lossless,
+    )
+    for number, syntax in enumerate(syntaxes, 300):
+        dataset = radiograph(number, StudyInstanceUID="1.2.826.0.1.300")
+        path = tmp_path / f"{number}.dcm"
+        if syntax.is_encapsulated:
+            written(dataset, path)
+            dataset.compress(syntax, generate_instance_uid=False)
+            dataset.save_as(path, enforce_file_format=True)
+        else:
+            written(dataset, path, syntax)
+        arguments = ["-dn", "-aec", "WARDROUND", "127.0.0.1", str(receiver.port), str(path)]
+        done = subprocess.run([str(dcmtk["dcmsend"]), *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, (syntax.name, done.stdout + done.stderr)
+    stored = {
+        d.SOPInstanceUID: d
+        for d in map(dcmread, receiver.stored())
+        if d.StudyInstanceUID == "1.2.826.0.1.300"
+    }
+    assert {d.file_meta.TransferSyntaxUID for d in stored.values()} == set(syntaxes)
+    for number in range(300, 304):
+        original = dcmread(tmp_path / f"{number}.dcm")
+        assert stored[original.SOPInstanceUID] == original
+        assert stored[original.SOPInstanceUID].PixelData == original.PixelData
+
+
+def test_an_object_sent_again_is_one_file_and_a_corrected_one_replaces_it(
+    receiver: Process,
+) -> None:
+    association = associate(receiver.port)
+    before = len(receiver.stored())
+    assert [sent(association, sendable(400)) for _ in range(3)] == [0, 0, 0]
+    assert len(receiver.stored()) == before + 1
+    assert sent(association, sendable(400, BodyPartExamined="HAND")) == 0
+    association.release()
+    assert len(receiver.stored()) == before + 1
+    parts = [
+        d.BodyPartExamined for d in map(dcmread, receiver.stored()) if d.AccessionNumber == "A200"
+    ]
+    assert parts == ["HAND"]
+
+
+def test_what_does_not_fit_is_answered_with_its_status(receiver: Process) -> None:
+    association = associate(receiver.port)
+    whole = encode(sendable(500), True, True)
+    assert whole is not None
+    uid = str(sendable(500).SOPInstanceUID)
+    before = receiver.stored()
+    assert raw(association, CT, uid, whole, context=CT) == 0xA900
+    assert raw(association, DX, uid, whole, context=CT) == 0xA900
+    assert raw(association, DX, "1.2.3.4", whole) == 0xC000
+    assert raw(association, DX, uid, b"\x08") == 0xC000
+    assert raw(association, DX, uid, b"\xff" * 5000) == 0xC000
+    without = encode(sendable(500, StudyInstanceUID=None), True, True)
+    assert without is not None
+    assert raw(association, DX, uid, without) == 0xC000
+    assert receiver.stored() == before
+    assert raw(association, DX, uid, whole) == 0
+    association.release()
+    assert len(receiver.stored()) == len(before) + 1
+
+
+def test_an_object_that_is_too_large_is_refused_and_the_next_is_taken(receiver: Process) -> None:
+    association = associate(receiver.port)
+    assert sent(association, sendable(510, side=1024)) == 0xA700
+    assert sent(association, sendable(511)) == 0
+    association.release()
+    assert list((receiver.store / ".incoming").iterdir()) == []
+
+
+def test_strangers_and_garbage_do_not_stop_it(receiver: Process) -> None:
+    silent = socket.create_connection(("127.0.0.1", receiver.port))
+    for bytes_ in (b"GET / HTTP/1.1\r\n\r\n", b"\x01\0\xff\xff\xff\xff", b"\x04\0" + b"\0" * 300):
+        with socket.create_connection(("127.0.0.1", receiver.port)) as rude:
+            rude.sendall(bytes_)
+    aborted = associate(receiver.port)
+    aborted.abort()
+    association = associate(receiver.port)
+    assert sent(association, sendable(520)) == 0
+    association.release()
+    silent.close()
+
+
+def test_names_on_disk_and_in_the_log_identify_nobody(receiver: Process) -> None:
+    association = associate(receiver.port)
+    assert sent(association, sendable(530)) == 0
+    association.release()
+    for path in receiver.store.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0
+        assert not any(canary in str(path).encode() for canary in CANARIES)
+    log = receiver.log.read_bytes()
+    assert b"association" in log
+    assert not any(canary in log for canary in CANARIES)
+    assert b"1.2.826" not in log
+
+
+def test_two_receivers_do_not_share_a_store(receiver: Process) -> None:
+    config = SiteConfig.load(receiver.folder / "site.yaml")
+    with pytest.raises(WardroundError, match="Another receiver"), Reception(config):
+        pass
+
+
+def test_nobody_is_let_in_by_default(tmp_path: Path, dcmtk: dict[str, Path]) -> None:
+    with Process(site(tmp_path / "alpha", calling=[])) as process:
+        assert associate(process.port).is_rejected
+        assert associate(process.port, "WARDROUND").is_rejected
+        assert process.event("nobody may send")
+
+
+def test_a_disk_at_its_floor_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    with Process(site(tmp_path / "alpha", floor=1 << 60)) as process:
+        association = associate(process.port)
+        assert sent(association, sendable(0)) == 0xA700
+        association.release()
+        assert process.stored() == []
+        assert process.stop() == 0
+
+
+def test_a_disk_that_is_full_refuses_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    with Process(site(tmp_path / "alpha"), largest_file=200_000) as process:
+        association = associate(process.port)
+        assert sent(association, sendable(0, side=512)) == 0xA700
+        assert sent(association, sendable(1)) == 0
+        association.release()
+        assert len(process.stored()) == 1
+        assert list((process.store / ".incoming").iterdir()) == []
+
+
+def test_killed_half_way_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    """500 objects by 4 senders, SIGKILL after some 200, then another receiver on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    folder = site(tmp_path / "alpha", listen=f"127.0.0.1:{port}", quiet=86400)
+    acknowledged: dict[str, bytes] = {}
+    half, restarted = threading.Event(), threading.Event()
+    waiting = threading.Semaphore(0)
+
+    def send(numbers: range) -> None:
+        left = [sendable(n, side=32) for n in numbers]
+        while left:
+            association = associate(port)
+            while left and association.is_established:
+                answer = association.send_c_store(left[0])
+                if "Status" not in answer or answer.Status != 0:
+                    break
+                done = left.pop(0)
+                acknowledged[str(done.SOPInstanceUID)] = done.PixelData
+                if len(acknowledged) >= 200:
+                    half.set()
+            if association.is_established:
+                association.release()
+            if left:
+                waiting.release()
+                restarted.wait(120)
+
+    senders = [threading.Thread(target=send, args=(range(k, 500, 4),)) for k in range(4)]
+    first = Process(folder)
+    (first.store / ".incoming/stale.part").write_bytes(b"half")
+    for sender in senders:
+        sender.start()
+    assert half.wait(200)
+    first.kill()
+    for _ in senders:
+        assert waiting.acquire(timeout=120)
+    promised = dict(acknowledged)
+    assert 200 <= len(promised) < 500
+    assert _on_disk(first).items() >= promised.items()
+    with Process(folder) as second:
+        assert list((second.store / ".incoming").iterdir()) == []
+        restarted.set()
+        for sender in senders:
+            sender.join(200)
+        assert len(acknowledged) == 500
+        assert _on_disk(second) == acknowledged
+        assert second.stop() == 0
+
+
+def _on_disk(process: Process) -> dict[str, bytes]:
+    """Every file under its name is whole."""
+    return {str(d.SOPInstanceUID): d.PixelData for d in map(dcmread, process.stored())}
+
+
+def test_a_quiet_study_is_indexed_and_sigterm_ends_cleanly(tmp_path: Path) -> None:
+    with Process(site(tmp_path / "alpha")) as process:
+        association = associate(process.port)
+        assert [sent(association, sendable(n)) for n in range(4)] == [0] * 4
+        association.release()
+        done: list[dict[str, Any]] = []
+        while sum(event["files"] for event in done) < 4:  # in one batch, or a slow machine's two
+            time.sleep(0.05)
+            done = [event for event in process.events() if event["event"] == "indexed"]
+        assert (done[-1]["ready"], done[-1]["kept_out"]) == (4, 0)
+        assert process.stop() == 0
+        assert process.event("stopped")["stored"] == 4

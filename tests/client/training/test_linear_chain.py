@@ -1,0 +1,77 @@
+"""The pass that is written out for a chain of Linear layers says what Opacus' hooks say."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from client.training.bookkeeping import BookkeepingModule, Unsupported
+from client.training.linear_chain import ACTIVATIONS, ChainModule
+from client.training.per_patient_gradients import PatientGradients
+from tasks.flat_model import FlatModel
+from tests.client.training.test_bookkeeping import check, random, slopes, task
+
+
+@settings(max_examples=40)
+@given(
+    n=st.integers(1, 6),
+    widths=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    chosen=st.data(),
+)
+def test_a_chain(n: int, widths: list[int], chosen: st.DataObject) -> None:
+    """Layers, biases and activations in any order, against the hooks."""
+    torch.manual_seed(n)
+    layers: list[nn.Module] = [nn.Tanh()] if chosen.draw(st.booleans()) else []
+    for inputs, outputs in pairwise(widths):
+        layers.append(nn.Linear(inputs, outputs, bias=chosen.draw(st.booleans())))
+        activation = chosen.draw(st.sampled_from([None, *ACTIVATIONS]))
+        layers += [activation()] if activation else []
+    check(nn.Sequential(*layers), random(n, n, widths[0]), passing=ChainModule)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.ReLU(),
+        nn.Sequential(nn.Linear(3, 3), nn.Dropout()),
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)),
+        nn.Sequential(*[nn.Linear(3, 3)] * 2),
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1).requires_grad_(False)),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3)),
+    ],
+)
+def test_what_is_no_chain(module: nn.Module) -> None:
+    with pytest.raises(Unsupported):
+        ChainModule(module)
+
+
+def test_a_chain_with_hooks_or_pictures_is_not_for_it() -> None:
+    chain = ChainModule(nn.Linear(3, 1))
+    with pytest.raises(Unsupported):
+        chain.gradients(random(0, 2, 4, 3), slopes, torch.float32)
+    hooked = nn.Linear(3, 1)
+    hooked.register_forward_hook(lambda layer, received, given: given)
+    with pytest.raises(Unsupported):
+        ChainModule(hooked)
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind"),
+    [
+        ((nn.Linear(6, 1),), ChainModule),
+        ((nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), ChainModule),
+        ((nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 1)), BookkeepingModule),
+    ],
+)
+def test_it_is_taken_where_there_is_a_chain(layers: tuple[nn.Module, ...], kind: type) -> None:
+    made = task(lambda: nn.Sequential(*layers))
+    gradients = PatientGradients(made, FlatModel(made, 0))
+    assert gradients.needs(random(0, 4, 6)).bytes > 0
+    assert gradients.bookkeeping
+    assert type(gradients._module) is kind

@@ -1,0 +1,366 @@
+"""Studies at a coordinator with four connected hospitals: real TLS, real sites, real restarts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from launch.federations.deployment import RemoteFederation
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from server.coordinator.config import FILE, CoordinatorConfig
+from server.coordinator.journal import Journal
+from server.coordinator.lock import is_running
+from server.coordinator.service import Coordinator
+from server.enrolment.roster import Roster
+from server.outcome import Outcome, RoundReport
+from tests.server.hospitals import (
+    Deployment,
+    Hospitals,
+    credentials,
+    deployed,
+    free_port,
+    new_coordinator,
+    study_of,
+    wait_until,
+)
+
+START = "from launch.cli.coordinator import coordinator_app as app; app()"
+
+
+class Noted:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+        self.outcomes: list[Outcome] = []
+
+    def waiting(self, why: str, sites: tuple[str, ...]) -> None:
+        pass
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        pass
+
+    def round(self, report: RoundReport) -> None:
+        self.rounds.append(report.round)
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with deployed(tmp_path_factory.mktemp("deployment")) as deployment:
+        deployment.connect()
+        yield deployment
+
+
+@pytest.fixture(scope="module")
+def alice(here: Deployment) -> Iterator[RemoteFederation]:
+    with here.account("alice") as federation:
+        wait_until(lambda: len(here.coordinator.link.online()) == 4)
+        yield federation
+
+
+def folder_of(config: CoordinatorConfig, study: Study) -> Path:
+    return config.state / "studies" / study.digest
+
+
+def changed(study: Study, **sections: Any) -> Study:
+    return Study.model_validate(study.model_dump() | sections)
+
+
+def test_a_study_comes_back_as_a_federation_in_one_process_would_return_it(
+    here: Deployment, alice: RemoteFederation
+) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=6", "evaluation.every=1")
+    noted = Noted()
+    outcome = alice.run(study, configuration, None, noted)
+    assert (outcome.status, outcome.study) == ("finished", study)
+    assert noted.rounds == [r.round for r in outcome.rounds] == [1, 2, 3, 4, 5, 6]
+    assert noted.outcomes == [outcome]
+    assert all(report.participants == 4 for report in outcome.rounds)
+    assert outcome.metrics["auc"].value > 0.95
+    assert outcome.rounds[-1].metrics == outcome.metrics
+    folder = folder_of(here.config, study)
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)["weights"].numpy()
+    np.testing.assert_array_equal(outcome.weights, saved)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["metrics"]["auc"]["value"] == outcome.metrics["auc"].value
+    assert json.loads((folder / "configuration.json").read_text()) == configuration
+
+
+def test_events_can_be_read_again_from_any_point(alice: RemoteFederation) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=3")
+    alice.run(study, configuration, None, Noted())
+    every = list(alice.events(study.digest))
+    assert [event["n"] for event in every] == list(range(1, len(every) + 1))
+    assert every[-1]["type"] == "finished"
+    assert list(alice.events(study.digest, after=3)) == every[3:]
+
+
+def test_several_studies_run_at_once(alice: RemoteFederation) -> None:
+    studies = [study_of(alice.patients(), "rounds=4", f"seed={seed}") for seed in range(3)]
+    digests = [alice.submit(study, configuration) for study, configuration in studies]
+    ends = [list(alice.events(digest))[-1]["type"] for digest in digests]
+    assert ends == ["finished"] * 3
+
+
+def test_submitting_again_starts_nothing_anew(alice: RemoteFederation) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=3")
+    first = alice.submit(study, configuration)
+    assert alice.submit(study, configuration) == first
+    ended = list(alice.events(first))
+    assert alice.submit(study, configuration) == first
+    assert list(alice.events(first)) == ended
+
+
+def test_a_cancelled_study_ends_at_the_sites_and_for_good(
+    here: Deployment, alice: RemoteFederation
+) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=5000")
+    digest = alice.submit(study, configuration)
+    events = alice.events(digest)
+    while next(events)["type"] != "round":
+        pass
+    started = time.monotonic()
+    alice.cancel(digest)
+    assert list(events)[-1]["type"] == "cancelled"
+    assert time.monotonic() - started < 30
+    with pytest.raises(KeyboardInterrupt):
+        alice.follow(digest, study, Noted())
+    alice.submit(study, configuration)
+    assert alice.study(digest)["state"] == "cancelled"
+    with pytest.raises(WardroundError, match="cancelled"):
+        alice.weights(digest)
+
+
+def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
+    here: Deployment, alice: RemoteFederation
+) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=3")
+    other_task = study.task.model_copy(update={"source": "0" * 64})
+    other_model = study.model.model_copy(update={"layout": "0" * 64})
+    roster = [member.model_dump() for member in study.roster]
+    stranger = [*roster, {"name": "zz", "patients": 10}]
+    more = [roster[0] | {"patients": 999}, *roster[1:]]
+    before = sorted(os.listdir(here.config.state / "studies"))
+    for wrong, says in (
+        (changed(study, task=other_task.model_dump()), "task breast_cancer differs"),
+        (changed(study, model=other_model.model_dump()), "not the one in the study"),
+        (changed(study, roster=stranger), "Not enrolled at this coordinator: zz"),
+        (changed(study, roster=more), "999 patients for east"),
+    ):
+        with pytest.raises(WardroundError, match=says) as refused:
+            alice.submit(wrong, configuration)
+        assert refused.value.code is Code.REFUSED_STUDY
+    assert sorted(os.listdir(here.config.state / "studies")) == before
+
+
+def test_an_expelled_site_is_shut_out_while_the_coordinator_runs(tmp_path: Path) -> None:
+    with deployed(tmp_path) as deployment, deployment.account("alice") as alice:
+        deployment.connect()
+        link = deployment.coordinator.link
+        wait_until(lambda: len(link.online()) == 4)
+        Roster(deployment.config.roster).remove("west")
+        wait_until(lambda: "west" not in link.online())
+        assert sorted(alice.patients()) == ["east", "north", "south"]
+        Roster(deployment.config.roster).add(deployment.hospitals.card("west"), 54)
+        wait_until(lambda: "west" in link.online())
+        roster = deployment.config.roster
+        content = roster.read_bytes()
+        roster.write_bytes(b"{")
+        time.sleep(1.2)
+        assert len(link.online()) == 4, "a roster that cannot be read is no order to expel"
+        with pytest.raises(WardroundError) as refused:
+            alice.federation()
+        assert refused.value.code is Code.CONFIGURATION
+        roster.write_bytes(content)
+        assert len(alice.patients()) == 4
+
+
+def test_a_study_says_whom_it_waits_for_and_can_be_cancelled_meanwhile(tmp_path: Path) -> None:
+    with deployed(tmp_path) as deployment, deployment.account("alice") as alice:
+        deployment.connect(["east", "north"])
+        wait_until(lambda: len(deployment.coordinator.link.online()) == 2)
+        study, configuration = study_of(alice.patients(), "rounds=3")
+        digest = alice.submit(study, configuration)
+        events = alice.events(digest)
+        event = next(event for event in events if event["type"] == "waiting")
+        assert (event["why"], event["sites"]) == ("offline", ["south", "west"])
+        assert alice.studies()[0]["waiting"] == {"offline": ["south", "west"]}
+        time.sleep(1.2)
+        alice.cancel(digest)
+        assert [e["type"] for e in events] == ["cancelled"], "it repeats itself while it waits"
+
+
+def test_where_mlflow_is_down_a_study_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    config = new_coordinator(tmp_path / "coordinator")
+    values = yaml.safe_load((config.folder / FILE).read_text())
+    values["tracking"] = {"uri": f"http://127.0.0.1:{free_port()}"}
+    (config.folder / FILE).write_text(yaml.safe_dump(values))
+    config = CoordinatorConfig.load(config.folder)
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    with Coordinator(config, Journal(None, console=None)) as coordinator:
+        path = credentials(config, coordinator.address, "alice")
+        with RemoteFederation(path) as alice:
+            study, configuration = study_of(alice.patients(), "rounds=3")
+            with pytest.raises(WardroundError) as refused:
+                alice.submit(study, configuration)
+            assert refused.value.code is Code.TRACKING
+            assert refused.value.remedy
+            assert alice.studies() == []
+    assert os.listdir(config.state / "studies") == []
+
+
+def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_path: Path) -> None:
+    config = new_coordinator(tmp_path / "coordinator")
+    values = yaml.safe_load((config.folder / FILE).read_text())
+    values["waiting"]["join"] = 1
+    (config.folder / FILE).write_text(yaml.safe_dump(values))
+    config = CoordinatorConfig.load(config.folder)
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    with Coordinator(config, Journal(None, console=None)) as coordinator:
+        paths = [credentials(config, coordinator.address, name) for name in ("alice", "bob")]
+        with RemoteFederation(paths[0]) as alice, RemoteFederation(paths[1]) as bob:
+            study, configuration = study_of(alice.patients(), "rounds=3")
+            noted = Noted()
+            with pytest.raises(WardroundError) as failed:
+                alice.run(study, configuration, None, noted)
+            assert failed.value.code is Code.TOO_FEW_SITES
+            assert [outcome.status for outcome in noted.outcomes] == ["failed"]
+            hospitals.connect(coordinator.address, config.pki.ca_certificate)
+            wait_until(lambda: len(coordinator.link.online()) == 4)
+            with pytest.raises(WardroundError, match="Somebody else"):
+                bob.submit(study, configuration)
+            assert alice.run(study, configuration, None, Noted()).status == "finished"
+            types = [event["type"] for event in alice.events(study.digest)]
+            assert [t for t in types if t not in ("waiting", "round")] == [
+                "submitted", "started", "failed", "submitted", "resumed", "finished",
+            ]  # fmt: skip
+            assert list(alice.events(study.digest, after=len(types))) == []
+        hospitals.disconnect()
+
+
+def test_two_coordinators_cannot_share_a_folder(tmp_path: Path) -> None:
+    config = new_coordinator(tmp_path / "coordinator")
+    journal = Journal(None, console=None)
+    with Coordinator(config, journal):
+        assert is_running(config)
+        with pytest.raises(WardroundError) as refused:
+            Coordinator(config, journal).start()
+        assert refused.value.code is Code.STATE
+    assert not is_running(config)
+
+
+class Process:
+    """`wardround coordinator start` as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, "start", str(folder), "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        self.said: list[dict[str, Any]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.said.append(json.loads(line))
+
+    def has_said(self, event: str) -> bool:
+        return any(said["event"] == event for said in self.said)
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def test_a_study_outlives_a_coordinator_that_ends_in_good_order(tmp_path: Path) -> None:
+    config = new_coordinator(tmp_path / "coordinator", free_port())
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    path = credentials(config, config.address, "alice")
+    journal, noted = Journal(None, console=None), Noted()
+    outcome: list[Outcome] = []
+    try:
+        with RemoteFederation(path) as alice:
+            with Coordinator(config, journal):
+                hospitals.connect(config.address, config.pki.ca_certificate)
+                study, configuration = study_of(alice.patients(), "rounds=60")
+                digest = alice.submit(study, configuration)
+                following = threading.Thread(
+                    target=lambda: outcome.append(alice.follow(digest, study, noted))
+                )
+                following.start()
+                wait_until(lambda: len(noted.rounds) >= 3, 60)
+            assert not outcome, "the study was over before its coordinator was ended"
+            assert not any(governance.errors for governance in hospitals.governance.values())
+            with Coordinator(config, journal):
+                following.join(120)
+    finally:
+        hospitals.disconnect()
+    assert outcome, "the study did not go on"
+    assert noted.rounds == sorted(set(noted.rounds)), "a round was run again"
+    assert len(noted.rounds) >= 59, "only the report of the round under way may be lost"
+
+
+@pytest.mark.timeout(600)
+def test_a_study_outlives_a_coordinator_that_is_killed(tmp_path: Path) -> None:
+    rounds = 20
+    config = new_coordinator(tmp_path / "coordinator", free_port())
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    path = credentials(config, config.address, "alice")
+    first = Process(config.folder)
+    second = None
+    try:
+        wait_until(lambda: first.has_said("coordinator"), 120)
+        hospitals.connect(config.address, config.pki.ca_certificate)
+        with RemoteFederation(path) as alice:
+            study, configuration = study_of(alice.patients(), f"rounds={rounds}")
+            noted = Noted()
+            outcome: list[Outcome] = []
+            digest = alice.submit(study, configuration)
+            following = threading.Thread(
+                target=lambda: outcome.append(alice.follow(digest, study, noted))
+            )
+            following.start()
+            wait_until(lambda: len(noted.rounds) >= 3, 240)
+            assert first.end(signal.SIGKILL) == -signal.SIGKILL
+            done = len(noted.rounds)
+            assert done < rounds, "the study was over before its coordinator was ended"
+            assert not is_running(config)
+            second = Process(config.folder)
+            following.join(150)
+            assert outcome, "the study did not go on"
+            events = list(alice.events(digest))
+            assert second.end(signal.SIGTERM) == 0
+    finally:
+        hospitals.disconnect()
+        for process in filter(None, (first, second)):
+            process.process.kill()
+    assert [e["type"] for e in events].count("resumed") == 1
+    assert outcome[0].status == "finished"
+    assert [r.round for r in outcome[0].rounds] == noted.rounds
+    missing = set(range(1, rounds + 1)) - set(noted.rounds)
+    assert len(missing) <= 1, "only the report of the round that was under way may be lost"
+    assert len(noted.rounds) == len(set(noted.rounds)), "a round was run again"
+    lost = [event for event in events if event["type"] == "lost"]
+    assert len(lost) <= 2

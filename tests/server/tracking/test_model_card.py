@@ -1,0 +1,75 @@
+"""The text that a reviewer reads first is honest, escaped and within MLflow's limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.study.study import Member, Privacy, Study
+from server.tracking.model_card import LIMIT, VERSION_LIMIT, describe, describe_model
+from tasks import registry
+from tests.server.tracking.outcomes import outcome, study
+
+
+def test_text_of_the_study_cannot_become_markup() -> None:
+    of = study(title="<img src=x onerror=alert(1)> [a](javascript:b)\n# Approved")
+    text = describe(of)
+    assert "<img" not in text
+    assert "[a](" not in text
+    assert "\n# Approved" not in text
+
+
+@given(st.floats(1e-4, 1e4))
+def test_no_epsilon_is_rounded_down(epsilon: float) -> None:
+    of = study()
+    text = describe(of, replace(outcome(of), epsilon=epsilon, epsilon_broken=None))
+    (shown,) = re.findall(r"Epsilon \*\*([\d.]+)\*\*", text)
+    assert epsilon <= float(shown) <= epsilon + 0.0011
+
+
+def test_without_privacy_it_says_so() -> None:
+    of = study()
+    plain = of.model_copy(update={"privacy": Privacy(mode="none")})
+    bare = replace(outcome(of), study=plain, epsilon=None, epsilon_broken=None)
+    text = describe(plain, bare)
+    assert "No differential privacy" in text
+    assert "Epsilon **" not in text
+
+
+def test_it_keeps_to_the_limits_with_a_thousand_sites() -> None:
+    of = study(title="x" * 2000)
+    sites = tuple(Member(name=f"hospital-{n:04}-{'y' * 40}", patients=9) for n in range(1000))
+    many = of.model_copy(update={"roster": sites, "contact": "z" * 2000})
+    large = replace(outcome(of), study=many)
+    assert "and 970 more" in describe(many)
+    assert len(describe(many, large)) <= LIMIT
+    assert len(describe_model(large, registry.load("breast_cancer").schema)) <= VERSION_LIMIT
+
+
+def test_a_study_that_was_not_evaluated_claims_no_performance() -> None:
+    text = describe(study(), replace(outcome(study()), metrics={}, status="killed", rounds=()))
+    assert "ended before its model was evaluated" in text
+    assert "**Status:** killed" in text
+
+
+def test_what_a_reader_must_know_of_the_algorithm_is_said() -> None:
+    """Whose model the figures are of, and that updates were seen."""
+    of = study()
+    assert "How it was trained" not in describe(of)
+    document = of.model_dump()
+    document["privacy"] = {"mode": "none"}
+    document["evaluation"] |= {"release": "exact", "noise_multiplier": 0.0, "every": 2}
+    document["aggregation"] |= {"masked": False, "robust": {"name": "median"}}
+    document["optimisation"] |= {
+        "local": {"name": "ditto", "evaluated": "personal"},
+        "stop": {"metric": "log_loss", "patience": 3},
+    }
+    text = describe(Study.model_validate(document))
+    assert "of the sites' own models, not of the released one" in text
+    assert "combined by `median`" in text
+    assert "3 evaluations without a better pooled log loss" in text
+    document["optimisation"]["local"] = {"name": "fedbn"}
+    assert "have their initial values" in describe(Study.model_validate(document))

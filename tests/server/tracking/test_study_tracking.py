@@ -1,0 +1,72 @@
+"""A study's tracking over a restart of the coordinator and an absence of a real MLflow server."""
+
+import threading
+import time
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from launch.demo.mlflow_server import MlflowServer
+from protocol.errors import Code, WardroundError
+from server.tracking import backlog, study_tracking
+from server.tracking.study_tracking import StudyTracking, Wish
+from tests.server.hospitals import free_port
+from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+
+WISH = Wish(experiment="restarts", model="kept")
+
+
+def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(tmp_path: Path) -> None:
+    done = outcome(study())
+    server = MlflowServer(tmp_path / "mlflow")
+    server.start()
+    try:
+        uri = server.wait()
+        before = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path / "kept")
+        before.begin()
+        before.round(done.rounds[0])
+        time.sleep(2)
+        server.stop()
+
+        after = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path / "kept")
+        with pytest.raises(WardroundError) as away:
+            after.catch_up(done.rounds[:1])
+        assert away.value.code is Code.TRACKING
+        for report in done.rounds[1:]:
+            after.round(report)
+        threading.Timer(1.0, server.start).start()
+        receipt = after.finish(done)
+        assert receipt.missing == ()
+        assert receipt.model == "models:/kept/1"
+        run = receipt.url.rpartition("/")[2]
+        history = f"{uri}/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=seconds"
+        answer = build_opener(ProxyHandler({})).open(history).read().decode()
+        assert answer.count('"step"') == len(done.rounds), "rounds are missing, or there twice"
+    finally:
+        server.stop()
+
+
+def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_tracking, "_SETTLE", 0.5)
+    done, uri = outcome(study()), f"http://127.0.0.1:{free_port()}"
+    tracking = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path)
+    receipt = tracking.finish(done)
+    assert receipt.missing
+    folder = tmp_path / done.study.digest[:12]
+    assert f"python -m server.tracking.backlog {folder} {uri} restarts kept" in receipt.remedy
+    kept, configuration, _ = backlog.read(folder)
+    assert repr(kept.rounds) == repr(done.rounds)  # NaN is not itself
+    assert (kept.weights == done.weights).all()
+    assert "hunter2" not in repr(configuration)
+
+
+def test_a_coordinator_without_mlflow_tracks_nothing(tmp_path: Path) -> None:
+    done = outcome(study())
+    tracking = StudyTracking(None, WISH, done.study, CONFIGURATION, tmp_path)
+    tracking.begin()
+    tracking.round(done.rounds[0])
+    assert tracking.finish(done) == study_tracking.Receipt()
+    assert list(tmp_path.iterdir()) == []

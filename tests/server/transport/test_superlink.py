@@ -1,0 +1,476 @@
+import gc
+import json
+import signal
+import socket
+import ssl
+import stat
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+from flwr.supernode.fleet_http_connection import http_request_response
+
+from client.transport.node_key import load_node_key, public_pem
+from protocol.errors import Code, WardroundError
+from protocol.wire.messages import Frame
+from server.transport.link_state import Chunks
+from server.transport.superlink import SuperLink, SuperLinkConfig
+from tests.server.transport.live_superlink import Door, open_door, wait_until
+
+FOUR = ("north", "east", "south", "west")
+MB = 1 << 20
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with open_door(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Four sites, each a process of its own."""
+    with open_door(tmp_path_factory.mktemp("four")) as opened:
+        opened.register(*FOUR)
+        for name in FOUR:
+            opened.launch([name])
+        opened.wait_online(*FOUR)
+        yield opened
+
+
+def question(**keys: object) -> Frame:
+    return Frame(json.dumps(keys).encode())
+
+
+def answers(door: Door, frames: dict[str, Frame], timeout: float = 60) -> dict[str, dict | None]:
+    return {
+        name: None if frame is None else json.loads(frame.header)
+        for name, frame in door.link.ask(frames, timeout)
+    }
+
+
+def test_every_site_answers_its_own_question(four: Door) -> None:
+    got = answers(four, {name: question(to=name) for name in FOUR})
+    assert {name: answer["asked"]["to"] for name, answer in got.items()} == {n: n for n in FOUR}
+    assert len({answer["pid"] for answer in got.values()}) == 4
+
+
+def test_a_round_trip_to_four_idle_sites_takes_well_under_a_tenth_of_a_second(four: Door) -> None:
+    times = []
+    for index in range(30):
+        start = time.perf_counter()
+        assert None not in answers(four, {name: question(n=index) for name in FOUR}).values()
+        times.append(time.perf_counter() - start)
+    # A quartile, not the median: this test shares its machine with others.
+    assert statistics.quantiles(times)[0] < 0.1
+
+
+def test_sites_that_wait_do_not_poll(four: Door) -> None:
+    time.sleep(0.3)
+    before = four.link._server.server_state.total_requests
+    time.sleep(2)
+    # Each of four sites holds one pull (20 s) and one heartbeat (8 s).
+    assert four.link._server.server_state.total_requests - before <= 4
+
+
+def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
+    body = [bytes([n]) * MB for n in range(5)] + [b"tail"]
+    seen = set()
+    for name, frame in four.link.ask(
+        {n: Frame(json.dumps({"size": 3 * MB + 17}).encode(), body) for n in FOUR}, 60
+    ):
+        seen.add(name)
+        assert json.loads(frame.header)["got"] == 5 * MB + 4
+        parts = list(frame.body)
+        assert sum(len(part) for part in parts) == 3 * MB + 17
+        joined = b"".join(parts)
+        assert [joined[n * MB : n * MB + 4] for n in range(3)] == [
+            n.to_bytes(4, "little") for n in range(3)
+        ]
+    assert seen == set(FOUR)
+    wait_until(lambda: four.objects_held() == 0)
+
+
+def test_several_studies_ask_at_once(four: Door) -> None:
+    results: dict[str, list] = {}
+
+    def study(label: str) -> None:
+        with four.link.open_run(label) as run:
+            results[label] = [
+                {n: json.loads(f.header)["asked"] for n, f in run.ask(
+                    {name: question(study=label, n=n) for name in FOUR}, 60)}
+                for n in range(10)
+            ]  # fmt: skip
+
+    threads = [threading.Thread(target=study, args=(f"study-{n}",)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for label in ("study-0", "study-1", "study-2"):
+        assert [{name: {"study": label, "n": n} for name in FOUR} for n in range(10)] == results[
+            label
+        ]
+    assert four.objects_held() == 0
+
+
+def test_the_same_model_for_all_sites_is_stored_once(door: Door) -> None:
+    door.register(*FOUR)
+    body = [bytes([n]) * MB for n in range(4)]
+    connections = [door.connection(name) for name in FOUR]
+    for connection in connections:
+        connection.connect()
+    run = door.link.ask({name: Frame(b"{}", body) for name in FOUR}, 60)
+    threading.Thread(target=lambda: list(run), daemon=True).start()
+    wait_until(lambda: len(door.link._state.message_ins_store) == 4)
+    store = door.link._state.object_store
+    assert sum(len(entry.content) for entry in store.store.values()) < 5 * MB
+    for connection in connections:
+        connection.__exit__(None, None, None)
+
+
+def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
+    """24 MB each way: nine sites must cost what three do, at most 2.5 bodies."""
+    size = 24 * MB
+    names = [f"site{n}" for n in range(9)]
+    ratios = {}
+    with open_door(tmp_path) as door:
+        door.register(*names)
+        for start in (0, 5):
+            door.launch(names[start : start + 5])
+        door.wait_online(*names)
+        body = [bytes([n]) * MB for n in range(24)]
+        me = psutil.Process()
+        for count in (3, 9):
+            gc.collect()
+            base, peak, done = me.memory_info().rss, [0], threading.Event()
+
+            def watch(base: int = base, peak: list = peak, done: threading.Event = done) -> None:
+                while not done.wait(0.005):
+                    peak[0] = max(peak[0], me.memory_info().rss - base)
+
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            total = 0
+            frames = {n: Frame(b'{"size": %d}' % size, body) for n in names[:count]}
+            for _, frame in door.link.ask(frames, 240):
+                total += sum(len(part) for part in frame.body)
+            done.set()
+            watcher.join()
+            assert total == count * size
+            ratios[count] = peak[0] / size
+    assert max(ratios.values()) <= 2.5, ratios
+
+
+def test_a_killed_site_is_given_up_long_before_the_time_out(door: Door) -> None:
+    door.register("north", "south")
+    door.launch(["north"])
+    victim = door.launch(["south"], work=60)
+    door.wait_online("north", "south")
+    start = time.monotonic()
+    threading.Timer(0.5, victim.kill).start()
+    got = answers(door, {"north": question(), "south": question()}, timeout=120)
+    assert got["north"] is not None
+    assert got["south"] is None
+    assert time.monotonic() - start < 15
+    assert door.link.online() == {"north"}
+    # It may come back at once, and its predecessor's heartbeat does not stand in its way.
+    door.launch(["south"])
+    door.wait_online("south", seconds=15)
+
+
+def test_a_site_that_dies_in_mid_upload_frees_its_slot(door: Door) -> None:
+    door.register("north", "south", "west")
+    processes = {name: door.launch([name]) for name in ("north", "south", "west")}
+    door.wait_online(*processes)
+    killed = []
+
+    def kill_the_first_that_uploads() -> None:
+        while not killed:
+            for exchange in list(door.link._state._exchanges.values()):
+                if exchange.received and not exchange.settled:
+                    processes[exchange.name].kill()
+                    killed.append(exchange.name)
+                    return
+            time.sleep(0.001)
+
+    threading.Thread(target=kill_the_first_that_uploads, daemon=True).start()
+    frames = {name: question(size=24 * MB) for name in processes}
+    sizes = {
+        name: None if frame is None else sum(len(part) for part in frame.body)
+        for name, frame in door.link.ask(frames, 120)
+    }
+    assert sizes == {name: None if name in killed else 24 * MB for name in processes}
+    assert len(killed) == 1
+
+
+def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    with open_door(tmp_path, stall=1.5) as door:
+        door.register("north", "south")
+        processes = {name: door.launch([name]) for name in ("north", "south")}
+        door.wait_online(*processes)
+        stopped = []
+
+        def stop_the_first_that_uploads() -> None:
+            while not stopped:
+                for exchange in list(door.link._state._exchanges.values()):
+                    if exchange.received and not exchange.settled:
+                        processes[exchange.name].send_signal(signal.SIGSTOP)
+                        stopped.append(exchange.name)
+                        return
+                time.sleep(0.001)
+
+        threading.Thread(target=stop_the_first_that_uploads, daemon=True).start()
+        frames = {name: question(size=24 * MB) for name in processes}
+        start = time.monotonic()
+        answered = {name: frame is not None for name, frame in door.link.ask(frames, 120)}
+        assert answered == {name: name not in stopped for name in processes}
+        assert len(stopped) == 1
+        assert time.monotonic() - start < 60
+
+
+def test_a_site_that_is_not_connected_counts_as_no_answer_at_once(door: Door) -> None:
+    door.register("north")
+    start = time.monotonic()
+    assert answers(door, {"north": question()}) == {"north": None}
+    assert time.monotonic() - start < 10
+
+
+def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door) -> None:
+    door.register("north")
+    with door.connection("north") as site:
+        site.connect()
+        result = []
+        asking = threading.Thread(
+            target=lambda: result.append(answers(door, {"north": question()}, timeout=0.5))
+        )
+        asking.start()
+        delivery = site.receive(5)
+        asking.join()
+        assert result == [{"north": None}]
+        assert site.reply(delivery, Frame(b"{}")) is False
+    assert door.objects_held() == 0
+
+
+def test_an_abandoned_ask_cleans_up(four: Door) -> None:
+    asking = four.link.ask({name: question(size=2 * MB) for name in FOUR}, 60)
+    next(asking)
+    asking.close()
+    assert four.objects_held() == 0
+    assert None not in answers(four, {name: question(size=2 * MB) for name in FOUR}).values()
+
+
+def test_a_lost_message_is_handed_out_again_but_not_twice(door: Door) -> None:
+    door.register("north")
+    with door.connection("north") as first:
+        first.connect()
+        asking = door.link.ask({"north": question(n=1)}, 60)
+        thread = threading.Thread(target=lambda: results.extend(asking))
+        results: list = []
+        thread.start()
+        taken = first.receive(5)
+        assert first.receive(0.3) is None  # it has it
+        first._have.clear()  # the answer to its pull was lost on the way
+        again = first.receive(5)
+        assert again.message_id == taken.message_id
+        assert first.reply(again, Frame(b'{"ok": 1}'))
+        thread.join()
+    assert [(name, frame.header) for name, frame in results] == [("north", b'{"ok": 1}')]
+
+
+def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
+    door.register("stock")
+    key = load_node_key(door.key("stock"))
+    result = []
+    with http_request_response(
+        door.link.address,
+        insecure=False,
+        root_certificates=str(door.pki.ca_certificate),
+        authentication_keys=(key, key.public_key()),
+    ) as (node_id, receive, send, get_run, _, pull, push, confirm):
+        frames = {"stock": Frame(b'{"hello": 1}', [bytes([n]) * MB for n in range(3)])}
+        asking = threading.Thread(target=lambda: result.extend(door.link.ask(frames, 60)))
+        asking.start()
+        wait_until(lambda: bool(door.link._state.message_ins_store))
+        metadata, tree = receive()
+        run_id = metadata.metadata.run_id
+        assert get_run(run_id).run_id == run_id
+        message = pull_and_inflate_object_from_tree(
+            tree, lambda oid: pull(run_id, oid), lambda oid: confirm(run_id, oid),
+            return_type=Message,
+        )  # fmt: skip
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        assert message.content["frame"]["header"] == b'{"hello": 1}'
+        assert message.content["body"]["words"].data[MB : MB + 1] == b"\x01"
+        assert message.metadata.dst_node_id == node_id
+        content = RecordDict({"frame": ConfigRecord({"header": b'{"hi": 2}', "body": b"abc"})})
+        reply = Message(content, reply_to=message)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        with no_object_id_recompute():
+            objects = get_all_nested_objects(reply)
+            needed, session = send(reply, get_object_tree(reply), 0.0)
+            for object_id in needed:
+                push(run_id, session, object_id, objects[object_id].deflate())
+        asking.join()
+    [(name, frame)] = result
+    assert (name, frame.header, b"".join(frame.body)) == ("stock", b'{"hi": 2}', b"abc")
+
+
+def test_the_event_log_names_events_and_is_private(four: Door) -> None:
+    answers(four, {name: question(secret="bodies-are-not-logged") for name in FOUR})
+    text = four.event_log.read_text()
+    events = [json.loads(line) for line in text.splitlines()]
+    assert {e["site"] for e in events if e["event"] == "connected"} == set(FOUR)
+    assert "bodies-are-not-logged" not in text
+    assert stat.S_IMODE(four.event_log.stat().st_mode) == 0o600
+
+
+def test_an_application_of_ours_is_served_on_the_same_port(tmp_path: Path) -> None:
+    async def status(scope: dict, receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    with open_door(tmp_path) as door:
+        door.link.mount("/v1/wardround", status)
+        context = ssl.create_default_context(cafile=door.pki.ca_certificate)
+        url = f"https://{door.link.address}/v1"
+        assert httpx.get(f"{url}/wardround/status", verify=context).text == "/v1/wardround/status"
+        assert httpx.get(f"{url}/wardroundx", verify=context).status_code == 404
+
+
+def test_a_site_taken_off_the_list_is_refused_at_its_next_call(door: Door) -> None:
+    door.register("north")
+    with door.connection("north") as site:
+        site.connect()
+        door.link.unregister("north")
+        assert site.receive(0.5) is None
+        assert site.last_error.code is Code.NODE_KEY
+        assert door.link.online() == frozenset()
+        pem = public_pem(load_node_key(door.key("north")))
+        door.link.register("north", pem)
+        wait_until(lambda: site.receive(0.2) is None and site.connected)
+        assert door.link.online() == {"north"}
+
+
+def test_only_ecdsa_keys_of_one_site_each_are_registered(door: Door) -> None:
+    door.register("north")
+    pem = load_node_key(door.key("north")).public_key()
+    same = pem.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    other = rsa.generate_private_key(65537, 2048).public_key()
+    rsa_pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for bad in (same, rsa_pem, b"nonsense"):
+        with pytest.raises(WardroundError) as caught:
+            door.link.register("south", bad)
+        assert caught.value.code is Code.NODE_KEY
+        assert caught.value.remedy
+    fresh = ec.generate_private_key(ec.SECP384R1()).public_key()
+    door.link.register("south", fresh.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(WardroundError) as caught:
+        list(door.link.ask({"nobody": question()}, 1))
+    assert caught.value.code is Code.CONFIGURATION
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, door: Door) -> None:
+    port = int(door.link.address.rpartition(":")[2])
+    with pytest.raises(WardroundError) as caught:
+        SuperLink(SuperLinkConfig(door.pki.certificate, door.pki.private_key, port=port)).start()
+    assert caught.value.code is Code.PORT_TAKEN
+    assert str(port) in caught.value.message
+
+
+def test_a_server_key_that_others_can_read_is_refused(door: Door) -> None:
+    door.pki.private_key.chmod(0o644)
+    with pytest.raises(WardroundError) as caught:
+        SuperLink(SuperLinkConfig(door.pki.certificate, door.pki.private_key)).start()
+    assert caught.value.code is Code.TLS
+    assert "chmod 600" in caught.value.remedy
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(door: Door) -> None:
+    host, _, port = door.link.address.rpartition(":")
+
+    def shown() -> str:
+        context = ssl.create_default_context(cafile=door.pki.ca_certificate)
+        with (
+            socket.create_connection((host, int(port))) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            assert secure.version() == "TLSv1.3"
+            return secure.getpeercert()["serialNumber"]
+
+    before = shown()
+    door.pki.renew()
+    door.link.renew_certificate()
+    assert shown() != before
+
+
+def test_a_body_is_read_once() -> None:
+    chunks = Chunks([b"ab", b"cd"])
+    assert len(chunks) == 2
+    assert list(chunks) == [b"ab", b"cd"]
+    with pytest.raises(LookupError):
+        list(chunks)
+
+
+def test_closing_a_run_ends_its_questions_at_once(door: Door) -> None:
+    door.register("north")
+    with door.connection("north") as site:
+        site.connect()
+        run = door.link.open_run("study")
+        result: list = []
+        asking = threading.Thread(
+            target=lambda: result.extend(run.ask({"north": question()}, timeout=120))
+        )
+        asking.start()
+        assert site.receive(10) is not None
+        start = time.monotonic()
+        run.close()
+        asking.join()
+        assert result == [("north", None)]
+        assert time.monotonic() - start < 5
+        assert list(run.ask({"north": question()}, timeout=120)) == [("north", None)]
+    assert door.objects_held() == 0
+
+
+def test_a_network_that_blinks_costs_nothing(tmp_path: Path) -> None:
+    with open_door(tmp_path, grace=10.0) as door:
+        door.register("north")
+        with door.connection("north") as site:
+            site.connect()
+            result: list = []
+            asking = threading.Thread(
+                target=lambda: result.extend(door.link.ask({"north": question()}, timeout=60))
+            )
+            asking.start()
+            delivery = site.receive(10)
+            for line in (*site._lines, site._beat_line):
+                if line._socket is not None:
+                    socket.socket.shutdown(line._socket, socket.SHUT_RDWR)
+            assert site.reply(delivery, Frame(b'{"still": 1}', [b"x" * (3 * MB)]))
+            asking.join()
+            [(_, frame)] = result
+            assert frame.header == b'{"still": 1}'
+            wait_until(lambda: door.link.online() == {"north"})
+
+
+def test_a_reply_above_the_limit_is_not_taken_in(tmp_path: Path) -> None:
+    with open_door(tmp_path, max_body=4 * MB) as door:
+        door.register("north")
+        door.launch(["north"])
+        door.wait_online("north")
+        assert answers(door, {"north": question(size=9 * MB)}, 60) == {"north": None}
+        assert answers(door, {"north": question(size=3 * MB)}, 60)["north"] is not None
