@@ -24,7 +24,7 @@ from protocol.wire.messages import Frame
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
 
-ECHO = Path(__file__).parents[1] / "tests" / "server" / "echo_site.py"
+ECHO = Path(__file__).parents[1] / "tests" / "server" / "transport" / "echo_site.py"
 MB = 1 << 20
 
 

@@ -16,14 +16,18 @@ MAY_IMPORT = {
     "launch": {"protocol", "tasks", "client", "server", "launch"},
 }
 DOORS = {
-    "mlflow": ("server/tracking", "server/released_model.py"),
+    "mlflow": (
+        "server/tracking/mlflow_run.py",
+        "server/tracking/sweep_run.py",
+        "server/released_model.py",
+    ),
     "flwr": (
         "client/transport/fleet_connection.py",
         "client/transport/http_connection.py",
         "launch/federations/ray.py",
         "protocol/wire/flower_version.py",
         "protocol/wire/flower_encoding.py",
-        "server/superlink",
+        "server/transport/",
     ),
     "ray": ("launch/federations/ray.py",),
     "joblib": ("launch/sweeps/sweep.py",),

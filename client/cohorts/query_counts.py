@@ -179,7 +179,8 @@ def _held(axis: Holds, records: Records) -> Cell:
 
 @dataclass(frozen=True)
 class Respondent:
-    """One site's records, for one query: `client.training.contribution.Contributor` without a model."""
+    """One site's records, for one query: a `Contributor` (client.training.contribution) that
+    needs no model."""
 
     study: Study
     records: Records

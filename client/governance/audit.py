@@ -5,8 +5,8 @@
 
 Whoever lacks the identity key cannot write an entry; whoever has it still cannot change or remove
 an old one without breaking every later hash; cutting the tail shows against head.json, a copy of
-the newest hash outside the database (client/governance/audit_head.py). What it cannot show: a holder of the key
-who rewrites the whole chain and the head. Ship the export elsewhere against that.
+the newest hash outside the database (client/governance/audit_head.py). What it cannot show: a
+holder of the key who rewrites the whole chain and the head. Ship the export elsewhere against that.
 No entry holds patient data: fields are scalars, short, and named by this program.
 """
 

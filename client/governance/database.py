@@ -1,8 +1,8 @@
 """The site's memory: one SQLite file, in a folder that only the site's user can read.
 
     state.sqlite   studies, plans, debits, attempts, audit log (WAL, synchronous=FULL)
-    head.json      the head of the audit chain, outside the database (client/governance/audit_head.py)
-    split.key      the secret that splits patients (client/governance/patient_split.py)
+    head.json      the head of the audit chain, outside the database (audit_head.py)
+    split.key      the secret that splits patients (patient_split.py)
     daemon.lock    held by the one daemon; write.lock held by whoever writes (a daemon, a command)
 
 With WAL and synchronous=FULL a COMMIT returns after the fsync of the log, so what has been

@@ -1,6 +1,6 @@
 """What one site adds to one sum: integers before noise, and its share of the noise.
 
-How it trains is its algorithm's (`client.training.algorithms`); what the algorithm keeps is in `Kept`.
+How it trains is its algorithm's (`client.training.algorithms`); what that keeps is in `Kept`.
 """
 
 from __future__ import annotations

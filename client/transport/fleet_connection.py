@@ -85,7 +85,7 @@ _POLL = (0.01, 3.0)
 class FleetConfig:
     """How a site reaches its coordinator.
 
-    address: host:port. root_certificate: the CA certificate, PEM. node_key: see client.transport.node_key.
+    address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds (Flower allows 10 to 1800); a site unheard of for twice as long is offline.
     lines: connections used at once for a large body.
     """

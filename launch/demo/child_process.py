@@ -1,4 +1,4 @@
-"""Child processes that end with this one, however it ends (`launch/demo/guard_process.py` sees to it)."""
+"""Child processes that end with this one, however it ends (guard_process.py sees to it)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The demo's hospitals whose data are pictures: a PACS sends, they receive, index, gate, decode.
 
-Every radiograph is synthetic (launch/demo/synthetic_radiographs.py). The receivers are processes of their own,
+Every radiograph is synthetic (synthetic_radiographs.py). The receivers are processes of their own,
 and what comes out is read as a daemon reads it: through the index, the cache and the site's view.
 """
 

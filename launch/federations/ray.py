@@ -2,7 +2,7 @@
 
 The round loop and the site code are the same as everywhere; only the way between them differs: a
 frame is a Flower message to a virtual SuperNode, whose ClientApp is a site. Any idle worker may
-take any message, so a site's own state lies in Flower's Context (`launch.federations.site_snapshot`), and what
+take any message, so a site's own state lies in Flower's Context (site_snapshot.py), and what
 all need (study, keys, patients) in Ray's object store, from which a worker takes it once.
 """
 

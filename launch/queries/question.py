@@ -122,7 +122,7 @@ class Question:
     ) -> Answered:
         """Asks, and waits for the answers. at: the federation; the task's public data by default.
 
-        more: fields of `launch.queries.query_builder.Price`. Raises what `launch.queries.ask.ask` raises.
+        more: fields of `launch.queries.query_builder.Price`. Raises what `ask` raises.
         """
         from launch.queries.ask import Where, ask
 

@@ -29,7 +29,7 @@ RELATIVE_ERROR = 3e-14
 """Of the probability of any value of a Poisson draw within 8 deviations, at most."""
 DIVERGENCE = 1e-30
 """Kullback-Leibler divergence of a drawn share from Skellam: two draws, each h^2 / 2 at most for h
-the root mean square of its relative errors, below 1e-15 (both: tests/protocol/privacy/test_skellam.py).
+the root mean square of its relative errors, below 1e-15 (tests/protocol/privacy/test_skellam.py).
 The tails cut off at 13 deviations hold less than 1e-35."""
 MOST_VARIANCE = 2.0**51
 _REACH = 13.0

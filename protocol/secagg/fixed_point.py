@@ -28,8 +28,8 @@ SITE_PATIENTS = 2**16
 SITE_POSITIONS = 2**17
 SITE_SLACK = 0.004
 """For `sensitivity` "site": what a float64 sum of clipped gradients may add to the clip norm, as
-`client.training.clipping.certified_sum` proves of at most so many patients and positions; 2 K SITE_TERMS u
-is 2^-8 = .0039."""
+`certified_sum` (client/training/clipping.py) proves of at most so many patients and positions;
+2 K SITE_TERMS u is 2^-8 = .0039."""
 WRAP_BITS = 40
 """A sum wraps around with probability below 2^-40 over all attempts of a study."""
 

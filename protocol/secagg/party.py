@@ -28,8 +28,8 @@ out. (c) ChaCha20 being a PRG, replace the masks by uniform vectors. An honest s
 mask, that of its pair with j, which occurs nowhere else: it is uniform and independent of all
 else. If all have, the graph of their pairs is complete, hence connected, and the answers are
 uniform but for their sum. Answers under different ctx share no mask. So any combination that is
-not a combination of full sums is uniform. tests/protocol/secagg/test_split_views.py checks this linear
-algebra against the masks of this code, for every assignment of views at n = 4 and n = 5.
+not a combination of full sums is uniform. tests/protocol/secagg/test_split_views.py checks this
+linear algebra against the masks of this code, for every assignment of views at n = 4 and n = 5.
 
 *What is not claimed.* A lying site may put any vector into x_i (bounding it is the server
 optimiser's and a robust task's matter), may spoil the attempt, and nothing here says who it was:

@@ -35,7 +35,7 @@ from server.transport.link_state import FleetState
 
 
 class CallRefusedError(Exception):
-    """A call that is turned away; `reason` is one of those in protocol.wire.flower_encoding.REFUSED."""
+    """A call that is turned away; `reason` is one of `protocol.wire.flower_encoding.REFUSED`."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)

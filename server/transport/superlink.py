@@ -8,7 +8,8 @@ an allow-list, and what is mounted on the same port (server/transport/gateway.py
         link.register("north", public_key_pem)
         for site, frame in link.ask({"north": Frame(b"{}")}, timeout=60): ...
 
-`SuperLink` and `FleetRun` are both a `server.rounds.transport.Fleet`; several threads may `ask` at once.
+`SuperLink` and `FleetRun` are both a `server.rounds.transport.Fleet`; several threads may `ask`
+at once.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)

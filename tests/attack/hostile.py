@@ -1,4 +1,4 @@
-"""A coordinator that sends any site any frame: the adversary of `protocol.secagg.party`, over TLS."""
+"""A coordinator that sends any site any frame: the adversary of secure aggregation, over TLS."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A DuckDB connection while a site's tables are made in it, and then locked.
 
 Two walls stand around a view. DuckDB's own settings, frozen by `lock`: no file but those named, no
-extension, no network, no Python variable, no spill to disk. And `client.data.sources.view_sandbox`, which reads
+extension, no network, no Python variable, no spill to disk. And view_sandbox.py, which reads
 the view's syntax tree, because extensions reach around the first (sqlite_scan opens any path).
 """
 

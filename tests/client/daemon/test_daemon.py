@@ -339,7 +339,8 @@ def test_memory_is_capped_and_a_cap_without_room_is_refused() -> None:
     assert caught.value.code == Code.CONFIGURATION
     assert "policy.memory" in caught.value.message
     script = (
-        "from client.config.resource_limits import limit_memory; from client.config.policy import Policy\n"
+        "from client.config.resource_limits import limit_memory\n"
+        "from client.config.policy import Policy\n"
         "limit_memory(Policy.model_validate({'memory': '512 MiB'}))\n"
         "small = bytearray(200 << 20)\n"
         "try: bytearray(600 << 20)\n"

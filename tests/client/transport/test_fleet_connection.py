@@ -335,7 +335,10 @@ def test_a_site_that_waits_uses_hardly_any_processor(link: SuperLink, pki: Pki, 
 
 
 def test_the_site_daemon_imports_neither_ray_nor_torch() -> None:
-    script = "import sys, client.transport.fleet_connection; print([m for m in ('ray', 'torch') if m in sys.modules])"
+    script = (
+        "import sys, client.transport.fleet_connection\n"
+        "print([m for m in ('ray', 'torch') if m in sys.modules])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -347,7 +350,7 @@ def test_a_stock_superlink_is_spoken_to_without_being_held(
     pki: Pki, key: Path, tmp_path: Path
 ) -> None:
     """Against Flower's own SuperLink: objects one by one, and polling."""
-    script = Path(__file__).parents[2] / "server" / "stock_superlink.py"
+    script = Path(__file__).parents[2] / "server" / "transport" / "stock_superlink.py"
     process = subprocess.Popen(
         [sys.executable, str(script), str(pki.folder), str(tmp_path / "public.pem")],
         stdin=subprocess.PIPE,

@@ -121,7 +121,7 @@ def test_a_scale_or_norm_that_cannot_be_is_refused(clip_norm: float, scale: int)
 
 
 def test_the_slack_of_a_site_covers_what_float64_may_add() -> None:
-    """`client.training.clipping.certified_sum`: 2 K n (m T + n / m + 8) u, at its largest for m = 1."""
+    """`certified_sum` (client/training/clipping.py): 2 K n (m T + n / m + 8) u, most for m = 1."""
     for patients in (1, 100, SITE_PATIENTS):
         terms = SITE_TERMS // 2 + patients * (patients + 8)
         assert 2 * 2**AMPLITUDE_BITS * terms * 2.0**-53 < SITE_SLACK

@@ -1,7 +1,7 @@
 """The site's index of images: one SQLite file in the state folder, one row per file.
 
-    imaging.db      what `client.data.dicom.objects.header` keeps of each file, and what was seen of its
-                    pixels; 0600, and no identifier in it but the files' own names
+    imaging.db      what client/data/dicom/objects/header.py keeps of each file, and what was seen
+                    of its pixels; 0600, and no identifier in it but the files' own names
     pseudonym.key   the secret of the pseudonyms in it
 
 Whether an instance is ready is never stored: it follows from the rows and the policy of the day

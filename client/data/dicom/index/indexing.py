@@ -54,8 +54,8 @@ def bring_up_to_date(
 ) -> Tally:
     """Reads `roots` (folders, files, DICOMDIRs) into the index, with `workers` processes.
 
-    `words`: see `client.data.dicom.objects.descriptors.cleaned`. `stop`: asked after every file; what is
-    left is done by the next run. Raises WardroundError: NO_DATA for a root
+    `words`: see `client.data.dicom.objects.descriptors.cleaned`. `stop`: asked after every file;
+    what is left is done by the next run. Raises WardroundError: NO_DATA for a root
     that is not there, STATE where the index cannot be written.
     """
     tally = Tally()
