@@ -33,7 +33,8 @@ from _heart_search import Recipe, search
 from client.data.cohort import Cohort
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from launch.config.compose import Config, load
+from launch.config.compose import load
+from launch.config.schema import Config
 from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.studies.baselines import pool
 from launch.studies.public_data import data_root

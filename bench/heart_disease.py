@@ -22,7 +22,8 @@ from _heart_search import Recipe, search
 from rich.console import Console
 from rich.table import Table
 
-from launch.config.compose import Config, load
+from launch.config.compose import load
+from launch.config.schema import Config
 from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from _figure import figure
 from scipy.stats import beta
 
+from launch.queries.query_builder import build_query
 from launch.queries.question import Question
 from protocol.privacy.query_noise import half_width, share
 from protocol.study.study import Study
@@ -50,7 +51,7 @@ def main() -> int:
 def _count(sites: int) -> Study:
     """One count at epsilon 0.5, exactly, at so many sites of which one may collude."""
     question = Question.about("breast_cancer").count()
-    study = question.plan({f"site-{number:02d}": 100 for number in range(sites)})
+    study = build_query(question, {f"site-{number:02d}": 100 for number in range(sites)})
     if study.evaluation.noise_multiplier != 1 / EPSILON:
         raise SystemExit("The noise is not what epsilon 0.5 asks for.")
     return study

@@ -41,7 +41,7 @@ DOORS = {
     "pynetdicom": ("client/data/", "launch/demo/dicom_sender.py"),
     "gdcm": ("client/data/dicom/pixels/decode.py",),
     "hydra": ("launch/config/compose.py",),
-    "omegaconf": ("launch/config/compose.py",),
+    "omegaconf": ("launch/config/compose.py", "launch/config/schema.py"),
     "dp_accounting": ("protocol/privacy/accounting.py", "protocol/privacy/renyi.py"),
 }
 

@@ -11,7 +11,7 @@ from pydantic import model_validator as validator
 
 from client.data.dicom.objects.gate import MODALITIES_AT_RISK, GatePolicy
 from client.yaml_documents import contradiction
-from protocol.study.study import Document
+from protocol.document import Document
 
 _UNITS = {"MiB": 2**20, "GiB": 2**30}
 

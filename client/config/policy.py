@@ -17,9 +17,10 @@ from pydantic import model_validator as validator
 
 from client.yaml_documents import contradiction
 from protocol.canonical import canonical, digest
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.study.query import Kind
-from protocol.study.study import Document, Mode, Name, Study
+from protocol.study.study import Mode, Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

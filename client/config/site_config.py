@@ -18,9 +18,10 @@ from client.data import templates
 from client.data.sources.settings import AnyPath, Sources
 from client.durable_files import refuse_shared
 from client.yaml_documents import contradiction, read_yaml, validate
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 
 
 def _address(value: Any) -> str:

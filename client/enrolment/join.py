@@ -21,9 +21,10 @@ from client.config.site_config import SiteConfig
 from client.durable_files import write_private
 from client.enrolment.new_site import ROSTER, roster_text
 from client.yaml_documents import read_yaml
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 
 _LONGEST = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]

@@ -63,11 +63,12 @@ def _keys() -> Iterator[Offer]:
     """Groups first, then keys; sections of keys are reached through their groups."""
     from launch.config import compose
     from launch.config.keys import keys_of
+    from launch.config.schema import Config
 
     groups = compose.groups()
     for group, choices in groups.items():
         yield f"{group}=", " or ".join(choices[:6])
-    for key in keys_of(compose.Config):
+    for key in keys_of(Config):
         if key.type != "group":
             yield f"{key.name}=", key.meaning.text
 
@@ -75,11 +76,12 @@ def _keys() -> Iterator[Offer]:
 def _values(key: str) -> Iterator[Offer]:
     from launch.config import compose
     from launch.config.keys import keys_of
+    from launch.config.schema import Config
 
     key = key.lstrip("+~")
     for choice in compose.groups().get(key, ()):
         yield choice, ""
-    for known in keys_of(compose.Config):
+    for known in keys_of(Config):
         if known.name != key or known.type == "group":
             continue
         if known.type == "true or false":

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from launch.config import compose
 from launch.config.keys import Key, keys_of
+from launch.config.schema import Config
 
 
 def explain(console: Console) -> None:
@@ -26,7 +27,7 @@ def explain(console: Console) -> None:
     table.add_column("key", style="cyan")
     for heading in ("type", "default", "meaning"):
         table.add_column(heading)
-    for key in keys_of(compose.Config):
+    for key in keys_of(Config):
         if key.type == "group":
             table.add_row("")
             table.add_row(Text(key.name, style="bold"), "", "", Text(key.meaning.text, "bold"))

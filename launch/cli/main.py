@@ -15,6 +15,7 @@ from launch.cli.coordinator import coordinator_app
 from launch.cli.query import query_app
 from launch.cli.run import PLAN_HELP, RUN_HELP, RunCommand, plan_command, run_command
 from launch.cli.tasks import tasks_command
+from launch.cli.tracking import tracking_app
 from protocol.errors import WardroundError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ data = typer.Typer(help="Public data for demos and benchmarks.", no_args_is_help
 app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(query_app, name="query")
+app.add_typer(tracking_app, name="tracking")
 _errors = Console(stderr=True)
 
 app.command(name="run", help=RUN_HELP, cls=RunCommand)(run_command)

@@ -1,19 +1,17 @@
 """Options that contradict each other, refused before anything starts.
 
 Each rule is one sentence about two keys. What a single value may be is said beside its key
-(`launch.config.compose`); what needs the roster or the model is said by the study itself.
+(`launch.config.schema`); what needs the roster or the model is said by the study itself.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
-from launch.config import study_documents
+from launch.config.schema import PARTS, Config
 from protocol.errors import Code, WardroundError
-
-if TYPE_CHECKING:
-    from launch.config.compose import Config
 
 
 def refuse(config: Config) -> None:
@@ -21,7 +19,7 @@ def refuse(config: Config) -> None:
     for problem, remedy in (
         *_privacy(config),
         *_elsewhere(config),
-        *study_documents.contradictions(config),
+        *_algorithms(config),
     ):
         raise WardroundError(Code.CONFIGURATION, problem, remedy=remedy)
 
@@ -61,6 +59,55 @@ def _privacy(config: Config) -> Iterator[tuple[str, str]]:
             f"aggregation.least_sites={least} with masks: each site would read the other's sum.",
             "Ask for 3 sites or more, or set federation.masked=false where sums may be seen.",
         )
+
+
+def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
+    """(problem, remedy) of keys that do not go together."""
+    for section in PARTS:
+        yield from _foreign(section, getattr(config, section))
+    name, mode = config.algorithm.name, config.privacy.mode
+    if name in ("fedprox", "scaffold", "fedbn") and mode == "distributed":
+        yield (
+            f"algorithm={name} works on several local steps, and privacy=distributed takes one "
+            "gradient a round.",
+            "Choose privacy=local (or privacy=none), or algorithm=fedavg.",
+        )
+    if name == "fedsgd" and config.local_steps != 1:
+        yield (
+            f"algorithm=fedsgd takes one step a round, not local_steps={config.local_steps}.",
+            "Set local_steps=1, or choose algorithm=fedavg.",
+        )
+    if config.robust.name != "none" and config.federation.masked:
+        yield (
+            f"robust={config.robust.name} has to see each site's update, and secure aggregation "
+            "opens nothing but their sum.",
+            "Set federation.masked=false, where every site's policy.unmasked allows it.",
+        )
+    if config.stop.metric is not None and config.evaluation.every == 0:
+        yield (
+            f"stop.metric={config.stop.metric} looks at evaluations, and there are none before "
+            "the end.",
+            "Set evaluation.every to 1 or more.",
+        )
+    if config.stop.metric is not None and config.averaging != "none":
+        yield (
+            f"averaging={config.averaging} needs to know which half is the last, and "
+            f"stop.metric={config.stop.metric} does not.",
+            "Set averaging=none, or stop=never.",
+        )
+
+
+def _foreign(section: str, values: Any) -> Iterator[tuple[str, str]]:
+    owners = PARTS[section]
+    for field in dataclasses.fields(values):
+        if field.name == "name" or getattr(values, field.name) is None:
+            continue
+        having = [name for name, own in owners.items() if field.name in own]
+        if values.name not in having:
+            yield (
+                f"{section}.{field.name} is of {' and '.join(having)}, not of {values.name}.",
+                f"Choose {section}={having[0]}, or leave it out.",
+            )
 
 
 def _elsewhere(config: Config) -> Iterator[tuple[str, str]]:

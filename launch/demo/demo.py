@@ -22,6 +22,7 @@ from rich.console import Console
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from launch.config import compose
+from launch.config.schema import Config
 from launch.demo.child_process import Guarded, stop_all
 from launch.demo.hospitals import FRACTION, Hospitals, Tabular
 from launch.demo.mlflow_server import MlflowServer
@@ -98,7 +99,7 @@ class Demo:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.folder / _MARK).touch(0o600)
 
-    def _configuration(self) -> compose.Config:
+    def _configuration(self) -> Config:
         config = compose.load(
             [
                 f"task={self.task.name}",
@@ -114,7 +115,7 @@ class Demo:
             config.evaluation.every = max(1, config.rounds // 10)
         return config
 
-    def _hospitals(self, config: compose.Config) -> Hospitals:
+    def _hospitals(self, config: Config) -> Hospitals:
         if self.task.schema.images and self.task.schema.columns:
             from launch.demo.fusion import Fused
 

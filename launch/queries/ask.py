@@ -1,4 +1,10 @@
-"""A question from here to its answers, whichever federation is asked."""
+"""A question from here to its answers, whichever federation is asked.
+
+question = Question.about("heart_disease", where="age >= 60").count().table("age", "sex")
+answered = ask(question, Price(epsilon=0.5))
+answered            # in a notebook: bars with 95% intervals
+answered["age by sex"]
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ from rich.console import Console
 
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation
-from launch.queries.query_builder import Price, build_query, cost
+from launch.queries.query_builder import USUAL, Price, build_query, cost
 from launch.queries.question import Question
 from launch.studies.public_data import data_root
 from protocol.errors import Code, WardroundError
@@ -75,8 +81,12 @@ class Answered:
         return self.page()
 
 
-def ask(question: Question, price: Price, where: Where) -> Answered:
-    """Says what it will cost, asks, and waits for the answers.
+_HERE = Where()
+
+
+def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> Answered:
+    """Says what it will cost, asks, and waits for the answers. By default of the task's public
+    data, in this process.
 
     Raises WardroundError as `Rounds.run` does, CREDENTIALS, TLS, UNREACHABLE, NO_DATA;
     KeyboardInterrupt when interrupted, after the query was taken back.

@@ -11,10 +11,11 @@ import getpass
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import calibrate, epsilon_over_bands
 from protocol.privacy.events import Event
@@ -33,9 +34,6 @@ from protocol.study.study import (
     TaskReference,
 )
 from protocol.vectors import EMPTY
-
-if TYPE_CHECKING:
-    from launch.queries.question import Question
 
 Mechanism = Literal["laplace", "skellam"]
 _FINE = {"laplace": 8, "skellam": 256}
@@ -58,9 +56,14 @@ class Price:
     mechanism: Mechanism | None = None
 
 
-def build_query(question: Question, patients: Mapping[str, int], price: Price) -> Study:
-    """patients: site -> as it declares. Raises WardroundError: CONFIGURATION, EPSILON_UNREACHABLE,
-    REFUSED_STUDY."""
+USUAL = Price()
+
+
+def build_query(question: Question, patients: Mapping[str, int], price: Price = USUAL) -> Study:
+    """patients: site -> as it declares. Spends nothing.
+
+    Raises WardroundError: CONFIGURATION, EPSILON_UNREACHABLE, REFUSED_STUDY.
+    """
     if not question.statistics:
         raise WardroundError(
             Code.CONFIGURATION, "The question asks nothing.", remedy="Add a count or a histogram."

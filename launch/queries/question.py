@@ -1,34 +1,28 @@
 """Statistics before studies: what to ask of a federation's patients, as a value that grows.
 
     question = Question.about("heart_disease", where="age >= 60")
-    answered = question.count().table("age", "sex").ask(epsilon=0.5)
-    answered            # in a notebook: bars with 95% intervals
-    answered["age by sex"]
+    question = question.count().table("age", "sex")
 
-Nothing is asked before `ask`: `plan` says what it would cost and how close the answers would be.
+A question knows no federation: `launch.queries.query_builder.build_query` makes the study that asks
+it, `launch.queries.ask.ask` asks it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from launch.queries.condition_parser import parse
-from launch.queries.query_builder import Price, build_query
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Condition
 from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
 from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.schema import Column
-
-if TYPE_CHECKING:
-    from launch.queries.ask import Answered, Where
-    from protocol.study.study import Study
 
 BINS, FINE_BINS = 5, 32
 """Of a number column, where nothing else is asked for: shown as they are, or for quantiles."""
@@ -109,25 +103,6 @@ class Question:
                 raise _unfit(text, f"{column.name} has categories, not bins")
             return Categories(column=column.name, categories=query_schema.categories(column))
         return _made(text, column=column.name, edges=_edges(column, how, bins, text))
-
-    def plan(self, patients: Mapping[str, int], price: Price | None = None) -> Study:
-        """The study that asks it of sites with these declared patients. Spends nothing.
-
-        Raises WardroundError: CONFIGURATION, EPSILON_UNREACHABLE.
-        """
-        return build_query(self, patients, price or Price())
-
-    def ask(
-        self, *, epsilon: float = 0.5, delta: float = 1e-5, at: Where | None = None, **more: Any
-    ) -> Answered:
-        """Asks, and waits for the answers. at: the federation; the task's public data by default.
-
-        more: fields of `launch.queries.query_builder.Price`. Raises what `ask` raises.
-        """
-        from launch.queries.ask import Where, ask
-
-        price = Price(epsilon=epsilon, delta=delta, **more)
-        return ask(self, price, at or Where())
 
     def _condition(self, text: str) -> Condition | None:
         return parse(text, self.task.schema) if text.strip() else None

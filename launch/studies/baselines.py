@@ -15,8 +15,7 @@ import numpy.typing as npt
 from client.data.cohort import Cohort
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from launch.config.compose import Config
-from launch.config.study_documents import AlgorithmConfig, RobustConfig, StopConfig
+from launch.config.schema import AlgorithmConfig, Config, RobustConfig, StopConfig
 from launch.federations.inprocess import InProcessFederation
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError

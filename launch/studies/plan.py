@@ -16,7 +16,7 @@ from rich.table import Table
 
 from client.config.policy import Policy
 from client.config.site_config import SiteConfig
-from launch.config.compose import Config
+from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
 from launch.studies.plan_bytes import Traffic, traffic

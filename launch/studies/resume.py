@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.config import compose
-from launch.config.compose import Config
+from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
 from launch.studies.run import Finished, credentials_of, run_deployment, run_inprocess

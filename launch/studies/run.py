@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from client.data.cohort import Cohort
-from launch.config.compose import Config, plain
+from launch.config.compose import plain
+from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.studies.baselines import Judged, compare, figures_of

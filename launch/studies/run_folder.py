@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 import yaml
 
-from launch.config.compose import Config, plain
+from launch.config.compose import plain
+from launch.config.schema import Config
 from launch.federations.inprocess import SITES
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study

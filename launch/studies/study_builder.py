@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch.config.compose import Config
+from launch.config.schema import Config
 from launch.config.study_documents import local_of, robust_of, schedule_of, stop_of
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import bins_for

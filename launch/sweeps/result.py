@@ -1,4 +1,4 @@
-"""What a sweep found: one row a study, grouped over seeds, as table, JSON, CSV and figure."""
+"""What a sweep found: one row a study, grouped over seeds, as table, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -89,20 +89,9 @@ class Result:
             found["best_mean_auc"] = max(scored)
         return found
 
-    def write(self, folder: Path) -> dict[str, bytes]:
-        """sweep.json, sweep.csv and, where something finished, sweep.png; also their contents."""
-        files = {"sweep.json": self._json(), "sweep.csv": self._csv()}
-        if self.finished:
-            from launch.sweeps.figure import utility
-
-            files["sweep.png"] = utility(self)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        return files
-
     @staticmethod
     def load(folder: Path) -> Result:
-        """What `write` left in a folder."""
+        """The result whose sweep.json lies in a folder."""
         plain = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
         return Result(plain["words"], plain["keys"], [Row(**row) for row in plain["runs"]])
 
@@ -131,7 +120,8 @@ class Result:
             {name: stdev(of) if len(of) > 1 else 0.0 for name, of in columns.items()},
         )
 
-    def _json(self) -> bytes:
+    def to_json(self) -> bytes:
+        """The words, groups and runs."""
         plain = {
             "words": self.words,
             "keys": self.keys,
@@ -140,7 +130,8 @@ class Result:
         }
         return json.dumps(plain, indent=2, allow_nan=False).encode() + b"\n"
 
-    def _csv(self) -> bytes:
+    def to_csv(self) -> bytes:
+        """One line a run."""
         names = sorted({name for row in self.rows for name in row.metrics})
         text = io.StringIO()
         writer = csv.writer(text)

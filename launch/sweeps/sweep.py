@@ -30,7 +30,8 @@ from rich.progress import (
 )
 
 from launch.config import compose
-from launch.config.compose import Config
+from launch.config.schema import Config
+from launch.sweeps.files import write
 from launch.sweeps.result import Result, Row
 from protocol.errors import Code, WardroundError
 
@@ -106,7 +107,7 @@ class Sweep:
                     result.add(row)
                 status = "finished" if result.finished else "failed"
             finally:
-                files = result.write(folder)
+                files = write(result, folder)
                 if tracked is not None:
                     tracked.finish(status, files, result.metrics())
         if not result.finished:

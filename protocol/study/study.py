@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
 from protocol.canonical import canonical, digest
-from protocol.document import Document as Document
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.study.algorithms import (
     Constant,

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import StringConstraints, ValidationError
 
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 
 _CARD_LIMIT = 16 * 1024
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from protocol.canonical import canonical
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.secagg import context as agreement
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 
 Buffer = bytes | bytearray | memoryview
 HEADER_LIMIT = 1024 * 1024

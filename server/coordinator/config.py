@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Document
 from server.enrolment.certificates import Pki
 from server.rounds.proposal import Patience
 

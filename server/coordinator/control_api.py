@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
 
 from anyio.to_thread import run_sync
 from pydantic import Field, ValidationError
@@ -28,18 +28,15 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from protocol.canonical import canonical
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Document
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import Limits
 from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
-from server.coordinator.study_run import StudyRun, unexpected
+from server.coordinator.study_run import State, StudyRun, unexpected
 from server.enrolment.accounts import Accounts
 from server.tracking.study_tracking import Wish
-
-if TYPE_CHECKING:
-    from server.coordinator.service import Coordinator
 
 BODY_LIMIT = 512 * 1024
 """Bytes of a submission."""
@@ -75,11 +72,28 @@ class Submitted(Document):
     tracking: Wish = Wish()
 
 
+class Studies(Protocol):
+    """What the control API asks of the coordinator that it stands in front of. Each raises
+    WardroundError where it refuses."""
+
+    def federation(self) -> dict[str, Any]: ...
+
+    def studies(self) -> list[StudyRun]: ...
+
+    def study(self, digest: str) -> StudyRun | None: ...
+
+    def submit(
+        self, account: str, document: bytes, configuration: Mapping[str, Any], tracking: Wish
+    ) -> tuple[str, State]: ...
+
+    def consult(self, document: bytes) -> dict[str, Any]: ...
+
+
 class ControlApi:
     """An ASGI application; authenticates every call itself."""
 
     def __init__(
-        self, coordinator: Coordinator, accounts: Accounts, journal: Journal, prefix: str
+        self, coordinator: Studies, accounts: Accounts, journal: Journal, prefix: str
     ) -> None:
         self._coordinator, self._accounts, self._journal = coordinator, accounts, journal
         self._limits = Limits()

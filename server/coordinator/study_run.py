@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Document, Name, Study
+from protocol.study.study import Name, Study
 from server.coordinator.journal import Journal
 from server.coordinator.study_events import (
     error_to_json,

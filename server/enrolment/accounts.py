@@ -16,8 +16,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 from server.enrolment.json_store import Watched, changed, write_json
 
 _PREFIX = "wardround_"

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from protocol.document import Document
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Digest, Document, Name
+from protocol.study.study import Digest, Name
 from protocol.wire.enrolment import Card
 from server.enrolment.json_store import Watched, changed
 

@@ -1,15 +1,12 @@
-"""What MLflow did not take: kept in a folder, and delivered when the server is back.
-
-python -m server.tracking.backlog FOLDER URI EXPERIMENT [MODEL]
-"""
+"""What MLflow did not take: kept in a folder for `wardround tracking deliver`."""
 
 from __future__ import annotations
 
 import json
-import sys
+import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +14,6 @@ from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
 from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
-
-if TYPE_CHECKING:
-    from server.tracking.tracker import Receipt
 
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 
@@ -77,42 +71,11 @@ def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
     return outcome, content["configuration"], content["code_version"]
 
 
-def deliver(
-    folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
-) -> Receipt:
-    """Brings a kept study to MLflow, into the run that it has there if any.
-
-    Raises WardroundError: STATE for the folder, TRACKING for the server.
-    """
-    from server.tracking.tracker import MlflowTracker
-
-    outcome, configuration, code_version = read(folder)
-    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent)
-    tracker.begin(outcome.study, configuration, code_version)
-    for report in outcome.rounds:
-        tracker.round(report)
-    tracker.finish(outcome)
-    return tracker.settle(timeout)
-
-
 def _estimates(plain: dict[str, dict[str, float]]) -> dict[str, Estimate]:
     return {name: Estimate(**of) for name, of in plain.items()}
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status: 0 delivered, 7 something is missing still, 2 usage."""
-    if len(arguments) not in (3, 4):
-        print((__doc__ or "").strip().splitlines()[-1].strip(), file=sys.stderr)
-        return 2
-    folder, uri, experiment, *model = arguments
-    try:
-        receipt = deliver(Path(folder), uri, experiment, model[0] if model else None)
-    except WardroundError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    print(receipt.url if not receipt.missing else f"Missing: {receipt.missing}. {receipt.remedy}")
-    return 7 if receipt.missing else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def deliver_command(folder: Path, uri: str, experiment: str, model: str | None) -> str:
+    """What to type to deliver a kept study later."""
+    words = ["wardround", "tracking", "deliver", str(folder), uri, experiment]
+    return shlex.join(words + (["--model", model] if model else []))

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from protocol.document import Document
 from protocol.errors import WardroundError
-from protocol.study.study import Document, Study
+from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.parameters import redacted, without_credentials
@@ -92,6 +93,10 @@ class StudyTracking:
         return Receipt(
             missing=("run",),
             remedy=f"{error.message} It is kept in {folder}. When the server is back: "
-            f"python -m server.tracking.backlog {folder} {without_credentials(self._uri or '')} "
-            f"{self._wish.experiment} {self._wish.model or outcome.study.task.name}",
+            + backlog.deliver_command(
+                folder,
+                without_credentials(self._uri or ""),
+                self._wish.experiment,
+                self._wish.model or outcome.study.task.name,
+            ),
         )

@@ -2,12 +2,11 @@
 
 Whoever runs rounds hands in `RoundReport`s and one `Outcome` and never waits: a thread writes,
 and catches up when the server was away. What it wrote already is not written twice, so a study
-that is resumed, or delivered later (`server.tracking.backlog`), goes on in the same run.
+that is resumed, or delivered later (backlog.py), goes on in the same run.
 """
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from urllib.request import build_opener
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
-from server.tracking import backlog as later
+from server.tracking import backlog
 from server.tracking.delivery_queue import Courier, Job
 from server.tracking.mlflow_run import TrackedRun
 from server.tracking.parameters import redacted, without_credentials
@@ -193,18 +192,10 @@ class MlflowTracker:
         if self._outcome is None or self._undelivered is None:
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._outcome.study.digest[:12]
-        later.keep(folder, self._outcome, self._configuration, self._code_version)
+        backlog.keep(folder, self._outcome, self._configuration, self._code_version)
         address = without_credentials(self._uri)
-        command = [
-            "python",
-            "-m",
-            "server.tracking.backlog",
-            str(folder),
-            address,
-            self._experiment,
-        ]
-        command += [self._model] if self._model else []
-        return f"It is kept in {folder}. When the server is back: {shlex.join(command)}"
+        command = backlog.deliver_command(folder, address, self._experiment, self._model)
+        return f"It is kept in {folder}. When the server is back: {command}"
 
     def _opened(self) -> TrackedRun:
         if self._run is None:
@@ -221,6 +212,22 @@ class MlflowTracker:
             run.rounds(batch)
             with self._lock:
                 del self._queued[: len(batch)]
+
+
+def deliver(
+    folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
+) -> Receipt:
+    """Brings a kept study to MLflow, into the run that it has there if any.
+
+    Raises WardroundError: STATE for the folder, TRACKING for the server.
+    """
+    outcome, configuration, code_version = backlog.read(folder)
+    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent)
+    tracker.begin(outcome.study, configuration, code_version)
+    for report in outcome.rounds:
+        tracker.round(report)
+    tracker.finish(outcome)
+    return tracker.settle(timeout)
 
 
 class TrackingListener:

@@ -19,7 +19,8 @@ from client.governance.budget import budget, history
 from client.governance.database import State
 from launch.cli.main import app
 from launch.federations.deployment import RemoteFederation
-from launch.queries.ask import Where
+from launch.queries.ask import Where, ask
+from launch.queries.query_builder import Price
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.privacy.discrete_laplace import tail
@@ -114,7 +115,7 @@ def test_sites_that_allow_it_answer_together_and_the_others_are_left_out(
     question = Question.about(TASK).count().table("malignant", "mean_texture:2")
     where = Where(credentials=federation.credentials)
     before = {site: federation.spent(site)[0] for site in ALLOWED}
-    answered = question.ask(epsilon=EPSILON, at=where)
+    answered = ask(question, Price(epsilon=EPSILON), where)
     truth = sum(federation.patients[site] for site in ALLOWED)
     # three of the four sites, of which one may collude; false alarm 1e-9
     within = tail(EPSILON / 2, 1.0, 3 / 2, 1e-9)
@@ -158,7 +159,7 @@ def test_where_the_statistic_is_allowed_nowhere_the_query_fails_and_costs_nothin
 ) -> None:
     before = {site: federation.spent(site)[0] for site in ALLOWED}
     with pytest.raises(WardroundError) as caught:
-        Question.about(TASK).mean("mean_texture").ask(at=Where(federation.credentials))
+        ask(Question.about(TASK).mean("mean_texture"), where=Where(federation.credentials))
     assert caught.value.code is Code.TOO_FEW_SITES
     assert "4 refused (refused_policy)" in caught.value.message
     assert {site: federation.spent(site)[0] for site in ALLOWED} == before

@@ -18,6 +18,8 @@ from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.patient_split import Split
 from launch.queries import presets
+from launch.queries.ask import ask
+from launch.queries.query_builder import build_query
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.study.query import Query
@@ -77,7 +79,7 @@ def config(tmp_path: Path) -> SiteConfig:
 
 
 def counted(config: SiteConfig, question: Question) -> dict[str, list[int]]:
-    study = question.plan(dict.fromkeys(("alpha", "beta", "gamma"), 100))
+    study = build_query(question, dict.fromkeys(("alpha", "beta", "gamma"), 100))
     query = study.query
     assert isinstance(query, Query)
     respondent = build_respondent(config, registry.load("dicom_dose"), study)
@@ -128,7 +130,7 @@ def test_it_is_for_queries_alone() -> None:
         task.model()
     assert caught.value.code is Code.CONFIGURATION
     with pytest.raises(WardroundError) as caught:
-        presets.dose().ask()
+        ask(presets.dose())
     assert caught.value.code is Code.NO_DATA
 
 

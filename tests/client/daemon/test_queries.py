@@ -24,7 +24,7 @@ from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
-from launch.queries.query_builder import Price
+from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.canonical import canonical, digest
 from protocol.errors import Code, WardroundError
@@ -173,7 +173,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
 
 
 def study_of(question: Question, **price: Any) -> Study:
-    return question.plan(dict.fromkeys((SITE, *PEERS), 200), Price(**price))
+    return build_query(question, dict.fromkeys((SITE, *PEERS), 200), Price(**price))
 
 
 def counted(**price: Any) -> Study:

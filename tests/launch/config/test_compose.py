@@ -8,6 +8,7 @@ from launch.cli.info import explain
 from launch.cli.main import app
 from launch.config import compose
 from launch.config.keys import keys_of
+from launch.config.schema import Config
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
@@ -105,7 +106,7 @@ def test_contradictions_are_refused_with_a_remedy(overrides: tuple[str, ...], ca
 
 
 def test_every_key_has_a_meaning_and_a_default_within_its_range() -> None:
-    for key in keys_of(compose.Config):
+    for key in keys_of(Config):
         assert len(key.meaning.text) > 3, key.name
         values = key.default if isinstance(key.default, list) else [key.default]
         assert all(key.meaning.allows(value) for value in values), key.name
@@ -121,7 +122,7 @@ def test_ranges_are_the_study_s_own() -> None:
         "": Optimisation,
     }
     compared = 0
-    for key in keys_of(compose.Config):
+    for key in keys_of(Config):
         section, _, name = key.name.rpartition(".")
         field = sections[section].model_fields.get(name) if section in sections else None
         if field is None or key.meaning.choices:
@@ -146,7 +147,7 @@ def test_options_of_a_task_need_no_plus() -> None:
 def test_the_command_explains_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     explain(Console(width=200))
     said = capsys.readouterr().out
-    for key in keys_of(compose.Config):
+    for key in keys_of(Config):
         assert key.name in said
     for word in ("number or null", "true or false", "above 0 and below 0.5", "heart_disease"):
         assert word in said

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from launch.config import compose
-from launch.config.compose import Config, load
+from launch.config.compose import load
+from launch.config.schema import Config
 from launch.studies.study_builder import build_study
 from tasks import registry
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from launch.cli.main import app
 from launch.federations.inprocess import InProcessFederation
 from launch.queries import presets
-from launch.queries.query_builder import Price, cost
+from launch.queries.query_builder import Price, build_query, cost
 from launch.queries.question import Question
 from launch.queries.result_view import bar
 from protocol.errors import Code, WardroundError
@@ -74,22 +74,22 @@ def test_a_mean_of_categories_and_an_empty_question_are_refused() -> None:
     with pytest.raises(WardroundError):
         Question.about(TASK).mean("malignant")
     with pytest.raises(WardroundError) as caught:
-        Question.about(TASK).plan(PATIENTS)
+        build_query(Question.about(TASK), PATIENTS)
     assert caught.value.code is Code.CONFIGURATION
     with pytest.raises(WardroundError) as caught:
-        Question.about(TASK).count().plan({"a": 100, "b": 100})
+        build_query(Question.about(TASK).count(), {"a": 100, "b": 100})
     assert caught.value.code is Code.TOO_FEW_SITES
 
 
 def test_the_noise_is_the_least_that_its_epsilon_takes() -> None:
-    one = Question.about(TASK).count().plan(PATIENTS)
+    one = build_query(Question.about(TASK).count(), PATIENTS)
     assert one.query is not None
     assert (one.query.mechanism, one.evaluation.noise_multiplier) == ("laplace", 2.0)
     assert one.privacy.epsilon == 0.5
-    many = presets.quality(TASK).plan(PATIENTS)
+    many = build_query(presets.quality(TASK), PATIENTS)
     assert many.query is not None
     assert many.query.mechanism == "skellam"
-    forced = presets.quality(TASK).plan(PATIENTS, Price(mechanism="laplace"))
+    forced = build_query(presets.quality(TASK), PATIENTS, Price(mechanism="laplace"))
     assert half_width(many, 4) < half_width(forced, 4)
     assert "within 7 of the truth" in cost(one)
     assert "1.55 if secure aggregation were broken" in cost(one)
@@ -98,7 +98,7 @@ def test_the_noise_is_the_least_that_its_epsilon_takes() -> None:
 @pytest.mark.parametrize("price", [{"epsilon": -1.0}, {"delta": 0.7}, {"epsilon": 1e9}])
 def test_a_price_that_makes_no_sense_is_refused(price: dict[str, Any]) -> None:
     with pytest.raises(WardroundError) as caught:
-        Question.about(TASK).count().plan(PATIENTS, Price(**price))
+        build_query(Question.about(TASK).count(), PATIENTS, Price(**price))
     assert caught.value.code in (Code.CONFIGURATION, Code.EPSILON_UNREACHABLE)
 
 
@@ -110,7 +110,7 @@ def test_figures_are_the_pooled_ones_within_their_noise(mechanism: Any) -> None:
     question = question.count().histogram(f"{column}:6/10/14/18/22").table("malignant")
     question = question.mean(column).quantiles(f"{column}:64")
     price = Price(epsilon=45.0, mechanism=mechanism)
-    outcome = run(question.plan(PATIENTS, price))
+    outcome = run(build_query(question, PATIENTS, price))
     found = {answer.name: answer for answer in outcome.answers}
     assert found["patients"].counts[0] == pytest.approx(TOTAL, abs=3)
     clipped = np.clip(pooled, 6, 21.999)
@@ -125,7 +125,7 @@ def test_figures_are_the_pooled_ones_within_their_noise(mechanism: Any) -> None:
 
 def test_95_percent_intervals_hold_the_truth_that_often() -> None:
     """Over 600 counts of a true 40: 570 are expected inside, at least, and not all."""
-    study = Question.about(TASK, least_count=0).count().plan(PATIENTS)
+    study = build_query(Question.about(TASK, least_count=0).count(), PATIENTS)
     inside = 0
     for _ in range(600):
         total = 40 + np.sum([share(study, 4) for _ in range(4)], axis=0)
@@ -139,7 +139,7 @@ def test_95_percent_intervals_hold_the_truth_that_often() -> None:
 def test_below_the_least_count_nothing_is_shown() -> None:
     question = Question.about(TASK, where="mean_radius > 1000", least_count=50)
     question = question.count().mean("mean_radius").quantiles("mean_radius")
-    outcome = run(question.plan(PATIENTS, Price(epsilon=5.0)))
+    outcome = run(build_query(question, PATIENTS, Price(epsilon=5.0)))
     assert outcome.answers[0].counts == (None,)
     assert outcome.answers[1].derived == {}
     assert outcome.answers[2].derived == {}
@@ -154,20 +154,20 @@ def test_below_the_least_count_nothing_is_shown() -> None:
 @pytest.mark.parametrize(("each", "supported"), [(0, False), (1, False), (5, True)])
 def test_noise_over_many_empty_bins_has_no_median(each: int, supported: bool) -> None:
     """30 bins of 1 sum to 30, over the least count of 10; so does their noise alone at times."""
-    study = Question.about(TASK, least_count=10).quantiles("mean_radius:30").plan(PATIENTS)
+    study = build_query(Question.about(TASK, least_count=10).quantiles("mean_radius:30"), PATIENTS)
     _, event = asked(study)
     (answer,) = answers(study, np.full(31, each * round(event.scale), np.int64), len(PATIENTS))
     assert bool(answer.derived) is supported
 
 
 def test_an_outcome_goes_through_its_events_and_holds_answers_to_its_own_questions() -> None:
-    outcome = run(Question.about(TASK).count().mean("mean_radius").plan(PATIENTS))
+    outcome = run(build_query(Question.about(TASK).count().mean("mean_radius"), PATIENTS))
     content = json.loads(json.dumps(outcome_to_json(outcome)))
     again = outcome_from_json(content, outcome.study, (), outcome.weights)
     assert again.answers == outcome.answers
     assert outcome.epsilon == pytest.approx(0.5, rel=1e-3)
     assert outcome.uncovered == ""
-    other = Question.about(TASK).mean("mean_area").plan(PATIENTS)
+    other = build_query(Question.about(TASK).mean("mean_area"), PATIENTS)
     with pytest.raises(WardroundError) as caught:
         outcome_from_json(content, other, (), outcome.weights)
     assert caught.value.code is Code.MESSAGE
@@ -176,7 +176,7 @@ def test_an_outcome_goes_through_its_events_and_holds_answers_to_its_own_questio
 def test_names_that_a_stranger_chose_stay_text_on_the_page_and_in_mlflow() -> None:
     name = "<script>alert(1)</script> | `x` "
     question = Question.about(TASK, title="<b>&").of(Cells(name=name))
-    outcome = run(question.plan(PATIENTS))
+    outcome = run(build_query(question, PATIENTS))
     assert "<script" not in page(outcome)
     assert "<b>" not in page(outcome)
     assert "<script" not in markdown(outcome)
@@ -186,7 +186,7 @@ def test_names_that_a_stranger_chose_stay_text_on_the_page_and_in_mlflow() -> No
 
 def test_columns_are_explained_with_their_units() -> None:
     question = Question.about("heart_disease").table("age", "sex").mean("chol").count()
-    assert captions(question.plan(dict.fromkeys("abc", 200))) == [
+    assert captions(build_query(question, dict.fromkeys("abc", 200))) == [
         "age, in a; sex: 0 female, 1 male",
         "chol: serum cholesterol, in mg/dL",
         "",
@@ -194,7 +194,9 @@ def test_columns_are_explained_with_their_units() -> None:
 
 
 def test_ready_made_questions_ask_what_they_say() -> None:
-    study = presets.feasibility("heart_disease", "chol > 200").plan(dict.fromkeys("abc", 200))
+    study = build_query(
+        presets.feasibility("heart_disease", "chol > 200"), dict.fromkeys("abc", 200)
+    )
     assert study.query is not None
     assert [s.name for s in study.query.statistics] == ["patients", "age by sex"]
     quality = presets.quality("heart_disease")
@@ -202,7 +204,7 @@ def test_ready_made_questions_ask_what_they_say() -> None:
         *(column.name for column in quality.task.schema.columns),
         "num",
     }
-    dose = presets.dose().plan(dict.fromkeys("abc", 200), Price(delta=1e-3))
+    dose = build_query(presets.dose(), dict.fromkeys("abc", 200), Price(delta=1e-3))
     assert dose.query is not None
     assert dose.query.columns == ("ctdi_vol", "dlp", "exposure", "region", "vendor")
 
@@ -232,7 +234,7 @@ def test_a_dry_run_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_site_without_records_for_queries_answers_none() -> None:
-    study = Question.about(TASK).count().plan(PATIENTS)
+    study = build_query(Question.about(TASK).count(), PATIENTS)
     with pytest.raises(WardroundError) as caught:
         InProcessFederation(dict.fromkeys(PATIENTS), {}).run(  # type: ignore[arg-type]
             study, registry.load(TASK), Listeners()

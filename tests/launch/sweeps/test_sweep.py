@@ -15,6 +15,7 @@ from rich.console import Console
 
 from launch.config import compose
 from launch.demo.mlflow_server import MlflowServer
+from launch.sweeps.files import write
 from launch.sweeps.result import Result, Row
 from launch.sweeps.sweep import Sweep
 from protocol.errors import Code, WardroundError
@@ -88,7 +89,7 @@ def test_groups_are_means_and_deviations_over_seeds_in_the_order_of_numbers() ->
 def test_a_failed_study_is_in_the_files_and_in_no_group(tmp_path: Path) -> None:
     result = rows(("1", "0", 0.9))
     result.add(Row({"privacy.epsilon": "9", "seed": "0"}, error="It diverged.", code="diverged"))
-    files = result.write(tmp_path)
+    files = write(result, tmp_path)
     assert set(files) == {"sweep.json", "sweep.csv", "sweep.png"}
     assert files["sweep.png"].startswith(b"\x89PNG")
     found = list(csv.DictReader((tmp_path / "sweep.csv").open()))

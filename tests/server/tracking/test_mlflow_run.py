@@ -31,11 +31,13 @@ import torch
 import yaml
 
 from launch.demo.mlflow_server import MlflowServer
-from launch.queries.ask import Where
+from launch.queries.ask import Where, ask
+from launch.queries.query_builder import Price
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import METRICS, Estimate
 from protocol.study.study import Study
+from server import undelivered
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
@@ -429,21 +431,19 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
     folder = tmp_path / done.study.digest[:12]
     assert {"rounds", "model", "end of the run"} <= set(receipt.missing)
     command = shlex.split(receipt.remedy.rpartition(": ")[2])
-    assert command == [
-        "python",
-        "-m",
-        "server.tracking.backlog",
-        str(folder),
-        uri,
-        EXPERIMENT,
-        "later",
-    ]
+    deliver = ["wardround", "tracking", "deliver", str(folder)]
+    assert command == [*deliver, uri, EXPERIMENT, "--model", "later"]
     assert "hunter" not in "".join(p.read_text(errors="replace") for p in folder.iterdir())
     assert folder.stat().st_mode & 0o077 == 0
     again, _, _ = backlog.read(folder)
     np.testing.assert_array_equal(again.weights, done.weights)
-    assert backlog.main([str(folder), uri, EXPERIMENT]) == 7
-    assert backlog.main([str(folder), server.url, *command[5:]]) == 0
+    wardround = str(Path(sys.executable).with_name("wardround"))
+    away = subprocess.run([wardround, *command[1:]], capture_output=True, text=True)
+    assert away.returncode == 7, away.stderr
+    delivered = [wardround, *command[1:4], server.url, *command[5:]]
+    subprocess.run(delivered, check=True, capture_output=True)
+    # The command that 0.1.0 printed still works, and what is there already is not written twice.
+    assert undelivered.main([str(folder), server.url, EXPERIMENT, "later"]) == 0
     assert _steps(server, done) == [1, 2, 3, 4, 5]
     assert _run(server, done.study).info.status == "FINISHED"
     assert len(_client(server).search_model_versions("name = 'later'")) == 1
@@ -548,7 +548,7 @@ def test_who_is_waited_for_is_not_passed_on(server: MlflowServer) -> None:
 def test_a_query_leaves_its_answers_and_no_model(server: MlflowServer, tmp_path: Path) -> None:
     question = Question.about("breast_cancer", where="malignant = 1", title="How many?").count()
     where = Where(tracking=server.url, experiment=EXPERIMENT, output=tmp_path / "outputs")
-    answered = question.histogram("mean_radius:4").ask(epsilon=4.0, at=where)
+    answered = ask(question.histogram("mean_radius:4"), Price(epsilon=4.0), where)
     assert answered.receipt.missing == ()
     assert (answered.receipt.model, bool(answered.receipt.url)) == ("", True)
     run = _run(server, answered.outcome.study)

@@ -56,7 +56,7 @@ def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
     receipt = tracking.finish(done)
     assert receipt.missing
     folder = tmp_path / done.study.digest[:12]
-    assert f"python -m server.tracking.backlog {folder} {uri} restarts kept" in receipt.remedy
+    assert f"wardround tracking deliver {folder} {uri} restarts --model kept" in receipt.remedy
     kept, configuration, _ = backlog.read(folder)
     assert repr(kept.rounds) == repr(done.rounds)  # NaN is not itself
     assert (kept.weights == done.weights).all()

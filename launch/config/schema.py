@@ -1,0 +1,233 @@
+"""Every key of a study's configuration: its type, default, meaning and range."""
+
+# ruff: noqa: RUF009 (`key` and `group` return dataclass fields)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from launch.config.keys import group, key
+
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "algorithm": {
+        "fedavg": (),
+        "fedsgd": (),
+        "fedprox": ("mu",),
+        "scaffold": (),
+        "fedbn": (),
+        "ditto": ("attraction", "steps", "lr", "evaluated"),
+    },
+    "schedule": {
+        "constant": ("warmup",),
+        "cosine": ("warmup", "floor"),
+        "step": ("warmup", "every", "factor"),
+    },
+    "robust": {"none": (), "median": (), "trimmed_mean": ("byzantine",), "krum": ("byzantine",)},
+}
+"""Section -> name -> the keys that belong to it."""
+
+
+@dataclass
+class TaskConfig:
+    """What is learned."""
+
+    name: str = key(MISSING, "the task; `wardround tasks` lists them")
+    options: dict[str, Any] = key({}, "choices that the task leaves open, as option: value")
+
+
+@dataclass
+class PrivacyConfig:
+    """epsilon and delta asked for; the noise multiplier follows."""
+
+    mode: str = key(
+        MISSING,
+        "who adds how much noise; the group sets it",
+        choices=("none", "local", "distributed"),
+    )
+    epsilon: float | None = key(
+        None, "what a patient may lose over all of the study, at delta", above=0, most=1e4
+    )
+    delta: float = key(
+        1e-5, "the probability left out of epsilon, well below 1 / patients", above=0, below=0.5
+    )
+    clip_norm: float = key(
+        1.0, "the norm to which each patient's gradient is clipped", above=0, most=1e6
+    )
+    sampling_rate: float = key(
+        1.0, "the probability with which a patient is drawn into a step", above=0, most=1
+    )
+
+
+@dataclass
+class AlgorithmConfig:
+    """What a site does with its steps of a round."""
+
+    name: str = key("fedavg", "the algorithm; the group sets it", choices=(*PARTS["algorithm"],))
+    mu: float | None = key(None, "fedprox: pull to the model of the round", above=0, most=1e4)
+    attraction: float | None = key(
+        None, "ditto: pull of a site's own model to the shared one (lambda)", least=0, most=1e4
+    )
+    steps: int | None = key(None, "ditto: steps of the own model a round", least=1, most=100_000)
+    lr: float | None = key(None, "ditto: learning rate of the own model", above=0, most=1e4)
+    evaluated: str | None = key(
+        None, "ditto: whose scores are pooled", choices=("shared", "personal")
+    )
+
+
+@dataclass
+class ScheduleConfig:
+    """The server's learning rate from round to round."""
+
+    name: str = key("constant", "its course; the group sets it", choices=(*PARTS["schedule"],))
+    warmup: int | None = key(None, "rounds of linear rise before it", least=0, most=100_000)
+    floor: float | None = key(None, "cosine: what is left at the end", least=0, most=1)
+    every: int | None = key(None, "step: rounds between two falls", least=1, most=100_000)
+    factor: float | None = key(None, "step: what each fall multiplies with", above=0, most=1)
+
+
+@dataclass
+class StopConfig:
+    """Early stopping on the pooled metric that is released anyway."""
+
+    metric: str | None = key(
+        None,
+        "stop when this no longer improves (null: never)",
+        choices=("auc", "average_precision", "accuracy", "brier", "log_loss"),
+    )
+    patience: int = key(
+        5, "evaluations in a row without improvement, then stop", least=1, most=100_000
+    )
+    least: float = key(0.0, "what counts as an improvement is more than this", least=0, most=1e4)
+
+
+@dataclass
+class RobustConfig:
+    """Instead of the mean, where updates may be seen: federation.masked=false at every site."""
+
+    name: str = key("none", "the rule; the group sets it", choices=(*PARTS["robust"],))
+    byzantine: int | None = key(
+        None, "trimmed_mean, krum: sites that may send anything", least=0, most=499
+    )
+
+
+@dataclass
+class OptimiserConfig:
+    """The server optimiser on the flat vector."""
+
+    name: str = key(MISSING, "the update rule; the group sets it")
+    lr: float = key(1.0, "its learning rate", above=0, most=1e4)
+    momentum: float = key(0.0, "of fedavgm", least=0, below=1)
+    beta1: float = key(0.9, "decay of the first moment", least=0, below=1)
+    beta2: float = key(0.99, "decay of the second moment", least=0, below=1)
+    tau: float = key(1e-3, "adaptivity, the least divisor of a step", above=0, most=1)
+
+
+@dataclass
+class AggregationConfig:
+    """Secure aggregation; null lets wardround choose from the roster and the model."""
+
+    least_sites: int | None = key(
+        None, "the least number of sites in a sum (null: 3, or all if fewer)", least=1, most=1000
+    )
+    colluding_sites: int = key(
+        1, "how many sites may collude with the coordinator", least=0, most=999
+    )
+    spare_attempts: int | None = key(
+        None, "attempts beyond one a round that epsilon pays for", least=0, most=99_000
+    )
+    word_bits: int | None = key(None, "bits of a masked number: 32 or 64", least=32, most=64)
+    update_range: float = key(
+        8.0, "bound of one coordinate of a site's weighted update", above=0, most=1e6
+    )
+    scale: int | None = key(
+        None, "the integer that the clip norm becomes (distributed)", least=1, most=2**40
+    )
+
+
+@dataclass
+class EvaluationConfig:
+    """When models are scored, on which patients, and how the histograms leave."""
+
+    every: int = key(
+        0, "evaluate after every so many rounds; 0: at the end only", least=0, most=100_000
+    )
+    bins: int | None = key(None, "bins of the score histogram", least=2, most=4096)
+    release: str = key(
+        "noised", "noised and debited, or exact and not covered", choices=("noised", "exact")
+    )
+    split: str = key(
+        "patients",
+        "who evaluates: by the site's own hash, or by the column `split` of the cohort",
+        choices=("patients", "column"),
+    )
+    fraction: float = key(0.3, "of patients, who evaluate", above=0, below=1)
+
+
+@dataclass
+class FederationConfig:
+    """Where the sites are."""
+
+    name: str = key(MISSING, "inprocess, ray or deployment; the group sets it")
+    masked: bool = key(True, "whether sums are masked (secure aggregation)")
+    coordinator: str | None = key(None, "deployment: HOST:PORT instead of the credentials' own")
+    credentials: str | None = key(None, "deployment: the file that the operator made")
+    on_interrupt: str = key(
+        "cancel",
+        "deployment: what Ctrl-C does with the study: cancel it for good, or leave it running, "
+        "to be followed again with --resume",
+        choices=("cancel", "leave"),
+    )
+    workers: int | None = key(
+        None, "ray: processes that play the sites (null: one a core)", least=1, most=4096
+    )
+    address: str | None = key(None, "ray: a running cluster (auto, or its address); null: our own")
+
+
+@dataclass
+class TrackingConfig:
+    """MLflow."""
+
+    uri: str | None = key(None, "an http(s) address of an MLflow server; null: no tracking")
+    experiment: str = key("wardround", "the experiment's name there")
+    model: str | None = key(None, "the registered model's name (null: the task's)")
+
+
+@dataclass
+class Config:
+    """Everything `wardround run` takes."""
+
+    title: str = key(MISSING, "what hospitals and reviewers read first")
+    purpose: str = key("research", "what the data is used for; a policy names what it allows")
+    contact: str = key(MISSING, "whom a hospital asks")
+    rounds: int = key(20, "rounds of training", least=1, most=100_000)
+    local_steps: int = key(
+        1, "steps at a site in a round (1 in mode distributed)", least=1, most=100_000
+    )
+    local_lr: float = key(0.5, "learning rate at the sites", above=0, most=1e4)
+    server_lr: float = key(1.0, "learning rate of fedavg and fedavgm", above=0, most=1e4)
+    averaging: str = key(
+        "none",
+        "release the last iterate, or the mean of the last half of them",
+        choices=("none", "last_half"),
+    )
+    seed: int = key(0, "of initial weights, and of sampling in mode none", least=0, below=2**63)
+    output: str = key("outputs", "the folder that gets one folder a study")
+    baselines: list[str] = key(
+        [],
+        "trained beside the study with its budget: each hospital alone, all data pooled",
+        choices=("local", "pooled"),
+    )
+    task: TaskConfig = group(TaskConfig, "what is learned")
+    privacy: PrivacyConfig = group(PrivacyConfig, "who adds how much noise")
+    algorithm: AlgorithmConfig = group(AlgorithmConfig, "what a site does with its steps")
+    optimiser: OptimiserConfig = group(OptimiserConfig, "what the server makes of a sum")
+    schedule: ScheduleConfig = group(ScheduleConfig, "the server's learning rate over rounds")
+    stop: StopConfig = group(StopConfig, "early stopping")
+    robust: RobustConfig = group(RobustConfig, "instead of the mean, where updates are seen")
+    aggregation: AggregationConfig = group(AggregationConfig, "secure aggregation")
+    evaluation: EvaluationConfig = group(EvaluationConfig, "how models are scored")
+    federation: FederationConfig = group(FederationConfig, "where the sites are")
+    tracking: TrackingConfig = group(TrackingConfig, "MLflow")

@@ -1,0 +1,18 @@
+"""A sweep's files: sweep.json, sweep.csv and, where something finished, sweep.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch.sweeps.figure import utility
+from launch.sweeps.result import Result
+
+
+def write(result: Result, folder: Path) -> dict[str, bytes]:
+    """Writes them into `folder`. Returns name -> content."""
+    files = {"sweep.json": result.to_json(), "sweep.csv": result.to_csv()}
+    if result.finished:
+        files["sweep.png"] = utility(result)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return files
