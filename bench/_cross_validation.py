@@ -24,7 +24,7 @@ from launch.studies.study_builder import build_study
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.enrolment.roster import banded
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
 

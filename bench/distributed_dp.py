@@ -44,7 +44,7 @@ from protocol.metrics.score_histogram import histogram, roc_auc
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.enrolment.roster import banded
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.base import Task
 

@@ -44,7 +44,7 @@ from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 
 SEEDS = range(42, 47)

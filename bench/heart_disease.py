@@ -30,7 +30,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.enrolment.roster import banded
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.base import Task
 

@@ -45,7 +45,7 @@ from launch.studies.run import declared_patients
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tasks.schema import PATIENT, SPLIT, Table

@@ -32,7 +32,7 @@ from protocol.secagg.party import Context, Party
 from protocol.study.study import Evaluation, Study
 from protocol.wire import messages
 from server.enrolment.roster import banded
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 
 PARAMETERS = 11_000_000

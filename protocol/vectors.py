@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from protocol.canonical import canonical, digest
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 
 Vector = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
 from tasks.encoders import Hinge

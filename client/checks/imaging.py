@@ -7,8 +7,9 @@ import socket
 from collections.abc import Iterator
 
 from client.checks.base import Check, Doubt
-from client.config.imaging_config import Imaging, Receiver
+from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
+from client.data.dicom.receive.settings import ReceiverSettings
 from client.durable_files import refuse_shared
 from protocol.errors import Code, WardroundError
 
@@ -56,7 +57,7 @@ def _readable(folder: str) -> str:
     return "can be read"
 
 
-def _receiver(receiver: Receiver) -> str:
+def _receiver(receiver: ReceiverSettings) -> str:
     if receiver.tls is not None:
         refuse_shared(receiver.tls.key, "receiver's key", Code.TLS)
     if not receiver.calling:
@@ -72,7 +73,7 @@ def _receiver(receiver: Receiver) -> str:
     return f"listens on {receiver.listen} for {', '.join(receiver.calling)}{plain}"
 
 
-def _room(config: SiteConfig, imaging: Imaging, receiver: Receiver) -> str:
+def _room(config: SiteConfig, imaging: Imaging, receiver: ReceiverSettings) -> str:
     folder = imaging.store(config.state) or config.state
     while not folder.exists():
         folder = folder.parent

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.durable_files import refuse_shared, write_private
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.schema import Table

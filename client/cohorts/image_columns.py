@@ -1,15 +1,18 @@
-"""A view's image columns: keys of the index -> pictures, and notes on those that have none."""
+"""A site's images as its views meet them, and a view's image columns: keys of the index ->
+pictures, and notes on those that have none."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from client.config.site_config import SiteConfig
+from client.data.sources.session import Extra
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.schema import Table
@@ -18,6 +21,22 @@ _SHARE = 4
 """Pictures may take this part of policy.memory: a cohort holds them twice while it is built."""
 
 Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def image_tables(config: SiteConfig) -> Iterator[tuple[Extra, ...]]:
+    """What gives a view `images` and `pseudonym`: nothing for a site without `imaging`.
+
+    Raises WardroundError(STATE).
+    """
+    if config.imaging is None:
+        yield ()
+        return
+    from client.data.dicom.index.images_table import register
+    from client.data.dicom.index.index import Index
+
+    with Index.open(config.state, config.imaging.gate) as index:
+        yield (lambda connection: register(connection, index),)
 
 
 def with_pictures(

@@ -7,9 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from client.cohorts.feature_cache import features_of
-from client.cohorts.image_columns import Progress, with_pictures
+from client.cohorts.image_columns import Progress, image_tables, with_pictures
 from client.cohorts.query_counts import Respondent
-from client.cohorts.site_images import image_tables
 from client.config.resource_limits import database_memory
 from client.config.site_config import SiteConfig
 from client.data import view_reader

@@ -16,8 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
 from client.yaml_documents import contradiction
-from protocol.canonical import canonical, digest
-from protocol.document import Document
+from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.query import Kind
 from protocol.study.study import Mode, Name, Study

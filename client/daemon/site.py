@@ -25,7 +25,7 @@ from client.training.algorithm_state import Kept
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.word_size import check_headroom

@@ -23,7 +23,7 @@ from typing import Any
 from client.governance.audit_head import GENESIS
 from client.governance.audit_replay import Happened, Scalar, Told
 from client.governance.database import State
-from protocol.canonical import canonical, digest
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.durable_files import write_private
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 
 GENESIS = "0" * 64

@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import asdict, replace
 from typing import Literal
 
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event
 from protocol.privacy.releases import (

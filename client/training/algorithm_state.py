@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from client.durable_files import sync_folder, write_private
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from protocol.vectors import Vector
 

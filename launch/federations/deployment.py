@@ -30,8 +30,8 @@ from server.coordinator.study_events import (
     outcome_from_json,
     receipt_from_json,
 )
-from server.listener import Listener
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listener
 from server.tracking.tracker import Receipt
 
 

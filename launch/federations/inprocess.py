@@ -21,8 +21,8 @@ from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Frame, Ready
-from server.listener import Listener
 from server.outcome import Outcome
+from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from tasks.base import Task

@@ -31,8 +31,8 @@ from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
-from server.listener import Listener
 from server.outcome import Outcome
+from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from tasks import registry

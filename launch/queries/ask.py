@@ -26,8 +26,8 @@ from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
 from protocol.study.study import Study
 from server.enrolment.roster import banded
-from server.listener import Listeners
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listeners
 from server.tracking.query_page import page
 from server.tracking.query_report import plain
 from server.tracking.summary import write_summary

@@ -21,8 +21,8 @@ from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import accuracy, histogram, roc_auc
 from protocol.vectors import Vector
-from server.listener import Listeners
 from server.outcome import Baselines
+from server.rounds.listener import Listeners
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 

@@ -22,7 +22,7 @@ from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
 from launch.studies.run import Finished, credentials_of, run_deployment, run_inprocess
 from launch.studies.run_folder import CHECKPOINT, CONFIGURATION, STUDY
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.tracking.parameters import without_credentials

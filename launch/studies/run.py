@@ -24,8 +24,8 @@ from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation, Study
 from server.enrolment.roster import banded
-from server.listener import Listeners
 from server.outcome import Outcome
+from server.rounds.listener import Listeners
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
 from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked

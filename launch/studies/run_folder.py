@@ -25,8 +25,8 @@ from launch.federations.inprocess import SITES
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.coordinator.study_events import report_from_json, report_to_json
-from server.listener import Listener
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listener
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
 

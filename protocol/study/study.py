@@ -14,8 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.canonical import canonical, digest
-from protocol.document import Document
+from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.algorithms import (
     Constant,

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
-from protocol.canonical import canonical
-from protocol.document import Document
+from protocol.document import Document, canonical
 from protocol.errors import Code, WardroundError
 from protocol.secagg import context as agreement
 from protocol.study.study import Digest, Name

@@ -27,8 +27,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from protocol.canonical import canonical
-from protocol.document import Document
+from protocol.document import Document, canonical
 from protocol.errors import Code, WardroundError
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import Limits

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
-from server.listener import Listener
 from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
+from server.rounds.listener import Listener
 from server.tracking.tracker import Receipt
 
 Event = Mapping[str, Any]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.secagg import context as agreement
 from protocol.secagg.aggregate import Opening

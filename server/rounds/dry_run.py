@@ -13,8 +13,8 @@ from typing import Any
 
 from protocol.privacy.word_size import check_headroom
 from protocol.study.study import Study
-from server.listener import Listeners
 from server.rounds.attempt import Traffic
+from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience, Proposal
 from server.rounds.transport import Fleet
 

@@ -14,8 +14,8 @@ from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from server.listener import Listener
 from server.rounds.attempt import Traffic
+from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
 
 

@@ -30,11 +30,11 @@ from protocol.study.vector_layout import (
     histogram_variance,
 )
 from protocol.wire import messages
-from server.listener import Listener
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
 from server.outcome import CalibrationPoint, Outcome, RoundReport
 from server.rounds.attempt import Attempt, Lost, Opened, Traffic
+from server.rounds.listener import Listener
 from server.rounds.participants import Participants
 from server.rounds.proposal import Patience, Proposal
 from server.rounds.transport import Fleet

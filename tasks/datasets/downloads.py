@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from tasks.base import Download
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from tasks.base import Download, Task
 from tasks.schema import PATIENT, Column, Schema, Table

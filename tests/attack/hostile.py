@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code
 from protocol.secagg.aggregate import GUARDS, Opening
 from protocol.study.study import Study

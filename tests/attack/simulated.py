@@ -14,7 +14,7 @@ from launch.config.compose import load
 from launch.federations.inprocess import Simulated, cohorts_of
 from launch.studies.run import split_plan
 from launch.studies.study_builder import build_study
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS, Opening
 from protocol.secagg.context import roster_digest

@@ -9,7 +9,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.word_size import check_headroom, word_bits_needed
 from protocol.study.study import Study
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from tasks import registry

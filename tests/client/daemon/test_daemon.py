@@ -26,7 +26,7 @@ from client.daemon.daemon import _answer
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.transport.fleet_connection import Delivery
-from protocol.canonical import canonical, digest
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse

@@ -35,7 +35,7 @@ from client.training.dp_trainer import Learner
 from client.training.sampling import Patients
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.secagg.context import Context

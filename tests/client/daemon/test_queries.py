@@ -26,7 +26,7 @@ from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
-from protocol.canonical import canonical, digest
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import Opening

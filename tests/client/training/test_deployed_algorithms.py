@@ -15,7 +15,7 @@ from client.cli import main
 from client.cohorts.loading import build_cohort
 from client.governance.budget import budget
 from launch.federations.inprocess import InProcessFederation
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 from tests.client.daemon_federation import TASK, Wards
 

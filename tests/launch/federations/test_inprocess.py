@@ -11,8 +11,8 @@ from launch.studies.baselines import compare, pool
 from launch.studies.run import declared_patients, run_inprocess, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from server.listener import Listeners
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.shipped.breast_cancer import BreastCancer
 

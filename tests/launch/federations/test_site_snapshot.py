@@ -13,8 +13,8 @@ from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.messages import Frame
-from server.listener import Listeners
 from server.outcome import Outcome
+from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from tasks.shipped.breast_cancer import BreastCancer

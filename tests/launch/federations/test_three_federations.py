@@ -6,7 +6,7 @@ import numpy as np
 
 from launch.federations.inprocess import InProcessFederation
 from launch.federations.ray import RayFederation
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from tasks import registry
 from tests.server.hospitals import TASK, deployed, study_of
 

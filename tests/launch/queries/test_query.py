@@ -23,8 +23,8 @@ from protocol.privacy.query_noise import asked, half_width, share
 from protocol.study.query import Bins, Categories, Cells, Holds
 from protocol.study.study import Study
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
-from server.listener import Listeners
 from server.outcome import Outcome
+from server.rounds.listener import Listeners
 from server.tracking.query_page import page
 from server.tracking.query_report import captions, markdown, metrics, plain
 from tasks import registry

@@ -21,9 +21,9 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_gradient
 from protocol.wire import messages
 from protocol.wire.messages import Frame
-from server.listener import Listeners
 from server.model.global_model import GlobalModel
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from server.rounds.transport import Fleet

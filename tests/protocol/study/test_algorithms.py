@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_control, encode_update

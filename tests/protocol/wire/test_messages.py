@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 from protocol.wire import messages
 from protocol.wire.messages import Frame

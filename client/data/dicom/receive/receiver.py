@@ -39,12 +39,12 @@ from pynetdicom import (
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from client.config.imaging_config import Receiver as Settings
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
 from client.data.dicom.receive.incoming_object import Arriving
 from client.data.dicom.receive.object_store import Kept, NoRoom, Store
+from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
 
@@ -103,7 +103,9 @@ class Counts:
 class Receiver:
     """A listening receiver. `arrived(study folder)` is told of every object that is new."""
 
-    def __init__(self, settings: Settings, store: Store, arrived: Callable[[Path], None]) -> None:
+    def __init__(
+        self, settings: ReceiverSettings, store: Store, arrived: Callable[[Path], None]
+    ) -> None:
         self.counts = Counts()
         self._settings, self._store, self._arrived = settings, store, arrived
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ from client.enrolment.site_template import Answers
 from client.governance.governance import SiteGovernance
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
-from protocol.canonical import digest
+from protocol.document import digest
 from protocol.errors import Code
 from protocol.identity import Identity
 from protocol.study.study import Study

@@ -18,7 +18,7 @@ from bench._burned_in import background, burned_in
 from client.checks.base import tried
 from client.checks.imaging import imaging_checks
 from client.cli.main import app
-from client.cohorts.site_images import image_tables
+from client.cohorts.image_columns import image_tables
 from client.config.site_config import SiteConfig
 from client.data import view_reader
 from client.data.dicom.objects.gate import Reason
