@@ -1,0 +1,133 @@
+"""wardround from Python: what notebooks and scripts import.
+
+    import wardround
+
+    config = wardround.configure(["task=breast_cancer", "privacy=distributed", "privacy.epsilon=1"])
+    task = wardround.load_task("breast_cancer")
+    finished = wardround.run_inprocess(config, task, task.public_sites(wardround.data_root()))
+
+Each name is one of another room's, imported when it is first used, so that `import wardround` takes
+no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wardround.rooms import require_own_rooms
+
+if TYPE_CHECKING:
+    from client.cohorts.quality_page import grid as quality_grid
+    from client.data.quality import assess as assess_quality
+    from client.data.sources.settings import Sources
+    from client.data.view_reader import read as read_view
+    from client.training.dp_trainer import Learner
+    from client.training.sampling import Patients
+    from launch.config.compose import load as configure
+    from launch.federations.inprocess import InProcessFederation, cohorts_of
+    from launch.queries.ask import Where, ask
+    from launch.queries.query_builder import Price, build_query
+    from launch.queries.question import Question
+    from launch.studies.baselines import compare, pool
+    from launch.studies.public_data import data_root
+    from launch.studies.result_view import show, show_comparison
+    from launch.studies.run import declared_patients, run_inprocess, split_plan
+    from launch.studies.study_builder import build_study
+    from protocol.errors import WardroundError
+    from protocol.metrics.score_histogram import histogram, roc_auc
+    from protocol.study.study import Study
+    from server.rounds.listener import Listeners
+    from tasks.base import Task
+    from tasks.flat_model import FlatModel
+    from tasks.registry import load as load_task
+    from tasks.schema import Column, Image, Schema
+
+__all__ = [
+    "Column",
+    "FlatModel",
+    "Image",
+    "InProcessFederation",
+    "Learner",
+    "Listeners",
+    "Patients",
+    "Price",
+    "Question",
+    "Schema",
+    "Sources",
+    "Study",
+    "Task",
+    "WardroundError",
+    "Where",
+    "ask",
+    "assess_quality",
+    "build_query",
+    "build_study",
+    "cohorts_of",
+    "compare",
+    "configure",
+    "data_root",
+    "declared_patients",
+    "histogram",
+    "load_task",
+    "pool",
+    "quality_grid",
+    "read_view",
+    "roc_auc",
+    "run_inprocess",
+    "show",
+    "show_comparison",
+    "split_plan",
+]
+
+_HOME = {
+    "Column": "tasks.schema",
+    "FlatModel": "tasks.flat_model",
+    "Image": "tasks.schema",
+    "InProcessFederation": "launch.federations.inprocess",
+    "Learner": "client.training.dp_trainer",
+    "Listeners": "server.rounds.listener",
+    "Patients": "client.training.sampling",
+    "Price": "launch.queries.query_builder",
+    "Question": "launch.queries.question",
+    "Schema": "tasks.schema",
+    "Sources": "client.data.sources.settings",
+    "Study": "protocol.study.study",
+    "Task": "tasks.base",
+    "WardroundError": "protocol.errors",
+    "Where": "launch.queries.ask",
+    "ask": "launch.queries.ask",
+    "assess_quality": "client.data.quality:assess",
+    "build_query": "launch.queries.query_builder",
+    "build_study": "launch.studies.study_builder",
+    "cohorts_of": "launch.federations.inprocess",
+    "compare": "launch.studies.baselines",
+    "configure": "launch.config.compose:load",
+    "data_root": "launch.studies.public_data",
+    "declared_patients": "launch.studies.run",
+    "histogram": "protocol.metrics.score_histogram",
+    "load_task": "tasks.registry:load",
+    "pool": "launch.studies.baselines",
+    "quality_grid": "client.cohorts.quality_page:grid",
+    "read_view": "client.data.view_reader:read",
+    "roc_auc": "protocol.metrics.score_histogram",
+    "run_inprocess": "launch.studies.run",
+    "show": "launch.studies.result_view",
+    "show_comparison": "launch.studies.result_view",
+    "split_plan": "launch.studies.run",
+}
+"""Name -> "module" that has it, or "module:name" where it is called otherwise there."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'wardround' has no attribute {name!r}")
+    require_own_rooms()
+    module, _, there = _HOME[name].partition(":")
+    found = getattr(import_module(module), there or name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
