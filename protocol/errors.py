@@ -36,11 +36,13 @@ class Code(StrEnum):
     REFUSED_BUDGET = "refused_budget"
     REFUSED_STUDY = "refused_study"
     REFUSED_REPLAY = "refused_replay"
+    TASK_CHANGED = "task_changed"
     WAITING_APPROVAL = "waiting_approval"
     REVOKED = "revoked"
     OUTSIDE_HOURS = "outside_hours"
     # The protocol between sites and coordinator (exit 6)
     MESSAGE = "message"
+    RELEASE = "release"
     AGGREGATION = "aggregation"
     TOO_FEW_SITES = "too_few_sites"
     ATTEMPTS_SPENT = "attempts_spent"
@@ -72,12 +74,14 @@ _EXIT = {
         Code.REFUSED_BUDGET,
         Code.REFUSED_STUDY,
         Code.REFUSED_REPLAY,
+        Code.TASK_CHANGED,
         Code.WAITING_APPROVAL,
         Code.REVOKED,
         Code.OUTSIDE_HOURS,
     ),
     6: (
         Code.MESSAGE,
+        Code.RELEASE,
         Code.AGGREGATION,
         Code.TOO_FEW_SITES,
         Code.ATTEMPTS_SPENT,

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Scalar
+from protocol.study.study import Scalar, TaskReference
 
 if TYPE_CHECKING:
     from tasks.base import Task
@@ -57,4 +57,23 @@ def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
         )
     module, _, attribute = tasks[name].partition(":")
     task: Task = getattr(import_module(module), attribute)(**(options or {}))
+    return task
+
+
+def load_same(wanted: TaskReference) -> Task:
+    """A study's task, if it is installed here with the very source that the study names.
+
+    Raises WardroundError: TASK_CHANGED where it is another release's, and what `load` raises.
+    """
+    task = load(wanted.name, wanted.options)
+    source = task.source_digest()
+    if (task.version, source) != (wanted.version, wanted.source):
+        raise WardroundError(
+            Code.TASK_CHANGED,
+            f"The task {task.name} installed here differs from the study's: version "
+            f"{task.version} with source {source[:12]} here, version {wanted.version} with source "
+            f"{wanted.source[:12]} in the study. An upgrade on one side changes it.",
+            remedy="Install the same release of wardround and of the task's package everywhere; a "
+            "study that began before an upgrade is submitted anew after it.",
+        )
     return task

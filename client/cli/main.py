@@ -14,6 +14,7 @@ import typer
 
 from client.cli import audit, cache, daemon, data, imaging, ledger, personal, setup, studies
 from protocol.errors import WardroundError
+from protocol.release import RELEASE
 
 app = typer.Typer(
     help=(
@@ -43,11 +44,10 @@ def version(
 ) -> None:
     """Which release this is, and which Flower release it speaks."""
     import json
-    from importlib import metadata
 
     from protocol.wire.flower_version import FLOWER_VERSION
 
-    values = {"wardround": metadata.version("wardround"), "flower": FLOWER_VERSION}
+    values = {"wardround": RELEASE, "flower": FLOWER_VERSION}
     if as_json:
         typer.echo(json.dumps(values))
     else:

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from importlib import metadata
 
 import torch
 
@@ -37,6 +36,7 @@ from client.training.algorithm_state import kept_in, sweep
 from client.transport.fleet_connection import Delivery, FleetConfig, FleetConnection
 from client.transport.http_connection import Interrupted
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
 from tasks import registry
@@ -58,7 +58,7 @@ class Daemon:
             Status(
                 site=config.site,
                 coordinator=config.coordinator.address,
-                version=metadata.version("wardround"),
+                version=RELEASE,
                 pid=os.getpid(),
                 started=utc(),
                 updated=utc(),

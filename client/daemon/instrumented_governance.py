@@ -53,8 +53,16 @@ class Observed:
         )
         event("debited", logging.DEBUG, study=study.digest, round=round_, attempt=attempt)
 
-    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
-        self._governance.answered(study, kind, round_, attempt, sent)
+    def answered(
+        self,
+        study: str,
+        kind: str,
+        round_: int,
+        attempt: int,
+        sent: Frame,
+        signature: str | None = None,
+    ) -> None:
+        self._governance.answered(study, kind, round_, attempt, sent, signature)
         self.owing = kind == "ready"
         self._board.count("answers", kind)
         self._board.set(

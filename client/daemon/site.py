@@ -29,6 +29,7 @@ from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.word_size import check_headroom
+from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import OpenParty, Party
@@ -63,8 +64,16 @@ class Governance(Protocol):
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
         ...
 
-    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
-        """Notes in the audit log what leaves the site."""
+    def answered(
+        self,
+        study: str,
+        kind: str,
+        round_: int,
+        attempt: int,
+        sent: Frame,
+        signature: str | None = None,
+    ) -> None:
+        """Notes in the audit log what leaves the site; `signature`: of a Ready."""
         ...
 
     def refused(self, study: str | None, error: WardroundError) -> None:
@@ -137,30 +146,33 @@ class Site:
     def answer(self, received: Frame) -> Frame:
         """One message in, one out. Never raises: what goes wrong becomes a Refusal."""
         study: str | None = None
+        sender = messages.sender(received)
         with self._lock:
             try:
                 message = messages.parse(received)
                 study = getattr(message, "study", None)
-                if isinstance(message, messages.Propose):
-                    return self._propose(message)
-                if isinstance(message, messages.Prepare):
-                    return self._prepare(message, received)
-                if isinstance(message, messages.Collect):
-                    return self._collect(message)
-                if isinstance(message, messages.Close):
-                    return self._close(message)
+                match message:
+                    case messages.Propose():
+                        return self._propose(message, sender)
+                    case messages.Prepare():
+                        return self._prepare(message, received, sender)
+                    case messages.Collect():
+                        return self._collect(message, sender)
+                    case messages.Close():
+                        return self._close(message, sender)
                 raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
             except WardroundError as error:
-                return self._refuse(study, error)
+                return self._refuse(study, error, sender)
             except Exception as error:  # the daemon lives on; no text crosses the wire
-                return self._refuse(study, WardroundError(Code.INTERNAL, _whereabouts(error)))
+                unexpected = WardroundError(Code.INTERNAL, _whereabouts(error))
+                return self._refuse(study, unexpected, sender)
 
-    def _refuse(self, study: str | None, error: WardroundError) -> Frame:
+    def _refuse(self, study: str | None, error: WardroundError, to: Sender) -> Frame:
         self._governance.refused(study, error)
-        return messages.frame(messages.Refusal(study=study, code=error.code))
+        return messages.frame(messages.Refusal(study=study, code=error.code), to=to)
 
-    def _propose(self, message: messages.Propose) -> Frame:
-        study = Study.parse(message.document.encode())
+    def _propose(self, message: messages.Propose, sender: Sender) -> Frame:
+        study = Study.parse(message.document.encode(), sender)
         rules: tuple[str, ...] = ()
         state: Stand
         code: Code | None
@@ -180,7 +192,7 @@ class Site:
             self._known[study.digest] = study
             state, code = self._now(study)
         return messages.frame(
-            messages.Standing(study=study.digest, state=state, code=code, rules=rules)
+            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
         )
 
     def _now(self, study: Study) -> tuple[Stand, Code | None]:
@@ -221,13 +233,7 @@ class Site:
                 remedy="Set policy.unmasked to true only if updates may be seen by others.",
                 rule="unmasked",
             )
-        task = registry.load(study.task.name, study.task.options)
-        if (task.version, task.source_digest()) != (study.task.version, study.task.source):
-            raise WardroundError(
-                Code.REFUSED_STUDY,
-                f"The task {task.name} installed here differs from the study's.",
-                remedy="Install the same version of wardround and of the task's package.",
-            )
+        task = registry.load_same(study.task)
         if study.query is not None:
             self._check_query(study, task)
             return
@@ -266,7 +272,7 @@ class Site:
             )
         return self._work[study.digest]
 
-    def _prepare(self, message: messages.Prepare, received: Frame) -> Frame:
+    def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:
         study = self._accepted(message.study)
         sections = _sections(study, message)
         body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
@@ -291,7 +297,7 @@ class Site:
             public_key=party.ready.public_key,
             signature=party.ready.signature,
         )
-        return self._sent("ready", messages.frame(ready), ready)
+        return self._sent("ready", messages.frame(ready, to=sender), ready)
 
     def _party(self, study: Study, message: messages.Prepare, sections: Sections) -> Party:
         context = Context(
@@ -307,7 +313,7 @@ class Site:
             return Party.begin(context, self.name, self._identity)
         return OpenParty.begin(context, self.name)
 
-    def _collect(self, message: messages.Collect) -> Frame:
+    def _collect(self, message: messages.Collect, sender: Sender) -> Frame:
         study = self._accepted(message.study)
         work = self._work.get(study.digest)
         pending = work.pending if work is not None else None
@@ -332,9 +338,10 @@ class Site:
         )
         work.kept.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        return self._sent("share", messages.frame(answer, messages.chunks(share)), answer)
+        sent = messages.frame(answer, messages.chunks(share), to=sender)
+        return self._sent("share", sent, answer)
 
-    def _close(self, message: messages.Close) -> Frame:
+    def _close(self, message: messages.Close, sender: Sender) -> Frame:
         work = self._work.pop(message.study, None)
         if work is not None and work.pending is not None:
             work.pending.party.discard()
@@ -343,10 +350,12 @@ class Site:
             self._governance.close(study, message.outcome)
             kept = work.kept if work is not None else self._keep(study)
             kept.close(study.document, finished=message.outcome == "finished")
-        return messages.frame(messages.Standing(study=message.study, state="closed"))
+        closed = messages.Standing(study=message.study, state="closed")
+        return messages.frame(closed, to=sender)
 
     def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:
-        self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent)
+        signature = answer.signature if isinstance(answer, messages.Ready) else None
+        self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent, signature)
         return sent
 
 

@@ -10,7 +10,8 @@ import sqlite3
 from collections.abc import Mapping
 from enum import StrEnum
 
-from client.governance.ledger_rows import plan_rows
+from client.governance.ledger_rows import event, plan_digest, plan_of
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 
@@ -51,17 +52,18 @@ class Told:
 
     def __init__(self) -> None:
         self._standing: dict[str, str] = {}
-        self._planned: set[str] = set()
+        self._plans: dict[str, str | None] = {}
         self._debits: set[tuple[str, int, str, int, int]] = set()
 
-    def add(self, event: str, fields: Mapping[str, Scalar]) -> None:
+    def add(self, happened: str, fields: Mapping[str, Scalar]) -> None:
         """Takes in one entry; entries come in their order."""
         study = str(fields.get("study"))
-        if event in _STANDING:
-            self._standing[study] = _STANDING[event]
-        if event in (Happened.STUDY_ACCEPTED, Happened.PRIVACY_DEBITED):
-            self._planned.add(study)
-        if event == Happened.PRIVACY_DEBITED:
+        if happened in _STANDING:
+            self._standing[study] = _STANDING[happened]
+        if happened in (Happened.STUDY_ACCEPTED, Happened.PRIVACY_DEBITED):
+            plan = fields.get("plan")  # 0.1.0 noted none, and the first acceptance counts
+            self._plans.setdefault(study, None if plan is None else str(plan))
+        if happened == Happened.PRIVACY_DEBITED:
             for part in ("train", "evaluate"):
                 count = _whole(fields.get(part, 0))
                 if count:
@@ -76,22 +78,22 @@ class Told:
         totals: dict[tuple[str, str], int] = {}
         for study, _, part, _, count in rows:
             totals[study, part] = totals.get((study, part), 0) + count
-        plans = {
-            (study, part): (text, planned, debited)
-            for study, part, text, planned, debited in db.execute(
-                "SELECT study, part, event, planned, debited FROM plans"
-            )
-        }
+        plans: dict[str, dict[str, tuple[str, int]]] = {}
+        for study, part, text, planned, debited in db.execute(
+            "SELECT study, part, event, planned, debited FROM plans"
+        ):
+            plans.setdefault(study, {})[part] = (text, planned)
+            if totals.pop((study, part), 0) != debited:
+                raise _differs("plans")
+        if set(plans) != set(self._plans) or any(totals.values()):
+            raise _differs("plans")
         standing = {}
         for name, document, state in db.execute("SELECT digest, document, state FROM studies"):
             standing[name] = state
-            study = Study.parse(document)
-            expected = plan_rows(study) if name in self._planned else {}
-            for part, row in expected.items():
-                if plans.pop((name, part), None) != (*row, totals.get((name, part), 0)):
-                    raise _differs("plans")
-            if study.digest != name or (state == "accepted" and not expected):
+            if digest(document) != name or (state == "accepted" and name not in plans):
                 raise _differs("studies")
+            if name in plans and not self._same_plan(name, document, plans.pop(name)):
+                raise _differs("plans")
         if plans:
             raise _differs("plans")
         for name, state in self._standing.items():
@@ -99,6 +101,17 @@ class Told:
                 raise _differs("studies")
         if standing:
             raise _differs("studies")
+
+    def _same_plan(self, study: str, document: bytes, rows: Mapping[str, tuple[str, int]]) -> bool:
+        """Whether a plan's rows are those that the log noted; for one that 0.1.0 accepted, whether
+        they say, as events, what the study plans."""
+        noted = self._plans[study]
+        if noted is not None:
+            return plan_digest(rows) == noted
+        written = {
+            part: (event(text) if text else None, planned) for part, (text, planned) in rows.items()
+        }
+        return written == plan_of(Study.parse(document))
 
 
 def _whole(value: Scalar) -> int:

@@ -17,11 +17,13 @@ from client.governance.database import State, utc_now
 from client.governance.ledger import Ledger
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.release import Sender
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Frame, Ready, frame
 
 _log = logging.getLogger("wardround.site")
+_FIRST_RELEASE = Sender("0.1.0", 1)
 
 
 class SiteGovernance:
@@ -76,9 +78,18 @@ class SiteGovernance:
         """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
         self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
 
-    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
-        """Notes what leaves the site: its size and its SHA-256. Raises WardroundError(LEDGER)
-        where that cannot be noted, so that nothing leaves unseen."""
+    def answered(
+        self,
+        study: str,
+        kind: str,
+        round_: int,
+        attempt: int,
+        sent: Frame,
+        signature: str | None = None,
+    ) -> None:
+        """Notes what leaves the site: its size, its SHA-256 and, of a Ready, its signature, by
+        which `witness` knows it again. Raises WardroundError(LEDGER) where that cannot be noted,
+        so that nothing leaves unseen."""
         hashed = hashlib.sha256(sent.header)
         for chunk in sent.body:
             hashed.update(chunk)
@@ -90,6 +101,7 @@ class SiteGovernance:
             attempt=attempt,
             bytes=sent.size,
             sha256=hashed.hexdigest(),
+            **({} if signature is None else {"signature": signature}),
         )
 
     def refused(self, study: str | None, error: WardroundError) -> None:
@@ -103,7 +115,8 @@ class SiteGovernance:
             _log.error("the refusal could not be noted: %s", unwritten)
 
     def witness(self, ready: Ready) -> None:
-        """Holds a Ready signed here against the audit log, which has the hash of every one sent.
+        """Holds a Ready signed here against the audit log, which has the signature of every one
+        sent (what 0.1.0 wrote has the SHA-256 of its header instead).
 
         Study, round and attempt are not what the signature is over, so they are taken from the log
         and not from the message: nobody can pass an old Ready off as one that the log lacks.
@@ -114,8 +127,12 @@ class SiteGovernance:
                 "SELECT fields FROM audit WHERE event = ?", (Happened.MESSAGE_ANSWERED,)
             ):
                 fields = json.loads(text)
+                if "signature" in fields:
+                    if fields["signature"] == ready.signature:
+                        return
+                    continue
                 place = {name: fields[name] for name in ("study", "round", "attempt")}
-                header = frame(ready.model_copy(update=place)).header
+                header = frame(ready.model_copy(update=place), to=_FIRST_RELEASE).header
                 if hashlib.sha256(header).hexdigest() == fields["sha256"]:
                     return
         self.ledger.witness(ready.study, ready.attempt)

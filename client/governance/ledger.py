@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 
 from client.config.policy import Policy
 from client.governance.audit import Audit
-from client.governance.audit_replay import Happened
+from client.governance.audit_replay import Happened, Scalar
 from client.governance.database import State
 from client.governance.ledger_rows import (
     Stand,
@@ -87,16 +87,15 @@ class Ledger:
                         f"The study is {row[0] if row else 'not known'}: it cannot be accepted.",
                         remedy="Run `wardround-site studies` for the list.",
                     )
-                write_plan(db, study)
+                plan = write_plan(db, study)
                 db.execute(
                     "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
                     " changed = ? WHERE digest = ?",
                     (self.policy.digest, self._now(), study.digest),
                 )
                 count_acceptance(db)
-                self.audit.append_within(
-                    db, Happened.STUDY_ACCEPTED, {"study": study.digest, "by": by}
-                )
+                fields: dict[str, Scalar] = {"study": study.digest, "by": by, "plan": plan}
+                self.audit.append_within(db, Happened.STUDY_ACCEPTED, fields)
                 return
 
     def admit(self, study: str) -> None:
@@ -236,7 +235,7 @@ class Ledger:
 
     def _charge_in_full(self, db: sqlite3.Connection, study: Study) -> None:
         record(db, study, "revoked", self._now())
-        write_plan(db, study)
+        plan = write_plan(db, study)
         past_the_last = study.aggregation.attempts + 1
         remaining: dict[str, int] = {
             part: planned - debited
@@ -251,7 +250,13 @@ class Ledger:
             self.audit.append_within(
                 db,
                 Happened.PRIVACY_DEBITED,
-                {"study": study.digest, "round": 0, "attempt": past_the_last, **remaining},
+                {
+                    "study": study.digest,
+                    "round": 0,
+                    "attempt": past_the_last,
+                    "plan": plan,
+                    **remaining,
+                },
                 clock_may_go_back=True,
             )
         self.audit.append_within(

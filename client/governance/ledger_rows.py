@@ -2,17 +2,20 @@
 
 A plan's row says what one attempt of a part (train, evaluate) spends, how many attempts were
 planned and how many debited; an event of "" is an exact release, which is counted and which no
-epsilon covers.
+epsilon covers. What a row says is what was reserved, for ever: it is read as it was written, and
+never held against what this release would write.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Literal
 
-from protocol.document import canonical
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event
 from protocol.privacy.releases import (
@@ -21,6 +24,7 @@ from protocol.privacy.releases import (
     most_evaluations,
     training_event,
 )
+from protocol.release import unknown_field
 from protocol.study.study import Study
 
 Stand = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
@@ -36,26 +40,40 @@ def record(db: sqlite3.Connection, study: Study, stand: Stand, now: str) -> bool
     return inserted.rowcount == 1
 
 
-def write_plan(db: sqlite3.Connection, study: Study) -> None:
-    """One row for each part; kept as it is where the study was accepted before."""
-    for part, (text, planned) in plan_rows(study).items():
+Plan = Mapping[str, tuple[Event | None, int]]
+"""Part -> (what one attempt releases of a patient, None where exact; attempts planned)."""
+
+
+def write_plan(db: sqlite3.Connection, study: Study) -> str:
+    """One row for each part; kept as it is where the study was accepted before.
+
+    Returns the digest of the plan as it is new, for the audit log, where the first one counts.
+    """
+    rows = {
+        part: (canonical(asdict(unit)).decode() if unit is not None else "", planned)
+        for part, (unit, planned) in plan_of(study).items()
+    }
+    for part, (text, planned) in rows.items():
         db.execute(
             "INSERT OR IGNORE INTO plans (study, part, event, planned) VALUES (?, ?, ?, ?)",
             (study.digest, part, text, planned),
         )
+    return plan_digest(rows)
 
 
-def plan_rows(study: Study) -> dict[str, tuple[str, int]]:
-    """Part -> (canonical event of one attempt, or "" where exact; attempts planned)."""
+def plan_digest(rows: Mapping[str, tuple[str, int]]) -> str:
+    """SHA-256 of a plan's rows, part -> (event as it is written, attempts planned)."""
+    return digest(canonical({part: list(row) for part, row in rows.items()}))
+
+
+def plan_of(study: Study) -> Plan:
+    """What the study plans, as this release accounts for it."""
     rows: dict[str, tuple[Event | None, int]] = {
         "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
         "evaluate": (evaluation_event(study), most_evaluations(study)),
     }
     return {
-        part: (
-            canonical(asdict(exposed_events(study, (unit,))[0])).decode() if unit else "",
-            planned,
-        )
+        part: (exposed_events(study, (unit,))[0] if unit else None, planned)
         for part, (unit, planned) in rows.items()
     }
 
@@ -99,14 +117,21 @@ def charged(
         " JOIN studies ON studies.digest = plans.study WHERE event != ''"
     )
     events = []
-    for digest, state, text, planned, debited in rows:
+    for study, state, text, planned, debited in rows:
         attempts = planned if state == "accepted" and open_plans else debited
-        if digest != but and attempts:
+        if study != but and attempts:
             unit = event(text)
             events.append(replace(unit, count=unit.count * attempts))
     return tuple(events)
 
 
 def event(text: str) -> Event:
+    """An event as a row has it. Fields that were added since it was written have their defaults.
+
+    Raises WardroundError(RELEASE) naming a field that a newer release wrote.
+    """
     fields = json.loads(text)
+    known = {field.name for field in dataclasses.fields(Event)}
+    if unknown := sorted(set(fields) - known):
+        raise unknown_field(unknown[0], "The ledger")
     return Event(**(fields | {"band": tuple(fields["band"])}))

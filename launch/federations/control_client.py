@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE, RELEASE_HEADER
 from server.coordinator.study_events import Event, error_from_json
 from server.enrolment.accounts import Credentials
 
@@ -46,7 +47,7 @@ class ControlClient:
         # No proxy and no .netrc of the environment: the token goes to this coordinator only.
         self._client = httpx.Client(
             base_url=f"https://{self.coordinator}/v1/wardround/",
-            headers={"authorization": f"Bearer {found.token}"},
+            headers={"authorization": f"Bearer {found.token}", RELEASE_HEADER: RELEASE},
             verify=context,
             timeout=httpx.Timeout(timeout, connect=10.0),
             trust_env=False,

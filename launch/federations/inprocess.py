@@ -51,7 +51,15 @@ class Simulated:
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not above the last one.")
         self._last[study.digest] = (round_, attempt)
 
-    def answered(self, study: str, kind: str, round_: int, attempt: int, sent: Frame) -> None:
+    def answered(
+        self,
+        study: str,
+        kind: str,
+        round_: int,
+        attempt: int,
+        sent: Frame,
+        signature: str | None = None,
+    ) -> None:
         return None
 
     def refused(self, study: str | None, error: WardroundError) -> None:

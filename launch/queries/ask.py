@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from launch.queries.question import Question
 from launch.studies.public_data import data_root
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.enrolment.roster import banded
 from server.outcome import Outcome, RoundReport
@@ -120,7 +120,7 @@ def _here(question: Question, price: Price, where: Where) -> Answered:
         return Answered(outcome, Receipt())
     kept = (where.output or Path("outputs")) / "undelivered"
     tracker = MlflowTracker(where.tracking, where.experiment, undelivered=kept)
-    tracker.begin(study, {"query": _configuration(question, price)}, version("wardround"))
+    tracker.begin(study, {"query": _configuration(question, price)}, RELEASE)
     try:
         with progress:
             listeners = Listeners(progress, TrackingListener(tracker))

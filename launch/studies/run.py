@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +21,7 @@ from launch.studies.public_data import data_root
 from launch.studies.run_folder import Chronicle, begin, can_go_on, forget, leave
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE
 from protocol.study.study import Evaluation, Study
 from server.enrolment.roster import banded
 from server.outcome import Outcome
@@ -281,7 +281,7 @@ def tracking(
             undelivered=kept / "undelivered",
             parent=parent,
         )
-    tracker.begin(study, plain(config), version("wardround"))
+    tracker.begin(study, plain(config), RELEASE)
     try:
         yield tracker
     except BaseException:

@@ -1,6 +1,6 @@
 """The study: one immutable document that says everything which shapes a release.
 
-Its SHA-256 over canonical JSON is its identity. Every message carries it, a site answers only for
+The SHA-256 of its bytes is its identity. Every message carries it, a site answers only for
 studies it accepted, ledger and audit log are keyed by it, MLflow shows it. All that shapes what a
 hospital releases (sampling rate, steps, denominators, ranges) is a public constant in here and
 never derived from a cohort (Opacus issues 571 and 819 show what happens otherwise).
@@ -8,14 +8,23 @@ never derived from a cohort (Opacus issues 571 and 819 show what happens otherwi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.document import Document, canonical, digest
+from protocol.document import (
+    ANNOTATIONS,
+    Document,
+    canonical,
+    digest,
+    first_fault,
+    read_canonical,
+)
 from protocol.errors import Code, WardroundError
+from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
     Constant,
     FedAvg,
@@ -151,6 +160,9 @@ class Member(Document):
     patients: Annotated[int, Field(ge=1, le=10**9)]
 
 
+FORMAT = 1
+
+
 class Study(Document):
     """One protocol to its end. Build with keywords; the constructor validates everything."""
 
@@ -219,7 +231,7 @@ class Study(Document):
 
     @cached_property
     def document(self) -> bytes:
-        """The canonical JSON that is hashed and sent."""
+        """The canonical JSON that is hashed and sent: as it came, where it was parsed."""
         return canonical(self.model_dump(mode="json"))
 
     @cached_property
@@ -227,22 +239,47 @@ class Study(Document):
         """SHA-256 of `document`: the study's identity."""
         return digest(self.document)
 
-    @staticmethod
-    def parse(document: bytes) -> Study:
-        """Reads a document, and refuses one that is not in canonical form.
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy; where something is changed, another study with an identity of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied.__dict__.pop("document", None)
+            copied.__dict__.pop("digest", None)
+        return copied
 
-        Raises WardroundError(REFUSED_STUDY) naming the first field at fault.
+    @staticmethod
+    def parse(document: bytes, sender: Sender | None = None) -> Study:
+        """Reads a document, which is kept as it came: whatever this release would make of it, its
+        bytes are its identity. `annotations` may hold anything, and nothing reads them.
+
+        sender: of a document that came in a message. Raises WardroundError: REFUSED_STUDY where
+        the bytes are not canonical JSON, or naming the first field at fault; RELEASE for a format
+        or a field that another release knows.
         """
         try:
-            study = Study.model_validate_json(document)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "study"
+            plain = read_canonical(document)
+        except ValueError:
             raise WardroundError(
-                Code.REFUSED_STUDY, f"The study is not valid: {field}: {first['msg']}."
+                Code.REFUSED_STUDY,
+                "The study is not in canonical form.",
+                remedy="Take the document as wardround wrote it; any change makes another study.",
             ) from None
-        if study.document != document:
-            raise WardroundError(Code.REFUSED_STUDY, "The study is not in canonical form.")
+        if (written := plain.get("format")) != FORMAT and isinstance(written, int):
+            raise _other_format(written, sender)
+        annotated = ANNOTATIONS in plain
+        plain.pop(ANNOTATIONS, None)
+        try:
+            study = Study.model_validate_json(canonical(plain) if annotated else document)
+        except ValidationError as error:
+            field, what, is_unknown = first_fault(error)
+            if is_unknown:
+                raise unknown_field(field, "The study", sender) from None
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                f"The study is not valid: {field or 'study'}: {what}.",
+                remedy="Build it with `wardround run` or `wardround plan`.",
+            ) from None
+        study.__dict__["document"] = document
         return study
 
     @cached_property
@@ -265,3 +302,12 @@ class Study(Document):
     def evaluations(self) -> int:
         """How many rounds evaluate, the closing one included."""
         return sum(self.evaluates(r) for r in range(1, self.optimisation.rounds + 2))
+
+
+def _other_format(written: int, sender: Sender | None) -> WardroundError:
+    why = f"The study has format {written}; this release reads format {FORMAT}."
+    if sender is not None:
+        return cannot_work_together(sender, why)
+    return WardroundError(
+        Code.RELEASE, why, remedy="Install the release of wardround that wrote it."
+    )

@@ -4,6 +4,12 @@ A conversation about a study: Propose -> Standing, until every site has accepted
 attempt Prepare -> Ready and Collect -> Share; at the end Close -> Standing. Instead of any answer
 a site may send a Refusal, which holds a code and nothing else.
 A frame is a small canonical JSON header and one flat vector, in chunks (or none).
+
+Beside the message a header says its sender's release and the protocol that it speaks (one of 0.1.0
+says neither). A message is written without the fields that say their default, so that a release
+which knows one more, and does not use it, is understood by one which does not; a field that is
+unknown here is refused by its name and its sender's release, but `annotations`, which nobody reads.
+A site answers in the protocol in which it was asked.
 """
 
 from __future__ import annotations
@@ -11,14 +17,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
-from protocol.document import Document, canonical
+from protocol.document import ANNOTATIONS, Document, canonical, first_fault, read_object
 from protocol.errors import Code, WardroundError
+from protocol.release import (
+    HERE,
+    PROTOCOL,
+    RELEASE,
+    Sender,
+    cannot_work_together,
+    unknown_field,
+)
 from protocol.secagg import context as agreement
 from protocol.study.study import Digest, Name
 
@@ -157,25 +171,74 @@ Message = Annotated[Request | Answer, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[Request | Answer] = TypeAdapter(Message)
 
 
-def frame(message: Request | Answer, body: Sequence[Buffer] = ()) -> Frame:
-    """Message and vector -> frame."""
-    return Frame(canonical(message.model_dump(mode="json")), body)
+def frame(message: Request | Answer, body: Sequence[Buffer] = (), *, to: Sender = HERE) -> Frame:
+    """Message and vector -> frame. `to`: who asked, where this is an answer."""
+    if to.protocol == 1:
+        return Frame(canonical(_in_first_protocol(message)), body)
+    header = {"type": message.type, "release": RELEASE, "protocol": PROTOCOL}
+    return Frame(canonical(header | message.model_dump(mode="json", exclude_defaults=True)), body)
+
+
+def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
+    """As 0.1.0 wrote it: defaults in full, no release, and no code that it has no name for."""
+    header: dict[str, Any] = message.model_dump(mode="json")
+    if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
+        header["code"] = Code.REFUSED_STUDY.value
+    return header
 
 
 def parse(received: Frame) -> Request | Answer:
-    """Frame -> message. Raises WardroundError(MESSAGE), quoting nothing of the content."""
+    """Frame -> message.
+
+    Raises WardroundError, quoting nothing of the content but the name of a field: MESSAGE where it
+    is malformed, RELEASE where another release's protocol or field stands in it.
+    """
+    message, _ = _parsed(_header(received))
+    return message
+
+
+def sender(received: Frame) -> Sender:
+    """Who sent a frame, as its header says; taken for this release where that cannot be read."""
+    try:
+        return _sender(_fields(_header(received)))
+    except WardroundError:
+        return HERE
+
+
+def _header(received: Frame) -> bytes:
     if len(received.header) > HEADER_LIMIT:
         raise WardroundError(Code.MESSAGE, "A message header is too long.")
+    return bytes(received.header)
+
+
+def _fields(header: bytes) -> dict[str, Any]:
     try:
-        return _parsed(bytes(received.header))
-    except ValidationError:
+        return read_object(header)
+    except ValueError:
         raise WardroundError(Code.MESSAGE, "A message header is malformed.") from None
 
 
+def _sender(fields: dict[str, Any]) -> Sender:
+    return Sender.said(fields.pop("release", None), fields.pop("protocol", None))
+
+
 @lru_cache(maxsize=4)
-def _parsed(header: bytes) -> Request | Answer:
+def _parsed(header: bytes) -> tuple[Request | Answer, Sender]:
     """Messages never change, and sites in one process get the same Collect one after the other."""
-    return _ADAPTER.validate_json(header)
+    fields = _fields(header)
+    sent_by = _sender(fields)
+    if not sent_by.readable:
+        raise cannot_work_together(
+            sent_by, f"A message speaks protocol {sent_by.protocol}, which is not spoken here."
+        )
+    fields.pop(ANNOTATIONS, None)
+    try:
+        return _ADAPTER.validate_python(fields), sent_by
+    except ValidationError as error:
+        field, _, is_unknown = first_fault(error)
+        if is_unknown:
+            raise unknown_field(field, "A message", sent_by) from None
+        raise WardroundError(Code.MESSAGE, "A message header is malformed.") from None
 
 
 def chunks(array: npt.NDArray[np.generic]) -> list[memoryview]:

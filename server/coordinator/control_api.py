@@ -29,6 +29,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from protocol.document import Document, canonical
 from protocol.errors import Code, WardroundError
+from protocol.release import PROTOCOL, RELEASE_HEADER, Sender
+from protocol.study.study import Study
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import Limits
 from server.coordinator.study_events import error_to_json
@@ -48,6 +50,8 @@ _STATUS = {
     Code.CONFIGURATION: 422,
     Code.UNKNOWN_TASK: 422,
     Code.REFUSED_STUDY: 422,
+    Code.TASK_CHANGED: 422,
+    Code.RELEASE: 422,
     Code.TRACKING: 503,
     Code.STATE: 500,
     Code.INTERNAL: 500,
@@ -82,10 +86,10 @@ class Studies(Protocol):
     def study(self, digest: str) -> StudyRun | None: ...
 
     def submit(
-        self, account: str, document: bytes, configuration: Mapping[str, Any], tracking: Wish
+        self, account: str, study: Study, configuration: Mapping[str, Any], tracking: Wish
     ) -> tuple[str, State]: ...
 
-    def consult(self, document: bytes) -> dict[str, Any]: ...
+    def consult(self, study: Study) -> dict[str, Any]: ...
 
 
 class ControlApi:
@@ -151,10 +155,11 @@ class ControlApi:
             raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
         with self._limits.open(account, "submission"):
             submitted = _submitted(await _body(request))
+            study = await run_sync(_study_of, submitted, request)
             digest, state = await run_sync(
                 self._coordinator.submit,
                 account,
-                canonical(submitted.document),
+                study,
                 submitted.configuration,
                 submitted.tracking,
             )
@@ -165,8 +170,8 @@ class ControlApi:
         if self._limits.full(account, "submission"):
             raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
         with self._limits.open(account, "submission"):
-            document = canonical(_submitted(await _body(request)).document)
-            return JSONResponse(await run_sync(self._coordinator.consult, document))
+            study = await run_sync(_study_of, _submitted(await _body(request)), request)
+            return JSONResponse(await run_sync(self._coordinator.consult, study))
 
     async def _study(self, request: Request) -> Response:
         study = self._found(request)
@@ -297,6 +302,14 @@ def _submitted(body: bytes) -> Submitted:
             "Send document, configuration and tracking, as `wardround run` does.",
         ) from None
     return submitted
+
+
+def _study_of(submitted: Submitted, request: Request) -> Study:
+    """Raises WardroundError: REFUSED_STUDY, and RELEASE where a release that this one is not made
+    it; MESSAGE where the header that names the release is none."""
+    said = request.headers.get(RELEASE_HEADER)
+    sender = None if said is None else Sender.said(said, PROTOCOL)
+    return Study.parse(canonical(submitted.document), sender)
 
 
 def _token(scope: Scope) -> str:

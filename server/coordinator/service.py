@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.coordinator import lock
 from server.coordinator.config import CoordinatorConfig, address_parts
@@ -93,7 +93,7 @@ class Coordinator:
             raise
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self.address = self.link.address
-        self.journal.write("coordinator", address=self.address, version=version("wardround"))
+        self.journal.write("coordinator", address=self.address, version=RELEASE)
         self._members.follow_roster()
         for study in found:
             if study.state == "running":
@@ -149,7 +149,7 @@ class Coordinator:
             except Exception as error:  # a broken plug-in hides itself only
                 self.journal.write("task-broken", task=name, type=type(error).__name__)
         return {
-            "version": version("wardround"),
+            "version": RELEASE,
             "address": self.config.address,
             "tracking": self.config.tracking.uri is not None,
             "sites": {
@@ -169,15 +169,14 @@ class Coordinator:
         return self._studies.get(digest)
 
     def submit(
-        self, account: str, document: bytes, configuration: Mapping[str, Any], tracking: Wish
+        self, account: str, study: Study, configuration: Mapping[str, Any], tracking: Wish
     ) -> tuple[str, State]:
         """Checks a study, opens its tracking and starts it; its digest and state.
 
         The same study again is no error: one that has failed goes on where it was, with the
         attempts that are left. Raises WardroundError, and then nothing is left behind:
-        REFUSED_STUDY, UNKNOWN_TASK, USAGE, TRACKING, STATE.
+        REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, USAGE, TRACKING, STATE.
         """
-        study = Study.parse(document)
         with self._lock:
             if study.digest in self._submitting:
                 raise _busy("This study is being submitted already.")
@@ -187,13 +186,12 @@ class Coordinator:
         finally:
             self._submitting.discard(study.digest)
 
-    def consult(self, document: bytes) -> dict[str, Any]:
+    def consult(self, study: Study) -> dict[str, Any]:
         """Asks the sites that are connected whether they would take part, and tells how many would
         and which rules of how many sites forbid it. Nothing is recorded here or there.
 
-        Raises WardroundError: REFUSED_STUDY, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
+        Raises WardroundError: REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
         """
-        study = Study.parse(document)
         self._check(study)
         sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
@@ -239,13 +237,7 @@ class Coordinator:
 
     def _check(self, study: Study) -> None:
         """What makes a study impossible here. Raises WardroundError."""
-        task = registry.load(study.task.name, study.task.options)
-        if (task.version, task.source_digest()) != (study.task.version, study.task.source):
-            raise WardroundError(
-                Code.REFUSED_STUDY,
-                f"The coordinator's task {task.name} differs from the study's.",
-                remedy="Install the same version of wardround and of the task's package.",
-            )
+        task = registry.load_same(study.task)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(

@@ -21,6 +21,7 @@ from protocol.vectors import Vector
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from server.model.robust_aggregation import Visible
+from server.rounds.answers import answer_of
 from server.rounds.transport import Fleet
 
 
@@ -107,7 +108,7 @@ class Attempt:
                 answers.append((site, None, Frame(b"")))
                 continue
             self.traffic.received += len(received.header)
-            answers.append((site, _answer(received), received))
+            answers.append((site, answer_of(received), received))
         return answers
 
     def _prepare(
@@ -160,7 +161,7 @@ class Attempt:
         for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
             if received is None:
                 continue
-            answer = _answer(received)
+            answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
             elif answer == share:
@@ -187,14 +188,3 @@ class Attempt:
             self.traffic.received += len(received.header) + opening.size
         except WardroundError as error:
             refusals[site] = error.code
-
-
-def _answer(received: Frame) -> messages.Answer | None:
-    """A site's answer; None for what is no answer (a site's garbage costs its attempt only)."""
-    try:
-        message = messages.parse(received)
-    except WardroundError:
-        return None
-    if isinstance(message, messages.Standing | messages.Ready | messages.Share | messages.Refusal):
-        return message
-    return None

@@ -32,7 +32,7 @@ def consulted(
     check_headroom(study)
     proposal = Proposal(study, fleet, Listeners(), Traffic(), patience, lambda: None, identities)
     here = fleet.online() & set(study.sites)
-    standings = proposal.ask(here, dry=True).values()
+    standings = [found.standing for found in proposal.ask(here, dry=True).values()]
     answers = Counter[str](found.state for found in standings)
     answers["away"] = len(study.sites) - len(standings)
     rules = Counter(rule for found in standings for rule in set(found.rules))

@@ -79,5 +79,7 @@ class Participants:
         if self._resting and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _REST
             standings = self._proposal.ask(self._resting & fleet.online())
-            self._resting -= {s for s, found in standings.items() if found.state == "accepted"}
+            self._resting -= {
+                s for s, found in standings.items() if found.standing.state == "accepted"
+            }
         return (fleet.online() & self._sites) - self._resting

@@ -10,10 +10,12 @@ from types import MappingProxyType
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.word_size import check_headroom
+from protocol.release import Sender
 from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
+from server.rounds.answers import Answered, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
 from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
@@ -53,12 +55,14 @@ class Proposal:
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}
         rules: dict[str, tuple[str, ...]] = {}
+        others: list[Sender] = []
         deadline = time.monotonic() + self.patience.join
         while True:
             self.check_cancelled()
             here = self.fleet.online() & undecided
             resting = set()
-            for site, standing in self.ask(here).items():
+            for site, answered in self.ask(here).items():
+                standing = answered.standing
                 if standing.state == "accepted":
                     accepted.add(site)
                 elif standing.code is Code.OUTSIDE_HOURS:
@@ -66,6 +70,8 @@ class Proposal:
                 elif standing.state != "waiting":
                     refused[site] = standing.code or Code.REFUSED_STUDY
                     rules[site] = standing.rules
+                    if standing.code is Code.RELEASE:
+                        others.append(answered.sender)
             undecided -= accepted | set(refused)
             if undecided - here:
                 self.listener.waiting("offline", tuple(sorted(undecided - here)))
@@ -77,12 +83,10 @@ class Proposal:
                 break
             time.sleep(self.patience.look)
         self.listener.waiting("offline", ())
-        require_enough(self.study, frozenset(accepted), refused, len(undecided), rules)
+        require_enough(self.study, frozenset(accepted), refused, len(undecided), rules, others)
         return frozenset(accepted)
 
-    def ask(
-        self, sites: frozenset[str] | set[str], *, dry: bool = False
-    ) -> dict[str, messages.Standing]:
+    def ask(self, sites: frozenset[str] | set[str], *, dry: bool = False) -> dict[str, Answered]:
         """Where the study stands at these sites now, of those that answer. Costs no privacy.
 
         dry: where it would stand; no site records the study.
@@ -94,8 +98,9 @@ class Proposal:
         answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), 60.0)
         standings = {}
         for site, received in answers:
-            self.traffic.received += received.size if received else 0
-            standings[site] = _standing(received)
+            if received is not None:
+                self.traffic.received += received.size
+                standings[site] = standing_of(received)
         return {site: found for site, found in standings.items() if found is not None}
 
     def _roster(self) -> str:
@@ -122,10 +127,12 @@ def require_enough(
     refused: Mapping[str, Code],
     absent: int = 0,
     rules: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    others: Sequence[Sender] = (),
 ) -> None:
     """Raises WardroundError(TOO_FEW_SITES) where the sites left cannot open the study's sums.
 
-    Says by which rule how many refused, never which hospital or on what data.
+    Says by which rule how many refused, never which hospital or on what data. others: the releases
+    of sites with which this one cannot work.
     """
     exact = Sections(study, train=True, evaluate=False).exact
     least = len(study.roster) if exact else study.aggregation.least_sites
@@ -141,18 +148,7 @@ def require_enough(
         Code.TOO_FEW_SITES,
         f"{len(left)} of {len(study.roster)} sites take part, {least} are needed: "
         f"{', '.join(reasons) or 'the others left'}." + (f" {why}: {named}." if named else ""),
-        remedy="At a site that refused, `wardround-site studies` says which rule it was, and "
+        remedy=releases_in_words(others)
+        or "At a site that refused, `wardround-site studies` says which rule it was, and "
         "`wardround-site check` and the daemon's log what is wrong with its data or software.",
     )
-
-
-def _standing(received: messages.Frame | None) -> messages.Standing | None:
-    if received is None:
-        return None
-    try:
-        answer = messages.parse(received)
-    except WardroundError:
-        return None
-    if isinstance(answer, messages.Refusal):
-        return messages.Standing(study="0" * 64, state="refused", code=answer.code)
-    return answer if isinstance(answer, messages.Standing) else None

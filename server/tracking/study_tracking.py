@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from protocol.document import Document
 from protocol.errors import WardroundError
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
 from server.tracking import backlog
@@ -41,7 +41,7 @@ class StudyTracking:
         """kept: the folder for what MLflow did not take."""
         self._uri, self._wish, self._kept = uri, wish, kept
         self._study, self._configuration = study, redacted(configuration)
-        self._version = version("wardround")
+        self._version = RELEASE
         self._tracker: MlflowTracker | None = None
 
     def begin(self) -> None:

@@ -107,6 +107,7 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
     os.dup2(log, 2)
     import mlflow.pyfunc  # noqa: F401  (so that the dumps leave out what comes with it)
 
+    from protocol.study.study import Study
     from server.coordinator.config import CoordinatorConfig
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
@@ -120,7 +121,9 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
         serving.start()
         try:
             for document, configuration in studies:
-                digest, _ = coordinator.submit("attacker", document, configuration, Wish())
+                digest, _ = coordinator.submit(
+                    "attacker", Study.parse(document), configuration, Wish()
+                )
                 while (run := coordinator.study(digest)) is not None and run.state == "running":
                     time.sleep(0.05)
         except WardroundError as error:

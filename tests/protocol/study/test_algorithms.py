@@ -26,7 +26,6 @@ NONE: dict[str, Any] = {
         ({"optimisation__local": {"name": "fedprox"}}, "its term is zero"),
         ({"optimisation__local": {"name": "scaffold"}}, "its own gradient without noise"),
         ({"optimisation__local": {"name": "fedbn"}}, "without noise"),
-        ({"optimisation__local": {"name": "fedavg", "mu": 1.0}}, r"optimisation\.local"),
         ({"optimisation__local": {"name": "fedfoo"}}, r"optimisation\.local"),
         (
             {"optimisation__local": {"name": "ditto", "evaluated": "personal"}},
@@ -59,6 +58,12 @@ def test_what_contradicts_itself_is_refused_with_the_reason(
     with pytest.raises(WardroundError, match=says) as caught:
         Study.parse(canonical(document(**changes)))
     assert caught.value.code is Code.REFUSED_STUDY
+
+
+def test_a_key_that_an_algorithm_does_not_have_is_refused_by_name() -> None:
+    with pytest.raises(WardroundError, match=r"optimisation\.local\.fedavg\.mu") as caught:
+        Study.parse(canonical(document(optimisation__local={"name": "fedavg", "mu": 1.0})))
+    assert caught.value.code is Code.RELEASE
 
 
 @pytest.mark.parametrize("name", ["fedavg", "fedprox", "scaffold", "fedbn", "ditto"])

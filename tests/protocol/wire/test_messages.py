@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
+from protocol.release import HERE, PROTOCOL, RELEASE, Sender
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from tests.protocol.study_document import study
@@ -50,12 +51,18 @@ _EXAMPLES: list[messages.Request | messages.Answer] = [
 ]
 
 
-def _refused(header: bytes) -> str:
+def _refused(header: bytes, code: Code = Code.MESSAGE) -> str:
     with pytest.raises(WardroundError) as caught:
         messages.parse(Frame(header))
-    assert caught.value.code is Code.MESSAGE
+    assert caught.value.code is code
     assert caught.value.__cause__ is None
     return str(caught.value)
+
+
+_MALFORMED = (
+    (Code.MESSAGE, "A message header is malformed."),
+    (Code.MESSAGE, "A header says no release that could be."),
+)
 
 
 def _parsed(header: bytes) -> messages.Request | messages.Answer | None:
@@ -63,7 +70,10 @@ def _parsed(header: bytes) -> messages.Request | messages.Answer | None:
     try:
         return messages.parse(Frame(header))
     except WardroundError as error:
-        if (error.code, str(error)) != (Code.MESSAGE, "A message header is malformed."):
+        said = (error.code, error.message)
+        if said not in _MALFORMED and not (
+            error.code is Code.RELEASE and error.message.startswith("A message ")
+        ):
             raise
         return None
 
@@ -80,7 +90,9 @@ def test_unknown_missing_or_mistyped_fields_are_refused(
     message: messages.Request | messages.Answer,
 ) -> None:
     plain = json.loads(messages.frame(message).header)
-    _refused(canonical(plain | {"surprise": 1}))
+    said = _refused(canonical(plain | {"surprise": 1, "release": "7.1.0"}), Code.RELEASE)
+    assert "`" + message.type + ".surprise`" in said
+    assert "runs wardround 7.1.0" in said
     for field in plain:
         if field not in ("code", "roster", "lost", "dry", "rules"):
             _refused(canonical({k: v for k, v in plain.items() if k != field}))
@@ -110,9 +122,13 @@ def test_a_field_replaced_by_anything_is_parsed_or_refused_never_more(
     plain = json.loads(messages.frame(message).header) | {field: value}
     parsed = _parsed(json.dumps(plain).encode())
     if parsed is not None:
-        assert json.loads(messages.frame(parsed).header) == plain | {
-            key: None for key in ("code",) if key in plain and plain[key] is None
-        }
+        said = json.loads(messages.frame(parsed).header)
+        assert said == {key: value for key, value in plain.items() if key in said}
+        left_out = messages.frame(parsed, to=Sender("0.1.0", 1)).header
+        assert (
+            json.loads(left_out).items()
+            >= {k: v for k, v in plain.items() if k not in said}.items()
+        )
 
 
 @given(message=st.sampled_from(_EXAMPLES), data=st.data())
@@ -125,17 +141,64 @@ def test_truncated_or_flipped_headers_never_crash(
         _refused(bytes(header))
         return
     header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
-    assert _parsed(bytes(header)) != message
+    flipped = bytes(header)
+    assert _parsed(flipped) != message or messages.sender(Frame(flipped)) != HERE
 
 
 def test_what_is_refused_is_not_quoted() -> None:
     for plain in (
         _READY | {"site": "CANARY Jane Doe"},
-        _READY | {"CANARY": 1},
         _READY | {"round": "CANARY"},
         {"type": "CANARY"},
+        _READY | {"release": "CANARY", "protocol": 2},
     ):
         assert "CANARY" not in _refused(canonical(plain))
+    for name in ("CANARY", "jane doe", "x" * 81, "canary\x1b[2J"):
+        said = _refused(canonical(_READY | {name: 1}), Code.RELEASE)
+        assert name not in said
+        assert "with an unusual name" in said
+
+
+def test_annotations_may_hold_anything_and_nothing_reads_them() -> None:
+    anything = {"jane": [1, {"x": None}], "y": "\x1b"}
+    for message in _EXAMPLES:
+        plain = json.loads(messages.frame(message).header)
+        assert messages.parse(Frame(canonical(plain | {"annotations": anything}))) == message
+
+
+def test_a_field_that_says_its_default_is_left_out() -> None:
+    """So that a release which has no such field yet understands the others."""
+    prepare = messages.Prepare(
+        study=_STUDY, round=1, attempt=1, train=True, evaluate=False, model=_STUDY
+    )
+    assert "lost" not in json.loads(messages.frame(prepare).header)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "older"),
+    [("0.1.0", "sender"), ("99.0", "side"), ("0.1.99rc1", "sender"), (RELEASE, "same")],
+)
+def test_two_releases_that_cannot_work_together_say_which_is_older(theirs: str, older: str) -> None:
+    header = canonical(_READY | {"release": theirs, "protocol": PROTOCOL + 1})
+    said = _refused(header, Code.RELEASE)
+    assert f"speaks protocol {PROTOCOL + 1}" in said
+    assert {"sender": "The sender is the older one", "side": "This side is the older one"}.get(
+        older, "Both say the same release"
+    ) in said
+
+
+def test_an_answer_to_the_first_release_is_one_that_it_reads() -> None:
+    """0.1.0 knows no release, no protocol and not every code, and wants every field."""
+    first = Sender("0.1.0", 1)
+    refusal = messages.Refusal(study=_STUDY, code=Code.TASK_CHANGED)
+    assert json.loads(messages.frame(refusal, to=first).header) == {
+        "type": "refusal", "study": _STUDY, "code": "refused_study"
+    }  # fmt: skip
+    for message in _EXAMPLES:
+        framed = messages.frame(message, to=first)
+        assert not {"release", "protocol"} & set(json.loads(framed.header))
+        assert messages.sender(framed) == first
+        assert messages.parse(framed) == message
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1.5", "0", "-1", "1e3", "true", '"1"'])
