@@ -1,6 +1,7 @@
 """The site's memory: one SQLite file, in a folder that only the site's user can read.
 
-    state.sqlite   studies, plans, debits, attempts, audit log (WAL, synchronous=FULL)
+    state.sqlite   studies, plans, debits, attempts, audit log (WAL, synchronous=FULL); a copy
+                   from before a migration stays beside it (migrations.py)
     head.json      the head of the audit chain, outside the database (audit_head.py)
     split.key      the secret that splits patients (patient_split.py)
     daemon.lock    held by the one daemon; write.lock held by whoever writes (a daemon, a command)
@@ -25,11 +26,19 @@ from pathlib import Path
 
 from client.durable_files import refuse_shared, sync_folder
 from client.governance.audit_head import GENESIS, Head
+from client.governance.migrations import (
+    SCHEMA_VERSION,
+    copy_database,
+    migrate,
+    needs_migration,
+    note_release,
+    schema_of,
+    set_schema,
+)
 from client.governance.patient_split import FILE as SPLIT
 from client.governance.patient_split import Split
 from protocol.errors import Code, WardroundError
 
-SCHEMA_VERSION = 1
 _DATABASE, _HEAD, _DAEMON, _WRITE = "state.sqlite", "head.json", "daemon.lock", "write.lock"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -107,7 +116,7 @@ class State:
             db = _connect(folder / _DATABASE)
             with db_errors(folder):
                 db.execute("BEGIN IMMEDIATE")
-                if db.execute("PRAGMA user_version").fetchone()[0] != 0:
+                if schema_of(db) != 0:
                     db.execute("ROLLBACK")
                     raise WardroundError(
                         Code.STATE,
@@ -120,7 +129,8 @@ class State:
                     "INSERT INTO meta VALUES (?, ?)",
                     [("site", site), ("identity", public_key), ("split", split.check)],
                 )
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                note_release(db)
+                set_schema(db, SCHEMA_VERSION)
                 db.execute("COMMIT")
                 db.close()
             sync_folder(folder)
@@ -141,8 +151,9 @@ class State:
     ) -> State:
         """Opens a state folder; with `daemon`, holds it against a second daemon until `close`.
 
-        Raises WardroundError(STATE) for a folder that is not there, is open to other users, is
-        another site's, is held by a daemon already or comes from a newer version; (LEDGER) for a
+        One of an older release is migrated first, a copy stays beside it. Raises
+        WardroundError(STATE) for a folder that is not there, is open to other users, is another
+        site's or is held by a daemon already; (RELEASE) for one of a newer release; (LEDGER) for a
         damaged or read-only database, and, with `daemon`, for an older copy put back.
         """
         database = folder / _DATABASE
@@ -158,7 +169,10 @@ class State:
         try:
             db = _connect(database)
             with db_errors(folder):
+                older = needs_migration(db, database)
                 _recognise(db, folder, site, public_key)
+                if older:
+                    _migrate(db, folder, daemon=daemon)
             state = State(folder, db, clock, lock)
             _same_split(db, state.split, folder)
             if daemon:
@@ -176,7 +190,7 @@ class State:
         An older copy is refused here, unless this is the writing that acknowledges it. Raises
         WardroundError(LEDGER) where the database cannot be written (full disk, read-only).
         """
-        with self._thread, self._writing(), db_errors(self.folder):
+        with self._thread, _writing(self.folder, self._write), db_errors(self.folder):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -239,16 +253,8 @@ class State:
         WardroundError(LEDGER).
         """
         refuse_shared(target.parent, "backup folder")
-        with db_errors(target.parent):
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            copy = sqlite3.connect(target)
-            with self._thread:
-                self._db.backup(copy)
-            copy.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'yes')")
-            copy.commit()
-            copy.execute("PRAGMA journal_mode = DELETE")
-            copy.close()
-            sync_folder(target.parent)
+        with db_errors(target.parent), self._thread:
+            copy_database(self._db, target)
 
     def close(self) -> None:
         with self._thread:
@@ -256,26 +262,6 @@ class State:
             os.close(self._write)
             if self._daemon is not None:
                 os.close(self._daemon)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                fcntl.flock(self._write, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WardroundError(
-                        Code.LEDGER,
-                        f"Another process keeps {self.folder} locked for writing.",
-                        remedy="See which wardround-site command is stuck, and end it.",
-                    ) from None
-                time.sleep(0.001)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._write, fcntl.LOCK_UN)
 
 
 @contextmanager
@@ -290,6 +276,41 @@ def db_errors(folder: Path) -> Iterator[None]:
             f"The ledger in {folder} cannot be read or written ({known or type(error).__name__}).",
             remedy="Check free space, the mount and the permissions; training stays refused.",
         ) from None
+
+
+def _migrate(db: sqlite3.Connection, folder: Path, *, daemon: bool) -> None:
+    """Not while a daemon of the older release works on it, unless this is the daemon."""
+    lock = None if daemon else _hold(folder)
+    write = _lock_file(folder / _WRITE)
+    try:
+        with _writing(folder, write):
+            migrate(db, folder / _DATABASE)
+    finally:
+        os.close(write)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def _writing(folder: Path, lock: int) -> Iterator[None]:
+    """One writer at a time, over all processes."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise WardroundError(
+                    Code.LEDGER,
+                    f"Another process keeps {folder} locked for writing.",
+                    remedy="See which wardround-site command is stuck, and end it.",
+                ) from None
+            time.sleep(0.001)
+    try:
+        yield
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -310,14 +331,6 @@ def _connect(database: Path) -> sqlite3.Connection:
 
 
 def _recognise(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
-        raise WardroundError(
-            Code.STATE,
-            f"The ledger in {folder} has schema {version}; this version reads {SCHEMA_VERSION}.",
-            remedy="Install the version of wardround that wrote it, or run init again if an "
-            "earlier init was cut short.",
-        )
     if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise WardroundError(
             Code.LEDGER,

@@ -112,15 +112,16 @@ def leave(outcome: Outcome, folder: Path) -> None:
     """weights.npy and summary.json, the last one at the end; what only a resumption needs goes."""
     np.save(folder / "weights.npy", outcome.weights)
     write_summary(outcome, folder / "summary.json")
-    for name in (CHECKPOINT, ROUNDS):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / ROUNDS, *folder.glob(f"{CHECKPOINT}*")):
+        path.unlink(missing_ok=True)
     shutil.rmtree(folder / SITES, ignore_errors=True)
 
 
 def forget(folder: Path) -> None:
     """Takes away what `Chronicle.begin` and a study without result left."""
-    for name in (STUDY, CONFIGURATION, CHECKPOINT, ROUNDS):
-        (folder / name).unlink(missing_ok=True)
+    named = (folder / name for name in (STUDY, CONFIGURATION, ROUNDS))
+    for path in (*named, *folder.glob(f"{CHECKPOINT}*")):
+        path.unlink(missing_ok=True)
     shutil.rmtree(folder / SITES, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, Valid
 
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
+from server.coordinator import schema
 from server.enrolment.certificates import Pki
 from server.rounds.proposal import Patience
 
@@ -100,7 +101,8 @@ class CoordinatorConfig(Document):
     def load(folder: Path) -> CoordinatorConfig:
         """Reads `coordinator.yaml` in `folder`.
 
-        Raises WardroundError(CONFIGURATION) naming the key at fault and what to do.
+        Raises WardroundError: CONFIGURATION naming the key at fault and what to do; RELEASE where
+        a newer release wrote the folder.
         """
         path = folder / FILE
         try:
@@ -118,6 +120,7 @@ class CoordinatorConfig(Document):
                 f"{path} is not valid YAML{f' at line {mark.line + 1}' if mark else ''}.",
                 remedy="Indent with spaces, and quote addresses.",
             ) from None
+        schema.found(folder)
         if not isinstance(values, dict):
             raise WardroundError(
                 Code.CONFIGURATION, f"{path} is not a mapping of keys to values.",

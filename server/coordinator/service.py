@@ -13,7 +13,7 @@ from typing import Any, Self
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.study import Study
-from server.coordinator import lock
+from server.coordinator import lock, schema
 from server.coordinator.config import CoordinatorConfig, address_parts
 from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
@@ -74,12 +74,14 @@ class Coordinator:
     def start(self) -> Self:
         """Listens, and goes on with every study that has not ended.
 
-        Raises WardroundError: STATE (another coordinator has this folder), CONFIGURATION,
-        PORT_TAKEN, TLS.
+        A folder of an older release is migrated first. Raises WardroundError: STATE (another
+        coordinator has this folder), RELEASE, CONFIGURATION, PORT_TAKEN, TLS.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_file = lock.acquire(self.config)
         try:
+            if schema.migrate(self.config.folder):
+                self.journal.write("migrated", schema=schema.SCHEMA, version=RELEASE)
             self.roster.sites()
             for folder in sorted(self._folder.iterdir()):  # before anybody can ask for them
                 if not folder.name.startswith("."):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
+from server.coordinator import schema
 from server.coordinator.config import FILE, CoordinatorConfig, address_parts, template
 from server.coordinator.lock import is_running
 from server.enrolment.certificates import Pki, write_atomically
@@ -53,6 +54,7 @@ def create(
         write_json(config.roster, {"sites": {}})
         write_json(config.accounts, {"accounts": {}})
         config.state.mkdir(mode=0o700)
+        schema.note(new)
         new.rename(folder)
     except WardroundError as error:
         message = error.message.replace(str(new), str(folder))

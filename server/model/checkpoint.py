@@ -1,8 +1,15 @@
-"""After every round, everything needed to go on at the next one, written atomically."""
+"""After every round, everything needed to resume at the next one, written atomically.
+
+A file says its format. One of an older release is brought to this one's when it is read, and a copy
+of it stays beside it, since the next round replaces it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +17,11 @@ from typing import Any
 import torch
 
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE, unknown_field
+
+_OLDER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda fields: fields}
+"""Format -> what makes its fields those of the next. 0.1.0 wrote format 1 and did not say so."""
+FORMAT = max(_OLDER) + 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Checkpoint:
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            torch.save(self.__dict__, file)
+            torch.save({"format": FORMAT, "release": RELEASE} | self.__dict__, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -44,18 +56,16 @@ class Checkpoint:
     def load(path: Path, study: str) -> Checkpoint | None:
         """The checkpoint of that study, None where there is none.
 
-        Raises WardroundError(STATE) where the file is unreadable or another study's.
+        Raises WardroundError: STATE where the file is unreadable or another study's, RELEASE where
+        a newer release wrote it.
         """
         if not path.exists():
             return None
         try:
-            found = Checkpoint(**torch.load(path, weights_only=True))
+            fields = dict(torch.load(path, weights_only=True))
         except Exception as error:
-            raise WardroundError(
-                Code.STATE,
-                f"The checkpoint {path} cannot be read ({type(error).__name__}).",
-                remedy="Move it away to start the study anew, or restore it from a backup.",
-            ) from None
+            raise _unreadable(path, type(error).__name__) from None
+        found = _parsed(path, fields)
         if found.study != study:
             raise WardroundError(
                 Code.STATE,
@@ -63,3 +73,54 @@ class Checkpoint:
                 remedy="Give each study its own folder.",
             )
         return found
+
+
+def _parsed(path: Path, fields: dict[str, Any]) -> Checkpoint:
+    written, release = fields.pop("format", 1), fields.pop("release", "0.1.0")
+    if not isinstance(written, int) or written < 1:
+        raise _unreadable(path, "no format")
+    if written > FORMAT:
+        raise WardroundError(
+            Code.RELEASE,
+            f"The checkpoint {path} has format {written}, of wardround {str(release)[:20]}; this "
+            f"is wardround {RELEASE}, which reads format {FORMAT} and older.",
+            remedy="Install the release that wrote it, or start the study anew in another folder.",
+        )
+    if written < FORMAT:
+        _keep(path, written)
+    for step in range(written, FORMAT):
+        fields = _OLDER[step](fields)
+    known = {field.name for field in dataclasses.fields(Checkpoint)}
+    if unknown := sorted(set(map(str, fields)) - known):
+        raise unknown_field(unknown[0], f"The checkpoint {path}")
+    try:
+        return Checkpoint(**fields)
+    except TypeError:
+        raise _unreadable(path, "a field is missing") from None
+
+
+def _keep(path: Path, written: int) -> None:
+    """A copy of what an older release wrote. Raises WardroundError(STATE)."""
+    copy = path.with_name(f"{path.name}.format-{written}")
+    if copy.exists():
+        return
+    partial = copy.with_name(f"{copy.name}.partial")
+    try:
+        shutil.copy2(path, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(copy)
+    except OSError as error:
+        raise WardroundError(
+            Code.STATE,
+            f"{copy} cannot be written: {error.strerror}.",
+            remedy="Make room on the disk; the older checkpoint is kept before it is replaced.",
+        ) from None
+
+
+def _unreadable(path: Path, why: str) -> WardroundError:
+    return WardroundError(
+        Code.STATE,
+        f"The checkpoint {path} cannot be read ({why}).",
+        remedy="Move it away to start the study anew, or restore it from a backup.",
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import stat
 from collections.abc import Callable
 from datetime import timedelta
@@ -213,15 +212,6 @@ def test_a_damaged_database_is_refused(hospital: Hospital) -> None:
     refused(Code.LEDGER, lambda: Hospital.enter(hospital.folder, hospital.identity, daemon=True))
     database.write_bytes(b"no database at all, just some text" * 200)
     refused(Code.LEDGER, lambda: Hospital.enter(hospital.folder, hospital.identity, daemon=True))
-
-
-def test_a_newer_schema_is_refused(hospital: Hospital) -> None:
-    hospital.state.close()
-    db = sqlite3.connect(hospital.folder / "state.sqlite")
-    db.execute("PRAGMA user_version = 2")
-    db.close()
-    error = refused(Code.STATE, lambda: Hospital.enter(hospital.folder, hospital.identity))
-    assert "schema 2" in error.message
 
 
 def test_a_folder_without_state_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""From the schema of an older release's ledger to this one's, with a copy left beside it.
+
+A migration is one function per step, run in one transaction: after a power cut the ledger is the
+older one or the newer one. The copy, state.sqlite.schema-1 for example, knows that it is one:
+putting it back is noticed, and charges every open study in full (`wardround-site ledger
+acknowledge`), since nobody knows what was spent after it was made.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from client.durable_files import sync_folder
+from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE
+
+_log = logging.getLogger("wardround.site")
+
+
+def _release(db: sqlite3.Connection) -> None:
+    """1 to 2: the ledger says which release wrote it last."""
+    note_release(db)
+
+
+STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _release}
+"""Schema -> what makes it the next one."""
+SCHEMA_VERSION = max(STEPS) + 1
+
+
+def schema_of(db: sqlite3.Connection) -> int:
+    """0 where a creation was cut short."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def set_schema(db: sqlite3.Connection, version: int) -> None:
+    """Within a transaction."""
+    db.execute(f"PRAGMA user_version = {int(version)}")
+
+
+def note_release(db: sqlite3.Connection) -> None:
+    """Within a transaction."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('release', ?)", (RELEASE,))
+
+
+def needs_migration(db: sqlite3.Connection, database: Path) -> bool:
+    """Whether an older release wrote the ledger.
+
+    Raises WardroundError(RELEASE) for one of a newer release, (STATE) for none that ever was.
+    """
+    found = schema_of(db)
+    if found > SCHEMA_VERSION:
+        raise _newer(db, database, found)
+    if found != SCHEMA_VERSION and found not in STEPS:
+        raise WardroundError(
+            Code.STATE,
+            f"The ledger in {database.parent} has no schema: its creation was cut short.",
+            remedy="Run `wardround-site init` again.",
+        )
+    return found != SCHEMA_VERSION
+
+
+def migrate(db: sqlite3.Connection, database: Path) -> None:
+    """Makes the ledger one of this release; nothing where it is. One caller at a time.
+
+    Raises sqlite3.Error or OSError, after which the ledger is as it was.
+    """
+    found = schema_of(db)
+    if found == SCHEMA_VERSION:
+        return  # another process was quicker
+    copy = database.with_name(f"{database.name}.schema-{found}")
+    if not copy.exists():
+        copy_database(db, copy)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(found, SCHEMA_VERSION):
+            STEPS[step](db)
+        set_schema(db, SCHEMA_VERSION)
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    _log.warning("the ledger was migrated", extra={"schema": SCHEMA_VERSION, "copy": str(copy)})
+
+
+def copy_database(db: sqlite3.Connection, target: Path) -> None:
+    """A consistent copy, 0600, durable, whole or not at all, that knows it is a copy. Raises
+    FileExistsError where something is there: a copy is never replaced."""
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    copy = sqlite3.connect(partial)
+    try:
+        db.backup(copy)
+        copy.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'yes')")
+        copy.commit()
+        copy.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        copy.close()
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.rename(target)
+    sync_folder(target.parent)
+
+
+def _newer(db: sqlite3.Connection, database: Path, found: int) -> WardroundError:
+    row = db.execute("SELECT value FROM meta WHERE key = 'release'").fetchone()
+    release = row[0] if row else "a newer release"
+    copy = database.with_name(f"{database.name}.schema-{SCHEMA_VERSION}")
+    back = f", or put {copy.name} back and acknowledge it" if copy.exists() else ""
+    return WardroundError(
+        Code.RELEASE,
+        f"The ledger in {database.parent} has schema {found}, of wardround {release}; this is "
+        f"wardround {RELEASE}, which reads schema {SCHEMA_VERSION} and older.",
+        remedy=f"Install wardround {release}{back}.",
+    )
