@@ -25,6 +25,7 @@ from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
+from protocol.wire.enrolment import refused_file
 
 _LONGEST = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]
@@ -39,7 +40,8 @@ class Bundle(Document):
 
     @staticmethod
     def load(path: Path) -> Bundle:
-        """Raises WardroundError(USAGE) for a file that is not a bundle, (TLS) for its CA."""
+        """Raises WardroundError(USAGE) for a file that is not a bundle, (RELEASE) for one of a
+        newer release, (TLS) for its CA."""
         again = "Ask the coordinator's operator for the file that `wardround coordinator` made."
         try:
             with path.open("rb") as file:
@@ -49,11 +51,7 @@ class Bundle(Document):
                 Code.USAGE, f"The bundle {path} cannot be read: {error.strerror}.", remedy=again
             ) from None
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise WardroundError(
-                Code.USAGE, f"{path} is not a bundle: {where}: {first['msg']}.", remedy=again
-            ) from None
+            raise refused_file(error, path, "a bundle", again) from None
         bundle.ca_fingerprint()
         return bundle
 

@@ -14,12 +14,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import StringConstraints, ValidationError
 
-from protocol.document import Document
+from protocol.document import Document, first_fault
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
+from protocol.release import unknown_field
 from protocol.study.study import Digest, Name
 
 _CARD_LIMIT = 16 * 1024
+
+
+def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> WardroundError:
+    """USAGE naming the first field at fault of a file that is not `what`; RELEASE where a newer
+    release wrote it."""
+    field, said, is_unknown = first_fault(error)
+    if is_unknown:
+        return unknown_field(field, str(path))
+    message = f"{path} is not {what}: {field or 'the file'}: {said}."
+    return WardroundError(Code.USAGE, message, remedy=remedy)
 
 
 class Card(Document):
@@ -31,7 +42,8 @@ class Card(Document):
 
     @staticmethod
     def load(path: Path) -> Card:
-        """Raises WardroundError(USAGE), or (NODE_KEY) where the key is not ECDSA P-384."""
+        """Raises WardroundError(USAGE), (RELEASE) where a newer release wrote it, or (NODE_KEY)
+        where the key is not ECDSA P-384."""
         again = "Ask the site for the file that `wardround-site enrol` printed."
         try:
             card = Card.model_validate_json(path.read_bytes()[:_CARD_LIMIT])
@@ -40,13 +52,7 @@ class Card(Document):
                 Code.USAGE, f"The card {path} cannot be read: {error.strerror}.", remedy=again
             ) from None
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise WardroundError(
-                Code.USAGE,
-                f"{path} is not an enrolment card: {where}: {first['msg']}.",
-                remedy=again,
-            ) from None
+            raise refused_file(error, path, "an enrolment card", again) from None
         try:
             key = load_pem_public_key(card.node_key.encode())
         except (ValueError, UnsupportedAlgorithm):

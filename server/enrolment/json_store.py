@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
+from protocol.release import unknown_field
 from server.enrolment.certificates import write_atomically
 
 D = TypeVar("D", bound=BaseModel)
@@ -28,7 +30,8 @@ class Watched(Generic[D]):
     def value(self) -> D:
         """What the file says; the kind's defaults where there is none. For any thread.
 
-        Raises WardroundError(CONFIGURATION) where it is not what it should be.
+        Raises WardroundError: CONFIGURATION where it is not what it should be, RELEASE where a
+        newer release wrote it.
         """
         read = self._read
         try:
@@ -38,12 +41,13 @@ class Watched(Generic[D]):
                 read = self._read = (seen, self.kind.model_validate_json(self.path.read_bytes()))
         except FileNotFoundError:
             return self.kind()
-        except (OSError, ValidationError) as error:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"{self.path} cannot be read ({type(error).__name__}).",
-                remedy="Change it with `wardround coordinator` only, or restore it.",
-            ) from None
+        except ValidationError as error:
+            field, _, is_unknown = first_fault(error)
+            if is_unknown:
+                raise unknown_field(field, str(self.path)) from None
+            raise _damaged(self.path, f"{field or 'the file'} is wrong") from None
+        except OSError as error:
+            raise _damaged(self.path, type(error).__name__) from None
         return read[1]
 
 
@@ -62,3 +66,11 @@ def write_json(path: Path, value: Any) -> None:
     """Readable by its owner only, whole or not at all, synced."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_atomically(path, text.encode(), 0o600)
+
+
+def _damaged(path: Path, why: str) -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"{path} cannot be read ({why}).",
+        remedy="Change it with `wardround coordinator` only, or restore it.",
+    )

@@ -71,7 +71,8 @@ def test_an_unreadable_file_lets_nobody_in(path: Path, content: str) -> None:
     assert accounts.owner(token) is None
     with pytest.raises(WardroundError) as refused:
         accounts.add("bob")
-    assert refused.value.code is Code.CONFIGURATION
+    newer = content == '{"a": 1}'  # a field that a later release may have added
+    assert refused.value.code is (Code.RELEASE if newer else Code.CONFIGURATION)
     assert path.read_text() == content, "what might be repaired was overwritten"
 
 

@@ -37,7 +37,7 @@ PATIENCE = Patience(join=0.0, look=0.0, failures=3)
 
 @dataclass
 class BetweenReleases:
-    """A fleet some of whose sites run another release; `spoken` keeps every header seen there."""
+    """A fleet some of whose sites run another release."""
 
     inner: InProcessFleet
     older: frozenset[str] = frozenset()
