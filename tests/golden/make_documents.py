@@ -15,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.canonical import canonical
+from protocol.document import canonical
 from protocol.errors import Code
 from protocol.identity import Identity, fingerprint
 from protocol.secagg.aggregate import Opening

@@ -21,7 +21,7 @@ from protocol.secagg.aggregate import GUARDS
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Share
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
 from tasks import registry

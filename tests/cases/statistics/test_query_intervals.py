@@ -19,7 +19,7 @@ from launch.queries.question import Question
 from launch.studies.public_data import data_root
 from protocol.privacy import randomness
 from server.enrolment.roster import banded
-from server.listener import Listeners
+from server.rounds.listener import Listeners
 
 RUNS = 60
 LEAST = 0.85

@@ -12,8 +12,8 @@ from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
-from server.listener import Listeners
 from server.outcome import Outcome
+from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.schema import Table
 from tests.cases.tasks import wound_tasks
