@@ -45,7 +45,8 @@ def read_object(data: bytes) -> dict[str, Any]:
     Raises ValueError, quoting nothing, for bytes that are anything else.
     """
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_number)
+        text = data.decode("utf-8")  # left to itself, json would take UTF-16 and a mark before it
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

@@ -65,17 +65,20 @@ class Checkpoint:
             fields = dict(torch.load(path, weights_only=True))
         except Exception as error:
             raise _unreadable(path, type(error).__name__) from None
-        found = _parsed(path, fields)
+        found, written = _parsed(path, fields)
         if found.study != study:
             raise WardroundError(
                 Code.STATE,
                 f"The checkpoint {path} belongs to another study.",
                 remedy="Give each study its own folder.",
             )
+        if written < FORMAT:
+            _keep(path, written)
         return found
 
 
-def _parsed(path: Path, fields: dict[str, Any]) -> Checkpoint:
+def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:
+    """And the format in which it was written."""
     written, release = fields.pop("format", 1), fields.pop("release", "0.1.0")
     if not isinstance(written, int) or written < 1:
         raise _unreadable(path, "no format")
@@ -86,15 +89,13 @@ def _parsed(path: Path, fields: dict[str, Any]) -> Checkpoint:
             f"is wardround {RELEASE}, which reads format {FORMAT} and older.",
             remedy="Install the release that wrote it, or start the study anew in another folder.",
         )
-    if written < FORMAT:
-        _keep(path, written)
     for step in range(written, FORMAT):
         fields = _OLDER[step](fields)
     known = {field.name for field in dataclasses.fields(Checkpoint)}
     if unknown := sorted(set(map(str, fields)) - known):
         raise unknown_field(unknown[0], f"The checkpoint {path}")
     try:
-        return Checkpoint(**fields)
+        return Checkpoint(**fields), written
     except TypeError:
         raise _unreadable(path, "a field is missing") from None
 

@@ -30,6 +30,7 @@ from client.transport.node_key import create_node_key
 from launch.config.compose import load, plain
 from launch.demo.hospitals import write_csv
 from launch.federations.deployment import RemoteFederation
+from launch.queries.query_builder import build_query
 from launch.queries.question import Question
 from launch.studies.study_builder import build_study
 from protocol.identity import Identity
@@ -204,7 +205,7 @@ class Making:
         question = (
             Question.about(TASK, where="age >= 40", title=title).count().table("age:4", "sex")
         )
-        study = question.quantiles("pressure").mean("age").plan(PATIENTS)
+        study = build_query(question.quantiles("pressure").mean("age"), PATIENTS)
         made = study.model_dump()
         made["contact"] = "someone@example.org"
         if mechanism == "skellam":

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol.errors import Code
+
 HERE = Path(__file__).resolve().parent
 PLUG_IN = HERE / "plug_in"
 RELEASES = sorted(path.name for path in HERE.iterdir() if re.fullmatch(r"\d+\.\d+\.\d+", path.name))
 """Every release whose files are here."""
+
+
+def code_of(name: str, usual: Code) -> Code:
+    """How a hostile twin is refused: what only another release can have written, by that name."""
+    return Code.RELEASE if re.search(r"unknown_field|_format_\d", name) else usual
 
 
 @dataclass(frozen=True)

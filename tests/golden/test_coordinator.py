@@ -33,7 +33,7 @@ from server.outcome import Outcome, RoundReport
 from tasks import registry
 from tests.deployment.processes import Command
 from tests.golden.hospitals import OtherHospitals
-from tests.golden.opened import HERE, Golden, everywhere
+from tests.golden.opened import HERE, Golden, code_of, everywhere
 from tests.server.hospitals import wait_until
 
 WARDROUND_SITE = Path(sys.executable).with_name("wardround-site")
@@ -219,7 +219,7 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WardroundError) as refused:
         Checkpoint.load(HERE / release / name, Golden(HERE / release).expected["running"])
-    assert refused.value.code is Code.STATE
+    assert refused.value.code is code_of(name, Code.STATE)
     assert list(tmp_path.iterdir()) == [], "nothing in it was run"
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_study_ends_alone(golden: Golden, config: CoordinatorConfig) -
 def test_a_damaged_roster_is_refused(release: str, name: str) -> None:
     with pytest.raises(WardroundError) as refused:
         Roster(HERE / release / name).sites()
-    assert refused.value.code is Code.CONFIGURATION
+    assert refused.value.code is code_of(name, Code.CONFIGURATION)
 
 
 @pytest.mark.parametrize(("release", "name"), everywhere("twins/accounts_bad_*.json"))
@@ -258,4 +258,4 @@ def test_damaged_accounts_let_nobody_in(release: str, name: str, tmp_path: Path)
     assert accounts.owner(token) is None
     with pytest.raises(WardroundError) as refused:
         accounts.all()
-    assert refused.value.code is Code.CONFIGURATION
+    assert refused.value.code is code_of(name, Code.CONFIGURATION)

@@ -13,7 +13,7 @@ from launch.studies.resume import resume
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.tracking import backlog
-from tests.golden.opened import HERE, Golden, everywhere
+from tests.golden.opened import HERE, Golden, code_of, everywhere
 
 CLOSE = 1e-3
 """Another machine's arithmetic may differ in the last bits, and training carries that on."""
@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(release: str, name: str, tmp_p
     shutil.copyfile(HERE / release / name, folder / "checkpoint.pt")
     with pytest.raises(WardroundError) as refused:
         resume(str(folder), [])
-    assert refused.value.code is Code.STATE
+    assert refused.value.code is code_of(name, Code.STATE)
     assert refused.value.remedy
 
 
@@ -78,7 +78,7 @@ def test_a_damaged_study_is_not_gone_on_with(golden: Golden, outputs: Path, twin
     shutil.copyfile(golden / f"studies/study_bad_{twin}.json", folder / "study.json")
     with pytest.raises(WardroundError) as refused:
         resume(str(folder), [])
-    assert refused.value.code is Code.REFUSED_STUDY
+    assert refused.value.code is code_of(twin, Code.REFUSED_STUDY)
 
 
 def test_what_mlflow_did_not_take_can_still_be_delivered(golden: Golden, outputs: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from tests.golden.opened import HERE, everywhere
+from tests.golden.opened import HERE, code_of, everywhere
 
 GOOD = [found for found in everywhere("studies/*.json")
         if "_bad_" not in found[1]]  # fmt: skip
@@ -54,4 +54,4 @@ def test_every_study_of_the_list_is_here() -> None:
 def test_a_document_with_one_thing_wrong_is_refused(release: str, name: str) -> None:
     with pytest.raises(WardroundError) as refused:
         Study.parse((HERE / release / name).read_bytes())
-    assert refused.value.code is Code.REFUSED_STUDY
+    assert refused.value.code is code_of(name, Code.REFUSED_STUDY)

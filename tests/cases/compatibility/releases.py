@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-_PARTS = ("protocol", "client", "server", "tasks", "launch", "conf", "tests/client")
+_PARTS = ("protocol", "client", "server", "tasks", "launch", "conf", "wardround", "tests/client")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,14 @@ from protocol.study.study import Study
 s = Study.parse(open(sys.argv[1], "rb").read())
 print("read", s.digest)
 """
+WRITE_STUDY = """
+import sys
+from pathlib import Path
+from protocol.study.study import Study
+s = Study.parse(Path(sys.argv[2]).read_bytes())
+Path(sys.argv[1]).write_bytes(Study.model_validate(s.model_dump()).document)
+print("written")
+"""
 WRITE_SITE = """
 import sys
 from pathlib import Path
@@ -122,20 +130,66 @@ for name, act in (
 print("fails: " + ", ".join(failed) if failed else "all of it works")
 sys.exit(bool(failed))
 """
+READ_SITE_BACK = """
+import re
+import sys
+from pathlib import Path
+from tests.client.hospital import Hospital, policy
+from protocol.errors import WardroundError
+from protocol.identity import Identity
+from client.governance.budget import budget
+folder = Path(sys.argv[1])
+said = set()
+h = Hospital.enter(folder / "state", Identity.load(folder / "identity.key"), daemon=True)
+for act in (
+    h.approvals.studies,
+    lambda: budget(h.state, policy()),
+    h.audit.verify,
+):
+    try:
+        act()
+    except WardroundError as error:
+        said.add(f"refused as {error.code.value}: {re.search('`.*?`', error.message)[0]}")
+print(*said)
+"""
 SEND = """
 import sys
 from pathlib import Path
-from protocol import messages
+from protocol.wire import messages
 m = messages.Prepare(
     study="a" * 64, round=1, attempt=1, train=True, evaluate=False, model="b" * 64
 )
 Path(sys.argv[1]).write_bytes(messages.frame(m).header)
 print("sent")
 """
+SEND_COMPRESSED = SEND.replace('model="b" * 64', 'model="b" * 64, compressed=True')
+WRITE_CHECKPOINT = """
+import sys
+from pathlib import Path
+import torch
+from server.model.checkpoint import Checkpoint
+Checkpoint(
+    study="a" * 64, round=3, attempt=4, trainings=4, evaluations=1, weights=torch.arange(3.0),
+    average=None, averaged=0, optimiser={}, control=None, lost=[], stopping=(None, None, 0),
+    pending=None,
+).save(Path(sys.argv[1]))
+print("written")
+"""
+READ_CHECKPOINT = """
+import re
+import sys
+from pathlib import Path
+from protocol.errors import WardroundError
+from server.model.checkpoint import Checkpoint
+try:
+    print("read round", Checkpoint.load(Path(sys.argv[1]), "a" * 64).round)
+except WardroundError as error:
+    print(f"refused as {error.code.value}: {re.search('`.*?`', error.message)[0]}")
+"""
 RECEIVE = """
 import sys
 from pathlib import Path
-from protocol import messages
+from protocol.wire import messages
 print("read", messages.parse(messages.Frame(Path(sys.argv[1]).read_bytes())).type)
 """
 ASK_FOR_THE_FOURTH_MODE = """
