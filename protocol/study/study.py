@@ -264,7 +264,13 @@ class Study(Document):
                 "The study is not in canonical form.",
                 remedy="Take the document as wardround wrote it; any change makes another study.",
             ) from None
-        if (written := plain.get("format")) != FORMAT and isinstance(written, int):
+        if type(written := plain.get("format", FORMAT)) is not int:
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                "The study is not valid: format: a whole number is meant.",
+                remedy="Build it with `wardround run` or `wardround plan`.",
+            )
+        if written != FORMAT:
             raise _other_format(written, sender)
         annotated = ANNOTATIONS in plain
         plain.pop(ANNOTATIONS, None)

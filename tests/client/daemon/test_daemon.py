@@ -271,7 +271,8 @@ def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
         told = parse(answer)
         refused = isinstance(told, Refusal) or (isinstance(told, Standing) and told.code)
         assert refused, (number, message.header)
-        assert set(json.loads(answer.header)) <= {"type", "study", "code", "state", "rules"}
+        known = {"type", "study", "code", "state", "rules", "release", "protocol"}
+        assert set(json.loads(answer.header)) <= known
         assert set(getattr(told, "rules", ())) <= {*Policy.model_fields}
     assert (record.read_text() if record.exists() else "") == before
     assert federation["south"].process.is_alive()

@@ -819,7 +819,7 @@ def test_a_refusal_is_one_line_of_the_log_whatever_the_message_says(ward: Ward) 
     logger.propagate = True
     lines = written.getvalue().splitlines()
     assert len(lines) == 3
-    assert all("refused_study" in line and line.isprintable() for line in lines)
+    assert all("code=release" in line and line.isprintable() for line in lines)
     assert max(map(len, lines)) < 1200
 
 

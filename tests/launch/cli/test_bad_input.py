@@ -303,7 +303,7 @@ def test_a_study_that_differs_by_one_byte_is_refused_by_the_coordinator(
     said = federation.run(
         "task=plugged", "privacy=none", "rounds=2", cwd=here, path=federation.other_plug_in
     )
-    said.blames(Code.REFUSED_STUDY, "plugged differs", remedy="Install the same version")
+    said.blames(Code.TASK_CHANGED, "plugged installed here differs", remedy="Install the same")
     assert federation.studies() == before
 
 
@@ -311,7 +311,7 @@ def test_a_study_that_differs_by_one_byte_is_refused_by_a_hospital(
     federation: Federation, here: Path
 ) -> None:
     said = federation.run("task=plugged", "privacy=none", "rounds=2", cwd=here)
-    said.blames(Code.TOO_FEW_SITES, "1 refused (refused_study)", remedy="wardround-site")
+    said.blames(Code.TOO_FEW_SITES, "1 refused (task_changed)", remedy="wardround-site")
     assert "plugged installed here differs from the study's" in federation.site_log("south")
 
 
@@ -362,7 +362,7 @@ def test_a_plan_asks_every_policy_and_no_site_records_a_study(
     assert bad["answers"]["refused"] == 3
     assert bad["answers"]["rules"] == {"modes": 3, "epsilon_per_study": 3}
     other = planned("task=plugged", "privacy=none", "rounds=2")
-    assert (other["answers"]["accepted"], other["answers"]["codes"]) == (2, {"refused_study": 1})
+    assert (other["answers"]["accepted"], other["answers"]["codes"]) == (2, {"task_changed": 1})
     assert studies() == before
     assert federation.studies() == submitted
     verified = run("wardround-site", "audit", "verify", "--config", "north", cwd=federation.folder)

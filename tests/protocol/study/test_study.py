@@ -134,7 +134,7 @@ def test_another_format_is_refused_by_name() -> None:
         Study.parse(canonical(document(format=2)), Sender("0.9.0", 2))
     assert caught.value.code is Code.RELEASE
     assert "install wardround 0.9.0 here" in caught.value.remedy
-    for wrong in ("1", None, [1]):
+    for wrong in ("1", None, [1], 1.0, True):
         with pytest.raises(WardroundError, match="format"):
             Study.parse(canonical(document(format=wrong)))
 
