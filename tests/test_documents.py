@@ -1,0 +1,119 @@
+"""The documents say what is there: paths, functions, commands, sizes of the rooms, an example."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from client.cli.main import app as site_app
+from launch.cli.main import app
+from tests.test_rooms import MAY_IMPORT, imports, modules
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/design.md",
+    "docs/compatibility.md",
+)
+_FOLDERS = "|".join((*MAY_IMPORT, "conf", "bench", "deploy", "docs", "notebooks"))
+_PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")
+_FUNCTION = re.compile(r"`([\w/]+\.py)` \(`(\w+)`")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
+
+
+def text(document: str) -> str:
+    return (ROOT / document).read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_path_is_there(document: str) -> None:
+    named = set(_PATH.findall(text(document)))
+    assert named
+    assert {path for path in named if "NAME" not in path and not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_function_is_in_its_file(document: str) -> None:
+    for path, name in _FUNCTION.findall(text(document)):
+        assert re.search(rf"^\s*(def {name}\(|{name}\b.* = )", text(path), re.MULTILINE), (
+            path,
+            name,
+        )
+
+
+def test_comments_cite_invariants_by_their_numbers() -> None:
+    stated = {int(number) for number in re.findall(r"^(\d+)\. ", text("docs/design.md"), re.M)}
+    assert stated == set(range(1, 11))
+    for file in modules().values():
+        assert {
+            int(number) for number in re.findall(r"[Ii]nvariant (\d+)", file.read_text())
+        } <= stated
+
+
+def commands(program: typer.Typer) -> set[str]:
+    return set(typer.main.get_group(program).commands)
+
+
+@pytest.mark.parametrize(("program", "known"), [("wardround", app), ("wardround-site", site_app)])
+def test_every_command_of_the_readme_exists(program: str, known: typer.Typer) -> None:
+    for language, block in _BLOCK.findall(text("README.md")):
+        for line in block.splitlines() if not language else ():
+            words = line.partition("#")[0].split(" | ")
+            if words[0].startswith(f"{program} "):
+                assert {word.removeprefix(program).split()[0] for word in words} <= commands(known)
+
+
+def sizes(room: str) -> tuple[int, int, int]:
+    """Boxes, floors and arrows: see "Sizes of the rooms" in docs/design.md."""
+    arrows = {
+        (box(module), box(name))
+        for module in modules()
+        for name in imports(modules()[module])
+        if name in modules() and inside(module, room) and inside(name, room)
+    }
+    boxes = {box(module) for module in modules() if inside(module, room)}
+    below = {one: {low for high, low in arrows if high == one != low} for one in boxes}
+
+    def floor(one: str) -> int:
+        return 1 + max(map(floor, below[one]), default=0)
+
+    return len(boxes), max(map(floor, boxes)), sum(map(len, below.values()))
+
+
+def inside(module: str, room: str) -> bool:
+    return module.startswith(f"{room}.")
+
+
+def box(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_the_rooms_have_the_sizes_that_are_stated() -> None:
+    stated = {
+        room: (int(a), int(b), int(c)) for room, a, b, c in _ROW.findall(text("docs/design.md"))
+    }
+    assert stated == {room: sizes(room) for room in MAY_IMPORT}
+
+
+def blocks(language: str) -> Iterator[str]:
+    return (block for kind, block in _BLOCK.findall(text("README.md")) if kind == language)
+
+
+def test_the_example_in_python_runs(tmp_path: Path) -> None:
+    (example,) = (block for block in blocks("python") if "import wardround" in block)
+    program = example.rstrip().rpartition("\n")
+    shown = f"{program[0]}\nprint({program[2]})"
+    done = subprocess.run(
+        [sys.executable, "-c", shown], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Estimate(value=" in done.stdout
