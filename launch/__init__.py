@@ -1,1 +1,1 @@
-"""The data scientist's door. The only room that knows both sides; nobody imports it."""
+"""What data scientists start: studies, queries, sweeps, the demo. Uses both client and server."""

@@ -1,4 +1,4 @@
-"""What every document of the protocol is: frozen, closed, and one byte string for one value.
+"""The protocol's documents: immutable, without unknown keys, and with one byte string per value.
 
 Canonical JSON: keys sorted and unique, no white space, ASCII, floats in Python's shortest
 round-trip form, NaN and infinities refused (the ideas of RFC 8785, section 3, restricted to what a

@@ -1,4 +1,4 @@
-"""Which release speaks, and what two of them say when they cannot work together.
+"""The release and protocol of each side, and the error where two releases cannot work together.
 
 A header without a release is one of 0.1.0, which sent none and spoke protocol 1.
 """

@@ -1,4 +1,4 @@
-"""The documents that a study makes of the groups algorithm, schedule, stop and robust."""
+"""From the configuration groups algorithm, schedule, stop and robust to parts of a study."""
 
 from __future__ import annotations
 

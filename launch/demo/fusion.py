@@ -1,6 +1,6 @@
-"""The demo's hospitals with pictures and records: a PACS sends the one, a table has the other.
+"""The demo's hospitals with images and records: a PACS sends the images, a table has the records.
 
-As `demo_radiology`, with a generated record for every patient; some have no record, and some lost
+As radiology.py, with a generated record for every patient; some have no record, and some lost
 their picture on the way (or had it set aside), which the view keeps as a missing side.
 """
 

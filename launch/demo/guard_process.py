@@ -1,4 +1,4 @@
-"""Runs a command as long as its parent lives: `python guard.py COMMAND...`, standard library only.
+"""Ends a command when its parent ends: `guard_process.py COMMAND...`, standard library only.
 
 The parent holds the other end of our standard input. When it closes, however the parent ended
 (Ctrl-C, SIGTERM, SIGKILL, a crash), the command's whole process group is ended with it, workers

@@ -97,7 +97,7 @@ class RemoteFederation:
         configuration: Mapping[str, Any],
         tracking: Mapping[str, Any] | None = None,
     ) -> str:
-        """Starts a study, or goes on with one that failed; its digest.
+        """Starts a study, or resumes one that failed; returns its digest.
 
         tracking: `experiment` and, where it is not the task's name, `model`. The same study may be
         submitted again, so a call that broke can be repeated. Raises also REFUSED_STUDY, TRACKING

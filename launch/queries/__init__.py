@@ -1,1 +1,1 @@
-"""A query from a question to its answer."""
+"""Queries: from a question to its answers."""

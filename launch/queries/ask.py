@@ -1,4 +1,4 @@
-"""A question from here to its answers, whichever federation is asked.
+"""Asks a federation a question, in this process or at a coordinator, and returns the answers.
 
 question = Question.about("heart_disease", where="age >= 60").count().table("age", "sex")
 answered = ask(question, Price(epsilon=0.5))

@@ -1,4 +1,4 @@
-"""A question and what it may cost -> the study that asks it, with the noise that costs least.
+"""Builds the study that asks a question within a privacy budget, with the least noise.
 
 Two kinds of noise are tried, and the one whose 95% interval is narrower is taken: discrete Laplace
 noise (pure epsilon, split evenly over the statistics) for a few statistics, Skellam noise (at

@@ -1,4 +1,4 @@
-"""Statistics before studies: what to ask of a federation's patients, as a value that grows.
+"""A question about a federation's patients: an immutable value to which statistics are added.
 
     question = Question.about("heart_disease", where="age >= 60")
     question = question.count().table("age", "sex")

@@ -1,4 +1,4 @@
-"""An interrupted study goes on: in process from its checkpoint, in a deployment where it runs.
+"""Resumes an interrupted study: in process from its checkpoint, or follows it at a coordinator.
 
     wardround run --resume outputs/3f1c2a9b8d7e
     wardround run --resume 3f1c2a9b federation=deployment federation.credentials=me.json

@@ -70,8 +70,8 @@ def run_inprocess(
     parent: str | None = None,
     checkpoints: bool = True,
 ) -> Finished:
-    """The same on tables that are already here: site -> columns. study: one to go on with.
-    checkpoints: whether it can be gone on with after an interruption, at 5 ms a round."""
+    """As `run`, on tables that are given: site -> columns. study: one to resume. checkpoints:
+    whether it can be resumed after an interruption, which costs 5 ms a round."""
     cohorts = cohorts_of(task, tables, split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
@@ -181,7 +181,7 @@ def run_deployment(
 ) -> Finished:
     """Submits the study to the coordinator of `federation.credentials` and follows it.
 
-    study: one submitted before, which is followed again, or gone on with where it failed.
+    study: one submitted before, which is followed again, or resumed where it failed.
     Interrupted, it cancels the study or leaves it, as `federation.on_interrupt` says. Raises also
     CREDENTIALS, TLS, UNREACHABLE.
     """

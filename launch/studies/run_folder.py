@@ -1,9 +1,9 @@
-"""What a study in process has come to so far, on disk, so that an interrupted one can go on.
+"""The folder of a study that runs in process, from which it can be resumed after an interruption.
 
 Its folder holds study.json and configuration.yaml from the start, checkpoint.pt, rounds.jsonl and
 what sites keep to themselves while it runs, weights.npy and summary.json at the end.
 
-A round that was told is told once. Interrupted between the sum that scored a model and the
+Each round is reported once. Interrupted between the sum that scored a model and the
 checkpoint, a study scores that model again; the second histogram is dropped here, so that what is
 released, and hence epsilon, is what the first run said.
 """
@@ -59,7 +59,7 @@ class Chronicle:
         return self.outcome
 
     def begin(self, study: Study, config: Config) -> None:
-        """As the function below."""
+        """Writes what a later `--resume` starts from; see the function `begin`."""
         begin(self.folder, study, config)
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
@@ -102,8 +102,7 @@ def begin(folder: Path, study: Study, config: Config) -> None:
 
 
 def can_go_on(folder: Path, federation: str) -> bool:
-    """Whether an interrupted study left something to go on from: a round, or a coordinator that
-    goes on without us."""
+    """Whether an interrupted study can be resumed: from a checkpoint, or at its coordinator."""
     needed = STUDY if federation == "deployment" else CHECKPOINT
     return (folder / needed).exists()
 

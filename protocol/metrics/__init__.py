@@ -1,1 +1,1 @@
-"""What opened sums say: score histograms and the answers of a query."""
+"""Pooled metrics and the answers of a query, computed from opened sums."""

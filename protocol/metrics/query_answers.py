@@ -1,4 +1,4 @@
-"""What a query's opened sum says: noised counts with intervals, quantiles, means.
+"""From a query's opened sum to its answers: noised counts with intervals, quantiles, means.
 
 Pure post-processing of what was released, so none of it costs privacy. Intervals (95%) are of the
 noise alone: they say where the true figure of these patients lies, not that of a population.

@@ -1,4 +1,4 @@
-"""Score histograms: what sites send to be evaluated together, and the pooled metrics of their sum.
+"""Score histograms: each site sends one, masked; pooled metrics are computed from their sum.
 
 A site counts its evaluation patients by label and by score bin; the sum over sites says nearly
 all that the pooled scores would say (ROC area to 1e-3 with 512 bins). A patient adds 1 to one

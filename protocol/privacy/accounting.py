@@ -1,11 +1,11 @@
-"""Epsilon of everything that was released of a patient: never optimistic.
+"""Epsilon of everything that was released about a patient, rounded conservatively.
 
 The vocabulary first: an `Event` is a frozen value that knows nothing. Composition is the
 concatenation of events; the order does not matter, so equal events merge wherever they stand.
 
-Gaussian events are composed as privacy loss distributions, discretised so that every rounding goes
-against us (dp-accounting: Doroshenko et al. 2022, "connect the dots"). Skellam events enter twice,
-and the smaller of the two bounds is reported, as both hold:
+Gaussian events are composed as privacy loss distributions, discretised conservatively
+(dp-accounting: Doroshenko et al. 2022, "connect the dots"). Skellam events enter twice, and the
+smaller of the two bounds is reported, as both hold:
 
 1. As Gaussian events. Skellam noise of variance mu is close to N(0, mu - 1/12) rounded to integers,
    which on an integer sum is post-processing of the Gaussian mechanism: their Kullback-Leibler

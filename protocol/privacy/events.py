@@ -1,4 +1,4 @@
-"""What is released of a patient, as values: a privacy event knows nothing of accounting."""
+"""Privacy events: what is released about a patient, as plain values; accounting is elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise of a query: each site's share of it, and what the shares together look like."""
+"""The noise of a query: how a site draws its share, and the distribution of the shares' sum."""
 
 from __future__ import annotations
 

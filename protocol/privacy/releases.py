@@ -1,4 +1,4 @@
-"""What a study releases of a patient, as events: planned in all, and spent by one attempt.
+"""A study's privacy events: what its whole plan, and what one attempt, releases about a patient.
 
 Pure functions of the study, so that data scientist, coordinator and site compute the same. Every
 attempt is counted, opened or lost: a site that answered has spent. Training touches the patients

@@ -1,4 +1,4 @@
-"""Whether a study's sums fit its words: what could wrap around is refused before anything is spent.
+"""Whether a study's sums fit into its integer words; one that could overflow is refused beforehand.
 
 A wrapped sum would still be private (it is post-processing), but nonsense that was paid for.
 """

@@ -1,4 +1,4 @@
-"""The coordinator's half of secure aggregation: add the shares up, and look at the sum only.
+"""The coordinator's half of secure aggregation: it adds up the shares and can read only their sum.
 
 Shares arrive in chunks and are added straight into one vector, so that memory grows neither with
 the number of sites nor with the size of a message.

@@ -1,4 +1,4 @@
-"""What the sites of one attempt must agree on before their masks cancel: context and Readys.
+"""What all sites of an attempt must agree on so that masks cancel: context and Ready messages.
 
     ctx0 = H(version, study, kind, exact, round, attempt, model, roster as the site itself has it)
     ctx  = H(ctx0, every Ready of U, sorted by site)

@@ -1,4 +1,4 @@
-"""Pairwise masks: what two sites add and subtract so that it cancels in the sum.
+"""Pairwise masks: of two sites one adds and the other subtracts the same mask, so the sum has none.
 
     k_ij  = HKDF-SHA256(ikm = X25519(sk_i, pk_j), salt = ctx, info = "mask" | min(i,j) | max(i,j))
     mask  = ChaCha20(k_ij, nonce 0), read as little-endian words of k bits

@@ -1,4 +1,4 @@
-"""What a study may choose beyond plain FedAvg: the sites' steps, the server's pace, robustness.
+"""A study's choices beyond plain FedAvg: local algorithm, schedule, early stopping, robust rules.
 
 Each choice is a small document with only its own parameters, so that what does not belong to it
 is an unknown key. The checks here are those that need another part of the study; each says why.

@@ -1,4 +1,4 @@
-"""What one aggregate vector holds: [update | control | histogram], in integers, and how to read it.
+"""The layout of an aggregate vector, [update | control | histogram] in integers, and its decoding.
 
 Both sides derive it from the study, so nothing about it needs to travel:
 

@@ -1,4 +1,4 @@
-"""The one Flower release we speak, asked for before Flower is imported.
+"""The one supported Flower release, checked before Flower is imported.
 
 Flower's internals move with every release, and both adapters stand on some of them (checked one by
 one in tests/server/transport/test_flower_contract.py), so another release is refused by name

@@ -68,7 +68,7 @@ class Propose(Document):
 
     `roster` is `agreement.roster_digest` of the study as the coordinator knows its keys, so that
     a difference is found before anything is spent. A lie here is found in the contexts.
-    `dry`: would you? The site records no study; it answers as it would answer in earnest.
+    `dry`: a dry run; the site answers as it would answer a real proposal, and records no study.
     """
 
     type: Literal["propose"] = "propose"

@@ -1,4 +1,4 @@
-"""The coordinator's running commentary: to its event log, and to whoever watches the console."""
+"""The coordinator's own log: one line per event, in its event log file and on the console."""
 
 from __future__ import annotations
 

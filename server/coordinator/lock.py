@@ -1,4 +1,4 @@
-"""One coordinator a folder: a lock that lives exactly as long as the process that holds it."""
+"""At most one coordinator per folder: a lock that is held exactly as long as its process lives."""
 
 from __future__ import annotations
 

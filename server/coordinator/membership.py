@@ -1,4 +1,4 @@
-"""Who may connect and who is connected: the roster file, held against the federation's door."""
+"""Keeps the SuperLink's allow-list as the roster file says, and logs which sites come and go."""
 
 from __future__ import annotations
 

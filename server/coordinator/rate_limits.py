@@ -1,4 +1,4 @@
-"""How much one account may ask of a coordinator. Lives in the event loop, so without locks."""
+"""Rate limits of the control API, per account. Used in one event loop, so without locks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which release's folder a coordinator's is, and what makes an older one this release's.
+"""The schema version of a coordinator's folder, and its migration from an older release.
 
 state/schema.json says it; a folder without is one of 0.1.0, which had schema 1. Before a migration
 the small files (not weights, checkpoints and logs, which say their own formats or are only ever

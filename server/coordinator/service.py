@@ -72,7 +72,7 @@ class Coordinator:
 
     # --- life ---
     def start(self) -> Self:
-        """Listens, and goes on with every study that has not ended.
+        """Listens, and resumes every study that has not ended.
 
         A folder of an older release is migrated first. Raises WardroundError: STATE (another
         coordinator has this folder), RELEASE, CONFIGURATION, PORT_TAKEN, TLS.
@@ -103,7 +103,7 @@ class Coordinator:
         return self
 
     def stop(self) -> None:
-        """Ends; studies that run can be gone on with. May be called twice."""
+        """Ends; studies that are running resume at the next start. May be called twice."""
         with self._lock:
             studies = list(self._studies.values())
         for study in studies:

@@ -1,4 +1,4 @@
-"""A coordinator's folder, seen without a running coordinator: made, looked at, handed out."""
+"""What needs no running coordinator: making its folder, its status, the bundle for sites."""
 
 from __future__ import annotations
 

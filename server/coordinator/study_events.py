@@ -1,4 +1,4 @@
-"""What a study tells the outside, as JSON: the types of `server.outcome`, so aggregates only.
+"""A study's events as JSON, to and from the types of `server.outcome`, so aggregates only.
 
 An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, lost, round, and one
 of finished, failed or cancelled at the end. A figure that is not finite is null.

@@ -1,4 +1,4 @@
-"""A study's events in a file of JSON lines, and who waits for the next one."""
+"""A study's events in a file of JSON lines, and a way to wait for the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One study at the coordinator: its folder, its thread, and how it goes on after a restart.
+"""One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
 checkpoint.pt after every round, events.jsonl, and at the end weights.f32 and summary.json.
@@ -158,7 +158,7 @@ class StudyRun:
         self._sites.hang_up()
 
     def suspend(self) -> None:
-        """Stops working on the study; a restarted coordinator goes on with it."""
+        """Stops working on the study; a restarted coordinator resumes it."""
         self._sites.suspend()
         self.log.close()
 

@@ -1,4 +1,4 @@
-"""A study's way to its sites that can be hung up from outside, to cancel or to suspend it."""
+"""A study's connection to its sites; another thread may end it, to cancel or suspend the study."""
 
 from __future__ import annotations
 

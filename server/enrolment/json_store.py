@@ -1,4 +1,4 @@
-"""A small JSON file of a document that the command line writes while a coordinator reads it."""
+"""A small JSON file that the command line replaces while a running coordinator reads it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ D = TypeVar("D", bound=BaseModel)
 
 
 class Watched(Generic[D]):
-    """Reads the file anew when it has changed (it is only ever replaced, never written into)."""
+    """Reads the file again when it has changed (it is only ever replaced, never written into)."""
 
     def __init__(self, path: Path, kind: type[D]) -> None:
         self.path, self.kind = path, kind

@@ -1,4 +1,4 @@
-"""Sites' answers, read: garbage is no answer, another release is a refusal that says so."""
+"""Parses sites' answers: garbage counts as none, what another release wrote as a refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Would you? A study put to the sites without being proposed, and their answers in one table.
+"""A dry run: asks sites how they would answer a study, without proposing it, and counts answers.
 
 What a data scientist learns: how many sites would accept, how many wait for a person, how many
 refuse and by which rules of their policies. Never which site it was: a rule says what a hospital

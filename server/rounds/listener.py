@@ -1,4 +1,4 @@
-"""What a running study tells whoever watches: progress display, tracking, event stream."""
+"""The interface through which a study reports to progress display, tracking and event stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Listener(Protocol):
     """Called from the thread that runs the rounds; must return at once."""
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        """The study cannot go on yet because of these sites (empty: it goes on now)."""
+        """The study waits for these sites (empty: it waits no longer)."""
         ...
 
     def lost(self, round_: int, attempt: int, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Who takes part in a study as it goes on: accepted, online, willing, within its hours."""
+"""Which sites an attempt asks: those that accepted, are online, and are within their hours."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Rounds:
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
-        `cancelled` is looked at between exchanges; a checkpoint found is gone on from.
+        `cancelled` is checked between exchanges. If `checkpoint` exists, the study resumes there.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()

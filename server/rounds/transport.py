@@ -1,4 +1,4 @@
-"""How the round loop reaches the sites, whatever lies between."""
+"""The interface by which the round loop reaches the sites, the same for every federation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow did not take: kept in a folder for `wardround tracking deliver`."""
+"""Stores what MLflow did not take in a folder, for `wardround tracking deliver`."""
 
 from __future__ import annotations
 

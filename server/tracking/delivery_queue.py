@@ -1,4 +1,4 @@
-"""Delivers jobs in order on a thread of its own, so that who hands them in never waits.
+"""A queue of jobs that one thread delivers in order, so that whoever adds a job never waits.
 
 A job whose other side is away is tried again until it goes through; one that is refused for good
 is noted and left behind, and the rest goes on.

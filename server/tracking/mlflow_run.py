@@ -1,4 +1,4 @@
-"""The door to MLflow: what one study's run holds. The only module that imports MLflow.
+"""Writes one study's run in MLflow. The only module that imports MLflow.
 
 Its methods take aggregates (`server.outcome`) and public documents, and may be called again after
 a failure: what is there already is found and left as it is.

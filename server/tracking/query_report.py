@@ -1,4 +1,4 @@
-"""What a query came to, as rows, JSON, metrics and Markdown: pooled and noised figures only."""
+"""A query's answers as rows, JSON, metrics and Markdown: pooled and noised figures only."""
 
 from __future__ import annotations
 

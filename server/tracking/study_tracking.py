@@ -1,4 +1,4 @@
-"""A study's tracker over restarts of the coordinator and absences of MLflow."""
+"""Keeps a study in one MLflow run, across restarts of the coordinator and outages of MLflow."""
 
 from __future__ import annotations
 

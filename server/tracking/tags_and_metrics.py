@@ -1,4 +1,4 @@
-"""What is said of a study in MLflow, as tags and flat metrics: public facts and pooled figures."""
+"""A study's tags and flat metrics in MLflow: public facts and pooled figures."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The SuperLink and what stands around it: TLS, node authentication, limits."""
+"""The coordinator's network side: Flower's SuperLink with TLS, node authentication and limits."""

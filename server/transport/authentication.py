@@ -1,4 +1,4 @@
-"""Who is calling: Flower's node authentication, checked before the body is read.
+"""Flower's node authentication, checked before a request's body is read.
 
 The rules are Flower's own (flwr.superlink.routers.fleet.node_auth): the ECDSA signature of a
 timestamp at most 305 s old, by a key on the allow-list, which must be the key of the node that

@@ -1,4 +1,4 @@
-"""The event log of the federation's door: one JSON line for each thing worth knowing.
+"""The SuperLink's event log: one JSON line per event.
 
 No message contents, no lengths that depend on data; who came, who was refused and why. The file
 is 0600. An outsider who knocks without end cannot fill the disk: refusals are written one by one

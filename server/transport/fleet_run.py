@@ -1,4 +1,4 @@
-"""One study's conversation with its sites: the `Fleet` that the round loop holds."""
+"""One study's exchanges with its sites: the `Fleet` that the round loop is given."""
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The door: the only HTTP routes of a coordinator, as one ASGI application.
+"""All HTTP routes of a coordinator, as one ASGI application.
 
 Flower's twelve `/v1/fleet/*` routes, served by Flower's own handlers on our LinkState, and what
 other modules mount. Flower's Control, Runtime and SuperExec APIs are not here, so there is nothing

@@ -1,4 +1,4 @@
-"""HTTP connections of callers who have not said yet who they are, within bounds.
+"""Limits on connections, header size and time for callers that have not authenticated yet.
 
 uvicorn's parser takes header fields of any length and waits for them for ever; a site's network
 is not always so friendly. Bodies are bounded elsewhere: they are read after authentication only.

@@ -1,4 +1,4 @@
-"""The open questions of a federation, kept in a real Flower LinkState.
+"""Requests to sites that still await their answers, kept in a real Flower LinkState.
 
 One question to one site is an `Exchange`: the message that waits for the node in the LinkState,
 the chunks of its reply as they come in, and the mailbox of the `ask` that put it. Flower's own
