@@ -79,7 +79,7 @@ def test_a_users_folder_of_a_rooms_name_is_named_too(tmp_path: Path) -> None:
 
 def test_other_files_are_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "data.py").write_text("")
-    (tmp_path / "tasks").mkdir()  # a folder without Python in it hides nothing
+    (tmp_path / "tasks.csv").write_text("")
     done = run(tmp_path, sys.executable, "-m", "wardround", "tasks", "--json")
     assert done.returncode == 0, done
     assert "breast_cancer" in done.stdout
