@@ -7,10 +7,11 @@ any data is touched.
 from __future__ import annotations
 
 import difflib
+from typing import assert_never
 
 from protocol.errors import Code, WardroundError
-from protocol.study.condition import Among, Compares, leaves
-from protocol.study.query import Bins, Categories, Cells, Mean, Query
+from protocol.study.condition import Among, Compares, Leaf, Missing, leaves
+from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Query
 from tasks.schema import Column, Schema
 
 OTHER = "other"
@@ -50,29 +51,49 @@ def check(query: Query, schema: Schema) -> None:
     """Raises WardroundError(REFUSED_STUDY) naming the first thing that the schema has not."""
     for condition in query.conditions:
         for leaf in leaves(condition):
-            column = find(schema, leaf.column)
-            if isinstance(leaf, Compares):
-                require_kind(column, "number")
-            elif isinstance(leaf, Among):
-                require_kind(column, "category")
-                for category in leaf.categories:
-                    require_category(column, category)
+            _check_leaf(leaf, find(schema, leaf.column))
     for statistic in query.statistics:
-        if isinstance(statistic, Mean):
-            require_kind(find(schema, statistic.column), "number")
-            continue
-        for axis in statistic.axes if isinstance(statistic, Cells) else ():
-            if isinstance(axis, Bins):
-                require_kind(find(schema, axis.column), "number")
-            elif isinstance(axis, Categories):
-                column = find(schema, axis.column)
-                require_kind(column, "category")
-                if axis.categories != categories(column):
-                    raise WardroundError(
-                        Code.REFUSED_STUDY,
-                        f"The query counts other categories of {column.name} than the task has.",
-                        remedy=f"They are: {', '.join(categories(column))}.",
-                    )
+        match statistic:
+            case Mean():
+                require_kind(find(schema, statistic.column), "number")
+            case Cells():
+                for axis in statistic.axes:
+                    _check_axis(axis, schema)
+            case never:
+                assert_never(never)
+
+
+def _check_leaf(leaf: Leaf, column: Column) -> None:
+    match leaf:
+        case Compares():
+            require_kind(column, "number")
+        case Among():
+            require_kind(column, "category")
+            for category in leaf.categories:
+                require_category(column, category)
+        case Missing():
+            pass
+        case never:
+            assert_never(never)
+
+
+def _check_axis(axis: Axis, schema: Schema) -> None:
+    match axis:
+        case Bins():
+            require_kind(find(schema, axis.column), "number")
+        case Categories():
+            column = find(schema, axis.column)
+            require_kind(column, "category")
+            if axis.categories != categories(column):
+                raise WardroundError(
+                    Code.REFUSED_STUDY,
+                    f"The query counts other categories of {column.name} than the task has.",
+                    remedy=f"They are: {', '.join(categories(column))}.",
+                )
+        case Holds():
+            pass  # its condition is one of the query's
+        case never:
+            assert_never(never)
 
 
 def require_kind(column: Column, kind: str) -> None:

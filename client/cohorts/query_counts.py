@@ -7,10 +7,10 @@ own records alone, so one patient more changes each statistic by one patient at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from client.data.cohort import identifiers
 from protocol.errors import Code, WardroundError
 from protocol.privacy import query_noise
 from protocol.privacy.randomness import Stream
-from protocol.study.condition import Among, Both, Compares, Condition, Missing, Not
+from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not, Order
 from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
@@ -29,6 +29,14 @@ from tasks.schema import PATIENT, Column, Schema, Table
 
 Mask = npt.NDArray[np.bool_]
 Cell = npt.NDArray[np.int64]
+_ORDERS: dict[Order, np.ufunc] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "=": np.equal,
+    "!=": np.not_equal,
+}
 
 
 @dataclass(frozen=True)
@@ -66,47 +74,53 @@ class Records:
         """
         if name not in self._read:
             column, cells = self._columns[name], _column(self._table, name)
-            if column.kind == "number":
-                self._read[name] = column.numbers(cells)
-            else:
-                self._read[name] = column.places(cells)
+            match column.kind:
+                case "number":
+                    self._read[name] = column.numbers(cells)
+                case "category":
+                    self._read[name] = column.places(cells)
+                case never:
+                    assert_never(never)
         return self._read[name]
 
     def truth(self, condition: Condition | None) -> Truth:
         """Of a condition, record by record; without one, true."""
         if condition is None:
             return Truth(np.ones(len(self._patient), bool), np.zeros(len(self._patient), bool))
-        if isinstance(condition, Compares | Among | Missing):
-            values = self.values(condition.column)
-            known = ~np.isnan(values)
-            if isinstance(condition, Missing):
-                return Truth(~known, known)
-            met = self._met(condition, values)
-            return Truth(known & met, known & ~met)
-        if isinstance(condition, Not):
-            inner = self.truth(condition.of)
-            return Truth(inner.false, inner.true)
-        parts = [self.truth(part) for part in condition.of]
-        true, false = [part.true for part in parts], [part.false for part in parts]
-        if isinstance(condition, Both):
-            return Truth(reduce(np.logical_and, true), reduce(np.logical_or, false))
-        return Truth(reduce(np.logical_or, true), reduce(np.logical_and, false))
+        match condition:
+            case Missing():
+                missing = np.isnan(self.values(condition.column))
+                return Truth(missing, ~missing)
+            case Compares() | Among():
+                values = self.values(condition.column)
+                known, met = ~np.isnan(values), self._met(condition, values)
+                return Truth(known & met, known & ~met)
+            case Not():
+                inner = self.truth(condition.of)
+                return Truth(inner.false, inner.true)
+            case Both():
+                return self._joined(condition.of, np.logical_and, np.logical_or)
+            case Either():
+                return self._joined(condition.of, np.logical_or, np.logical_and)
+        assert_never(condition)
+
+    def _joined(self, parts: Iterable[Condition], true: np.ufunc, false: np.ufunc) -> Truth:
+        truths = [self.truth(part) for part in parts]
+        return Truth(
+            reduce(true, [truth.true for truth in truths]),
+            reduce(false, [truth.false for truth in truths]),
+        )
 
     def _met(self, leaf: Compares | Among, values: npt.NDArray[np.float64]) -> Mask:
-        if isinstance(leaf, Among):
-            known = categories(self._columns[leaf.column])
-            wanted = [known.index(category) for category in leaf.categories]
-            return np.isin(values, wanted)
-        with np.errstate(invalid="ignore"):
-            compared = {
-                "<": np.less,
-                "<=": np.less_equal,
-                ">": np.greater,
-                ">=": np.greater_equal,
-                "=": np.equal,
-                "!=": np.not_equal,
-            }[leaf.order](values, leaf.value)
-        return np.asarray(compared, dtype=np.bool_)
+        match leaf:
+            case Among():
+                known = categories(self._columns[leaf.column])
+                wanted = [known.index(category) for category in leaf.categories]
+                return np.isin(values, wanted)
+            case Compares():
+                with np.errstate(invalid="ignore"):
+                    return np.asarray(_ORDERS[leaf.order](values, leaf.value), dtype=np.bool_)
+        assert_never(leaf)
 
     def first(self, selected: Mask) -> npt.NDArray[np.int64]:
         """(n,) rows: of each patient with a selected record the first one."""
@@ -132,33 +146,43 @@ def tally(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
     parts = []
     for statistic in query.statistics:
         selected = cohort & records.truth(statistic.where).true
-        if isinstance(statistic, Mean):
-            values = records.values(statistic.column)
-            rows = records.first(selected & ~np.isnan(values))
-            width = statistic.high - statistic.low
-            placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0) * scale
-            whole = np.floor(placed)  # rounded up with the probability that makes it unbiased
-            up = Stream().uniform(len(rows)) <= placed - whole
-            first = int((whole + up).sum())
-            parts.append(np.array([first, len(rows) * scale - first], dtype=np.int64))
-        else:
-            rows = records.first(selected)
-            cell = _cell(statistic, records, rows)
-            parts.append(np.bincount(cell, minlength=statistic.cells) * scale)
+        match statistic:
+            case Mean():
+                parts.append(_placed(statistic, records, selected, scale))
+            case Cells():
+                cell = _cell(statistic, records, records.first(selected))
+                parts.append(np.bincount(cell, minlength=statistic.cells) * scale)
+            case never:
+                assert_never(never)
     return np.concatenate(parts).astype(np.int64)
+
+
+def _placed(statistic: Mean, records: Records, selected: Mask, scale: int) -> Cell:
+    """(2,) integers: how far up the range the patients' values are, and how far down."""
+    values = records.values(statistic.column)
+    rows = records.first(selected & ~np.isnan(values))
+    width = statistic.high - statistic.low
+    placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0) * scale
+    whole = np.floor(placed)  # rounded up with the probability that makes it unbiased
+    up = Stream().uniform(len(rows)) <= placed - whole
+    first = int((whole + up).sum())
+    return np.array([first, len(rows) * scale - first], dtype=np.int64)
 
 
 def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Cell:
     """(n,) rows -> (n,) places in the product of the axes."""
     place = np.zeros(len(rows), dtype=np.int64)
     for axis in statistic.axes:
-        if isinstance(axis, Bins):
-            along = _binned(axis, records.values(axis.column)[rows])
-        elif isinstance(axis, Categories):
-            values = records.values(axis.column)[rows]
-            along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
-        else:
-            along = _held(axis, records)[rows]
+        match axis:
+            case Bins():
+                along = _binned(axis, records.values(axis.column)[rows])
+            case Categories():
+                values = records.values(axis.column)[rows]
+                along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
+            case Holds():
+                along = _held(axis, records)[rows]
+            case never:
+                assert_never(never)
         place = place * len(axis.labels) + along
     return place
 

@@ -7,6 +7,8 @@ is used beside its layer or a model that mixes patients is found here, and never
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from torch import Tensor
 
@@ -58,9 +60,12 @@ class PatientGradients:
 
     def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
-        if isinstance(module, ChainModule):
-            return module.gradients(batch.features, lambda out: task.slopes(out, labels), dtype)
-        return module.gradients(batch.features, lambda out: task.losses(out, labels), dtype)
+        match module:
+            case ChainModule():
+                return module.gradients(batch.features, lambda out: task.slopes(out, labels), dtype)
+            case BookkeepingModule() | HookedModule():
+                return module.gradients(batch.features, lambda out: task.losses(out, labels), dtype)
+        assert_never(module)
 
     def _chosen(self, features: Tensor) -> Pass:
         if self._module is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +62,13 @@ def made_up(task: Task, number: int) -> Cohort:
     evaluate. Labels alternate."""
     table: dict[str, npt.NDArray[Any]] = {}
     for column in task.schema.columns:
-        if column.kind == "number":
-            table[column.name] = np.array([(column.low + column.high) / 2])
-        else:
-            table[column.name] = np.array([column.categories[0]], dtype=object)
+        match column.kind:
+            case "number":
+                table[column.name] = np.array([(column.low + column.high) / 2])
+            case "category":
+                table[column.name] = np.array([column.categories[0]], dtype=object)
+            case never:
+                assert_never(never)
     for image in task.schema.images:
         table[image.name] = np.full((1, image.rows, image.columns), 128, np.uint8)
     features = task.features(table)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -69,26 +69,36 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
         part = counts[where]
         least = query.least_count or -np.inf
         shown = [None if count < least else float(count) for count in part]
-        if isinstance(statistic, Mean):
-            shown, derived = [], _mean(statistic, part, noise(2), query.least_count)
-        else:
-            derived = _quantiles(statistic, part, noise(statistic.cells), query.least_count)
+        spread = noise(statistic.cells)
+        match statistic:
+            case Mean():
+                shown, derived = [], _mean(statistic, part, spread, query.least_count)
+            case Cells():
+                derived = _quantiles(statistic, part, spread, query.least_count)
+            case never:
+                assert_never(never)
         found.append(Answer(statistic.name, tuple(shown), width, derived))
     return tuple(found)
 
 
 def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
     """What each count of an answer is of, one label for each axis; none of a mean."""
-    if isinstance(statistic, Mean):
-        return ()
-    return tuple(product(*(axis.labels for axis in statistic.axes)))
+    match statistic:
+        case Mean():
+            return ()
+        case Cells():
+            return tuple(product(*(axis.labels for axis in statistic.axes)))
+    assert_never(statistic)
 
 
 def derived_names(statistic: Statistic) -> tuple[str, ...]:
     """What an answer derives from its counts instead of showing them, patients permitting."""
-    if isinstance(statistic, Mean):
-        return "mean", "patients"
-    return tuple(_quantile_name(quantile) for quantile in statistic.quantiles)
+    match statistic:
+        case Mean():
+            return "mean", "patients"
+        case Cells():
+            return tuple(_quantile_name(quantile) for quantile in statistic.quantiles)
+    assert_never(statistic)
 
 
 def _quantile_name(quantile: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, StringConstraints
 
@@ -78,13 +78,18 @@ for _node in (Not, Both, Either):
 
 def leaves(condition: Condition) -> Iterator[Leaf]:
     """Every comparison in it, from left to right."""
-    if isinstance(condition, Compares | Among | Missing):
-        yield condition
-    elif isinstance(condition, Not):
-        yield from leaves(condition.of)
-    else:
-        for part in condition.of:
-            yield from leaves(part)
+    match condition:
+        case Compares() | Among() | Missing():
+            yield condition
+        case Not() | Both() | Either():
+            for part in _parts(condition):
+                yield from leaves(part)
+        case never:
+            assert_never(never)
+
+
+def _parts(condition: Not | Both | Either) -> tuple[Condition, ...]:
+    return (condition.of,) if isinstance(condition, Not) else condition.of
 
 
 def check_size(condition: Condition | None) -> None:
@@ -96,30 +101,35 @@ def check_size(condition: Condition | None) -> None:
 def _size(condition: Condition, depth: int) -> int:
     if depth > MOST_DEPTH:
         raise ValueError(f"a condition may be nested {MOST_DEPTH} deep")
-    if isinstance(condition, Compares | Among | Missing):
-        return 1
-    below = (condition.of,) if isinstance(condition, Not) else condition.of
-    return 1 + sum(_size(part, depth + 1) for part in below)
+    match condition:
+        case Compares() | Among() | Missing():
+            return 1
+        case Not() | Both() | Either():
+            return 1 + sum(_size(part, depth + 1) for part in _parts(condition))
+    assert_never(condition)
 
 
 def in_words(condition: Condition) -> str:
     """As `launch.queries.condition_parser` reads it: `age >= 60 and sex = 0`."""
-    if isinstance(condition, Compares):
-        return f"{condition.column} {condition.order} {condition.value:.15g}"
-    if isinstance(condition, Among):
-        if len(condition.categories) == 1:
-            return f"{condition.column} = {_quoted(condition.categories[0])}"
-        listed = ", ".join(map(_quoted, condition.categories))
-        return f"{condition.column} in ({listed})"
-    if isinstance(condition, Missing):
-        return f"{condition.column} is missing"
-    if isinstance(condition, Not):
-        return f"not ({in_words(condition.of)})"
-    parts = (
-        f"({in_words(part)})" if isinstance(part, Both | Either) else in_words(part)
-        for part in condition.of
-    )
-    return f" {condition.kind} ".join(parts)
+    match condition:
+        case Compares():
+            return f"{condition.column} {condition.order} {condition.value:.15g}"
+        case Among(categories=(only,)):
+            return f"{condition.column} = {_quoted(only)}"
+        case Among():
+            listed = ", ".join(map(_quoted, condition.categories))
+            return f"{condition.column} in ({listed})"
+        case Missing():
+            return f"{condition.column} is missing"
+        case Not():
+            return f"not ({in_words(condition.of)})"
+        case Both() | Either():
+            parts = (
+                f"({in_words(part)})" if isinstance(part, Both | Either) else in_words(part)
+                for part in condition.of
+            )
+            return f" {condition.kind} ".join(parts)
+    assert_never(condition)
 
 
 def _quoted(category: str) -> str:

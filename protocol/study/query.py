@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, StringConstraints
 from pydantic import model_validator as validator
@@ -25,6 +25,7 @@ Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,120}$")]
 Edge = Annotated[float, Field(ge=-1e15, le=1e15)]
 Quantile = Annotated[float, Field(gt=0, lt=1)]
 Kind = Literal["count", "histogram", "table", "mean"]
+SharedNoise = Literal["laplace", "skellam"]
 
 
 class Bins(Document):
@@ -88,6 +89,16 @@ class Holds(Document):
 Axis = Annotated[Bins | Categories | Holds, Field(discriminator="kind")]
 
 
+def _conditions(axis: Axis) -> tuple[Condition, ...]:
+    """What an axis asks of a record, where it does not count by a column."""
+    match axis:
+        case Bins() | Categories():
+            return ()
+        case Holds():
+            return (axis.condition,)
+    assert_never(axis)
+
+
 class Cells(Document):
     """Patients by cell of the axes' product: none a count, one a histogram, more a table.
 
@@ -121,6 +132,16 @@ class Cells(Document):
             return "count"
         return "histogram" if len(self.axes) == 1 else "table"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that it counts by."""
+        return tuple(axis.column for axis in self.axes if not _conditions(axis))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those that it counts by."""
+        return tuple(condition for axis in self.axes for condition in _conditions(axis))
+
 
 class Mean(Document):
     """The mean of a number column clipped to [low, high], over the records that have a value.
@@ -150,6 +171,14 @@ class Mean(Document):
     def asks(self) -> Kind:
         return "mean"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return ()
+
 
 Statistic = Annotated[Cells | Mean, Field(discriminator="kind")]
 
@@ -163,7 +192,7 @@ class Query(Document):
 
     where: Condition | None = None
     statistics: Annotated[tuple[Statistic, ...], Field(min_length=1, max_length=200, strict=False)]
-    mechanism: Literal["laplace", "skellam"] = "laplace"
+    mechanism: SharedNoise = "laplace"
     least_count: Annotated[int, Field(ge=0, le=10**6)] = 10
 
     @validator(mode="after")
@@ -198,10 +227,9 @@ class Query(Document):
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Every condition in it."""
-        found = [self.where, *(statistic.where for statistic in self.statistics)]
+        found = [self.where]
         for statistic in self.statistics:
-            if isinstance(statistic, Cells):
-                found += [axis.condition for axis in statistic.axes if isinstance(axis, Holds)]
+            found += (statistic.where, *statistic.conditions)
         return tuple(condition for condition in found if condition is not None)
 
     @property
@@ -213,9 +241,4 @@ class Query(Document):
     def columns(self) -> tuple[str, ...]:
         """Every column that it reads."""
         found = {leaf.column for condition in self.conditions for leaf in leaves(condition)}
-        for statistic in self.statistics:
-            if isinstance(statistic, Mean):
-                found.add(statistic.column)
-            else:
-                found |= {a.column for a in statistic.axes if not isinstance(a, Holds)}
-        return tuple(sorted(found))
+        return tuple(sorted(found.union(*(statistic.columns for statistic in self.statistics))))

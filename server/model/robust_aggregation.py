@@ -8,7 +8,8 @@ of an attempt are held at once, n P words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections, update_scale
 from protocol.vectors import Vector
 
+Floats = npt.NDArray[np.float64]
 _VALUES = 1 << 20
 """Float64 values looked at at a time (8 MiB)."""
 
@@ -62,26 +64,37 @@ class Visible:
 def robust_gradient(study: Study, updates: Mapping[str, Integers]) -> Vector:
     """Each site's (P,) weighted integers -> (P,) float32 gradient for the server optimiser: minus
     the robust combination of the sites' differences, each with its weight taken off again."""
-    rule, sites = study.aggregation.robust, sorted(updates)
+    sites, rule = sorted(updates), study.aggregation.robust
     scale = update_scale(study) / study.patients()
     weights = np.array([study.patients(frozenset({site})) * scale for site in sites])
     rows = [updates[site] for site in sites]
-    if isinstance(rule, Krum):
-        chosen = krum(rows, weights, rule.byzantine)
-        return np.asarray(rows[chosen] / -weights[chosen], dtype=np.float32)
-    combined = np.empty(len(rows[0]), dtype=np.float32)
-    trimmed = rule.byzantine if isinstance(rule, TrimmedMean) else 0
+    match rule:
+        case Krum():
+            chosen = krum(rows, weights, rule.byzantine)
+            return np.asarray(rows[chosen] / -weights[chosen], dtype=np.float32)
+        case Median():
+            return -_by_coordinate(rows, weights, lambda values: np.median(values, axis=0))
+        case TrimmedMean(byzantine=few):
+            inner = slice(few, len(rows) - few)
+            return -_by_coordinate(
+                rows, weights, lambda values: np.sort(values, axis=0)[inner].mean(axis=0)
+            )
+        case None:
+            raise WardroundError(Code.INTERNAL, "The study has no robust rule.")
+    assert_never(rule)
+
+
+def _by_coordinate(
+    rows: Sequence[Integers], weights: Floats, combined: Callable[[Floats], Floats]
+) -> Vector:
+    """n rows, (P,) each, and what to divide them by -> (P,) float32; combined: (n, B) -> (B,)."""
+    found = np.empty(len(rows[0]), dtype=np.float32)
     for block in _blocks(len(rows), len(rows[0])):
-        values = np.stack([row[block] for row in rows]) / weights[:, None]
-        if isinstance(rule, Median):
-            combined[block] = np.median(values, axis=0)
-        else:
-            values.sort(axis=0)
-            combined[block] = values[trimmed : len(rows) - trimmed].mean(axis=0)
-    return -combined
+        found[block] = combined(np.stack([row[block] for row in rows]) / weights[:, None])
+    return found
 
 
-def krum(rows: Sequence[Integers], weights: npt.NDArray[np.float64], byzantine: int) -> int:
+def krum(rows: Sequence[Integers], weights: Floats, byzantine: int) -> int:
     """n rows, (P,) each, and what to divide them by -> the index of Krum's choice.
 
     The score of a row is the sum of its squared distances to its n - f - 2 nearest other rows

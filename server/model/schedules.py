@@ -4,11 +4,12 @@ to remember nothing."""
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
-from protocol.study.algorithms import Constant, Cosine, Step
+from protocol.study.algorithms import Constant, Cosine, Schedule, Step
 
 
-def factor(schedule: Constant | Cosine | Step, round_: int, rounds: int) -> float:
+def factor(schedule: Schedule, round_: int, rounds: int) -> float:
     """What round `round_` (1-based, of `rounds`) multiplies the optimiser's lr with.
 
     Warm-up over w rounds: round / w. After it, with t of T rounds done since: cosine (Loshchilov
@@ -18,8 +19,11 @@ def factor(schedule: Constant | Cosine | Step, round_: int, rounds: int) -> floa
     if round_ <= schedule.warmup:
         return round_ / schedule.warmup
     done, total = round_ - 1 - schedule.warmup, max(1, rounds - schedule.warmup)
-    if isinstance(schedule, Cosine):
-        return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * done / total)) / 2
-    if isinstance(schedule, Step):
-        return float(schedule.factor ** (done // schedule.every))
-    return 1.0
+    match schedule:
+        case Constant():
+            return 1.0
+        case Cosine(floor=floor):
+            return floor + (1 - floor) * (1 + math.cos(math.pi * done / total)) / 2
+        case Step():
+            return float(schedule.factor ** (done // schedule.every))
+    assert_never(schedule)

@@ -11,7 +11,7 @@ from typing import Any
 from protocol.metrics.query_answers import Answer, derived_names, labels
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.condition import in_words
-from protocol.study.query import Cells, Holds, Mean, Query
+from protocol.study.query import Query
 from protocol.study.study import Study
 from server.outcome import Outcome
 from tasks import query_schema, registry
@@ -112,10 +112,7 @@ def captions(study: Study) -> list[str]:
         known = query_schema.columns(registry.load(study.task.name, study.task.options).schema)
     found = []
     for statistic in study.query.statistics if study.query is not None else ():
-        names = [statistic.column] if isinstance(statistic, Mean) else []
-        if isinstance(statistic, Cells):
-            names = [axis.column for axis in statistic.axes if not isinstance(axis, Holds)]
-        columns = [known[name] for name in names if name in known]
+        columns = [known[name] for name in statistic.columns if name in known]
         found.append("; ".join(map(_meaning, columns)))
     return found
 
