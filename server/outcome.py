@@ -21,6 +21,7 @@ from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
 """Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
+Status = Literal["finished", "failed", "killed"]
 COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 
 
@@ -56,7 +57,7 @@ class CalibrationPoint:
 class Outcome:
     """A study at its end (or as far as it came)."""
 
-    status: Literal["finished", "failed", "killed"]
+    status: Status
     study: Study
     weights: npt.NDArray[np.float32]
     rounds: tuple[RoundReport, ...]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from client.governance.approvals import Approvals
 from client.governance.ledger_rows import Stand
 from protocol.errors import WardroundError
+from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import planned_broken_epsilon
+from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
 from protocol.study.condition import in_words
-from protocol.study.query import Mean, Query, Statistic
+from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
 from tasks.schema import Schema
 
@@ -53,7 +56,7 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
     policy = approvals.policy
     delta, cap, lines = policy.delta, policy.epsilon_lifetime, []
     try:
-        if study.privacy.mode == "distributed":
+        if study.privacy.traits.shares_noise:
             broken = planned_broken_epsilon(study, delta)
             lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
         alone, total = approvals.check(study)
@@ -70,7 +73,7 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
 def _patients(study: Study) -> str:
     if study.query is not None:
         return _respondents(study.query)
-    if study.evaluation.split == "column":
+    if not study.evaluation.disjoint:
         return "the task's cohort; a column of it says who trains and who evaluates"
     evaluate = study.evaluation.fraction
     return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
@@ -94,15 +97,18 @@ def _questions(query: Query) -> list[tuple[str, str]]:
 
 def _question(statistic: Statistic) -> str:
     among = f", where {in_words(statistic.where)}" if statistic.where is not None else ""
-    if isinstance(statistic, Mean):
-        return (
-            f"{statistic.name}: the mean of {statistic.column}, clipped to "
-            f"{statistic.low:g} to {statistic.high:g}{among}"
-        )
-    if not statistic.axes:
-        return f"{statistic.name}: how many{among}"
-    by = " and ".join(f"{axis.column} ({len(axis.labels)} cells)" for axis in statistic.axes)
-    return f"{statistic.name}: how many by {by}{among}"
+    match statistic:
+        case Mean():
+            return (
+                f"{statistic.name}: the mean of {statistic.column}, clipped to "
+                f"{statistic.low:g} to {statistic.high:g}{among}"
+            )
+        case Cells(axes=()):
+            return f"{statistic.name}: how many{among}"
+        case Cells(axes=axes):
+            by = " and ".join(f"{axis.column} ({len(axis.labels)} cells)" for axis in axes)
+            return f"{statistic.name}: how many by {by}{among}"
+    assert_never(statistic)
 
 
 def _columns(schema: Schema | None) -> list[tuple[str, str]]:
@@ -128,32 +134,43 @@ def _what_leaves(study: Study) -> str:
 
 def _what_stays(study: Study) -> list[tuple[str, str]]:
     """What the study's algorithm makes at this site that never leaves it."""
-    return {
-        "scaffold": [("What stays here", "a control variate, until the study ends")],
-        "fedbn": [("What stays here", "normalisation layers of this site's own, for its own use")],
-        "ditto": [("What stays here", "a model of this site's own, for its own use")],
-    }.get(study.optimisation.local.name, [])
+    match study.optimisation.local:
+        case FedAvg() | FedProx():
+            return []
+        case Scaffold():
+            what = "a control variate, until the study ends"
+        case FedBN():
+            what = "normalisation layers of this site's own, for its own use"
+        case Ditto():
+            what = "a model of this site's own, for its own use"
+        case never:
+            assert_never(never)
+    return [("What stays here", what)]
 
 
 def _how_private(study: Study) -> str:
     privacy = study.privacy
     if study.query is not None:
-        kind = {"laplace": "discrete Laplace", "skellam": "Skellam"}[study.query.mechanism]
         return (
             f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; the sites "
-            f"share {kind} noise, of which about 95% stays below "
+            f"share {noise_in_words(study.query.mechanism)} noise, of which about 95% stays below "
             f"{half_width(study, len(study.roster)):.3g} patients in each of "
             f"{study.query.cells} cells; below {study.query.least_count} nothing is shown"
         )
-    exact = study.evaluation.release == "exact"
-    if privacy.mode == "none":
-        return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
-    where = "each site adds all" if privacy.mode == "local" else "the sites share"
+    match privacy.traits.noise_source:
+        case "nobody":
+            return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+        case "each_site":
+            where = "each site adds all"
+        case "sites_together":
+            where = "the sites share"
+        case never:
+            assert_never(never)
     text = (
         f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; {where} "
         f"the noise (multiplier {privacy.noise_multiplier:g}, "
         f"{study.aggregation.attempts} attempts at most)"
     )
-    if exact:
+    if not study.evaluation.noised:
         text += "; the patients who evaluate are not covered: their sums are exact"
     return text

@@ -18,8 +18,9 @@ from pydantic import model_validator as validator
 from client.yaml_documents import contradiction
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
+from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
 from protocol.study.query import Kind
-from protocol.study.study import Mode, Name, Study
+from protocol.study.study import Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -172,7 +173,9 @@ class Policy(Document):
         return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        private = [mode for mode in self.modes if mode != "none"]
+        private = [mode for mode in self.modes if traits_of(mode).private]
+        exact = [mode for mode in self.modes if mode not in private]
+        sharing = [mode for mode in self.modes if traits_of(mode).shares_noise]
         per_study, lifetime = self.epsilon_per_study, self.epsilon_lifetime
         broken = self.epsilon_broken
         if self.colluding_sites >= self.least_sites:
@@ -187,21 +190,21 @@ class Policy(Document):
                 f"mode {private[0]} is allowed without caps on epsilon",
                 "Set epsilon_per_study and epsilon_lifetime",
             )
-        if self.queries and "distributed" not in self.modes:
+        if self.queries and QUERY_MODE not in self.modes:
             yield (
-                "queries are allowed, but mode distributed, in which they are answered, is not",
-                "Add distributed to modes, or empty queries",
+                f"queries are allowed, but mode {QUERY_MODE}, in which they are answered, is not",
+                f"Add {QUERY_MODE} to modes, or empty queries",
             )
-        if "distributed" in self.modes and broken is None:
-            yield "mode distributed is allowed without a cap on epsilon_broken", "Set it"
+        if sharing and broken is None:
+            yield f"mode {sharing[0]} is allowed without a cap on epsilon_broken", "Set it"
         if per_study is not None and lifetime is not None and per_study > lifetime:
             yield "epsilon_per_study exceeds epsilon_lifetime", "Lower the one or raise the other"
         if per_study is not None and broken is not None and broken < per_study:
             yield "epsilon_broken is below epsilon_per_study", "Raise it or lower the other"
-        if "none" in self.modes and not self.exact_evaluation:
+        if exact and not self.exact_evaluation:
             yield (
-                "mode none evaluates exactly, but exact_evaluation is false",
-                "Take none out of modes, or set exact_evaluation: true",
+                f"mode {exact[0]} evaluates exactly, but exact_evaluation is false",
+                f"Take {exact[0]} out of modes, or set exact_evaluation: true",
             )
         for index, hours in enumerate(self.hours):
             if hours.start == hours.end and hours.start != time(0):
@@ -282,14 +285,14 @@ class Policy(Document):
             yield "least_sites", f"asks for more than {aggregation.least_sites} sites in a sum"
         if aggregation.colluding_sites < self.colluding_sites:
             yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
-        if evaluation.release == "exact" and not self.exact_evaluation:
+        if not (evaluation.noised or self.exact_evaluation):
             yield "exact_evaluation", "does not allow evaluation without noise"
         floor = self.least_noise_multiplier
-        if privacy.mode != "none" and privacy.noise_multiplier < floor:
+        if privacy.traits.private and privacy.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the study's noise_multiplier"
-        if evaluation.release == "noised" and evaluation.noise_multiplier < floor:
+        if evaluation.noised and evaluation.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the evaluation's noise_multiplier"
-        if privacy.mode != "none" and privacy.delta > self.delta:
+        if privacy.traits.private and privacy.delta > self.delta:
             yield "delta", "is below the delta at which the study states its epsilon"
 
     def check_patients(self, patients: int) -> None:

@@ -265,7 +265,7 @@ class Site:
                 return self._work[study.digest]
             learner = Learner(task, study.optimisation.seed, self._memory)
             patients, kept = Patients(self._cohort(task, study), task.varied), self._keep(study)
-            if study.privacy.mode != "none":
+            if study.privacy.traits.private:
                 learner.try_out(patients.evaluation.features, study.aggregation.rounding)
             self._work[study.digest] = _Work(
                 study, Contributor(study, self.name, patients, learner, kept), kept

@@ -115,7 +115,7 @@ class Cohort:
         _refuse(
             ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
         )
-        column = _split_column(table) if evaluation.split == "column" else None
+        column = None if evaluation.disjoint else _split_column(table)
         keep, notes = _kept(features, labels, named, column)
         if not keep.any():
             raise WardroundError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -82,20 +83,23 @@ class Contributor:
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""
         study, weights = self.study, body[: self.study.model.parameters]
-        if study.privacy.mode == "distributed":
-            privacy, aggregation = study.privacy, study.aggregation
-            batch = self.patients.private_sample(privacy.sampling_rate)
-            clipped = self.learner.clipped_sum(
-                weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
-            )
-            parts, kept = [clipped], None
-        else:
-            steps = StudySteps(study, self.site, self.patients, self.learner, round_)
-            trained = self._algorithm.train(body, own, steps)
-            parts = [encode_update(study, self.site, trained.difference)]
-            if trained.control is not None:
-                parts.append(encode_update(study, self.site, trained.control))
-            kept = trained.own
+        match study.privacy.traits.training:
+            case "clipped_sum":
+                privacy, aggregation = study.privacy, study.aggregation
+                batch = self.patients.private_sample(privacy.sampling_rate)
+                clipped = self.learner.clipped_sum(
+                    weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
+                )
+                parts, kept = [clipped], None
+            case "plain_steps" | "dp_sgd":
+                steps = StudySteps(study, self.site, self.patients, self.learner, round_)
+                trained = self._algorithm.train(body, own, steps)
+                parts = [encode_update(study, self.site, trained.difference)]
+                if trained.control is not None:
+                    parts.append(encode_update(study, self.site, trained.control))
+                kept = trained.own
+            case never:
+                assert_never(never)
         kept = self._beside(weights, own, round_) if kept is None else kept
         if kept is not None:
             self.kept.propose(kept)
@@ -106,7 +110,7 @@ class Contributor:
         try:
             return self._algorithm.beside(weights, own, steps)
         except WardroundError as error:
-            if error.code is not Code.DIVERGED or self.study.privacy.mode == "none":
+            if error.code is not Code.DIVERGED or not self.study.privacy.traits.private:
                 raise
             # No answer of a private mode may depend on data: here only the site itself hears of it.
             _log.warning("the own model of round %d diverged: begun anew", round_)

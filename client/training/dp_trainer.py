@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,12 @@ from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
 from protocol.privacy.randomness import Floats, Stream
-from protocol.secagg.fixed_point import SITE_POSITIONS, clip_and_round, round_sum
+from protocol.secagg.fixed_point import (
+    SITE_POSITIONS,
+    clip_and_round,
+    round_sum,
+    rounding_slack,
+)
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
@@ -132,7 +137,7 @@ class Learner:
         sums cannot be rounded so.
         """
         needs = self._gradients.needs(features)
-        if rounding == "site" and needs.positions > SITE_POSITIONS:
+        if rounding_slack(rounding) and needs.positions > SITE_POSITIONS:
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
@@ -156,17 +161,20 @@ class Learner:
         """
         self.model.load(weights)
         size = self.model.layout.size
-        if rounding == "patient":
-            total = np.zeros(size, dtype=np.int64)
-            for part in self._parts(batch, 8 * size):
-                rows = patient_rows(self._gradients.of(part, torch.float32), self._parameters)
-                total += clip_and_round(rows, clip_norm, scale)
-            return total
-        summed = torch.zeros(size, dtype=torch.float64)
-        for part in self._parts(batch, positions=True):
-            gradients = self._gradients.of(part, torch.float64)
-            summed += self._flat(certified_sum(gradients, clip_norm))
-        return round_sum(summed.numpy(), clip_norm, scale)
+        match rounding:
+            case "patient":
+                total = np.zeros(size, dtype=np.int64)
+                for part in self._parts(batch, 8 * size):
+                    rows = patient_rows(self._gradients.of(part, torch.float32), self._parameters)
+                    total += clip_and_round(rows, clip_norm, scale)
+                return total
+            case "site":
+                summed = torch.zeros(size, dtype=torch.float64)
+                for part in self._parts(batch, positions=True):
+                    gradients = self._gradients.of(part, torch.float64)
+                    summed += self._flat(certified_sum(gradients, clip_norm))
+                return round_sum(summed.numpy(), clip_norm, scale)
+        assert_never(rounding)
 
     def private_steps(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from client.training.algorithms.fedavg import Correction
 from client.training.dp_trainer import Adjust, Learner
 from client.training.sampling import Patients
+from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.vectors import Vector
 
@@ -28,24 +30,29 @@ class StudySteps:
         """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED) in mode none."""
         study, plan = self.study, self.study.optimisation
         rate, adjust = study.privacy.sampling_rate, adjusting(correction)
-        if study.privacy.mode == "local":
-            return self.learner.private_steps(
-                start,
-                lambda: self.patients.private_sample(rate),
-                plan.local_steps,
-                plan.local_lr,
-                rate * study.patients(frozenset({self.site})),
-                study.privacy,
-                adjust,
-            )
-        seed = np.random.default_rng([plan.seed, self.round_])
-        return self.learner.plain_steps(
-            start,
-            lambda: self.patients.plain_sample(rate, seed),
-            plan.local_steps,
-            plan.local_lr,
-            adjust,
-        )
+        match study.privacy.traits.training:
+            case "dp_sgd":
+                return self.learner.private_steps(
+                    start,
+                    lambda: self.patients.private_sample(rate),
+                    plan.local_steps,
+                    plan.local_lr,
+                    rate * study.patients(frozenset({self.site})),
+                    study.privacy,
+                    adjust,
+                )
+            case "plain_steps":
+                seed = np.random.default_rng([plan.seed, self.round_])
+                return self.learner.plain_steps(
+                    start,
+                    lambda: self.patients.plain_sample(rate, seed),
+                    plan.local_steps,
+                    plan.local_lr,
+                    adjust,
+                )
+            case "clipped_sum":
+                raise WardroundError(Code.INTERNAL, "A round of one sum has no steps of its own.")
+        assert_never(study.privacy.traits.training)
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class OwnSteps:
 
     def __call__(self, start: Vector, steps: int, lr: float, correction: Correction) -> Vector:
         """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED)."""
-        known = self.study.privacy.mode == "none"
-        seed = [self.study.optimisation.seed, self.round_, 1] if known else None
+        private = self.study.privacy.traits.private
+        seed = None if private else [self.study.optimisation.seed, self.round_, 1]
         generator, rate = np.random.default_rng(seed), self.study.privacy.sampling_rate
         return self.learner.plain_steps(
             start,

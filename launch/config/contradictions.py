@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from launch.config.schema import PARTS, Config
+from launch.config.study_documents import mode_of, release_of
 from protocol.errors import Code, WardroundError
+from protocol.study.privacy_mode import traits_of
+from protocol.study.study import adds_noise
 
 
 def refuse(config: Config) -> None:
@@ -26,24 +29,26 @@ def refuse(config: Config) -> None:
 
 def _privacy(config: Config) -> Iterator[tuple[str, str]]:
     privacy, aggregation = config.privacy, config.aggregation
-    if privacy.mode == "none" and privacy.epsilon is not None:
+    traits = traits_of(mode_of(config))
+    if not traits.private and privacy.epsilon is not None:
         yield (
-            "privacy=none adds no noise and can claim no epsilon.",
+            f"privacy={privacy.mode} adds no noise and can claim no epsilon.",
             "Choose privacy=distributed or privacy=local, or leave privacy.epsilon out.",
         )
-    if privacy.mode != "none" and privacy.epsilon is None:
+    if traits.private and privacy.epsilon is None:
         yield (
             f"privacy={privacy.mode} needs an epsilon.",
             "Set privacy.epsilon, or privacy=none for public data.",
         )
-    if privacy.mode == "none" and config.evaluation.release == "noised":
+    if not traits.private and adds_noise(release_of(config)):
         yield (
-            "privacy=none cannot have a noised evaluation: nothing else would be noised.",
+            f"privacy={privacy.mode} cannot have a noised evaluation: nothing else would be "
+            "noised.",
             "Set evaluation=exact, or choose privacy=distributed or privacy=local.",
         )
-    if privacy.mode == "distributed" and config.local_steps != 1:
+    if traits.one_sum and config.local_steps != 1:
         yield (
-            "privacy=distributed takes one clipped sum a round, not "
+            f"privacy={privacy.mode} takes one clipped sum a round, not "
             f"local_steps={config.local_steps}.",
             "Set local_steps=1 and more rounds, or choose privacy=local.",
         )
@@ -65,10 +70,10 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
     """(problem, remedy) of keys that do not go together."""
     for section in PARTS:
         yield from _foreign(section, getattr(config, section))
-    name, mode = config.algorithm.name, config.privacy.mode
-    if name in ("fedprox", "scaffold", "fedbn") and mode == "distributed":
+    name, mode = config.algorithm.name, mode_of(config)
+    if name in ("fedprox", "scaffold", "fedbn") and traits_of(mode).one_sum:
         yield (
-            f"algorithm={name} works on several local steps, and privacy=distributed takes one "
+            f"algorithm={name} works on several local steps, and privacy={mode} takes one "
             "gradient a round.",
             "Choose privacy=local (or privacy=none), or algorithm=fedavg.",
         )

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import MISSING
 
 from launch.config.keys import group, key
+from protocol.study.privacy_mode import Mode
+from protocol.study.study import Averaging, Release, Split
 
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "algorithm": {
@@ -45,7 +47,7 @@ class PrivacyConfig:
     mode: str = key(
         MISSING,
         "who adds how much noise; the group sets it",
-        choices=("none", "local", "distributed"),
+        choices=get_args(Mode),
     )
     epsilon: float | None = key(
         None, "what a patient may lose over all of the study, at delta", above=0, most=1e4
@@ -156,12 +158,12 @@ class EvaluationConfig:
     )
     bins: int | None = key(None, "bins of the score histogram", least=2, most=4096)
     release: str = key(
-        "noised", "noised and debited, or exact and not covered", choices=("noised", "exact")
+        "noised", "noised and debited, or exact and not covered", choices=get_args(Release)
     )
     split: str = key(
         "patients",
         "who evaluates: by the site's own hash, or by the column `split` of the cohort",
-        choices=("patients", "column"),
+        choices=get_args(Split),
     )
     fraction: float = key(0.3, "of patients, who evaluate", above=0, below=1)
 
@@ -211,7 +213,7 @@ class Config:
     averaging: str = key(
         "none",
         "release the last iterate, or the mean of the last half of them",
-        choices=("none", "last_half"),
+        choices=get_args(Averaging),
     )
     seed: int = key(0, "of initial weights, and of sampling in mode none", least=0, below=2**63)
     output: str = key("outputs", "the folder that gets one folder a study")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from launch.config.schema import PARTS, Config
+from protocol.errors import Code, WardroundError
 from protocol.study.algorithms import Local, Robust, Schedule, Stop
+from protocol.study.privacy_mode import Mode
+from protocol.study.study import Release
 
 
 def local_of(config: Config) -> Local:
@@ -36,6 +39,30 @@ def robust_of(config: Config) -> Robust | None:
     if config.robust.name == "none":
         return None
     return _ROBUST.validate_python(_chosen("robust", config.robust))
+
+
+def mode_of(config: Config) -> Mode:
+    """The study's `privacy.mode`. Raises WardroundError(CONFIGURATION)."""
+    mode: Mode = one_of(config.privacy.mode, Mode, "privacy.mode")
+    return mode
+
+
+def release_of(config: Config) -> Release:
+    """The study's `evaluation.release`. Raises WardroundError(CONFIGURATION)."""
+    release: Release = one_of(config.evaluation.release, Release, "evaluation.release")
+    return release
+
+
+def one_of(value: Any, literal: Any, key: str) -> Any:
+    """The value, as one of a Literal's. Raises WardroundError(CONFIGURATION)."""
+    allowed = get_args(literal)
+    if value not in allowed:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{key} is {value!r}.",
+            remedy=f"It can be: {', '.join(map(str, allowed))}.",
+        )
+    return value
 
 
 _LOCAL: TypeAdapter[Local] = TypeAdapter(Local)

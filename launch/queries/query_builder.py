@@ -11,18 +11,19 @@ import getpass
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, assert_never, get_args
 
 from pydantic import ValidationError
 
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import calibrate, epsilon_over_bands
-from protocol.privacy.events import Event
+from protocol.privacy.events import Event, noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import planned_broken_epsilon, planned_events
 from protocol.privacy.word_size import word_bits_needed
-from protocol.study.query import Mean, Query
+from protocol.study.privacy_mode import QUERY_MODE
+from protocol.study.query import Mean, Query, SharedNoise
 from protocol.study.study import (
     Aggregation,
     Evaluation,
@@ -34,10 +35,6 @@ from protocol.study.study import (
     TaskReference,
 )
 from protocol.vectors import EMPTY
-
-Mechanism = Literal["laplace", "skellam"]
-_FINE = {"laplace": 8, "skellam": 256}
-"""Integers that a patient is: for Laplace only where a mean needs a finer grid than 1."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Price:
     attempts: int = 1
     least_sites: int | None = None
     colluding_sites: int = 1
-    mechanism: Mechanism | None = None
+    mechanism: SharedNoise | None = None
 
 
 USUAL = Price()
@@ -74,8 +71,8 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
             f"A query is summed over 3 sites or more; here are {len(patients)}.",
             remedy="With fewer, each could subtract its own counts and see the other's.",
         )
-    wanted: tuple[Mechanism, ...] = (
-        (price.mechanism,) if price.mechanism else ("laplace", "skellam")
+    wanted: tuple[SharedNoise, ...] = (
+        (price.mechanism,) if price.mechanism else get_args(SharedNoise)
     )
     found: list[Study] = []
     trouble: WardroundError | None = None
@@ -98,7 +95,7 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
 
 
 def _built(
-    question: Question, patients: Mapping[str, int], price: Price, mechanism: Mechanism
+    question: Question, patients: Mapping[str, int], price: Price, mechanism: SharedNoise
 ) -> Study:
     query = Query(
         where=question.where,
@@ -106,8 +103,7 @@ def _built(
         mechanism=mechanism,
         least_count=question.least_count,
     )
-    averages = any(isinstance(statistic, Mean) for statistic in query.statistics)
-    scale = _FINE[mechanism] if averages or mechanism == "skellam" else 1
+    scale = _scale(query)
     event = Event(
         mechanism,
         noise_multiplier=1.0,
@@ -116,11 +112,7 @@ def _built(
         scale=float(scale),
         rounding="none",
     )
-    multiplier = calibrate(price.epsilon, price.delta, event)
-    if mechanism == "laplace":  # where pure epsilons just add up, to the last digit
-        exact = replace(event, noise_multiplier=event.count / price.epsilon)
-        if epsilon_over_bands([exact], price.delta) <= price.epsilon:
-            multiplier = min(multiplier, exact.noise_multiplier)
+    multiplier = _multiplier(event, query.mechanism, price)
     least = price.least_sites or 3
     plain: dict[str, Any] = {
         "title": question.title or f"A question about {question.task.name}",
@@ -139,7 +131,7 @@ def _built(
         ),
         "model": Model(parameters=0, layout=EMPTY.digest),
         "privacy": Privacy(
-            mode="distributed",
+            mode=QUERY_MODE,
             noise_multiplier=multiplier,
             delta=price.delta,
             epsilon=price.epsilon,
@@ -159,19 +151,40 @@ def _built(
     return Study(**plain | {"privacy": Privacy(**claimed), "aggregation": words})
 
 
+def _scale(query: Query) -> int:
+    """Integers that a patient is."""
+    match query.mechanism:
+        case "laplace":  # a mean needs a finer grid than 1
+            return 8 if any(isinstance(one, Mean) for one in query.statistics) else 1
+        case "skellam":
+            return 256
+    assert_never(query.mechanism)
+
+
+def _multiplier(event: Event, mechanism: SharedNoise, price: Price) -> float:
+    found = calibrate(price.epsilon, price.delta, event)
+    match mechanism:
+        case "skellam":
+            return found
+        case "laplace":  # where pure epsilons just add up, to the last digit
+            exact = replace(event, noise_multiplier=event.count / price.epsilon)
+            fits = epsilon_over_bands([exact], price.delta) <= price.epsilon
+            return min(found, exact.noise_multiplier) if fits else found
+    assert_never(mechanism)
+
+
 def cost(study: Study) -> str:
     """What a query costs a patient at each of its sites, and how close its answers will be."""
     query = study.query
     if query is None:
         raise WardroundError(Code.INTERNAL, "A study that trains is no query.")
     broken = planned_broken_epsilon(study, study.privacy.delta)
-    noise = {"laplace": "discrete Laplace", "skellam": "Skellam"}[query.mechanism]
     width = half_width(study, len(study.roster))
     return (
         f"{len(query.statistics)} statistics, {query.cells} cells, at {len(study.roster)} sites. "
         f"It costs each patient there epsilon {study.privacy.epsilon:.4g} at delta "
         f"{study.privacy.delta:g} ({broken:.3g} if secure aggregation were broken). 95% of the "
-        f"counts will be within {width:.3g} of the truth ({noise} noise)."
+        f"counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} noise)."
     )
 
 

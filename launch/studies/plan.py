@@ -115,7 +115,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
     else:
         cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
         study = build_study(config, task, declared_patients(cohorts))
-    attempts, private = study.aggregation.attempts, study.privacy.mode != "none"
+    attempts, private = study.aggregation.attempts, study.privacy.traits.private
     return Planned(
         study=study,
         simulated=answers is None,
@@ -151,7 +151,7 @@ def _caps(policy: Policy, study: Study) -> list[str]:
         return []
     alone = epsilon_over_bands(own, policy.delta)
     caps = {"epsilon_per_study": alone, "epsilon_lifetime": alone}
-    if study.privacy.mode == "distributed":
+    if study.privacy.traits.shares_noise:
         caps["epsilon_broken"] = planned_broken_epsilon(study, policy.delta)
     limits = {rule: getattr(policy, rule) for rule in caps}
     return [rule for rule, cap in limits.items() if cap is None or caps[rule] > cap]
@@ -162,8 +162,8 @@ def show(planned: Planned, console: Console) -> None:
     console.print(_cost(planned))
     console.print()
     console.print(_answers(planned))
-    if planned.study.privacy.mode == "none" or planned.study.evaluation.release == "exact":
-        console.print(uncovered(planned.study), style="yellow", highlight=False)
+    if unprotected := uncovered(planned.study):
+        console.print(unprotected, style="yellow", highlight=False)
 
 
 def _cost(planned: Planned) -> Table:
@@ -178,7 +178,7 @@ def _cost(planned: Planned) -> Table:
         table.add_row("privacy", "none: no epsilon bounds what the sums tell")
     else:
         table.add_row("epsilon", f"{planned.epsilon:.3f} at delta {privacy.delta:g}")
-        if planned.epsilon_broken is not None and privacy.mode == "distributed":
+        if planned.epsilon_broken is not None and privacy.traits.shares_noise:
             table.add_row("", f"{planned.epsilon_broken:.3f} if secure aggregation were broken")
         table.add_row("noise multiplier", f"{privacy.noise_multiplier:.4g} in training")
         if study.evaluation.noise_multiplier:

@@ -34,7 +34,7 @@ def show(finished: Finished, console: Console) -> None:
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
         line = f"epsilon {outcome.epsilon:.3f} at delta {privacy.delta:g}"
-        if outcome.epsilon_broken is not None and privacy.mode == "distributed":
+        if outcome.epsilon_broken is not None and privacy.traits.shares_noise:
             line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
         console.print(line, highlight=False)
     if outcome.uncovered:

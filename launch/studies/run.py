@@ -22,6 +22,7 @@ from launch.studies.run_folder import Chronicle, begin, can_go_on, forget, leave
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
+from protocol.study.algorithms import keeps_state
 from protocol.study.study import Evaluation, Study
 from server.enrolment.roster import banded
 from server.outcome import Outcome
@@ -141,7 +142,7 @@ def refuse_forgetful(study: Study) -> None:
 
     Raises WardroundError(USAGE) for a study that would go on without it as another one.
     """
-    if study.optimisation.local.name in ("scaffold", "fedbn", "ditto"):
+    if keeps_state(study.optimisation.local):
         raise WardroundError(
             Code.USAGE,
             f"A study with algorithm={study.optimisation.local.name} cannot go on under Ray: what "

@@ -15,7 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from launch.config.schema import Config
-from launch.config.study_documents import local_of, robust_of, schedule_of, stop_of
+from launch.config.study_documents import (
+    local_of,
+    mode_of,
+    one_of,
+    release_of,
+    robust_of,
+    schedule_of,
+    stop_of,
+)
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import bins_for
 from protocol.privacy.accounting import calibrate, epsilon_over_bands, recommended_scale
@@ -27,18 +35,23 @@ from protocol.privacy.releases import (
     training_event,
 )
 from protocol.privacy.word_size import word_bits_needed
+from protocol.secagg.fixed_point import WordBits
 from protocol.study.algorithms import fewest_sites
+from protocol.study.privacy_mode import traits_of
 from protocol.study.study import (
     Aggregation,
+    Averaging,
     Evaluation,
     Member,
     Model,
     Optimisation,
     Privacy,
     ServerOptimiser,
+    Split,
     Study,
     SumRounding,
     TaskReference,
+    adds_noise,
 )
 from server.model.optimisers import NAMES
 from tasks.base import Task
@@ -67,7 +80,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
         )
     try:
         draft = _draft(config, task, declared)
-        study = draft if config.privacy.mode == "none" else _with_noise(config, draft)
+        study = _with_noise(config, draft) if draft.privacy.traits.private else draft
         return study if config.aggregation.word_bits else _with_words(config, study)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
@@ -90,9 +103,8 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             remedy="Choose another algorithm, or a task whose model has GroupNorm or LayerNorm.",
         )
     rounding: SumRounding = "patient" if layout.size <= _MOST_BY_PATIENT else "site"
-    private = config.privacy.mode != "none"
+    mode, release = mode_of(config), release_of(config)
     aggregation, evaluation = config.aggregation, config.evaluation
-    noised = evaluation.release == "noised"
     spare = aggregation.spare_attempts
     if spare is None:
         spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
@@ -116,9 +128,9 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         model=Model(parameters=layout.size, layout=layout.digest),
         privacy=Privacy(
-            mode=_checked(config.privacy.mode, ("none", "local", "distributed"), "privacy.mode"),
+            mode=mode,
             clip_norm=config.privacy.clip_norm,
-            noise_multiplier=1.0 if private else 0.0,
+            noise_multiplier=1.0 if traits_of(mode).private else 0.0,
             sampling_rate=config.privacy.sampling_rate,
             delta=config.privacy.delta,
             epsilon=config.privacy.epsilon,
@@ -138,7 +150,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
                 beta2=config.optimiser.beta2,
                 tau=config.optimiser.tau,
             ),
-            averaging=_checked(config.averaging, ("none", "last_half"), "averaging"),
+            averaging=one_of(config.averaging, Averaging, "averaging"),
             seed=config.seed,
         ),
         aggregation=Aggregation(
@@ -147,7 +159,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             least_sites=least,
             colluding_sites=min(aggregation.colluding_sites, max(0, least - 1)),
             attempts=config.rounds + 1 + spare,
-            word_bits=_checked(aggregation.word_bits or 32, (32, 64), "aggregation.word_bits"),
+            word_bits=one_of(aggregation.word_bits or 32, WordBits, "aggregation.word_bits"),
             update_range=aggregation.update_range,
             scale=aggregation.scale
             or recommended_scale(
@@ -162,9 +174,9 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         evaluation=Evaluation(
             every=evaluation.every,
             bins=evaluation.bins or 512,
-            release=_checked(evaluation.release, ("noised", "exact"), "evaluation.release"),
-            noise_multiplier=1.0 if noised else 0.0,
-            split=_checked(evaluation.split, ("patients", "column"), "evaluation.split"),
+            release=release,
+            noise_multiplier=1.0 if adds_noise(release) else 0.0,
+            split=one_of(evaluation.split, Split, "evaluation.split"),
             fraction=evaluation.fraction,
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
@@ -176,7 +188,7 @@ def _with_noise(config: Config, draft: Study) -> Study:
     target, delta = config.privacy.epsilon or 0.0, draft.privacy.delta
     study, evaluation = draft, evaluation_event(draft)
     if evaluation is not None:
-        alone = target * (_EVALUATION_SHARE if draft.evaluation.split == "column" else 1.0)
+        alone = target * (1.0 if draft.evaluation.disjoint else _EVALUATION_SHARE)
         event = replace(evaluation, count=most_evaluations(draft))
         noise = calibrate(alone, delta, event)
         bins = config.evaluation.bins or _bins(draft, noise)
@@ -196,7 +208,7 @@ def _with_words(config: Config, study: Study) -> Study:
     for hardly more noise, it is taken: it halves the bytes of every round."""
     fine, bits = study, word_bits_needed(study)
     for _ in range(_HALVINGS):
-        if bits == 32 or config.aggregation.scale or study.privacy.mode != "distributed":
+        if bits == 32 or config.aggregation.scale or not study.privacy.traits.one_sum:
             break
         study = _changed(study, "aggregation", scale=study.aggregation.scale // 2)
         study = _with_noise(config, study)
@@ -224,7 +236,7 @@ def _refuse_drowned(study: Study, multiplier: float, target: float) -> None:
 def _beside(study: Study) -> list[Event]:
     """What evaluation spends of the patients who train: nothing, where parts are disjoint."""
     evaluation = evaluation_event(study)
-    if evaluation is None or study.evaluation.split == "patients":
+    if evaluation is None or study.evaluation.disjoint:
         return []
     return [replace(evaluation, count=most_evaluations(study))]
 
@@ -234,7 +246,7 @@ def _bins(study: Study, noise: float) -> int:
     fraction = study.evaluation.fraction
     scored = study.patients() * fraction / (1 - fraction)
     sites, honest = len(study.roster), len(study.roster) - study.aggregation.colluding_sites
-    shares = sites if study.privacy.mode == "local" else sites / honest
+    shares = study.privacy.traits.noise_share(sites, honest)
     return bins_for(int(scored), noise * shares**0.5)
 
 
@@ -243,13 +255,3 @@ def _changed(study: Study, section: str, **values: Any) -> Study:
     document = study.model_dump()
     document[section] |= values
     return Study.model_validate(document)
-
-
-def _checked(value: Any, allowed: tuple[Any, ...], key: str) -> Any:
-    if value not in allowed:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{key} is {value!r}.",
-            remedy=f"It can be: {', '.join(str(a) for a in allowed)}.",
-        )
-    return value

@@ -258,7 +258,7 @@ def announcement(sweep: Sweep) -> str:
     for one in sweep.configs:
         task = registry.load(one.task.name, one.task.options)
         planned = build_study(one, task, declared)
-        if planned.privacy.mode == "none":
+        if not planned.privacy.traits.private:
             exact += 1
             continue
         events += planned_events(planned)

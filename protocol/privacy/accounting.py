@@ -28,10 +28,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from protocol.privacy import discrete_laplace, renyi
 from protocol.privacy.discrete_laplace import LONGEST
 from protocol.privacy.events import LEAST_VARIANCE, MOST_EPSILON, Event, require, share_alone
 from protocol.privacy.skellam import DIVERGENCE, RELATIVE_ERROR
-from protocol.secagg.fixed_point import MOST_SCALE, Rounding
+from protocol.secagg.fixed_point import MOST_SCALE, Rounding, rounding_moves
 
 __all__ = [
     "Event",
@@ -122,11 +122,7 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
     no sense.
     """
     require(0 < target < math.inf, "epsilon must be above 0")
-    least, most = 1e-3, MOST_MULTIPLIER
-    if event.mechanism == "skellam":
-        least = max(least, 1.000001 * math.sqrt(LEAST_VARIANCE) / event.scale)
-    if event.mechanism == "laplace":
-        least, most = 1 / MOST_EPSILON, LONGEST / event.scale
+    least, most = _multipliers(event)
 
     @cache
     def reached(multiplier: float) -> float:
@@ -158,6 +154,19 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
     return round(digits * step, 12)
 
 
+def _multipliers(event: Event) -> tuple[float, float]:
+    """The least and the largest noise multiplier that the event may have."""
+    match event.mechanism:
+        case "gaussian":
+            return 1e-3, MOST_MULTIPLIER
+        case "skellam":
+            least = 1.000001 * math.sqrt(LEAST_VARIANCE) / event.scale
+            return max(1e-3, least), MOST_MULTIPLIER
+        case "laplace":
+            return 1 / MOST_EPSILON, LONGEST / event.scale
+    assert_never(event.mechanism)
+
+
 def recommended_scale(
     dimension: int,
     *,
@@ -172,7 +181,7 @@ def recommended_scale(
     Large against rounding (sqrt(d)/2 or sqrt(d), at most 1/512), and so large that what is taken
     from delta for the gap to the Gaussian, (1 + e^epsilon) t, is at most a twentieth of it.
     """
-    moved = {"none": 1.0, "patient": 256.0, "site": 512.0}[rounding] * math.sqrt(dimension)
+    moved = 512 * rounding_moves(rounding, dimension)
     gap = math.sqrt(attempts * dimension * KAPPA / 2) / noise_multiplier**2
     close = math.sqrt((1 + math.exp(min(epsilon, 50.0))) * gap / (0.05 * delta))
     return int(min(MOST_SCALE, max(2**16, 2 ** math.ceil(math.log2(max(moved, close))))))
@@ -195,26 +204,25 @@ def _renyi_bound(events: tuple[Event, ...], delta: float) -> tuple[float, float]
         divergences = np.asarray(
             sum(event.count * _divergences(replace(event, count=1)) for event in events)
         )
-    factor = 2 * _shares(events) * RELATIVE_ERROR
-    left, drawn = delta * math.exp(-factor), _drawn(events)
+    parts = [_part(event) for event in events]
+    factor = 2 * _shares(parts) * RELATIVE_ERROR
+    left, drawn = delta * math.exp(-factor), _drawn(parts)
     bound = _private(lambda of: renyi.epsilon(divergences, of), left, drawn) + 2 * factor
-    if all(event.mechanism == "laplace" for event in events):
-        pure = sum(event.count * event.epsilon for event in events)
+    if all(part.pure for part in parts):
+        pure = sum(part.count * part.parameter for part in parts)
         if pure < _RENYI_ONLY and (1 + math.exp(pure)) * drawn <= delta:
             bound = min(bound, pure)
     return bound, factor
 
 
-def _shares(events: Iterable[Event]) -> int:
+def _shares(parts: Iterable[_Part]) -> int:
     """Skellam variables drawn, at most, by all sites together."""
-    noised = (event for event in events if event.mechanism == "skellam")
-    return sum(event.count * event.dimension * MOST_SITES for event in noised)
+    return sum(part.skellam for part in parts)
 
 
-def _drawn(events: Iterable[Event]) -> float:
+def _drawn(parts: Iterable[_Part]) -> float:
     """Total variation distance of all discrete Laplace noise, as it is drawn, from what it is."""
-    noised = (event for event in events if event.mechanism == "laplace")
-    return discrete_laplace.ERROR * sum(2 * e.count * e.dimension * MOST_SITES for e in noised)
+    return discrete_laplace.ERROR * sum(part.laplace for part in parts)
 
 
 @lru_cache(maxsize=4096)
@@ -225,13 +233,12 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
     rough, factor = _renyi_bound(events, delta)
     if not rough <= _RENYI_ONLY or any(event.count > _MOST_COMPOSED for event in events):
         return rough
-    noised = [event for event in events if event.mechanism == "skellam"]
-    shares = _shares(events)
-    gap = sum(e.count * e.dimension * KAPPA / e.variance**2 for e in noised)
+    parts = tuple(_part(event) for event in events)
+    shares, gap = _shares(parts), sum(part.gap for part in parts)
     interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
-    losses = _losses(tuple(_counterpart(event) for event in events), interval)
+    losses = _losses(parts, interval)
     found = losses.get_epsilon_for_delta
-    apart, drawn = math.sqrt(gap / 2) + _drawn(events), math.sqrt(shares * DIVERGENCE / 2)
+    apart, drawn = math.sqrt(gap / 2) + _drawn(parts), math.sqrt(shares * DIVERGENCE / 2)
     near = _private(found, delta, drawn + apart, rough)
     if (1 + math.exp(rough)) * drawn <= _HARDLY * delta:
         return min(rough, near)
@@ -263,34 +270,58 @@ def _private(
 
 @lru_cache(maxsize=4096)
 def _divergences(event: Event) -> renyi.Floats:
-    if event.mechanism == "gaussian":
-        return renyi.subsampled(renyi.gaussian(event.noise_multiplier), event.sampling_rate)
-    if event.mechanism == "laplace":
-        return renyi.subsampled(renyi.pure(event.epsilon), event.sampling_rate)
-    bound = renyi.skellam(event.sensitivity, event.variance)
+    match event.mechanism:
+        case "gaussian":
+            bound = renyi.gaussian(event.noise_multiplier)
+        case "laplace":
+            bound = renyi.pure(event.epsilon)
+        case "skellam":
+            bound = renyi.skellam(event.sensitivity, event.variance)
+        case never:
+            assert_never(never)
     return renyi.subsampled(bound, event.sampling_rate)
 
 
-_Counterpart = tuple[bool, float, float, int]
-"""Whether it is pure; epsilon if so, else the Gaussian's multiplier; sampling rate; count."""
+@dataclass(frozen=True)
+class _Part:
+    """What `count` releases of an event are in a composition.
+
+    parameter: where they are pure, the epsilon of one; otherwise the noise multiplier of its
+    Gaussian counterpart, from which all are `gap` away (Kullback-Leibler). skellam, laplace:
+    variables that all sites together draw for them, at most.
+    """
+
+    pure: bool
+    parameter: float
+    sampling_rate: float
+    count: int
+    gap: float = 0.0
+    skellam: int = 0
+    laplace: int = 0
 
 
-def _counterpart(event: Event) -> _Counterpart:
-    if event.mechanism == "laplace":
-        return True, event.epsilon, 1.0, event.count
-    multiplier = event.noise_multiplier
-    if event.mechanism == "skellam":
-        multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
-    return False, multiplier, event.sampling_rate, event.count
+def _part(event: Event) -> _Part:
+    sampling_rate, count, cells = event.sampling_rate, event.count, event.count * event.dimension
+    match event.mechanism:
+        case "gaussian":
+            return _Part(False, event.noise_multiplier, sampling_rate, count)
+        case "skellam":
+            multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
+            gap = cells * KAPPA / event.variance**2
+            return _Part(False, multiplier, sampling_rate, count, gap, skellam=cells * MOST_SITES)
+        case "laplace":
+            draws = 2 * cells * MOST_SITES
+            return _Part(True, event.epsilon, sampling_rate, count, laplace=draws)
+    assert_never(event.mechanism)
 
 
 @lru_cache(maxsize=256)
-def _losses(counterparts: tuple[_Counterpart, ...], interval: float) -> Any:
+def _losses(parts: tuple[_Part, ...], interval: float) -> Any:
     """The composed privacy loss distribution."""
     total = None
-    for pure, parameter, sampling_rate, count in counterparts:
-        one = _loss(pure, parameter, sampling_rate, interval)
-        several = one.self_compose(count) if count > 1 else one
+    for part in parts:
+        one = _loss(part.pure, part.parameter, part.sampling_rate, interval)
+        several = one.self_compose(part.count) if part.count > 1 else one
         total = several if total is None else total.compose(several)
     return total
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, assert_never, get_args
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.discrete_laplace import LONGEST, share_epsilon
 from protocol.secagg.fixed_point import Rounding, Sensitivity, sensitivity
 
+Mechanism = Literal["gaussian", "skellam", "laplace"]
 LEAST_VARIANCE = 1.0
 """Of Skellam noise, in squared integer units: `accounting.KAPPA` is checked from here on."""
 MOST_EPSILON = 100.0
@@ -29,7 +30,7 @@ class Event:
     naming the first field that makes no sense.
     """
 
-    mechanism: Literal["gaussian", "skellam", "laplace"]
+    mechanism: Mechanism
     noise_multiplier: float
     sampling_rate: float = 1.0
     count: int = 1
@@ -41,7 +42,7 @@ class Event:
     band: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        require(self.mechanism in ("gaussian", "skellam", "laplace"), "mechanism is unknown")
+        require(self.mechanism in get_args(Mechanism), "mechanism is unknown")
         require(0 < self.noise_multiplier < math.inf, "noise_multiplier must be above 0")
         require(0 < self.sampling_rate <= 1, "sampling_rate must be above 0 and at most 1")
         require(isinstance(self.count, int) and self.count >= 0, "count must not be negative")
@@ -49,23 +50,28 @@ class Event:
             len(self.band) == 2 and 0 <= self.band[0] < self.band[1] <= 1,
             "band must be an interval within [0, 1]",
         )
-        if self.mechanism == "skellam":
-            require(self.dimension >= 1, "dimension must be at least 1")
-            require(1 <= self.scale < math.inf, "scale must be at least 1")
-            require(self.rounding in ("none", "patient", "site"), "rounding is unknown")
-            require(0 <= self.slack < math.inf, "slack must not be negative")
-            require(
-                LEAST_VARIANCE <= self.variance < math.inf,
-                "noise_multiplier times scale must be at least 1 (integers hide the noise)",
-            )
-        if self.mechanism == "laplace":
-            require(self.sampling_rate == 1, "laplace releases take every patient")
-            require(self.dimension >= 1, "dimension must be at least 1")
-            require(self.scale >= 1 and self.scale == int(self.scale), "scale must be whole")
-            require(
-                self.epsilon <= MOST_EPSILON and self.noise_multiplier * self.scale <= LONGEST,
-                "the noise of a laplace release is too small or too large",
-            )
+        match self.mechanism:
+            case "gaussian":
+                return
+            case "skellam":
+                require(self.dimension >= 1, "dimension must be at least 1")
+                require(1 <= self.scale < math.inf, "scale must be at least 1")
+                require(self.rounding in get_args(Rounding), "rounding is unknown")
+                require(0 <= self.slack < math.inf, "slack must not be negative")
+                require(
+                    LEAST_VARIANCE <= self.variance < math.inf,
+                    "noise_multiplier times scale must be at least 1 (integers hide the noise)",
+                )
+            case "laplace":
+                require(self.sampling_rate == 1, "laplace releases take every patient")
+                require(self.dimension >= 1, "dimension must be at least 1")
+                require(self.scale >= 1 and self.scale == int(self.scale), "scale must be whole")
+                require(
+                    self.epsilon <= MOST_EPSILON and self.noise_multiplier * self.scale <= LONGEST,
+                    "the noise of a laplace release is too small or too large",
+                )
+            case never:
+                assert_never(never)
 
     @property
     def epsilon(self) -> float:
@@ -89,12 +95,30 @@ def share_alone(event: Event, honest: int) -> Event:
     Skellam: a part 1 / honest of the variance. Laplace: `discrete_laplace.share_epsilon`.
     Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
     """
-    if event.mechanism == "gaussian" or not event.shared:
+    if not event.shared:
         return event
-    multiplier = event.noise_multiplier / math.sqrt(honest)
-    if event.mechanism == "laplace":
-        multiplier = 1 / share_epsilon(event.epsilon, event.scale, honest)
+    match event.mechanism:
+        case "gaussian":
+            return event
+        case "skellam":
+            multiplier = event.noise_multiplier / math.sqrt(honest)
+        case "laplace":
+            multiplier = 1 / share_epsilon(event.epsilon, event.scale, honest)
+        case never:
+            assert_never(never)
     return replace(event, noise_multiplier=multiplier, shared=False)
+
+
+def noise_in_words(mechanism: Mechanism) -> str:
+    """The name of its distribution."""
+    match mechanism:
+        case "gaussian":
+            return "Gaussian"
+        case "skellam":
+            return "Skellam"
+        case "laplace":
+            return "discrete Laplace"
+    assert_never(mechanism)
 
 
 def require(holds: bool, what: str) -> None:

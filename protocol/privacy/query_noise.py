@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -32,21 +33,27 @@ def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
     """(cells,) integers, fresh each time: one site's noise where |U| = `participants`."""
     query, event = asked(study)
     honest = participants - study.aggregation.colluding_sites
-    if event.mechanism == "skellam":
-        return skellam(histogram_variance(study, participants), query.cells)
-    return discrete_laplace.share(event.epsilon, event.scale, honest, query.cells)
+    match query.mechanism:
+        case "skellam":
+            return skellam(histogram_variance(study, participants), query.cells)
+        case "laplace":
+            return discrete_laplace.share(event.epsilon, event.scale, honest, query.cells)
+    assert_never(query.mechanism)
 
 
 def pooled(
     study: Study, participants: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Values, in patients, of the noise on one opened cell, and their probabilities."""
-    _, event = asked(study)
+    query, event = asked(study)
     shape = participants / (participants - study.aggregation.colluding_sites)
-    if event.mechanism == "laplace":
-        values, chances = _laplace(event.epsilon, event.scale, shape)
-    else:
-        values, chances = _skellam(event.variance * shape)
+    match query.mechanism:
+        case "skellam":
+            values, chances = _skellam(event.variance * shape)
+        case "laplace":
+            values, chances = _laplace(event.epsilon, event.scale, shape)
+        case never:
+            assert_never(never)
     return values / event.scale, chances
 
 

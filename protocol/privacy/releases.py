@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, broken_epsilon, epsilon_over_bands
 from protocol.privacy.events import share_alone
-from protocol.secagg.fixed_point import SITE_SLACK
+from protocol.secagg.fixed_point import rounding_slack
 from protocol.study.study import Study
 
 Band = tuple[float, float]
@@ -24,7 +25,7 @@ _ROUNDING_ERROR = 1e-6
 
 def bands(study: Study) -> tuple[Band, Band]:
     """Who trains and who evaluates, by u in [0, 1). A query is about everyone."""
-    if study.evaluation.split == "column" or study.query is not None:
+    if study.query is not None or not study.evaluation.disjoint:
         return (0.0, 1.0), (0.0, 1.0)
     edge = 1 - study.evaluation.fraction
     return (0.0, edge), (edge, 1.0)
@@ -42,26 +43,34 @@ def training_event(study: Study) -> Event | None:
     Mode local: `local_steps` of DP-SGD with all the noise at the site. Distributed: one sum of
     clipped gradients, rounded by patient or by site, whose noise the sites share.
     """
-    privacy = study.privacy
-    if privacy.mode == "none" or study.query is not None:
+    if study.query is not None:
         return None
-    event = Event(
-        "gaussian",
-        noise_multiplier=privacy.noise_multiplier,
-        sampling_rate=privacy.sampling_rate,
-        count=study.optimisation.local_steps,
-        band=bands(study)[0],
-    )
-    if privacy.mode == "local":
-        return event
-    return replace(
-        event,
-        mechanism="skellam",
-        dimension=study.model.parameters,
-        scale=float(study.aggregation.scale),
-        rounding=study.aggregation.rounding,
-        slack=SITE_SLACK if study.aggregation.rounding == "site" else 0.0,
-    )
+    privacy, aggregation, band = study.privacy, study.aggregation, bands(study)[0]
+    match privacy.traits.training:
+        case "plain_steps":
+            return None
+        case "dp_sgd":
+            return Event(
+                "gaussian",
+                noise_multiplier=privacy.noise_multiplier,
+                sampling_rate=privacy.sampling_rate,
+                count=study.optimisation.local_steps,
+                band=band,
+            )
+        case "clipped_sum":
+            return Event(
+                "skellam",
+                noise_multiplier=privacy.noise_multiplier,
+                sampling_rate=privacy.sampling_rate,
+                dimension=study.model.parameters,
+                scale=float(aggregation.scale),
+                rounding=aggregation.rounding,
+                slack=rounding_slack(aggregation.rounding),
+                shared=privacy.traits.shares_noise,
+                band=band,
+            )
+        case never:
+            assert_never(never)
 
 
 def evaluation_event(study: Study) -> Event | None:
@@ -71,7 +80,7 @@ def evaluation_event(study: Study) -> Event | None:
     each statistic. In mode local every site adds all the noise, otherwise its share.
     """
     evaluation = study.evaluation
-    if evaluation.release == "exact":
+    if not evaluation.noised:
         return None
     if study.query is not None:
         return Event(
@@ -88,7 +97,7 @@ def evaluation_event(study: Study) -> Event | None:
         dimension=2 * evaluation.bins,
         scale=float(evaluation.scale),
         rounding="none",
-        shared=study.privacy.mode != "local",
+        shared=study.privacy.traits.shares_noise,
         band=bands(study)[1],
     )
 
@@ -122,7 +131,7 @@ def spent_epsilon(
 ) -> float | None:
     """Epsilon at the study's delta after `attempts` that train and `evaluations` that evaluate,
     lost ones included; None in mode none. `broken`: if secure aggregation did not hold."""
-    if study.privacy.mode == "none":
+    if not study.privacy.traits.private:
         return None
     evaluations = min(evaluations, most_evaluations(study))
     events = _several(study, min(attempts, study.aggregation.attempts), evaluations)

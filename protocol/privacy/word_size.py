@@ -5,6 +5,8 @@ A wrapped sum would still be private (it is post-processing), but nonsense that 
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from protocol.errors import Code, WardroundError
 from protocol.privacy.query_noise import largest
 from protocol.privacy.skellam import MOST_VARIANCE
@@ -13,8 +15,10 @@ from protocol.secagg.fixed_point import (
     WordBits,
     bits_for,
     most_sampled,
+    rounding_slack,
     word_bits_for,
 )
+from protocol.study.query import Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import histogram_cells, histogram_variance, update_variance
 
@@ -29,29 +33,13 @@ def word_bits_needed(study: Study) -> WordBits:
     WardroundError(CONFIGURATION) where even 64 bits do not do, where a share of noise is larger
     than can be drawn, or where a site samples more patients than the slack of its sum is proved of.
     """
-    aggregation, privacy, evaluation = study.aggregation, study.privacy, study.evaluation
-    least, all_ = aggregation.least_sites, len(study.roster)
-    query = study.query
-    scored = _MARGIN * study.patients() / (1 - evaluation.fraction)
-    if query is not None and query.mechanism == "laplace":
-        most = scored * evaluation.scale + largest(study)
-        return bits_for(most, 0.0, query.cells, aggregation.attempts)
-    # A share is largest when the fewest take part; the noise of a sum, in mode local, when all do.
-    if max(update_variance(study, least), histogram_variance(study, least)) > MOST_VARIANCE:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            "A share of the study's noise is larger than can be drawn.",
-            remedy="Lower aggregation.scale or evaluation.scale.",
-        )
-    histogram = bits_for(
-        scored * evaluation.scale,
-        max(sites * histogram_variance(study, sites) for sites in (least, all_)),
-        histogram_cells(study),
-        aggregation.attempts,
-    )
-    if privacy.mode != "distributed" or query is not None:
+    aggregation, privacy = study.aggregation, study.privacy
+    if study.query is not None:
+        return _query_bits(study, study.query)
+    histogram = _histogram_bits(study)
+    if not privacy.traits.one_sum:
         return histogram
-    if aggregation.rounding == "site":
+    if rounding_slack(aggregation.rounding):
         _check_sampled(study)
     update = word_bits_for(
         scale=aggregation.scale,
@@ -60,11 +48,44 @@ def word_bits_needed(study: Study) -> WordBits:
             _MARGIN * study.patients(), privacy.sampling_rate, aggregation.attempts
         ),
         noise_multiplier=privacy.noise_multiplier,
-        least_sites=least,
+        least_sites=aggregation.least_sites,
         colluding_sites=aggregation.colluding_sites,
         attempts=aggregation.attempts,
     )
     return max(histogram, update)
+
+
+def _query_bits(study: Study, query: Query) -> WordBits:
+    match query.mechanism:
+        case "laplace":
+            most = _scored(study) + largest(study)
+            return bits_for(most, 0.0, query.cells, study.aggregation.attempts)
+        case "skellam":
+            return _histogram_bits(study)
+    assert_never(query.mechanism)
+
+
+def _histogram_bits(study: Study) -> WordBits:
+    least, all_ = study.aggregation.least_sites, len(study.roster)
+    # A share is largest when the fewest take part; the noise of a sum, in mode local, when all do.
+    if max(update_variance(study, least), histogram_variance(study, least)) > MOST_VARIANCE:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "A share of the study's noise is larger than can be drawn.",
+            remedy="Lower aggregation.scale or evaluation.scale.",
+        )
+    return bits_for(
+        _scored(study),
+        max(sites * histogram_variance(study, sites) for sites in (least, all_)),
+        histogram_cells(study),
+        study.aggregation.attempts,
+    )
+
+
+def _scored(study: Study) -> float:
+    """The integers of all patients who may be counted in one cell."""
+    evaluation = study.evaluation
+    return _MARGIN * study.patients() / (1 - evaluation.fraction) * evaluation.scale
 
 
 def _check_sampled(study: Study) -> None:

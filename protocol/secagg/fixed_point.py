@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,12 @@ WRAP_BITS = 40
 
 def to_words(values: npt.NDArray[np.signedinteger[Any]], word_bits: WordBits) -> npt.NDArray[Any]:
     """Integers -> the same mod 2^k as uint32 or uint64."""
-    return values.astype(np.uint32 if word_bits == 32 else np.uint64)
+    match word_bits:
+        case 32:
+            return values.astype(np.uint32)
+        case 64:
+            return values.astype(np.uint64)
+    assert_never(word_bits)
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,30 @@ def sensitivity(
     move apart by 1 a coordinate at most. slack: what float arithmetic may add, relative to scale.
     l1 <= sqrt(d) l2 (Cauchy-Schwarz), and l1 <= l2^2 for integers.
     """
-    root = math.sqrt(dimension)
-    l2 = scale * (1 + slack) + {"none": 0.0, "patient": root / 2, "site": root}[rounding]
-    return Sensitivity(l1=min(root * l2, l2 * l2), l2=l2)
+    l2 = scale * (1 + slack) + rounding_moves(rounding, dimension)
+    return Sensitivity(l1=min(math.sqrt(dimension) * l2, l2 * l2), l2=l2)
+
+
+def rounding_moves(rounding: Rounding, dimension: int) -> float:
+    """How far rounding may move two neighbouring sums of (dimension,) integers apart, in L2."""
+    match rounding:
+        case "none":
+            return 0.0
+        case "patient":
+            return math.sqrt(dimension) / 2
+        case "site":
+            return math.sqrt(dimension)
+    assert_never(rounding)
+
+
+def rounding_slack(rounding: Rounding) -> float:
+    """What float arithmetic may add to the clip norm of a sum that is rounded so."""
+    match rounding:
+        case "none" | "patient":
+            return 0.0
+        case "site":
+            return SITE_SLACK
+    assert_never(rounding)
 
 
 def clip_and_round(

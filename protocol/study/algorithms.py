@@ -6,11 +6,12 @@ is an unknown key. The checks here are those that need another part of the study
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
 from protocol.document import Document
+from protocol.study.privacy_mode import Mode, traits_of
 
 
 class FedAvg(Document):
@@ -50,6 +51,16 @@ class Ditto(Document):
     steps: Annotated[int, Field(ge=1, le=100_000)] = 10
     lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
     evaluated: Literal["shared", "personal"] = "shared"
+
+    @property
+    def scores_own(self) -> bool:
+        """Whether the study's histograms hold the scores of the sites' own models."""
+        match self.evaluated:
+            case "shared":
+                return False
+            case "personal":
+                return True
+        assert_never(self.evaluated)
 
 
 Local = Annotated[FedAvg | FedProx | Scaffold | FedBN | Ditto, Field(discriminator="name")]
@@ -97,7 +108,12 @@ class Stop(Document):
     @property
     def rises(self) -> bool:
         """Whether more of the metric is better."""
-        return self.metric not in ("brier", "log_loss")
+        match self.metric:
+            case "auc" | "average_precision" | "accuracy":
+                return True
+            case "brier" | "log_loss":
+                return False
+        assert_never(self.metric)
 
 
 class Median(Document):
@@ -126,44 +142,58 @@ Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
 
 def keeps_state(local: Local) -> bool:
     """Whether sites keep something of their own from round to round."""
-    return isinstance(local, Scaffold | FedBN | Ditto)
+    match local:
+        case Scaffold() | FedBN() | Ditto():
+            return True
+        case FedAvg() | FedProx():
+            return False
+    assert_never(local)
 
 
-def check_local(local: Local, mode: str) -> None:
+def sends_control(local: Local) -> bool:
+    """Whether control variates travel beside the updates."""
+    match local:
+        case Scaffold():
+            return True
+        case FedAvg() | FedProx() | FedBN() | Ditto():
+            return False
+    assert_never(local)
+
+
+def check_local(local: Local, mode: Mode) -> None:
     """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
-    if mode == "distributed":
-        if isinstance(local, FedProx):
+    traits = traits_of(mode)
+    match local:
+        case FedProx() if traits.one_sum:
             raise ValueError(
-                "fedprox does nothing in mode distributed: its term is zero at the one gradient "
+                f"fedprox does nothing in mode {mode}: its term is zero at the one gradient "
                 "that a round sums; take fedavg, or mode local"
             )
-        if isinstance(local, Scaffold):
+        case Scaffold() if traits.one_sum:
             raise ValueError(
-                "scaffold cannot run in mode distributed: a site's control variate would be made "
+                f"scaffold cannot run in mode {mode}: a site's control variate would be made "
                 "of its own gradient without noise, and steer what the next rounds release; take "
                 "mode local"
             )
-        if isinstance(local, FedBN):
+        case FedBN() if traits.one_sum:
             raise ValueError(
-                "fedbn cannot run in mode distributed: a site's own layers would be trained "
+                f"fedbn cannot run in mode {mode}: a site's own layers would be trained "
                 "without noise, and shape the gradients that the next rounds release; take mode "
                 "local"
             )
-    if isinstance(local, Ditto) and local.evaluated == "personal" and mode != "none":
-        raise ValueError(
-            f"ditto cannot release scores of personal models in mode {mode}: a patient who trains "
-            "a personal model moves every score of his site, which no epsilon here covers; each "
-            "site sees its own"
-        )
+        case Ditto() if local.scores_own and traits.private:
+            raise ValueError(
+                f"ditto cannot release scores of personal models in mode {mode}: a patient who "
+                "trains a personal model moves every score of his site, which no epsilon here "
+                "covers; each site sees its own"
+            )
+        case FedAvg() | FedProx() | Scaffold() | FedBN() | Ditto():
+            return
+    assert_never(local)
 
 
 def check_robust(
-    robust: Median | TrimmedMean | Krum | None,
-    local: Local,
-    mode: str,
-    *,
-    masked: bool,
-    least_sites: int,
+    robust: Robust | None, local: Local, mode: Mode, *, masked: bool, least_sites: int
 ) -> None:
     """Raises ValueError where a robust rule cannot see the updates that it chooses among, or has
     too few of them."""
@@ -174,15 +204,15 @@ def check_robust(
             f"{robust.name} has to see each site's update, and secure aggregation opens nothing "
             "but their sum: set aggregation.masked to false, where every site allows it"
         )
-    if mode == "distributed":
+    if traits_of(mode).shares_noise:
         raise ValueError(
-            f"{robust.name} cannot run in mode distributed: noise suffices only in the sum of all "
+            f"{robust.name} cannot run in mode {mode}: noise suffices only in the sum of all "
             "shares, and each would be looked at by itself; take mode local"
         )
-    if isinstance(local, Scaffold):
+    if sends_control(local):
         raise ValueError(
-            f"scaffold cannot run under {robust.name}: its control variates must stay the mean of "
-            "all sites' own"
+            f"{local.name} cannot run under {robust.name}: its control variates must stay the mean "
+            "of all sites' own"
         )
     if (needed := fewest_sites(robust)) > least_sites:
         raise ValueError(
@@ -191,21 +221,26 @@ def check_robust(
         )
 
 
-def fewest_sites(robust: Median | TrimmedMean | Krum | None) -> int:
+def fewest_sites(robust: Robust | None) -> int:
     """Sites among which the rule's claim holds: the median's with one, the trimmed mean's above
     2 f (Yin et al. 2018), Krum's above 2 f + 2 (Blanchard et al. 2017, Proposition 4.2)."""
-    if isinstance(robust, TrimmedMean):
-        return 2 * robust.byzantine + 1
-    return 2 * robust.byzantine + 3 if isinstance(robust, Krum) else 1
+    match robust:
+        case None | Median():
+            return 1
+        case TrimmedMean():
+            return 2 * robust.byzantine + 1
+        case Krum():
+            return 2 * robust.byzantine + 3
+    assert_never(robust)
 
 
-def check_stop(stop: Stop | None, *, every: int, averaging: str) -> None:
+def check_stop(stop: Stop | None, *, every: int, averages: bool) -> None:
     """Raises ValueError where early stopping has nothing to look at, or contradicts averaging."""
     if stop is None:
         return
     if every == 0:
         raise ValueError("early stopping looks at evaluations: set evaluation.every above 0")
-    if averaging != "none":
+    if averages:
         raise ValueError(
             "averaging last_half needs to know which half is the last, and early stopping does "
             "not: choose one"

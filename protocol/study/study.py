@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, assert_never
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
@@ -36,14 +36,17 @@ from protocol.study.algorithms import (
     check_robust,
     check_stop,
 )
+from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, traits_of
 from protocol.study.query import Query
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Scalar = bool | int | float | str
-Mode = Literal["none", "local", "distributed"]
 SumRounding = Literal["patient", "site"]
+Averaging = Literal["none", "last_half"]
+Release = Literal["noised", "exact"]
+Split = Literal["patients", "column"]
 
 
 class TaskReference(Document):
@@ -74,11 +77,16 @@ class Privacy(Document):
     delta: Annotated[float, Field(gt=0, lt=0.5)] = 1e-5
     epsilon: Annotated[float, Field(gt=0, le=1e4)] | None = None
 
+    @property
+    def traits(self) -> ModeTraits:
+        """What the mode comes to."""
+        return traits_of(self.mode)
+
     @validator(mode="after")
     def _noise_where_privacy_is_claimed(self) -> Self:
-        if self.mode == "none":
+        if not self.traits.private:
             if self.noise_multiplier or self.epsilon is not None:
-                raise ValueError("mode none claims no epsilon and adds no noise")
+                raise ValueError(f"mode {self.mode} claims no epsilon and adds no noise")
         elif self.noise_multiplier <= 0 or self.epsilon is None:
             raise ValueError(f"mode {self.mode} needs a noise_multiplier above 0 and an epsilon")
         return self
@@ -104,9 +112,19 @@ class Optimisation(Document):
     local: Local = FedAvg()
     server: ServerOptimiser = ServerOptimiser()
     schedule: Schedule = Constant()
-    averaging: Literal["none", "last_half"] = "none"
+    averaging: Averaging = "none"
     stop: Stop | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @property
+    def averages(self) -> bool:
+        """Whether the mean of the last half of the iterates is released, not the last one."""
+        match self.averaging:
+            case "none":
+                return False
+            case "last_half":
+                return True
+        assert_never(self.averaging)
 
 
 class Aggregation(Document):
@@ -130,6 +148,16 @@ class Aggregation(Document):
     rounding: SumRounding = "patient"
 
 
+def adds_noise(release: Release) -> bool:
+    """Whether what is released so has noise of its own."""
+    match release:
+        case "noised":
+            return True
+        case "exact":
+            return False
+    assert_never(release)
+
+
 class Evaluation(Document):
     """Which rounds' models are scored, on whom, and how the score histograms leave.
 
@@ -140,15 +168,30 @@ class Evaluation(Document):
 
     every: Annotated[int, Field(ge=0, le=100_000)] = 0
     bins: Annotated[int, Field(ge=2, le=4096)] = 32
-    release: Literal["noised", "exact"] = "noised"
+    release: Release = "noised"
     noise_multiplier: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     scale: Annotated[int, Field(ge=1, le=2**16)] = 256
-    split: Literal["patients", "column"] = "patients"
+    split: Split = "patients"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+    @property
+    def noised(self) -> bool:
+        """Whether score histograms leave with noise, or exactly and covered by no epsilon."""
+        return adds_noise(self.release)
+
+    @property
+    def disjoint(self) -> bool:
+        """Whether no patient both trains and evaluates."""
+        match self.split:
+            case "patients":
+                return True
+            case "column":
+                return False
+        assert_never(self.split)
 
     @validator(mode="after")
     def _noise_where_noised(self) -> Self:
-        if (self.noise_multiplier > 0) != (self.release == "noised"):
+        if (self.noise_multiplier > 0) != self.noised:
             raise ValueError("noise_multiplier is above 0 when release is noised, and only then")
         return self
 
@@ -183,7 +226,7 @@ class Study(Document):
     @validator(mode="after")
     def _consistent(self) -> Self:
         names = [member.name for member in self.roster]
-        aggregation, private = self.aggregation, self.privacy.mode != "none"
+        aggregation, mode = self.aggregation, self.privacy.mode
         if names != sorted(set(names)):
             raise ValueError("roster must name each site once, in alphabetical order")
         if aggregation.least_sites > len(names):
@@ -198,15 +241,14 @@ class Study(Document):
             raise ValueError("colluding_sites must be below least_sites")
         if aggregation.attempts < self.optimisation.rounds + 1:
             raise ValueError("attempts must be at least rounds + 1 (the last one evaluates)")
-        if self.privacy.mode == "distributed" and self.optimisation.local_steps != 1:
-            raise ValueError("mode distributed takes local_steps = 1 (one clipped sum a round)")
-        if not private and self.evaluation.release == "noised":
-            raise ValueError("mode none evaluates exactly: set evaluation.release to exact")
-        mode, local = self.privacy.mode, self.optimisation.local
-        check_local(local, mode)
+        if self.privacy.traits.one_sum and self.optimisation.local_steps != 1:
+            raise ValueError(f"mode {mode} takes local_steps = 1 (one clipped sum a round)")
+        if not self.privacy.traits.private and self.evaluation.noised:
+            raise ValueError(f"mode {mode} evaluates exactly: set evaluation.release to exact")
+        check_local(self.optimisation.local, mode)
         check_robust(
             aggregation.robust,
-            local,
+            self.optimisation.local,
             mode,
             masked=aggregation.masked,
             least_sites=aggregation.least_sites,
@@ -214,7 +256,7 @@ class Study(Document):
         check_stop(
             self.optimisation.stop,
             every=self.evaluation.every,
-            averaging=self.optimisation.averaging,
+            averages=self.optimisation.averages,
         )
         return self
 
@@ -223,8 +265,8 @@ class Study(Document):
         asks = self.query is not None
         if (self.optimisation.rounds == 0) != asks or (self.model.parameters == 0) != asks:
             raise ValueError("a query has neither rounds nor parameters, every other study both")
-        if asks and (self.privacy.mode, self.evaluation.release) != ("distributed", "noised"):
-            raise ValueError("a query takes mode distributed and a noised release")
+        if asks and not (self.privacy.mode == QUERY_MODE and self.evaluation.noised):
+            raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
             raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
         return self

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from protocol.study.algorithms import Scaffold
+from protocol.study.algorithms import sends_control
 from protocol.study.study import Study
 from protocol.vectors import Vector
 
@@ -62,8 +62,8 @@ class Sections:
     @property
     def exact(self) -> bool:
         """Whether anything in the vector is released without noise of its own."""
-        return (self.train and self.study.privacy.mode == "none") or (
-            self.evaluate and self.study.evaluation.release == "exact"
+        return (self.train and not self.study.privacy.traits.private) or (
+            self.evaluate and not self.study.evaluation.noised
         )
 
     @property
@@ -87,7 +87,7 @@ def histogram_cells(study: Study) -> int:
 
 def controlled(study: Study) -> bool:
     """Whether control variates travel (SCAFFOLD)."""
-    return isinstance(study.optimisation.local, Scaffold)
+    return sends_control(study.optimisation.local)
 
 
 def update_scale(study: Study) -> float:
@@ -119,7 +119,7 @@ def decode_gradient(study: Study, total: Integers, participants: frozenset[str])
     Modes none and local: minus the mean difference, weighted by declared patients. Distributed:
     the clipped sum over the expected number of sampled patients, q times those declared.
     """
-    if study.privacy.mode == "distributed":
+    if study.privacy.traits.one_sum:
         expected = study.privacy.sampling_rate * study.patients(participants)
         factor = study.privacy.clip_norm / (study.aggregation.scale * expected)
     else:
@@ -155,15 +155,18 @@ def update_variance(study: Study, participants: int) -> float:
     Distributed: mu / (|U| - x) with mu = (noise multiplier * scale)^2. Otherwise 0: local noise is
     in the update already.
     """
-    if study.privacy.mode != "distributed" or study.query is not None:
+    if not study.privacy.traits.one_sum or study.query is not None:
         return 0.0
     mu = (study.privacy.noise_multiplier * study.aggregation.scale) ** 2
-    return mu / (participants - study.aggregation.colluding_sites)
+    return _share(study, mu, participants)
 
 
 def histogram_variance(study: Study, participants: int) -> float:
     """The same for a coordinate of the histogram; in mode local each site adds all the noise."""
     mu = (study.evaluation.noise_multiplier * study.evaluation.scale) ** 2
-    if study.privacy.mode == "local":
-        return mu
-    return mu / (participants - study.aggregation.colluding_sites)
+    return _share(study, mu, participants)
+
+
+def _share(study: Study, variance: float, participants: int) -> float:
+    honest = participants - study.aggregation.colluding_sites
+    return study.privacy.traits.noise_share(variance, honest)

@@ -149,12 +149,15 @@ class Share(Document):
     attempt: Attempt
 
 
+Ending = Literal["finished", "failed", "cancelled"]
+
+
 class Close(Document):
     """Coordinator -> site: the study has ended."""
 
     type: Literal["close"] = "close"
     study: Digest
-    outcome: Literal["finished", "failed", "cancelled"]
+    outcome: Ending
 
 
 class Refusal(Document):

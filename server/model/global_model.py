@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import torch
 
 from protocol.errors import Code, WardroundError
+from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, controlled
 from protocol.vectors import Vector
@@ -85,7 +87,7 @@ class GlobalModel:
         """The mean of the last half of the iterates (Polyak and Juditsky 1992): under noise it is
         the better model, at no privacy cost."""
         optimisation = self._study.optimisation
-        if optimisation.averaging == "none" or self.round <= optimisation.rounds // 2:
+        if not optimisation.averages or self.round <= optimisation.rounds // 2:
             return
         iterate = self._weights.detach()
         self._averaged += 1
@@ -148,16 +150,24 @@ def initial_weights(study: Study, task: Task) -> Vector:
 
 def diverged(study: Study, round_: int) -> WardroundError:
     """What to try depends on what the sites' steps are made of."""
-    remedies = {
-        "fedavg": "Lower local_lr or the server's learning rate (optimiser.lr).",
-        "fedprox": "Lower local_lr; local_lr times algorithm.mu has to stay below 2.",
-        "scaffold": "Lower local_lr or optimiser.lr: control variates grow with both.",
-        "fedbn": "Lower local_lr or optimiser.lr.",
-        "ditto": "Lower local_lr or algorithm.lr; algorithm.lr times algorithm.attraction has to "
-        "stay below 2.",
-    }
+    match study.optimisation.local:
+        case FedAvg():
+            remedy = "Lower local_lr or the server's learning rate (optimiser.lr)."
+        case FedProx():
+            remedy = "Lower local_lr; local_lr times algorithm.mu has to stay below 2."
+        case Scaffold():
+            remedy = "Lower local_lr or optimiser.lr: control variates grow with both."
+        case FedBN():
+            remedy = "Lower local_lr or optimiser.lr."
+        case Ditto():
+            remedy = (
+                "Lower local_lr or algorithm.lr; algorithm.lr times algorithm.attraction has to "
+                "stay below 2."
+            )
+        case never:
+            assert_never(never)
     return WardroundError(
         Code.DIVERGED,
         f"The model diverged in round {round_}: its weights are no longer finite.",
-        remedy=remedies[study.optimisation.local.name],
+        remedy=remedy,
     )

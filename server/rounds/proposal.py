@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import assert_never
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.word_size import check_headroom
@@ -63,15 +64,20 @@ class Proposal:
             resting = set()
             for site, answered in self.ask(here).items():
                 standing = answered.standing
-                if standing.state == "accepted":
-                    accepted.add(site)
-                elif standing.code is Code.OUTSIDE_HOURS:
-                    resting.add(site)
-                elif standing.state != "waiting":
-                    refused[site] = standing.code or Code.REFUSED_STUDY
-                    rules[site] = standing.rules
-                    if standing.code is Code.RELEASE:
-                        others.append(answered.sender)
+                match standing.state:
+                    case "accepted":
+                        accepted.add(site)
+                    case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
+                        resting.add(site)
+                    case "waiting":
+                        pass
+                    case "refused" | "closed":
+                        refused[site] = standing.code or Code.REFUSED_STUDY
+                        rules[site] = standing.rules
+                        if standing.code is Code.RELEASE:
+                            others.append(answered.sender)
+                    case never:
+                        assert_never(never)
             undecided -= accepted | set(refused)
             if undecided - here:
                 self.listener.waiting("offline", tuple(sorted(undecided - here)))

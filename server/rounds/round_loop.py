@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import assert_never
 
 import numpy as np
 
@@ -30,9 +30,10 @@ from protocol.study.vector_layout import (
     histogram_variance,
 )
 from protocol.wire import messages
+from protocol.wire.messages import Ending
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
-from server.outcome import CalibrationPoint, Outcome, RoundReport
+from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
 from server.rounds.attempt import Attempt, Lost, Opened, Traffic
 from server.rounds.listener import Listener
 from server.rounds.participants import Participants
@@ -92,7 +93,7 @@ class Rounds:
         The listener gets the outcome in every case. Raises WardroundError (TOO_FEW_SITES,
         ATTEMPTS_SPENT, AGGREGATION, DIVERGED), or KeyboardInterrupt when cancelled.
         """
-        status: Literal["finished", "failed", "killed"] = "failed"
+        status: Status = "failed"
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
@@ -237,9 +238,7 @@ class Rounds:
             self.study, self.model.trainings, self.model.evaluations, broken=broken
         )
 
-    def _outcome(
-        self, status: Literal["finished", "failed", "killed"], final: dict[str, Estimate]
-    ) -> Outcome:
+    def _outcome(self, status: Status, final: dict[str, Estimate]) -> Outcome:
         return Outcome(
             status=status,
             study=self.study,
@@ -262,10 +261,9 @@ class Rounds:
             return ()
         return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
 
-    def _close(self, status: str) -> None:
+    def _close(self, status: Status) -> None:
         """Best effort: a site that misses it keeps the study until its operator closes it."""
-        outcome = {"finished": "finished", "killed": "cancelled"}.get(status, "failed")
-        close = messages.Close.model_validate({"study": self.study.digest, "outcome": outcome})
+        close = messages.Close(study=self.study.digest, outcome=_ended(status))
         here = self.fleet.online() & set(self.study.sites)
         for _ in self.fleet.ask(dict.fromkeys(sorted(here), messages.frame(close)), 10.0):
             pass
@@ -275,15 +273,24 @@ class Rounds:
             raise KeyboardInterrupt
 
 
+def _ended(status: Status) -> Ending:
+    match status:
+        case "finished" | "failed":
+            return status
+        case "killed":
+            return "cancelled"
+    assert_never(status)
+
+
 def uncovered(study: Study) -> str:
     """Which patients the study's epsilon does not cover, in words for every report."""
-    if study.privacy.mode == "none":
+    if not study.privacy.traits.private:
         return "No patient is covered: the study runs without differential privacy."
-    if study.evaluation.release == "exact":
-        share = (
-            f"the {study.evaluation.fraction:.0%} of patients that each site keeps for evaluation"
-            if study.evaluation.split == "patients"
-            else "the patients in the cohort's evaluation split"
-        )
-        return f"Epsilon does not cover {share}: their score histogram is summed exactly."
-    return ""
+    if study.evaluation.noised:
+        return ""
+    share = (
+        f"the {study.evaluation.fraction:.0%} of patients that each site keeps for evaluation"
+        if study.evaluation.disjoint
+        else "the patients in the cohort's evaluation split"
+    )
+    return f"Epsilon does not cover {share}: their score histogram is summed exactly."

@@ -7,8 +7,10 @@ escaped, since it is shown as Markdown in somebody's browser.
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 from protocol.metrics.score_histogram import Estimate
+from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
 from protocol.study.query import Query
 from protocol.study.study import Study
 from server.outcome import Outcome
@@ -93,23 +95,29 @@ def _training(study: Study) -> str:
         study.optimisation.stop,
     )
     lines = []
-    if local.name == "fedbn":
-        lines.append(
-            "Each site trained normalisation layers of its own, which never left it (`fedbn`): "
-            "**in the released model they have their initial values**, and the figures below are "
-            "scored with each site's own."
-        )
-    elif local.name == "ditto":
-        lines.append(
-            "Each site also trained a model of its own, which never left it (`ditto`). The figures "
-            + (
-                "below are of the released one."
-                if local.evaluated == "shared"
-                else "below are **of the sites' own models, not of the released one**."
+    match local:
+        case FedAvg():
+            pass
+        case FedProx() | Scaffold():
+            lines.append(f"The sites trained by `{local.name}`.")
+        case FedBN():
+            lines.append(
+                "Each site trained normalisation layers of its own, which never left it (`fedbn`): "
+                "**in the released model they have their initial values**, and the figures below "
+                "are scored with each site's own."
             )
-        )
-    elif local.name != "fedavg":
-        lines.append(f"The sites trained by `{local.name}`.")
+        case Ditto():
+            lines.append(
+                "Each site also trained a model of its own, which never left it (`ditto`). The "
+                "figures below are "
+                + (
+                    "**of the sites' own models, not of the released one**."
+                    if local.scores_own
+                    else "of the released one."
+                )
+            )
+        case never:
+            assert_never(never)
     if robust is not None:
         lines.append(
             f"Their updates were seen and combined by `{robust.name}`, not averaged, each site "
@@ -126,7 +134,7 @@ def _training(study: Study) -> str:
 def _privacy(study: Study, outcome: Outcome | None) -> str:
     plan = study.privacy
     lines = ["## What it cost in privacy"]
-    if plan.mode == "none":
+    if not plan.traits.private:
         lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
     elif outcome is None or outcome.epsilon is None:
         lines.append(f"Planned: at most epsilon **{_up(plan.epsilon)}** at delta {plan.delta:g}.")
@@ -153,10 +161,9 @@ def _performance(outcome: Outcome) -> str:
     if not rows:
         return "## How well it does\n\nThe study ended before its model was evaluated."
     table = "\n".join(["| pooled metric | value | 95% interval |", "|---|---|---|", *rows])
-    noised = outcome.study.evaluation.release == "noised"
     caution = (
         "The histogram of scores was noised for privacy; the intervals include that noise."
-        if noised
+        if outcome.study.evaluation.noised
         else "The histogram of scores was summed exactly."
     )
     return (

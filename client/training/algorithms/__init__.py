@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from client.training.algorithms.ditto import Ditto
 from client.training.algorithms.fedavg import FedAvg
 from client.training.algorithms.fedbn import FedBN
@@ -18,12 +20,15 @@ def algorithm(study: Study, model: FlatModel) -> FedAvg:
     """The study's algorithm over this model. Raises WardroundError(REFUSED_STUDY) where the model
     has nothing that the algorithm works on."""
     plan, optimisation = study.optimisation.local, study.optimisation
-    if isinstance(plan, documents.FedProx):
-        return FedProx(plan.mu)
-    if isinstance(plan, documents.Scaffold):
-        return Scaffold(optimisation.local_steps * optimisation.local_lr)
-    if isinstance(plan, documents.FedBN):
-        return FedBN.over(model)
-    if isinstance(plan, documents.Ditto):
-        return Ditto(plan)
-    return FedAvg()
+    match plan:
+        case documents.FedAvg():
+            return FedAvg()
+        case documents.FedProx():
+            return FedProx(plan.mu)
+        case documents.Scaffold():
+            return Scaffold(optimisation.local_steps * optimisation.local_lr)
+        case documents.FedBN():
+            return FedBN.over(model)
+        case documents.Ditto():
+            return Ditto(plan)
+    assert_never(plan)

@@ -38,7 +38,7 @@ class Ditto(FedAvg):
         return start + moved
 
     def scored(self, weights: Vector, own: Vector | None) -> Vector:
-        return weights if self.plan.evaluated == "shared" or own is None else own
+        return own if self.plan.scores_own and own is not None else weights
 
     def personal(self, weights: Vector, own: Vector | None) -> Vector | None:
         return own
