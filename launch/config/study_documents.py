@@ -1,4 +1,4 @@
-"""From the configuration groups algorithm, schedule, stop and robust to parts of a study."""
+"""From the configuration and a task to the documents and words of a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from launch.config.schema import PARTS, Config
 from protocol.errors import Code, WardroundError
 from protocol.study.algorithms import Local, Robust, Schedule, Stop
 from protocol.study.privacy_mode import Mode
-from protocol.study.study import Release
+from protocol.study.study import Release, TaskReference
+from tasks.base import Task
 
 
 def local_of(config: Config) -> Local:
@@ -39,6 +40,17 @@ def robust_of(config: Config) -> Robust | None:
     if config.robust.name == "none":
         return None
     return _ROBUST.validate_python(_chosen("robust", config.robust))
+
+
+def reference_to(task: Task) -> TaskReference:
+    """The study's `task`; options that have their usual value are left out."""
+    usual = {option: choices[0] for option, choices in task.choices.items()}
+    return TaskReference(
+        name=task.name,
+        version=task.version,
+        source=task.source_digest(),
+        options={name: value for name, value in task.options.items() if value != usual[name]},
+    )
 
 
 def mode_of(config: Config) -> Mode:

@@ -10,20 +10,21 @@ from __future__ import annotations
 import getpass
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, assert_never, get_args
+from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import ValidationError
 
+from launch.config.study_documents import reference_to
 from launch.queries.question import Question
+from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
-from protocol.privacy.accounting import calibrate, epsilon_over_bands
-from protocol.privacy.events import Event, noise_in_words
+from protocol.privacy.calibration import patient_scale, with_noise, with_words
+from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
-from protocol.privacy.releases import planned_broken_epsilon, planned_events
-from protocol.privacy.word_size import word_bits_needed
+from protocol.privacy.releases import planned_broken_epsilon
 from protocol.study.privacy_mode import QUERY_MODE
-from protocol.study.query import Mean, Query, SharedNoise
+from protocol.study.query import Query, SharedNoise
 from protocol.study.study import (
     Aggregation,
     Evaluation,
@@ -32,7 +33,6 @@ from protocol.study.study import (
     Optimisation,
     Privacy,
     Study,
-    TaskReference,
 )
 from protocol.vectors import EMPTY
 
@@ -82,11 +82,10 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
         except WardroundError as error:
             trouble = trouble or error
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
+            where, what, _ = first_fault(error)
             trouble = trouble or WardroundError(
                 Code.CONFIGURATION,
-                f"The query is not valid: {where + ': ' if where else ''}{first['msg']}.",
+                f"The query is not valid: {where + ': ' if where else ''}{what}.",
                 remedy="Ask fewer or coarser statistics, or check the options.",
             )
     if not found:
@@ -103,74 +102,27 @@ def _built(
         mechanism=mechanism,
         least_count=question.least_count,
     )
-    scale = _scale(query)
-    event = Event(
-        mechanism,
-        noise_multiplier=1.0,
-        count=len(query.statistics) * price.attempts,
-        dimension=query.largest,
-        scale=float(scale),
-        rounding="none",
+    draft = Study(
+        title=question.title or f"A question about {question.task.name}",
+        purpose=price.purpose,
+        contact=price.contact or _user(),
+        nonce=secrets.token_hex(8),
+        task=reference_to(question.task),
+        model=Model(parameters=0, layout=EMPTY.digest),
+        privacy=Privacy(
+            mode=QUERY_MODE, noise_multiplier=1.0, delta=price.delta, epsilon=price.epsilon
+        ),
+        optimisation=Optimisation(rounds=0),
+        aggregation=Aggregation(
+            least_sites=price.least_sites or 3,
+            colluding_sites=price.colluding_sites,
+            attempts=price.attempts,
+        ),
+        evaluation=Evaluation(noise_multiplier=1.0, scale=patient_scale(query)),
+        roster=tuple(Member(name=site, patients=patients[site]) for site in sorted(patients)),
+        query=query,
     )
-    multiplier = _multiplier(event, query.mechanism, price)
-    least = price.least_sites or 3
-    plain: dict[str, Any] = {
-        "title": question.title or f"A question about {question.task.name}",
-        "purpose": price.purpose,
-        "contact": price.contact or _user(),
-        "nonce": secrets.token_hex(8),
-        "task": TaskReference(
-            name=question.task.name,
-            version=question.task.version,
-            source=question.task.source_digest(),
-            options={
-                option: value
-                for option, value in question.task.options.items()
-                if value != question.task.choices[option][0]
-            },
-        ),
-        "model": Model(parameters=0, layout=EMPTY.digest),
-        "privacy": Privacy(
-            mode=QUERY_MODE,
-            noise_multiplier=multiplier,
-            delta=price.delta,
-            epsilon=price.epsilon,
-        ),
-        "optimisation": Optimisation(rounds=0),
-        "aggregation": Aggregation(
-            least_sites=least, colluding_sites=price.colluding_sites, attempts=price.attempts
-        ),
-        "evaluation": Evaluation(noise_multiplier=multiplier, scale=scale),
-        "roster": tuple(Member(name=site, patients=patients[site]) for site in sorted(patients)),
-        "query": query,
-    }
-    study = Study(**plain)
-    spent = epsilon_over_bands(planned_events(study), price.delta)
-    claimed = study.privacy.model_dump() | {"epsilon": max(price.epsilon, spent)}
-    words = study.aggregation.model_copy(update={"word_bits": word_bits_needed(study)})
-    return Study(**plain | {"privacy": Privacy(**claimed), "aggregation": words})
-
-
-def _scale(query: Query) -> int:
-    """Integers that a patient is."""
-    match query.mechanism:
-        case "laplace":  # a mean needs a finer grid than 1
-            return 8 if any(isinstance(one, Mean) for one in query.statistics) else 1
-        case "skellam":
-            return 256
-    assert_never(query.mechanism)
-
-
-def _multiplier(event: Event, mechanism: SharedNoise, price: Price) -> float:
-    found = calibrate(price.epsilon, price.delta, event)
-    match mechanism:
-        case "skellam":
-            return found
-        case "laplace":  # where pure epsilons just add up, to the last digit
-            exact = replace(event, noise_multiplier=event.count / price.epsilon)
-            fits = epsilon_over_bands([exact], price.delta) <= price.epsilon
-            return min(found, exact.noise_multiplier) if fits else found
-    assert_never(mechanism)
+    return with_words(with_noise(draft, price.epsilon))
 
 
 def cost(study: Study) -> str:

@@ -3,7 +3,7 @@
 A site counts its evaluation patients by label and by score bin; the sum over sites says nearly
 all that the pooled scores would say (ROC area to 1e-3 with 512 bins). A patient adds 1 to one
 cell, so the L2 sensitivity is 1 and Gaussian or Skellam noise of deviation s on each cell is one
-event of noise multiplier s. Noise favours few bins: see `bins_for`.
+event of noise multiplier s. Noise favours few bins: see `calibration.bins_for`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,6 @@ def histogram(
     cell = np.clip(np.floor(finite * bins), 0, bins - 1).astype(np.int64)
     flat = np.bincount((labels.astype(np.int64) == 1) * bins + cell, minlength=2 * bins)
     return flat.reshape(2, bins).astype(np.int64)
-
-
-def bins_for(patients: int, noise: float) -> int:
-    """A good number of bins for about `patients` scored patients under `noise` per cell.
-
-    Binning costs about 0.4/B^2 of ROC area, noise about 0.6 sqrt(B) noise/patients (measured on
-    the heart disease scores); their squares' sum is least near (patients/noise)^(2/5). Even, so
-    that 0.5 is an edge. 512 without noise.
-    """
-    if noise <= 0:
-        return 512
-    best = 1.5 * (patients / noise) ** 0.4
-    return int(np.clip(2 * round(best / 2), 4, 512))
 
 
 def pooled_metrics(

@@ -15,12 +15,12 @@ from sklearn.linear_model import LogisticRegression
 
 from protocol.metrics import score_histogram as scores
 from protocol.metrics.score_histogram import (
-    bins_for,
     calibration_points,
     histogram,
     pooled_metrics,
     project,
 )
+from protocol.privacy.calibration import bins_for
 from tasks import registry
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
@@ -195,16 +195,6 @@ def test_noise_widens_the_interval() -> None:
     counts = histogram(np.linspace(0, 1, 400), np.linspace(0, 1, 400) > 0.4, 8).astype(float)
     sure, unsure = pooled_metrics(counts)["auc"], pooled_metrics(counts, 25.0)["auc"]
     assert unsure.high - unsure.low > 1.3 * (sure.high - sure.low)
-
-
-def test_few_patients_or_much_noise_take_few_bins() -> None:
-    assert bins_for(170, 0.0) == 512
-    assert bins_for(170, 4.0) in (6, 8)
-    chosen = [bins_for(n, 4.0) for n in (10, 100, 1_000, 10_000, 100_000, 10**9)]
-    assert chosen == sorted(chosen)
-    assert chosen[0] == 4
-    assert chosen[-1] == 512
-    assert all(bins % 2 == 0 for bins in chosen)
 
 
 def test_calibration_points_lie_on_the_diagonal_where_scores_are_honest() -> None:
