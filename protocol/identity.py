@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -53,7 +54,7 @@ class Identity:
             serialization.NoEncryption(),
         )
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            durable_files.write(path, pem, replace=False)
         except FileExistsError:
             raise WardroundError(
                 Code.IDENTITY,
@@ -64,11 +65,6 @@ class Identity:
             raise WardroundError(
                 Code.IDENTITY, f"{path} cannot be written: {error.strerror}."
             ) from None
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
 
     @staticmethod
     def load(path: Path) -> Identity:

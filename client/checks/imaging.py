@@ -10,8 +10,8 @@ from client.checks.base import Check, Doubt
 from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.dicom.receive.settings import ReceiverSettings
-from client.durable_files import refuse_shared
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 
 def imaging_checks(config: SiteConfig) -> Iterator[Check]:

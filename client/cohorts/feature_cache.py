@@ -7,16 +7,16 @@ options. `wardround-site cache purge` removes them with the pictures.
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from client.durable_files import refuse_shared, write_private
 from protocol.document import canonical
+from protocol.durable_files import make_folder, writing
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 from tasks.base import Task
 from tasks.schema import Table
 
@@ -38,11 +38,10 @@ def features_of(state: Path, task: Task, table: Table) -> npt.NDArray[Any]:
         if found is not None and len(found) == len(table[task.schema.images[0].name]):
             return found
     made = task.features(table)
-    file = io.BytesIO()
-    np.save(file, made, allow_pickle=False)
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        write_private(path, file.getvalue())
+        make_folder(folder)
+        with writing(path) as file:
+            np.save(file, made, allow_pickle=False)
     except OSError as error:
         raise WardroundError(
             Code.STATE,

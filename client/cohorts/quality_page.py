@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from client.data.quality import ColumnQuality, Quality
-from client.durable_files import write_private
+from protocol import durable_files
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; color: #1c2330 }
@@ -79,7 +79,7 @@ label by itself.</p>
 {rows}
 </tbody></table></body></html>
 """
-    write_private(path, page.encode())
+    durable_files.write(path, page.encode())
 
 
 def _row(column: ColumnQuality, rows: int) -> str:

@@ -16,11 +16,11 @@ from client.config.imaging_config import Imaging
 from client.config.policy import Policy
 from client.data import templates
 from client.data.sources.settings import AnyPath, Sources
-from client.durable_files import refuse_shared
 from client.yaml_documents import contradiction, read_yaml, validate
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.secret_files import refuse_shared
 from protocol.study.study import Digest, Name
 
 

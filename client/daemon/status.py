@@ -7,8 +7,6 @@ what the data are: no count of patients, no score.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 FILE, _LOCK = "status.json", "daemon.lock"
@@ -96,14 +95,7 @@ def write(folder: Path, status: Status) -> None:
 
     Raises OSError.
     """
-    descriptor, fresh = tempfile.mkstemp(dir=folder, prefix=f".{FILE}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(status), file)
-        os.replace(fresh, folder / FILE)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    durable_files.write(folder / FILE, json.dumps(asdict(status)).encode(), durable=False)
 
 
 def read(folder: Path) -> Status | None:

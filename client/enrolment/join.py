@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, StringConstraints, ValidationError
 
 from client.config.site_config import SiteConfig
-from client.durable_files import write_private
 from client.enrolment.new_site import ROSTER, roster_text
 from client.yaml_documents import read_yaml
+from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
@@ -144,7 +144,7 @@ def join(joining: Joining) -> SiteConfig:
         (path, text.encode()),
     ):
         try:
-            write_private(target, content)
+            durable_files.write(target, content)
         except OSError as error:
             raise WardroundError(
                 Code.CONFIGURATION, f"{target} cannot be written: {error.strerror}."

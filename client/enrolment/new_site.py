@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
-from client.durable_files import write_private
 from client.enrolment.site_template import Answers, site_yaml
 from client.governance.database import State
 from client.transport.node_key import create_node_key, load_node_key, public_pem
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.wire.enrolment import Card
@@ -45,15 +44,16 @@ def init(folder: Path, answers: Answers) -> SiteConfig:
         identity = Identity.generate()
         identity.save(made / "identity.pem")
         create_node_key(made / "node.pem")
-        write_private(made / SITE_YAML, site_yaml(answers).encode())
-        write_private(made / ROSTER, roster_text({answers.site: identity.public_key.hex()}))
+        durable_files.write(made / SITE_YAML, site_yaml(answers).encode())
+        roster = roster_text({answers.site: identity.public_key.hex()})
+        durable_files.write(made / ROSTER, roster)
         try:
             SiteConfig.load(made / SITE_YAML)
         except WardroundError as error:
             message = error.message.replace(str(made), str(folder))
             raise WardroundError(error.code, message, remedy=error.remedy) from None
         State.create(made / "state", answers.site, identity.public_key.hex()).close()
-        os.rename(made, folder)
+        durable_files.move(made, folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise

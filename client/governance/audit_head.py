@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.durable_files import write_private
+from protocol import durable_files
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 
@@ -30,7 +30,7 @@ class Head:
 
     def write(self, path: Path) -> None:
         """Raises OSError."""
-        write_private(path, canonical({"hash": self.hash, "seq": self.seq}))
+        durable_files.write(path, canonical({"hash": self.hash, "seq": self.seq}))
 
     @staticmethod
     def read(path: Path) -> Head | None:

@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.durable_files import refuse_shared, sync_folder
 from client.governance.audit_head import GENESIS, Head
 from client.governance.migrations import (
     SCHEMA_VERSION,
@@ -37,7 +36,9 @@ from client.governance.migrations import (
 )
 from client.governance.patient_split import FILE as SPLIT
 from client.governance.patient_split import Split
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 _DATABASE, _HEAD, _DAEMON, _WRITE = "state.sqlite", "head.json", "daemon.lock", "write.lock"
 _SCHEMA = """
@@ -101,7 +102,7 @@ class State:
         state exists already, (LEDGER) where one existed and its database is gone.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable_files.make_folder(folder)
             refuse_shared(folder, "state folder")
             split, head = Split.create(folder), Head.read(folder / _HEAD)
             if head is not None and head.seq > 0 and not (folder / _DATABASE).exists():
@@ -133,7 +134,7 @@ class State:
                 set_schema(db, SCHEMA_VERSION)
                 db.execute("COMMIT")
                 db.close()
-            sync_folder(folder)
+            durable_files.sync(folder)
         except OSError as error:
             raise WardroundError(
                 Code.STATE, f"{folder} cannot be written: {error.strerror}."

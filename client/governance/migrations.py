@@ -13,10 +13,10 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from client.durable_files import sync_folder
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 
@@ -96,19 +96,16 @@ def copy_database(db: sqlite3.Connection, target: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    copy = sqlite3.connect(partial)
     try:
-        db.backup(copy)
-        copy.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'yes')")
-        copy.commit()
-        copy.execute("PRAGMA journal_mode = DELETE")
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(partial)) as copy:
+            db.backup(copy)
+            copy.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'yes')")
+            copy.commit()
+            copy.execute("PRAGMA journal_mode = DELETE")
+        durable_files.move(partial, target)
     finally:
-        copy.close()
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.rename(target)
-    sync_folder(target.parent)
+        partial.unlink(missing_ok=True)
 
 
 def _newer(db: sqlite3.Connection, database: Path, found: int) -> WardroundError:

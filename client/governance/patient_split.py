@@ -13,13 +13,15 @@ import hashlib
 import hmac
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from client.durable_files import refuse_shared, write_private
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 FILE = "split.key"
 
@@ -51,7 +53,8 @@ class Split:
     def create(folder: Path) -> Split:
         """Makes a secret, durably and for the owner only, or keeps the one that is there."""
         if not (folder / FILE).exists():
-            write_private(folder / FILE, os.urandom(32))
+            with suppress(FileExistsError):  # another process was quicker
+                durable_files.write(folder / FILE, os.urandom(32), replace=False)
         return Split.load(folder)
 
     @staticmethod

@@ -12,7 +12,6 @@ and only the site's user can read the files.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Collection, Mapping
@@ -21,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from client.durable_files import sync_folder, write_private
 from protocol.document import canonical
+from protocol.durable_files import make_folder, move, write, writing
 from protocol.errors import Code, WardroundError
 from protocol.vectors import Vector
 
@@ -72,8 +71,8 @@ class Kept:
         """What the site will have if the attempt in hand counts. Raises OSError."""
         self._proposed = vector
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(self._folder / f"proposed-{self._attempt}.npy", _bytes(vector))
+            make_folder(self._folder)
+            _write(self._folder / f"proposed-{self._attempt}.npy", vector)
 
     def share(self) -> None:
         """The site is about to send its share of the attempt in hand. Raises OSError."""
@@ -82,16 +81,15 @@ class Kept:
         self._shared[self._attempt], self._proposed = self._proposed, None
         if self._folder is not None:
             proposed = self._folder / f"proposed-{self._attempt}.npy"
-            proposed.rename(self._folder / f"shared-{self._attempt}.npy")
-            sync_folder(self._folder)
+            move(proposed, self._folder / f"shared-{self._attempt}.npy")
 
     def keep_model(self, vector: Vector, figures: Mapping[str, Any]) -> None:
         """The site's own model and what it scores here beside the released one. Raises OSError."""
         self.personal = vector
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(self._folder / "figures.json", canonical(figures) + b"\n")
-            write_private(self._folder / "personal.npy", _bytes(vector))
+            make_folder(self._folder)
+            write(self._folder / "figures.json", canonical(figures) + b"\n")
+            _write(self._folder / "personal.npy", vector)
 
     def close(self, study: bytes, *, finished: bool) -> None:
         """The study has ended: its own model, if there is one and the study finished, goes to
@@ -100,11 +98,10 @@ class Kept:
             return
         if finished and (self._folder / "personal.npy").exists():
             target = self._folder.parent.parent / PERSONAL / self._folder.name
-            target.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_private(target / "study.json", study)
-            (self._folder / "figures.json").replace(target / "figures.json")
-            (self._folder / "personal.npy").replace(target / "weights.npy")
-            sync_folder(target)
+            make_folder(target)
+            write(target / "study.json", study)
+            move(self._folder / "figures.json", target / "figures.json")
+            move(self._folder / "personal.npy", target / "weights.npy")
         shutil.rmtree(self._folder)
 
 
@@ -129,10 +126,9 @@ def figures_of(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _bytes(vector: Vector) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, vector, allow_pickle=False)
-    return buffer.getvalue()
+def _write(path: Path, vector: Vector) -> None:
+    with writing(path) as file:
+        np.save(file, vector, allow_pickle=False)
 
 
 def _read(path: Path, parameters: int | None) -> Vector:

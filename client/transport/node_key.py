@@ -7,12 +7,12 @@ public part and puts it on the allow-list.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 
@@ -27,19 +27,15 @@ def create_node_key(path: Path) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_files.make_folder(path.parent)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        durable_files.write(path, pem, replace=False)
     except FileExistsError:
         raise WardroundError(
             Code.NODE_KEY,
             f"There is a node key at {path} already.",
             remedy="Use it; a new one must be registered at the coordinator anew.",
         ) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
     return public_pem(key)
 
 

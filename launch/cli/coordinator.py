@@ -158,15 +158,15 @@ def bundle(
     folder: Folder = HERE,
 ) -> None:
     """Write what every site needs: address, CA certificate, all sites' identity keys."""
+    from protocol.durable_files import PUBLIC, write
     from protocol.identity import fingerprint
     from server.coordinator.setup import authority_fingerprint
     from server.coordinator.setup import bundle as bundle_of
     from server.enrolment.accounts import refuse_existing
-    from server.enrolment.certificates import write_atomically
 
     refuse_existing(out)
     content = bundle_of(_config(folder))
-    write_atomically(out, (json.dumps(content, indent=2) + "\n").encode(), 0o644)
+    write(out, (json.dumps(content, indent=2) + "\n").encode(), mode=PUBLIC)
     typer.echo(f"{'(CA certificate)':<24} {authority_fingerprint(content['ca'])}")
     for site, identity in content["roster"].items():
         typer.echo(f"{site:<24} {fingerprint(bytes.fromhex(identity))}")

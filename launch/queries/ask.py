@@ -21,6 +21,7 @@ from launch.federations.inprocess import InProcessFederation
 from launch.queries.query_builder import USUAL, Price, build_query, cost
 from launch.queries.question import Question
 from launch.studies.public_data import data_root
+from protocol.durable_files import PUBLIC, write
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
 from protocol.release import RELEASE
@@ -167,7 +168,7 @@ def _leave(outcome: Outcome, output: Path) -> None:
     folder = output / outcome.study.digest[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "study.json").write_bytes(outcome.study.document)
+        write(folder / "study.json", outcome.study.document, mode=PUBLIC)
         write_summary(outcome, folder / "summary.json")
     except OSError as error:
         raise WardroundError(

@@ -28,6 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from tasks import registry
 
@@ -149,7 +150,7 @@ def _download(download: Download, path: Path, progress: Progress, line: TaskID) 
                 "(its SHA-256 differs).",
                 remedy="Try again; if it stays so, the source changed or a proxy interferes.",
             )
-        partial.replace(path)
+        durable_files.move(partial, path)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise WardroundError(

@@ -85,12 +85,12 @@ def run_inprocess(
             Progressing(study, console) as shown,
             federation_of(config, cohorts, study, task) as federation,
         ):
-            chronicle = Chronicle(folder, Listeners(shown, TrackingListener(tracker)))
+            listeners = Listeners(shown, TrackingListener(tracker))
+            chronicle = Chronicle(folder, listeners, checkpoints=checkpoints)
             chronicle.begin(study, config)
             for report in chronicle.reports:
                 shown.round(report)
-            kept = chronicle.checkpoint if checkpoints else None
-            federation.run(study, task, chronicle, checkpoint=kept)
+            federation.run(study, task, chronicle, checkpoint=chronicle.checkpoint)
         outcome = chronicle.result
         leave(outcome, folder)
         rows = tuple(_baselines(config, task, cohorts, declared, outcome, console))

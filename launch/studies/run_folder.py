@@ -22,6 +22,7 @@ import yaml
 from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.inprocess import SITES
+from protocol.durable_files import PUBLIC, append, write, writing
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.coordinator.study_events import report_from_json, report_to_json
@@ -41,15 +42,16 @@ STUDY, CONFIGURATION, CHECKPOINT, ROUNDS = (
 class Chronicle:
     """A listener that keeps what it hears in `folder` and passes it on, each round once."""
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
-        self.folder, self._listener = folder, listener
+    def __init__(self, folder: Path, listener: Listener, *, checkpoints: bool = True) -> None:
+        """checkpoints: whether the study can be gone on with after an interruption."""
+        self.folder, self._listener, self._checkpoints = folder, listener, checkpoints
         self._before = tuple(_kept(folder / ROUNDS))
         self.reports = list(self._before)
         self.outcome: Outcome | None = None
 
     @property
-    def checkpoint(self) -> Path:
-        return self.folder / CHECKPOINT
+    def checkpoint(self) -> Path | None:
+        return self.folder / CHECKPOINT if self._checkpoints else None
 
     @property
     def result(self) -> Outcome:
@@ -72,8 +74,7 @@ class Chronicle:
         if any(kept.round == report.round for kept in self.reports):
             return
         line = json.dumps(report_to_json(report)).encode() + b"\n"
-        with (self.folder / ROUNDS).open("ab") as file:
-            file.write(line)
+        append(self.folder / ROUNDS, line, mode=PUBLIC, durable=self._checkpoints)
         self.reports.append(report)
         self._listener.round(report)
 
@@ -96,9 +97,9 @@ class Chronicle:
 
 def begin(folder: Path, study: Study, config: Config) -> None:
     """Writes what a later `--resume` starts from; no secret is in it."""
-    (folder / STUDY).write_bytes(study.document)
+    write(folder / STUDY, study.document, mode=PUBLIC)
     text = yaml.safe_dump(redacted(plain(config)), sort_keys=False, allow_unicode=True)
-    (folder / CONFIGURATION).write_text(text, encoding="utf-8")
+    write(folder / CONFIGURATION, text.encode(), mode=PUBLIC)
 
 
 def can_go_on(folder: Path, federation: str) -> bool:
@@ -109,9 +110,10 @@ def can_go_on(folder: Path, federation: str) -> bool:
 
 def leave(outcome: Outcome, folder: Path) -> None:
     """weights.npy and summary.json, the last one at the end; what only a resumption needs goes."""
-    np.save(folder / "weights.npy", outcome.weights)
+    with writing(folder / "weights.npy", mode=PUBLIC) as file:
+        np.save(file, outcome.weights)
     write_summary(outcome, folder / "summary.json")
-    for path in (folder / ROUNDS, *folder.glob(f"{CHECKPOINT}*")):
+    for path in (folder / ROUNDS, *folder.glob(f"*{CHECKPOINT}*")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / SITES, ignore_errors=True)
 
@@ -119,7 +121,7 @@ def leave(outcome: Outcome, folder: Path) -> None:
 def forget(folder: Path) -> None:
     """Takes away what `Chronicle.begin` and a study without result left."""
     named = (folder / name for name in (STUDY, CONFIGURATION, ROUNDS))
-    for path in (*named, *folder.glob(f"{CHECKPOINT}*")):
+    for path in (*named, *folder.glob(f"*{CHECKPOINT}*")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / SITES, ignore_errors=True)
 

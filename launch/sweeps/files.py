@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launch.sweeps.figure import utility
 from launch.sweeps.result import Result
+from protocol import durable_files
 
 
 def write(result: Result, folder: Path) -> dict[str, bytes]:
@@ -14,5 +15,5 @@ def write(result: Result, folder: Path) -> dict[str, bytes]:
     if result.finished:
         files["sweep.png"] = utility(result)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        durable_files.write(folder / name, content, mode=durable_files.PUBLIC)
     return files

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from server.enrolment.json_store import write_json
@@ -97,5 +98,5 @@ def _back_up(folder: Path, target: Path) -> None:
         for file in sorted(folder.glob(pattern)):
             copy = partial / file.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.copy2(file, copy)
-    partial.rename(target)
+            durable_files.write(copy, file.read_bytes(), durable=False)
+    durable_files.move(partial, target)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.study import Study
@@ -77,7 +78,7 @@ class Coordinator:
         A folder of an older release is migrated first. Raises WardroundError: STATE (another
         coordinator has this folder), RELEASE, CONFIGURATION, PORT_TAKEN, TLS.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable_files.make_folder(self._folder)
         self._lock_file = lock.acquire(self.config)
         try:
             if schema.migrate(self.config.folder):

@@ -12,12 +12,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from server.coordinator import schema
 from server.coordinator.config import FILE, CoordinatorConfig, address_parts, template
 from server.coordinator.lock import is_running
-from server.enrolment.certificates import Pki, write_atomically
+from server.enrolment.certificates import Pki
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 
@@ -48,14 +49,14 @@ def create(
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}-"))
     try:
-        write_atomically(new / FILE, template(hosts, port, tracking).encode(), 0o600)
+        durable_files.write(new / FILE, template(hosts, port, tracking).encode())
         config = CoordinatorConfig.load(new)
         config.pki.create(organisation, hosts)
         write_json(config.roster, {"sites": {}})
         write_json(config.accounts, {"accounts": {}})
         config.state.mkdir(mode=0o700)
         schema.note(new)
-        new.rename(folder)
+        durable_files.move(new, folder)
     except WardroundError as error:
         message = error.message.replace(str(new), str(folder))
         raise WardroundError(error.code, message, remedy=error.remedy) from None
@@ -131,5 +132,5 @@ def cancel(config: CoordinatorConfig, start: str) -> str:
             f"{len(found)} studies begin with {start!r}.",
             remedy="`wardround coordinator status` names them.",
         )
-    (studies / found[0] / "cancelled").touch(mode=0o600)
+    durable_files.write(studies / found[0] / "cancelled", b"")
     return found[0]

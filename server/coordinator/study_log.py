@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from array import array
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from protocol import durable_files
 from server.coordinator.study_events import ENDS
 
 
@@ -26,7 +26,7 @@ class StudyLog:
         self.last_type = ""
         self.closed = False
         if not path.exists():
-            path.touch(mode=0o600)
+            durable_files.write(path, b"")
         last = b""
         with path.open("r+b") as file:
             for line in file:
@@ -56,11 +56,7 @@ class StudyLog:
                 **content,
             }
             line = json.dumps(event, allow_nan=False).encode() + b"\n"
-            with self._path.open("ab") as file:
-                file.write(line)
-                file.flush()
-                if type_ in ENDS:
-                    os.fsync(file.fileno())
+            durable_files.append(self._path, line, durable=type_ in ENDS)
             self._ends.append(self._ends[-1] + len(line))
             self.last_type = type_
         self._wake()

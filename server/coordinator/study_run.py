@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Name, Study
@@ -28,7 +29,6 @@ from server.coordinator.study_events import (
 )
 from server.coordinator.study_log import StudyLog
 from server.coordinator.study_transport import Conversation, SuspendedError
-from server.enrolment.certificates import write_atomically
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
@@ -106,12 +106,15 @@ class StudyRun:
     ) -> None:
         """Makes a study's folder, whole or not at all."""
         new = folder.with_name(f".new-{folder.name}")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(mode=0o700, parents=True)
-        write_atomically(new / "study.json", study.document, 0o600)
-        write_json(new / "submission.json", submission.model_dump())
-        write_json(new / "configuration.json", configuration)
-        new.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)  # of a coordinator that was killed
+        try:
+            durable_files.make_folder(new)
+            durable_files.write(new / "study.json", study.document)
+            write_json(new / "submission.json", submission.model_dump())
+            write_json(new / "configuration.json", configuration)
+            durable_files.move(new, folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
     @property
     def digest(self) -> str:
@@ -154,7 +157,7 @@ class StudyRun:
 
     def cancel(self) -> None:
         """Ends the study for good, also over a restart; within seconds unless a site hangs."""
-        self._cancelled.touch(mode=0o600)
+        durable_files.write(self._cancelled, b"")
         self._sites.hang_up()
 
     def suspend(self) -> None:
@@ -247,7 +250,7 @@ class StudyRun:
         try:
             if (outcome := self._outcome) is not None:
                 weights = np.ascontiguousarray(outcome.weights, dtype="<f4")
-                write_atomically(self.weights, weights.tobytes(), 0o600)
+                durable_files.write(self.weights, weights.data)
                 write_summary(outcome, self.folder / "summary.json")
                 content["outcome"] = outcome_to_json(outcome)
             content["tracking"] = asdict(self._tracking.finish(outcome))

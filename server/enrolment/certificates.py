@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 CA_DAYS = 3650
@@ -64,7 +63,7 @@ class Pki:
                 f"{self.folder} holds a certificate authority already.",
                 remedy="Renew the server certificate, or choose an empty folder.",
             )
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable_files.make_folder(self.folder)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name(
             [
@@ -80,10 +79,7 @@ class Pki:
             .add_extension(identifier, critical=False)
             .sign(key, hashes.SHA256())
         )
-        write_private(self.ca_key, _key_pem(key))
-        write_atomically(
-            self.ca_certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644
-        )
+        _store(self.ca_key, key, self.ca_certificate, certificate)
         self.renew(hosts)
 
     def renew(self, hosts: Sequence[str] = (), days: int = SERVER_DAYS) -> None:
@@ -121,10 +117,7 @@ class Pki:
             .add_extension(issuer_key, critical=False)
             .sign(ca_key, hashes.SHA256())
         )
-        write_private(self.private_key, _key_pem(key))
-        write_atomically(
-            self.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644
-        )
+        _store(self.private_key, key, self.certificate, certificate)
 
     def hosts(self) -> tuple[str, ...]:
         """The names in the current server certificate. Raises WardroundError(TLS)."""
@@ -157,26 +150,6 @@ def check_private(path: Path) -> None:
             f"The private key {path} can be read by others.",
             remedy=f"chmod 600 {path}, and renew it if others may have read it.",
         )
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    write_atomically(path, content, 0o600)
-
-
-def write_atomically(path: Path, content: bytes, mode: int) -> None:
-    """Writes `path` by way of a file beside it: readers see the old bytes or the new ones."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        os.fchmod(descriptor, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _certificate(
@@ -215,12 +188,17 @@ def _host(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
+def _store(
+    key_path: Path, key: ec.EllipticCurvePrivateKey, path: Path, certificate: x509.Certificate
+) -> None:
+    pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    durable_files.write(key_path, pem)
+    content = certificate.public_bytes(serialization.Encoding.PEM)
+    durable_files.write(path, content, mode=durable_files.PUBLIC)
 
 
 def _unreadable(path: Path) -> WardroundError:

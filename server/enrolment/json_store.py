@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from protocol import durable_files
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.release import unknown_field
-from server.enrolment.certificates import write_atomically
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def changed(file: Watched[D]) -> Iterator[tuple[D, Callable[[D], None]]]:
 def write_json(path: Path, value: Any) -> None:
     """Readable by its owner only, whole or not at all, synced."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    write_atomically(path, text.encode(), 0o600)
+    durable_files.write(path, text.encode())
 
 
 def _damaged(path: Path, why: str) -> WardroundError:

@@ -7,7 +7,6 @@ of it stays beside it, since the next round replaces it.
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, unknown_field
 
@@ -43,14 +43,9 @@ class Checkpoint:
     pending: dict[str, Any] | None
 
     def save(self, path: Path) -> None:
-        """Write, fsync, rename: a crash leaves the previous checkpoint or this one."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            os.fchmod(file.fileno(), 0o600)
+        """Durable on return: a crash leaves the previous checkpoint or this one. Raises OSError."""
+        with durable_files.writing(path) as file:
             torch.save({"format": FORMAT, "release": RELEASE} | self.__dict__, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     @staticmethod
     def load(path: Path, study: str) -> Checkpoint | None:
@@ -105,12 +100,9 @@ def _keep(path: Path, written: int) -> None:
     copy = path.with_name(f"{path.name}.format-{written}")
     if copy.exists():
         return
-    partial = copy.with_name(f"{copy.name}.partial")
     try:
-        shutil.copy2(path, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(copy)
+        with path.open("rb") as older, durable_files.writing(copy) as file:
+            shutil.copyfileobj(older, file)
     except OSError as error:
         raise WardroundError(
             Code.STATE,

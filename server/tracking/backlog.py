@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
@@ -20,9 +21,10 @@ _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 
 def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
     """Writes an outcome and its configuration into `folder`, readable by its owner only."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / _STUDY).write_bytes(outcome.study.document)
-    np.save(folder / _WEIGHTS, outcome.weights, allow_pickle=False)
+    make_folder(folder)
+    write(folder / _STUDY, outcome.study.document)
+    with writing(folder / _WEIGHTS) as file:
+        np.save(file, outcome.weights, allow_pickle=False)
     plain = {
         "status": outcome.status,
         "rounds": [asdict(report) for report in outcome.rounds],
@@ -37,7 +39,7 @@ def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_ver
         "answers": [asdict(answer) for answer in outcome.answers],
     }
     content = {"outcome": plain, "configuration": configuration, "code_version": code_version}
-    (folder / _OUTCOME).write_text(json.dumps(content, default=str))
+    write(folder / _OUTCOME, json.dumps(content, default=str).encode())
 
 
 def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from protocol import durable_files
 from protocol.metrics.score_histogram import Estimate
 from server.outcome import Outcome
 from server.tracking.query_report import plain
@@ -46,14 +46,9 @@ def summary(
 def write_summary(
     outcome: Outcome, path: Path, baselines: Mapping[str, Mapping[str, float]] | None = None
 ) -> None:
-    """Writes, syncs and renames: a reader finds the old file or the whole new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(summary(outcome, baselines), file, indent=2, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Durable on return: a reader finds the old file or the whole new one. Raises OSError."""
+    text = json.dumps(summary(outcome, baselines), indent=2, allow_nan=False) + "\n"
+    durable_files.write(path, text.encode(), mode=durable_files.PUBLIC)
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint, public_key_from_hex, verify
+from tests.full_disk import disk_of
 
 
 def test_saved_key_is_the_owners_alone_and_loads_again(tmp_path: Path) -> None:
@@ -29,6 +30,13 @@ def test_a_key_file_is_never_overwritten(tmp_path: Path) -> None:
         Identity.generate().save(path)
     assert refusal.value.code is Code.IDENTITY
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_half_of_a_key(tmp_path: Path) -> None:
+    with disk_of(20), pytest.raises(WardroundError, match="cannot be written") as refusal:
+        Identity.generate().save(tmp_path / "site.key")
+    assert refusal.value.code is Code.IDENTITY
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])

@@ -12,8 +12,8 @@ import duckdb
 
 from client.data.sources.session import Session, literal, quoted
 from client.data.sources.settings import Database, Postgres
-from client.durable_files import refuse_shared
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 _CONNECT_SECONDS = 10
 

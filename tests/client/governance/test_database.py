@@ -17,6 +17,7 @@ from client.governance.database import State
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from tests.client.hospital import SITE, Hospital, die, in_child, numbered
+from tests.full_disk import disk_of
 
 
 @pytest.fixture
@@ -190,6 +191,15 @@ def test_a_backup_is_whole_private_and_known_when_put_back(hospital: Hospital) -
     refused(Code.REVOKED, lambda: restored.debit(first, 2, 2))
     restored.audit.verify()
     restored.again(daemon=True).state.close()
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(hospital: Hospital) -> None:
+    folder = hospital.folder.parent / "backups"
+    folder.mkdir(mode=0o700)
+    with disk_of(8192):
+        refused(Code.LEDGER, lambda: hospital.state.backup(folder / "monday.sqlite"))
+    assert not list(folder.iterdir())
+    hospital.state.backup(folder / "monday.sqlite")
 
 
 def test_a_clock_gone_back_is_refused_until_acknowledged(hospital: Hospital) -> None:

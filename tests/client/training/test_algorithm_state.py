@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Collection
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_files_are_the_owners_alone_and_no_more_than_needed(tmp_path: Path) -> N
     assert {path.name for path in folder.iterdir()} == {"shared-4.npy", "shared-5.npy"}
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_proposal_is_durable_with_the_names_of_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = set[int](), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda d: (synced.add(os.fstat(d).st_ino), fsync(d))[1])
+    kept = kept_in(tmp_path, "a", 1)
+    kept.begin(1, lost=())
+    kept.propose(one(7.0))
+    everything = (tmp_path, *tmp_path.rglob("*"))
+    assert {path.stat().st_ino for path in everything} <= synced
 
 
 def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from client.data.dicom.index.index import Aside, Index
 from client.data.dicom.isolated_workers import isolated
-from client.durable_files import write_private
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 PER_PAGE = 60
@@ -55,14 +55,15 @@ def write_sheet(index: Index, folder: Path, workers: int = 2) -> int:
     pages = 0
     while page := list(islice(figures, PER_PAGE)):
         pages += 1
-        write_private(folder / f"page{pages}.html", _page(f"Page {pages}", "".join(page)))
+        page_file = folder / f"page{pages}.html"
+        durable_files.write(page_file, _page(f"Page {pages}", "".join(page)))
     links = "".join(f'<li><a href="page{n}.html">page {n}</a>' for n in range(1, pages + 1))
     told = (
         f"<p>{len(asides)} pictures were set aside because they may show text or a face. Look at "
         "them; let through what is clean with <code>wardround-site images release KEY...</code>."
         "<p>These pages may show names. They stay on this machine; remove them when you are done."
     )
-    write_private(folder / "index.html", _page("Set aside", f"{told}<ul>{links}</ul>"))
+    durable_files.write(folder / "index.html", _page("Set aside", f"{told}<ul>{links}</ul>"))
     return pages
 
 

@@ -23,8 +23,8 @@ from typing import Any, Literal
 from client.data.dicom.objects.attributes import ATTRIBUTES, COLUMNS, DOSE_COLUMNS
 from client.data.dicom.objects.gate import SUSPICIONS, GatePolicy, Reason
 from client.data.dicom.objects.pseudonym import Pseudonyms
-from client.durable_files import refuse_shared
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 FILE = "imaging.db"
 SCHEMA_VERSION = 1

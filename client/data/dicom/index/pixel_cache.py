@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
-from client.durable_files import refuse_shared
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 FOLDER = "pictures"
 _CATALOGUE = "catalogue.db"

@@ -10,7 +10,7 @@ from typing import Any
 
 from client.data.dicom.index.index import Index
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
-from client.durable_files import write_private
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
 _REMEDIES: dict[str, str] = {
@@ -99,7 +99,7 @@ td,th{{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd}}
 <table><tr><th>Kept out because<th>Files<th>What can be done</tr>{rows}</table></html>
 """
     try:
-        write_private(path, text.encode())
+        durable_files.write(path, text.encode())
     except OSError as error:
         raise WardroundError(Code.USAGE, f"{path} cannot be written: {error.strerror}.") from None
 

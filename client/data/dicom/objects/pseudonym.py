@@ -13,10 +13,12 @@ import hashlib
 import hmac
 import os
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
-from client.durable_files import refuse_shared, write_private
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 FILE = "pseudonym.key"
 
@@ -43,7 +45,8 @@ class Pseudonyms:
     def create(state: Path) -> Pseudonyms:
         """Makes a secret, durably and for the owner only, or keeps the one that is there."""
         if not (state / FILE).exists():
-            write_private(state / FILE, os.urandom(32))
+            with suppress(FileExistsError):  # another process was quicker
+                durable_files.write(state / FILE, os.urandom(32), replace=False)
         return Pseudonyms.load(state)
 
     @staticmethod

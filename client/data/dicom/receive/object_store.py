@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from client.data.dicom.objects.pseudonym import Pseudonyms
-from client.durable_files import refuse_shared, sync_folder
+from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 _INCOMING, _LOCK = ".incoming", ".receiver.lock"
 _PIECE = 1 << 20
@@ -58,10 +59,8 @@ class Spool:
 
     def move(self, target: Path) -> None:
         """To its place, durably: file first, then its name."""
-        os.fsync(self._open)
-        os.replace(self.path, target)
+        durable_files.move(self.path, target)
         self._close()
-        sync_folder(target.parent)
 
     def same_as(self, target: Path) -> bool:
         """Whether a file holds the very same bytes."""
@@ -107,7 +106,7 @@ class Store:
         works on it, or it cannot be written.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable_files.make_folder(folder)
             refuse_shared(folder, "receiver's folder")
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -122,7 +121,7 @@ class Store:
             (folder / _INCOMING).mkdir(exist_ok=True, mode=0o700)
             for stale in (folder / _INCOMING).iterdir():
                 stale.unlink()
-            sync_folder(folder)
+            durable_files.sync(folder)
         except OSError as error:
             raise WardroundError(
                 Code.STATE,
@@ -154,9 +153,7 @@ class Store:
         study = self.folder / self._names.of(study_uid)
         target = study / f"{self._names.of(instance_uid)}.dcm"
         try:
-            if not study.is_dir():
-                study.mkdir(exist_ok=True, mode=0o700)
-                sync_folder(self.folder)
+            durable_files.make_folder(study)
             there = target.exists()
             if there and spool.same_as(target):
                 spool.discard()

@@ -9,34 +9,6 @@ from pathlib import Path
 from protocol.errors import Code, WardroundError
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replaces the file at once and durably: new file, fsync, rename, fsync of the folder.
-
-    Readable by the owner only. Raises OSError.
-    """
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(fresh, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable (a rename alone is not)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def refuse_shared(path: Path, what: str, code: Code = Code.STATE) -> None:
     """Raises WardroundError(code) where others than the owner may read or write `path`, where it
     belongs to another user, or where it is not there."""

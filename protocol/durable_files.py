@@ -1,0 +1,126 @@
+"""Writing so that a full disk, a crash or a power cut leaves the old file or the new one whole.
+
+A new file is written beside its place under another name, synced, renamed, and then its folder is
+synced: rename(2) is atomic, and what fsync(2) has not covered may be gone after a power cut, file
+and name alike. Where a step fails, the old file stays and the partial one is removed. A process
+that is killed can leave its partial file, `.NAME.RANDOM.partial`: the next writer of NAME removes
+it once it is a day old, for by then nobody writes it any longer.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+PRIVATE, PUBLIC = 0o600, 0o644
+"""Modes of new files, less the umask: for their owner alone, or for whoever reaches the folder."""
+_PARTIAL = ".partial"
+_ABANDONED = 24 * 3600.0
+"""Seconds without a write after which a partial file is nobody's."""
+
+
+def write(
+    path: Path,
+    content: bytes | memoryview,
+    *,
+    mode: int = PRIVATE,
+    replace: bool = True,
+    durable: bool = True,
+) -> None:
+    """Writes a file whole or not at all. Arguments and errors are those of `writing`."""
+    with writing(path, mode=mode, replace=replace, durable=durable) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(
+    path: Path, *, mode: int = PRIVATE, replace: bool = True, durable: bool = True
+) -> Iterator[BinaryIO]:
+    """A stream to a file that has its name once the block has been left without an exception.
+
+    replace: False refuses a file that is there already. durable: False leaves out the syncs, for
+    what nobody asks after when the power was cut; whole it is all the same. Raises OSError,
+    FileExistsError among them.
+    """
+    _remove_abandoned(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        if replace:
+            os.replace(partial, path)
+        else:
+            os.link(partial, path)  # unlike a rename, fails where the name is taken
+    finally:
+        partial.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+def append(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
+    """Adds to the end of a file, made where there is none: all of it, or nothing where that fails.
+
+    One writer at a time. A process killed in between can leave a part, which is for the reader to
+    tell from a whole line. Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(path, flags, mode)
+    try:
+        end = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if durable:
+                os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+    if durable and end == 0:
+        sync(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames a finished file, or a folder of finished files, within its file system; durable, with
+    all that is in it. A file replaces another one, a folder an empty one. Raises OSError."""
+    for path in (source, *source.rglob("*")):
+        sync(path)
+    os.replace(source, target)
+    sync(target.parent)
+
+
+def make_folder(folder: Path, *, mode: int = 0o700) -> None:
+    """Makes a folder and those missing above it, durably; nothing where it is. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent, mode=mode)
+        folder.mkdir(mode=mode, exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Makes a file's bytes durable, or the names in a folder. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Of writers of this file that were killed."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > _ABANDONED:
+                partial.unlink()
