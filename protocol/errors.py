@@ -7,6 +7,7 @@ Across the wire go the code and the kind of an error, never its text: a text may
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -117,6 +118,15 @@ class WardroundError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
+
+
+def unwritable(path: Path, error: OSError) -> WardroundError:
+    """The error for a file that a command was to write."""
+    return WardroundError(
+        Code.USAGE,
+        f"{path} cannot be written: {error.strerror}.",
+        remedy="Name a file in a folder that is there and that you may write to.",
+    )
 
 
 def _rebuilt(code: Code, message: str, remedy: str, rule: str) -> WardroundError:

@@ -25,6 +25,7 @@ ORDER = {
         "protocol.privacy",
         "protocol.metrics",
         "protocol.wire",
+        "protocol.terminal",
     ),
     "tasks": (
         "tasks",
@@ -110,6 +111,9 @@ DOORS = {
     "gdcm": ("client/data/dicom/pixels/decode.py",),
     "hydra": ("launch/config/compose.py",),
     "omegaconf": ("launch/config/compose.py", "launch/config/schema.py"),
+    "typer": ("protocol/terminal/", "client/cli/", "launch/cli/"),
+    "click": ("protocol/terminal/", "client/cli/", "launch/cli/"),
+    "rich": ("protocol/terminal/", "client/", "launch/"),
     "dp_accounting": ("protocol/privacy/accounting.py", "protocol/privacy/renyi.py"),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.document import finite
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
@@ -28,7 +29,7 @@ ENDS = frozenset({"finished", "failed", "cancelled"})
 
 def report_to_json(report: RoundReport) -> dict[str, Any]:
     plain = asdict(report)
-    return plain | {"metrics": _finite(plain["metrics"])}
+    return plain | {"metrics": finite(plain["metrics"])}
 
 
 def report_from_json(event: Event) -> RoundReport:
@@ -52,14 +53,14 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """Without the study, its rounds and its weights, which have events and files of their own."""
     return {
         "status": outcome.status,
-        "metrics": _finite({name: asdict(of) for name, of in outcome.metrics.items()}),
-        "epsilon": _finite(outcome.epsilon),
-        "epsilon_broken": _finite(outcome.epsilon_broken),
+        "metrics": finite({name: asdict(of) for name, of in outcome.metrics.items()}),
+        "epsilon": finite(outcome.epsilon),
+        "epsilon_broken": finite(outcome.epsilon_broken),
         "uncovered": outcome.uncovered,
         "seconds": outcome.seconds,
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
-        "calibration": _finite([asdict(point) for point in outcome.calibration]),
+        "calibration": finite([asdict(point) for point in outcome.calibration]),
         "answers": [asdict(answer) for answer in outcome.answers],
     }
 
@@ -144,14 +145,6 @@ def _metrics(plain: Any) -> dict[str, Estimate]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(of) for key, of in value.items()}
-    if isinstance(value, list):
-        return [_finite(of) for of in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _malformed() -> WardroundError:
