@@ -14,6 +14,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from protocol.terminal.printable import printable
+
 LOGGER = "wardround.site"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SHORT = 12
@@ -54,9 +56,7 @@ class _Text(logging.Formatter):
             text = str(value)[:_SHORT] if key == "study" else str(value)
             bare = text.isprintable() and " " not in text and '"' not in text
             pairs.append(f"{key}={text if bare else json.dumps(text)}")
-        # Titles and faulty keys come from elsewhere: nothing that a terminal would obey is written,
-        # and nothing that would pass for a line of its own.
-        said = "".join(c if c.isprintable() else "?" for c in record.getMessage()[:_LONGEST])
+        said = printable(record.getMessage()[:_LONGEST])  # titles and keys come from elsewhere
         return f"{time} {record.levelname:7} {said}  {' '.join(pairs)}".rstrip()
 
 

@@ -61,10 +61,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise WardroundError(
             Code.CONFIGURATION,
             f"{path} cannot be read: {error.strerror}.",
-            remedy="Name the file with --config, or make one with `wardround-site init`.",
+            remedy="Name the file or its folder with --config, or make one with "
+            "`wardround-site init FOLDER`.",
         ) from None
     except UnicodeDecodeError:
-        raise WardroundError(Code.CONFIGURATION, f"{path} is not UTF-8 text.") from None
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{path} is not UTF-8 text.",
+            remedy="Save it as UTF-8, which every editor can.",
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise WardroundError(

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, Json, governing
-from protocol.errors import Code, WardroundError
+from client.cli.options import HERE, Config, governing
+from protocol.errors import unwritable
+from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Verify or export the audit log: what was seen, decided, spent and sent, hash-chained "
-    "and signed.",
+app = CommandLine(
+    "Verify or export the audit log: what was seen, decided, spent and sent, hash-chained and "
+    "signed."
 )
 
 
@@ -24,23 +24,22 @@ app = typer.Typer(
 def verify(config: Config = HERE, as_json: Json = False) -> None:
     """Check every entry's hash, link and signature, and that the ledger says the same.
 
-    Names the first entry that was edited, removed or moved, and ends with status 7.
+    Regularly, and whenever somebody doubts the books. Names the first entry that was edited,
+    removed or moved, and then ends with status 7.
+
+    Example: wardround-site audit verify
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     with (
         governing(config, "audit verify") as site,
-        Progress(transient=True, console=Console(stderr=True)) as progress,
+        Progress(transient=True, console=console(stderr=True)) as progress,
     ):
         bar = progress.add_task("verifying", total=None)
         entries = site.audit.verify(
             lambda done, all_: progress.update(bar, completed=done, total=all_)
         )
-    if as_json:
-        typer.echo(json.dumps({"entries": entries, "intact": True}))
-    else:
-        typer.echo(f"{entries} entries, all intact.")
+    print_result(f"{entries} entries, all intact.", {"entries": entries, "intact": True}, as_json)
 
 
 @app.command()
@@ -49,20 +48,27 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="A file, replaced if there; left out: standard output.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write the log as JSON Lines, oldest first, for a SIEM. Holds no patient data.
 
     Send it off this machine regularly: a copy elsewhere shows even what a holder of this site's
-    keys might rewrite.
+    keys might rewrite. With --json the log is one array; with --out too, that array is left out
+    and the file is named.
+
+    Example: wardround-site audit export --out /var/log/wardround/audit.jsonl
     """
     with governing(config, "audit export") as site, ExitStack() as stack:
+        if as_json and out is None:
+            print_json([json.loads(line) for line in site.audit.export()])
+            return
         target = sys.stdout
         if out is not None:
             try:
                 target = stack.enter_context(out.open("w", encoding="utf-8"))
             except OSError as error:
-                raise WardroundError(
-                    Code.USAGE, f"{out} cannot be written: {error.strerror}."
-                ) from None
+                raise unwritable(out, error) from None
         for line in site.audit.export():
             target.write(line + "\n")
+    if as_json:
+        print_json({"file": out})

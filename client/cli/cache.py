@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, Json, load
+from client.cli.options import HERE, Config, load
 from protocol.errors import Code, WardroundError
+from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
+from protocol.terminal.printable import printable
 
-app = typer.Typer(
-    help="Pictures as tasks get them, decoded once and kept in the state folder.",
-    no_args_is_help=True,
-)
+app = CommandLine("Pictures as tasks get them, decoded once and kept in the state folder.")
 
 
 @app.command()
@@ -25,8 +23,12 @@ def fill(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Decode now what a task's view selects, so that no study waits for it."""
-    from rich.console import Console
+    """Decode now what a task's view selects, so that no study waits for it.
+
+    Before the first study of a task with pictures, and after many new ones have come in.
+
+    Example: wardround-site cache fill chest_xray
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -45,40 +47,43 @@ def fill(
         raise WardroundError(
             Code.USAGE, "No task in site.yaml reads pictures.", remedy="Add one to `data`."
         )
-    found = {}
+    rows: dict[str, int] = {}
+    notes: dict[str, list[str]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns,
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console(stderr=True),
         disable=not sys.stderr.isatty(),
     ) as progress:
         for name in names:
             line = progress.add_task(name, total=None)
-            table, notes = with_pictures(
+            table, said = with_pictures(
                 site,
                 registry.load(name),
                 read_table(site, name),
                 lambda done, of, line=line: progress.update(line, completed=done, total=of),  # type: ignore[misc]
             )
-            rows = len(next(iter(table.values()), ()))
-            found[name] = {"rows": rows, "notes": list(notes)}
+            rows[name], notes[name] = len(next(iter(table.values()), ())), list(said)
     if as_json:
-        typer.echo(json.dumps(found))
+        print_json({name: {"rows": rows[name], "notes": notes[name]} for name in names})
         return
-    for name, one in found.items():
-        typer.echo(f"{name}: {one['rows']} rows with their pictures")
-        for note in one["notes"]:  # type: ignore[attr-defined]
-            typer.echo(f"  {note}")
+    for name in names:
+        typer.echo(f"{name}: {rows[name]} rows with their pictures")
+        for note in notes[name]:
+            typer.echo(f"  {printable(note)}")
 
 
 @app.command()
 def purge(config: Config = HERE, as_json: Json = False) -> None:
-    """Remove every decoded picture; the next study, or `fill`, makes them anew."""
+    """Remove every decoded picture; the next study, or `fill`, decodes them again.
+
+    To free disk space, or when a picture in the cache is damaged. The originals are not touched.
+
+    Example: wardround-site cache purge
+    """
     from client.data.dicom.index.pixel_cache import purge as remove
 
     files, size = remove(load(config).state)
-    if as_json:
-        typer.echo(json.dumps({"files": files, "bytes": size}))
-    else:
-        typer.echo(f"Removed {files} files, {size / 2**20:.1f} MiB.")
+    done = f"Removed {files} files, {size / 2**20:.1f} MiB."
+    print_result(done, {"files": files, "bytes": size}, as_json)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.options import HERE, Config, Json, console, governing, load, printable
+from client.cli.options import HERE, Config, governing, load
 from client.daemon import stop_signals
-from protocol.errors import Code, WardroundError
+from protocol.errors import WardroundError
+from protocol.terminal.command_line import CommandLine, Json, Log, console, print_json
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from client.checks.base import Finding
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from client.daemon.daemon import Daemon
 
 
-def mount(app: typer.Typer) -> None:
+def mount(app: CommandLine) -> None:
     for command in (check, start, status):
         app.command()(command)
 
@@ -37,12 +38,15 @@ def check(
 ) -> None:
     """Try everything that can fail: keys, ledger, disk, clock, data, TLS, sign-in, a dry step.
 
-    Says pass, or what to do. Nothing leaves this site, nothing is spent. Works beside a running
-    daemon. The exit status is that of the first failure.
+    Before the first `start`, and whenever something does not work. Says pass, or what to do.
+    Nothing leaves this site, nothing is spent. Works beside a running daemon. The exit status is
+    that of the first failure.
 
     With --cohort, each task's table is looked at column by column: missing values, values out of
     range or in another unit, misspelt categories, columns that give the label away, dates in the
     wrong order. The page lies in the state folder under reports/, for your eyes only.
+
+    Example: wardround-site check --cohort
     """
     from client.checks.base import tried, verdict
     from client.config.resource_limits import limit_threads
@@ -71,7 +75,7 @@ def check(
     if as_json:
         rows = [asdict(finding) for finding in findings]
         answer = {"site": site.site, "ok": status == 0, "checks": rows}
-        typer.echo(json.dumps(answer | ({"cohorts": seen} if cohort else {})))
+        print_json(answer | ({"cohorts": seen} if cohort else {}))
     elif status == 0:
         typer.echo(f"\n{site.site} is ready: wardround-site start")
     sys.exit(status)
@@ -95,34 +99,35 @@ def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
         write_page(quality, page)
         seen.append(asdict(quality) | {"page": str(page)})
         if not as_json:
-            console().print()
-            console().print(grid(quality))
+            screen = console()
+            screen.print()
+            screen.print(grid(quality))
             for doubt in quality.doubts:
-                typer.echo(f"  {doubt}")
+                typer.echo(f"  {printable(doubt)}")
             typer.echo(f"  with plots: {page}")
     return seen
 
 
 def start(
     config: Config = HERE,
-    log: Annotated[str, typer.Option(help="How to log: text or json.")] = "text",
+    log: Log = "text",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log debits too.")] = False,
 ) -> None:
     """Run the site's daemon in the foreground, until SIGTERM or Ctrl-C.
 
-    It connects to the coordinator, and again whenever the connection is lost; it answers for
-    studies that site.yaml and your approvals allow, within the hours and the budget. Asked to
-    stop, it finishes what it has paid for first; asked twice, it stops at once.
+    Under systemd or in a container, for as long as this site takes part in studies. It connects to
+    the coordinator, and again whenever the connection is lost; it answers for studies that
+    site.yaml and your approvals allow, within the hours and the budget. Asked to stop, it finishes
+    what it has paid for first; asked twice, it stops at once.
+
+    Example: wardround-site start --config /srv/wardround --log json
     """
-    if log not in ("text", "json"):
-        raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
-    style: Literal["text", "json"] = "json" if log == "json" else "text"
     with stop_signals.held() as signals:
         from client.config.resource_limits import limit_threads
         from client.log_events import configure, event
 
         site = load(config)
-        configure(style, verbose=verbose)
+        configure(log, verbose=verbose)
         event("starting", site=site.site, coordinator=site.coordinator.address)
         limit_threads(site.policy)
         from client.daemon.daemon import Daemon
@@ -132,7 +137,7 @@ def start(
         try:
             daemon.run()
         except WardroundError as error:
-            if style == "text":
+            if log == "text":
                 raise
             why = {"code": error.code.value, "why": error.message, "do": error.remedy}
             event("failed", logging.ERROR, **why)
@@ -144,7 +149,10 @@ def start(
 def status(config: Config = HERE, as_json: Json = False) -> None:
     """Show the daemon's connection, study and round, the budget, and the last error.
 
-    Exit status: 0 running and connected, 4 running but not connected, 7 not running.
+    The first look when a study does not advance. Exit status: 0 running and connected, 4 running
+    but not connected, 7 not running.
+
+    Example: wardround-site status --json
     """
     from client.daemon.status import read, running
     from client.governance.budget import budget
@@ -163,7 +171,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         answer: dict[str, Any] = {"site": site.site, "running": runs, "waiting": waiting}
         answer["daemon"] = asdict(now) if now else None
         answer["budget"] = {k: v for k, v in asdict(account).items() if k != "studies"}
-        typer.echo(json.dumps(answer))
+        print_json(answer)
     else:
         lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
         if runs and now is not None:
@@ -175,7 +183,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
             ]
             if now.study is not None:
                 of = f"round {now.round} of {now.rounds}, attempt {now.attempt}"
-                lines.append(("Study", f"{now.study[:12]} {printable(now.title or '')}, {of}"))
+                lines.append(("Study", f"{now.study[:12]} {now.title or ''}, {of}"))
         if now is not None and now.last_error is not None:
             fault = now.last_error
             lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
@@ -205,10 +213,11 @@ def _show_finding(finding: Finding) -> None:
         False: ("FAIL", "bold red"),
     }[finding.passed]
     screen = console()
-    line = Text.assemble((f"{mark}  ", style), (f"{finding.name:24}", "bold"), finding.found)
-    screen.print(line, soft_wrap=True)
+    name, found = (f"{printable(finding.name):24}", "bold"), printable(finding.found)
+    screen.print(Text.assemble((f"{mark}  ", style), name, found), soft_wrap=True)
     if finding.remedy:
-        screen.print(Text(f"{'':30}{finding.remedy}", style="yellow"), soft_wrap=True)
+        remedy = Text(f"{'':30}{printable(finding.remedy)}", style="yellow")
+        screen.print(remedy, soft_wrap=True)
 
 
 def _print_lines(lines: list[tuple[str, str]]) -> None:
@@ -218,5 +227,5 @@ def _print_lines(lines: list[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in lines:
-        table.add_row(name, value)
+        table.add_row(name, printable(value))
     console().print(table)

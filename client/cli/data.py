@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from protocol.terminal.command_line import CommandLine, Json, print_result
 
-def mount(app: typer.Typer) -> None:
+
+def mount(app: CommandLine) -> None:
     """Adds the command."""
     app.command()(view)
 
@@ -18,11 +20,19 @@ def view(
     definitions: Annotated[
         bool, typer.Option("--definitions", help="The paths of the ViewDefinitions, of fhir.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """The SQL of the view that is shipped for a task over OMOP, FHIR or the imaging index."""
+    """Print the SQL of the view that is shipped for a task over OMOP, FHIR or the imaging index.
+
+    To see what `view: template:omop` in site.yaml selects, or as a start for a view of your own.
+
+    Example: wardround-site view icu_mortality omop
+    """
     from client.data import templates
 
     text = templates.view(f"{templates.PREFIX}{kind}", task)
+    facts: dict[str, object] = {"task": task, "kind": kind, "sql": text}
     if definitions:
-        text = "\n".join(str(path) for path in templates.definitions(task) if kind == "fhir")
-    typer.echo(text.rstrip())
+        paths = templates.definitions(task) if kind == "fhir" else ()
+        text, facts = "\n".join(map(str, paths)), {"definitions": list(paths)}
+    print_result(text.rstrip(), facts, as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,49 +11,59 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from client.cli.options import HERE, Config, Json, console, governing, load
+from client.cli.options import HERE, Config, governing, load
 from client.daemon import stop_signals
 from protocol.errors import Code, WardroundError
+from protocol.terminal.command_line import (
+    CommandLine,
+    Json,
+    Log,
+    console,
+    print_json,
+    print_result,
+    refuse_early_options,
+)
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from client.config.imaging_config import Imaging
     from client.config.site_config import SiteConfig
     from client.daemon.receiver_service import Reception
     from client.data.dicom.index.index import Index
     from client.data.dicom.index.indexing import Progress, Tally
 
-images_app = typer.Typer(no_args_is_help=False)
+images_app = CommandLine(bare=True)
 
 
-def mount(app: typer.Typer) -> None:
+def mount(app: CommandLine) -> None:
     app.command()(receive)
     app.command()(index)
     app.add_typer(images_app, name="images")
 
 
-def receive(
-    config: Config = HERE,
-    log: Annotated[str, typer.Option(help="How to log: text or json.")] = "text",
-) -> None:
+def receive(config: Config = HERE, log: Log = "text") -> None:
     """Take pictures that the PACS sends (DICOM Send), until SIGTERM or Ctrl-C.
 
-    Only senders named in imaging.receiver.calling are let in. A study that has been quiet for a
-    while is brought into the index. Nothing of a picture is logged.
+    Beside the daemon, where the PACS sends rather than exports. Only senders named in
+    imaging.receiver.calling are let in. A study that has been quiet for a while is brought into the
+    index. Nothing of a picture is logged.
+
+    Example: wardround-site receive --config /srv/wardround --log json
     """
-    if log not in ("text", "json"):
-        raise WardroundError(Code.USAGE, f"--log is {log}.", remedy="It can be: text, json.")
-    style: Literal["text", "json"] = "json" if log == "json" else "text"
     site = load(config)
     with stop_signals.held() as signals:
         from client.daemon.receiver_service import Reception
         from client.log_events import configure, event
 
-        configure(style)
+        configure(log)
         with Reception(site) as reception:
             event("listening", site=site.site, title=reception.title, address=reception.address)
             if not reception.settings.calling:
                 event("nobody may send", do="name AE titles in imaging.receiver.calling")
-            _watch(reception, signals, live=style == "text" and sys.stderr.isatty())
+            _watch(reception, signals, live=log == "text" and sys.stderr.isatty())
             event("stopping")
         event("stopped", **reception.summary())
 
@@ -69,8 +78,11 @@ def index(
 ) -> None:
     """Bring the index of pictures up to date: read what is new, look at it, forget what is gone.
 
-    Reads the folders of imaging.folders, what the receiver has stored, and those that you name.
-    May be interrupted at any time, and goes on where it stopped.
+    After pictures were exported into a folder; the receiver indexes what it takes by itself. Reads
+    the folders of imaging.folders and what the receiver has stored, or those that you name. It may
+    be interrupted at any time, and then continues where it stopped.
+
+    Example: wardround-site index /data/export
     """
     from client.data.dicom.index.indexing import bring_up_to_date
 
@@ -93,7 +105,7 @@ def index(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(_plain(tally)))
+        print_json(_plain(tally))
     else:
         _print(tally)
 
@@ -112,10 +124,13 @@ def images(
 ) -> None:
     """Show which pictures are ready for use, and what was kept out and why.
 
-    The contact sheet shows pictures that may have names burned in: it stays on this machine, for
-    the eyes of those who may see the patients.
+    After `index`, and to decide what to `release`. The contact sheet shows pictures that may have
+    names burned in: it stays on this machine, for the eyes of those who may see the patients.
+
+    Example: wardround-site images --sheet suspicious
     """
     if context.invoked_subcommand is not None:
+        refuse_early_options(context)
         return
     from client.data.dicom.index import report
 
@@ -128,7 +143,8 @@ def images(
             from client.data.dicom.index.contact_sheet import write_sheet
 
             pages = write_sheet(open_index, sheet, _imaging(site).workers)
-            typer.echo(f"{pages} pages in {sheet}: open {sheet / 'index.html'}", err=True)
+            page = printable(str(sheet / "index.html"))
+            typer.echo(f"{pages} pages: open {page}", err=True)
         kept_out = list(open_index.kept_out()) if files else []
     if as_json:
         plain: dict[str, Any] = report.plain(found)
@@ -136,11 +152,12 @@ def images(
             plain["files"] = [
                 {"file": str(a.path), "why": a.verdict, "image": a.image} for a in kept_out
             ]
-        typer.echo(json.dumps(plain))
+        print_json(plain)
         return
-    report.show(found, console())
+    screen = console()
+    report.show(found, screen)
     for aside in kept_out:
-        console().print(f"{aside.verdict:50} {aside.path}", soft_wrap=True)
+        screen.print(f"{aside.verdict:50} {printable(str(aside.path))}", soft_wrap=True)
 
 
 @images_app.command()
@@ -151,7 +168,10 @@ def release(
 ) -> None:
     """Let pictures through that were set aside on suspicion: you have looked at them.
 
-    What cannot be decoded, names no patient or contradicts another is not let through by this.
+    When the contact sheet shows that no name is burned in. What cannot be decoded, names no
+    patient or contradicts another is not let through by this.
+
+    Example: wardround-site images release 3f1c2a9b 77d0
     """
     _decide(config, keys, "release", as_json)
 
@@ -162,7 +182,12 @@ def withhold(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Keep pictures out, whatever the gate says of them."""
+    """Keep pictures out, whatever the gate says of them.
+
+    When you have seen a name on one that counts as ready.
+
+    Example: wardround-site images withhold 3f1c2a9b
+    """
     _decide(config, keys, "withhold", as_json)
 
 
@@ -175,7 +200,7 @@ def _decide(
     ):
         whole = open_index.whole_keys(keys)
         done = open_index.review(whole, decision)
-    typer.echo(json.dumps({decision: done}) if as_json else f"{done} pictures: {decision}.")
+    print_result(f"{done} pictures: {decision}.", {decision: done}, as_json)
 
 
 def _imaging(site: SiteConfig) -> Imaging:
@@ -198,12 +223,11 @@ def _opened(site: SiteConfig) -> Iterator[Index]:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as bars:
+    with Progress(*columns, transient=True, console=console(stderr=True)) as bars:
         known: dict[str, Any] = {}
 
         def tell(stage: str, done: int, of: int) -> None:
@@ -219,17 +243,18 @@ def _watch(reception: Reception, signals: set[signal.Signals], *, live: bool) ->
     if not live:
         signal.sigwait(signals)
         return
-    from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as screen:
+    with Live(console=console(stderr=True), transient=True, auto_refresh=False) as screen:
         while signal.sigtimedwait(signals, 1.0) is None:
             screen.update(_line(reception), refresh=True)
 
 
-def _line(reception: Reception) -> str:
+def _line(reception: Reception) -> Text:
+    from rich.text import Text
+
     said = ", ".join(f"{value} {key}" for key, value in reception.summary().items())
-    return f"{reception.title} at {reception.address}: {said}"
+    return Text(printable(f"{reception.title} at {reception.address}: {said}"))
 
 
 def _plain(tally: Tally) -> dict[str, Any]:
@@ -256,7 +281,7 @@ def _print(tally: Tally) -> None:
     _print_verdicts(plain["ready"], plain["kept_out"], screen)
 
 
-def _print_verdicts(ready: int, kept_out: dict[str, int], screen: Any) -> None:
+def _print_verdicts(ready: int, kept_out: dict[str, int], screen: Console) -> None:
     screen.print(f"In the index: {ready} ready, {sum(kept_out.values())} kept out.")
     for why, count in sorted(kept_out.items(), key=lambda item: -item[1]):
         screen.print(f"  {count:7}  {why}")

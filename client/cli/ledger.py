@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.options import (
-    HERE,
-    Config,
+from client.cli.options import HERE, Config, governing, load
+from protocol.errors import Code, WardroundError, unwritable
+from protocol.terminal.command_line import (
+    CommandLine,
     Json,
     Yes,
     confirm,
     console,
-    governing,
-    load,
-    printable,
+    print_json,
+    print_result,
+    refuse_early_options,
 )
-from protocol.errors import Code, WardroundError
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from client.governance.budget import Budget
     from client.governance.governance import SiteGovernance
     from protocol.study.study import Study
 
-app = typer.Typer(no_args_is_help=False)
+app = CommandLine(bare=True)
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -42,10 +42,14 @@ def ledger(
 ) -> None:
     """Show the privacy ledger: what was spent, by which study, and what is left.
 
-    Epsilon bounds what anyone can learn about one patient of this site. `spent` composes all that
-    was ever debited; `reserved` adds what open studies may still spend; nothing is given back.
+    Before you approve a study, and for whoever audits this site. Epsilon bounds what anyone can
+    learn about one patient of this site. `spent` composes all that was ever debited; `reserved`
+    adds what open studies may still spend; nothing is given back.
+
+    Example: wardround-site ledger --plot spending.png
     """
     if context.invoked_subcommand is not None:
+        refuse_early_options(context)
         return
     if plot is not None and plot.suffix not in _PICTURES:
         raise WardroundError(
@@ -58,7 +62,7 @@ def ledger(
         if plot is not None:
             _plot(site, plot)
     if as_json:
-        typer.echo(json.dumps(asdict(account)))
+        print_json(asdict(account))
     else:
         _print(account)
 
@@ -73,53 +77,72 @@ def acknowledge(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with an older copy of the ledger, or after the clock was ahead.
+    """Accept an older copy of the ledger, or one written while the clock was ahead.
 
-    Nobody knows what was spent after the copy was made. So every study open in it is charged in
-    full and revoked, and so are those that you name with --lost (the coordinator's history lists
-    what this site took part in).
+    When every command refuses because the ledger is older than the audit log: after a backup was
+    put back. Nobody knows what was spent since then, so every study open in it is charged in full
+    and revoked, and so are those that you name with --lost (the coordinator's history lists what
+    this site took part in).
+
+    Example: wardround-site ledger acknowledge --lost study.json
     """
     studies = [_study(path) for path in lost or []]
     confirm("Charge every open study of an older copy in full?", yes)
     with governing(config, "ledger acknowledge") as site:
         charged = site.ledger.acknowledge(studies)
-    if as_json:
-        typer.echo(json.dumps({"charged": charged}))
-    else:
-        typer.echo("Acknowledged. Charged in full: " + (", ".join(map(printable, charged)) or "-"))
+    done = "Acknowledged. Charged in full: " + (", ".join(map(printable, charged)) or "-")
+    print_result(done, {"charged": charged}, as_json)
 
 
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="A file that is not there yet, in a 0700 folder.")],
     config: Config = HERE,
+    as_json: Json = False,
 ) -> None:
     """Copy the ledger and the audit log to FILE while the daemon runs.
 
-    Keep it with the keys and state/split.key. To restore: stop the daemon, put FILE in place of
-    state/state.sqlite (and remove state.sqlite-wal and -shm), run `ledger acknowledge`.
+    Daily, to another machine. Keep it with the keys and state/split.key. To restore: stop the
+    daemon, put FILE in place of state/state.sqlite (and remove state.sqlite-wal and -shm), run
+    `wardround-site ledger acknowledge`.
+
+    Example: wardround-site ledger backup /backup/monday.sqlite
     """
     file = file.absolute()
     if file.exists():
         raise WardroundError(
-            Code.USAGE, f"{file} exists already.", remedy="A backup never overwrites another."
+            Code.USAGE,
+            f"{file} exists already.",
+            remedy="Name a new file: a backup never overwrites another.",
+        )
+    if not file.parent.is_dir():
+        raise WardroundError(
+            Code.USAGE,
+            f"There is no folder {file.parent}.",
+            remedy=f"Make it, for this site's user alone: mkdir -m 700 {file.parent}",
         )
     with governing(config, "ledger backup") as site:
         site.state.backup(file)
-    typer.echo(f"Written to {file}. Keep {load(config).state / 'split.key'} with it.")
+    key = load(config).state / "split.key"
+    done = f"Written to {file}. Keep {key} with it."
+    print_result(done, {"file": file, "keep_with_it": key}, as_json)
 
 
 def _plot(site: SiteGovernance, path: Path) -> None:
-    from rich.console import Console
     from rich.progress import Progress
 
     from client.cli.budget_plot import plot_budget
 
-    with Progress(transient=True, console=Console(stderr=True)) as progress:
+    with Progress(transient=True, console=console(stderr=True)) as progress:
         bar = progress.add_task("composing", total=None)
-        plot_budget(
-            site.ledger, path, lambda done, all_: progress.update(bar, completed=done, total=all_)
-        )
+
+        def show(done: int, of: int) -> None:
+            progress.update(bar, completed=done, total=of)
+
+        try:
+            plot_budget(site.ledger, path, show)
+        except OSError as error:
+            raise unwritable(path, error) from None
     typer.echo(f"Drawn in {path}.", err=True)
 
 
@@ -159,4 +182,8 @@ def _study(path: Path) -> Study:
     try:
         return Study.parse(path.read_bytes())
     except OSError as error:
-        raise WardroundError(Code.USAGE, f"{path} cannot be read: {error.strerror}.") from None
+        raise WardroundError(
+            Code.USAGE,
+            f"{path} cannot be read: {error.strerror}.",
+            remedy="Name the study.json that the coordinator keeps of the study.",
+        ) from None

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from client.cli.options import HERE, Config, Json, console, load, printable
+from client.cli.options import HERE, Config, load
+from protocol.terminal.command_line import CommandLine, Json, console, print_json
+from protocol.terminal.printable import printable
 
 _SHOWN = ("auc", "accuracy")
 
 
-def mount(app: typer.Typer) -> None:
+def mount(app: CommandLine) -> None:
     app.command()(personal)
 
 
 def personal(config: Config = HERE, as_json: Json = False) -> None:
     """List this site's own models: of studies by ditto or fedbn, one each, that never left it.
 
-    weights.npy is laid out as the study's released model is; study.json beside it says what it is.
-    The figures are on this site's own patients, and nobody else has seen them.
+    After a study by ditto or fedbn, to see whether this site's own model does better here than the
+    released one. weights.npy is laid out as the released model is; study.json beside it says what
+    it is. The figures are on this site's own patients, and nobody else has seen them.
+
+    Example: wardround-site personal --json
     """
     from client.training.algorithm_state import PERSONAL
 
     folder = load(config).state / PERSONAL
     found = [_described(path) for path in sorted(folder.glob("*/study.json"))]
     if as_json:
-        typer.echo(json.dumps(found))
+        print_json(found)
         return
     if not found:
         typer.echo("This site has no models of its own: no study by ditto or fedbn has finished.")
@@ -41,7 +45,8 @@ def personal(config: Config = HERE, as_json: Json = False) -> None:
     table.add_column("title")
     for one in found:
         figures = [_pair(one["figures"], metric) for metric in _SHOWN]
-        table.add_row(one["study"][:12], one["task"], one["algorithm"], *figures, one["title"][:60])
+        title = printable(one["title"])[:60]
+        table.add_row(one["study"][:12], one["task"], one["algorithm"], *figures, title)
     console().print(table)
     typer.echo(f"\nEach is in {folder}/STUDY/weights.npy, readable by this site's user alone.")
 
@@ -53,7 +58,7 @@ def _described(path: Path) -> dict[str, Any]:
     study = Study.parse(path.read_bytes())
     return {
         "study": study.digest,
-        "title": printable(study.title),
+        "title": study.title,
         "task": study.task.name,
         "algorithm": study.optimisation.local.name,
         "weights": str(path.with_name("weights.npy")),

@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from client.cli.options import (
-    HERE,
-    Config,
+from client.cli.options import HERE, Config, config_path, load
+from protocol.errors import Code, WardroundError, unwritable
+from protocol.terminal.command_line import (
+    CommandLine,
     Json,
     Yes,
-    config_path,
     confirm,
     console,
-    load,
-    printable,
+    print_json,
+    print_result,
 )
-from protocol.errors import Code, WardroundError
+from protocol.terminal.printable import printable
 
 
-def mount(app: typer.Typer) -> None:
+def mount(app: CommandLine) -> None:
     app.command()(init)
     app.command()(enrol)
     app.command()(join)
@@ -34,7 +34,7 @@ def init(
         str | None, typer.Option(help="This site's name: lower case, as in every roster.")
     ] = None,
     coordinator: Annotated[
-        str | None, typer.Option(help="HOST:PORT; `join` fills it in otherwise.")
+        str | None, typer.Option(help="HOST:PORT of the coordinator; `join` fills it in otherwise.")
     ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="TASK=FILE: a task's cohort. May be repeated.")
@@ -50,12 +50,12 @@ def init(
         typer.Option(help="A privacy mode to allow: none, local, distributed. May be repeated."),
     ] = None,
     approval: Annotated[
-        str, typer.Option(help="hand: a person approves each study; rule: site.yaml suffices.")
+        str, typer.Option(help="hand: a person approves each study; rule: site.yaml is enough.")
     ] = "hand",
     least_patients: Annotated[
-        int, typer.Option(help="With fewer patients the site takes no part.")
+        int, typer.Option(help="With fewer patients this site takes no part.")
     ] = 20,
-    delta: Annotated[float, typer.Option(help="At which epsilon is counted.")] = 1e-5,
+    delta: Annotated[float, typer.Option(help="The delta at which epsilon is counted.")] = 1e-5,
     epsilon_per_study: Annotated[
         float | None, typer.Option(help="Most epsilon for one study.")
     ] = None,
@@ -73,11 +73,13 @@ def init(
     metrics: Annotated[
         int | None, typer.Option(help="Port on 127.0.0.1 for health and metrics.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make this site's keys, ledger and site.yaml in a new FOLDER.
 
-    Asks for what it needs to know, or takes it from the options. Whatever no option allows is
-    denied: open site.yaml afterwards and read it. Nothing is ever overwritten.
+    Once at every hospital, before anything else. Asks for what it needs to know, or takes it from
+    the options. Whatever no option allows is denied: open site.yaml afterwards and read it. Nothing
+    is ever overwritten.
 
     Example: wardround-site init /srv/wardround --site north --data heart_disease=heart.csv
     """
@@ -87,13 +89,13 @@ def init(
             raise WardroundError(
                 Code.USAGE, "The site has no name.", remedy="Give it with --site NAME."
             )
-        site = typer.prompt("This site's name (lower case, such as st-mary)")
+        site = typer.prompt("This site's name (lower case, such as st-mary)", err=True)
     files = _files(data or [])
     if asking and not files:
         files = _asked_files()
     if asking and coordinator is None:
         told = "Coordinator as HOST:PORT (empty: `join` fills it in)"
-        coordinator = typer.prompt(told, default="", show_default=False) or None
+        coordinator = typer.prompt(told, default="", show_default=False, err=True) or None
     from client.enrolment.new_site import init as make
     from client.enrolment.site_template import UNKNOWN_COORDINATOR, Answers
 
@@ -119,10 +121,13 @@ def init(
         ),
     )
     path = folder / "site.yaml"
-    typer.echo(f"Site {made.site} is set up in {folder}. Back up {folder / 'state'} and the keys.")
-    if not made.policy.tasks:
-        typer.echo("It allows nothing yet: read and complete site.yaml.")
-    typer.echo(f"Next: wardround-site enrol --config {path}")
+    unfinished = "" if made.policy.tasks else "It allows nothing yet: complete site.yaml.\n"
+    print_result(
+        f"Site {made.site} is set up in {folder}. Back up {folder / 'state'} and the keys.\n"
+        f"{unfinished}Next: wardround-site enrol --config {path}",
+        {"site": made.site, "config": path},
+        as_json,
+    )
 
 
 def enrol(
@@ -130,26 +135,30 @@ def enrol(
     out: Annotated[
         Path | None, typer.Option(help="Write the card to a file instead of standard output.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print this site's enrolment card, for the coordinator's operator.
 
-    The card holds the site's name and its two public keys, nothing secret. Send it, and then read
-    the fingerprints to the operator over the telephone: that call is what makes it trustworthy.
+    After `init`. The card holds the site's name and its two public keys, nothing secret. Send it,
+    and then read the fingerprints to the operator over the telephone: that call is what makes it
+    trustworthy. With --json, the card and its fingerprints are one document.
+
+    Example: wardround-site enrol --out north.json
     """
     from client.enrolment.new_site import card
 
     made = card(load(config))
-    text = made.model_dump_json(indent=2) + "\n"
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
+    text = made.model_dump_json(indent=2)
+    if out is not None:
         try:
-            out.write_text(text, encoding="utf-8")
+            out.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise WardroundError(
-                Code.USAGE, f"{out} cannot be written: {error.strerror}."
-            ) from None
-        typer.echo(f"Written to {out}.", err=True)
+            raise unwritable(out, error) from None
+    if as_json:
+        said = {"identity": made.identity_fingerprint, "node_key": made.node_fingerprint}
+        print_json({"card": made.model_dump(), "fingerprints": said, "file": out})
+        return
+    typer.echo(text if out is None else f"Written to {out}.", err=out is not None)
     typer.echo("For the telephone:", err=True)
     typer.echo(f"  identity  {made.identity_fingerprint}", err=True)
     typer.echo(f"  node key  {made.node_fingerprint}", err=True)
@@ -163,34 +172,35 @@ def join(
 ) -> None:
     """Take the coordinator's address, certificate authority and roster from its BUNDLE.
 
-    Shows a fingerprint for every hospital. Compare each by telephone with the hospital itself,
-    not with the coordinator: secure aggregation rests on these keys.
+    After `enrol`, and again whenever the operator sends a new bundle. Shows a fingerprint for every
+    hospital. Compare each by telephone with the hospital itself, not with the coordinator: secure
+    aggregation rests on these keys.
+
+    Example: wardround-site join bundle.json
     """
     from rich.table import Table
 
     from client.enrolment import join as joining
 
     compared = joining.compare(config_path(config), joining.Bundle.load(bundle))
-    if not as_json:
-        screen = console()
-        screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
-        screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
-        table = Table("site", "fingerprint of its identity", "", box=None)
-        for site, (fingerprint, change) in compared.sites.items():
-            alarm = "bold red" if change == "CHANGED" else None
-            table.add_row(site, fingerprint, change, style=alarm)
-        screen.print(table)
-        if compared.leaving:
-            screen.print(f"Leaves the roster: {', '.join(compared.leaving)}")
+    screen = console(stderr=as_json)
+    screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
+    screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
+    table = Table("site", "fingerprint of its identity", "", box=None)
+    for site, (fingerprint, change) in compared.sites.items():
+        alarm = "bold red" if change == "CHANGED" else None
+        table.add_row(printable(site), fingerprint, change, style=alarm)
+    screen.print(table)
+    if compared.leaving:
+        screen.print(f"Leaves the roster: {printable(', '.join(compared.leaving))}")
     confirm("Have you compared these fingerprints by telephone?", yes)
     joined = joining.join(compared)
-    if as_json:
-        import json
-
-        sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
-        typer.echo(json.dumps({"coordinator": joined.coordinator.address, "sites": sites}))
-    else:
-        typer.echo("Joined. Next: wardround-site check (and restart a running daemon).")
+    sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
+    print_result(
+        "Joined. Next: wardround-site check (and restart a running daemon).",
+        {"coordinator": joined.coordinator.address, "sites": sites},
+        as_json,
+    )
 
 
 def _files(given: list[str]) -> dict[str, Path]:
@@ -209,7 +219,8 @@ def _asked_files() -> dict[str, Path]:
     from tasks import registry
 
     known = ", ".join(registry.installed())
-    task = typer.prompt(f"A task to prepare for ({known}; empty: none)", default="").strip()
+    asked = f"A task to prepare for ({known}; empty: none)"
+    task = typer.prompt(asked, default="", err=True).strip()
     if not task:
         return {}
-    return {task: Path(typer.prompt(f"File with the cohort for {task}")).absolute()}
+    return {task: Path(typer.prompt(f"File with the cohort for {task}", err=True)).absolute()}

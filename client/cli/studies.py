@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.options import (
-    HERE,
-    Config,
-    Digest,
+from client.cli.options import HERE, Config, Digest, governing
+from protocol.terminal.command_line import (
+    CommandLine,
     Json,
     Yes,
     confirm,
     console,
-    governing,
-    printable,
+    print_json,
+    print_result,
 )
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from client.cli.study_summary import Shown
     from client.governance.approvals import Approvals
     from client.governance.governance import SiteGovernance
@@ -37,7 +39,7 @@ _SHORT = 12
 Reason = Annotated[str, typer.Option(help="Kept in this site's books, shown to nobody else.")]
 
 
-def mount(app: typer.Typer) -> None:
+def mount(app: CommandLine) -> None:
     for command in (studies, show, approve, reject, revoke):
         app.command()(command)
 
@@ -45,13 +47,15 @@ def mount(app: typer.Typer) -> None:
 def studies(config: Config = HERE, as_json: Json = False) -> None:
     """List every study this site was asked to take part in, and where it stands.
 
-    waiting: needs your decision. accepted: answered within the rules. refused: site.yaml or the
-    budget says no. rejected, revoked: you said no. closed: it has ended.
+    To see what waits for you. waiting: needs your decision. accepted: answered within the rules.
+    refused: site.yaml or the budget says no. rejected, revoked: you said no. closed: it has ended.
+
+    Example: wardround-site studies --json
     """
     with governing(config, "studies") as site:
         listed = site.approvals.studies()
     if as_json:
-        typer.echo(json.dumps([asdict(study) for study in listed]))
+        print_json([asdict(study) for study in listed])
         return
     if not listed:
         typer.echo("No study has been proposed yet.")
@@ -67,7 +71,7 @@ def studies(config: Config = HERE, as_json: Json = False) -> None:
         table.add_row(
             study.digest[:_SHORT],
             standing,
-            study.task,
+            printable(study.task),
             study.mode,
             attempts,
             study.seen[:16].replace("T", " "),
@@ -79,25 +83,33 @@ def studies(config: Config = HERE, as_json: Json = False) -> None:
 
 
 def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
-    """Show a study in plain words: who, why, which patients, how private, what budget is left."""
+    """Show a study in plain words: who, why, which patients, how private, what budget is left.
+
+    Before you approve or reject it.
+
+    Example: wardround-site show 3f1c2a9b
+    """
     with governing(config, "show", study=study[:64]) as site:
         shown = _shown(site.approvals, study)
     if as_json:
         document = json.loads(shown.study.document)
         answer = {"digest": shown.study.digest, "state": shown.state, "study": document}
-        typer.echo(json.dumps(answer | {"words": dict(shown.lines)}))
+        print_json(answer | {"words": dict(shown.lines)})
     else:
-        _print(shown)
+        _print(shown, console())
 
 
 def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
     """Accept a study; its whole plan is set aside from the budget at once.
 
-    Also a study that was rejected or revoked before. What site.yaml forbids cannot be approved.
+    For a study that waits, and also for one that was rejected or revoked before. What site.yaml
+    forbids cannot be approved.
+
+    Example: wardround-site approve 3f1c2a9b
     """
     with governing(config, "approve", study=study[:64]) as site:
         if not yes:
-            _print(_shown(site.approvals, study))
+            _print(_shown(site.approvals, study), console(stderr=as_json))
         confirm("Approve this study?", yes)
         _done(site.approvals.approve(study).digest, "accepted", as_json)
         _warn_of_old_rules(site)
@@ -110,7 +122,12 @@ def reject(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Refuse a study that waits. It stays refused until someone here approves it."""
+    """Refuse a study that waits. It stays refused until someone here approves it.
+
+    When this site is not to take part in it.
+
+    Example: wardround-site reject 3f1c2a9b --reason "no ethics vote"
+    """
     with _confirmed("reject", study, config, yes) as approvals:
         _done(approvals.reject(study, reason=reason).digest, "rejected", as_json)
 
@@ -122,7 +139,12 @@ def revoke(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Stop an accepted study at its next message. What it has spent stays spent."""
+    """Stop an accepted study at its next message. What it has spent stays spent.
+
+    When this site is to leave a study that it took part in.
+
+    Example: wardround-site revoke 3f1c2a9b --reason "the data was wrong"
+    """
     with _confirmed("revoke", study, config, yes) as approvals:
         _done(approvals.revoke(study, reason=reason).digest, "revoked", as_json)
 
@@ -132,7 +154,7 @@ def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[Appro
     """The site's approvals, once the operator has seen which study it is about."""
     with governing(config, verb, study=study[:64]) as site:
         found, _ = site.approvals.find(study)
-        confirm(f"{verb.capitalize()} {printable(found.title)!r}?", yes)
+        confirm(f'{verb.capitalize()} "{printable(found.title)}"?', yes)
         yield site.approvals
 
 
@@ -160,7 +182,7 @@ def _schema(task: str) -> Schema | None:
     return registry.load(task).schema if task in registry.installed() else None
 
 
-def _print(shown: Shown) -> None:
+def _print(shown: Shown, screen: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -170,11 +192,8 @@ def _print(shown: Shown) -> None:
     table.add_row("Standing", shown.state)
     for question, answer in shown.lines:
         table.add_row(question, printable(answer))
-    console().print(table)
+    screen.print(table)
 
 
 def _done(digest: str, state: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"digest": digest, "state": state}))
-    else:
-        typer.echo(f"{digest[:_SHORT]} is {state}.")
+    print_result(f"{digest[:_SHORT]} is {state}.", {"digest": digest, "state": state}, as_json)

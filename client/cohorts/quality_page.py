@@ -12,6 +12,7 @@ from rich.text import Text
 
 from client.data.quality import ColumnQuality, Quality
 from protocol import durable_files
+from protocol.terminal.printable import printable
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; color: #1c2330 }
@@ -25,20 +26,21 @@ th, td { padding: .25rem .6rem } td.n { text-align: right; font-variant-numeric:
 
 def grid(quality: Quality) -> Grid:
     """One row a column, for a terminal."""
-    table = Grid(title=headline(quality), title_justify="left", box=None, pad_edge=False)
+    title = Text(printable(headline(quality)))
+    table = Grid(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("column")
     for heading in ("unit", "missing", "outside", "AUC alone", "", "doubt"):
         right = heading in ("missing", "outside", "AUC alone")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for column in quality.columns:
         table.add_row(
-            column.name,
-            column.unit,
+            Text(printable(column.name)),
+            Text(printable(column.unit)),
             share(column.missing, quality.rows),
             share(column.outside, quality.rows),
             "" if column.alone is None else f"{column.alone:.3f}",
             _bars(column.histogram),
-            Text(" ".join(column.doubts), style="yellow"),
+            Text(printable(" ".join(column.doubts)), style="yellow"),
         )
     return table
 

@@ -11,7 +11,8 @@ from typing import Any
 from client.data.dicom.index.index import Index
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
 from protocol import durable_files
-from protocol.errors import Code, WardroundError
+from protocol.errors import unwritable
+from protocol.terminal.printable import printable
 
 _REMEDIES: dict[str, str] = {
     Reason.AT_RISK: "allow its modality in imaging.accept_modalities, or release what is clean",
@@ -73,8 +74,9 @@ def plain(report: Report) -> dict[str, Any]:
 def show(report: Report, screen: Any) -> None:
     """On a rich console."""
     from rich.table import Table
+    from rich.text import Text
 
-    screen.print(_headline(report))
+    screen.print(Text(printable(_headline(report))))
     if not report.kept_out:
         return
     table = Table("kept out because", "files", "what can be done", box=None)
@@ -101,7 +103,7 @@ td,th{{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd}}
     try:
         durable_files.write(path, text.encode())
     except OSError as error:
-        raise WardroundError(Code.USAGE, f"{path} cannot be written: {error.strerror}.") from None
+        raise unwritable(path, error) from None
 
 
 def _headline(report: Report) -> str:
