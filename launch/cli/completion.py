@@ -1,7 +1,7 @@
 """What a shell offers after `wardround run`: groups and keys, and after `=` their values.
 
-Typer carries the words between shell and program. bash breaks words at `=`, zsh and fish do not,
-so that after `task=` bash wants the bare values and the others want the whole word.
+bash breaks words at `=`, zsh and fish do not, so that after `task=` bash wants the bare values and
+the others want the whole word.
 """
 
 from __future__ import annotations
@@ -10,39 +10,8 @@ from collections.abc import Iterator
 
 import click
 
-from protocol.errors import Code, WardroundError
-
 Offer = tuple[str, str]
 """A word, and what a shell that shows help shows beside it."""
-
-_BASH = """\
-_wardround_completion() {
-    local IFS=$'\\n'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
-        _WARDROUND_COMPLETE=complete_bash "$1" ) )
-    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
-    return 0
-}
-complete -o default -F _wardround_completion wardround
-"""
-"""As Typer's own, without a space after a key: its value follows."""
-
-
-def script(shell: str) -> str:
-    """What the shell is to `eval`. Raises WardroundError(USAGE) for a shell that is not known."""
-    if shell == "bash":
-        return _BASH
-    if shell not in ("zsh", "fish"):
-        raise WardroundError(
-            Code.USAGE,
-            f"There is no completion for {shell}.",
-            remedy="Choose one of: bash, zsh, fish.",
-        )
-    from typer._completion_shared import get_completion_script
-
-    return get_completion_script(
-        prog_name="wardround", complete_var="_WARDROUND_COMPLETE", shell=shell
-    )
 
 
 def overrides(ctx: click.Context, incomplete: str) -> list[Offer]:

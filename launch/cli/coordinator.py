@@ -11,66 +11,96 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from protocol.errors import Code, WardroundError
+from protocol.errors import WardroundError, unwritable
+from protocol.terminal.command_line import (
+    CommandLine,
+    Json,
+    Log,
+    Yes,
+    confirm,
+    console,
+    print_json,
+    print_result,
+)
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from server.coordinator.config import CoordinatorConfig
 
-coordinator_app = typer.Typer(
-    help="Run a coordinator: sites, accounts, studies.", no_args_is_help=True
+coordinator_app = CommandLine(
+    "Run a coordinator: sites, accounts, studies.\n\n"
+    "First steps: [bold]init[/], [bold]enrol[/] each site, [bold]bundle[/], [bold]account add[/], "
+    "[bold]start[/]."
 )
-account_app = typer.Typer(help="Data scientists' accounts.", no_args_is_help=True)
+account_app = CommandLine("Data scientists' accounts: who may submit studies.")
 coordinator_app.add_typer(account_app, name="account")
 
-Folder = Annotated[
+Config = Annotated[
     Path,
     typer.Option(
-        "--folder", "-f", envvar="WARDROUND_COORDINATOR_FOLDER", help="The coordinator's folder."
+        "--config",
+        "-c",
+        envvar="WARDROUND_COORDINATOR_FOLDER",
+        help="coordinator.yaml, or the folder that holds it.",
+        show_default="./coordinator.yaml",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
-HERE = Path()
+HERE = Path("coordinator.yaml")
 
 
-def _config(folder: Path) -> CoordinatorConfig:
-    from server.coordinator.config import CoordinatorConfig
+def _config(path: Path) -> CoordinatorConfig:
+    from server.coordinator.config import FILE, CoordinatorConfig
 
-    return CoordinatorConfig.load(folder)
+    return CoordinatorConfig.load(path.parent if path.name == FILE else path)
 
 
 @coordinator_app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
     host: Annotated[
-        list[str], typer.Option("--host", help="Name or address that sites use; may be repeated.")
+        list[str],
+        typer.Option("--host", help="Name or address by which sites reach it. May be repeated."),
     ],
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 9092,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens.")] = 9092,
     mlflow: Annotated[str | None, typer.Option(help="An MLflow server, http(s)://...")] = None,
-    organisation: Annotated[str, typer.Option(help="Stands in the CA certificate.")] = "wardround",
+    organisation: Annotated[
+        str, typer.Option(help="Who runs it, as written in the CA certificate.")
+    ] = "wardround",
+    as_json: Json = False,
 ) -> None:
-    """Make a coordinator: certificates, coordinator.yaml, an empty roster, no account."""
+    """Make a coordinator in a new FOLDER: certificates, coordinator.yaml, an empty roster.
+
+    Once, on the machine that the hospitals will connect to. Nothing is ever overwritten.
+
+    Example: wardround coordinator init /srv/coordinator --host fl.example.org
+    """
     from server.coordinator.setup import create
 
-    config = create(folder, host, port, mlflow, organisation)
-    typer.echo(f"{config.folder}/coordinator.yaml says where it listens: {config.listen}.")
-    typer.echo(
-        f"Next: wardround coordinator enrol CARD --patients N -f {folder}, for every site;\n"
-        f"wardround coordinator account add NAME --out FILE -f {folder}, for data scientists;\n"
-        f"wardround coordinator start {folder}."
+    made = create(folder, host, port, mlflow, organisation)
+    print_result(
+        f"{made.folder}/coordinator.yaml says where it listens: {made.listen}.\n"
+        f"Next: wardround coordinator enrol CARD --patients N --config {folder}, for every site;\n"
+        f"wardround coordinator account add NAME --out FILE --config {folder}, for data scientists;"
+        f"\nwardround coordinator start --config {folder}.",
+        {"folder": made.folder, "address": made.address, "listen": made.listen},
+        as_json,
     )
 
 
 @coordinator_app.command()
 def start(
-    folder: Annotated[
-        Path, typer.Argument(envvar="WARDROUND_COORDINATOR_FOLDER", help="Its folder.")
-    ] = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="Log in JSON lines.")] = False,
+    config: Config = HERE,
+    log: Log = "text",
+    folder: Annotated[Path | None, typer.Argument(hidden=True)] = None,
 ) -> None:
-    """Run the coordinator until SIGTERM or Ctrl-C; studies that run can be gone on with."""
+    """Run the coordinator in the foreground, until SIGTERM or Ctrl-C.
+
+    Under systemd or in a container, for as long as the federation lives. Studies that run when it
+    is stopped continue from their last round when it is started again.
+
+    Example: wardround coordinator start --config /srv/coordinator --log json
+    """
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
 
@@ -83,81 +113,122 @@ def start(
     signal.signal(signal.SIGINT, end)
     # What a reload is for is followed anyway: roster, accounts, server certificate.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
-    config = _config(folder)
-    journal = Journal(config.event_log, console=sys.stdout, as_json=as_json)
+    loaded = _config(folder or config)  # it was an argument once
+    journal = Journal(loaded.event_log, console=sys.stdout, as_json=log == "json")
     try:
-        with Coordinator(config, journal) as coordinator:
+        with Coordinator(loaded, journal) as coordinator:
             coordinator.serve(ending)
+    except WardroundError as error:
+        if log == "text":
+            raise
+        journal.write("failed", code=error.code.value, why=error.message, do=error.remedy)
+        raise typer.Exit(error.exit_status) from None
     finally:
         journal.close()
 
 
 @coordinator_app.command()
-def status(folder: Folder = HERE, as_json: Json = False) -> None:
-    """Show whether it runs, its sites and its studies."""
+def status(config: Config = HERE, as_json: Json = False) -> None:
+    """Show whether the coordinator runs, its sites and its studies.
+
+    The first look when a site or a data scientist says that something does not answer.
+
+    Example: wardround coordinator status --config /srv/coordinator
+    """
     from server.coordinator.setup import status as status_of
 
-    found = status_of(_config(folder))
+    found = status_of(_config(config))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
-    console = Console()
-    console.print(
+    from rich.table import Table
+
+    screen = console()
+    screen.print(
         f"{'running' if found['running'] else 'not running'}, {found['address']}, "
         f"certificate good for {found['certificate_days_left']:.0f} days"
     )
     sites = Table("site", "patients", "online", "fingerprint", box=None)
     for name, site in found["sites"].items():
         online = "yes" if site["online"] else "no"
-        sites.add_row(name, str(site["patients"]), online, site["fingerprint"])
-    console.print(sites)
+        sites.add_row(printable(name), str(site["patients"]), online, site["fingerprint"])
+    screen.print(sites)
     studies = Table("study", "state", "round", "title", "account", box=None)
     for study in found["studies"]:
         rounds = f"{study['round']}/{study['rounds']}"
-        studies.add_row(
-            study["study"][:12], study["state"], rounds, study["title"], study["account"]
-        )
-    console.print(studies)
+        row = (study["study"][:12], study["state"], rounds, study["title"], study["account"])
+        studies.add_row(*map(printable, row))
+    screen.print(studies)
 
 
 @coordinator_app.command()
 def enrol(
-    card: Annotated[Path, typer.Argument(help="What `wardround-site enrol` printed.")],
-    patients: Annotated[int, typer.Option(help="Patients for training that the site declares.")],
-    folder: Folder = HERE,
-    yes: Annotated[bool, typer.Option("--yes", help="The fingerprints were compared.")] = False,
+    card: Annotated[Path, typer.Argument(help="The file that `wardround-site enrol` made.")],
+    patients: Annotated[
+        int, typer.Option(min=0, help="How many patients for training the site declares.")
+    ],
+    config: Config = HERE,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Put a site on the roster, once its fingerprints have been compared by telephone."""
+    """Put a site on the roster, once its fingerprints have been compared by telephone.
+
+    When a hospital has sent its card. --yes says that you have compared the fingerprints.
+
+    Example: wardround coordinator enrol north.json --patients 150
+    """
     from protocol.wire.enrolment import Card
     from server.enrolment.roster import Roster, banded
 
-    roster, found = Roster(_config(folder).roster), Card.load(card)
-    typer.echo(f"site      {found.site}")
-    typer.echo(f"identity  {found.identity_fingerprint}")
-    typer.echo(f"node key  {found.node_fingerprint}")
-    typer.echo(f"patients  {banded(max(0, patients))} (declared)")
-    if not yes:
-        question = "Has the site read the same fingerprints to you over the telephone?"
-        typer.confirm(question, abort=True)
+    roster, found = Roster(_config(config).roster), Card.load(card)
+    typer.echo(f"site      {printable(found.site)}", err=as_json)
+    typer.echo(f"identity  {found.identity_fingerprint}", err=as_json)
+    typer.echo(f"node key  {found.node_fingerprint}", err=as_json)
+    typer.echo(f"patients  {banded(patients)} (declared)", err=as_json)
+    confirm("Has the site read the same fingerprints to you over the telephone?", yes)
     roster.add(found, patients)
-    typer.echo(f"{found.site} is enrolled. Send every site a new bundle.")
+    facts = {
+        "site": found.site,
+        "identity": found.identity_fingerprint,
+        "node_key": found.node_fingerprint,
+        "patients": banded(patients),
+    }
+    done = f"{printable(found.site)} is enrolled. Send every site a new bundle."
+    print_result(done, facts, as_json)
 
 
 @coordinator_app.command()
-def expel(name: Annotated[str, typer.Argument(help="A site.")], folder: Folder = HERE) -> None:
-    """Take a site off the roster; a running coordinator lets it in no more."""
+def expel(
+    name: Annotated[str, typer.Argument(help="A site of the roster.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take a site off the roster; a running coordinator lets it in no more.
+
+    When a hospital leaves, or before it is enrolled again with new keys.
+
+    Example: wardround coordinator expel north
+    """
     from server.enrolment.roster import Roster
 
-    Roster(_config(folder).roster).remove(name)
-    typer.echo(f"{name} is expelled. Send every site a new bundle.")
+    Roster(_config(config).roster).remove(name)
+    done = f"{printable(name)} is expelled. Send every site a new bundle."
+    print_result(done, {"expelled": name}, as_json)
 
 
 @coordinator_app.command()
 def bundle(
-    out: Annotated[Path, typer.Option(help="A new file.")],
-    folder: Folder = HERE,
+    out: Annotated[Path, typer.Option(help="A file that is not there yet.")],
+    config: Config = HERE,
+    as_json: Json = False,
 ) -> None:
-    """Write what every site needs: address, CA certificate, all sites' identity keys."""
+    """Write what every site needs: address, CA certificate, all sites' identity keys.
+
+    After every change of the roster, to be sent to all sites: each takes it with
+    `wardround-site join` and compares the fingerprints shown here.
+
+    Example: wardround coordinator bundle --out bundle.json
+    """
     from protocol.durable_files import PUBLIC, write
     from protocol.identity import fingerprint
     from server.coordinator.setup import authority_fingerprint
@@ -165,82 +236,114 @@ def bundle(
     from server.enrolment.accounts import refuse_existing
 
     refuse_existing(out)
-    content = bundle_of(_config(folder))
+    content = bundle_of(_config(config))
     write(out, (json.dumps(content, indent=2) + "\n").encode(), mode=PUBLIC)
-    typer.echo(f"{'(CA certificate)':<24} {authority_fingerprint(content['ca'])}")
-    for site, identity in content["roster"].items():
-        typer.echo(f"{site:<24} {fingerprint(bytes.fromhex(identity))}")
+    ca = authority_fingerprint(content["ca"])
+    sites = {site: fingerprint(bytes.fromhex(key)) for site, key in content["roster"].items()}
+    lines = [
+        f"{printable(name):<24} {of}" for name, of in [("(CA certificate)", ca), *sites.items()]
+    ]
+    print_result("\n".join(lines), {"file": out, "ca": ca, "sites": sites}, as_json)
 
 
 @coordinator_app.command()
 def renew(
-    folder: Folder = HERE,
+    config: Config = HERE,
     host: Annotated[
-        list[str] | None, typer.Option("--host", help="Other names than those of the old one.")
+        list[str] | None,
+        typer.Option("--host", help="Other names than those of the old one. May be repeated."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Issue a new server certificate; a running coordinator takes it up, sites need nothing."""
-    pki = _config(folder).pki
+    """Issue a new server certificate; a running coordinator takes it up, sites need nothing.
+
+    Before the days run out that `status` shows, or when the coordinator gets another name.
+
+    Example: wardround coordinator renew --host fl.example.org
+    """
+    pki = _config(config).pki
     pki.renew(host or ())
-    typer.echo(f"Good for {pki.days_left():.0f} days, for {', '.join(pki.hosts())}.")
+    days, hosts = pki.days_left(), pki.hosts()
+    done = f"Good for {days:.0f} days, for {', '.join(hosts)}."
+    print_result(done, {"days": days, "hosts": hosts}, as_json)
 
 
 @coordinator_app.command()
 def cancel(
-    study: Annotated[str, typer.Argument(help="A study's digest, or how it begins.")],
-    folder: Folder = HERE,
+    study: Annotated[str, typer.Argument(help="The study's digest, or its first digits.")],
+    config: Config = HERE,
+    as_json: Json = False,
 ) -> None:
-    """End anybody's study for good."""
+    """End a study for good, whoever submitted it.
+
+    When a study must not continue and its owner cannot be reached. What it has spent stays spent.
+
+    Example: wardround coordinator cancel 3f1c2a9b
+    """
     from server.coordinator.setup import cancel as cancel_study
 
-    typer.echo(f"Cancelled: {cancel_study(_config(folder), study)}")
+    digest = cancel_study(_config(config), study)
+    print_result(f"Cancelled: {digest}", {"cancelled": digest}, as_json)
 
 
 @account_app.command("add")
 def account_add(
-    name: Annotated[str, typer.Argument(help="Whose account.")],
-    out: Annotated[Path, typer.Option(help="A new file, for its owner only.")],
-    folder: Folder = HERE,
+    name: Annotated[str, typer.Argument(help="Whose account, in lower case.")],
+    out: Annotated[Path, typer.Option(help="A file that is not there yet, for its owner only.")],
+    config: Config = HERE,
+    as_json: Json = False,
 ) -> None:
-    """Make an account, and the credentials file that its owner gets."""
+    """Make an account, and the credentials file that its owner gets.
+
+    For every data scientist who is to submit studies. Hand the file over by a way that is
+    private: it holds the only copy of the token.
+
+    Example: wardround coordinator account add ada --out ada.json
+    """
     from server.coordinator.setup import authority
     from server.enrolment.accounts import Accounts, Credentials, issue, refuse_existing
 
-    config = _config(folder)
+    loaded = _config(config)
     refuse_existing(out)
-    ca, accounts = authority(config.pki), Accounts(config.accounts)
+    ca, accounts = authority(loaded.pki), Accounts(loaded.accounts)
     token = accounts.add(name)
     try:
-        issue(out, Credentials(coordinator=config.address, ca=ca, account=name, token=token))
+        issue(out, Credentials(coordinator=loaded.address, ca=ca, account=name, token=token))
     except OSError as error:
         accounts.remove(name)
-        raise WardroundError(
-            Code.USAGE,
-            f"{out} cannot be written: {error.strerror}.",
-            remedy="Choose another --out.",
-        ) from None
-    typer.echo(f"{out} holds the only copy of the token; hand it over by a way that is private.")
+        raise unwritable(out, error) from None
+    done = f"{out} holds the only copy of the token; hand it over by a way that is private."
+    print_result(done, {"account": name, "file": out}, as_json)
 
 
 @account_app.command("remove")
 def account_remove(
-    name: Annotated[str, typer.Argument(help="Whose account.")], folder: Folder = HERE
+    name: Annotated[str, typer.Argument(help="Whose account.")],
+    config: Config = HERE,
+    as_json: Json = False,
 ) -> None:
-    """Refuse an account's token from now on; its studies go on."""
+    """Refuse an account's token from now on; its studies continue.
+
+    When somebody leaves, or when the token may have been read by others.
+
+    Example: wardround coordinator account remove ada
+    """
     from server.enrolment.accounts import Accounts
 
-    Accounts(_config(folder).accounts).remove(name)
-    typer.echo(f"{name} is removed.")
+    Accounts(_config(config).accounts).remove(name)
+    print_result(f"{printable(name)} is removed.", {"removed": name}, as_json)
 
 
 @account_app.command("list")
-def account_list(folder: Folder = HERE, as_json: Json = False) -> None:
-    """List accounts."""
+def account_list(config: Config = HERE, as_json: Json = False) -> None:
+    """List the accounts, and since when they are there.
+
+    To see who may submit studies.
+
+    Example: wardround coordinator account list --json
+    """
     from server.enrolment.accounts import Accounts
 
-    accounts = Accounts(_config(folder).accounts).all()
-    if as_json:
-        typer.echo(json.dumps({n: a.created for n, a in accounts.items()}, indent=2))
-        return
-    for name, account in accounts.items():
-        typer.echo(f"{name:<24} since {account.created}")
+    created = {n: a.created for n, a in Accounts(_config(config).accounts).all().items()}
+    lines = (f"{printable(name):<24} since {when}" for name, when in created.items())
+    print_result("\n".join(lines) or "There are no accounts yet.", created, as_json)

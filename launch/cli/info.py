@@ -1,16 +1,34 @@
-"""`wardround run --info`: every key with its type, default, meaning and range, as one table."""
+"""`wardround run --info`: every key with its type, default, meaning and range."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from launch.config import compose
-from launch.config.keys import Key, keys_of
+from launch.config.keys import MISSING_TEXT, Key, keys_of
 from launch.config.schema import Config
+
+
+def explained() -> dict[str, Any]:
+    """Groups with their choices, and keys, as JSON."""
+    return {
+        "groups": compose.groups(),
+        "keys": [
+            {
+                "key": key.name,
+                "type": key.type,
+                "default": None if key.default == MISSING_TEXT else key.default,
+                "meaning": " ".join(_meaning(key)),
+            }
+            for key in keys_of(Config)
+            if key.type != "group"
+        ],
+    }
 
 
 def explain(console: Console) -> None:
@@ -42,7 +60,7 @@ def explain(console: Console) -> None:
 
 
 def _default(key: Key) -> str:
-    if key.default == "???":
+    if key.default == MISSING_TEXT:
         return ""
     if key.default is None:
         return "null"

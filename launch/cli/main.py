@@ -2,117 +2,114 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from launch.cli.coordinator import coordinator_app
 from launch.cli.query import query_app
-from launch.cli.run import PLAN_HELP, RUN_HELP, RunCommand, plan_command, run_command
+from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.tasks import tasks_command
 from launch.cli.tracking import tracking_app
-from protocol.errors import WardroundError
+from protocol.terminal import command_line
+from protocol.terminal.command_line import CommandLine, Json, console, print_result
+from protocol.terminal.printable import printable
 
-app = typer.Typer(
-    help="Federated learning for hospitals: only sums leave the building.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
+PROGRAM = "wardround"
+
+app = CommandLine(
+    "Federated learning for hospitals: only sums leave the building.\n\n"
+    "First steps: [bold]demo[/] shows a federation on this machine, [bold]tasks[/] what can be "
+    "learned, [bold]plan[/] what a study costs; then [bold]run[/] and [bold]query[/]. Whoever "
+    "runs the coordinator needs [bold]coordinator[/].\n\n"
+    "Exit status: 0 done, 1 you answered no, 2 your input, 3 data, 4 connection or keys, 5 "
+    "refused by a site's rules, 6 protocol, 7 this machine's state, 70 a fault of ours, 130 "
+    "interrupted."
 )
-data = typer.Typer(help="Public data for demos and benchmarks.", no_args_is_help=True)
-app.add_typer(data, name="data")
-app.add_typer(coordinator_app, name="coordinator")
-app.add_typer(query_app, name="query")
-app.add_typer(tracking_app, name="tracking")
-_errors = Console(stderr=True)
+data = CommandLine("Public data for demos and benchmarks.")
 
-app.command(name="run", help=RUN_HELP, cls=RunCommand)(run_command)
-app.command(name="plan", help=PLAN_HELP)(plan_command)
+app.command(name="run", cls=RunCommand)(run_command)
+app.command(name="plan")(plan_command)
 app.command(name="tasks")(tasks_command)
 
 
 @data.command()
-def fetch(task: Annotated[str, typer.Argument(help="A task with public data.")]) -> None:
-    """Download a task's public data, with checksums and a progress bar."""
+def fetch(
+    task: Annotated[str, typer.Argument(help="A task with public data; `tasks` lists them.")],
+    as_json: Json = False,
+) -> None:
+    """Download a task's public data, with checksums and a progress bar.
+
+    Once for each task that you try on this machine. The files lie under WARDROUND_DATA, or in
+    your data folder where that is not set; what is there and whole is not downloaded again.
+
+    Example: wardround data fetch heart_disease
+    """
     from launch.studies.public_data import fetch as fetch_data
 
-    for path in fetch_data(task):
-        typer.echo(path)
+    paths = fetch_data(task, console=console(stderr=True))
+    print_result("\n".join(printable(str(path)) for path in paths), paths, as_json)
 
 
 @app.command()
 def demo(
+    overrides: Overrides = None,
     task: Annotated[str, typer.Option(help="A task with public data.")] = "breast_cancer",
-    folder: Annotated[Path, typer.Option(help="Made anew at every run.")] = Path("demo"),
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as for run")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the demo lies; emptied at every run.")] = Path(
+        "demo"
+    ),
+    as_json: Json = False,
 ) -> None:
-    """Run a real federation of four hospitals on this machine, over TLS, and compare its model."""
+    """Run a real federation of four hospitals on this machine, and compare its model.
+
+    To see how the parts work together before you set any of them up: a coordinator, four daemons
+    and MLflow as processes of their own, over TLS, on public data.
+
+    Example: wardround demo --task heart_disease
+    """
     from tasks import registry
 
     loaded = registry.load(task)
     from launch.demo.demo import Demo
 
-    Demo(folder, loaded, tuple(overrides or ())).run(_errors)
-
-
-@app.command(name="completion")
-def completion_command(
-    shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")],
-) -> None:
-    """Print what makes the shell complete commands, keys and values: eval "$(...)"."""
-    from launch.cli.completion import script
-
-    typer.echo(script(shell), nl=False)
+    finished = Demo(folder, loaded, tuple(overrides or ())).run(console(stderr=True))
+    if as_json:
+        typer.echo((finished.folder / "summary.json").read_text(), nl=False)
 
 
 @app.command()
 def mlflow(
-    folder: Annotated[Path, typer.Argument(help="Where mlflow.db lies.")] = Path("demo/mlflow"),
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 5000,
+    folder: Annotated[Path, typer.Argument(help="The folder with mlflow.db.")] = Path(
+        "demo/mlflow"
+    ),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port on 127.0.0.1; 0: a free one.")
+    ] = 5000,
+    as_json: Json = False,
 ) -> None:
-    """Open the MLflow server of a demo until Ctrl-C."""
+    """Serve the MLflow of a demo until Ctrl-C.
+
+    After `wardround demo`, to look at its study and its model in a browser.
+
+    Example: wardround mlflow demo/mlflow --port 5001
+    """
     import threading
 
     from launch.demo.mlflow_server import MlflowServer
 
     with MlflowServer(folder, port) as server:
-        typer.echo(f"MLflow: {server.url}  (Ctrl-C ends it)")
+        print_result(f"MLflow: {server.url}  (Ctrl-C ends it)", {"url": server.url}, as_json)
         threading.Event().wait()
 
 
+app.add_typer(data, name="data")
+app.add_typer(coordinator_app, name="coordinator")
+app.add_typer(query_app, name="query")
+app.add_typer(tracking_app, name="tracking")
+command_line.complete(app, PROGRAM)
+
+
 def main() -> None:
-    """The console script: one message and a remedy for every error, and its exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
-    try:
-        # Typer returns the status of an exit or an interrupt (130) instead of raising it.
-        status = app(standalone_mode=False) or 0
-    except WardroundError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        status = 130
-    except (typer.Abort, EOFError):
-        status = 1
-    except Exception as error:
-        show_usage = getattr(error, "show", None)
-        if show_usage is None:
-            raise
-        show_usage()
-        status = getattr(error, "exit_code", 2)
-    if status == 130:
-        _errors.print("Interrupted.")
-    sys.exit(status)
-
-
-def fail(error: WardroundError) -> NoReturn:
-    """Prints an error as people read it, and exits with its status."""
-    _errors.print("error", style="bold red", end="")
-    text = Text(f" ({error.code.value}): {error.message}")
-    _errors.print(text, soft_wrap=True)  # in one line, to be copied as it is
-    if error.remedy:
-        _errors.print(Text(error.remedy, style="yellow"), soft_wrap=True)
-    sys.exit(error.exit_status)
+    """The console script."""
+    command_line.run(app, PROGRAM)

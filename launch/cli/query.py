@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from protocol.errors import Code, WardroundError
+from protocol.errors import Code, WardroundError, unwritable
+from protocol.terminal.command_line import CommandLine, Json, console, print_json
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from launch.queries.question import Question
 
-query_app = typer.Typer(
-    help="Ask hospitals for counts, not for records: noised, summed, and only where they allow it.",
-    no_args_is_help=True,
+query_app = CommandLine(
+    "Ask hospitals for counts, not for records: noised, summed, and only where they allow it.\n\n"
+    "Before a study, to learn whether there are patients enough for it. With --credentials a "
+    "coordinator's hospitals are asked, without it the task's public data, on this machine. Each "
+    "query is debited from every site's ledger; --dry-run says how much, and asks nothing."
 )
 
 Task = Annotated[str, typer.Option(help="The task whose cohort is asked about.")]
@@ -31,34 +34,49 @@ By = Annotated[
 
 def options(
     epsilon: Annotated[
-        float, typer.Option(help="For each patient, all statistics together.")
+        float,
+        typer.Option(help="Bound on each patient's privacy loss, all statistics together."),
     ] = 0.5,
-    delta: Annotated[float, typer.Option(help="At which epsilon holds.")] = 1e-5,
-    least_count: Annotated[int, typer.Option(help="Below it: 'fewer than'.")] = 10,
-    purpose: Annotated[str, typer.Option(help="What sites are told it is for.")] = "research",
-    title: Annotated[str, typer.Option(help="What sites are told it is.")] = "",
-    attempts: Annotated[int, typer.Option(help="Sums paid for, should a site drop out.")] = 1,
+    delta: Annotated[float, typer.Option(help="The delta at which epsilon holds.")] = 1e-5,
+    least_count: Annotated[
+        int, typer.Option(help="A count below it is shown as 'fewer than'.")
+    ] = 10,
+    purpose: Annotated[
+        str, typer.Option(help="What it is for, as sites read it and their policies match it.")
+    ] = "research",
+    title: Annotated[str, typer.Option(help="What it is called, as sites read it.")] = "",
+    attempts: Annotated[
+        int, typer.Option(help="Sums that are paid for, should a site drop out.")
+    ] = 1,
     credentials: Annotated[
         Path | None,
         typer.Option(
             envvar="WARDROUND_CREDENTIALS",
-            help="A coordinator's file: asks its hospitals. Without: the task's public data, here.",
+            help="The credentials file of a coordinator whose hospitals are asked.",
         ),
     ] = None,
     coordinator: Annotated[
-        str | None, typer.Option(envvar="WARDROUND_COORDINATOR", help="host:port instead.")
+        str | None,
+        typer.Option(
+            envvar="WARDROUND_COORDINATOR", help="host:port, instead of the credentials' one."
+        ),
     ] = None,
     tracking: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow, for queries here.")
+        str | None,
+        typer.Option(
+            envvar="MLFLOW_TRACKING_URI", help="An MLflow server, for queries on this machine."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="For study.json and summary.json.")] = Path(
-        "outputs"
-    ),
-    page: Annotated[Path | None, typer.Option("--html", help="Write a page with plots.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    output: Annotated[
+        Path, typer.Option(help="The folder for study.json and summary.json.")
+    ] = Path("outputs"),
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with plots to this file.")
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Say what it would cost, and ask nothing of any patient.")
+        bool, typer.Option("--dry-run", help="Say what it would cost; ask no site's data.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """The options of every query."""
 
@@ -88,7 +106,12 @@ def _command(make: Callable[..., "Question"]) -> Callable[..., None]:
 
 @_command
 def feasibility(task: Task, where: Condition = "", by: By = "") -> "Question":
-    """How many patients would a study have, by age band and sex?"""
+    """How many patients would a study have, by age band and sex?
+
+    The first question before a study is planned.
+
+    Example: wardround query feasibility --task heart_disease --where "chol > 240" --dry-run
+    """
     from launch.queries import presets
 
     return presets.feasibility(task, where, _split(by))
@@ -96,7 +119,12 @@ def feasibility(task: Task, where: Condition = "", by: By = "") -> "Question":
 
 @_command
 def quality(task: Task, where: Condition = "", by: By = "") -> "Question":
-    """What share of each column is missing or out of range, and how common is the label?"""
+    """What share of each column is missing or out of range, and how common is the label?
+
+    Before training on columns that no two hospitals may fill in alike.
+
+    Example: wardround query quality --task heart_disease --epsilon 1
+    """
     from launch.queries import presets
 
     return presets.quality(task, where, _split(by))
@@ -104,7 +132,12 @@ def quality(task: Task, where: Condition = "", by: By = "") -> "Question":
 
 @_command
 def dose(where: Condition = "", by: By = "region,vendor") -> "Question":
-    """Radiation dose (CTDIvol, DLP, exposure) by protocol and vendor, from DICOM metadata."""
+    """Radiation dose (CTDIvol, DLP, exposure) by region and vendor, from DICOM metadata.
+
+    To compare hospitals' protocols as a whole; needs sites with an index of pictures.
+
+    Example: wardround query dose --credentials ada.json --by region
+    """
     from launch.queries import presets
 
     return presets.dose(where, _split(by))
@@ -112,7 +145,12 @@ def dose(where: Condition = "", by: By = "region,vendor") -> "Question":
 
 @_command
 def count(task: Task, where: Condition = "") -> "Question":
-    """How many patients?"""
+    """How many patients, all or those of a condition?
+
+    For one number and nothing else.
+
+    Example: wardround query count --task heart_disease --where "age >= 60 and sex = 0"
+    """
     from launch.queries.question import Question
 
     return Question.about(task, where=where).count()
@@ -120,7 +158,12 @@ def count(task: Task, where: Condition = "") -> "Question":
 
 @_command
 def histogram(task: Task, by: By, where: Condition = "") -> "Question":
-    """How many patients in each bin or category? Several columns: one histogram each."""
+    """How many patients in each bin or category? Several columns: one histogram each.
+
+    To see a distribution, such as that of age, before a condition is chosen.
+
+    Example: wardround query histogram --task heart_disease --by age:5,sex
+    """
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
@@ -131,7 +174,12 @@ def histogram(task: Task, by: By, where: Condition = "") -> "Question":
 
 @_command
 def table(task: Task, by: By, where: Condition = "") -> "Question":
-    """How many patients by two columns or conditions together: --by 'sex,chol > 240'."""
+    """How many patients by two columns or conditions together?
+
+    To see whether two things go together.
+
+    Example: wardround query table --task heart_disease --by "sex,chol > 240"
+    """
     from launch.queries.question import Question
 
     return Question.about(task, where=where).table(*_split(by))
@@ -142,9 +190,14 @@ def quantiles(
     task: Task,
     by: By,
     where: Condition = "",
-    at: Annotated[str, typer.Option(help="Which, with commas.")] = "0.25,0.5,0.75",
+    at: Annotated[str, typer.Option(help="Which quantiles, with commas.")] = "0.25,0.5,0.75",
 ) -> "Question":
-    """Quantiles of columns, read off 32 bins of their public ranges (or as --by says)."""
+    """Quantiles of columns, read off 32 bins of their public ranges (or as --by says).
+
+    For a median or quartiles where a mean would mislead.
+
+    Example: wardround query quantiles --task heart_disease --by age,chol --at 0.5,0.9
+    """
     try:
         wanted = tuple(float(part) for part in at.split(","))
     except ValueError:
@@ -161,7 +214,12 @@ def quantiles(
 
 @_command
 def mean(task: Task, by: By, where: Condition = "") -> "Question":
-    """Means of columns, clipped to their public ranges."""
+    """Means of columns, clipped to their public ranges.
+
+    Where a column has no long tail; where it has one, quantiles tell more.
+
+    Example: wardround query mean --task heart_disease --by age,chol
+    """
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
@@ -199,41 +257,35 @@ def _run(
 
     question = replace(question, least_count=least_count, title=title or question.title)
     price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
-    console = Console(stderr=True)
+    errors = console(stderr=True)
     where = Where(
         credentials=credentials.expanduser() if credentials is not None else None,
         coordinator=coordinator,
         tracking=tracking,
         output=output,
-        console=console,
+        console=errors,
     )
     if dry_run:
         study, answers = would(question, price, where)
         if as_json:
-            typer.echo(json.dumps({"study": json.loads(study.document), "sites": answers}))
+            print_json({"study": json.loads(study.document), "sites": answers})
             return
-        console.print(cost(study), highlight=False)
+        screen = console()
+        screen.print(cost(study))
         for name, sites in (answers or {}).get("answers", {}).items():
-            console.print(f"{sites} sites: {name}", highlight=False)
+            screen.print(f"{sites} sites: {printable(name)}")
         for rule, sites in (answers or {}).get("rules", {}).items():
-            console.print(f"{sites} refuse by policy.{rule}", highlight=False)
+            screen.print(f"{sites} refuse by policy.{printable(rule)}")
         return
     answered = ask(question, price, where)
-    if page is not None:
-        _write(page, answered.page())
     if as_json:
         outcome = answered.outcome
         spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
-        found = {"study": outcome.study.digest, **spent, "answers": answered.plain}
-        typer.echo(json.dumps(found, indent=2))
+        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
     else:
-        show(answered, Console())
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WardroundError(
-            Code.USAGE, f"{path} cannot be written: {error.strerror}.", remedy="Name another file."
-        ) from None
+        show(answered, console())
+    if page is not None:  # what was paid for is on the screen by now, whatever the disk says
+        try:
+            page.write_text(answered.page(), encoding="utf-8")
+        except OSError as error:
+            raise unwritable(page, error) from None

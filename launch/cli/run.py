@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import click
 import typer
-from rich.console import Console
-from typer.core import TyperCommand
 
+from client.cli.options import config_path
 from launch.cli import completion
 from protocol.errors import Code, WardroundError
+from protocol.terminal.command_line import Command, Json, Yes, confirm, console, print_json
+from protocol.terminal.printable import printable
 
-_errors = Console(stderr=True)
 _CFG = ("job", "hydra", "all")
 
-RUN_HELP = """Run a study.
 
-A study is one sentence of overrides (Hydra's grammar):
-
-    wardround run task=heart_disease privacy=distributed privacy.epsilon=1 rounds=100
-
-Several studies are one sentence with several values, run side by side:
-
-    wardround run -m privacy.epsilon=0.3,1,3,10 "seed=range(5)"
-
-`wardround run --info` explains every group and key, `--cfg job` shows what a sentence comes to.
-The result is left under outputs/ (summary.json, weights.npy, study.json) and in MLflow, where
-MLFLOW_TRACKING_URI or tracking.uri names a server.
-"""
-PLAN_HELP = """Say what a study would cost, and who would take part in it; run nothing.
-
-Privacy, bytes and time follow from the study alone. With federation=deployment, the sites that
-are connected are asked how they would answer, which no site records as a study.
-
-    wardround plan task=heart_disease privacy.epsilon=1 federation=deployment
-"""
-
-
-class RunCommand(TyperCommand):
+class RunCommand(Command):
     """`--cfg` alone means `--cfg job`, as Hydra's users know it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -52,7 +29,11 @@ class RunCommand(TyperCommand):
 
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value", autocompletion=completion.overrides)
+    list[str] | None,
+    typer.Argument(
+        help="key=value, one for each choice that differs from the default.",
+        autocompletion=completion.overrides,
+    ),
 ]
 
 
@@ -62,7 +43,7 @@ def run_command(
         bool, typer.Option("--multirun", "-m", help="A sweep: several values of some keys.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(help="Go on with an interrupted study: its folder, or its digest.")
+        str, typer.Option(help="Continue an interrupted study: its folder, or its digest.")
     ] = "",
     cfg: Annotated[
         str, typer.Option(help="Show the configuration (job, hydra or all), run nothing.")
@@ -71,23 +52,46 @@ def run_command(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=0, help="Processes of a sweep; 0: one a core.")
     ] = 0,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a sweep.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
+    """Run a study, and show what it found and what privacy it spent.
+
+    A study is one sentence of overrides (Hydra's grammar). `--info` explains every group and key,
+    `--cfg` shows what a sentence comes to. Without federation=deployment all sites are simulated
+    in this process, on public data.
+
+    Several studies are one sentence with several values, run side by side as a sweep:
+
+        wardround run -m privacy.epsilon=0.3,1,3,10 "seed=range(5)"
+
+    The result is left under outputs/ (summary.json, weights.npy, study.json) and in MLflow, where
+    MLFLOW_TRACKING_URI or tracking.uri names a server. --json prints summary.json (of a sweep,
+    sweep.json).
+
+    Example: wardround run task=heart_disease privacy=distributed privacy.epsilon=1 rounds=100
+    """
     words = overrides or []
     if info:
-        from launch.cli.info import explain
-
-        explain(Console())
+        _explain(as_json)
     elif cfg:
-        _show_configuration(words, cfg)
+        _show_configuration(words, cfg, as_json)
     elif multirun:
         _sweep(words, jobs, yes, as_json)
     else:
         _study(words, resume, as_json)
 
 
-def _show_configuration(words: list[str], what: str) -> None:
+def _explain(as_json: bool) -> None:
+    from launch.cli.info import explain, explained
+
+    if as_json:
+        print_json(explained())
+    else:
+        explain(console())
+
+
+def _show_configuration(words: list[str], what: str, as_json: bool) -> None:
     import yaml
 
     from launch.config import compose
@@ -97,10 +101,13 @@ def _show_configuration(words: list[str], what: str) -> None:
             Code.USAGE, f"--cfg {what} means nothing.", remedy="Choose job, hydra or all."
         )
     if what == "job":
-        plain = compose.plain(compose.load(words))
-        typer.echo(yaml.safe_dump(plain, sort_keys=False), nl=False)
+        text = yaml.safe_dump(compose.plain(compose.load(words)), sort_keys=False)
     else:
-        typer.echo(compose.hydra_yaml(words, whole=what == "all"), nl=False)
+        text = compose.hydra_yaml(words, whole=what == "all")
+    if as_json:
+        print_json(yaml.safe_load(text))
+    else:
+        typer.echo(text, nl=False)
 
 
 def _study(words: list[str], where: str, as_json: bool) -> None:
@@ -111,11 +118,12 @@ def _study(words: list[str], where: str, as_json: bool) -> None:
     from launch.studies.resume import resume
     from launch.studies.run import run
 
-    finished = run(config, _errors) if config else resume(where, words, _errors)
+    errors = console(stderr=True)
+    finished = run(config, errors) if config else resume(where, words, errors)
     if as_json:
         typer.echo((finished.folder / "summary.json").read_text(), nl=False)
     else:
-        show(finished, Console())
+        show(finished, console())
 
 
 def _sweep(words: list[str], jobs: int, yes: bool, as_json: bool) -> None:
@@ -123,37 +131,42 @@ def _sweep(words: list[str], jobs: int, yes: bool, as_json: bool) -> None:
 
     sweep = Sweep.of(words)
     if warning := announcement(sweep):
-        _errors.print(warning, style="yellow", highlight=False)
-        if not yes:
-            if not sys.stdin.isatty():
-                raise WardroundError(
-                    Code.USAGE,
-                    "Nobody is there to agree to what this sweep spends.",
-                    remedy="Say so with --yes.",
-                )
-            typer.confirm("Start?", abort=True)
-    folder = sweep.run(jobs, _errors)
+        console(stderr=True).print(printable(warning), style="yellow")
+        confirm("Start?", yes)
+    folder = sweep.run(jobs, console(stderr=True))
     if as_json:
         typer.echo((folder / "sweep.json").read_text(), nl=False)
     else:
-        show(folder, Console())
+        show(folder, console())
 
 
 def plan_command(
     overrides: Overrides = None,
     site: Annotated[
-        list[str] | None,
-        typer.Option(help="A site.yaml on this machine, whose policy is asked as well."),
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            help="A site.yaml on this machine, or its folder, whose policy is asked as well. "
+            "May be repeated.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Json = False,
 ) -> None:
+    """Show what a study would cost, and who would take part in it; run nothing.
+
+    Before every new kind of study. Privacy, bytes and time follow from the study alone. With
+    federation=deployment, the sites that are connected are asked how they would answer, which no
+    site records as a study.
+
+    Example: wardround plan task=heart_disease privacy.epsilon=1 federation=deployment
+    """
     from launch.config import compose
 
     config = compose.load(overrides or [])
     from launch.studies.plan import plan, show
 
-    planned = plan(config, tuple(site or ()))
+    planned = plan(config, tuple(str(config_path(path)) for path in site or ()))
     if as_json:
-        typer.echo(json.dumps(planned.as_json(), indent=2))
+        print_json(planned.as_json())
     else:
-        show(planned, Console())
+        show(planned, console())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from protocol.errors import WardroundError
+from protocol.terminal.command_line import Json, console, print_json
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tasks.base import Task
 
 
@@ -56,33 +55,38 @@ def known(task: Task) -> Known:
     )
 
 
-def tasks_command(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """List the tasks that are installed here, their options, and whether public data is here."""
+def tasks_command(as_json: Json = False) -> None:
+    """List the tasks that are installed here, their options, and whether public data is here.
+
+    To find the word for `task=` in `wardround run`, and the values of `task.options`. Hospitals'
+    own tasks are listed too once they are installed (entry point wardround.tasks).
+
+    Example: wardround tasks --json
+    """
     from tasks import registry
 
     found: list[Known] = []
-    broken: dict[str, str] = {}
-    console = Console()
-    with Console(stderr=True).status("reading public data"):
+    errors = console(stderr=True)
+    with errors.status("reading public data"):
         for name in registry.installed():
             try:
                 found.append(known(registry.load(name)))
             except Exception as error:  # a broken plug-in hides itself only
-                broken[name] = type(error).__name__
+                kind = type(error).__name__
+                errors.print(f"{printable(name)} cannot be loaded ({kind}).", style="yellow")
     if as_json:
-        typer.echo(json.dumps([asdict(task) for task in found], indent=2))
+        print_json([asdict(task) for task in found])
         return
-    console.print(_table(found))
+    screen = console()
+    screen.print(_table(found))
     if any(task.options for task in found):
-        console.print()
-        console.print(_options(found))
-    for name, problem in broken.items():
-        console.print(f"{name} cannot be loaded ({problem}).", style="yellow")
+        screen.print()
+        screen.print(_options(found))
 
 
 def _table(found: list[Known]) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     for heading in ("input", "public data here", "what it learns"):
@@ -91,16 +95,19 @@ def _table(found: list[Known]) -> Table:
         pictures = f"{task.images} picture{'s' * (task.images > 1)}"
         parts = [f"{task.columns} columns"] * bool(task.columns) + [pictures] * bool(task.images)
         data = task.remedy if task.data is None else f"{task.data} sites"
-        table.add_row(f"{task.name} {task.version}", ", ".join(parts), data, task.title)
+        row = (f"{task.name} {task.version}", ", ".join(parts), data, task.title)
+        table.add_row(*map(printable, row))
     return table
 
 
 def _options(found: list[Known]) -> Table:
+    from rich.table import Table
+
     table = Table(title="task.options", title_justify="left", box=None, pad_edge=False)
     table.add_column("of", no_wrap=True)
     table.add_column("option", no_wrap=True)
     table.add_column("values, the usual one first")
     for task in found:
         for option, values in task.options.items():
-            table.add_row(task.name, option, ", ".join(values))
+            table.add_row(*map(printable, (task.name, option, ", ".join(values))))
     return table

@@ -8,29 +8,40 @@ from typing import Annotated
 import typer
 
 from protocol.errors import Code, WardroundError
+from protocol.terminal.command_line import CommandLine, Json, print_result
+from protocol.terminal.printable import printable
 
-tracking_app = typer.Typer(help="What MLflow did not take yet.", no_args_is_help=True)
+tracking_app = CommandLine("What MLflow has not taken yet.")
 
 
 @tracking_app.callback()
 def _tracking() -> None:
-    """What MLflow did not take yet."""
+    """Without it, Typer takes the one command for the group."""
 
 
 @tracking_app.command()
 def deliver(
-    folder: Annotated[Path, typer.Argument(help="The folder that `wardround run` named.")],
-    uri: Annotated[str, typer.Argument(help="The address of the MLflow server.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder under undelivered/ that `wardround run` named.")
+    ],
+    uri: Annotated[str, typer.Argument(help="The address of the MLflow server, http(s)://...")],
     experiment: Annotated[str, typer.Argument(help="The experiment's name there.")],
     model: Annotated[
         str | None, typer.Option(help="The registered model's name (default: the task's).")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Deliver a study that was kept while the MLflow server was away, into the run it has there."""
+    """Deliver a study to MLflow that was kept here while the server was away.
+
+    When `wardround run` said "Not in MLflow yet" and the server is back. It is added to the run
+    that the study has there already; what arrived is not written twice.
+
+    Example: wardround tracking deliver outputs/undelivered/3f1c2a9b8d7e http://mlflow:5000 icu
+    """
     from server.tracking import tracker
 
     receipt = tracker.deliver(folder, uri, experiment, model)
     if receipt.missing:
         missing = ", ".join(receipt.missing)
         raise WardroundError(Code.TRACKING, f"Not in MLflow yet: {missing}.", remedy=receipt.remedy)
-    typer.echo(receipt.url)
+    print_result(printable(receipt.url), {"url": receipt.url, "model": receipt.model}, as_json)

@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from launch.cli.completion import overrides, script
-from protocol.errors import Code, WardroundError
+from launch.cli.completion import overrides
 
 SCRIPTS = Path(sys.executable).parent
 _ASK = """
@@ -88,9 +87,15 @@ def test_keys_come_with_their_meaning_and_values_from_the_groups() -> None:
     assert offers("nothing=") == {}
 
 
-def test_a_shell_that_is_not_known() -> None:
-    assert "_wardround_completion" in script("bash")
-    assert "wardround" in script("zsh")
-    with pytest.raises(WardroundError) as refused:
-        script("tcsh")
-    assert refused.value.code is Code.USAGE
+@pytest.mark.parametrize("program", ["wardround", "wardround-site"])
+def test_a_script_for_every_shell_that_is_known(program: str) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        asked = [SCRIPTS / program, "completion", shell]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert f"_{program.replace('-', '_')}_completion" in done.stdout or shell == "fish"
+        assert f"_{program.replace('-', '_').upper()}_COMPLETE" in done.stdout
+    asked = [SCRIPTS / program, "completion", "tcsh"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error (usage)" in done.stderr

@@ -12,6 +12,7 @@ from client.transport.node_key import create_node_key
 from launch.cli.coordinator import coordinator_app
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.terminal import command_line
 from server.enrolment.accounts import Accounts, Credentials
 from server.enrolment.roster import Roster
 
@@ -67,8 +68,13 @@ def test_an_init_that_fails_leaves_nothing(tmp_path: Path, options: tuple[str, .
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_site_is_enrolled_once_somebody_has_confirmed_it(folder: Path, card: Path) -> None:
+def test_a_site_is_enrolled_once_somebody_has_confirmed_it(
+    folder: Path, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = json.loads(card.read_text())["site"]
+    nobody = fails("enrol", card, "--patients", "250", "-f", folder)
+    assert (nobody.code, "--yes" in nobody.remedy) == (Code.USAGE, True)
+    monkeypatch.setattr(command_line, "_someone_is_there", lambda: True)
     declined = do("enrol", card, "--patients", "250", "-f", folder, says="n\n")
     assert declined.exit_code == 1
     assert name not in Roster(folder / "roster.json").sites()
