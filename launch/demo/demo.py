@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
@@ -30,6 +31,7 @@ from launch.studies.baselines import compare
 from launch.studies.result_view import show, show_comparison
 from launch.studies.run import Finished, declared_patients, run, split_plan
 from protocol.errors import Code, WardroundError
+from protocol.terminal.printable import printable
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import authority, bundle, create
 from server.enrolment.accounts import Accounts, Credentials, issue
@@ -54,7 +56,8 @@ class Demo:
         config = self._configuration()
         hospitals = self._hospitals(config)
         self._clear()
-        console.print(f"[bold]{self.task.title}[/bold]: four hospitals, each with its own keys,")
+        title = Text(printable(self.task.title), "bold")
+        console.print(Text.assemble(title, ": four hospitals, each with its own keys,"))
         console.print("policy, ledger and daemon; a coordinator; MLflow.")
         cohorts = hospitals.make(self.folder, console)
         declared = declared_patients(cohorts)
@@ -80,7 +83,7 @@ class Demo:
             rows = compare(config, self.task, cohorts, declared, finished.outcome.weights)
         show_comparison(rows, console)
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
-        console.print(f"  wardround mlflow {self.folder / 'mlflow'}", highlight=False)
+        console.print(Text(printable(f"  wardround mlflow {self.folder / 'mlflow'}")))
         return finished
 
     def _clear(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation
@@ -26,6 +27,7 @@ from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
 from protocol.release import RELEASE
 from protocol.study.study import Study
+from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listeners
@@ -134,7 +136,12 @@ def _here(question: Question, price: Price, where: Where) -> Answered:
 
 def _remotely(question: Question, price: Price, where: Where) -> Answered:
     if where.credentials is None:
-        raise WardroundError(Code.CREDENTIALS, "A deployment needs a coordinator's credentials.")
+        raise WardroundError(
+            Code.CREDENTIALS,
+            "A deployment needs a coordinator's credentials.",
+            remedy="Give --credentials FILE, which the coordinator's operator made with "
+            "`wardround coordinator account add`.",
+        )
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
         study = build_query(question, remote.patients(), price)
         configuration = {"query": _configuration(question, price)}
@@ -185,7 +192,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._console is not None:
-            self._console.print(cost(self._study), highlight=False)
+            self._console.print(cost(self._study), markup=False, highlight=False)
             if self._console.is_terminal:
                 self._status = self._console.status("asking the sites")
                 self._stack.enter_context(self._status)
@@ -209,7 +216,7 @@ class Progress:
 
     def _say(self, text: str) -> None:
         if self._console is not None:
-            self._console.print(text, highlight=False)
+            self._console.print(Text(printable(text)))
 
 
 def lines(answered: Answered) -> Iterator[str]:

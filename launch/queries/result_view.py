@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.queries.ask import Answered, lines
+from protocol.terminal.printable import printable
 from server.tracking.query_report import Row, captions, question, rows
 
 _WIDTH = 30
@@ -19,19 +20,20 @@ def show(answered: Answered, console: Console) -> None:
     query = outcome.study.query
     if query is None:
         return
-    console.print(f"Of {question(query)}:", highlight=False)
+    console.print(Text(printable(f"Of {question(query)}:")))
     said = captions(outcome.study)
     for index, answer in enumerate(outcome.answers):
         found = [row for row in rows(query, index, answer) if row.telling]
         console.print(_table(answer.name, found))
         if said[index]:
-            console.print(Text(said[index], style="dim"))
+            console.print(Text(printable(said[index]), style="dim"))
     for line in lines(answered):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
 
 
 def _table(name: str, found: list[Row]) -> Table:
-    table = Table(title=Text(name, style="bold"), title_justify="left", box=None, pad_edge=False)
+    title = Text(printable(name), style="bold")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     width = max((len(row.label) for row in found), default=1)
     for _ in range(width):
         table.add_column()
@@ -40,12 +42,12 @@ def _table(name: str, found: list[Row]) -> Table:
     table.add_column("")
     most = max((row.estimate.value for row in found if row.estimate is not None), default=0.0)
     for row in found:
-        of = row.estimate
+        of, label = row.estimate, [Text(printable(part)) for part in row.label]
         if of is None:
-            table.add_row(*map(Text, row.label), Text(row.hidden, style="dim"), "", "")
+            table.add_row(*label, Text(row.hidden, style="dim"), "", "")
             continue
         interval = f"{_figure(of.low)} to {_figure(of.high)}"
-        table.add_row(*map(Text, row.label), _figure(of.value), interval, bar(of.value, most))
+        table.add_row(*label, _figure(of.value), interval, bar(of.value, most))
     return table
 
 

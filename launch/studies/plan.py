@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from client.config.policy import Policy
 from client.config.site_config import SiteConfig
@@ -33,6 +34,7 @@ from protocol.privacy.releases import (
     spent_epsilon,
 )
 from protocol.study.study import Study
+from protocol.terminal.printable import printable
 from server.rounds.proposal import rules_in_words
 from server.rounds.round_loop import uncovered
 from tasks import registry
@@ -169,7 +171,8 @@ def show(planned: Planned, console: Console) -> None:
 def _cost(planned: Planned) -> Table:
     study, sent = planned.study, planned.traffic
     privacy, sites = study.privacy, len(study.roster)
-    table = Table(title=f"{study.title}: what it would cost", title_justify="left", box=None)
+    title = Text(printable(f"{study.title}: what it would cost"))
+    table = Table(title=title, title_justify="left", box=None)
     table.show_header = False
     table.add_column("", style="cyan")
     table.add_column("")
@@ -205,7 +208,7 @@ def _answers(planned: Planned) -> Table:
     if (answers := planned.answers) is not None:
         table.add_row("accept at once", str(answers.accepted), "")
         table.add_row("wait for a person", str(answers.waiting), "")
-        table.add_row("refuse", str(answers.refused), answers.why)
+        table.add_row("refuse", str(answers.refused), Text(printable(answers.why)))
         table.add_row("not connected", str(answers.away), "")
         least = planned.study.aggregation.least_sites
         table.add_row("needed", str(least), "")
@@ -213,7 +216,8 @@ def _answers(planned: Planned) -> Table:
         table.add_row("simulated", str(len(planned.study.roster)), "they have no policies")
     for path, rules in planned.policies.items():
         said = ", ".join(f"policy.{rule}" for rule in rules)
-        table.add_row(path, "", f"refuses: {said}" if rules else "would take part")
+        refused = f"refuses: {said}" if rules else "would take part"
+        table.add_row(Text(printable(path)), "", refused)
     return table
 
 

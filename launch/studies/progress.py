@@ -21,6 +21,8 @@ from rich.text import Text
 
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
+from protocol.terminal import command_line
+from protocol.terminal.printable import printable
 from server.outcome import Outcome, RoundReport
 
 SHOWN = 12
@@ -33,7 +35,7 @@ class Progressing:
 
     def __init__(self, study: Study, console: Console | None = None) -> None:
         self._study = study
-        self._console = console or Console(stderr=True)
+        self._console = console or command_line.console(stderr=True)
         self._rows: list[RoundReport] = []
         self._note = ""
         self._bar = Progress(
@@ -90,7 +92,7 @@ class Progressing:
 
     def _say(self, note: str) -> None:
         if note and note != self._note and self._live is None:
-            self._console.print(note)
+            self._console.print(Text(printable(note)))
         self._note = note
 
     def _view(self) -> Group:
@@ -103,7 +105,7 @@ class Progressing:
         shown = scored[-SHOWN:] if len(scored) > 1 else self._rows[-SHOWN:]
         for row in shown:
             table.add_row(*cells(row, len(self._study.roster)))
-        return Group(table, self._bar, Text(self._note, style="yellow"))
+        return Group(table, self._bar, Text(printable(self._note), style="yellow"))
 
 
 def time_left(reports: list[RoundReport], rounds: int) -> str:

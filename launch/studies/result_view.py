@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from launch.studies.baselines import Judged
 from launch.studies.run import Finished
+from protocol.terminal.printable import printable
 
 _NAMES = {
     "auc": "ROC AUC",
@@ -23,7 +25,8 @@ _NAMES = {
 def show(finished: Finished, console: Console) -> None:
     """Pooled figures with intervals, privacy spent, and where everything lies."""
     outcome = finished.outcome
-    table = Table(title=outcome.study.title, title_justify="left", box=None)
+    title = Text(printable(outcome.study.title))
+    table = Table(title=title, title_justify="left", box=None)
     for heading in ("pooled over all sites", "value", "95% interval"):
         table.add_column(heading, justify="left" if heading[0] == "p" else "right")
     for key, name in _NAMES.items():
@@ -38,19 +41,20 @@ def show(finished: Finished, console: Console) -> None:
             line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
         console.print(line, highlight=False)
     if outcome.uncovered:
-        console.print(outcome.uncovered, style="yellow", highlight=False)
+        console.print(Text(printable(outcome.uncovered), style="yellow"))
     rounds, sites = len(outcome.rounds), len(outcome.study.roster)
     console.print(
         f"{sites} sites, {rounds} rounds, {outcome.seconds:.1f} s, "
         f"{outcome.bytes_sent / 1e6:.2f} MB sent, {outcome.bytes_received / 1e6:.2f} MB received",
         highlight=False,
     )
-    console.print(f"study {outcome.study.digest[:12]}: {finished.folder}", highlight=False)
+    console.print(Text(printable(f"study {outcome.study.digest[:12]}: {finished.folder}")))
     if finished.receipt.url:
-        console.print(f"MLflow: {finished.receipt.url}", highlight=False, soft_wrap=True)
+        console.print(Text(printable(f"MLflow: {finished.receipt.url}")), soft_wrap=True)
     if finished.receipt.missing:
         missing = ", ".join(finished.receipt.missing)
-        console.print(f"Not in MLflow yet: {missing}. {finished.receipt.remedy}", style="yellow")
+        said = printable(f"Not in MLflow yet: {missing}. {finished.receipt.remedy}")
+        console.print(Text(said, style="yellow"))
     if finished.baselines:
         show_comparison(finished.baselines, console)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from client.data.cohort import Cohort
 from launch.config.compose import plain
@@ -24,6 +25,8 @@ from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Evaluation, Study
+from protocol.terminal import command_line
+from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
 from server.outcome import Outcome
 from server.rounds.listener import Listeners
@@ -110,7 +113,7 @@ def _baselines(
 ) -> Sequence[Judged]:
     if not config.baselines:
         return ()
-    shown = console or Console(stderr=True)
+    shown = console or command_line.console(stderr=True)
     with shown.status("training at one hospital alone, and on all data pooled"):
         return compare(config, task, cohorts, declared, outcome.weights, config.baselines)
 
@@ -256,8 +259,8 @@ def result_folder(
     except BaseException as error:
         goes_on = isinstance(error, KeyboardInterrupt) and can_go_on(folder, config.federation.name)
         if goes_on:
-            (console or Console(stderr=True)).print(
-                f"To go on: wardround run --resume {folder}", highlight=False, soft_wrap=True
+            (console or command_line.console(stderr=True)).print(
+                Text(printable(f"To continue: wardround run --resume {folder}")), soft_wrap=True
             )
         elif not resumed:
             forget(folder)

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from protocol.document import finite
+from protocol.terminal.printable import printable
 
 SEED = "seed"
 """The key over which runs are repetitions of one another."""
@@ -99,12 +102,12 @@ class Result:
         """Mean and deviation of every group."""
         table = Table(title="Sweep", title_justify="left", box=None)
         for key in self.axes or ("",):
-            table.add_column(key, justify="right")
+            table.add_column(Text(key), justify="right")
         for heading in ("studies", *_SHOWN.values()):
             table.add_column(heading, justify="right")
         for group in self.groups():
             table.add_row(
-                *(group.values.values() or ("all",)),
+                *(Text(printable(value)) for value in group.values.values() or ("all",)),
                 str(group.studies),
                 *(_spread(group, name) for name in _SHOWN),
             )
@@ -125,8 +128,8 @@ class Result:
         plain = {
             "words": self.words,
             "keys": self.keys,
-            "groups": [_finite(asdict(group)) for group in self.groups()],
-            "runs": [_finite(asdict(row)) for row in self.rows],
+            "groups": [finite(asdict(group)) for group in self.groups()],
+            "runs": [finite(asdict(row)) for row in self.rows],
         }
         return json.dumps(plain, indent=2, allow_nan=False).encode() + b"\n"
 
@@ -169,14 +172,3 @@ def _spread(group: Group, name: str) -> str:
         return ""
     deviation = f" ± {group.deviation[name]:.3f}" if group.studies > 1 else ""
     return f"{group.mean[name]:.3f}{deviation}"
-
-
-def _finite(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _finite(value)
-        if isinstance(value, dict)
-        else None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for key, value in plain.items()
-    }

@@ -28,12 +28,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from launch.config import compose
 from launch.config.schema import Config
 from launch.sweeps.files import write
 from launch.sweeps.result import Result, Row
 from protocol.errors import Code, WardroundError
+from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from protocol.privacy.events import Event
@@ -113,10 +115,13 @@ class Sweep:
         if not result.finished:
             first = result.rows[0]
             raise WardroundError(
-                Code(first.code), f"No study of the sweep finished. {first.error}", remedy=""
+                Code(first.code),
+                f"No study of the sweep finished. {first.error}",
+                remedy=f"Run it again once that is put right; {folder / 'sweep.csv'} has every "
+                "study's error.",
             )
         if tracked is not None:
-            console.print(f"MLflow: {tracked.url}", highlight=False, soft_wrap=True)
+            console.print(Text(printable(f"MLflow: {tracked.url}")), soft_wrap=True)
         return folder
 
     @contextlib.contextmanager
@@ -157,7 +162,7 @@ class Sweep:
                 row: Row = done.result()
                 progress.advance(line)
                 if row.error or not console.is_terminal:
-                    console.print(row.line(), highlight=False, soft_wrap=True)
+                    console.print(Text(printable(row.line())), soft_wrap=True)
                 yield row
 
 
@@ -281,4 +286,4 @@ def show(folder: Path, console: Console) -> None:
     console.print(result.table())
     if failed := [row for row in result.rows if row.error]:
         console.print(f"{len(failed)} of {len(result.rows)} studies failed.", style="yellow")
-    console.print(f"sweep: {folder} (sweep.png, sweep.csv, sweep.json)", highlight=False)
+    console.print(Text(printable(f"sweep: {folder} (sweep.png, sweep.csv, sweep.json)")))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from protocol.terminal.printable import printable
 from server.transport.event_log import EventLog
 
 Value = str | int | float | None
@@ -33,8 +34,7 @@ class Journal:
             line = json.dumps({"time": time, "event": event, **keys})
         else:
             words = " ".join(f"{k}={v}" for k, v in keys.items() if v is not None)
-            line = f"{now:%H:%M:%S} {event:<16} {words}".rstrip()
-            line = "".join(c if c.isprintable() else "?" for c in line)
+            line = printable(f"{now:%H:%M:%S} {event:<16} {words}".rstrip())
         try:
             print(line, file=self._console, flush=True)
         except OSError:  # nobody watches any longer; that must not end a study
