@@ -45,8 +45,16 @@ def _composed(overrides: Sequence[str]) -> Config:
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from None
+    return _typed(config)
+
+
+def _typed(config: Any) -> Config:
     if not isinstance(config, Config):
-        raise WardroundError(Code.INTERNAL, "The configuration has another type than expected.")
+        raise WardroundError(
+            Code.INTERNAL,
+            "The configuration has another type than expected.",
+            remedy="Report it with the words that you gave: no words should cause it.",
+        )
     return config
 
 
@@ -130,9 +138,7 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError, YAMLError) as error:
         raise _explained(error, overrides) from None
-    if not isinstance(config, Config):
-        raise WardroundError(Code.INTERNAL, "The configuration has another type than expected.")
-    return config
+    return _typed(config)
 
 
 def keys() -> list[str]:

@@ -111,7 +111,8 @@ class CoordinatorConfig(Document):
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"{path} cannot be read: {error.strerror}.",
-                remedy="Name the coordinator's folder, or make one: `wardround coordinator init`.",
+                remedy="Name coordinator.yaml or its folder with --config, or make one with "
+                "`wardround coordinator init FOLDER --host NAME`.",
             ) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             mark = getattr(error, "problem_mark", None)

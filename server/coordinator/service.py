@@ -263,7 +263,11 @@ class Coordinator:
         try:
             run = StudyRun(self._folder / name, self._around)
             if run.digest != name:
-                raise WardroundError(Code.STATE, "The folder's name is not the study's digest.")
+                raise WardroundError(
+                    Code.STATE,
+                    "The folder's name is not the study's digest.",
+                    remedy="Call it by the digest again, or remove it.",
+                )
         except WardroundError as error:
             self.journal.write("study-unreadable", study=name[:64], code=error.code)
             return

@@ -136,7 +136,7 @@ class SuperLink:
                 Code.TLS,
                 f"The server certificate {config.certificate} and key {config.private_key} "
                 f"cannot be used ({type(error).__name__}).",
-                remedy="Issue them again with `wardround pki`.",
+                remedy="Issue them again with `wardround coordinator renew`.",
             ) from None
         if uvicorn_config.ssl is not None:
             uvicorn_config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
