@@ -56,7 +56,7 @@ CHANGES = {
         "    pending: dict[str, Any] | None\n    anchor: float | None = None\n",
     ),
     "mode": Change(
-        "protocol/study/study.py",
+        "protocol/study/privacy_mode.py",
         '["none", "local", "distributed"]',
         '["none", "local", "distributed", "shuffled"]',
     ),
@@ -188,11 +188,6 @@ def test_a_checkpoint_is_read_by_a_release_with_an_optional_field_more(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a privacy mode for which nothing is done is refused, or its steps are private",
-)
 def test_a_privacy_mode_that_is_only_named_trains_nobody_in_the_open(folder: Path) -> None:
     ran = release(folder, "mode", CHANGES["mode"]).run(ASK_FOR_THE_FOURTH_MODE)
     assert ran.said.startswith(("private", "refused")), ran.said

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,7 @@ from tests.cases.real_federation import Federation, until
 from tests.cases.security.titles import WORDS, Words
 
 _START = "import sys; from launch.cli.main import main; sys.argv[0] = 'wardround'; main()"
-_RIGHT = "a line of its own"
-"""Shown as text already: in a table a line break begins no line of the terminal."""
-
-
-def titles() -> Iterator[object]:
-    for name, words in WORDS.items():
-        wrong = pytest.mark.xfail(
-            strict=True,
-            raises=AssertionError,
-            reason=f"a study's title with {name} in it is refused, or shown as text",
-        )
-        yield pytest.param(words, id=name, marks=() if name == _RIGHT else wrong)
+TITLES = [pytest.param(words, id=name) for name, words in WORDS.items()]
 
 
 def is_listed(federation: Federation, digest: str) -> bool:
@@ -41,7 +29,7 @@ def is_listed(federation: Federation, digest: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", titles())
+@pytest.mark.parametrize("title", TITLES)
 def test_the_operator_reads_a_studys_title_as_text(tmp_path: Path, title: Words) -> None:
     with Federation(tmp_path / "federation") as federation:
         federation.start()

@@ -23,7 +23,6 @@ from client.enrolment import new_site
 from client.enrolment.site_template import Answers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
-from launch.cli.main import fail
 from launch.studies import plan, result_view
 from launch.studies.plan_bytes import traffic
 from launch.studies.progress import Progressing
@@ -31,6 +30,7 @@ from launch.studies.run import Finished
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
+from protocol.terminal.command_line import fail
 from server.coordinator.journal import Journal
 from server.coordinator.study_events import Event, deliver, error_from_json
 from server.tracking.tracker import Receipt
@@ -42,10 +42,6 @@ from tests.server.tracking import outcomes
 ALL = [pytest.param(words, id=name) for name, words in WORDS.items()]
 Show = Callable[[str], str]
 """Words -> what is printed of them."""
-
-
-def expected(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=what)
 
 
 @pytest.fixture(autouse=True)
@@ -120,24 +116,20 @@ def journal(title: str) -> str:
     return text.getvalue()
 
 
-RAW = ("escape sequences", "right to left")
-MARKED_UP = ("markup", "a closing tag")
-SHOWN: dict[str, tuple[Show, tuple[str, ...]]] = {
-    # where: (what shows it, which words it obeys today)
-    "the result of wardround run": (result, (*RAW, *MARKED_UP)),
-    "wardround plan": (planned, (*RAW, *MARKED_UP)),
-    "a lost attempt in wardround run": (lost_attempt, tuple(WORDS)),
-    "a lost attempt in wardround run, live": (lost_attempt_live, RAW),
-    "an awaited site in wardround run": (awaited_site, tuple(WORDS)),
-    "wardround coordinator start": (journal, ()),
+SHOWN: dict[str, Show] = {
+    "the result of wardround run": result,
+    "wardround plan": planned,
+    "a lost attempt in wardround run": lost_attempt,
+    "a lost attempt in wardround run, live": lost_attempt_live,
+    "an awaited site in wardround run": awaited_site,
+    "wardround coordinator start": journal,
 }
 
 
 def cases() -> Iterator[object]:
-    for place, (show, wrong) in SHOWN.items():
+    for place, show in SHOWN.items():
         for name, words in WORDS.items():
-            mark = expected(f"{name} in {place} is shown as text") if name in wrong else ()
-            yield pytest.param(show, words, id=f"{place}: {name}", marks=mark)
+            yield pytest.param(show, words, id=f"{place}: {name}")
 
 
 @pytest.mark.parametrize(("show", "words"), cases())
@@ -151,16 +143,11 @@ def test_words_are_shown_as_text(show: Show, words: Words) -> None:
     assert words.faults(printed) == []
 
 
-def errors() -> Iterator[object]:
-    for name in (*RAW, *MARKED_UP):
-        mark = expected(f"{name} in a coordinator's error are shown as text") if name in RAW else ()
-        yield pytest.param(WORDS[name], id=name, marks=mark)
-
-
-@pytest.mark.parametrize("words", errors())
+@pytest.mark.parametrize("name", ["escape sequences", "right to left", "markup", "a closing tag"])
 def test_an_error_from_the_coordinator_is_shown_as_text(
-    words: Words, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    words = WORDS[name]
     said = {"code": Code.REFUSED_STUDY.value, "message": words.text, "remedy": words.text}
     with pytest.raises(SystemExit):
         fail(error_from_json(said))
