@@ -24,6 +24,7 @@ from client.governance.approvals import Weighed
 from client.training.algorithm_state import Kept
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
+from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
@@ -267,9 +268,8 @@ class Site:
             patients, kept = Patients(self._cohort(task, study), task.varied), self._keep(study)
             if study.privacy.traits.private:
                 learner.try_out(patients.evaluation.features, study.aggregation.rounding)
-            self._work[study.digest] = _Work(
-                study, Contributor(study, self.name, patients, learner, kept), kept
-            )
+            context = SiteContext(study, self.name, patients, learner)
+            self._work[study.digest] = _Work(study, Contributor(context, kept), kept)
         return self._work[study.digest]
 
     def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:

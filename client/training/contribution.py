@@ -14,9 +14,7 @@ import numpy.typing as npt
 
 from client.training.algorithm_state import Kept
 from client.training.algorithms import FedAvg, algorithm
-from client.training.dp_trainer import Learner
-from client.training.local_steps import OwnSteps, StudySteps
-from client.training.sampling import Patients
+from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import histogram, pooled_metrics
 from protocol.privacy.skellam import skellam
@@ -35,17 +33,19 @@ _log = logging.getLogger("wardround.site")
 
 @dataclass(frozen=True)
 class Contributor:
-    """One site's patients and warm model, for one study."""
+    """What a site trains with, and what it keeps from round to round."""
 
-    study: Study
-    site: str
-    patients: Patients
-    learner: Learner
+    context: SiteContext
     kept: Kept = field(default_factory=Kept)
     _algorithm: FedAvg = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_algorithm", algorithm(self.study, self.learner.model))
+        chosen = algorithm(self.context.study, self.context.learner.model)
+        object.__setattr__(self, "_algorithm", chosen)
+
+    @property
+    def study(self) -> Study:
+        return self.context.study
 
     def contribution(self, sections: Sections, body: Vector, round_: int) -> npt.NDArray[np.int64]:
         """(sections.length,) integers. The ledger has been debited for them before.
@@ -76,44 +76,43 @@ class Contributor:
         return share
 
     def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
-        batch = self.patients.evaluation
-        scores = self.learner.scores(weights, batch.features)
+        batch = self.context.patients.evaluation
+        scores = self.context.learner.scores(weights, batch.features)
         return histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
 
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""
         study, weights = self.study, body[: self.study.model.parameters]
+        steps = RoundSteps(self.context, round_)
         match study.privacy.traits.training:
             case "clipped_sum":
                 privacy, aggregation = study.privacy, study.aggregation
-                batch = self.patients.private_sample(privacy.sampling_rate)
-                clipped = self.learner.clipped_sum(
+                batch = self.context.patients.private_sample(privacy.sampling_rate)
+                clipped = self.context.learner.clipped_sum(
                     weights, batch, privacy.clip_norm, aggregation.scale, aggregation.rounding
                 )
                 parts, kept = [clipped], None
             case "plain_steps" | "dp_sgd":
-                steps = StudySteps(study, self.site, self.patients, self.learner, round_)
-                trained = self._algorithm.train(body, own, steps)
-                parts = [encode_update(study, self.site, trained.difference)]
+                trained = self._algorithm.train(body, own, steps.of_study)
+                parts = [encode_update(study, self.context.site, trained.difference)]
                 if trained.control is not None:
-                    parts.append(encode_update(study, self.site, trained.control))
+                    parts.append(encode_update(study, self.context.site, trained.control))
                 kept = trained.own
             case never:
                 assert_never(never)
-        kept = self._beside(weights, own, round_) if kept is None else kept
+        kept = self._beside(weights, own, steps) if kept is None else kept
         if kept is not None:
             self.kept.propose(kept)
         return parts
 
-    def _beside(self, weights: Vector, own: Vector | None, round_: int) -> Vector | None:
-        steps = OwnSteps(self.study, self.patients, self.learner, round_)
+    def _beside(self, weights: Vector, own: Vector | None, steps: RoundSteps) -> Vector | None:
         try:
-            return self._algorithm.beside(weights, own, steps)
+            return self._algorithm.beside(weights, own, steps.of_site)
         except WardroundError as error:
             if error.code is not Code.DIVERGED or not self.study.privacy.traits.private:
                 raise
             # No answer of a private mode may depend on data: here only the site itself hears of it.
-            _log.warning("the own model of round %d diverged: begun anew", round_)
+            _log.warning("the own model of round %d diverged: begun anew", steps.round)
             return weights.copy()
 
     def _keep_model(self, weights: Vector, own: Vector | None) -> None:

@@ -17,65 +17,64 @@ from protocol.vectors import Vector
 
 
 @dataclass(frozen=True)
-class StudySteps:
-    """`local_steps` of the study's round `round_`: plain in mode none, DP-SGD in mode local."""
+class SiteContext:
+    """What a site trains with in one study: its own patients and a warm model."""
 
     study: Study
     site: str
     patients: Patients
     learner: Learner
-    round_: int
 
-    def __call__(self, start: Vector, correction: Correction | None = None) -> Vector:
-        """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED) in mode none."""
-        study, plan = self.study, self.study.optimisation
-        rate, adjust = study.privacy.sampling_rate, adjusting(correction)
+
+@dataclass(frozen=True)
+class RoundSteps:
+    """The steps that a site may take in one round."""
+
+    context: SiteContext
+    round: int
+
+    def of_study(self, start: Vector, correction: Correction | None = None) -> Vector:
+        """`local_steps` as the study's privacy mode has them: plain ones, or DP-SGD.
+
+        (P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED) for plain ones.
+        """
+        study, patients, learner = self.context.study, self.context.patients, self.context.learner
+        plan, rate, adjust = study.optimisation, study.privacy.sampling_rate, adjusting(correction)
         match study.privacy.traits.training:
             case "dp_sgd":
-                return self.learner.private_steps(
+                return learner.private_steps(
                     start,
-                    lambda: self.patients.private_sample(rate),
+                    lambda: patients.private_sample(rate),
                     plan.local_steps,
                     plan.local_lr,
-                    rate * study.patients(frozenset({self.site})),
+                    rate * study.patients(frozenset({self.context.site})),
                     study.privacy,
                     adjust,
                 )
             case "plain_steps":
-                seed = np.random.default_rng([plan.seed, self.round_])
-                return self.learner.plain_steps(
-                    start,
-                    lambda: self.patients.plain_sample(rate, seed),
-                    plan.local_steps,
-                    plan.local_lr,
-                    adjust,
-                )
+                seed = [plan.seed, self.round]
+                return self._plain(start, plan.local_steps, plan.local_lr, seed, adjust)
             case "clipped_sum":
                 raise WardroundError(Code.INTERNAL, "A round of one sum has no steps of its own.")
         assert_never(study.privacy.traits.training)
 
+    def of_site(self, start: Vector, steps: int, lr: float, correction: Correction) -> Vector:
+        """Plain steps on the same patients, for what never leaves the site. Reproducible only
+        where nothing is private: elsewhere no sample may be foreseen.
 
-@dataclass(frozen=True)
-class OwnSteps:
-    """Plain steps on the same patients, for what never leaves the site. Only in mode none are they
-    reproducible: elsewhere no sample may be foreseen."""
+        (P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED).
+        """
+        study = self.context.study
+        seed = None if study.privacy.traits.private else [study.optimisation.seed, self.round, 1]
+        return self._plain(start, steps, lr, seed, adjusting(correction))
 
-    study: Study
-    patients: Patients
-    learner: Learner
-    round_: int
-
-    def __call__(self, start: Vector, steps: int, lr: float, correction: Correction) -> Vector:
-        """(P,) float32 -> (P,) new - old weights. Raises WardroundError(DIVERGED)."""
-        private = self.study.privacy.traits.private
-        seed = None if private else [self.study.optimisation.seed, self.round_, 1]
-        generator, rate = np.random.default_rng(seed), self.study.privacy.sampling_rate
-        return self.learner.plain_steps(
-            start,
-            lambda: self.patients.plain_sample(rate, generator),
-            steps,
-            lr,
-            adjusting(correction),
+    def _plain(
+        self, start: Vector, steps: int, lr: float, seed: list[int] | None, adjust: Adjust | None
+    ) -> Vector:
+        generator, rate = np.random.default_rng(seed), self.context.study.privacy.sampling_rate
+        patients = self.context.patients
+        return self.context.learner.plain_steps(
+            start, lambda: patients.plain_sample(rate, generator), steps, lr, adjust
         )
 
 

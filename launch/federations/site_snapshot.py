@@ -127,7 +127,7 @@ class _Freezer(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Contributor):
-            return Contributor, (obj.study, obj.site, obj.patients, obj.learner, obj.kept)
+            return Contributor, (obj.context, obj.kept)
         if isinstance(obj, Context):  # without what it has worked out and can work out again
             return Context, tuple(getattr(obj, field.name) for field in dataclasses.fields(obj))
         if isinstance(obj, X25519PrivateKey):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
+from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from launch.studies.plan_bytes import traffic
 from protocol.study.study import Study
@@ -45,7 +46,7 @@ def _step(study: Study, task: Task, patients: int) -> float:
     largest = max(study.roster, key=lambda member: member.patients).name
     learner = Learner(task, study.optimisation.seed)
     cohort = Patients(made_up(task, number), task.varied)
-    contributor = Contributor(study, largest, cohort, learner)
+    contributor = Contributor(SiteContext(study, largest, cohort, learner))
     sections = Sections(study, train=True, evaluate=False)
     body = np.zeros(sections.body, np.float32)
     body[: study.model.parameters] = learner.model.weights()

@@ -12,6 +12,7 @@ from client.config.policy import Policy
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
+from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from launch.config import compose
 from launch.federations.inprocess import InProcessFederation
@@ -88,7 +89,7 @@ def test_fedsgd_in_mode_distributed_by_hand() -> None:
     )  # fmt: skip
     task, sections = registry.load("quadratic"), Sections(study, train=True, evaluate=False)
     sites = [
-        Contributor(study, site, Patients(found), Learner(task, 0))
+        Contributor(SiteContext(study, site, Patients(found), Learner(task, 0)))
         for site, found in cohorts().items()
     ]
     model = GlobalModel(study, task)
