@@ -18,6 +18,8 @@ import torch
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, unknown_field
+from server.model.attempts import Attempts
+from server.outcome import RoundReport
 
 _OLDER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda fields: fields}
 """Format -> what makes its fields those of the next. 0.1.0 wrote format 1 and did not say so."""
@@ -41,6 +43,16 @@ class Checkpoint:
     lost: list[int]
     stopping: tuple[float | None, torch.Tensor | None, int]
     pending: dict[str, Any] | None
+
+    @property
+    def attempts(self) -> Attempts:
+        """The study's, so far."""
+        return Attempts(self.attempt, self.trainings, self.evaluations, tuple(self.lost))
+
+    @property
+    def report(self) -> RoundReport | None:
+        """The last round's, where its metrics are still to come."""
+        return None if self.pending is None else RoundReport(**self.pending)
 
     def save(self, path: Path) -> None:
         """Durable on return: a crash leaves the previous checkpoint or this one. Raises OSError."""

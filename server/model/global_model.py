@@ -4,7 +4,6 @@ else its algorithms carry from round to round (control variate, schedule, early 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import assert_never
 
 import numpy as np
@@ -16,6 +15,7 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, controlled
 from protocol.vectors import Vector
 from server.model import optimisers
+from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
 from server.model.early_stopping import Stopping
 from server.model.schedules import factor
@@ -25,9 +25,7 @@ from tasks.flat_model import FlatModel
 
 
 class GlobalModel:
-    """After `round` rounds and `attempt` attempts, of which, lost ones included, `trainings`
-    trained and `evaluations` evaluated; `lost` names those that gave no sum. Holds opened sums
-    only."""
+    """After `round` rounds. Holds opened sums only."""
 
     def __init__(self, study: Study, task: Task) -> None:
         """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
@@ -39,8 +37,6 @@ class GlobalModel:
         self._control = np.zeros(study.model.parameters, np.float32) if controlled(study) else None
         self.stopping = Stopping(study.optimisation.stop)
         self.round = 0
-        self.attempt = self.trainings = self.evaluations = 0
-        self.lost: list[int] = []
 
     @property
     def iterate(self) -> Vector:
@@ -96,39 +92,34 @@ class GlobalModel:
         else:
             self._average.add_(iterate - self._average, alpha=1 / self._averaged)
 
-    def save(self, path: Path, told_next: RoundReport | None = None) -> None:
-        """told_next: the last round's report, where its metrics are still to come."""
-        Checkpoint(
+    def checkpoint(self, attempts: Attempts, pending: RoundReport | None) -> Checkpoint:
+        """All that the study needs to go on. pending: the last round's report, where its metrics
+        are still to come."""
+        return Checkpoint(
             study=self._study.digest,
             round=self.round,
-            attempt=self.attempt,
-            trainings=self.trainings,
-            evaluations=self.evaluations,
+            attempt=attempts.made,
+            trainings=attempts.trainings,
+            evaluations=attempts.evaluations,
             weights=self._weights.detach(),
             average=self._average,
             averaged=self._averaged,
             optimiser=self._optimiser.state_dict(),
             control=None if self._control is None else torch.from_numpy(self._control),
-            lost=self.lost,
+            lost=list(attempts.lost),
             stopping=(self.stopping.value, self.stopping.best, self.stopping.stale),
-            pending=None if told_next is None else asdict(told_next),
-        ).save(path)
+            pending=None if pending is None else asdict(pending),
+        )
 
-    def resume(self, path: Path) -> RoundReport | None:
-        """Goes on where the checkpoint stands, if there is one; the report kept with it."""
-        found = Checkpoint.load(path, self._study.digest)
-        if found is None:
-            return None
-        self.round, self.attempt = found.round, found.attempt
-        self.trainings, self.evaluations = found.trainings, found.evaluations
+    def restore(self, found: Checkpoint) -> None:
+        """Takes the model's part of a checkpoint of the same study."""
+        self.round = found.round
         with torch.no_grad():
             self._weights.copy_(found.weights)
         self._average, self._averaged = found.average, found.averaged
         self._optimiser.load_state_dict(found.optimiser)
         self._control = None if found.control is None else found.control.numpy()
-        self.lost = found.lost
         self.stopping = Stopping(self._study.optimisation.stop, *found.stopping)
-        return None if found.pending is None else RoundReport(**found.pending)
 
 
 def initial_weights(study: Study, task: Task) -> Vector:

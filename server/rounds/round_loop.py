@@ -7,7 +7,6 @@ again with a fresh attempt, until the attempts that epsilon pays for are spent.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,7 +18,6 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
 from protocol.metrics.score_histogram import Estimate, Histogram, calibration_points, pooled_metrics
-from protocol.privacy.releases import spent_epsilon
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -31,6 +29,8 @@ from protocol.study.vector_layout import (
 )
 from protocol.wire import messages
 from protocol.wire.messages import Ending
+from server.model.attempts import Attempts
+from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
 from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
@@ -65,7 +65,7 @@ class Rounds:
         self.patience = patience or Patience()
         self._identities = identities
         self.traffic = Traffic()
-        self.model = GlobalModel(study, task)
+        self.model, self.attempts = GlobalModel(study, task), Attempts()
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
         self._checkpoint, self._cancelled = checkpoint, cancelled
         self._participants = Participants(
@@ -84,8 +84,10 @@ class Rounds:
         self._scored: Histogram | None = None
         self._answers: tuple[Answer, ...] = ()
         self._started = time.monotonic()
-        if checkpoint is not None:
-            self._pending = self.model.resume(checkpoint)
+        found = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
+        if found is not None:
+            self.model.restore(found)
+            self.attempts, self._pending = found.attempts, found.report
 
     def run(self) -> Outcome:
         """Proposes the study, runs every round, closes it.
@@ -125,15 +127,15 @@ class Rounds:
         if not self._stopped():
             self._pending = RoundReport(
                 round=round_,
-                attempt=self.model.attempt,
+                attempt=self.attempts.made,
                 participants=len(opened.participants),
                 seconds=time.monotonic() - started,
                 bytes_sent=self.traffic.sent - before.sent,
                 bytes_received=self.traffic.received - before.received,
-                epsilon=self._epsilon_so_far(),
+                epsilon=self.attempts.epsilon_so_far(self.study),
             )
         if self._checkpoint is not None:
-            self.model.save(self._checkpoint, self._pending)
+            self.model.checkpoint(self.attempts, self._pending).save(self._checkpoint)
         if self._stopped():
             return
         if not self.study.evaluates(round_ + 1):
@@ -162,25 +164,23 @@ class Rounds:
         body = self.model.body(sections)
         for failure in range(self.patience.failures):
             self._check_cancelled()
-            if self.model.attempt >= self.study.aggregation.attempts:
+            if self.attempts.made >= self.study.aggregation.attempts:
                 raise WardroundError(
                     Code.ATTEMPTS_SPENT,
-                    f"All {self.model.attempt} attempts that epsilon pays for are spent "
+                    f"All {self.attempts.made} attempts that epsilon pays for are spent "
                     f"at round {round_}.",
                     remedy="Plan more of them: aggregation.spare_attempts.",
                 )
             sites = self._participants.online(sections)
-            self.model.attempt += 1
-            self.model.trainings += sections.train
-            self.model.evaluations += sections.evaluate
+            self.attempts = self.attempts.begin(sections)
             try:
                 opened = self._attempt.run(
-                    sites, self.model.attempt, round_, sections, body, self._lost()
+                    sites, self.attempts.made, round_, sections, body, self._lost()
                 )
                 self._participants.note(opened.refusals)
                 return opened
             except Lost as lost:
-                self.model.lost.append(self.model.attempt)
+                self.attempts = self.attempts.lose()
                 self._note(round_, lost)
                 last = lost
                 time.sleep(min(self.patience.look, 0.1 * failure))
@@ -192,12 +192,12 @@ class Rounds:
             remedy="The sites' own logs say more under these codes.",
         )
 
-    def _lost(self) -> list[int]:
+    def _lost(self) -> tuple[int, ...]:
         """Of interest to sites that keep state from round to round."""
-        return self.model.lost if keeps_state(self.study.optimisation.local) else []
+        return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
     def _note(self, round_: int, lost: Lost) -> None:
-        self.listener.lost(round_, self.model.attempt, lost.why)
+        self.listener.lost(round_, self.attempts.made, lost.why)
         if Code.DIVERGED in lost.refusals.values():
             raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
@@ -224,20 +224,6 @@ class Rounds:
             self._reports.append(replace(report, metrics=found))
             self.listener.round(self._reports[-1])
 
-    def _epsilon_so_far(self) -> float | None:
-        """At most what is spent: for the next tenth of the study, so that composing distributions
-        does not cost more than the rounds themselves."""
-        rounds, used = self.study.optimisation.rounds, self.model.trainings
-        tenth = max(1, rounds // 10)
-        reached = min(math.ceil(used / tenth) * tenth, max(used, rounds))
-        return spent_epsilon(self.study, reached, self.model.evaluations)
-
-    def _epsilon(self, *, broken: bool = False) -> float | None:
-        """What the attempts so far have spent, at most."""
-        return spent_epsilon(
-            self.study, self.model.trainings, self.model.evaluations, broken=broken
-        )
-
     def _outcome(self, status: Status, final: dict[str, Estimate]) -> Outcome:
         return Outcome(
             status=status,
@@ -245,8 +231,8 @@ class Rounds:
             weights=np.array(self.model.released),
             rounds=tuple(self._reports),
             metrics=final,
-            epsilon=self._epsilon(),
-            epsilon_broken=self._epsilon(broken=True),
+            epsilon=self.attempts.epsilon(self.study),
+            epsilon_broken=self.attempts.epsilon(self.study, broken=True),
             uncovered=uncovered(self.study),
             seconds=time.monotonic() - self._started,
             bytes_sent=self.traffic.sent,

@@ -164,7 +164,7 @@ def test_scaffolds_variates_stay_the_mean_of_the_sites_own_after_a_lost_attempt(
         study, task, fleet, federation.roster, Listeners(), patience=Patience(look=0.0, failures=3)
     )
     rounds.run()
-    assert rounds.model.lost == [2]
+    assert rounds.attempts.lost == (2,)
     own = variates(federation, study)
     mean = sum(own[site] * len(labels) / 4 for site, labels in SITES.items())
     control = rounds.model.body(Sections(study, train=True, evaluate=False))[1]
