@@ -23,7 +23,7 @@ lint: $(READY) ## ruff and mypy --strict
 	@$(BIN)/mypy
 
 bench: $(READY) ## Every benchmark, one JSON line a figure
-	@status=0; for file in bench/[a-z]*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status
+	@status=0; for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status
 
 mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 	@$(BIN)/wardround mlflow demo/mlflow

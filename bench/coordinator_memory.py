@@ -27,11 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import _tasks
 import numpy as np
 import numpy.typing as npt
-from _deployment import CREDENTIALS, make_coordinator, run_study, start, until_online
-from _figure import figure, load
 
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
@@ -48,6 +45,9 @@ from protocol.wire.enrolment import Card
 from protocol.wire.messages import Frame
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.roster import Roster
+from support.deployment import CREDENTIALS, make_coordinator, run_study, start, until_online
+from support.figure import figure, load
+from support.tasks import ElevenMillion, NoOp, install
 from tasks import registry
 
 PARAMETERS = 11_000_000
@@ -197,12 +197,12 @@ def peak(sites: int, folder: Path, env: dict[str, str]) -> tuple[int, int, float
         until_online(remote, 0, folder)
         stack.enter_context(light)
         until_online(remote, sites, folder)
-        run_study(remote, registry.load(_tasks.NoOp.name), folder, STUDY)
+        run_study(remote, registry.load(NoOp.name), folder, STUDY)
         pid = int(json.loads((config.state / "status.json").read_bytes())["pid"])
         baseline = resident(pid, "VmRSS")
         Path(f"/proc/{pid}/clear_refs").write_text("5")
         started = time.monotonic()
-        run_study(remote, registry.load(_tasks.ElevenMillion.name), folder, STUDY)
+        run_study(remote, registry.load(ElevenMillion.name), folder, STUDY)
         return resident(pid, "VmHWM") - baseline, baseline, time.monotonic() - started
 
 
@@ -210,7 +210,7 @@ def main() -> int:
     held, peaks = [], {}
     with tempfile.TemporaryDirectory(prefix="wardround-bench-") as name:
         folder = Path(name)
-        env = _tasks.install(folder)
+        env = install(folder)
         for sites in (4, 32):
             peaks[sites], baseline, seconds = peak(sites, folder / f"of{sites}", env)
             held.append(

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from _figure import figure, load
+from support.figure import figure, load
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

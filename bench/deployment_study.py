@@ -15,10 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from _deployment import Deployment
-from _figure import figure, load
-
 from protocol.errors import WardroundError
+from support.deployment import Deployment
+from support.figure import figure, load
 from tasks import registry
 
 ROUNDS = 150

@@ -9,7 +9,7 @@ index_headers_per_second        2,000 files of 0.5 MB, two workers, start-up inc
 cached_over_decoded             seconds an image: decoded, windowed and resized from 2,048 x
                                 2,048 x 16 bits, over read from the mapped cache (2,000
                                 pictures of 224 x 224 in random batches of 64); one thread
-text_recall, text_precision     synthetic pictures (bench/_burned_in.py)
+text_recall, text_precision     synthetic pictures (bench/support/burned_in.py)
 mutated_files_unanswered        of 2,000 mutated files: no row in the index, or over 5 s
 identifiers_in_outputs          of the same run: outputs that hold a planted name or number
 """
@@ -29,10 +29,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from _burned_in import background, burned_in
-from _figure import figure, load
-from _mutations import mutations
-from _radiographs import CANARIES, radiograph, sparse, written
 
 from client.data.dicom.index import report
 from client.data.dicom.index.index import Index
@@ -46,6 +42,10 @@ from client.data.dicom.pixels.preprocessing import Prepared, Preprocessing, prep
 from client.data.dicom.pixels.text_detector import shows_text
 from client.enrolment.new_site import init
 from client.enrolment.site_template import Answers
+from support.burned_in import background, burned_in
+from support.figure import figure, load
+from support.mutations import mutations
+from support.radiographs import CANARIES, radiograph, sparse, written
 
 SENDERS, OBJECTS = 4, 400
 HEADERS = 2000

@@ -5,8 +5,8 @@
 
 Every study runs through the framework in this process, with masks, and spends all its epsilon on
 training: the test patients are not trained on, and are scored here, from the public data. Fixed
-total steps. Recipes come from validation parts of the training data alone (`_heart_search`; for
-breast cancer conf/recipe); that choice costs privacy that no epsilon here covers, as for every
+total steps. Recipes come from validation parts of the training data alone (`support.heart_search`;
+for breast cancer conf/recipe); that choice costs privacy that no epsilon here covers, as for every
 published figure. The noise is of the operating system, so a seed names a repetition.
 
 *Local* is privacy=local at the same epsilon: every site adds all the noise itself. *Pooled* is
@@ -26,9 +26,6 @@ from collections.abc import Callable, Mapping
 from itertools import product
 
 import numpy as np
-from _figure import figure
-from _flamby_heart import SIZES, Hospital, hospitals
-from _heart_search import Recipe, search
 
 from client.data.cohort import Cohort
 from client.training.dp_trainer import Learner
@@ -45,6 +42,9 @@ from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.enrolment.roster import banded
 from server.rounds.listener import Listeners
+from support.figure import figure
+from support.flamby_heart import SIZES, Hospital, hospitals
+from support.heart_search import Recipe, search
 from tasks import registry
 from tasks.base import Task
 

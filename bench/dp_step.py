@@ -28,7 +28,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from _figure import figure, load
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
@@ -36,6 +35,7 @@ from torch import nn
 from client.training.dp_trainer import Learner
 from client.training.sampling import Batch
 from protocol.study.study import Privacy
+from support.figure import figure, load
 from tasks.base import Task
 from tasks.models.networks import resnet18
 from tasks.schema import Column, Schema

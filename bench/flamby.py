@@ -29,15 +29,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from _figure import figure
-from _flamby_heart import SIZES, Hospital, hospitals
-from _flamby_task import FlambyHeart, accuracy, prepared
-from _tasks import install
-from heart_disease import accuracies as our_recipe
 from rich.console import Console
 from rich.table import Table as Shown
 
 from client.data.cohort import Cohort
+from heart_disease import accuracies as our_recipe
 from launch.config.compose import load
 from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.studies.public_data import data_root
@@ -45,6 +41,10 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.rounds.listener import Listeners
+from support.figure import figure
+from support.flamby_heart import SIZES, Hospital, hospitals
+from support.flamby_task import FlambyHeart, accuracy, prepared
+from support.tasks import install
 from tasks import registry
 
 SEEDS = range(42, 47)

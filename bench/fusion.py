@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from _cross_validation import Data, auc, federated, trained
-from _figure import figure
 
 from client.training.dp_trainer import Learner
 from protocol.errors import WardroundError
+from support.cross_validation import Data, auc, federated, trained
+from support.figure import figure
 from tasks.shipped.fusion import Fusion
 
 SEEDS, SHARE = range(3), 0.3

@@ -17,8 +17,6 @@ import os
 import sys
 
 import numpy as np
-from _flamby_heart import SIZES, Hospital, hospitals
-from _heart_search import Recipe, search
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +29,8 @@ from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.enrolment.roster import banded
 from server.rounds.listener import Listeners
+from support.flamby_heart import SIZES, Hospital, hospitals
+from support.heart_search import Recipe, search
 from tasks import registry
 from tasks.base import Task
 

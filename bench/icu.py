@@ -20,9 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from _cross_validation import Data, Fold, federated, within
-from _figure import figure
-from _linear_search import Recipe, search
 from rich.console import Console
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -31,6 +28,9 @@ from sklearn.linear_model import LogisticRegressionCV
 from launch.studies.public_data import data_root
 from protocol.errors import WardroundError
 from protocol.study.study import Scalar
+from support.cross_validation import Data, Fold, federated, within
+from support.figure import figure
+from support.linear_search import Recipe, search
 from tasks import registry
 
 FOLDS, SEEDS, DELTA = 5, (0, 1), 1e-4

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from _figure import figure, load
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -36,6 +35,7 @@ from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from server.outcome import RoundReport
+from support.figure import figure, load
 from tasks import registry
 from tasks.base import Task
 

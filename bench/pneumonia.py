@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from _figure import figure
 from rich.console import Console
 
 from client.cohorts.loading import build_cohort
@@ -46,6 +45,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.rounds.listener import Listeners
+from support.figure import figure
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tasks.schema import PATIENT, SPLIT, Table

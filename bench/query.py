@@ -24,13 +24,13 @@ import time
 
 import numpy as np
 import numpy.typing as npt
-from _figure import figure
 from scipy.stats import beta
 
 from launch.queries.query_builder import build_query
 from launch.queries.question import Question
 from protocol.privacy.query_noise import half_width, share
 from protocol.study.study import Study
+from support.figure import figure
 
 EPSILON, WITHIN, BAR = 0.5, 5, 0.95
 ROSTERS = (4, 6, 20, 50)

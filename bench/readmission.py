@@ -22,8 +22,6 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from _cross_validation import Data, Fold, auc, federated
-from _figure import figure
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -31,6 +29,8 @@ from sklearn.neural_network import MLPClassifier
 
 from launch.studies.public_data import data_root
 from protocol.errors import WardroundError
+from support.cross_validation import Data, Fold, auc, federated
+from support.figure import figure
 from tasks import registry
 
 SEEDS, SHARE, DELTA = range(3), 0.3, 1e-5

@@ -8,8 +8,8 @@ the whole run, and their studies alternate: stock, ours with masks, ours without
 study's first round, which loads libraries, is left out. Seconds are wall clock, from the end of
 one round to the end of the next, by the server's own notes.
 
-    A  flower-superlink, 4 flower-supernode, `flwr run` of bench/stock_app: FedAvg, a ClientApp that
-       returns what it was sent. Flower's defaults.
+    A  flower-superlink, 4 flower-supernode, `flwr run` of bench/support/stock_app: FedAvg, a
+       ClientApp that returns what it was sent. Flower's defaults.
     B  `wardround coordinator start`, 4 `wardround-site start`: secure aggregation, ledger and audit
        log on disk, exact evaluation of every round's model by score histogram, one local step.
 """
@@ -21,11 +21,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import _tasks
-from _deployment import Deployment
-from _figure import figure, load
-from _stock_flower import StockFlower
-
+from support.deployment import Deployment
+from support.figure import figure, load
+from support.stock_flower import StockFlower
+from support.tasks import NoOp, install
 from tasks import registry
 
 SITES = 4
@@ -44,8 +43,8 @@ OURS = (
 
 def measure(folder: Path) -> dict[str, list[float]]:
     """Seconds of every counted round: stock, masked, plain."""
-    env = _tasks.install(folder)
-    task = registry.load(_tasks.NoOp.name)
+    env = install(folder)
+    task = registry.load(NoOp.name)
     taken: dict[str, list[float]] = {"stock": [], "masked": [], "plain": []}
     with (
         StockFlower(folder / "stock", SITES) as stock,

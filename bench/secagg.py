@@ -17,9 +17,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from _flamby_heart import SIZES, hospitals
-from heart_disease import configuration
 
+from heart_disease import configuration
 from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
@@ -33,6 +32,7 @@ from protocol.study.study import Evaluation, Study
 from protocol.wire import messages
 from server.enrolment.roster import banded
 from server.rounds.listener import Listeners
+from support.flamby_heart import SIZES, hospitals
 from tasks import registry
 
 PARAMETERS = 11_000_000

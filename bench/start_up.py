@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from _figure import figure, load
+from support.figure import figure, load
 
 BIN = Path(sys.executable).parent
 TIMES = 3

@@ -19,9 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from _figure import figure, load
-
 from launch.studies.public_data import data_root
+from support.figure import figure, load
 
 BAR = 180.0
 WORDS = (

@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import duckdb
-from _figure import figure, load
+
+from support.figure import figure, load
 
 ROWS, PATIENTS = 10_000_000, 200_000
 SECONDS, GIGABYTES = 20, 2.0

@@ -11,20 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator_memory import STUDY, LightSite, resident
+from launch.config.compose import load
+from launch.federations.inprocess import InProcessFleet
+from launch.studies.study_builder import build_study
+from protocol.identity import Identity
+from protocol.study.vector_layout import Sections
+from protocol.wire import messages
+from server.rounds.attempt import Attempt, Traffic
+from support.figure import figure
+from support.tasks import NoOp, install
+
 BENCH = Path(__file__).resolve().parent.parent / "bench"
-sys.path.append(str(BENCH))
-
-from _figure import figure  # noqa: E402
-from _tasks import NoOp, install  # noqa: E402
-from coordinator_memory import STUDY, LightSite, resident  # noqa: E402
-
-from launch.config.compose import load  # noqa: E402
-from launch.federations.inprocess import InProcessFleet  # noqa: E402
-from launch.studies.study_builder import build_study  # noqa: E402
-from protocol.identity import Identity  # noqa: E402
-from protocol.study.vector_layout import Sections  # noqa: E402
-from protocol.wire import messages  # noqa: E402
-from server.rounds.attempt import Attempt, Traffic  # noqa: E402
 
 
 def test_a_figure_is_one_json_line_and_says_whether_it_holds(

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))
-
-from _cross_validation import Data, auc, federated, within
-
+from support.cross_validation import Data, auc, federated, within
 from tasks.schema import Table
 from tasks.shipped.breast_cancer import BreastCancer
 

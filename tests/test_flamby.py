@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).resolve().parent.parent / "bench"
-sys.path.append(str(BENCH))
-
-from _flamby_heart import SIZES, hospitals  # noqa: E402
-from _flamby_task import FlambyHeart, matrix, prepared  # noqa: E402
-from _tasks import install  # noqa: E402
-from flamby import ROWS, Flamby  # noqa: E402
-
-from tasks import registry  # noqa: E402
+from flamby import ROWS, Flamby
+from support.flamby_heart import SIZES, hospitals
+from support.flamby_task import FlambyHeart, matrix, prepared
+from support.tasks import install
+from tasks import registry
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 needs_heart = pytest.mark.skipif(

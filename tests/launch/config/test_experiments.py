@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 
+import flamby
+import heart_disease
+import icu
+import pneumonia
+import readmission
 from launch.config import compose
 from launch.config.compose import load
 from launch.config.schema import Config
 from launch.studies.study_builder import build_study
 from tasks import registry
-
-BENCH = Path(__file__).resolve().parents[3] / "bench"
-sys.path.append(str(BENCH))
-
-import flamby  # noqa: E402
-import heart_disease  # noqa: E402
-import icu  # noqa: E402
-import pneumonia  # noqa: E402
-import readmission  # noqa: E402
 
 EXPERIMENTS = compose.groups()["experiment"]
 SITES = {"east": 300, "north": 1500, "south": 700, "west": 400}

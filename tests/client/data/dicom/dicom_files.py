@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench._radiographs import CANARIES, DX, radiograph, written
+from support.radiographs import CANARIES, DX, radiograph, written
 
 __all__ = ["CANARIES", "DX", "folder_of", "radiograph", "written"]
 

@@ -12,13 +12,13 @@ import pytest
 from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 from rich.console import Console
 
-from bench._mutations import mutations
 from client.data.dicom.index import report
 from client.data.dicom.index.index import Index
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.objects.file_scan import named_by
 from client.data.dicom.objects.header import Problem
 from client.data.dicom.receive.receiver import peek
+from support.mutations import mutations
 from tests.client.data.dicom.dicom_files import CANARIES, radiograph, written
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround")) / "dicom"

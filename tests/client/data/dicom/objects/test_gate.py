@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from typer.testing import CliRunner
 
-from bench._burned_in import background, burned_in
 from client.checks.base import tried
 from client.checks.imaging import imaging_checks
 from client.cli.main import app
@@ -27,6 +26,7 @@ from client.data.sources.settings import Sources
 from client.enrolment.new_site import init
 from client.enrolment.site_template import Answers
 from protocol.errors import WardroundError
+from support.burned_in import background, burned_in
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of, radiograph, written
 
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from _flamby_heart import Hospital
 from torch import nn
 
+from support.flamby_heart import Hospital
 from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Column, Schema, Table, floats
 

@@ -14,9 +14,9 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from _flamby_heart import Hospital, stratified
 
 from protocol.privacy.accounting import Event, calibrate
+from support.flamby_heart import Hospital, stratified
 
 _SPLITS, _MODELS = 40, 5
 _NO_CLIPPING = 50.0

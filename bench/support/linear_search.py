@@ -14,9 +14,9 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from _cross_validation import Fold, auc
 
 from protocol.privacy.accounting import Event, calibrate
+from support.cross_validation import Fold, auc
 from tasks.models.initialisation import SCALE
 
 _REPEATS = 4

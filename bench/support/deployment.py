@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from _stock_flower import free_port, script
-
 from client.enrolment import join, new_site
 from client.enrolment.site_template import Answers
 from launch.config.compose import load, plain
@@ -31,6 +29,7 @@ from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import authority, bundle, create
 from server.enrolment.accounts import Accounts, Credentials, issue
 from server.enrolment.roster import Roster
+from support.stock_flower import free_port, script
 from tasks.base import Task
 
 _READY = 60.0

@@ -81,5 +81,5 @@ def install(folder: Path, *tasks: type[Task]) -> dict[str, str]:
         )
     )
     sys.path.append(str(folder))
-    paths = [str(Path(__file__).parent), str(folder), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[1]), str(folder), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
