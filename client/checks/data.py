@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from client.checks.base import Check, Doubt
 from client.cohorts.loading import build_cohort, read_table
@@ -32,11 +33,11 @@ def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
         yield "policy", _nothing_allowed
     for name in sorted(config.data):
         if _only_asked(name):
-            yield f"data of {name}", lambda name=name: _records(config, name)  # type: ignore[misc]
+            yield f"data of {name}", partial(_records, config, name)
             continue
         cohorts: list[Cohort] = []
-        yield f"data of {name}", lambda name=name, into=cohorts: _read(config, split, name, into)  # type: ignore[misc]
-        yield f"training {name}", lambda name=name, of=cohorts: _dry_step(config, name, of)  # type: ignore[misc]
+        yield f"data of {name}", partial(_read, config, split, name, cohorts)
+        yield f"training {name}", partial(_dry_step, config, name, cohorts)
 
 
 def _only_asked(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 from client.checks.base import Check, Doubt
 from client.config.imaging_config import Imaging
@@ -21,7 +22,7 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
         return
     yield "pictures", lambda: _pictures(config, imaging)
     for folder in imaging.folders:
-        yield f"folder {folder.name}", lambda folder=folder: _readable(str(folder))  # type: ignore[misc]
+        yield f"folder {folder.name}", partial(_readable, str(folder))
     receiver = imaging.receiver
     if receiver is not None:
         yield "receiver", lambda: _receiver(receiver)
@@ -64,7 +65,7 @@ def _receiver(receiver: ReceiverSettings) -> str:
         raise Doubt("nobody may send", "Name AE titles in imaging.receiver.calling.")
     host, port = receiver.address
     try:
-        socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), 2).close()  # noqa: S104
+        socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), 2).close()  # noqa: S104 (compared with, not bound)
     except OSError:
         raise Doubt(
             f"nothing listens on {receiver.listen}", "Run `wardround-site receive`."

@@ -33,6 +33,7 @@ def fill(
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskID,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -58,11 +59,15 @@ def fill(
     ) as progress:
         for name in names:
             line = progress.add_task(name, total=None)
+
+            def shown(done: int, of: int, line: TaskID = line) -> None:
+                progress.update(line, completed=done, total=of)
+
             table, said = with_pictures(
                 site,
                 registry.load(name),
                 read_table(site, name),
-                lambda done, of, line=line: progress.update(line, completed=done, total=of),  # type: ignore[misc]
+                shown,
             )
             rows[name], notes[name] = len(next(iter(table.values()), ())), list(said)
     if as_json:

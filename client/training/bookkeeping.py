@@ -62,7 +62,7 @@ class _Call:
         self.needs = Needs(VALUE_BYTES * values, positions(self.layer, gradient))
 
 
-class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
+class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opacus has no types
     """A model whose every trainable parameter belongs to one layer of a known type."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -115,7 +115,7 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
         for parameter in self._trainable:
             parameter.requires_grad_(False)
         try:
-            losses(self._module(features)).sum().backward()  # type: ignore[no-untyped-call]
+            losses(self._module(features)).sum().backward()
             if not len(calls) == len({call.layer for call in calls}) == len(self._rules):
                 raise Unsupported("a layer that is called twice, or not at all")
             done = [(call, call.gradient) for call in calls if call.gradient is not None]
@@ -135,7 +135,7 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]
             output = _Anchor.apply(output, self._anchor)
         call = _Call(layer, self._rules[layer], self._recorded[0], inputs[0])
         self._calls.append(call)
-        output.register_hook(call.arrived)  # type: ignore[no-untyped-call]
+        output.register_hook(call.arrived)
         return output
 
 
@@ -152,7 +152,7 @@ class _Anchor(torch.autograd.Function):
         return None, None
 
 
-class HookedModule(GradSampleModule):  # type: ignore[misc]
+class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no types
     """Opacus' own hooks, seen the same way: any layer, at several times the memory and time."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -168,17 +168,17 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]
         self.enable_hooks()
         try:
             for parameter in self._trainable:
-                parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]
-            losses(self(features)).sum().backward()  # type: ignore[no-untyped-call]
+                parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
+            losses(self(features)).sum().backward()
         finally:
             self.disable_hooks()
         found: list[LayerGradient] = []
         for parameter in self._trainable:
-            rows = parameter.grad_sample  # type: ignore[attr-defined]
+            rows = parameter.grad_sample  # type: ignore[attr-defined]  # Opacus adds it
             if not isinstance(rows, Tensor) or len(rows) != len(features):
                 raise Unsupported("a parameter without one gradient for each patient")
             found.append(Rows([parameter], [rows], dtype))
-            parameter.grad_sample = None  # type: ignore[attr-defined]
+            parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return found
 
     def needs(self, features: Tensor, losses: Losses) -> Needs:

@@ -88,7 +88,7 @@ class Descent:
                 weights.sub_(weights.grad, alpha=group["lr"])
 
 
-class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
+class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus has no types
     """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
     noise from the operating system: Opacus' secure mode needs a package no longer published."""
 

@@ -319,7 +319,7 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
         return found.view(len(x), groups, down * across, down * across)
 
     def summed(x: Tensor, y: Tensor) -> Tensor:
-        found: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        found: Tensor = conv2d_weight(
             _padded(layer, x),
             (layer.weight.shape[0], layer.weight.shape[1], *kernel),
             y.reshape(len(y), shape[1], *out_shape),
@@ -443,5 +443,6 @@ def rule_for(layer: nn.Module) -> Rule | None:
 
 def positions(layer: nn.Module, gradient: Tensor) -> int:
     """T, from the gradient of the patients' outputs: values of one over the weight's outputs."""
-    outputs = gradient.shape[-1] if isinstance(layer, nn.Embedding) else len(layer.weight)  # type: ignore[arg-type]
+    weight = cast("Tensor", layer.weight)  # every layer with a rule has one
+    outputs = gradient.shape[-1] if isinstance(layer, nn.Embedding) else len(weight)
     return gradient.numel() // (len(gradient) * outputs)

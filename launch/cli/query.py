@@ -91,7 +91,7 @@ def _command(make: Callable[..., "Question"]) -> Callable[..., None]:
 
     shared = inspect.signature(options).parameters
     mine = inspect.signature(make).parameters
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it, by inspect
         [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in (*mine.values(), *shared.values())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
@@ -92,9 +92,9 @@ def with_split(site: str, table: Table) -> Table:
     return {**table, SPLIT: np.array(parts, dtype=object)}
 
 
-def write_csv(table: Mapping[str, object], path: Path) -> None:
+def write_csv(table: Mapping[str, Iterable[Any]], path: Path) -> None:
     """A missing value is an empty field."""
-    columns = [list(values) for values in table.values()]  # type: ignore[call-overload]
+    columns = [list(values) for values in table.values()]
     with path.open("w", newline="") as file:
         path.chmod(0o600)
         writer = csv.writer(file)

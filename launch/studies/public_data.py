@@ -133,7 +133,7 @@ def _download(download: Download, path: Path, progress: Progress, line: TaskID) 
         raise WardroundError(Code.UNREACHABLE, f"{download.url} is not a web address.")
     try:
         with (
-            urllib.request.urlopen(download.url, timeout=_TIMEOUT) as answer,  # noqa: S310
+            urllib.request.urlopen(download.url, timeout=_TIMEOUT) as answer,  # noqa: S310 (its scheme was checked)
             partial.open("wb") as file,
         ):
             length = answer.headers.get("Content-Length")

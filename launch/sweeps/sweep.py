@@ -170,7 +170,7 @@ class Sweep:
 def _workers(jobs: int) -> Iterator[Any]:
     """Submits to warm processes. Interrupted, it interrupts the studies that run, drops the rest,
     and waits until they have said so in MLflow."""
-    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+    from joblib.externals.loky import get_reusable_executor
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     executor = get_reusable_executor(max_workers=jobs, timeout=60, initializer=_on_its_own)

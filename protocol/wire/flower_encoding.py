@@ -32,6 +32,7 @@ from flwr.app.message.arraychunk import ArrayChunk
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.constant import HEAD_BODY_DIVIDER, HEAD_VALUE_DIVIDER
 from flwr.supercore.inflatable.inflatable_object import (
+    InflatableObject,
     get_object_id,
     get_object_tree,
     no_object_id_recompute,
@@ -236,10 +237,10 @@ def _array(body: WireBody) -> Array:
     return array
 
 
-def _small_objects(root: object) -> Iterator[tuple[str, bytes]]:
+def _small_objects(root: InflatableObject) -> Iterator[tuple[str, bytes]]:
     if isinstance(root, ArrayChunk):
         return
     for child in (getattr(root, "children", None) or {}).values():
         yield from _small_objects(child)
-    content = cast("bytes", root.deflate())  # type: ignore[attr-defined]
+    content = root.deflate()
     yield get_object_id(content), content

@@ -51,7 +51,7 @@ class Momentum(FlatOptimizer):
             self.state[weights]["velocity"] = torch.zeros_like(weights)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: the gradient is given
         for group in self.param_groups:
             for weights in group["params"]:
                 velocity = weights.grad
@@ -76,7 +76,7 @@ class Adaptive(FlatOptimizer):
         self.state[weights]["v"] = torch.full_like(weights, tau**2)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: the gradient is given
         for group in self.param_groups:
             for weights in group["params"]:
                 state, gradient = self.state[weights], weights.grad

@@ -85,7 +85,7 @@ def _retriable(
         try:
             method(self, *args, **kwargs)
         except MlflowException as error:
-            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+            status = int(error.get_http_status_code())
             if status >= 500 or status in _AGAIN:
                 raise AwayError(f"status {status}") from error
             raise

@@ -40,7 +40,7 @@ from flwr.supercore.error.catalog import API_ERROR_MAP
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from protocol.wire.flower_encoding import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
 from server.transport.authentication import (

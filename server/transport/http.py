@@ -27,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = True
     _patience: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # over TCP it is a Transport
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             transport.abort()

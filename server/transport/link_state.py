@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import cast, overload
 
 from protocol.errors import WardroundError
 from protocol.wire.flower_version import require_flower
@@ -62,7 +62,7 @@ class Chunks(Sequence[Buffer]):
         found = self._chunks[index]
         if found is None or (isinstance(found, list) and None in found):
             raise LookupError("This reply's body has been read and let go already.")
-        return found  # type: ignore[return-value]
+        return cast("Buffer | Sequence[Buffer]", found)  # no None in it: see above
 
     def __iter__(self) -> Iterator[Buffer]:
         for index in range(len(self._chunks)):

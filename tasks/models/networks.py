@@ -50,7 +50,7 @@ def resnet18() -> nn.Module:
     from torchvision.models import resnet
     from torchvision.models.resnet import BasicBlock
 
-    class Block(BasicBlock):  # type: ignore[misc]
+    class Block(BasicBlock):  # type: ignore[misc]  # torchvision has no types
         def forward(self, x: Tensor) -> Tensor:
             inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
             kept = x if self.downsample is None else self.downsample(x)

@@ -67,7 +67,7 @@ class ChestXray(Task):
             )
         side = int(self.options["pixels"])
         finding = str(self.options["finding"])
-        self.title = f"{finding.capitalize()} on a chest radiograph"  # type: ignore[misc]
+        self.title = f"{finding.capitalize()} on a chest radiograph"  # type: ignore[misc]  # one class, a title for each finding
         picture = Image(RADIOGRAPH, "frontal chest radiograph", side, side)
         self.schema = Schema((), finding, f"1: {finding}, 0: none", images=(picture,))
 

@@ -97,7 +97,7 @@ def _answers(
     nearest = min(worker.deadline for worker in busy.values())
     ready = wait(list(busy), timeout=max(0.0, nearest - time.monotonic()))
     for line in ready:
-        worker = busy[line]  # type: ignore[index]
+        worker = busy[line]  # type: ignore[index]  # only pipes were waited for
         try:
             answer = worker.line.recv()
         except (EOFError, OSError):

@@ -113,7 +113,7 @@ def _from_json(kinds: dict[str, str]) -> str:
     )
     columns = ", ".join(f"r.{key}" for key in kinds)
     return (
-        f"SELECT {columns} FROM"  # noqa: S608
+        f"SELECT {columns} FROM"
         f" (SELECT unnest(from_json_strict(CAST(? AS JSON), {literal(shape)})) AS r)"
     )
 
@@ -160,7 +160,7 @@ def _load(
     wanted = None if "*" in targets else viewed | {str(target) for target in targets}
     ordinal, keys = 0, list[dict[str, Any]]()
     insert = (
-        f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, TRY_CAST(u AS TIMESTAMP)"  # noqa: S608
+        f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, TRY_CAST(u AS TIMESTAMP)"
         f" FROM ({_from_json({'k': 'VARCHAR', 'o': 'BIGINT', 'u': 'VARCHAR'})})"
     )
     counts = dict.fromkeys(sorted(viewed), 0)
@@ -207,17 +207,17 @@ def _add(table: _Table, ordinal: int, resource: dict[str, Any], place: str) -> N
 def _keep_newest(session: Session, tables: Sequence[_Table]) -> None:
     """Of resources with one key, the last updated; where that is not said, the last read."""
     old = (
-        "SELECT ordinal FROM (SELECT ordinal, row_number() OVER (PARTITION BY key"  # noqa: S608
+        "SELECT ordinal FROM (SELECT ordinal, row_number() OVER (PARTITION BY key"
         f" ORDER BY updated DESC NULLS LAST, ordinal DESC) AS place FROM {_STORE}.keys)"
         " WHERE place > 1"
     )
     found = session.connection.execute(
-        f"SELECT count(*) - count(DISTINCT key) FROM {_STORE}.keys"  # noqa: S608
+        f"SELECT count(*) - count(DISTINCT key) FROM {_STORE}.keys"
     ).fetchone()
     repeated = int(found[0]) if found else 0
     if repeated:
         for table in tables:
-            session.connection.execute(f"DELETE FROM {table.name} WHERE ordinal IN ({old})")  # noqa: S608
+            session.connection.execute(f"DELETE FROM {table.name} WHERE ordinal IN ({old})")
         session.note(f"{repeated} FHIR resources came more than once: the newest counts.")
 
 
@@ -227,7 +227,7 @@ def _count_dangling(session: Session, table: _Table) -> None:
             continue
         values = f"unnest(c{k})" if column.collection else f"c{k}"
         lost, total = session.connection.execute(
-            f"SELECT count(*) FILTER (WHERE md5_number(r) NOT IN (SELECT key FROM {_STORE}.keys)),"  # noqa: S608
+            f"SELECT count(*) FILTER (WHERE md5_number(r) NOT IN (SELECT key FROM {_STORE}.keys)),"
             f" count(*) FROM (SELECT {values} AS r FROM {table.name}) WHERE r IS NOT NULL"
         ).fetchall()[0]
         if lost:
@@ -246,7 +246,7 @@ def _expose(session: Session, table: _Table) -> None:
             selected.append(f"c{k} AS {quoted(column.name)}")
             continue
         unfit = session.connection.execute(
-            f"SELECT count(*) FROM {table.name} WHERE c{k} IS NOT NULL"  # noqa: S608
+            f"SELECT count(*) FROM {table.name} WHERE c{k} IS NOT NULL"
             f" AND TRY_CAST(c{k} AS {cast}) IS NULL"
         ).fetchone()
         if unfit != (0,):
@@ -256,4 +256,4 @@ def _expose(session: Session, table: _Table) -> None:
                 remedy="FHIR's dates may end at the month or year: leave the tag out and cast.",
             )
         selected.append(f"CAST(c{k} AS {cast}) AS {quoted(column.name)}")
-    session.view(table.view.name, f"SELECT {', '.join(selected)} FROM {table.name}")  # noqa: S608
+    session.view(table.view.name, f"SELECT {', '.join(selected)} FROM {table.name}")

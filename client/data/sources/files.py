@@ -78,7 +78,7 @@ def register(
                 parts.append(_json(session, file))
             else:
                 listed = _list([str(file) for file in paths])
-                parts.append(f"SELECT * FROM read_parquet({listed})")  # noqa: S608
+                parts.append(f"SELECT * FROM read_parquet({listed})")
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except _BROKEN as error:
@@ -130,7 +130,7 @@ def _named(error: Exception, paths: Sequence[Path]) -> Path | None:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """The file's content, unpacked where it ends in .gz."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]  # a GzipFile reads like one
 
 
 def _json(session: Session, path: Path) -> str:
@@ -141,10 +141,10 @@ def _json(session: Session, path: Path) -> str:
         " dateformat = 'iso', timestampformat = 'iso'"
     )
     found = session.connection.execute(
-        f"DESCRIBE SELECT * FROM read_json({options}, sample_size = -1)"  # noqa: S608
+        f"DESCRIBE SELECT * FROM read_json({options}, sample_size = -1)"
     ).fetchall()
     columns = ", ".join(f"{literal(str(name))}: {literal(str(kind))}" for name, kind, *_ in found)
-    return f"SELECT * FROM read_json({options}, columns = {{{columns}}})"  # noqa: S608
+    return f"SELECT * FROM read_json({options}, columns = {{{columns}}})"
 
 
 def _delimited(
@@ -190,7 +190,7 @@ def _delimited(
         f"CAST({quoted(n)} AS {k}) AS {quoted(n)}" if k != "VARCHAR" else quoted(n)
         for n, k in kinds.items()
     )
-    return f"SELECT {casts} FROM {source}"  # noqa: S608
+    return f"SELECT {casts} FROM {source}"
 
 
 def _typed(
@@ -208,7 +208,7 @@ def _typed(
         ]
         texts = [f"max(length({quoted(n)}))" for n, left in kinds.items() if not left]
         found = session.connection.execute(
-            f"SELECT {', '.join([*tests, *texts])} FROM (SELECT * FROM {source}{limit})"  # noqa: S608
+            f"SELECT {', '.join([*tests, *texts])} FROM (SELECT * FROM {source}{limit})"
         ).fetchone()
         wrong = [name for name, misfits in zip(tried, found or (), strict=False) if misfits]
         for name in wrong:

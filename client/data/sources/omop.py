@@ -109,7 +109,7 @@ def _from_database(session: Session, database: str, name: str) -> None:
     schema = session.databases[database]
     session.check_name(name)
     try:
-        session.view(name, f"SELECT * FROM {quoted(database)}.{quoted(schema)}.{quoted(name)}")  # noqa: S608
+        session.view(name, f"SELECT * FROM {quoted(database)}.{quoted(schema)}.{quoted(name)}")
     except duckdb.CatalogException:
         raise _missing(f"in the database {database}", name) from None
 

@@ -43,7 +43,7 @@ def register(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
     columns["frames"] = np.nan_to_num(columns["frames"], nan=1.0)
     connection.register("indexed_images", pd.DataFrame(columns))  # bare arrays of None break it
     casts = ", ".join(_cast(name) for name in names)
-    connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")  # noqa: S608
+    connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
     connection.create_function("pseudonym_of_text", index.names.of, ["VARCHAR"], "VARCHAR")
     connection.execute(

@@ -73,7 +73,7 @@ SELECT instance.*, review.decision, CASE
   END AS verdict
 FROM instance LEFT JOIN review USING (image)
 WINDOW company AS (PARTITION BY image)
-"""  # noqa: S608 (closed lists of this program)
+"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Index:
         """Writes rows, in place of what was known of the same files."""
         names = (*_OWN, *_KEPT)
         marks = ", ".join("?" * len(names))
-        statement = f"INSERT OR REPLACE INTO instance ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+        statement = f"INSERT OR REPLACE INTO instance ({', '.join(names)}) VALUES ({marks})"
         with self._writing():
             self._db.executemany(statement, map(_flat, rows))
 
@@ -190,7 +190,7 @@ class Index:
         )
         columns = ", ".join(f"v.{c}" for c in COLUMNS)
         rows = self._db.execute(
-            f"SELECT {columns}, dose.dlp, dose.ctdivol_report FROM ({_VERDICTS}) AS v"  # noqa: S608
+            f"SELECT {columns}, dose.dlp, dose.ctdivol_report FROM ({_VERDICTS}) AS v"
             f" LEFT JOIN ({dose}) AS dose ON dose.reported = v.study"
             " WHERE v.verdict IS NULL ORDER BY v.image",
             self._parameters,
@@ -202,7 +202,7 @@ class Index:
         gate keeps out, is left out."""
         wanted = set(keys)
         rows = self._db.execute(
-            f"SELECT image, path FROM ({_VERDICTS}) WHERE verdict IS NULL",  # noqa: S608
+            f"SELECT image, path FROM ({_VERDICTS}) WHERE verdict IS NULL",
             self._parameters,
         )
         return {image: _path(path) for image, path in rows if image in wanted}
@@ -210,7 +210,7 @@ class Index:
     def counts(self) -> dict[str, int]:
         """Verdict -> number of files; "" is ready."""
         rows = self._db.execute(
-            f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict",  # noqa: S608
+            f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict",
             self._parameters,
         )
         return {row[0] or "": row[1] for row in rows}
@@ -218,7 +218,7 @@ class Index:
     def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[Aside]:
         """Every file that is kept out, or those with one of the verdicts; by path."""
         rows = self._db.execute(
-            f"SELECT path, verdict, image, modality FROM ({_VERDICTS})"  # noqa: S608
+            f"SELECT path, verdict, image, modality FROM ({_VERDICTS})"
             " WHERE verdict IS NOT NULL ORDER BY path",
             self._parameters,
         )

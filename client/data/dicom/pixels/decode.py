@@ -136,7 +136,7 @@ def _codestream_signed(dataset: Dataset, number: int) -> bool:
 
 
 def _read_by_gdcm(dataset: Dataset, number: int, path: Path) -> npt.NDArray[Any]:
-    import gdcm  # type: ignore[import-untyped]
+    import gdcm
 
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))

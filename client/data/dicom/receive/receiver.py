@@ -37,7 +37,7 @@ from pynetdicom import (
     evt,
 )
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # pynetdicom makes it at import
 
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
