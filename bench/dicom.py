@@ -170,9 +170,14 @@ def gone_through(path: Path) -> float:
 
 def slowest(files: list[Path]) -> bool:
     ended: list[Path] = []
+
+    def crashed(path: Path) -> float:
+        ended.append(path)
+        return 0.0
+
     seconds = isolated(
         gone_through, (), files, workers=2, seconds=60.0, memory=3 << 30,
-        slow=lambda _: 60.0, crashed=lambda path: ended.append(path) or 0.0,
+        slow=lambda _: 60.0, crashed=crashed,
     )  # fmt: skip
     most = max(spent for _, spent in seconds)
     return figure("slowest_mutated_file", most, "s", 5.0, of=len(files), workers_ended=len(ended))

@@ -79,6 +79,7 @@ def measure(link: SuperLink, names: list[str], size: int, rounds: int) -> dict[s
     for _ in range(rounds):
         start, got = time.perf_counter(), 0
         for _, frame in link.ask(frames, 600):
+            assert frame is not None
             got += sum(len(chunk) for chunk in frame.body)
         times.append(time.perf_counter() - start)
         assert got == size * len(names)

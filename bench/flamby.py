@@ -50,7 +50,7 @@ from tasks import registry
 SEEDS = range(42, 47)
 TRAIN = {site: train for site, (train, _) in SIZES.items()}
 TESTS = np.array([test for _, test in SIZES.values()])
-RATE = 4 / np.mean(list(TRAIN.values()))
+RATE = float(4 / np.mean(list(TRAIN.values())))
 _ADAPTIVE = ("optimiser.beta1=0.9", "optimiser.beta2=0.999", "optimiser.tau=1e-8")
 
 

@@ -123,6 +123,7 @@ def main() -> int:
             mean_auc(runs, "single", side) - lone,
             "AUC",
             0.02,
+            least=False,
             fused_model_on_it_alone=round(lone, 4),
             **beside,
         )

@@ -103,7 +103,7 @@ def train(message: Message, context: Context) -> Message:
         _WARM[number] = task, Patients(sorted(cohorts.items())[number][1])
     task, patients = _WARM[number]
     model = task.model()
-    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     batch = patients.plain_sample(RATE, np.random.default_rng())
     task.losses(model(batch.features), batch.labels).mean().backward()
     with torch.no_grad():

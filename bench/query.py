@@ -88,9 +88,15 @@ def _audit(study: Study, runs: int) -> list[bool]:
     least = float(beta.ppf(0.025, without, runs - without + 1))
     most = float(beta.ppf(0.975, with_ + 1, runs - with_))
     proved = math.log(least / most)
-    more = {"runs": runs, "estimate": round(math.log(without / with_), 4)}
     return [
-        figure("epsilon that an audit of a count proves", proved, "epsilon", EPSILON, **more),
+        figure(
+            "epsilon that an audit of a count proves",
+            proved,
+            "epsilon",
+            EPSILON,
+            runs=runs,
+            estimate=round(math.log(without / with_), 4),
+        ),
         figure("the same, as part of the epsilon claimed", proved / EPSILON, "", 0.85, least=True),
     ]
 

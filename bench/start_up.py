@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from support.figure import figure, load
@@ -76,7 +77,7 @@ def main() -> int:
         holds.append(
             figure(
                 f"start_up: {program} --help",
-                median(lambda program=program: to_end((program, "--help"))),
+                median(partial(to_end, (program, "--help"))),
                 "s",
                 1.0,
                 load=load(),

@@ -63,9 +63,17 @@ def main() -> int:
         group["values"]["privacy.epsilon"]: round(group["mean"]["auc"], 4)
         for group in found["groups"]
     }
-    more = {"cores": os.cpu_count() or 1, "load_before": before, "auc_by_epsilon": str(curve)}
-    more["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
-    return int(not figure("sweep_of_40_heart_studies", seconds, "s", BAR, **more))
+    holds = figure(
+        "sweep_of_40_heart_studies",
+        seconds,
+        "s",
+        BAR,
+        cores=os.cpu_count() or 1,
+        load_before=before,
+        auc_by_epsilon=str(curve),
+        cpu_seconds=round(used.ru_utime + used.ru_stime, 1),
+    )
+    return int(not holds)
 
 
 if __name__ == "__main__":

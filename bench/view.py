@@ -47,7 +47,7 @@ COPY (
       WHEN 3 THEN '/min' ELSE CASE WHEN i % 2 = 0 THEN '[degF]' ELSE 'Cel' END END AS unit
   FROM range({ROWS}) r(i)
 ) TO '{{folder}}/observations.parquet'
-"""  # noqa: S608
+"""
 
 
 def read(folder: Path) -> None:
@@ -72,7 +72,7 @@ def main() -> int:
             connection.execute("SET threads = 2")
             connection.execute(_GENERATE.format(folder=name))
             connection.execute(
-                f"COPY (SELECT 'P' || i AS patient, 20 + i % 70 AS age, i % 9 = 0 AS died"  # noqa: S608
+                f"COPY (SELECT 'P' || i AS patient, 20 + i % 70 AS age, i % 9 = 0 AS died"
                 f" FROM range({PATIENTS}) r(i)) TO '{name}/patients.parquet'"
             )
         done = subprocess.run(

@@ -38,7 +38,8 @@ def background(rng: np.random.Generator, sides: tuple[int, ...] = _SIDES) -> Pic
     side = int(rng.choice(sides))
     y, x = np.mgrid[:side, :side] / side
     kinds = (_radiograph, _slice, _vessels, _speckle, _streaks)
-    picture = np.clip(kinds[rng.integers(len(kinds))](rng, side, x, y), 0, 255).astype(np.uint8)
+    kind = kinds[rng.integers(len(kinds))]
+    picture: Picture = np.clip(kind(rng, side, x, y), 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         border = int(side * rng.uniform(0.02, 0.12))
         inside = picture[border:-border, border:-border]

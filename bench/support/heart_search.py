@@ -37,9 +37,9 @@ def grid(epsilon: float | None) -> list[Recipe]:
     schedules = [(0.2, 150), (0.2, 100), (0.5, 60)]
     if epsilon is None:
         return [Recipe(q, t, _NO_CLIPPING, lr) for (q, t), lr in product(schedules, (1, 2, 4, 8))]
-    clips, steps = ((0.5, 1.0), (0.35, 0.5, 0.7, 1.0, 2.0))
+    clips, steps = [0.5, 1.0], [0.35, 0.5, 0.7, 1.0, 2.0]
     if epsilon < 0.5:
-        clips, steps = ((0.125, 0.25, 0.5), (0.0625, 0.125, 0.25, 0.5))
+        clips, steps = [0.125, 0.25, 0.5], [0.0625, 0.125, 0.25, 0.5]
     return [
         Recipe(q, t, clip, step / clip) for (q, t), clip, step in product(schedules, clips, steps)
     ]

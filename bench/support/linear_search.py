@@ -20,11 +20,9 @@ from support.cross_validation import Fold, auc
 from tasks.models.initialisation import SCALE
 
 _REPEATS = 4
-_GRID = {
-    "rounds": (30, 60, 100),
-    "clip_norm": (0.5, 1.0, 2.0),
-    "step": (0.1, 0.3, 1.0, 3.0, 10.0),
-}
+_ROUNDS = (30, 60, 100)
+_CLIP_NORMS = (0.5, 1.0, 2.0)
+_STEPS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Recipe:
 def search(folds: Sequence[Fold], epsilon: float, delta: float) -> list[tuple[float, Recipe]]:
     """(validation AUC, recipe), best first."""
     found = []
-    for values in product(*_GRID.values()):
+    for values in product(_ROUNDS, _CLIP_NORMS, _STEPS):
         recipe = Recipe(*values)
         noise = calibrate(epsilon, delta, Event("gaussian", 1.0, count=recipe.rounds + 1))
         aucs = []

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CANARIES = (b"CANARY", b"7770777", b"19330722")
@@ -62,7 +63,7 @@ def radiograph(number: int = 0, *, side: int = 64, **changes: Any) -> Dataset:
 def written(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     """As a file of the DICOM file format."""
     meta = dataset.file_meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", DX)
     meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "1.2.3")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,5 +85,5 @@ def sparse(dataset: Dataset, path: Path) -> Path:
 
 def _pixels(number: int, side: int) -> bytes:
     y, x = np.mgrid[:side, :side] / side
-    body = 2000 + 1500 * np.cos(3 * x + number) * np.cos(2 * y)
+    body: npt.NDArray[np.float64] = 2000 + 1500 * np.cos(3 * x + number) * np.cos(2 * y)
     return body.astype("<u2").tobytes()

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from protocol.wire.messages import Standing
 from tests.attack.hostile import Hostile
 from tests.attack.sites import SITES, Ring
 from tests.attack.waiting import free_port
+from tests.narrowing import instance
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +37,6 @@ def hostile(ring: Ring) -> Hostile:
     )
     attacker = Hostile(ring, study)
     replies = attacker.propose()
-    assert {site: reply.message.state for site, reply in replies.items()} == dict.fromkeys(
-        SITES, "accepted"
-    )
+    states = {site: instance(Standing, reply.message).state for site, reply in replies.items()}
+    assert states == dict.fromkeys(SITES, "accepted")
     return attacker

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class Hostile:
         train: bool = True,
         evaluate: bool = False,
         weights: npt.NDArray[np.float32] | None = None,
-        **changes: object,
+        **changes: Any,
     ) -> Frame:
         """A Prepare; `changes` to it make it a wrong one."""
         model = np.zeros(self.study.model.parameters, np.float32) if weights is None else weights
@@ -81,11 +82,9 @@ class Hostile:
         )
         return messages.frame(prepare.model_copy(update=changes), [model.tobytes()])
 
-    def prepare(
-        self, attempt: int, sites: Iterable[str] = SITES, **how: object
-    ) -> dict[str, Ready]:
+    def prepare(self, attempt: int, sites: Iterable[str] = SITES, **how: Any) -> dict[str, Ready]:
         """The Readys of sites that all agree to the attempt."""
-        frame = self.preparing(attempt, **how)  # type: ignore[arg-type]
+        frame = self.preparing(attempt, **how)
         replies = self.ask(dict.fromkeys(sites, frame))
         readys = {}
         for site, reply in replies.items():

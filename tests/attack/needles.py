@@ -91,7 +91,7 @@ class Needles:
     def within_file(self, path: Path) -> set[str]:
         if path.stat().st_size == 0:
             return set()
-        return self.within(memoryview(np.memmap(path, np.uint8, "r")))
+        return self.within(np.memmap(path, np.uint8, "r").data)
 
 
 def _runs(

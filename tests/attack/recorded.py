@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from zlib import crc32
 
 from protocol.errors import WardroundError
@@ -83,8 +84,8 @@ def record(folder: Path) -> None:
 
     before = {at: crc32(page) for at, page in pages()}
 
-    FleetRun.ask = asking  # type: ignore[method-assign]
-    Opening.open = opening  # type: ignore[method-assign]
+    patch.object(FleetRun, "ask", asking).start()
+    patch.object(Opening, "open", opening).start()
 
 
 def read_frames(folder: Path) -> Iterator[tuple[str, str, bytes, bytes]]:

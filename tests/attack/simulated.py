@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,10 @@ from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from protocol.wire.messages import Answer, Frame, Ready
+from protocol.wire.messages import Frame, Ready, Standing
 from tasks import registry
+from tasks.base import Task
+from tests.narrowing import instance
 
 TASK = "breast_cancer"
 
@@ -47,12 +49,16 @@ def cohorts(count: int) -> dict[str, Cohort]:
     return cohorts_of(task, {f"site{k}": rows for k in range(count)}, split_plan(config))
 
 
-def study_of(sites: Mapping[str, Cohort], *overrides: str) -> Study:
+def study_of(sites: Iterable[str], *overrides: str) -> Study:
     config = load(
         [f"task={TASK}", "federation=inprocess", "federation.masked=true", "tracking=off",
          "privacy.delta=1e-3", *overrides]
     )  # fmt: skip
     return build_study(config, registry.load(TASK), dict.fromkeys(sites, 100))
+
+
+def lending(cohort: Cohort) -> Callable[[Task, Study], Cohort]:
+    return lambda task, study: cohort
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Federation:
                 identities[site],
                 true | dict(rosters.get(site, {})),
                 governance[site],
-                lambda task, study, given=cohort: given,
+                lending(cohort),
             )
             for site, cohort in patients.items()
         }
@@ -85,7 +91,7 @@ class Federation:
     def roster(self) -> dict[str, str]:
         return {site: key.public_key.hex() for site, key in self.identities.items()}
 
-    def propose(self, study: Study, **roster: str) -> dict[str, Answer]:
+    def propose(self, study: Study, **roster: str) -> dict[str, Standing]:
         """With the coordinator's roster, changed as told."""
         keys = self.roster | roster
         frame = messages.frame(
@@ -94,7 +100,10 @@ class Federation:
                 roster=roster_digest((site, keys[site]) for site in study.sites if site in keys),
             )
         )
-        return {name: messages.parse(site.answer(frame)) for name, site in self.sites.items()}
+        return {
+            name: instance(Standing, messages.parse(site.answer(frame)))
+            for name, site in self.sites.items()
+        }
 
     def prepare(
         self, study: Study, attempt: int = 1, *, round_: int = 1, train: bool = True,

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -95,9 +96,9 @@ def keep_diary(folder: Path) -> None:
         np.save(folder / f"{places[self.study.digest]}-e.npy", e)
         return e
 
-    SiteGovernance.debit = noting  # type: ignore[method-assign]
-    Contributor.contribution = telling  # type: ignore[method-assign]
-    Contributor.noise = telling_noise  # type: ignore[method-assign]
+    patch.object(SiteGovernance, "debit", noting).start()
+    patch.object(Contributor, "contribution", telling).start()
+    patch.object(Contributor, "noise", telling_noise).start()
 
 
 def serve(folder: str) -> None:

@@ -16,9 +16,10 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.secagg.context import Ready as SignedReady
 from protocol.wire import messages
-from protocol.wire.messages import Ready
+from protocol.wire.messages import Ready, Standing
 from tests.attack.hostile import Hostile, Reply
 from tests.attack.sites import SITES
+from tests.narrowing import instance
 
 EAST, NORTH, SOUTH, WEST = SITES
 Readys = dict[str, Ready]
@@ -252,7 +253,7 @@ def test_an_unknown_study_gets_nothing(hostile: Hostile, attempt: int, readys: R
 def test_two_studies_at_once_do_not_mix(hostile: Hostile) -> None:
     study, _ = hostile.ring.study("privacy=none", "rounds=2", "seed=5")
     twin = Hostile(hostile.ring, study)
-    assert {r.message.state for r in twin.propose().values()} == {"accepted"}
+    assert {instance(Standing, r.message).state for r in twin.propose().values()} == {"accepted"}
     attempt = hostile.next_attempt()
     one, two = hostile.prepare(attempt), twin.prepare(1)
     # The other study's Readys, and the other's with the name of this one written on them.

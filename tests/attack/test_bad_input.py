@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from launch.federations.inprocess import InProcessFleet
@@ -16,7 +18,7 @@ from tasks import registry
 from tests.attack.simulated import TASK, Federation, changed, cohorts, study_of
 
 PATIENCE = Patience(answer=5.0, join=0.0, look=0.0)
-OVERFLOWING = {
+OVERFLOWING: dict[str, tuple[str, dict[str, Any]]] = {
     "scale": ("aggregation", {"scale": 2**30, "word_bits": 32}),
     "scale beyond any word": ("aggregation", {"scale": 2**40}),
     "noise that cannot be drawn": ("privacy", {"noise_multiplier": 1e6}),
@@ -53,8 +55,8 @@ def test_a_sum_that_could_overflow(federation: Federation, study: Study, name: s
     section, values = OVERFLOWING[name]
     wide = changed(study, section, **values)
     answers = federation.propose(wide)
-    assert {a.state for a in answers.values()} == {"refused"}  # type: ignore[union-attr]
-    assert {a.code for a in answers.values()} == {Code.REFUSED_STUDY}  # type: ignore[union-attr]
+    assert {a.state for a in answers.values()} == {"refused"}
+    assert {a.code for a in answers.values()} == {Code.REFUSED_STUDY}
     assert refused(federation, wide, federation.roster).code == Code.REFUSED_STUDY
 
 
@@ -70,7 +72,7 @@ def test_a_roster_that_differs_at_one_site(study: Study) -> None:
     stranger = Identity.generate().public_key.hex()
     federation = Federation.of(cohorts(4), site1={"site2": stranger})
     answers = federation.propose(study)
-    codes = {site: answer.code for site, answer in answers.items()}  # type: ignore[union-attr]
+    codes = {site: answer.code for site, answer in answers.items()}
     assert codes == {"site0": None, "site1": Code.IDENTITY, "site2": None, "site3": None}
     assert "telephone" in federation.governance["site1"].errors[0].remedy
     rounds(federation, study, federation.roster).run()  # the three others are enough
@@ -89,9 +91,9 @@ def test_a_missing_identity_key(federation: Federation, study: Study) -> None:
     error = refused(federation, study, short)
     assert error.code == Code.IDENTITY
     assert "site3" in error.message
-    larger = study_of(dict.fromkeys([*study.sites, "site9"]), "privacy=none", "rounds=2")  # type: ignore[arg-type]
+    larger = study_of([*study.sites, "site9"], "privacy=none", "rounds=2")
     answers = federation.propose(larger)
-    assert {a.code for a in answers.values()} == {Code.REFUSED_STUDY}  # type: ignore[union-attr]
+    assert {a.code for a in answers.values()} == {Code.REFUSED_STUDY}
 
 
 def test_fewer_sites_than_m(federation: Federation, study: Study) -> None:

@@ -29,11 +29,11 @@ def header(_: messages.Answer, frame: Frame) -> Frame:
 def renamed(message: messages.Answer, frame: Frame) -> Frame:
     if isinstance(message, Ready):
         return messages.frame(message.model_copy(update={"site": "site0"}))
-    return messages.frame(message.model_copy(update={"attempt": 9}), frame.body)  # type: ignore[union-attr]
+    return messages.frame(message.model_copy(update={"attempt": 9}), frame.body)
 
 
 def unsigned(message: messages.Answer, frame: Frame) -> Frame:
-    return messages.frame(message.model_copy(update={"signature": "0" * 128}))  # type: ignore[union-attr]
+    return messages.frame(message.model_copy(update={"signature": "0" * 128}))
 
 
 def shifted(message: messages.Answer, frame: Frame) -> Frame:
@@ -49,7 +49,8 @@ def endless(message: messages.Answer, frame: Frame) -> Frame:
     return messages.frame(message, [b"".join(bytes(c) for c in frame.body) * 2])
 
 
-LIES: dict[str, tuple[type, Change, bool]] = {
+Kind = type[Ready] | type[Share]
+LIES: dict[str, tuple[Kind, Change, bool]] = {
     # name: (which answer, what becomes of it, whether the attempt is lost)
     "a Ready that is none": (Ready, header, False),
     "a Ready in another's name": (Ready, renamed, False),
@@ -65,7 +66,7 @@ LIES: dict[str, tuple[type, Change, bool]] = {
 class Lying(InProcessFleet):
     """One site lies once, in the second attempt."""
 
-    def __init__(self, federation: Federation, kind: type, change: Change) -> None:
+    def __init__(self, federation: Federation, kind: Kind, change: Change) -> None:
         super().__init__(federation.sites)
         self._kind, self._change = kind, change
 
@@ -75,7 +76,7 @@ class Lying(InProcessFleet):
         for site, frame in super().ask(frames, timeout):
             if site == LIAR and frame is not None:
                 message = messages.parse(frame)
-                if isinstance(message, self._kind) and message.attempt == 2:  # type: ignore[attr-defined]
+                if isinstance(message, self._kind) and message.attempt == 2:
                     frame = self._change(message, frame)
             yield site, frame
 

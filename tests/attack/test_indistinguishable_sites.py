@@ -6,6 +6,7 @@ Bytes, lengths and codes are compared, and what a share looks like; the time it 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,11 +64,11 @@ def test_nothing_but_random_bits_differs(
     added: dict[str, np.ndarray] = {}
     contribution, noise = Contributor.contribution, Contributor.noise
 
-    def counting(self: Contributor, *args: object) -> np.ndarray:
-        return added.setdefault(self.site, contribution(self, *args))  # type: ignore[arg-type]
+    def counting(self: Contributor, *args: Any) -> np.ndarray:
+        return added.setdefault(self.site, contribution(self, *args))
 
-    def drawing(self: Contributor, *args: object) -> np.ndarray:
-        drawn = noise(self, *args)  # type: ignore[arg-type]
+    def drawing(self: Contributor, *args: Any) -> np.ndarray:
+        drawn = noise(self, *args)
         added[self.site] = added[self.site] + drawn
         return drawn
 

@@ -89,14 +89,15 @@ def secrets(kept: Kept) -> Needles:
         for attempt in kept.shares(study):
             diaries = {site: kept.ring.diary(site, study, attempt) for site in SITES}
             for what, of in (("update", ("x",)), ("noised update", ("x", "e"))):
-                values = {site: sum(diary[part] for part in of) for site, diary in diaries.items()}
-                total = sum(values.values())
+                values = {s: np.sum([d[part] for part in of], axis=0) for s, d in diaries.items()}
+                total = np.sum(list(values.values()), axis=0)
                 for site, numbers in values.items():
                     needles.add_numbers(f"{what} of {site}, attempt {attempt}", numbers, total)
             scores = slice(study.model.parameters, None)
             counts = {s: d["x"][scores] // study.evaluation.scale for s, d in diaries.items()}
+            total = np.sum(list(counts.values()), axis=0)
             for site, numbers in counts.items():
-                needles.add_numbers(f"histogram of {site}", numbers, sum(counts.values()))
+                needles.add_numbers(f"histogram of {site}", numbers, total)
     for site in SITES:
         needles.add(f"patient of {site}", canary(site).encode())
         needles.add(f"value of {site}", np.float64(odd_value(site)).tobytes())

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from client.daemon.daemon import Daemon
 from client.governance.approvals import Approvals
@@ -80,7 +81,7 @@ def arm(point: str | None, record: Path) -> None:
         _State.serving = True
         serve(self, *args)
 
-    Daemon._serve = serving  # type: ignore[method-assign]
+    patch.object(Daemon, "_serve", serving).start()
     if point is None:
         return
     owner, name, after, condition = POINTS[point]
@@ -123,5 +124,5 @@ def _record_attempts(record: Path) -> None:
             file.write(f"{_State.attempt[0]} {_State.attempt[1]}\n")
         return contribution(self, *args)
 
-    SiteGovernance.debit = noting  # type: ignore[method-assign]
-    Contributor.contribution = telling  # type: ignore[method-assign]
+    patch.object(SiteGovernance, "debit", noting).start()
+    patch.object(Contributor, "contribution", telling).start()

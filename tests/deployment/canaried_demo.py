@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 from launch.cli.main import main
 from launch.demo.demo import Demo
@@ -61,8 +62,8 @@ def canaried(record: Path) -> None:
             for name, command in commands(self, coordinator, sites)
         ]
 
-    BreastCancer.public_sites = public_sites  # type: ignore[method-assign]
-    Demo._commands = recorded  # type: ignore[method-assign]
+    patch.object(BreastCancer, "public_sites", public_sites).start()
+    patch.object(Demo, "_commands", recorded).start()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from protocol.study.study import Study
 from tests.deployment.traces import Secret, contents, search
 
 if TYPE_CHECKING:
-    from conftest import Finished
+    from tests.deployment.conftest import Finished
 
 SITES = ("east", "north", "south", "west")
 

@@ -18,7 +18,7 @@ from protocol.study.study import Study
 from tasks import registry
 
 if TYPE_CHECKING:
-    from conftest import Finished
+    from tests.deployment.conftest import Finished
 
 ROOT = Path(__file__).parents[2]
 

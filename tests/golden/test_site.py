@@ -288,7 +288,7 @@ def test_the_text_of_the_ledger_is_what_the_database_holds(golden: Golden, site:
     with closing(sqlite3.connect(site / "state" / "state.sqlite")) as db:
         for table, rows in ledger.items():
             names = ", ".join(rows[0])
-            found = db.execute(f"SELECT {names} FROM {table}").fetchall()  # noqa: S608
+            found = db.execute(f"SELECT {names} FROM {table}").fetchall()
             held = [
                 [value.decode() if isinstance(value, bytes) else value for value in row]
                 for row in found

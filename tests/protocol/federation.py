@@ -1,7 +1,8 @@
 """Sites that can be set up in one line, for the tests of secure aggregation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from protocol.identity import Identity
 from protocol.secagg.party import Context, Party, Ready
@@ -18,8 +19,8 @@ def names(count: int) -> tuple[str, ...]:
     return tuple(f"site{number:02d}" for number in range(count))
 
 
-def context(sites: Sequence[str], **changes: object) -> Context:
-    fields: dict[str, object] = {
+def context(sites: Sequence[str], **changes: Any) -> Context:
+    fields: dict[str, Any] = {
         "study": STUDY,
         "kind": "update",
         "round": 1,
@@ -27,13 +28,13 @@ def context(sites: Sequence[str], **changes: object) -> Context:
         "model": MODEL,
         "roster": tuple((site, identity(site).public_key.hex()) for site in sites),
     }
-    return Context(**(fields | changes))  # type: ignore[arg-type]
+    return Context(**(fields | changes))
 
 
-def begin(sites: Sequence[str], **changes: object) -> dict[str, Party]:
+def begin(sites: Sequence[str], **changes: Any) -> dict[str, Party]:
     agreed = context(sites, **changes)
     return {site: Party.begin(agreed, site, identity(site)) for site in sites}
 
 
-def readys(parties: dict[str, Party], sites: Sequence[str] | None = None) -> list[Ready]:
+def readys(parties: Mapping[str, Party], sites: Sequence[str] | None = None) -> list[Ready]:
     return [parties[site].ready for site in (parties if sites is None else sites)]

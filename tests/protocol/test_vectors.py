@@ -40,7 +40,7 @@ def test_pack_undoes_unpack(tensors: dict[str, np.ndarray], data: st.DataObject)
 
 
 def test_order_is_the_layouts_whatever_the_mappings() -> None:
-    a, b = np.float32([1, 2]), np.float32([[3], [4]])
+    a, b = np.array([1, 2], np.float32), np.array([[3], [4]], np.float32)
     layout = Layout((("a", (2,)), ("b", (2, 1))))
     assert pack({"b": b, "a": a}, layout).tolist() == [1, 2, 3, 4]
 

@@ -47,7 +47,7 @@ def test_mlflow_takes_the_signature_and_the_example(tmp_path: object) -> None:
     signature, rows = _signature(schema), example(schema)
     mlflow.pyfunc.save_model(
         f"{tmp_path}/model",
-        python_model=lambda model_input: [0.5] * len(model_input),  # type: ignore[arg-type]
+        python_model=lambda model_input: [0.5] * len(model_input),
         mlflow_model=Model(),
         signature=signature,
         input_example=rows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -69,9 +71,9 @@ def test_other_takes_what_no_category_is_but_not_what_is_missing() -> None:
         lambda: Column("a", "a", other=True),
     ],
 )
-def test_what_makes_no_sense_is_refused_where_it_is_declared(wrong: object) -> None:
+def test_what_makes_no_sense_is_refused_where_it_is_declared(wrong: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"need|must|none of|is for"):
-        wrong()  # type: ignore[operator]
+        wrong()
 
 
 @given(

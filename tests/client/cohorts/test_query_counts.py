@@ -123,7 +123,7 @@ def test_a_condition_is_true_false_or_unknown_as_in_sql(
     found = [
         True if t else (False if f else None) for t, f in zip(truth.true, truth.false, strict=True)
     ]
-    select = f"SELECT {sql(condition)} FROM r ORDER BY n"  # noqa: S608
+    select = f"SELECT {sql(condition)} FROM r ORDER BY n"
     assert found == [row[0] for row in in_duckdb(rows, select)]
     assert not (truth.true & truth.false).any()
 
@@ -140,7 +140,7 @@ def test_counts_are_of_patients_by_their_first_record_that_meets_the_conditions(
     expected = dict(
         in_duckdb(
             rows,
-            f"SELECT sex, count(*) FROM (SELECT sex FROM r WHERE {met}"  # noqa: S608
+            f"SELECT sex, count(*) FROM (SELECT sex FROM r WHERE {met}"
             " QUALIFY row_number() OVER (PARTITION BY patient ORDER BY n) = 1) GROUP BY sex",
         )
     )

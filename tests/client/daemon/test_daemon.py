@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -31,7 +32,9 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
 from server.enrolment.certificates import Pki
-from tests.client.daemon_federation import RULES, TASK, Daemon, Wards, renamed, until
+from tests.client.daemon_federation import RULES, TASK, Wards, renamed, until
+from tests.client.daemon_process import Daemon
+from tests.narrowing import present
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +149,12 @@ def test_sigterm_in_the_middle_of_a_study_loses_no_attempt(
 ) -> None:
     running = wards.run(wards.study(rounds=250, spare=50, **{"aggregation.scale": 1024}))
     for _ in range(2):
-        seen = len(running.told.rounds)
-        until(lambda n=seen: len(running.told.rounds) >= n + 3, 60, "under way")  # type: ignore[misc]
+        wanted = len(running.told.rounds) + 3
+
+        def under_way(wanted: int = wanted) -> bool:
+            return len(running.told.rounds) >= wanted
+
+        until(under_way, 60, "under way")
         assert federation["west"].stop() == 0
         federation["west"] = wards.daemon("west")
         until(lambda: sends_again(federation["west"]), 60, "taking part again")
@@ -261,7 +268,7 @@ def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
     study = renamed(template, 5)
     document = study.document.decode()
     accepted = wards.link.ask({"south": frame(Propose(document=document))}, 30)
-    assert b'"accepted"' in next(iter(accepted))[1].header  # type: ignore[union-attr]
+    assert b'"accepted"' in present(next(iter(accepted))[1]).header
     record = wards.folder / "south" / "computed"
     before = record.read_text() if record.exists() else ""
     for number in range(300):
@@ -378,7 +385,7 @@ class Asked:
 def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
     post, site = Post(), Asked()
     delivery = Delivery(Frame(b"{}"), "m", 1, 2, "g", "query", time.time(), ttl)
-    _answer(post, site, delivery)  # type: ignore[arg-type]
+    _answer(cast(Any, post), cast(Any, site), delivery)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
 
 

@@ -43,10 +43,11 @@ from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from protocol.wire.messages import Frame
+from protocol.wire.messages import Frame, Standing
 from tasks import registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
+from tests.narrowing import instance
 
 TASK = "breast_cancer"
 SITES = ("alpha", "beta", "gamma")
@@ -171,7 +172,7 @@ class Ward:
     def answers_a_good_study(self) -> None:
         """A whole attempt of a study never seen before, paid for once."""
         study = self.another()
-        assert self.ask(proposal(study.document)).state == "accepted"  # type: ignore[union-attr]
+        assert instance(Standing, self.ask(proposal(study.document))).state == "accepted"
         debits = len(self.books()[0])
         own = self.prepare(study, 1, 1)
         assert len(self.books()[0]) == debits + 1
@@ -527,7 +528,7 @@ def test_a_document_that_is_not_canonical_is_refused(
 def in_hand(ward: Ward) -> tuple[Study, messages.Ready]:
     """An accepted study whose round 3, attempt 4 is prepared and waits for its Collect."""
     study = ward.another()
-    assert ward.ask(proposal(study.document)).state == "accepted"  # type: ignore[union-attr]
+    assert instance(Standing, ward.ask(proposal(study.document))).state == "accepted"
     ward.collect(study, own := ward.prepare(study, 2, 3), ward.readys(study, own))
     return study, ward.prepare(study, 3, 4)
 
@@ -623,7 +624,7 @@ def test_hostile_prepares_are_refused_and_the_attempt_in_hand_survives(
 
 def test_forged_readys_open_nothing(ward: Ward) -> None:
     study = ward.another()
-    assert ward.ask(proposal(study.document)).state == "accepted"  # type: ignore[union-attr]
+    assert instance(Standing, ward.ask(proposal(study.document))).state == "accepted"
     old = ward.prepare(study, 1, 1)
     stale = ward.readys(study, old)
     own = ward.prepare(study, 1, 2)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from protocol.study.study import Study
-from tests.client.daemon_federation import Daemon, Wards, renamed, until
+from tests.client.daemon_federation import Wards, renamed, until
+from tests.client.daemon_process import Daemon
 from tests.client.kill_points import POINTS
 
 VICTIM = "west"

@@ -169,7 +169,7 @@ def test_one_patient_under_two_spellings_of_a_number_is_one() -> None:
 def test_features_are_finite_whatever_a_task_makes_of_a_row() -> None:
     class Wild(Small):
         def features(self, table: Table) -> np.ndarray:
-            return np.float32([[np.nan, np.inf], [1, -np.inf]])
+            return np.array([[np.nan, np.inf], [1, -np.inf]], np.float32)
 
     rows = [("a", 1, "f", 0), ("b", 2, "f", 1)]
     cohort = Cohort.build(Wild(), _table(rows), lambda p: 0.0, _PLAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -24,10 +25,10 @@ def read(
     files: dict[str, Path],
     view: str,
     *,
-    headerless: dict[str, tuple[str, ...]] | None = None,
+    headerless: Mapping[str, tuple[str, ...]] | None = None,
     memory_limit: str = "2GB",
 ) -> Table:
-    sources = Sources(files=files, headerless=headerless or {})
+    sources = Sources(files=files, headerless=dict(headerless or {}))
     return read_sources(sources, view, memory_limit=memory_limit)
 
 

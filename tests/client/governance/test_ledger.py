@@ -220,7 +220,7 @@ def test_a_study_above_its_cap_is_refused_before_anything_is_spent(tmp_path: Pat
         caps = {"epsilon_per_study": 1.0, "epsilon_lifetime": 1.0} | {rule: 1.0}
         hospital = Hospital.found(tmp_path / rule, policy(**caps))
         assert hospital.approvals.propose(study) == ("refused", Code.REFUSED_BUDGET)
-        refused(Code.REFUSED_BUDGET, lambda h=hospital: h.approvals.approve(study.digest))
+        refused(Code.REFUSED_BUDGET, partial(hospital.approvals.approve, study.digest))
         assert hospital.approvals.studies()[0].code == Code.REFUSED_BUDGET
 
 

@@ -47,10 +47,15 @@ def slopes(outputs: Tensor) -> Tensor:
         return torch.autograd.grad(summed(outputs).sum(), outputs)[0]
 
 
+def grad_sample(parameter: nn.Parameter) -> Tensor | None:
+    """What Opacus hangs on a parameter, which torch's own type does not have."""
+    return cast(Tensor | None, cast(Any, parameter).grad_sample)
+
+
 def hooked_rows(module: nn.Module, features: Tensor) -> Tensor:
     """(n, P) from Opacus' own hooks."""
     wrapped = GradSampleModule(copy.deepcopy(module), loss_reduction="sum")
-    summed(wrapped(features)).sum().backward()  # type: ignore[no-untyped-call]
+    summed(wrapped(features)).sum().backward()
     return torch.cat([cast(Tensor, p.grad_sample).flatten(1) for p in wrapped.parameters()], dim=1)
 
 
@@ -59,7 +64,7 @@ def alone_rows(module: nn.Module, features: Tensor) -> Tensor:
     rows = []
     for row in features:
         module.zero_grad()
-        summed(module(row[None])).sum().backward()  # type: ignore[no-untyped-call]
+        summed(module(row[None])).sum().backward()
         rows.append(torch.cat([cast(Tensor, p.grad).flatten() for p in module.parameters()]))
     module.zero_grad()
     return torch.stack(rows)
@@ -68,7 +73,8 @@ def alone_rows(module: nn.Module, features: Tensor) -> Tensor:
 def opacus_sum(rows: Tensor) -> Tensor:
     """As `DPOptimizer.clip_and_accumulate` forms it, in float64."""
     rows = rows.double()
-    return ((CLIP / (rows.norm(dim=1) + 1e-6)).clamp(max=1.0)[:, None] * rows).sum(0)
+    factors: Tensor = (CLIP / (rows.norm(dim=1) + 1e-6)).clamp(max=1.0)
+    return (factors[:, None] * rows).sum(0)
 
 
 def flat(sums: dict[int, Tensor], module: nn.Module) -> Tensor:
@@ -359,7 +365,7 @@ def test_what_a_pass_leaves_behind() -> None:
     module = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 1))
     passed = BookkeepingModule(module)
     passed.gradients(random(1, 3, 6), summed, torch.float32)
-    assert all(p.grad is None and p.grad_sample is None for p in module.parameters())  # type: ignore[attr-defined]
+    assert all(p.grad is None and grad_sample(p) is None for p in module.parameters())
     passed.to_standard_module()
     assert not module[0]._forward_hooks
     assert not hasattr(module[0].weight, "grad_sample")
@@ -435,5 +441,5 @@ def test_hooks_of_opacus_are_off_outside_a_pass() -> None:
     model = Recurrent()
     hooked = HookedModule(model)
     model(random(1, 2, 6)).sum().backward()
-    assert all(p.grad_sample is None for p in model.parameters())  # type: ignore[attr-defined]
+    assert all(grad_sample(p) is None for p in model.parameters())
     assert len(hooked.gradients(random(1, 2, 6), summed, torch.float32)) == 6

@@ -7,6 +7,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,12 +50,15 @@ def inprocess(wards: Wards) -> InProcessFederation:
 def test_scaffold_is_the_same_study_where_a_site_is_killed_and_comes_back(wards: Wards) -> None:
     """West's share of round 1 is sent, and west is gone: what it kept must count in round 2. The
     same study in one process, without the kill, ends with the same weights, bit for bit."""
+    no_epsilon: dict[str, Any] = {"privacy.epsilon": "null"}
     study = wards.study(
         rounds=4,
         privacy="none",
         algorithm="scaffold",
         local_steps=3,
-        **{"privacy.epsilon": "null", "optimiser": "fedadam", "schedule": "cosine"},
+        optimiser="fedadam",
+        schedule="cosine",
+        **no_epsilon,
     )
     killed = wards.daemon(VICTIM, "share sent")
     wards.until_online()

@@ -1,7 +1,6 @@
 """The traps of differentially private training, each one a test (Opacus 1.6)."""
 
 import pickle
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.schema import Column, Schema
+from tests.narrowing import present
 
 FEATURES = 6
 PLAN = Privacy(
@@ -28,7 +28,7 @@ PLAN = Privacy(
 class Small(Task):
     name = "small"
     title = "two layers"
-    schema: ClassVar[Schema] = Schema((Column("a", "a number"),), "y", "a label")
+    schema = Schema((Column("a", "a number"),), "y", "a label")
 
     def model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(FEATURES, 4), nn.Tanh(), nn.Linear(4, 1))
@@ -61,7 +61,7 @@ def reference_sum(model: FlatModel, data: Batch, clip_norm: float, scale: int) -
         model.module.zero_grad()
         output = model.module(data.features[row : row + 1])
         Small().losses(output, data.labels[row : row + 1]).sum().backward()
-        gradient = torch.cat([p.grad.reshape(-1) for p in model.parameters]).double()  # type: ignore[union-attr]
+        gradient = torch.cat([present(p.grad).reshape(-1) for p in model.parameters]).double()
         factor = min(1.0, clip_norm / float(gradient.norm()))
         total += np.rint((gradient * factor * (scale / clip_norm)).numpy()).astype(np.int64)
     return total

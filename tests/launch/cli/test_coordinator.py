@@ -5,7 +5,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from client.enrolment.join import Bundle
 from client.transport.node_key import create_node_key

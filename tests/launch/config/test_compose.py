@@ -1,6 +1,7 @@
 """The configuration reads as a sentence, and a typo is answered with the nearest valid key."""
 
 import pytest
+from pydantic import BaseModel
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -114,7 +115,7 @@ def test_every_key_has_a_meaning_and_a_default_within_its_range() -> None:
 
 def test_ranges_are_the_study_s_own() -> None:
     """What a range lets through, the study takes."""
-    sections = {
+    sections: dict[str, type[BaseModel]] = {
         "privacy": Privacy,
         "aggregation": Aggregation,
         "evaluation": Evaluation,

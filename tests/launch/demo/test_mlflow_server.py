@@ -45,7 +45,8 @@ def _until(condition: object, seconds: float = 15.0) -> bool:
 def _listening(port: int) -> set[str]:
     """Addresses on which something listens on `port`."""
     found = psutil.net_connections("tcp")
-    return {c.laddr.ip for c in found if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
+    listening = [c.laddr for c in found if c.status == psutil.CONN_LISTEN]
+    return {address.ip for address in listening if address and address.port == port}
 
 
 def test_a_server_is_healthy_on_loopback_and_leaves_nothing(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_masks_change_nothing_but_what_is_seen() -> None:
         cohorts = cohorts_of(TASK, TABLES, split_plan(config))
         study = build_study(config, TASK, declared_patients(cohorts))
         weights.append(InProcessFederation(cohorts).run(study, TASK, Listeners()).weights)
-    assert np.array_equal(*weights)
+    masked_weights, plain_weights = weights
+    assert np.array_equal(masked_weights, plain_weights)
 
 
 class Interrupting(Listeners):

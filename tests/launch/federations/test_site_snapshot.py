@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 
+from client.data.cohort import Cohort
 from launch.config import compose
 from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.federations.site_snapshot import Station
@@ -29,7 +30,7 @@ class Wandering:
     def __init__(self, study: Study, loads: list[str]) -> None:
         keys = {site: Identity.generate() for site in COHORTS}
 
-        def cohort(site: str):  # type: ignore[no-untyped-def]
+        def cohort(site: str) -> Cohort:
             loads.append(site)
             return COHORTS[site]
 

@@ -235,10 +235,9 @@ def test_a_dry_run_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_site_without_records_for_queries_answers_none() -> None:
     study = build_query(Question.about(TASK).count(), PATIENTS)
+    nobody: dict[str, Any] = dict.fromkeys(PATIENTS)
     with pytest.raises(WardroundError) as caught:
-        InProcessFederation(dict.fromkeys(PATIENTS), {}).run(  # type: ignore[arg-type]
-            study, registry.load(TASK), Listeners()
-        )
+        InProcessFederation(nobody, {}).run(study, registry.load(TASK), Listeners())
     assert caught.value.code is Code.REFUSED_POLICY
 
 

@@ -66,7 +66,8 @@ def test_the_table_keeps_every_integer_with_its_own_probability(rate: float) -> 
         ratio = log_probability(table.start + step, rate) - table.ceiling
         assert (ratio <= 0).all()
         assert (np.log(table.sure) <= ratio + 1e-12).all()
-    mass = np.exp(log_probability(table.start[[0, -1]] + [0, width - 1], rate))
+    ends = table.start[[0, -1]].astype(np.int64) + np.array([0, width - 1])
+    mass = np.exp(log_probability(ends, rate))
     assert mass[1] < 1e-35
     assert table.start[0] == 0 or mass[0] < 1e-35
 

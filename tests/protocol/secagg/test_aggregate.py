@@ -1,5 +1,6 @@
 """The coordinator's half: what it adds up, what it refuses, whom it can name."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
+from protocol.secagg.fixed_point import WordBits
 from protocol.secagg.party import Opening, Party
 from tests.protocol.federation import begin, names, readys
 
@@ -21,12 +23,12 @@ def shares(parties: dict[str, Party], length: int = 3) -> dict[str, np.ndarray]:
 
 @settings(max_examples=50, deadline=None)
 @given(cuts=st.lists(st.integers(0, 48), max_size=12), bits=st.sampled_from([32, 64]))
-def test_a_share_may_come_in_pieces_of_any_length(cuts: list[int], bits: int) -> None:
+def test_a_share_may_come_in_pieces_of_any_length(cuts: list[int], bits: WordBits) -> None:
     words = np.arange(1, 7, dtype=np.uint32 if bits == 32 else np.uint64)
     words[-2:] = 1
     data = words.tobytes()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    opening = Opening(["only"], 4, bits)  # type: ignore[arg-type]
+    opening = Opening(["only"], 4, bits)
     opening.fold("only", [data[a:b] for a, b in pairwise(edges)])
     assert opening.open().tolist() == [1, 2, 3, 4]
 
@@ -75,7 +77,7 @@ def test_an_interrupted_share_cannot_be_mended_by_others() -> None:
     sent = shares(begin(FOUR))
     opening = Opening(FOUR, 3, 32)
 
-    def cut_off():  # type: ignore[no-untyped-def]
+    def cut_off() -> Iterator[bytes]:
         yield sent[FOUR[0]].tobytes()[:8]
         raise ConnectionResetError
 

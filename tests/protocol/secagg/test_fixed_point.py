@@ -1,6 +1,7 @@
 """Rounding: one patient moves the integers by no more than accounting says, and no sum wraps."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from protocol.secagg.fixed_point import (
     SITE_POSITIONS,
     SITE_SLACK,
     SITE_TERMS,
+    WordBits,
     clip_and_round,
     most_sampled,
     round_sum,
@@ -29,8 +31,8 @@ ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 @given(values=st.lists(st.integers(-(2**62), 2**62), min_size=1), bits=st.sampled_from([32, 64]))
-def test_words_are_the_integers_mod_2_to_the_k(values: list[int], bits: int) -> None:
-    words = to_words(np.array(values, dtype=np.int64), bits)  # type: ignore[arg-type]
+def test_words_are_the_integers_mod_2_to_the_k(values: list[int], bits: WordBits) -> None:
+    words = to_words(np.array(values, dtype=np.int64), bits)
     assert words.dtype == np.dtype(f"uint{bits}")
     assert [int(word) for word in words] == [value % 2**bits for value in values]
 
@@ -135,8 +137,8 @@ def test_the_most_sampled_patients_bound_the_binomial_tail(patients: int, rate: 
     assert patients * rate <= most <= patients
 
 
-def words(**changes: float) -> int:
-    plan = {
+def words(**changes: Any) -> int:
+    plan: dict[str, Any] = {
         "scale": 2**16,
         "dimension": 14,
         "most_patients": 300,
@@ -145,7 +147,7 @@ def words(**changes: float) -> int:
         "colluding_sites": 1,
         "attempts": 300,
     }
-    return word_bits_for(**(plan | changes))  # type: ignore[arg-type]
+    return word_bits_for(**(plan | changes))
 
 
 def test_words_grow_when_a_sum_could_wrap_and_are_refused_when_none_would_do() -> None:

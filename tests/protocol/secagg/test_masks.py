@@ -1,8 +1,10 @@
 """Masks: both ends of a pair derive the same one, nobody else does, and it cancels."""
 
 import itertools
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
@@ -54,7 +56,7 @@ def test_a_key_has_one_encoding() -> None:
 def test_adding_and_subtracting_the_same_masks_changes_nothing(
     size: int, bits: type, keys: list[tuple[bytes, bool]]
 ) -> None:
-    words = np.arange(size, dtype=bits)
+    words: npt.NDArray[Any] = np.arange(size, dtype=bits)
     add_masks(words, keys)
     add_masks(words, [(key, not positive) for key, positive in keys])
     assert (words == np.arange(size, dtype=bits)).all()

@@ -1,6 +1,7 @@
 """Secure aggregation: the opened sum is the integer sum, and every refusal of the design."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import GUARDS
 from protocol.secagg.context import encode
+from protocol.secagg.fixed_point import WordBits
 from protocol.secagg.party import (
     Context,
+    NoiseShare,
     Opening,
     OpenParty,
     Party,
@@ -22,6 +25,7 @@ from protocol.secagg.party import (
 )
 from tests.protocol.federation import MODEL, STUDY, begin, context, identity, names, readys
 
+WORD_BITS: list[WordBits] = [32, 64]
 ZEROS = np.zeros(5, dtype=np.uint32)
 FOUR = names(4)
 
@@ -42,7 +46,7 @@ def test_the_opened_sum_is_the_integer_sum_bit_for_bit(data: st.DataObject) -> N
     least = data.draw(st.integers(3, min(len(sites), 12)), "m")
     some = data.draw(st.integers(least, len(sites)), "|U|")
     seed = data.draw(st.integers(0, 2**32), "who takes part, and with what")
-    bits = data.draw(st.sampled_from([32, 64]), "k")
+    bits = data.draw(st.sampled_from(WORD_BITS), "k")
     length = data.draw(st.sampled_from([0, 1, 2, 7, 33]), "length")
     masked = data.draw(st.sampled_from([True, True, True, False]), "masked")
     draw = np.random.default_rng(seed)
@@ -53,12 +57,14 @@ def test_the_opened_sum_is_the_integer_sum_bit_for_bit(data: st.DataObject) -> N
     # Any words at all: the sum is exact mod 2^k, wrapped around where it has to.
     own = {site: draw.integers(0, 2**bits, length, dtype=np.uint64) for site in chosen}
     noise = {site: draw.integers(-(2**40), 2**40, length) for site in chosen}
-    word = np.uint32 if bits == 32 else np.uint64
+    word: Any = np.uint32 if bits == 32 else np.uint64
     opening = Opening(chosen, length, bits)
+
+    def noise_of(site: str) -> NoiseShare:
+        return lambda _: noise[site]
+
     for site in draw.permutation(chosen):
-        share = parties[site].share(
-            own[site].astype(word), readys(parties), least, lambda _, site=site: noise[site]
-        )
+        share = parties[site].share(own[site].astype(word), readys(parties), least, noise_of(site))
         opening.fold(site, [share.tobytes()])
     opened = opening.open()
     for place in range(length):
@@ -220,7 +226,7 @@ def test_a_key_of_small_order_signed_by_a_peer_is_refused() -> None:
     assert refusal.value.code is Code.AGGREGATION
 
 
-OTHER = {
+OTHER: dict[str, dict[str, Any]] = {
     "study": {"study": "6" * 64},
     "kind": {"kind": "histogram"},
     "round": {"round": 2},

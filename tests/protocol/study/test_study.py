@@ -155,7 +155,7 @@ def test_a_number_in_quotes_is_not_a_number() -> None:
 
 def test_a_study_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        study().privacy.epsilon = 100.0  # type: ignore[misc]
+        study().privacy.epsilon = 100.0
 
 
 def _sites(*names: str) -> list[dict[str, Any]]:

@@ -181,7 +181,7 @@ def test_too_many_calls_of_one_account_leave_the_others_alone(
     other = accounts.add("patient")
     try:
         with client(here, account[1]) as caller, client(here, other) as patient:
-            answers = []
+            answers: list[int] = []
             while 429 not in answers and len(answers) < 40 * BURST:
                 answers.append(caller.get("studies").status_code)
             assert set(answers) == {200, 429}

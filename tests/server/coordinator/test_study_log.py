@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import Estimate
+from protocol.metrics.score_histogram import METRICS, Estimate
 from server.coordinator.study_events import (
     error_from_json,
     error_to_json,
@@ -21,7 +22,7 @@ from server.coordinator.study_events import (
     report_to_json,
 )
 from server.coordinator.study_log import StudyLog
-from server.outcome import METRICS, RoundReport
+from server.outcome import RoundReport
 from tests.server.tracking.outcomes import outcome, study
 
 FIGURE = st.floats(allow_nan=False, allow_infinity=False)
@@ -115,7 +116,7 @@ def test_a_line_that_a_crash_cut_off_is_written_anew(
 def test_who_waits_is_woken_by_another_thread_and_by_the_end(tmp_path: Path) -> None:
     log = StudyLog(tmp_path / "events.jsonl")
 
-    async def woken_by(do: object) -> float:
+    async def woken_by(do: Callable[[], object]) -> float:
         loop = asyncio.get_running_loop()
         started, seen = loop.time(), len(log)
         loop.run_in_executor(None, do)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -87,8 +88,7 @@ def outcome(of: Study) -> Outcome:
     )
 
 
-def ended(of: Study, status: str) -> Outcome:
+def ended(of: Study, status: Literal["failed", "killed"]) -> Outcome:
     """An outcome that stopped after its first round."""
-    assert status in ("failed", "killed")
     whole = outcome(of)
-    return replace(whole, status=status, rounds=whole.rounds[:1])  # type: ignore[arg-type]
+    return replace(whole, status=status, rounds=whole.rounds[:1])

@@ -32,8 +32,12 @@ def test_an_away_side_is_tried_again_in_order_and_a_refusal_left_behind() -> Non
 
 def test_what_hangs_holds_nobody_up_and_is_named() -> None:
     release = threading.Event()
+
+    def waiting() -> None:
+        release.wait(30)
+
     courier = Courier("test")
-    courier.put(Job("slow", lambda: release.wait(30) and None))
+    courier.put(Job("slow", waiting))
     courier.put(Job("behind", lambda: None))
     started = time.monotonic()
     assert not courier.wait(0.05)

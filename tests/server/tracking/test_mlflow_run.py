@@ -19,8 +19,9 @@ import threading
 import time
 import typing
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -43,6 +44,7 @@ from server.tracking import backlog
 from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener
 from tasks import registry
 from tasks.flat_model import FlatModel
+from tests.narrowing import present
 from tests.server.tracking.outcomes import CONFIGURATION, ended, outcome, report, study
 
 EXPERIMENT = "ward round"
@@ -228,7 +230,7 @@ def test_a_second_study_becomes_the_next_version(
 
 @pytest.mark.parametrize("status", ["failed", "killed"])
 def test_an_unfinished_study_keeps_what_it_has_but_registers_nothing(
-    server: MlflowServer, status: str, tmp_path: Path
+    server: MlflowServer, status: Literal["failed", "killed"], tmp_path: Path
 ) -> None:
     done = ended(study(), status)
     receipt = _track(server, done, model=f"never-{status}")
@@ -324,9 +326,9 @@ def test_rounds_go_on_while_the_server_hangs_and_are_caught_up(server: MlflowSer
     assert server.wait()
     port = int(server.url.rpartition(":")[2])
     (listener,) = {
-        c.pid
+        present(c.pid)
         for c in psutil.net_connections("tcp")
-        if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+        if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
     }
     os.kill(listener, signal.SIGSTOP)
     try:
@@ -380,7 +382,7 @@ def _losing_replies(server: MlflowServer, lose: threading.Event) -> Iterator[tup
             self.end_headers()
             self.wfile.write(answer.content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = _pass_on  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = _pass_on  # noqa: N815 (http.server calls them by these names)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -451,11 +453,11 @@ def test_what_could_not_be_delivered_is_kept_and_delivered_later(
 
 def _hand_in(tracker: Tracker, done: Outcome) -> None:
     """Hands in all of `done` and sees that no call waits for the server."""
-    calls = [(tracker.round, one) for one in done.rounds] + [(tracker.finish, done)]
+    calls = [*(partial(tracker.round, one) for one in done.rounds), partial(tracker.finish, done)]
     seconds = []
-    for call, argument in calls:
+    for call in calls:
         started = time.perf_counter()
-        call(argument)  # type: ignore[operator]
+        call()
         seconds.append(time.perf_counter() - started)
         time.sleep(0.01)
     # A busy machine may take its time with some; a call that waits takes seconds.
@@ -511,12 +513,13 @@ def test_what_a_study_is_compared_with_has_no_room_for_one_site(
 @pytest.mark.parametrize("key", ["north", "auc_north", "north/auc", "CANARY-7f3a"])
 def test_a_canary_cannot_be_handed_in(key: str) -> None:
     canary = {key: Estimate(0.5, 0.4, 0.6)}
+    by_site: dict[str, Any] = {"by_site": canary}
     with pytest.raises(ValueError, match="metric"):
         dataclasses.replace(report(1), metrics=canary)
     with pytest.raises(ValueError, match="metric"):
         dataclasses.replace(outcome(study()), metrics=canary)
     with pytest.raises(TypeError):
-        dataclasses.replace(report(1), by_site=canary)  # type: ignore[arg-type]
+        dataclasses.replace(report(1), **by_site)
     assert key not in METRICS
 
 

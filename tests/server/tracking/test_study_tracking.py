@@ -11,6 +11,7 @@ from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.tracking import backlog, study_tracking
 from server.tracking.study_tracking import StudyTracking, Wish
+from server.tracking.tracker import Receipt
 from tests.server.hospitals import free_port
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 
@@ -68,5 +69,5 @@ def test_a_coordinator_without_mlflow_tracks_nothing(tmp_path: Path) -> None:
     tracking = StudyTracking(None, WISH, done.study, CONFIGURATION, tmp_path)
     tracking.begin()
     tracking.round(done.rounds[0])
-    assert tracking.finish(done) == study_tracking.Receipt()
+    assert tracking.finish(done) == Receipt()
     assert list(tmp_path.iterdir()) == []

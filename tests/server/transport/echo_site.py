@@ -29,10 +29,10 @@ def serve(connection: FleetConnection, work: float, stopping: threading.Event) -
             header = json.dumps({"asked": question, "got": got, "pid": os.getpid()}).encode()
             size, piece = int(question.get("size", 0)), 1 << 20
             fill = os.urandom(min(size, piece))
-            body = [memoryview(fill)[: min(piece, size - at)] for at in range(0, size, piece)]
+            parts = [memoryview(fill)[: min(piece, size - at)] for at in range(0, size, piece)]
             # Every piece differs, as masked words do.
             body = [bytes(index.to_bytes(4, "little")) + bytes(part[4:]) if len(part) > 4 else part
-                    for index, part in enumerate(body)]  # fmt: skip
+                    for index, part in enumerate(parts)]  # fmt: skip
             connection.reply(delivery, Frame(header, body))
 
 

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
+from protocol.wire.messages import Frame
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
 
+Answers = list[tuple[str, Frame | None]]
+"""What `SuperLink.ask` yields."""
 ECHO = Path(__file__).with_name("echo_site.py")
 
 
@@ -71,7 +75,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @contextmanager
-def open_door(folder: Path, **settings: object) -> Iterator[Door]:
+def open_door(folder: Path, **settings: Any) -> Iterator[Door]:
     pki = Pki(folder / "pki")
     if not pki.ca_certificate.exists():
         pki.create("Test", ["localhost", "127.0.0.1"])
@@ -79,7 +83,7 @@ def open_door(folder: Path, **settings: object) -> Iterator[Door]:
         pki.certificate,
         pki.private_key,
         event_log=folder / "events.jsonl",
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
     with SuperLink(config) as link:
         door = Door(link, pki, folder)

@@ -23,6 +23,7 @@ from flwr.supercore.primitives.asymmetric import (
 )
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+from google.protobuf.message import Message
 
 address, ca, routes_file, node_id, message_id, victim_file = sys.argv[1:]
 client = httpx.Client(verify=ssl.create_default_context(cafile=ca), timeout=20)
@@ -34,7 +35,7 @@ version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metad
 results: dict[str, int | str] = {}
 
 
-def post(name: str, path: str, request: object, headers: dict[str, str]) -> None:
+def post(name: str, path: str, request: Message, headers: dict[str, str]) -> None:
     answer = client.post(
         f"https://{address}{path}",
         content=request.SerializeToString(),
@@ -80,8 +81,8 @@ post("stop a run", "/v1/control/stop-run", control_pb2.StopRunRequest(run_id=1),
 post("take a task", "/v1/runtime/acquire-task", runtime_pb2.AcquireTaskRequest(), {})
 
 for method, path in json.loads(Path(routes_file).read_text()):
-    kind = PROTOBUF_REQUEST_TYPES.get((method, path))
-    body = kind().SerializeToString() if kind is not None else b"{}"
+    request_type = PROTOBUF_REQUEST_TYPES.get((method, path))
+    body = request_type().SerializeToString() if request_type is not None else b"{}"
     answer = client.request(
         method,
         f"https://{address}{path.replace('{', '').replace('}', '')}",

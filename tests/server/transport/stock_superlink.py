@@ -4,6 +4,8 @@ Usage: stock_superlink.py PKI_FOLDER PUBLIC_KEY_FILE; reads one line, prints its
 answer. What a ServerApp would do is done on its LinkState.
 """
 
+# ruff: noqa: E402  (Flower may only be imported once its version has been checked)
+
 import asyncio
 import json
 import socket
@@ -18,18 +20,18 @@ from protocol.wire.flower_version import require_flower
 
 require_flower()
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Metadata, RecordDict  # noqa: E402
-from flwr.app.message import make_message, remove_content_from_message  # noqa: E402
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID  # noqa: E402
-from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType  # noqa: E402
-from flwr.supercore.inflatable.inflatable_object import (  # noqa: E402
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID
+from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents  # noqa: E402
-from flwr.superlink.main import create_app  # noqa: E402
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.superlink.main import create_app
 
-from protocol.wire.flower_encoding import tree_ids  # noqa: E402
+from protocol.wire.flower_encoding import tree_ids
 
 sys.stdin.readline()
 folder, public_key = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes()
@@ -79,7 +81,9 @@ while not all(state.get_object(run_id, object_id) for object_id in ids):
 answer = inflate_object_from_contents(
     tree.object_id, {object_id: state.get_object(run_id, object_id) for object_id in ids}
 )
-body = answer.content["body"]["words"].data
-header = answer.content["frame"]["header"].decode()
-print(json.dumps({"header": header, "size": len(body), "first": body[0]}), flush=True)
+assert isinstance(answer, Message)
+body = answer.content.array_records["body"]["words"].data
+header = answer.content.config_records["frame"]["header"]
+assert isinstance(header, bytes)
+print(json.dumps({"header": header.decode(), "size": len(body), "first": body[0]}), flush=True)
 time.sleep(30)

@@ -5,7 +5,10 @@ When the pin moves, this file says what moved with it.
 
 import inspect
 import time
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
@@ -32,20 +35,22 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.superlink.routers.fleet import node_auth
 from flwr.superlink.routers.fleet.router import router
 from flwr.superlink.servicer.fleet import fleet_handlers
+from starlette.routing import Route
 
 from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack, tree_ids
 from protocol.wire.flower_version import FLOWER_VERSION
 from server.transport.gateway import FLEET_ROUTES, large_object_head
 from server.transport.link_state import FleetState
+from tests.narrowing import instance, present
 
 
-def parameters(callable_: object) -> list[str]:
+def parameters(callable_: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(callable_).parameters)
 
 
-def metadata(**changes: object) -> Metadata:
-    values = {
+def metadata(**changes: Any) -> Metadata:
+    values: dict[str, Any] = {
         "run_id": 1, "message_id": "", "src_node_id": 1, "dst_node_id": 2,
         "reply_to_message_id": "", "group_id": "g", "created_at": time.time(), "ttl": 60.0,
         "message_type": MESSAGE_TYPE,
@@ -58,8 +63,9 @@ def test_the_pinned_release_is_installed() -> None:
 
 
 def test_our_routes_are_all_and_only_flowers_fleet_routes() -> None:
-    assert {f"/v1/fleet/{route}" for route in FLEET_ROUTES} == {r.path for r in router.routes}
-    assert all(route.methods == {"POST"} for route in router.routes)
+    routes = [instance(Route, route) for route in router.routes]
+    assert {f"/v1/fleet/{route}" for route in FLEET_ROUTES} == {route.path for route in routes}
+    assert all(route.methods == {"POST"} for route in routes)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_the_link_state_keeps_what_we_look_at() -> None:
 def test_a_run_without_a_token_runs_until_it_is_closed() -> None:
     made = state()
     run_id = made.open_run()
-    task_id = made.run_ids[run_id].run.primary_task_id
+    task_id = present(made.run_ids[run_id].run.primary_task_id)
     assert made.get_run_status({run_id})[run_id].status == constant.Status.RUNNING
     assert made.claim_task(task_id) is None
     made.close_run(run_id)
@@ -158,8 +164,8 @@ def test_our_objects_are_flowers_byte_for_byte() -> None:
         assert content == flowers.deflate()
     assert set(tree_ids(ours.tree)) == set(ours.objects) | set(ours.chunks)
     small = pack(metadata(created_at=2e9), b"{}", WireBody.cut([b"abc"]))
-    content = RecordDict({"frame": ConfigRecord({"header": b"{}", "body": b"abc"})})
-    stock = make_message(metadata(created_at=2e9), content)
+    record = RecordDict({"frame": ConfigRecord({"header": b"{}", "body": b"abc"})})
+    stock = make_message(metadata(created_at=2e9), record)
     assert small.tree.SerializeToString() == get_object_tree(stock).SerializeToString()
 
 
@@ -205,7 +211,7 @@ def test_node_authentication_is_what_we_do_before_the_body() -> None:
     )
 
 
-def test_node_keys_are_compared_in_flowers_bytes(tmp_path) -> None:
+def test_node_keys_are_compared_in_flowers_bytes(tmp_path: Path) -> None:
     pem = create_node_key(tmp_path / "key")
     key = load_node_key(tmp_path / "key")
     assert asymmetric.public_key_to_bytes(key.public_key()) == pem == public_pem(key)
@@ -216,8 +222,8 @@ def test_the_numbers_we_rely_on() -> None:
     assert constant.SUPERLINK_NODE_ID == 1
     assert constant.HEARTBEAT_MIN_INTERVAL == 10
     assert constant.HEARTBEAT_PATIENCE == 2
-    assert ApiErrorCode.RUNTIME_VERSION_INCOMPATIBLE == 1001
-    assert ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED == 2004
+    assert int(ApiErrorCode.RUNTIME_VERSION_INCOMPATIBLE) == 1001
+    assert int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED) == 2004
     assert FLWR_PACKAGE_VERSION_METADATA_KEY == "flwr-package-version"
     local = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
     assert local[FLWR_PACKAGE_VERSION_METADATA_KEY] == FLOWER_VERSION

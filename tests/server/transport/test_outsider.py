@@ -23,7 +23,8 @@ from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame
-from tests.server.transport.live_superlink import Door, open_door, wait_until
+from tests.narrowing import instance, present
+from tests.server.transport.live_superlink import Answers, Door, open_door, wait_until
 
 OUTSIDER = Path(__file__).with_name("outsider.py")
 CLI = Path(sys.executable).with_name("flwr")
@@ -38,11 +39,11 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 def stock_routes() -> list[tuple[str, str]]:
     """Every route of Flower's own SuperLink application."""
-    routes = []
+    routes: list[tuple[str, str]] = []
     for found in iter_route_contexts(create_app().routes):
         path = getattr(found.route, "path", None)
         for method in getattr(found.route, "methods", None) or ():
-            routes.append((method, path))
+            routes.append((method, instance(str, path)))
     return sorted(routes)
 
 
@@ -56,7 +57,7 @@ def test_the_outsider_gets_nothing(door: Door, tmp_path: Path) -> None:
     assert ("POST", "/v1/control/start-run") in others
     (tmp_path / "routes.json").write_text(json.dumps(others))
 
-    result: list = []
+    result: Answers = []
     with door.connection("north") as site:
         site.connect()
         asking = threading.Thread(
@@ -86,11 +87,11 @@ def test_the_outsider_gets_nothing(door: Door, tmp_path: Path) -> None:
         # Nothing was changed, and the site it posed as notices nothing.
         assert (dict(state.nodes), set(state.run_ids)) == (nodes_before, runs_before)
         assert door.link.online() == {"north"}
-        delivery = site.receive(10)
+        delivery = present(site.receive(10))
         assert delivery.frame.header == b'{"q": 1}'
         site.reply(delivery, Frame(b'{"a": 1}'))
         asking.join()
-    assert result[0][1].header == b'{"a": 1}'
+    assert present(result[0][1]).header == b'{"a": 1}'
     refusals = [json.loads(line) for line in door.event_log.read_text().splitlines()]
     reasons = {event["reason"] for event in refusals if event["event"] == "refused"}
     assert {"form", "key", "signature", "route"} <= reasons
@@ -101,7 +102,7 @@ def test_a_captured_signature_is_worth_nothing_after_its_window(door: Door) -> N
     connection = door.connection("north")
     connection.connect()
     line = connection._line()
-    request = fleet_pb2.PullMessagesRequest(node=Node(node_id=connection._node_id))
+    request = fleet_pb2.PullMessagesRequest(node=Node(node_id=present(connection._node_id)))
 
     def status(age: float) -> tuple[int, str]:
         captured = signature_made(key, age)
@@ -116,7 +117,7 @@ def test_a_captured_signature_is_worth_nothing_after_its_window(door: Door) -> N
     connection.__exit__(None, None, None)
 
 
-def signature_made(key: object, ago: float) -> dict[str, str]:
+def signature_made(key: ec.EllipticCurvePrivateKey, ago: float) -> dict[str, str]:
     """The header fields that the site's own client sent `ago` seconds ago."""
     from base64 import b64encode
     from datetime import UTC, datetime, timedelta
@@ -143,28 +144,28 @@ def test_a_registered_site_cannot_speak_for_another(door: Door) -> None:
     north, south = door.connection("north"), door.connection("south")
     north.connect()
     south.connect()
-    result: list = []
+    result: Answers = []
     asking = threading.Thread(
         target=lambda: result.extend(door.link.ask({"north": Frame(b'{"q": 1}')}, 60))
     )
     asking.start()
-    delivery = north.receive(10)
-    other = Node(node_id=north._node_id)
+    delivery = present(north.receive(10))
+    other = Node(node_id=present(north._node_id))
     pull = fleet_pb2.PullMessagesRequest(node=other)
     refused(south, "pull-messages", pull, fleet_pb2.PullMessagesResponse)
     confirm = message_pb2.ConfirmMessageReceivedRequest(
-        node=Node(node_id=south._node_id), message_object_id=delivery.message_id
+        node=Node(node_id=present(south._node_id)), message_object_id=delivery.message_id
     )
     confirmed = message_pb2.ConfirmMessageReceivedResponse
     assert "403" in refused(south, "confirm-message-received", confirm, confirmed)
     parcel = south._parcel(delivery, Frame(b'{"forged": 1}'))  # says that it comes from north
     with pytest.raises(WardroundError, match="403"):
         south._push(parcel)
-    push = message_pb2.PushObjectRequest(node=Node(node_id=south._node_id), object_id="00")
+    push = message_pb2.PushObjectRequest(node=Node(node_id=present(south._node_id)), object_id="00")
     assert "409" in refused(south, "push-object", push, message_pb2.PushObjectResponse)
     assert north.reply(delivery, Frame(b'{"true": 1}'))
     asking.join()
-    assert result[0][1].header == b'{"true": 1}'
+    assert present(result[0][1]).header == b'{"true": 1}'
     for connection in (north, south):
         connection.__exit__(None, None, None)
 

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import GeneratorType
+from typing import Any
 
 import httpx
 import psutil
@@ -22,14 +24,17 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supernode.fleet_http_connection import http_request_response
+from starlette.types import Receive, Scope, Send
 
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.messages import Frame
 from server.transport.link_state import Chunks
 from server.transport.superlink import SuperLink, SuperLinkConfig
-from tests.server.transport.live_superlink import Door, open_door, wait_until
+from tests.narrowing import instance, present
+from tests.server.transport.live_superlink import Answers, Door, open_door, wait_until
 
 FOUR = ("north", "east", "south", "west")
 MB = 1 << 20
@@ -56,7 +61,8 @@ def question(**keys: object) -> Frame:
     return Frame(json.dumps(keys).encode())
 
 
-def answers(door: Door, frames: dict[str, Frame], timeout: float = 60) -> dict[str, dict | None]:
+def answers(door: Door, frames: dict[str, Frame], timeout: float = 60) -> dict[str, Any]:
+    """What each site says; None where it says nothing."""
     return {
         name: None if frame is None else json.loads(frame.header)
         for name, frame in door.link.ask(frames, timeout)
@@ -81,10 +87,11 @@ def test_a_round_trip_to_four_idle_sites_takes_well_under_a_tenth_of_a_second(fo
 
 def test_sites_that_wait_do_not_poll(four: Door) -> None:
     time.sleep(0.3)
-    before = four.link._server.server_state.total_requests
+    served = present(four.link._server).server_state
+    before = served.total_requests
     time.sleep(2)
     # Each of four sites holds one pull (20 s) and one heartbeat (8 s).
-    assert four.link._server.server_state.total_requests - before <= 4
+    assert served.total_requests - before <= 4
 
 
 def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
@@ -94,6 +101,7 @@ def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
         {n: Frame(json.dumps({"size": 3 * MB + 17}).encode(), body) for n in FOUR}, 60
     ):
         seen.add(name)
+        assert frame is not None
         assert json.loads(frame.header)["got"] == 5 * MB + 4
         parts = list(frame.body)
         assert sum(len(part) for part in parts) == 3 * MB + 17
@@ -106,12 +114,12 @@ def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
 
 
 def test_several_studies_ask_at_once(four: Door) -> None:
-    results: dict[str, list] = {}
+    results: dict[str, list[dict[str, Any]]] = {}
 
     def study(label: str) -> None:
         with four.link.open_run(label) as run:
             results[label] = [
-                {n: json.loads(f.header)["asked"] for n, f in run.ask(
+                {n: json.loads(present(f).header)["asked"] for n, f in run.ask(
                     {name: question(study=label, n=n) for name in FOUR}, 60)}
                 for n in range(10)
             ]  # fmt: skip
@@ -137,7 +145,7 @@ def test_the_same_model_for_all_sites_is_stored_once(door: Door) -> None:
     run = door.link.ask({name: Frame(b"{}", body) for name in FOUR}, 60)
     threading.Thread(target=lambda: list(run), daemon=True).start()
     wait_until(lambda: len(door.link._state.message_ins_store) == 4)
-    store = door.link._state.object_store
+    store = instance(InMemoryObjectStore, door.link._state.object_store)
     assert sum(len(entry.content) for entry in store.store.values()) < 5 * MB
     for connection in connections:
         connection.__exit__(None, None, None)
@@ -159,7 +167,9 @@ def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
             gc.collect()
             base, peak, done = me.memory_info().rss, [0], threading.Event()
 
-            def watch(base: int = base, peak: list = peak, done: threading.Event = done) -> None:
+            def watch(
+                base: int = base, peak: list[int] = peak, done: threading.Event = done
+            ) -> None:
                 while not done.wait(0.005):
                     peak[0] = max(peak[0], me.memory_info().rss - base)
 
@@ -168,6 +178,7 @@ def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
             total = 0
             frames = {n: Frame(b'{"size": %d}' % size, body) for n in names[:count]}
             for _, frame in door.link.ask(frames, 240):
+                assert frame is not None
                 total += sum(len(part) for part in frame.body)
             done.set()
             watcher.join()
@@ -197,7 +208,7 @@ def test_a_site_that_dies_in_mid_upload_frees_its_slot(door: Door) -> None:
     door.register("north", "south", "west")
     processes = {name: door.launch([name]) for name in ("north", "south", "west")}
     door.wait_online(*processes)
-    killed = []
+    killed: list[str] = []
 
     def kill_the_first_that_uploads() -> None:
         while not killed:
@@ -223,7 +234,7 @@ def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
         door.register("north", "south")
         processes = {name: door.launch([name]) for name in ("north", "south")}
         door.wait_online(*processes)
-        stopped = []
+        stopped: list[str] = []
 
         def stop_the_first_that_uploads() -> None:
             while not stopped:
@@ -259,7 +270,7 @@ def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door)
             target=lambda: result.append(answers(door, {"north": question()}, timeout=0.5))
         )
         asking.start()
-        delivery = site.receive(5)
+        delivery = present(site.receive(5))
         asking.join()
         assert result == [{"north": None}]
         assert site.reply(delivery, Frame(b"{}")) is False
@@ -269,7 +280,7 @@ def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door)
 def test_an_abandoned_ask_cleans_up(four: Door) -> None:
     asking = four.link.ask({name: question(size=2 * MB) for name in FOUR}, 60)
     next(asking)
-    asking.close()
+    instance(GeneratorType, asking).close()
     assert four.objects_held() == 0
     assert None not in answers(four, {name: question(size=2 * MB) for name in FOUR}).values()
 
@@ -280,22 +291,22 @@ def test_a_lost_message_is_handed_out_again_but_not_twice(door: Door) -> None:
         first.connect()
         asking = door.link.ask({"north": question(n=1)}, 60)
         thread = threading.Thread(target=lambda: results.extend(asking))
-        results: list = []
+        results: Answers = []
         thread.start()
-        taken = first.receive(5)
+        taken = present(first.receive(5))
         assert first.receive(0.3) is None  # it has it
         first._have.clear()  # the answer to its pull was lost on the way
-        again = first.receive(5)
+        again = present(first.receive(5))
         assert again.message_id == taken.message_id
         assert first.reply(again, Frame(b'{"ok": 1}'))
         thread.join()
-    assert [(name, frame.header) for name, frame in results] == [("north", b'{"ok": 1}')]
+    assert [(name, present(frame).header) for name, frame in results] == [("north", b'{"ok": 1}')]
 
 
 def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
     door.register("stock")
     key = load_node_key(door.key("stock"))
-    result = []
+    result: Answers = []
     with http_request_response(
         door.link.address,
         insecure=False,
@@ -306,7 +317,7 @@ def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
         asking = threading.Thread(target=lambda: result.extend(door.link.ask(frames, 60)))
         asking.start()
         wait_until(lambda: bool(door.link._state.message_ins_store))
-        metadata, tree = receive()
+        metadata, tree = present(receive())
         run_id = metadata.metadata.run_id
         assert get_run(run_id).run_id == run_id
         message = pull_and_inflate_object_from_tree(
@@ -315,7 +326,7 @@ def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
         )  # fmt: skip
         message.metadata.__dict__["_message_id"] = tree.object_id
         assert message.content["frame"]["header"] == b'{"hello": 1}'
-        assert message.content["body"]["words"].data[MB : MB + 1] == b"\x01"
+        assert message.content.array_records["body"]["words"].data[MB : MB + 1] == b"\x01"
         assert message.metadata.dst_node_id == node_id
         content = RecordDict({"frame": ConfigRecord({"header": b'{"hi": 2}', "body": b"abc"})})
         reply = Message(content, reply_to=message)
@@ -327,6 +338,7 @@ def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
                 push(run_id, session, object_id, objects[object_id].deflate())
         asking.join()
     [(name, frame)] = result
+    assert frame is not None
     assert (name, frame.header, b"".join(frame.body)) == ("stock", b'{"hi": 2}', b"abc")
 
 
@@ -340,7 +352,7 @@ def test_the_event_log_names_events_and_is_private(four: Door) -> None:
 
 
 def test_an_application_of_ours_is_served_on_the_same_port(tmp_path: Path) -> None:
-    async def status(scope: dict, receive: object, send: object) -> None:
+    async def status(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": scope["path"].encode()})
 
@@ -358,7 +370,7 @@ def test_a_site_taken_off_the_list_is_refused_at_its_next_call(door: Door) -> No
         site.connect()
         door.link.unregister("north")
         assert site.receive(0.5) is None
-        assert site.last_error.code is Code.NODE_KEY
+        assert present(site.last_error).code is Code.NODE_KEY
         assert door.link.online() == frozenset()
         pem = public_pem(load_node_key(door.key("north")))
         door.link.register("north", pem)
@@ -410,7 +422,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(door: Door) -> None:
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             assert secure.version() == "TLSv1.3"
-            return secure.getpeercert()["serialNumber"]
+            return instance(str, present(secure.getpeercert())["serialNumber"])
 
     before = shown()
     door.pki.renew()
@@ -431,7 +443,7 @@ def test_closing_a_run_ends_its_questions_at_once(door: Door) -> None:
     with door.connection("north") as site:
         site.connect()
         run = door.link.open_run("study")
-        result: list = []
+        result: Answers = []
         asking = threading.Thread(
             target=lambda: result.extend(run.ask({"north": question()}, timeout=120))
         )
@@ -451,19 +463,19 @@ def test_a_network_that_blinks_costs_nothing(tmp_path: Path) -> None:
         door.register("north")
         with door.connection("north") as site:
             site.connect()
-            result: list = []
+            result: Answers = []
             asking = threading.Thread(
                 target=lambda: result.extend(door.link.ask({"north": question()}, timeout=60))
             )
             asking.start()
-            delivery = site.receive(10)
+            delivery = present(site.receive(10))
             for line in (*site._lines, site._beat_line):
                 if line._socket is not None:
                     socket.socket.shutdown(line._socket, socket.SHUT_RDWR)
             assert site.reply(delivery, Frame(b'{"still": 1}', [b"x" * (3 * MB)]))
             asking.join()
             [(_, frame)] = result
-            assert frame.header == b'{"still": 1}'
+            assert present(frame).header == b'{"still": 1}'
             wait_until(lambda: door.link.online() == {"north"})
 
 

@@ -10,7 +10,8 @@ from client.training.dp_trainer import Learner
 from client.training.sampling import Batch
 from tasks.datasets.generated_patients import sites
 from tasks.schema import PATIENT, Table
-from tasks.shipped.fusion import RADIOGRAPH, Fusion
+from tasks.shipped.fusion import RADIOGRAPH, Fusion, LateFusion
+from tests.narrowing import instance, present
 
 TASKS = [Fusion(), Fusion(picture="cnn")]
 
@@ -19,10 +20,10 @@ def _patients(count: int = 40) -> Table:
     return {name: values[:count] for name, values in sites()["harbour"].items()}
 
 
-def _moved(task: Fusion) -> torch.nn.Module:
+def _moved(task: Fusion) -> LateFusion:
     """The model away from its start."""
     torch.manual_seed(1)
-    model = task.model()
+    model = instance(LateFusion, task.model())
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
@@ -51,7 +52,7 @@ def test_a_missing_side_says_nothing_and_teaches_its_branch_nothing(task: Fusion
     outputs = model(torch.from_numpy(task.without(rows, "record")))
     assert torch.allclose(outputs[:, 0], outputs[:, 1])
     task.losses(outputs, torch.ones(len(rows))).sum().backward()
-    assert not model.record.weight.grad.any()
+    assert not present(model.record.weight.grad).any()
 
 
 def test_a_picture_of_zeros_and_a_record_without_values_are_what_is_missing() -> None:

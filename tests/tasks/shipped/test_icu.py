@@ -20,6 +20,7 @@ from tasks.models.tcn import TemporalNet
 from tasks.schema import PATIENT, Table
 from tasks.shipped.icu_mortality import IcuMortality
 from tasks.shipped.icu_timeseries import SERIES, IcuTimeseries
+from tests.narrowing import instance
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 needs_eicu = pytest.mark.skipif(
@@ -109,9 +110,8 @@ def test_the_summary_is_the_mean_of_worst_average_and_latest() -> None:
     hours[1, 7] = 25  # 0.5 below
     table = {c.name: hours[:, k] for k, c in enumerate(series.columns)}
     values = series.values(table)
-    assert np.allclose(
-        series.summary(values), [[0, (0.5 + 0.3 + 0.1) / 3], [0.5, 0], [0, 0]], atol=1e-12
-    )
+    expected = np.array([[0, (0.5 + 0.3 + 0.1) / 3], [0.5, 0], [0, 0]])
+    assert np.allclose(series.summary(values), expected, atol=1e-12)
 
 
 def test_the_latest_value_is_carried_until_the_next() -> None:
@@ -130,10 +130,11 @@ def test_the_net_is_causal_and_treats_every_patient_alone() -> None:
     torch.nn.init.normal_(net.added.weight)
     rows = torch.randn(5, 4 * HOURS + 3)
     assert torch.allclose(net(rows)[2], net(rows[2:3])[0], atol=1e-5)
-    first = net.layers[0][1](net.layers[0][0](torch.zeros(1, 4, HOURS)))
+    block = instance(torch.nn.Sequential, net.layers[0])
+    first = block[1](block[0](torch.zeros(1, 4, HOURS)))
     late = torch.zeros(1, 4, HOURS)
     late[:, :, 20] = 1.0
-    changed = net.layers[0][1](net.layers[0][0](late))
+    changed = block[1](block[0](late))
     assert torch.equal(first[:, :, :20], changed[:, :, :20])
     assert not torch.equal(first, changed)
 

@@ -27,10 +27,11 @@ def _installed(package: str) -> dict[str, Path]:
     if (found := _found(commands)) is not None:
         return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        nowhere = subprocess.DEVNULL
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for arguments in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", "-q", *arguments], env=env, timeout=280, **quiet)  # type: ignore[call-overload]
+            command = ["apt-get", "-q", *arguments]
+            subprocess.run(command, env=env, timeout=280, stdout=nowhere, stderr=nowhere)
     if (found := _found(commands)) is None:
         pytest.fail(
             f"These tests need the Debian package {package} ({', '.join(commands)}), which is not "

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from client.data.dicom.isolated_workers import isolated
 
 
@@ -23,7 +25,7 @@ def work(job: int) -> str:
     return f"done {job}"
 
 
-def test_every_job_is_answered_once(capfd: object) -> None:
+def test_every_job_is_answered_once(capfd: pytest.CaptureFixture[str]) -> None:
     jobs = list(range(20))
     answers = dict(
         isolated(
@@ -35,9 +37,12 @@ def test_every_job_is_answered_once(capfd: object) -> None:
     expected |= {3: "crashed 3", 13: "crashed 13", 7: "slow 7", 17: "slow 17"}
     expected |= {9: "no memory", 19: "no memory"}
     assert answers == expected
-    assert "complaint" not in capfd.readouterr().err  # type: ignore[attr-defined]
+    assert "complaint" not in capfd.readouterr().err
 
 
 def test_nothing_to_do_starts_nothing() -> None:
-    answers = isolated(work, (), [], workers=2, seconds=1.0, memory=1 << 30, slow=str, crashed=str)
+    nothing: list[int] = []
+    answers = isolated(
+        work, (), nothing, workers=2, seconds=1.0, memory=1 << 30, slow=str, crashed=str
+    )
     assert list(answers) == []

@@ -41,7 +41,7 @@ def server() -> Iterator[Server]:
         for k in range(len(table["patient"]))
     )
     script = server.folder / "rows.sql"
-    script.write_text(f"CREATE TABLE records ({kinds}); INSERT INTO records VALUES {rows};")  # noqa: S608
+    script.write_text(f"CREATE TABLE records ({kinds}); INSERT INTO records VALUES {rows};")
     server.file(script)
     yield server
     server.remove()
@@ -59,11 +59,11 @@ def site_of(folder: Path, server: Server) -> tuple[Site, SiteGovernance, Study]:
     password.chmod(0o600)
     path = folder / SITE / new_site.SITE_YAML
     text = path.read_text()
-    old = f'files: {{records: "{folder / "unused.csv"}"}}\n    view: SELECT * FROM records'  # noqa: S608
+    old = f'files: {{records: "{folder / "unused.csv"}"}}\n    view: SELECT * FROM records'
     assert old in text
     ward = f"{{host: {server.folder}, database: postgres, user: {USER}, tls: disable,"
     ward += " password_file: ward.password}"
-    new = f"databases: {{ward: {{postgres: {ward}}}}}\n    view: SELECT * FROM ward.records"  # noqa: S608
+    new = f"databases: {{ward: {{postgres: {ward}}}}}\n    view: SELECT * FROM ward.records"
     path.write_text(text.replace(old, new))
     config = SiteConfig.load(path)
     tables = registry.load(TASK).public_sites(None)

@@ -179,7 +179,7 @@ def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Pat
             server.stop()
         return value
 
-    def slow(connection) -> None:  # type: ignore[no-untyped-def]
+    def slow(connection: duckdb.DuckDBPyConnection) -> None:
         connection.create_function("slow", stop, ["INTEGER"], "INTEGER")
 
     try:

@@ -130,7 +130,7 @@ def test_what_computes_is_allowed(rows: Path, view: str) -> None:
 def test_an_extra_adds_tables_and_functions(rows: Path) -> None:
     def images(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE TABLE images AS SELECT 'k1' AS image, 'h-p1' AS patient")
-        connection.create_function("of_text", lambda t: f"h-{t}", ["VARCHAR"], "VARCHAR")  # type: ignore[list-item,arg-type]
+        connection.create_function("of_text", lambda t: f"h-{t}", ["VARCHAR"], "VARCHAR")
         connection.execute("CREATE MACRO pseudonym(value) AS of_text(CAST(value AS VARCHAR))")
 
     view = "SELECT r.patient, i.image FROM rows r LEFT JOIN images i"
@@ -377,7 +377,7 @@ def test_nothing_is_left_when_a_process_is_killed_in_a_view(tmp_path: Path) -> N
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     code = (
-        "import os, signal\n"  # noqa: S608
+        "import os, signal\n"
         "from pathlib import Path\n"
         "from client.data.sources.settings import Sources\n"
         "from client.data.view_reader import read\n"

@@ -80,7 +80,7 @@ def test_a_column_of_another_type_than_the_cdms_is_named(
     cdm: Path, table: str, text: str, says: str
 ) -> None:
     (cdm / f"{table}.csv").write_text(text)
-    error = refused(cdm, f"SELECT * FROM {table}")  # noqa: S608
+    error = refused(cdm, f"SELECT * FROM {table}")
     assert error.code is Code.MALFORMED_DATA
     assert says in error.message
 

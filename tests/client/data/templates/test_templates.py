@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sqlite3
 from pathlib import Path
+from typing import Any, Protocol
 
 import duckdb
 import pytest
 
 from client.data import templates
-from client.data.sources.settings import Fhir, Omop, Sources
+from client.data.sources.session import Extra
+from client.data.sources.settings import Database, Fhir, Omop, Sources
 from client.data.view_reader import read
 from protocol.errors import WardroundError
 from tasks import registry
@@ -110,9 +112,17 @@ ICU = [
 ]
 
 
+class Build(Protocol):
+    """The table of a task's shipped view, where the people lie as the fixture has them."""
+
+    def __call__(
+        self, task: str, people: list[Person], extras: tuple[Extra, ...] = ()
+    ) -> Table: ...
+
+
 @pytest.fixture(params=["omop", "fhir", "omop in a database"])
-def table(request: pytest.FixtureRequest, tmp_path: Path):  # type: ignore[no-untyped-def]
-    def build(task: str, people: list[Person], extras: tuple = ()) -> Table:  # type: ignore[type-arg]
+def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
+    def build(task: str, people: list[Person], extras: tuple[Extra, ...] = ()) -> Table:
         kind = request.param.split()[0]
         if kind == "fhir":
             folder = write_fhir(tmp_path / "fhir", people)
@@ -135,9 +145,9 @@ def _in_sqlite(folder: Path, path: Path) -> Sources:
             columns = ", ".join(f'"{name}" {kind}' for name, kind in kinds)
             database.execute(f'CREATE TABLE "{file.stem}" ({columns})')
             marks = ", ".join("?" for _ in kinds)
-            insert = f'INSERT INTO "{file.stem}" VALUES ({marks})'  # noqa: S608
+            insert = f'INSERT INTO "{file.stem}" VALUES ({marks})'
             database.executemany(insert, rows.fetchall())
-    return Sources(databases={"cdm": {"sqlite": path}}, omop=Omop(database="cdm"))  # type: ignore[dict-item]
+    return Sources(databases={"cdm": Database(sqlite=path)}, omop=Omop(database="cdm"))
 
 
 def _kind(column: str) -> str:
@@ -152,12 +162,12 @@ def _kind(column: str) -> str:
     return "BIGINT" if column.endswith("_id") or "_of_birth" in column else "TEXT"
 
 
-def row(table: Table, patient: str) -> dict[str, object]:
+def row(table: Table, patient: str) -> dict[str, Any]:
     names = [str(name).removeprefix("Patient/") for name in table["patient"]]
     return {column: values[names.index(patient)] for column, values in table.items()}
 
 
-def test_icu_mortality(table) -> None:  # type: ignore[no-untyped-def]
+def test_icu_mortality(table: Build) -> None:
     cohort = table("icu_mortality", ICU)
     assert set(cohort) == set(registry.load("icu_mortality").schema.names)
     assert len(cohort["patient"]) == 3  # not the child
@@ -170,14 +180,14 @@ def test_icu_mortality(table) -> None:  # type: ignore[no-untyped-def]
     }  # fmt: skip
     assert {name: first[name] for name in expected} == pytest.approx(expected)
     assert first["sex"] == "female"
-    assert math.isnan(float(first["sodium"]))  # type: ignore[arg-type]
+    assert math.isnan(float(first["sodium"]))
     assert row(cohort, "2")["died"] == 1
     assert row(cohort, "2")["ventilated"] == 0
     assert row(cohort, "4")["died"] == 1
     registry.load("icu_mortality").features(cohort)
 
 
-def test_icu_timeseries(table) -> None:  # type: ignore[no-untyped-def]
+def test_icu_timeseries(table: Build) -> None:
     cohort = table("icu_timeseries", ICU)
     assert set(cohort) == set(registry.load("icu_timeseries").schema.names)
     assert len(cohort["patient"]) == 2  # 4 stayed for 20 hours
@@ -187,7 +197,7 @@ def test_icu_timeseries(table) -> None:  # type: ignore[no-untyped-def]
         "bun_02": 28.014, "died": 0,
     }  # fmt: skip
     assert {name: first[name] for name in expected} == pytest.approx(expected)
-    assert math.isnan(float(first["heart_rate_00"]))  # type: ignore[arg-type]
+    assert math.isnan(float(first["heart_rate_00"]))
     assert row(cohort, "2")["died"] == 1
     registry.load("icu_timeseries").features(cohort)
 
@@ -262,7 +272,7 @@ WARD = [
 ]  # fmt: skip
 
 
-def test_readmission(table) -> None:  # type: ignore[no-untyped-def]
+def test_readmission(table: Build) -> None:
     cohort = table("readmission", WARD)
     assert set(cohort) == set(registry.load("readmission").schema.names)
     assert len(cohort["patient"]) == 3
@@ -282,7 +292,7 @@ def test_readmission(table) -> None:  # type: ignore[no-untyped-def]
     assert {name: first[name] for name in texts} == texts
     assert row(cohort, "8")["readmitted"] == 0
     assert row(cohort, "8")["diabetes_drug"] == "no"
-    assert math.isnan(float(row(cohort, "11")["readmitted"]))  # type: ignore[arg-type]
+    assert math.isnan(float(row(cohort, "11")["readmitted"]))
     registry.load("readmission").features(cohort)
 
 
@@ -318,21 +328,21 @@ def _pictures(connection: duckdb.DuckDBPyConnection) -> None:
         " ('i0', 'pMRN5', DATE '2020-03-02', 'DX', 'LL'), ('i2', 'pMRN6', DATE '2020-03-02', 'CR',"
         " 'AP')) i(image, patient, study_date, modality, view_position)"
     )
-    connection.create_function("keyed", lambda text: f"p{text}", ["VARCHAR"], "VARCHAR")  # type: ignore[list-item,arg-type]
+    connection.create_function("keyed", lambda text: f"p{text}", ["VARCHAR"], "VARCHAR")
     connection.execute("CREATE MACRO pseudonym(value) AS keyed(CAST(value AS VARCHAR))")
 
 
-def test_fusion(table) -> None:  # type: ignore[no-untyped-def]
+def test_fusion(table: Build) -> None:
     cohort = table("fusion", PICTURED, (_pictures,))
     assert set(cohort) == set(registry.load("fusion").schema.names)
     first = row(cohort, "5")
     expected = {"age": 70, "temperature": 39, "bun": 28.014, "crp": 120, "pneumonia": 1}
     assert {name: first[name] for name in expected} == pytest.approx(expected)
     assert first["radiograph"] == "i1"
-    assert math.isnan(float(first["heart_rate"]))  # type: ignore[arg-type]
+    assert math.isnan(float(first["heart_rate"]))
     second = row(cohort, "6")
     assert (second["radiograph"], second["pneumonia"], second["sex"]) == ("i2", 0, "male")
-    assert math.isnan(float(second["bun"]))  # type: ignore[arg-type]
+    assert math.isnan(float(second["bun"]))
 
 
 def test_every_task_on_records_has_both_templates() -> None:

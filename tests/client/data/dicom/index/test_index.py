@@ -8,6 +8,7 @@ import subprocess
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason_and_stops_nothing(
 def test_objects_are_set_aside_with_the_reason(state: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
 
-    def put(name: str, number: int, **changes: object) -> None:
+    def put(name: str, number: int, **changes: Any) -> None:
         written(radiograph(number, **changes), folder / name)
 
     put("ready", 0)

@@ -61,7 +61,7 @@ def test_pictures_come_in_the_order_of_their_keys_and_the_second_time_from_the_c
     wanted = [*keys(index), None, "0" * 64]
     first = load(index, state, wanted)
     assert first.set_aside == {Fault.BLANK: 1, pictures.NOT_READY: 1}
-    shown = first.pictures.any(axis=(1, 2))
+    shown = np.any(first.pictures, axis=(1, 2))
     assert shown.sum() == 10
     assert not shown[-2:].any()
     monkeypatch.setattr(pictures, "isolated", None)  # nothing may be decoded again

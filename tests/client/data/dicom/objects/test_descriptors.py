@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,10 +65,11 @@ def test_a_text_that_repeats_a_name_betrays_it(name: str, beside: str) -> None:
     ],
 )
 def test_a_patients_name_is_kept_wherever_it_stands_out_of_every_column(
-    tmp_path: Path, changes: dict[str, object]
+    tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    name = {"PatientName": "Mueller^Eva=Müller-Lüdenscheid", "SpecificCharacterSet": "ISO_IR 192"}
-    path = written(radiograph(0, **name, **changes), tmp_path / "x")
+    name = "Mueller^Eva=Müller-Lüdenscheid"
+    named = radiograph(0, PatientName=name, SpecificCharacterSet="ISO_IR 192", **changes)
+    path = written(named, tmp_path / "x")
     header = read_header(path, NAMES)
     texts = [value for value in header.values.values() if isinstance(value, str)]
     assert len(texts) > 5
@@ -78,7 +80,7 @@ def test_a_patients_name_is_kept_wherever_it_stands_out_of_every_column(
 def test_numbers_are_read_in_every_encoding_and_absurd_ones_are_not_given(
     tmp_path: Path, syntax: str
 ) -> None:
-    values = {"CTDIvol": 12.5, "KVP": "1e9", "Exposure": "-5", "ExposureTime": "12"}
+    values: dict[str, Any] = {"CTDIvol": 12.5, "KVP": "1e9", "Exposure": "-5", "ExposureTime": "12"}
     header = read_header(written(radiograph(0, **values), tmp_path / "x", syntax), NAMES)
     found = {c: header.values[c] for c in ("ctdivol", "kvp", "exposure", "exposure_time", "rows")}
     wanted = {"ctdivol": 12.5, "kvp": None, "exposure": None, "exposure_time": 12.0, "rows": 64.0}
@@ -94,6 +96,6 @@ def test_a_pseudonym_is_keyed_and_knows_padding_and_accents() -> None:
 
 
 def test_identifiers_in_other_alphabets_join_to_labels(tmp_path: Path) -> None:
-    changes = {"PatientID": "ПЕТРОВ-7", "SpecificCharacterSet": "ISO_IR 144"}
-    header = read_header(written(radiograph(0, **changes), tmp_path / "x"), NAMES)
+    named = radiograph(0, PatientID="ПЕТРОВ-7", SpecificCharacterSet="ISO_IR 144")
+    header = read_header(written(named, tmp_path / "x"), NAMES)
     assert header.values["patient"] == NAMES.of("ПЕТРОВ-7")

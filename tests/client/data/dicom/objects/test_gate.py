@@ -126,7 +126,7 @@ def test_a_view_joins_labels_to_images_by_pseudonym(site: Path, tmp_path: Path) 
     )
     config = SiteConfig.load(site / "site.yaml")
     with image_tables(config) as extras:
-        table = view_reader.read(Sources(files={"labels": str(labels)}), view, extras=extras)
+        table = view_reader.read(Sources(files={"labels": labels}), view, extras=extras)
     assert sorted(table["label"]) == [0, 0, 1, 1]
     assert len(set(table["patient"])) == 2
     assert set(table["view_position"]) == {"PA"}
@@ -140,7 +140,7 @@ def test_a_dose_report_gives_its_study_its_dose(site: Path, tmp_path: Path) -> N
     config = SiteConfig.load(site / "site.yaml")
     with image_tables(config) as extras:
         table = view_reader.read(
-            Sources(files={"labels": str(_one_row(tmp_path))}),
+            Sources(files={"labels": _one_row(tmp_path)}),
             "SELECT accession, dlp, ctdivol_report, pseudonym('A0') AS a0 FROM images",
             extras=extras,
         )
@@ -167,14 +167,14 @@ def dose_report(total: float, ctdivol: tuple[float, ...]) -> Dataset:
         item.ValueType, item.ContentSequence = "CONTAINER", Sequence(items)
         return item
 
-    changes = {
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.67",
-        "Modality": "SR",
-        "SOPInstanceUID": "1.2.826.0.1.0.9.1",
-        "SeriesInstanceUID": "1.2.826.0.1.0.9",
-        "PixelData": None,
-    }
-    report = radiograph(0, **changes)
+    report = radiograph(
+        0,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.67",
+        Modality="SR",
+        SOPInstanceUID="1.2.826.0.1.0.9.1",
+        SeriesInstanceUID="1.2.826.0.1.0.9",
+        PixelData=None,
+    )
     events = [container(container(number("113830", value))) for value in ctdivol]
     report.ContentSequence = Sequence([container(number("113813", total)), *events])
     return report

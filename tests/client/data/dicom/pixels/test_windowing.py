@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +58,7 @@ def test_monochrome1_shows_the_negative() -> None:
 def test_rescale_comes_before_the_window() -> None:
     asked = header(RescaleSlope=2, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400)
     shown = displayed(RAMP, asked, 12)
-    expected = linear(RAMP * 2.0 - 1024, 40, 400)
+    expected = linear(RAMP.astype(np.float64) * 2.0 - 1024, 40, 400)
     assert np.abs(shown - expected * 255).max() <= 0.5
 
 
@@ -117,7 +120,7 @@ def test_colours_become_their_luminance() -> None:
 def test_whatever_is_asked_some_of_a_picture_shows(
     centre: float, width: float, function: str, slope: float, kind: type
 ) -> None:
-    values = (np.arange(64).reshape(8, 8) * 3).astype(kind)
+    values: npt.NDArray[Any] = (np.arange(64).reshape(8, 8) * 3).astype(kind)
     dataset = Dataset()
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.WindowCenter, dataset.WindowWidth = f"{centre:.6g}", f"{width:.6g}"
