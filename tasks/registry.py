@@ -77,3 +77,14 @@ def load_same(wanted: TaskReference) -> Task:
             "study that began before an upgrade is submitted anew after it.",
         )
     return task
+
+
+def reference_to(task: Task) -> TaskReference:
+    """The study's `task`; options that have their usual value are left out."""
+    usual = {option: choices[0] for option, choices in task.choices.items()}
+    return TaskReference(
+        name=task.name,
+        version=task.version,
+        source=task.source_digest(),
+        options={name: value for name, value in task.options.items() if value != usual[name]},
+    )

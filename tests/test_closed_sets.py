@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -25,15 +25,19 @@ NAMES = {"mode", "mechanism", "release", "rounding", "split", "training", "noise
 WORDS = {word for of in (Mode, Mechanism, Release, Rounding, Split) for word in get_args(of)}
 
 
+UNKNOWN: Any = "another"
+"""A word that no closed set has."""
+
+
 def test_an_unknown_word_is_refused_wherever_it_decides() -> None:
-    unknown = [
-        lambda: traits_of("shuffled"),  # type: ignore[arg-type]
-        lambda: adds_noise("rounded"),  # type: ignore[arg-type]
-        lambda: rounding_moves("twice", 4),  # type: ignore[arg-type]
-        lambda: rounding_slack("twice"),  # type: ignore[arg-type]
-        lambda: Privacy.model_construct(mode="shuffled").traits,  # type: ignore[arg-type]
-        lambda: Evaluation.model_construct(split="time").disjoint,  # type: ignore[arg-type]
-        lambda: Optimisation.model_construct(averaging="all").averages,  # type: ignore[arg-type]
+    unknown: list[Callable[[], object]] = [
+        lambda: traits_of(UNKNOWN),
+        lambda: adds_noise(UNKNOWN),
+        lambda: rounding_moves(UNKNOWN, 4),
+        lambda: rounding_slack(UNKNOWN),
+        lambda: Privacy.model_construct(mode=UNKNOWN).traits,
+        lambda: Evaluation.model_construct(split=UNKNOWN).disjoint,
+        lambda: Optimisation.model_construct(averaging=UNKNOWN).averages,
     ]
     for act in unknown:
         with pytest.raises(AssertionError, match="unreachable"):

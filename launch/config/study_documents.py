@@ -11,8 +11,7 @@ from launch.config.schema import PARTS, Config
 from protocol.errors import Code, WardroundError
 from protocol.study.algorithms import Local, Robust, Schedule, Stop
 from protocol.study.privacy_mode import Mode
-from protocol.study.study import Release, TaskReference
-from tasks.base import Task
+from protocol.study.study import Release
 
 
 def local_of(config: Config) -> Local:
@@ -40,17 +39,6 @@ def robust_of(config: Config) -> Robust | None:
     if config.robust.name == "none":
         return None
     return _ROBUST.validate_python(_chosen("robust", config.robust))
-
-
-def reference_to(task: Task) -> TaskReference:
-    """The study's `task`; options that have their usual value are left out."""
-    usual = {option: choices[0] for option, choices in task.choices.items()}
-    return TaskReference(
-        name=task.name,
-        version=task.version,
-        source=task.source_digest(),
-        options={name: value for name, value in task.options.items() if value != usual[name]},
-    )
 
 
 def mode_of(config: Config) -> Mode:

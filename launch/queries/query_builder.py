@@ -15,7 +15,6 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from launch.config.study_documents import reference_to
 from launch.queries.question import Question
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
@@ -35,6 +34,7 @@ from protocol.study.study import (
     Study,
 )
 from protocol.vectors import EMPTY
+from tasks import registry
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _built(
         purpose=price.purpose,
         contact=price.contact or _user(),
         nonce=secrets.token_hex(8),
-        task=reference_to(question.task),
+        task=registry.reference_to(question.task),
         model=Model(parameters=0, layout=EMPTY.digest),
         privacy=Privacy(
             mode=QUERY_MODE, noise_multiplier=1.0, delta=price.delta, epsilon=price.epsilon

@@ -17,7 +17,6 @@ from launch.config.study_documents import (
     local_of,
     mode_of,
     one_of,
-    reference_to,
     release_of,
     robust_of,
     schedule_of,
@@ -50,6 +49,7 @@ from protocol.study.study import (
     adds_noise,
 )
 from server.model.optimisers import NAMES
+from tasks import registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation
@@ -112,7 +112,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         purpose=config.purpose,
         contact=config.contact,
         nonce=secrets.token_hex(8),
-        task=reference_to(task),
+        task=registry.reference_to(task),
         model=Model(parameters=layout.size, layout=layout.digest),
         privacy=Privacy(
             mode=mode,

@@ -65,11 +65,11 @@ def test_nothing_but_random_bits_differs(
     contribution, noise = Contributor.contribution, Contributor.noise
 
     def counting(self: Contributor, *args: Any) -> np.ndarray:
-        return added.setdefault(self.site, contribution(self, *args))
+        return added.setdefault(self.context.site, contribution(self, *args))
 
     def drawing(self: Contributor, *args: Any) -> np.ndarray:
         drawn = noise(self, *args)
-        added[self.site] = added[self.site] + drawn
+        added[self.context.site] = added[self.context.site] + drawn
         return drawn
 
     monkeypatch.setattr(Contributor, "contribution", counting)

@@ -35,10 +35,10 @@ def test_the_opened_noise_is_mu_times_u_over_u_less_x_and_mu_without_the_collude
 
     def noting(self: Contributor, sections: Sections, participants: int) -> np.ndarray:
         assert participants == present
-        return drawn.setdefault(self.site, noise(self, sections, participants))
+        return drawn.setdefault(self.context.site, noise(self, sections, participants))
 
     def counting(self: Contributor, *args: Any) -> np.ndarray:
-        return counted.setdefault(self.site, contribution(self, *args))
+        return counted.setdefault(self.context.site, contribution(self, *args))
 
     monkeypatch.setattr(Contributor, "noise", noting)
     monkeypatch.setattr(Contributor, "contribution", counting)
@@ -70,10 +70,10 @@ def test_a_site_that_adds_no_noise_leaves_mu(monkeypatch: pytest.MonkeyPatch) ->
 
     def lying(self: Contributor, sections: Sections, participants: int) -> np.ndarray:
         share = noise(self, sections, participants)
-        return share * 0 if self.site == "site0" else share
+        return share * 0 if self.context.site == "site0" else share
 
     def counting(self: Contributor, *args: Any) -> np.ndarray:
-        return counted.setdefault(self.site, contribution(self, *args))
+        return counted.setdefault(self.context.site, contribution(self, *args))
 
     monkeypatch.setattr(Contributor, "noise", lying)
     monkeypatch.setattr(Contributor, "contribution", counting)

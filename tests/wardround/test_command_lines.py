@@ -121,7 +121,7 @@ def strings(folder: str) -> Iterator[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.JoinedStr):
                 yield "".join(
-                    part.value if isinstance(part, ast.Constant) else "VALUE"
+                    str(part.value) if isinstance(part, ast.Constant) else "VALUE"
                     for part in node.values
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):

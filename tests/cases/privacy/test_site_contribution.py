@@ -12,6 +12,7 @@ import pytest
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import Learner
+from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
@@ -52,7 +53,7 @@ def contribution(
         yes,
         no,
     )
-    site = Contributor(_STUDY, "va", Patients(cohort), learner)
+    site = Contributor(SiteContext(_STUDY, "va", Patients(cohort), learner))
     sections = Sections(_STUDY, train=True, evaluate=False)
     return site.contribution(sections, weights, 1) / _SCALE
 

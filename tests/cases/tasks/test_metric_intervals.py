@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from protocol.metrics.score_histogram import bins_for, histogram, pooled_metrics
+from protocol.metrics.score_histogram import histogram, pooled_metrics
+from protocol.privacy.calibration import bins_for
 
 REPEATS = 60
 LEAST = 0.88

@@ -102,7 +102,12 @@ def test_a_proposal_is_durable_with_the_names_of_its_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced, fsync = set[int](), os.fsync
-    monkeypatch.setattr(os, "fsync", lambda d: (synced.add(os.fstat(d).st_ino), fsync(d))[1])
+
+    def noting(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
     kept = kept_in(tmp_path, "a", 1)
     kept.begin(1, lost=())
     kept.propose(one(7.0))

@@ -90,12 +90,12 @@ def test_keys_come_with_their_meaning_and_values_from_the_groups() -> None:
 @pytest.mark.parametrize("program", ["wardround", "wardround-site"])
 def test_a_script_for_every_shell_that_is_known(program: str) -> None:
     for shell in ("bash", "zsh", "fish"):
-        asked = [SCRIPTS / program, "completion", shell]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+        for_shell: list[str | Path] = [SCRIPTS / program, "completion", shell]
+        done = subprocess.run(for_shell, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0
         assert f"_{program.replace('-', '_')}_completion" in done.stdout or shell == "fish"
         assert f"_{program.replace('-', '_').upper()}_COMPLETE" in done.stdout
-    asked = [SCRIPTS / program, "completion", "tcsh"]
+    asked: list[str | Path] = [SCRIPTS / program, "completion", "tcsh"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert "error (usage)" in done.stderr

@@ -26,6 +26,7 @@ from launch.studies.result_view import show
 from launch.studies.run import Finished
 from launch.sweeps.result import Result, Row
 from protocol.metrics.query_answers import Answer
+from protocol.study.study import Study
 from server.coordinator.journal import Journal
 from server.coordinator.setup import create
 from server.coordinator.study_events import Event, deliver
@@ -90,7 +91,7 @@ def lost_attempt_of_a_query(console: Console) -> None:
         shown.lost(1, 1, ALL_OF_IT)
 
 
-def query_study() -> ask.Study:
+def query_study() -> Study:
     question = Question.about("breast_cancer").count()
     return build_query(question, {"east": 90, "north": 90, "south": 90}, Price())
 
