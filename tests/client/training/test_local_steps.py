@@ -71,7 +71,7 @@ def test_a_mode_that_nobody_knows_takes_no_step() -> None:
 
 
 def test_a_sample_can_be_foreseen_only_where_nothing_is_private() -> None:
-    drawn: dict[str, list[np.ndarray[Any, Any]]] = {}
+    drawn: dict[str, list[float]] = {}
     for name, of in (("private", study()), ("none", study(**NONE))):
         for _ in range(2):
             made, seen = steps(of, round_=3)

@@ -157,7 +157,7 @@ def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
     more = [roster[0] | {"patients": 999}, *roster[1:]]
     before = sorted(os.listdir(here.config.state / "studies"))
     for wrong, says in (
-        (changed(study, task=other_task.model_dump()), "task breast_cancer differs"),
+        (changed(study, task=other_task.model_dump()), "task breast_cancer installed here differs"),
         (changed(study, model=other_model.model_dump()), "not the one in the study"),
         (changed(study, roster=stranger), "Not enrolled at this coordinator: zz"),
         (changed(study, roster=more), "999 patients for east"),
