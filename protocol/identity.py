@@ -8,8 +8,6 @@ secure aggregation) can be shown for another (an entry of the audit log): what i
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import read_secret
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O or U to be misheard or misread."""
@@ -70,25 +69,15 @@ class Identity:
     def load(path: Path) -> Identity:
         """Reads what `save` wrote.
 
-        Raises WardroundError(IDENTITY) where it is missing, is no Ed25519 key, or others than its
-        owner may read or write it.
+        Raises WardroundError(IDENTITY) where `read_secret` does, and where it is no Ed25519 key.
         """
-        try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                pem = file.read(1 << 16)
-        except OSError as error:
-            raise WardroundError(
-                Code.IDENTITY,
-                f"The identity key {path} cannot be read: {error.strerror}.",
-                remedy=_NEW,
-            ) from None
-        if stat.S_IMODE(mode) & 0o077:
-            raise WardroundError(
-                Code.IDENTITY,
-                f"The identity key {path} is open to other users.",
-                remedy=f"Run `chmod 600 {path}`; if others had access, make a new identity.",
-            )
+        pem = read_secret(
+            path,
+            "identity key",
+            Code.IDENTITY,
+            remedy=_NEW,
+            exposed="make a new identity if others had access",
+        )
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError):

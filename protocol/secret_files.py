@@ -1,29 +1,82 @@
-"""Files that survive a power cut and that nobody else on the machine can read."""
+"""Files that nobody else on the machine may read: keys, tokens, secrets, and folders of such."""
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
+from protocol.durable_files import write
 from protocol.errors import Code, WardroundError
+
+SECRET_BYTES = 32
+_LONGEST = 1 << 16
+_ASK = "ask who could have read it"
+
+
+def create_secret(path: Path) -> None:
+    """SECRET_BYTES random bytes, durable and for their owner alone; a secret that is there stays.
+
+    Raises OSError.
+    """
+    if not path.exists():
+        with suppress(FileExistsError):  # another process was quicker
+            write(path, os.urandom(SECRET_BYTES), replace=False)
+
+
+def read_secret(
+    path: Path,
+    what: str,
+    code: Code,
+    *,
+    remedy: str,
+    exposed: str = _ASK,
+    size: int | None = None,
+) -> bytes:
+    """The bytes of a secret file, 64 KiB at most.
+
+    what: its name in errors, such as "node key". remedy: how one comes by it, or by another one.
+    exposed: what to do where others could read it, after `chmod`. size: bytes that it must have.
+    Raises WardroundError(code) where it is not there, is no regular file, is open to other users
+    or another user's, or has another size.
+    """
+    try:
+        # A pipe in its place is refused, and not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            regular = stat.S_ISREG(status.st_mode)
+            content = os.read(descriptor, _LONGEST) if regular else b""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _unreadable(path, what, code, error, remedy) from None
+    if not regular:
+        raise WardroundError(code, f"The {what} {path} is not a file.", remedy=remedy)
+    _refuse(path, status, what, code, exposed)
+    if size is not None and len(content) != size:
+        raise WardroundError(code, f"The {what} {path} is damaged.", remedy=remedy)
+    return content
 
 
 def refuse_shared(path: Path, what: str, code: Code = Code.STATE) -> None:
-    """Raises WardroundError(code) where others than the owner may read or write `path`, where it
-    belongs to another user, or where it is not there."""
+    """Raises WardroundError(code) where others than the owner may read or write a file or folder,
+    where it belongs to another user, or where it is not there."""
     try:
         status = path.stat()
     except OSError as error:
-        raise WardroundError(
-            code, f"The {what} {path} cannot be read: {error.strerror}.", remedy=_MISSING
-        ) from None
+        raise _unreadable(path, what, code, error, _MISSING) from None
+    _refuse(path, status, what, code, _ASK)
+
+
+def _refuse(path: Path, status: os.stat_result, what: str, code: Code, exposed: str) -> None:
     if stat.S_IMODE(status.st_mode) & 0o077:
         mode = "700" if stat.S_ISDIR(status.st_mode) else "600"
         raise WardroundError(
             code,
             f"The {what} {path} is open to other users.",
-            remedy=f"Run `chmod {mode} {path}`, and ask who could have read it.",
+            remedy=f"Run `chmod {mode} {path}`, and {exposed}.",
         )
     if status.st_uid != os.geteuid():
         raise WardroundError(
@@ -31,6 +84,12 @@ def refuse_shared(path: Path, what: str, code: Code = Code.STATE) -> None:
             f"The {what} {path} belongs to another user.",
             remedy=f"Run as its owner, or `chown` it to uid {os.geteuid()}.",
         )
+
+
+def _unreadable(path: Path, what: str, code: Code, error: OSError, remedy: str) -> WardroundError:
+    return WardroundError(
+        code, f"The {what} {path} cannot be read: {error.strerror}.", remedy=remedy
+    )
 
 
 _MISSING = "Check the path in site.yaml; `wardround-site init` makes what is missing."

@@ -11,6 +11,7 @@ from client.checks.base import Check, Doubt
 from client.config.site_config import SiteConfig
 from client.governance.audit_replay import Happened
 from client.governance.governance import SiteGovernance
+from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
 
 _LEAST_FREE = 256 * 2**20
@@ -31,7 +32,8 @@ def machine_checks(config: SiteConfig, governance: SiteGovernance) -> Iterator[C
 
 
 def _keys(config: SiteConfig) -> str:
-    config.check_keys()
+    config.load_identity()
+    load_node_key(config.node_key)
     return "identity and node key are this site's, and private"
 
 

@@ -20,7 +20,6 @@ from client.yaml_documents import contradiction, read_yaml, validate
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secret_files import refuse_shared
 from protocol.study.study import Digest, Name
 
 
@@ -139,11 +138,6 @@ class SiteConfig(Document):
                 remedy=f"Correct roster.{self.site}: {identity.public_key.hex()}",
             )
         return identity
-
-    def check_keys(self) -> None:
-        """Raises WardroundError(NODE_KEY) or (IDENTITY) for a key that others could read."""
-        refuse_shared(self.node_key, "node key", Code.NODE_KEY)
-        self.load_identity()
 
 
 def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:

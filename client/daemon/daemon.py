@@ -35,6 +35,7 @@ from client.log_events import event
 from client.training.algorithm_state import kept_in, sweep
 from client.transport.fleet_connection import Delivery, FleetConfig, FleetConnection
 from client.transport.http_connection import Interrupted
+from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.study import Study
@@ -81,8 +82,8 @@ class Daemon:
         """Serves until stopped. Raises WardroundError where it cannot begin: what keys, state
         folder, limits or the first attempt to connect find wrong."""
         config, policy = self.config, self.config.policy
-        config.check_keys()
         identity = config.load_identity()
+        load_node_key(config.node_key)  # refused here, before the state folder is held
         torch.set_num_threads(policy.threads)
         with ExitStack() as stack:
             governance = SiteGovernance(config, identity, daemon=True)

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from protocol import durable_files
-from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.errors import Code
+from protocol.secret_files import SECRET_BYTES, create_secret, read_secret
 
 FILE = "split.key"
 
@@ -52,21 +49,17 @@ class Split:
     @staticmethod
     def create(folder: Path) -> Split:
         """Makes a secret, durably and for the owner only, or keeps the one that is there."""
-        if not (folder / FILE).exists():
-            with suppress(FileExistsError):  # another process was quicker
-                durable_files.write(folder / FILE, os.urandom(32), replace=False)
+        create_secret(folder / FILE)
         return Split.load(folder)
 
     @staticmethod
     def load(folder: Path) -> Split:
         """Raises WardroundError(STATE) where it is missing, damaged, or open to other users."""
-        path = folder / FILE
-        refuse_shared(path, "split secret")
-        secret = path.read_bytes()
-        if len(secret) != 32:
-            raise WardroundError(
-                Code.STATE,
-                f"The split secret {path} is damaged.",
-                remedy="Put it back from a backup: a new one would move patients between bands.",
-            )
+        secret = read_secret(
+            folder / FILE,
+            "split secret",
+            Code.STATE,
+            remedy="Put it back from a backup: a new one would move patients between bands.",
+            size=SECRET_BYTES,
+        )
         return Split(secret)

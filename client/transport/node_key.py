@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import read_secret
+
+_NEW = "Make one with `wardround-site init` and have it registered at the coordinator."
 
 
 def create_node_key(path: Path) -> bytes:
@@ -42,18 +45,15 @@ def create_node_key(path: Path) -> bytes:
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Reads a node key, in PEM or in OpenSSH's form.
 
-    Raises WardroundError(NODE_KEY): missing, not an ECDSA key, or readable by others.
+    Raises WardroundError(NODE_KEY) where `read_secret` does, and where it is no ECDSA key.
     """
-    try:
-        mode, content = path.stat().st_mode, path.read_bytes()
-    except OSError:
-        raise _unfit(path, "cannot be read") from None
-    if mode & 0o077:
-        raise WardroundError(
-            Code.NODE_KEY,
-            f"The node key {path} can be read by others.",
-            remedy=f"chmod 600 {path}; if others may have read it, make a new one.",
-        )
+    content = read_secret(
+        path,
+        "node key",
+        Code.NODE_KEY,
+        remedy=_NEW,
+        exposed="make a new one if others may have read it",
+    )
     openssh = content.startswith(b"-----BEGIN OPENSSH")
     load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
@@ -76,5 +76,5 @@ def _unfit(path: Path, what: str) -> WardroundError:
     return WardroundError(
         Code.NODE_KEY,
         f"The node key {path} {what}.",
-        remedy="Make one with `wardround-site init` and have it registered at the coordinator.",
+        remedy=_NEW,
     )

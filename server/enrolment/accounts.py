@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import read_secret
 from protocol.study.study import Digest, Name
 from server.enrolment.json_store import Watched, changed, write_json
 
@@ -47,28 +48,21 @@ class Credentials(Document):
 
     @staticmethod
     def load(path: Path) -> Credentials:
-        """Raises WardroundError(CREDENTIALS): missing, malformed, or readable by others."""
+        """Raises WardroundError(CREDENTIALS) where `read_secret` does, and for a malformed file."""
         again = "Ask the coordinator's operator for `wardround coordinator account add`."
+        content = read_secret(
+            path,
+            "credentials file",
+            Code.CREDENTIALS,
+            remedy=again,
+            exposed="ask for a new token if others may have read it",
+        )
         try:
-            mode, content = path.stat().st_mode, path.read_bytes()
-            credentials = Credentials.model_validate_json(content)
-        except OSError as error:
-            raise WardroundError(
-                Code.CREDENTIALS,
-                f"The credentials {path} cannot be read: {error.strerror}.",
-                remedy=again,
-            ) from None
+            return Credentials.model_validate_json(content)
         except ValidationError:
             raise WardroundError(
                 Code.CREDENTIALS, f"{path} is not a file of credentials.", remedy=again
             ) from None
-        if mode & 0o077:
-            raise WardroundError(
-                Code.CREDENTIALS,
-                f"The credentials {path} can be read by others.",
-                remedy=f"chmod 600 {path}; if others may have read it, ask for a new token.",
-            )
-        return credentials
 
 
 class Accounts:

@@ -21,10 +21,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.secret_files import read_secret
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
 """Days a server certificate is good for; some TLS stacks refuse longer ones."""
+_RENEW = "Create or renew the coordinator's certificates."
 _SKEW = datetime.timedelta(minutes=10)
 
 
@@ -95,9 +97,9 @@ class Pki:
                 "A server certificate needs at least one host name.",
                 remedy="Give the names or addresses by which sites reach the coordinator.",
             )
-        check_private(self.ca_key)
+        pem = read_key(self.ca_key)
         try:
-            loaded = serialization.load_pem_private_key(self.ca_key.read_bytes(), None)
+            loaded = serialization.load_pem_private_key(pem, None)
             authority = x509.load_pem_x509_certificate(self.ca_certificate.read_bytes())
         except (OSError, ValueError, TypeError):
             raise _unreadable(self.folder) from None
@@ -138,18 +140,15 @@ class Pki:
             raise _unreadable(self.certificate) from None
 
 
-def check_private(path: Path) -> None:
-    """Refuses a key file that others can read. Raises WardroundError(TLS)."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        raise _unreadable(path) from None
-    if mode & 0o077:
-        raise WardroundError(
-            Code.TLS,
-            f"The private key {path} can be read by others.",
-            remedy=f"chmod 600 {path}, and renew it if others may have read it.",
-        )
+def read_key(path: Path) -> bytes:
+    """A private key in PEM. Raises WardroundError(TLS) where `read_secret` does."""
+    return read_secret(
+        path,
+        "private key",
+        Code.TLS,
+        remedy=_RENEW,
+        exposed="renew it if others may have read it",
+    )
 
 
 def _certificate(
@@ -205,5 +204,5 @@ def _unreadable(path: Path) -> WardroundError:
     return WardroundError(
         Code.TLS,
         f"{path} is missing, unreadable or not what it should be.",
-        remedy="Create or renew the coordinator's certificates.",
+        remedy=_RENEW,
     )

@@ -44,7 +44,7 @@ from flwr.supercore.primitives.asymmetric import (
     uses_nist_ec_curve,
 )
 
-from server.enrolment.certificates import check_private
+from server.enrolment.certificates import read_key
 from server.transport.event_log import EventLog
 from server.transport.fleet_run import FleetRun
 from server.transport.gateway import Application, Gateway
@@ -111,7 +111,7 @@ class SuperLink:
         readable by others).
         """
         config = self.config
-        check_private(config.private_key)
+        read_key(config.private_key)  # refused here, since uvicorn reads it whoever else can
         _give_large_buffers_back()
         self._socket = _listening_socket(config.host, config.port)
         uvicorn_config = uvicorn.Config(

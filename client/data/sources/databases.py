@@ -13,7 +13,7 @@ import duckdb
 from client.data.sources.session import Session, literal, quoted
 from client.data.sources.settings import Database, Postgres
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.secret_files import read_secret
 
 _CONNECT_SECONDS = 10
 
@@ -98,16 +98,17 @@ def _attach_postgres(session: Session, name: str, server: Postgres, seconds: flo
 
 def _password(path: Path) -> str:
     """The file's one line. Raises WardroundError(CREDENTIALS)."""
-    refuse_shared(path, "password file", Code.CREDENTIALS)
+    remedy = "Write the password alone into it."
+    content = read_secret(path, "password file", Code.CREDENTIALS, remedy=remedy)
     try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
+        password = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
         password = ""
     if not password or "\n" in password:
         raise WardroundError(
             Code.CREDENTIALS,
             f"The password file {path} does not hold one line of text.",
-            remedy="Write the password alone into it.",
+            remedy=remedy,
         )
     return password
 

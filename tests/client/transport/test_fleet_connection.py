@@ -403,7 +403,7 @@ def test_an_unfit_node_key_is_refused_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "node.key"
     create_node_key(path)
     path.chmod(0o640)
-    with pytest.raises(WardroundError, match="read by others"):
+    with pytest.raises(WardroundError, match="open to other users"):
         load_node_key(path)
     path.chmod(0o600)
     path.write_bytes(

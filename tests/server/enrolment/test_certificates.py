@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from protocol.errors import Code, WardroundError
-from server.enrolment.certificates import Pki, check_private
+from server.enrolment.certificates import Pki, read_key
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_unfit_files_are_named(pki: Pki, tmp_path: Path) -> None:
         pki.renew()
     assert caught.value.code is Code.TLS
     with pytest.raises(WardroundError, match=r"absent\.key"):
-        check_private(tmp_path / "absent.key")
+        read_key(tmp_path / "absent.key")
     with pytest.raises(WardroundError) as caught:
         Pki(tmp_path / "empty").create("Test", [])
     assert caught.value.code in (Code.CONFIGURATION, Code.TLS)

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import unicodedata
-from contextlib import suppress
 from pathlib import Path
 
-from protocol import durable_files
-from protocol.errors import Code, WardroundError
-from protocol.secret_files import refuse_shared
+from protocol.errors import Code
+from protocol.secret_files import SECRET_BYTES, create_secret, read_secret
 
 FILE = "pseudonym.key"
 
@@ -44,21 +41,17 @@ class Pseudonyms:
     @staticmethod
     def create(state: Path) -> Pseudonyms:
         """Makes a secret, durably and for the owner only, or keeps the one that is there."""
-        if not (state / FILE).exists():
-            with suppress(FileExistsError):  # another process was quicker
-                durable_files.write(state / FILE, os.urandom(32), replace=False)
+        create_secret(state / FILE)
         return Pseudonyms.load(state)
 
     @staticmethod
     def load(state: Path) -> Pseudonyms:
         """Raises WardroundError(STATE) where it is missing, damaged, or open to other users."""
-        path = state / FILE
-        refuse_shared(path, "secret of pseudonyms")
-        secret = path.read_bytes()
-        if len(secret) != 32:
-            raise WardroundError(
-                Code.STATE,
-                f"The secret of pseudonyms {path} is damaged.",
-                remedy="Put it back from a backup: a new one would give every patient a new name.",
-            )
+        secret = read_secret(
+            state / FILE,
+            "secret of pseudonyms",
+            Code.STATE,
+            remedy="Put it back from a backup: a new one would give every patient a new name.",
+            size=SECRET_BYTES,
+        )
         return Pseudonyms(secret)
