@@ -22,9 +22,9 @@ import torch
 from client.cohorts.loading import build_respondent, loader
 from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
-from client.daemon.instrumented_governance import Observed
 from client.daemon.metrics import Metrics
-from client.daemon.site import Governance, Site
+from client.daemon.observer import Observer
+from client.daemon.site import Site
 from client.daemon.status import Board, Status, utc
 from client.daemon.systemd import notify
 from client.daemon.watchdog import Watch
@@ -86,15 +86,15 @@ class Daemon:
         load_node_key(config.node_key)  # refused here, before the state folder is held
         torch.set_num_threads(policy.threads)
         with ExitStack() as stack:
-            governance = SiteGovernance(config, identity, daemon=True)
+            observer = Observer(self.board)
+            governance = SiteGovernance(config, identity, daemon=True, notify=observer)
             stack.callback(governance.close_state)
             watch = stack.enter_context(Watch(config.state, self.board))
-            observed = Observed(governance, self.board)
             site = Site(
                 config.site,
                 identity,
                 config.roster,
-                self.governing(observed),
+                governance,
                 loader(config, governance.state.split.place, _noted),
                 respondent=partial(build_respondent, config),
                 keep=lambda study: kept_in(config.state, study.digest, study.model.parameters),
@@ -115,7 +115,7 @@ class Daemon:
                 )
             )
             stack.enter_context(fleet)
-            self._owing, self._hang_up = (lambda: observed.owing), fleet.close
+            self._owing, self._hang_up = (lambda: observer.owing), fleet.close
             watch.connection = fleet
             self._first_contact(fleet)
             self.board.set(phase="idle")
@@ -126,10 +126,6 @@ class Daemon:
             self.board.set(phase="stopping")
             governance.audit.append(Happened.DAEMON_STOPPED)
         event("stopped", site=config.site)
-
-    def governing(self, governance: Governance) -> Governance:
-        """What the site's answers rest on; as it is."""
-        return governance
 
     def _first_contact(self, fleet: FleetConnection) -> None:
         """Connects once, to say at the keyboard what no waiting would mend."""

@@ -15,6 +15,7 @@ from client.governance.audit import Audit
 from client.governance.audit_replay import Happened, Scalar
 from client.governance.database import State, utc_now
 from client.governance.ledger import Ledger
+from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.release import Sender
@@ -36,10 +37,12 @@ class SiteGovernance:
         *,
         daemon: bool = False,
         clock: Callable[[], datetime] = utc_now,
+        notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         """With `daemon`, holds the folder against a second daemon and holds open studies against
-        today's rules. Raises WardroundError: STATE, LEDGER, CLOCK."""
-        self.config, self.policy = config, config.policy
+        today's rules. notify: is given a notice of all that happens, for a display or a log; it
+        must not raise. Raises WardroundError: STATE, LEDGER, CLOCK."""
+        self.config, self.policy, self._notify = config, config.policy, notify
         public_key = identity.public_key.hex()
         self.state = State.open(config.state, config.site, public_key, daemon=daemon, clock=clock)
         try:
@@ -58,7 +61,9 @@ class SiteGovernance:
         self, study: Study
     ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
         """Where a study stands here, recorded when it is new."""
-        return self.approvals.propose(study)
+        standing, code = self.approvals.propose(study)
+        self._notify(Proposed(study, standing, code))
+        return standing, code
 
     def weigh(self, study: Study, *, note: bool) -> Weighed:
         """How the study would be answered now. With `note`, the audit log keeps that it was asked;
@@ -77,6 +82,7 @@ class SiteGovernance:
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
         self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
+        self._notify(Debited(study, round_, attempt))
 
     def answered(
         self,
@@ -103,6 +109,7 @@ class SiteGovernance:
             sha256=hashed.hexdigest(),
             **({} if signature is None else {"signature": signature}),
         )
+        self._notify(Answered(study, kind, round_, attempt, sent.size))
 
     def refused(self, study: str | None, error: WardroundError) -> None:
         """Notes a refusal, in the audit log by its code and in the site's own log with its text.
@@ -113,6 +120,7 @@ class SiteGovernance:
             self.audit.append(Happened.MESSAGE_REFUSED, **fields)
         except WardroundError as unwritten:
             _log.error("the refusal could not be noted: %s", unwritten)
+        self._notify(Refused(study, error))
 
     def witness(self, ready: Ready) -> None:
         """Holds a Ready signed here against the audit log, which has the signature of every one
@@ -140,6 +148,7 @@ class SiteGovernance:
     def close(self, study: Study, outcome: str) -> None:
         """The study has ended; what its plan did not use is free again."""
         self.approvals.close(study, outcome)
+        self._notify(Closed(study, outcome))
 
     def close_state(self) -> None:
         """Releases the state folder. What it holds is durable already."""

@@ -25,7 +25,6 @@ from client.governance.ledger_rows import (
     acceptances,
     charged,
     count_acceptance,
-    debit_part,
     record,
     write_plan,
 )
@@ -129,7 +128,7 @@ class Ledger:
                 )
             parts = [part for part, on in (("train", train), ("evaluate", evaluate)) if on]
             for part in parts:
-                debit_part(db, study.digest, part, round_, attempt, 1, self._now())
+                self._charge(db, study.digest, part, round_, attempt, 1)
             db.execute(
                 "UPDATE studies SET round = ?, attempt = ? WHERE digest = ?",
                 (round_, attempt, study.digest),
@@ -233,6 +232,26 @@ class Ledger:
         if evaluate and not study.evaluates(round_):
             raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not evaluate.")
 
+    def _charge(
+        self, db: sqlite3.Connection, study: str, part: str, round_: int, attempt: int, count: int
+    ) -> None:
+        """Counts attempts of a part as debited, within the plan that was reserved for it."""
+        changed = db.execute(
+            "UPDATE plans SET debited = debited + ? WHERE study = ? AND part = ?"
+            " AND debited + ? <= planned",
+            (count, study, part, count),
+        )
+        if changed.rowcount != 1:
+            raise WardroundError(
+                Code.REFUSED_BUDGET,
+                f"The study's reserved plan has no {part} attempt left.",
+                remedy="The coordinator asked for more than the study says.",
+            )
+        db.execute(
+            "INSERT INTO debits VALUES (?, ?, ?, ?, ?, ?)",
+            (study, attempt, part, round_, count, self._now()),
+        )
+
     def _charge_in_full(self, db: sqlite3.Connection, study: Study) -> None:
         record(db, study, "revoked", self._now())
         plan = write_plan(db, study)
@@ -246,7 +265,7 @@ class Ledger:
         if any(remaining.values()):
             for part, count in remaining.items():
                 if count:
-                    debit_part(db, study.digest, part, 0, past_the_last, count, self._now())
+                    self._charge(db, study.digest, part, 0, past_the_last, count)
             self.audit.append_within(
                 db,
                 Happened.PRIVACY_DEBITED,

@@ -1,4 +1,4 @@
-"""The rows of the ledger: studies, their plans, their debits. What charges whom, in SQL.
+"""The rows of the ledger: studies, their plans, and what of them is charged.
 
 A plan's row says what one attempt of a part (train, evaluate) spends, how many attempts were
 planned and how many debited; an event of "" is an exact release, which is counted and which no
@@ -16,7 +16,6 @@ from dataclasses import asdict, replace
 from typing import Literal
 
 from protocol.document import canonical, digest
-from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event
 from protocol.privacy.releases import (
     evaluation_event,
@@ -76,25 +75,6 @@ def plan_of(study: Study) -> Plan:
         part: (exposed_events(study, (unit,))[0] if unit else None, planned)
         for part, (unit, planned) in rows.items()
     }
-
-
-def debit_part(
-    db: sqlite3.Connection, study: str, part: str, round_: int, attempt: int, count: int, now: str
-) -> None:
-    changed = db.execute(
-        "UPDATE plans SET debited = debited + ? WHERE study = ? AND part = ?"
-        " AND debited + ? <= planned",
-        (count, study, part, count),
-    )
-    if changed.rowcount != 1:
-        raise WardroundError(
-            Code.REFUSED_BUDGET,
-            f"The study's reserved plan has no {part} attempt left.",
-            remedy="The coordinator asked for more than the study says.",
-        )
-    db.execute(
-        "INSERT INTO debits VALUES (?, ?, ?, ?, ?, ?)", (study, attempt, part, round_, count, now)
-    )
 
 
 def acceptances(db: sqlite3.Connection) -> int:

@@ -12,6 +12,7 @@ import yaml
 from client.config.site_config import SiteConfig
 from client.governance.database import State
 from client.governance.governance import SiteGovernance
+from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.vector_layout import Sections
@@ -74,6 +75,32 @@ def test_an_attempt_leaves_its_trace(config: SiteConfig) -> None:
     assert entries[4].fields["sha256"] == hashlib.sha256(b"headeronetwo").hexdigest()
     assert entries[5].fields == {"study": None, "code": "message"}
     site.audit.verify()
+    site.close_state()
+
+
+def test_whoever_watches_is_told_once_it_is_durable(config: SiteConfig) -> None:
+    seen: list[tuple[Notice, str]] = []
+
+    def watching(notice: Notice) -> None:
+        seen.append((notice, site.audit.entries()[-1].event))
+
+    site = SiteGovernance(config, config.load_identity(), daemon=True, notify=watching)
+    one, refusal = study(), WardroundError(Code.MESSAGE, "A message header is malformed.")
+    sections = Sections(one, train=True, evaluate=False)
+    site.propose(one)
+    site.debit(one, 1, 1, sections)
+    with pytest.raises(WardroundError):
+        site.debit(one, 1, 1, sections)
+    site.answered(one.digest, "share", 1, 1, Frame(b"header"))
+    site.refused(None, refusal)
+    site.close(one, "finished")
+    assert seen == [
+        (Proposed(one, "accepted", None), "study_accepted"),
+        (Debited(one, 1, 1), "privacy_debited"),
+        (Answered(one.digest, "share", 1, 1, 6), "message_answered"),
+        (Refused(None, refusal), "message_refused"),
+        (Closed(one, "finished"), "study_closed"),
+    ]
     site.close_state()
 
 
