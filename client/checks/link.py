@@ -12,6 +12,7 @@ from client.config.site_config import SiteConfig
 from client.daemon.status import read, running
 from client.enrolment.site_template import UNKNOWN_COORDINATOR
 from client.transport.fleet_connection import FleetConfig, FleetConnection
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 
 _PATIENCE = 10.0
@@ -26,20 +27,20 @@ def link_checks(config: SiteConfig) -> Iterator[Check]:
     yield "sign-in", lambda: _sign_in(config)
 
 
-def _parts(config: SiteConfig) -> tuple[str, int]:
+def _joined(config: SiteConfig) -> Address:
+    """The coordinator's address. Raises WardroundError(UNREACHABLE) where there is none yet."""
     if config.coordinator.address == UNKNOWN_COORDINATOR:
         raise WardroundError(
             Code.UNREACHABLE,
             "This site has not joined a coordinator yet.",
             remedy="Run `wardround-site join BUNDLE` with the coordinator's file.",
         )
-    host, _, port = config.coordinator.address.rpartition(":")
-    return host.strip("[]"), int(port)
+    return Address.parse(config.coordinator.address)
 
 
 def _reach(config: SiteConfig) -> str:
     try:
-        with socket.create_connection(_parts(config), timeout=_PATIENCE):
+        with socket.create_connection(_joined(config), timeout=_PATIENCE):
             return config.coordinator.address
     except OSError as error:
         raise WardroundError(
@@ -51,7 +52,7 @@ def _reach(config: SiteConfig) -> str:
 
 def _tls(config: SiteConfig) -> str:
     authority = config.coordinator.root_certificate
-    host, port = _parts(config)
+    host, port = _joined(config)
     try:
         context = ssl.create_default_context(cafile=str(authority))
         with (
@@ -94,7 +95,7 @@ def _sign_in(config: SiteConfig) -> str:
             Code(why.code) if why else Code.UNREACHABLE,
             f"The running daemon is not signed in. {why.message if why else ''}".strip(),
         )
-    _parts(config)
+    _joined(config)
     fleet = FleetConfig(
         config.coordinator.address, config.coordinator.root_certificate, config.node_key
     )

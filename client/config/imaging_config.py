@@ -10,8 +10,9 @@ from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.data.dicom.objects.gate import MODALITIES_AT_RISK, GatePolicy
-from client.data.dicom.receive.settings import LocalPath, ReceiverSettings
+from client.data.dicom.receive.settings import ReceiverSettings
 from client.yaml_documents import contradiction
+from client.yaml_values import LocalPath
 from protocol.document import Document
 
 

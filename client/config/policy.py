@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
 from client.yaml_documents import contradiction
+from client.yaml_values import Number, Size
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
@@ -24,7 +25,6 @@ from protocol.study.study import Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_UNITS = {"MiB": 2**20, "GiB": 2**30}
 
 
 def _clock_time(value: Any) -> time:
@@ -35,19 +35,7 @@ def _clock_time(value: Any) -> time:
     raise ValueError("not a time of day")
 
 
-def _memory(value: Any) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("no number with a unit")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
-def _number(value: Any) -> Any:
-    return float(value) if type(value) is int else value
-
-
 ClockTime = Annotated[time, BeforeValidator(_clock_time)]
-Number = Annotated[float, BeforeValidator(_number)]
 Epsilon = Annotated[Number, Field(gt=0, le=1e4)]
 
 
@@ -160,8 +148,7 @@ class Policy(Document):
         int, Field(ge=1, le=1024, description="a whole number of CPU threads, 1 or more")
     ] = 2
     memory: Annotated[
-        int,
-        BeforeValidator(_memory),
+        Size,
         Field(ge=2**28, description="a number with its unit, 256 MiB or more, such as 4 GiB"),
     ] = 4 * 2**30
 

@@ -5,40 +5,33 @@ Paths are relative to the file. Every error names the key and what to do about i
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.config.imaging_config import Imaging
 from client.config.policy import Policy
 from client.data import templates
-from client.data.sources.settings import AnyPath, Sources
+from client.data.sources.settings import Sources
 from client.yaml_documents import contradiction, read_yaml, validate
+from client.yaml_values import LocalPath
+from protocol.address import RemoteAddress
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Digest, Name
 
 
-def _address(value: Any) -> str:
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", str(value))
-    if not found or not 0 < int(found[2]) < 65536:
-        raise ValueError("not host:port")
-    return str(value)
-
-
 class Coordinator(Document):
     """Where the coordinator listens, and the certificate that it must show a chain to."""
 
     address: Annotated[
-        str,
-        BeforeValidator(_address),
+        RemoteAddress,
         Field(description="host:port, such as coordinator.example.org:9092"),
     ]
-    root_certificate: AnyPath = Field(description="the path of a PEM file")
+    root_certificate: LocalPath = Field(description="the path of a PEM file")
 
 
 class Source(Sources):
@@ -79,14 +72,14 @@ class SiteConfig(Document):
     """What `site.yaml` says, with every path absolute."""
 
     site: Name = Field(description="this site's name, lower case, as in every roster")
-    identity: AnyPath = Field(description="the path of the Ed25519 key that `init` made")
-    node_key: AnyPath = Field(description="the path of the key that signs in to the coordinator")
+    identity: LocalPath = Field(description="the path of the Ed25519 key that `init` made")
+    node_key: LocalPath = Field(description="the path of the key that signs in to the coordinator")
     coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
     roster: dict[Name, Digest] = Field(
         description="a mapping from each site's name to its public identity key (64 hex digits), "
         "or the path of a YAML file that holds it"
     )
-    state: AnyPath = Field(description="the path of a folder for the ledger and the audit log")
+    state: LocalPath = Field(description="the path of a folder for the ledger and the audit log")
     data: dict[Name, Source] = Field(
         default={}, description="a mapping from each task's name to files and view"
     )

@@ -42,7 +42,7 @@ class Reception:
 
     @property
     def address(self) -> str:
-        return f"{self.settings.address[0]}:{self._port}"
+        return str(self.settings.address._replace(port=self._port))
 
     def __enter__(self) -> Reception:
         with ExitStack() as exits:

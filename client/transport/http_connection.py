@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 
 
@@ -38,15 +39,15 @@ class Line:
 
     def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
         """`address`: host:port. Raises WardroundError(CONFIGURATION) for anything else."""
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        try:
+            self._host, self._port = Address.parse(address, least_port=1)
+        except ValueError:
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"The coordinator's address {address!r} is not of the form host:port.",
                 remedy="Write it like coordinator.example.org:9092.",
-            )
+            ) from None
         self._address = address
-        self._host, self._port = host.strip("[]"), int(port)
         self._context = context
         self._connect_timeout = connect_timeout
         self._connection: http.client.HTTPSConnection | None = None

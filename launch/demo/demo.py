@@ -30,6 +30,7 @@ from launch.demo.mlflow_server import MlflowServer
 from launch.studies.baselines import compare
 from launch.studies.result_view import show, show_comparison
 from launch.studies.run import Finished, declared_patients, run, split_plan
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.terminal.printable import printable
 from server.coordinator.config import CoordinatorConfig
@@ -182,10 +183,10 @@ def free_port() -> int:
 
 def wait_for(coordinator: CoordinatorConfig, log: Path, timeout: float = 60.0) -> None:
     """Until the coordinator listens. Raises WardroundError(UNREACHABLE) naming its log."""
-    host, _, port = coordinator.address.rpartition(":")
+    address = Address.parse(coordinator.address)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1.0):
+        with contextlib.suppress(OSError), socket.create_connection(address, 1.0):
             return
         time.sleep(0.1)
     raise WardroundError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
+from protocol.address import Address, ListenAddress
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from server.coordinator import schema
@@ -20,20 +20,6 @@ FILE = "coordinator.yaml"
 DEFAULT_PORT = 9092
 
 
-def address_parts(address: str) -> tuple[str, int]:
-    """host:port or [v6]:port -> host, port. Raises ValueError."""
-    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})", address)
-    if not found or int(found[3]) > 65535:
-        raise ValueError("not host:port")
-    return found[1] or found[2], int(found[3])
-
-
-def _address(value: Any) -> str:
-    address_parts(str(value))
-    return str(value)
-
-
-Address = Annotated[str, BeforeValidator(_address)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600, strict=False)]
 
 
@@ -65,10 +51,10 @@ class CoordinatorConfig(Document):
     """What `coordinator.yaml` says. `folder` is where it lies; everything else lies beside it."""
 
     folder: Path = Field(exclude=True)
-    address: Address = Field(
+    address: ListenAddress = Field(
         description="host:port by which sites and data scientists reach this coordinator"
     )
-    listen: Address = Field(description="host:port on this machine, such as 0.0.0.0:9092")
+    listen: ListenAddress = Field(description="host:port on this machine, such as 0.0.0.0:9092")
     tracking: Tracking = Field(default=Tracking(), description="a mapping with uri")
     waiting: Waiting = Field(
         default=Waiting(), description="a mapping with answer, join and failures"
@@ -138,17 +124,17 @@ class CoordinatorConfig(Document):
 def template(hosts: list[str], port: int, tracking: str | None) -> str:
     """A commented `coordinator.yaml`."""
     loopback = all(host in {"127.0.0.1", "::1", "localhost"} for host in hosts)
-    outside = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
-    inside = outside if loopback else "0.0.0.0"  # noqa: S104 (reachable is what it is for)
+    outside = Address(hosts[0], port)
+    inside = outside if loopback else Address("0.0.0.0", port)  # noqa: S104 (to be reachable)
     uri = f'"{tracking}"' if tracking else "null"
     return f"""\
 # A wardround coordinator. Beside this file: pki/, roster.json, accounts.json, state/.
 
 # How sites and data scientists reach it; the host must be one of the certificate's.
-address: "{outside}:{port}"
+address: "{outside}"
 
 # Where it listens on this machine.
-listen: "{inside}:{port}"
+listen: "{inside}"
 
 # An MLflow server (http:// or https://), or null. It is given aggregates only.
 tracking:

@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from protocol import durable_files
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.coordinator import lock, schema
-from server.coordinator.config import CoordinatorConfig, address_parts
+from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
 from server.coordinator.membership import Members
@@ -43,7 +44,7 @@ class Coordinator:
 
     def __init__(self, config: CoordinatorConfig, journal: Journal) -> None:
         self.config, self.journal = config, journal
-        host, port = address_parts(config.listen)
+        host, port = Address.parse(config.listen)
         self.link = SuperLink(
             SuperLinkConfig(
                 certificate=config.pki.certificate,

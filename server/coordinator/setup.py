@@ -13,10 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from protocol import durable_files
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from server.coordinator import schema
-from server.coordinator.config import FILE, CoordinatorConfig, address_parts, template
+from server.coordinator.config import FILE, CoordinatorConfig, template
 from server.coordinator.lock import is_running
 from server.enrolment.certificates import Pki
 from server.enrolment.json_store import write_json
@@ -39,7 +40,7 @@ def create(
         )
     for host in hosts:
         try:
-            address_parts(f"[{host}]:0" if ":" in host else f"{host}:0")
+            Address.parse(str(Address(host, 0)))
         except ValueError:
             raise WardroundError(
                 Code.CONFIGURATION,

@@ -32,6 +32,7 @@ from typing import Self
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
@@ -184,8 +185,7 @@ class SuperLink:
         """host:port on which sites reach this coordinator (the port that was found, if 0)."""
         if self._socket is None:
             raise WardroundError(Code.INTERNAL, "The coordinator's server is not started.")
-        host, port = self._socket.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return str(Address(*self._socket.getsockname()[:2]))
 
     def mount(self, prefix: str, application: Application) -> None:
         """Serves an ASGI application below `prefix` (`/v1/wardround`) on the same port.

@@ -6,22 +6,13 @@ import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.yaml_documents import contradiction
+from client.yaml_values import LocalPath, Number
 from protocol.document import Document
 
-
-def _path(value: Any) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("not a path")
-    return Path(value).expanduser()
-
-
-AnyPath = Annotated[Path, BeforeValidator(_path)]
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 
 
@@ -33,7 +24,7 @@ class Postgres(Document):
     port: Annotated[int, Field(ge=1, le=65535, description="a port, usually 5432")] = 5432
     database: str = Field(min_length=1, description="the name of the database")
     user: str = Field(min_length=1, description="a role that may only read")
-    password_file: AnyPath | None = Field(
+    password_file: LocalPath | None = Field(
         default=None, description="the path of a file (mode 600) that holds the password alone"
     )
     table_schema: str = Field(
@@ -42,7 +33,7 @@ class Postgres(Document):
     tls: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
         default="prefer", description="libpq's sslmode, verify-full beyond this machine"
     )
-    root_certificate: AnyPath | None = Field(
+    root_certificate: LocalPath | None = Field(
         default=None, description="the path of a PEM file, for tls verify-ca and verify-full"
     )
 
@@ -50,7 +41,7 @@ class Postgres(Document):
 class Database(Document):
     """A database attached read-only: one of two kinds."""
 
-    sqlite: AnyPath | None = Field(default=None, description="the path of a SQLite file")
+    sqlite: LocalPath | None = Field(default=None, description="the path of a SQLite file")
     postgres: Postgres | None = Field(
         default=None, description="a mapping with host, database, user and password_file"
     )
@@ -65,7 +56,7 @@ class Database(Document):
 class Omop(Document):
     """An OMOP CDM 5.4: a folder with one file a table, or one of `databases`."""
 
-    folder: AnyPath | None = Field(
+    folder: LocalPath | None = Field(
         default=None, description="the path of a folder with person.csv (or .parquet) and so on"
     )
     database: TableName | None = Field(default=None, description="a name under `databases`")
@@ -80,11 +71,11 @@ class Omop(Document):
 class Fhir(Document):
     """A FHIR R4 export, and the ViewDefinitions (SQL on FHIR v2) that make tables of it."""
 
-    folder: AnyPath = Field(
+    folder: LocalPath = Field(
         description="the path of a folder with bulk NDJSON or bundles, or of one such file"
     )
     views: Annotated[
-        tuple[AnyPath, ...],
+        tuple[LocalPath, ...],
         Field(strict=False, description="a list of paths of ViewDefinitions, or of their folders"),
     ] = ()
 
@@ -92,7 +83,7 @@ class Fhir(Document):
 class Sources(Document):
     """What a view may read. Every kind may stand beside every other."""
 
-    files: dict[TableName, AnyPath] = Field(
+    files: dict[TableName, LocalPath] = Field(
         default={}, description="a mapping from table names to paths"
     )
     headerless: dict[TableName, Annotated[tuple[str, ...], Field(strict=False, min_length=1)]] = (
@@ -107,12 +98,11 @@ class Sources(Document):
     omop: Omop | None = Field(default=None, description="{folder: path} or {database: name}")
     fhir: Fhir | None = Field(default=None, description="{folder: path, views: [paths]}")
     value_sets: Annotated[
-        tuple[AnyPath, ...],
+        tuple[LocalPath, ...],
         Field(strict=False, description="a list of CSV files of your own value sets"),
     ] = ()
     minutes: Annotated[
-        float,
-        BeforeValidator(lambda value: float(value) if type(value) is int else value),
+        Number,
         Field(gt=0, le=24 * 60, description="the most minutes that reading may take"),
     ] = 30.0
 

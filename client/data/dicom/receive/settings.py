@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from client.yaml_values import LocalPath, SizeOrBytes
+from protocol.address import Address, ListenAddress
 from protocol.document import Document
-
-_UNITS = {"MiB": 2**20, "GiB": 2**30}
-
-
-def _path(value: Any) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("not a path")
-    return Path(value).expanduser()
-
-
-def _size(value: Any) -> int:
-    if type(value) is int:
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("no number with a unit")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _title(value: Any) -> str:
@@ -39,15 +21,6 @@ def _title(value: Any) -> str:
     return value
 
 
-def _address(value: Any) -> str:
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", str(value))
-    if not found or int(found[2]) > 65535:
-        raise ValueError("not host:port")
-    return str(value)
-
-
-LocalPath = Annotated[Path, BeforeValidator(_path)]
-Size = Annotated[int, BeforeValidator(_size)]
 Title = Annotated[str, BeforeValidator(_title)]
 
 
@@ -64,8 +37,7 @@ class ReceiverSettings(Document):
 
     ae_title: Title = Field(default="WARDROUND", description="1 to 16 characters")
     listen: Annotated[
-        str,
-        BeforeValidator(_address),
+        ListenAddress,
         Field(description="host:port, such as 0.0.0.0:11112 (port 0: any that is free)"),
     ] = "127.0.0.1:11112"
     calling: Annotated[
@@ -76,10 +48,11 @@ class ReceiverSettings(Document):
         default=None, description="the path of a folder for what arrives; left out: state/dicom"
     )
     largest: Annotated[
-        Size, Field(gt=0, description="a number with its unit, such as 512 MiB: most for an object")
+        SizeOrBytes,
+        Field(gt=0, description="a number with its unit, such as 512 MiB: most for an object"),
     ] = 512 * 2**20
     floor: Annotated[
-        Size,
+        SizeOrBytes,
         Field(
             ge=0, description="a number with its unit, such as 2 GiB: free space that stays free"
         ),
@@ -94,6 +67,5 @@ class ReceiverSettings(Document):
     )
 
     @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
+    def address(self) -> Address:
+        return Address.parse(self.listen)

@@ -1,0 +1,44 @@
+"""What people write in site.yaml beside plain text and numbers: sizes with a unit, paths."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_UNITS = {"MiB": 2**20, "GiB": 2**30}
+
+
+def _size(value: Any) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("no number with a unit")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _size_or_bytes(value: Any) -> int:
+    return value if type(value) is int else _size(value)
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("not a path")
+    return Path(value).expanduser()
+
+
+def _number(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+"""Bytes, written as `512 MiB` or `4 GiB`."""
+SizeOrBytes = Annotated[int, BeforeValidator(_size_or_bytes)]
+"""As `Size`, or a whole number of bytes."""
+LocalPath = Annotated[Path, BeforeValidator(_path)]
+"""A path on this machine; `~` is the user's home."""
+Number = Annotated[float, BeforeValidator(_number)]
+"""A number, with a decimal point or without."""
