@@ -196,16 +196,17 @@ ASK_FOR_THE_FOURTH_MODE = """
 from types import SimpleNamespace
 import numpy as np
 from tests.client.hospital import study
-from protocol.study.vector_layout import Sections, update_variance
-from client.training.local_steps import StudySteps
+from client.training.local_steps import RoundSteps, SiteContext
 done = []
 try:
     s = study(privacy__mode="shuffled", evaluation__noise_multiplier=50.0)
-    learner = SimpleNamespace(
+    trainer = SimpleNamespace(
         private_steps=lambda *a: done.append("private steps"),
         plain_steps=lambda *a: done.append("plain steps: no clipping, no noise"),
     )
-    StudySteps(s, "alpha", SimpleNamespace(), learner, 1)(np.zeros(31, np.float32))
+    RoundSteps(SiteContext(s, "alpha", SimpleNamespace(), trainer), 1).of_study(
+        np.zeros(31, np.float32)
+    )
 except Exception as error:
     done.append(f"refused: {type(error).__name__}")
 print(done[-1])
