@@ -76,8 +76,10 @@ class Told:
         if set(rows) != self._debits:
             raise _differs("debits")
         totals: dict[tuple[str, str], int] = {}
-        for study, _, part, _, count in rows:
+        last: dict[str, int] = {}
+        for study, attempt, part, _, count in rows:
             totals[study, part] = totals.get((study, part), 0) + count
+            last[study] = max(last.get(study, 0), attempt)
         plans: dict[str, dict[str, tuple[str, int]]] = {}
         for study, part, text, planned, debited in db.execute(
             "SELECT study, part, event, planned, debited FROM plans"
@@ -88,9 +90,13 @@ class Told:
         if set(plans) != set(self._plans) or any(totals.values()):
             raise _differs("plans")
         standing = {}
-        for name, document, state in db.execute("SELECT digest, document, state FROM studies"):
+        for name, document, state, attempt in db.execute(
+            "SELECT digest, document, state, attempt FROM studies"
+        ):
             standing[name] = state
             if digest(document) != name or (state == "accepted" and name not in plans):
+                raise _differs("studies")
+            if attempt < last.get(name, 0):  # would let an attempt that was paid for be repeated
                 raise _differs("studies")
             if name in plans and not self._same_plan(name, document, plans.pop(name)):
                 raise _differs("plans")

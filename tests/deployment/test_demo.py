@@ -95,7 +95,7 @@ def test_the_weights_are_the_coordinators(demo: Finished) -> None:
 
 def test_no_process_and_no_port_is_left(demo: Finished) -> None:
     names = " ".join(demo.command.seen.values())
-    for part in ("mlflow", "coordinator start", "recording_site.py", "guard.py"):
+    for part in ("mlflow", "coordinator start", "recording_site.py", "guard_process.py"):
         assert part in names, "the demo is made of real processes"
     assert len(demo.command.ports) >= 2, "the coordinator's port and MLflow's"
     assert demo.command.left(patience=5) == []
