@@ -132,4 +132,4 @@ def test_a_word_added_alone_fails_mypy_and_runs_nothing(copy: Path, which: str) 
 
 def test_an_event_of_no_known_mechanism_is_an_error_that_says_so() -> None:
     with pytest.raises(WardroundError, match="mechanism is unknown"):
-        Event("geometric", noise_multiplier=1.0)  # type: ignore[arg-type]
+        Event(UNKNOWN, noise_multiplier=1.0)

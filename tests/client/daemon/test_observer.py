@@ -59,7 +59,7 @@ def test_a_standing_is_logged_when_it_changes(
 ) -> None:
     for standing, code in (("waiting", None), ("refused", Code.REFUSED_POLICY)):
         for _ in range(3):  # a coordinator asks again and again
-            observer(Proposed(ONE, standing, code))  # type: ignore[arg-type]
+            observer(Proposed(ONE, standing, code))  # type: ignore[arg-type]  # parametrised words
         (line,) = logged()
         assert line["event"] == "study"
         assert (line["study"], line["title"]) == (ONE.digest, ONE.title)

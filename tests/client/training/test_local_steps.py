@@ -40,7 +40,7 @@ class Recording:
 
 def steps(of: Study, round_: int = 1) -> tuple[RoundSteps, Recording]:
     seen = Recording()
-    context = SiteContext(of, "alpha", seen, seen)  # type: ignore[arg-type]
+    context = SiteContext(of, "alpha", seen, seen)  # type: ignore[arg-type]  # one recorder stands for both
     return RoundSteps(context, round_), seen
 
 

@@ -165,7 +165,7 @@ def test_the_coordinators_log_has_them_as_text() -> None:
 def test_the_demo_takes_a_tasks_title_as_text(tmp_path: Path) -> None:
     text = io.StringIO()
 
-    class Titled(type(registry.load("breast_cancer"))):  # type: ignore[misc]
+    class Titled(type(registry.load("breast_cancer"))):  # type: ignore[misc]  # a base known at run time
         title = ALL_OF_IT
 
         def public_sites(self, root: Path | None) -> None:
