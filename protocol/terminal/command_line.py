@@ -260,7 +260,8 @@ def _misspelled(error: click.ClickException) -> WardroundError:
 def _unexpected(error: Exception) -> WardroundError:
     """What the exception itself says may quote data: it is shown only to whoever asks for it."""
     if os.environ.get(_TRACEBACK):
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            typer.echo(printable(line), err=True)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return WardroundError(
         Code.INTERNAL,

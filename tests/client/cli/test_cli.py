@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -379,6 +380,49 @@ def test_the_audit_log_holds_every_command_and_shows_tampering(
     broken = run("audit", "verify", "-c", site)
     assert broken.status == 7
     assert "Entry 2" in broken.err
+
+
+def test_a_program_reads_what_every_command_did(tmp_path: Path, run: Run) -> None:
+    folder, private = tmp_path / "north", tmp_path / "private"
+    private.mkdir(mode=0o700)
+
+    def told(*words: object) -> Any:
+        done = run(*words, "--json", *(() if words[0] in ("init", "view") else ("-c", folder)))
+        assert (done.status, done.err) == (0, ""), done
+        return json.loads(done.out)
+
+    made = told("init", folder, "--site", "north")
+    assert made == {"site": "north", "config": str(folder / "site.yaml")}
+    shown = told("enrol", "--out", tmp_path / "north.json")
+    card = Card.load(tmp_path / "north.json")
+    assert shown["card"] == card.model_dump()
+    assert shown["fingerprints"]["identity"] == card.identity_fingerprint
+    copy = private / "monday.sqlite"
+    assert told("ledger", "backup", copy)["file"] == str(copy)
+    assert [entry["fields"]["command"] for entry in told("audit", "export")] == [
+        "ledger backup",
+        "audit export",
+    ]
+    assert told("audit", "export", "--out", tmp_path / "log") == {"file": str(tmp_path / "log")}
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+    assert told("personal") == []
+    assert told("cache", "purge") == {"files": 0, "bytes": 0}
+    assert "SELECT" in told("view", "icu_mortality", "omop")["sql"]
+    definitions = told("view", "icu_mortality", "fhir", "--definitions")["definitions"]
+    assert all(Path(path).is_file() for path in definitions)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["enrol --out none/x", "audit export --out none/x", "ledger backup none/x",
+     "ledger --plot none/x.png", "ledger acknowledge --yes --lost none"],
+)  # fmt: skip
+def test_a_file_in_a_folder_that_is_not_there(site: Path, run: Run, command: str) -> None:
+    refused = run(*command.split(), "-c", site)
+    assert refused.status == 2
+    *_, message, remedy = refused.err.splitlines()
+    assert "none" in message
+    assert remedy
 
 
 def test_a_configuration_that_is_not_there(tmp_path: Path, run: Run) -> None:

@@ -3,6 +3,7 @@
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -124,6 +125,46 @@ def test_a_renewed_certificate_is_for_the_same_names(folder: Path) -> None:
     told = do("renew", "-f", folder)
     assert "127.0.0.1, localhost" in told.stdout
     assert (folder / "pki" / "server.crt").read_bytes() != before
+
+
+def test_a_program_reads_what_every_command_did(tmp_path: Path, card: Path) -> None:
+    folder, name = tmp_path / "made", json.loads(card.read_text())["site"]
+
+    def told(*words: str | Path) -> Any:
+        done = do(*words, "--json", *(() if words[0] == "init" else ("-c", folder)))
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    made = told("init", folder, "--host", "127.0.0.1", "--port", "1234")
+    assert made == {
+        "folder": str(folder),
+        "address": "127.0.0.1:1234",
+        "listen": "127.0.0.1:1234",
+    }
+    enrolled = told("enrol", card, "--patients", "257", "--yes")
+    assert (enrolled["site"], enrolled["patients"]) == (name, 250)
+    given = told("bundle", "--out", tmp_path / "bundle.json")
+    assert given["sites"] == {name: enrolled["identity"]}
+    assert told("status")["sites"][name]["fingerprint"] == enrolled["identity"]
+    assert told("account", "add", "ada", "--out", tmp_path / "ada.json") == {
+        "account": "ada",
+        "file": str(tmp_path / "ada.json"),
+    }
+    assert list(told("account", "list")) == ["ada"]
+    assert told("account", "remove", "ada") == {"removed": "ada"}
+    assert told("renew")["hosts"] == ["127.0.0.1"]
+    study = folder / "state" / "studies" / ("3f" * 32)
+    study.mkdir(parents=True)
+    assert told("cancel", "3f3f") == {"cancelled": study.name}
+    assert told("expel", name) == {"expelled": name}
+
+
+@pytest.mark.parametrize("spelt", ["-c", "--config", "-f", "--folder"])
+@pytest.mark.parametrize("file", ["", "coordinator.yaml"])
+def test_a_coordinator_is_named_by_its_file_or_its_folder(
+    folder: Path, spelt: str, file: str
+) -> None:
+    assert json.loads(do("status", spelt, folder / file, "--json").stdout)["running"] is False
 
 
 def test_without_a_coordinator_here_every_command_says_so(tmp_path: Path) -> None:

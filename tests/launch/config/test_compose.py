@@ -1,5 +1,7 @@
 """The configuration reads as a sentence, and a typo is answered with the nearest valid key."""
 
+import json
+
 import pytest
 from pydantic import BaseModel
 from rich.console import Console
@@ -171,3 +173,13 @@ def test_cfg_shows_what_hydra_s_users_expect(
     assert said.exit_code == 0, said.output
     assert present in said.output
     assert absent not in said.output
+
+
+def test_a_program_reads_the_keys_and_a_configuration() -> None:
+    told = CliRunner().invoke(app, ["run", "--info", "--json"])
+    found = json.loads(told.stdout)
+    named = {key.name for key in keys_of(Config) if key.type != "group"}
+    assert {key["key"] for key in found["keys"]} == named
+    assert "heart_disease" in found["groups"]["task"]
+    told = CliRunner().invoke(app, ["run", "--cfg", "--json", "rounds=3"])
+    assert json.loads(told.stdout)["rounds"] == 3

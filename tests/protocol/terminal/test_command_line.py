@@ -21,7 +21,7 @@ import typer
 from protocol.errors import EXIT_STATUS, Code, WardroundError, unwritable
 from protocol.terminal import command_line
 from protocol.terminal.command_line import CommandLine, Json, Log, Yes, confirm, print_result
-from tests.protocol.terminal.hostile_text import ALL_OF_IT, faults
+from tests.protocol.terminal.hostile_text import ALL_OF_IT, faults, obeyed
 
 PROGRAM = "wardround-example"
 Config = Annotated[Path, typer.Option("--config", "-c", help="Where.")]
@@ -70,7 +70,7 @@ def fail(how: str, as_json: Json = False) -> None:
         case "refusal":
             raise WardroundError(Code.REFUSED_BUDGET, ALL_OF_IT, remedy=ALL_OF_IT)
         case "fault":
-            raise KeyError("Erika Mustermann")
+            raise ValueError(f"Erika Mustermann {ALL_OF_IT}")
         case "interrupt":
             raise KeyboardInterrupt
         case "end":
@@ -207,10 +207,12 @@ def test_a_misspelt_command_line_says_how_it_is_used(
 def test_a_fault_is_placed_but_quotes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("fail", "fault")
     assert said.status == 70
-    assert "KeyError (test_command_line.py, line" in said.err
+    assert "ValueError (test_command_line.py, line" in said.err
     assert "Mustermann" not in said.err
     monkeypatch.setenv("WARDROUND_TRACEBACK", "1")
-    assert "KeyError: 'Erika Mustermann'" in run("fail", "fault").err
+    whole = run("fail", "fault").err
+    assert "ValueError: Erika Mustermann" in whole
+    assert obeyed(whole) == ["obeyed '\\nstudy  finished'"], "a traceback is many lines"
 
 
 def test_what_cannot_be_written_says_where_and_why(tmp_path: Path) -> None:
