@@ -31,7 +31,8 @@ from server.enrolment.roster import Roster
 from tasks import registry
 from tests.client.daemon_federation import write_csv
 from tests.client.daemon_process import Daemon
-from tests.server.hospitals import credentials, new_coordinator, wait_until
+from tests.server.hospitals import credentials, new_coordinator
+from tests.waiting import until
 
 TASK, REFUSES = "breast_cancer", "west"
 ALLOWED = ("east", "north", "south")
@@ -97,8 +98,9 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
                 daemons.append(Daemon(folder / site))
             account = credentials(config, coordinator.address, "ada")
             with RemoteFederation(account) as remote:
-                wait_until(
-                    lambda: all(s["online"] for s in remote.federation()["sites"].values()), 120
+                until(
+                    lambda: all(s["online"] for s in remote.federation()["sites"].values()),
+                    "online",
                 )
             patients = {site: len(set(t["patient"].tolist())) for site, t in tables.items()}
             yield Federation(folder, account, patients)

@@ -34,7 +34,7 @@ from tasks import registry
 from tests.deployment.processes import Command
 from tests.golden.hospitals import OtherHospitals
 from tests.golden.opened import HERE, Golden, code_of, everywhere
-from tests.server.hospitals import wait_until
+from tests.waiting import until
 
 WARDROUND_SITE = Path(sys.executable).with_name("wardround-site")
 
@@ -234,7 +234,7 @@ def test_a_damaged_study_ends_alone(golden: Golden, config: CoordinatorConfig) -
     with started(config) as coordinator:
         failed = coordinator.study(expected["running"])
         assert failed is not None
-        wait_until(lambda: failed.state == "failed")
+        until(lambda: failed.state == "failed", "failed")
         (event,) = failed.log.events("failed")
         assert event["code"] == Code.STATE
         found = {run.digest: run.state for run in coordinator.studies()}

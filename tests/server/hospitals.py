@@ -2,8 +2,7 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
+from protocol.wire import messages
 from protocol.wire.enrolment import Card
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
@@ -27,6 +27,7 @@ from server.coordinator.setup import create
 from server.enrolment.accounts import Accounts, Credentials, issue
 from server.enrolment.roster import Roster
 from tasks import registry
+from tests.waiting import HUNG
 
 TASK = "breast_cancer"
 PLAIN = (
@@ -39,7 +40,10 @@ PLAIN = (
 
 
 class Hospitals:
-    """Site name -> keys and cohort; `connect` starts a thread each, `disconnect` ends them."""
+    """Site name -> keys and cohort; `connect` starts a thread each, `disconnect` ends them.
+
+    `hold` lets none of them begin a certain round, until `let_go`.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,10 @@ class Hospitals:
         self._keys = {name: create_node_key(folder / f"{name}.pem") for name in self.cohorts}
         self.governance = {name: Simulated() for name in self.cohorts}
         self._stopping = threading.Event()
+        self._held_from: int | None = None
+        self._let_go = threading.Event()
+        self.holding = threading.Event()
+        """One of them has been asked for the round from which they are held."""
         self._threads: list[threading.Thread] = []
         self._connections: list[FleetConnection] = []
 
@@ -79,12 +87,19 @@ class Hospitals:
             self._threads.append(thread)
             thread.start()
 
+    def hold(self, round_: int) -> None:
+        self._held_from = round_
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
     def disconnect(self) -> None:
         self._stopping.set()
+        self.let_go()
         for connection in self._connections:
             connection.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(HUNG)
 
     def _serve(self, name: str, connection: FleetConnection) -> None:
         roster = {other: key.public_key.hex() for other, key in self._identities.items()}
@@ -97,9 +112,15 @@ class Hospitals:
                 try:
                     delivery = connection.receive(wait=1)
                     if delivery is not None:
+                        self._pass(messages.parse(delivery.frame))
                         connection.reply(delivery, site.answer(delivery.frame))
                 except WardroundError:
                     continue
+
+    def _pass(self, asked: messages.Request | messages.Answer) -> None:
+        if isinstance(asked, messages.Prepare) and asked.round == self._held_from:
+            self.holding.set()
+            self._let_go.wait()
 
 
 def study_of(patients: Mapping[str, int], *overrides: str) -> tuple[Study, dict[str, object]]:
@@ -126,13 +147,6 @@ def credentials(config: CoordinatorConfig, address: str, name: str) -> Path:
     token = Accounts(config.accounts).add(name)
     issue(path, Credentials(coordinator=address, ca=ca, account=name, token=token))
     return path
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -17,7 +17,8 @@ from launch.studies.resume import resume
 from launch.studies.run import run
 from protocol.errors import Code, WardroundError
 from server.outcome import RoundReport
-from tests.server.hospitals import Deployment, credentials, deployed, wait_until
+from tests.server.hospitals import Deployment, credentials, deployed
+from tests.waiting import until
 
 WORDS = ("privacy=none", "rounds=3", "federation=deployment", "tracking=off")
 
@@ -80,7 +81,7 @@ def test_ctrl_c_cancels_for_good_unless_told_otherwise(
     path, digest = left(deployment, "bob", tmp_path, monkeypatch, "rounds=2000")
     study = deployment.coordinator.study(digest)
     assert study is not None
-    wait_until(lambda: study.state == "cancelled")
+    until(lambda: study.state == "cancelled", "cancelled")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(WardroundError, match="was cancelled") as refused:
         resume(digest[:12], ["federation=deployment", f"federation.credentials={path}"])

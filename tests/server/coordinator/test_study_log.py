@@ -24,6 +24,7 @@ from server.coordinator.study_events import (
 from server.coordinator.study_log import StudyLog
 from server.outcome import RoundReport
 from tests.server.tracking.outcomes import outcome, study
+from tests.waiting import HUNG, NEVER
 
 FIGURE = st.floats(allow_nan=False, allow_infinity=False)
 REPORTS = st.builds(
@@ -116,13 +117,13 @@ def test_a_line_that_a_crash_cut_off_is_written_anew(
 def test_who_waits_is_woken_by_another_thread_and_by_the_end(tmp_path: Path) -> None:
     log = StudyLog(tmp_path / "events.jsonl")
 
-    async def woken_by(do: Callable[[], object]) -> float:
-        loop = asyncio.get_running_loop()
-        started, seen = loop.time(), len(log)
-        loop.run_in_executor(None, do)
-        await log.wait(seen, 20)
-        return loop.time() - started
+    async def woken_by(do: Callable[[], None]) -> None:
+        waiting = asyncio.create_task(log.wait(len(log), NEVER))
+        await asyncio.sleep(0)
+        assert len(log._waiting) == 1
+        await asyncio.get_running_loop().run_in_executor(None, do)
+        await asyncio.wait_for(waiting, HUNG)
 
-    assert asyncio.run(woken_by(lambda: log.append("started"))) < 10
-    assert asyncio.run(woken_by(log.close)) < 10
+    asyncio.run(woken_by(lambda: log.append("started")))
+    asyncio.run(woken_by(log.close))
     assert log.closed

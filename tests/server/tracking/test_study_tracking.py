@@ -1,8 +1,8 @@
 """A study's tracking over a restart of the coordinator and an absence of a real MLflow server."""
 
-import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -14,20 +14,33 @@ from server.tracking.study_tracking import StudyTracking, Wish
 from server.tracking.tracker import Receipt
 from tests.server.hospitals import free_port
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.tracking.patient import be_patient
+from tests.waiting import HUNG
 
 WISH = Wish(experiment="restarts", model="kept")
 
 
-def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(tmp_path: Path) -> None:
+def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_patient(monkeypatch)
     done = outcome(study())
     server = MlflowServer(tmp_path / "mlflow")
     server.start()
+
+    def back_meanwhile(_: float) -> None:
+        server.start()
+        server.wait()
+
+    pauses = SimpleNamespace(monotonic=time.monotonic, sleep=back_meanwhile)
+    monkeypatch.setattr(study_tracking, "time", pauses)
     try:
         uri = server.wait()
         before = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path / "kept")
         before.begin()
         before.round(done.rounds[0])
-        time.sleep(2)
+        assert before._tracker is not None
+        assert before._tracker._courier.wait(HUNG)
         server.stop()
 
         after = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path / "kept")
@@ -36,7 +49,6 @@ def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(tmp_path: P
         assert away.value.code is Code.TRACKING
         for report in done.rounds[1:]:
             after.round(report)
-        threading.Timer(1.0, server.start).start()
         receipt = after.finish(done)
         assert receipt.missing == ()
         assert receipt.model == "models:/kept/1"
@@ -51,7 +63,7 @@ def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(tmp_path: P
 def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_tracking, "_SETTLE", 0.5)
+    monkeypatch.setattr(study_tracking, "_SETTLE", 0.0)
     done, uri = outcome(study()), f"http://127.0.0.1:{free_port()}"
     tracking = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path)
     receipt = tracking.finish(done)
