@@ -144,7 +144,9 @@ def test_too_few_patients_says_no_number(ward: Ward, checked: Checked) -> None:
     found = findings[f"data of {TASK}"]
     assert status == 3
     assert found["code"] == "too_few_patients"
-    assert "68" not in json.dumps(findings)
+    # Free space, ports and temporary folders have numbers of their own.
+    told = json.dumps({name: of for name, of in findings.items() if TASK in name})
+    assert "68" not in told.replace(str(ward.folder.parent), "")
     assert findings[f"training {TASK}"]["passed"] is None
 
 
