@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from client.config.policy import Policy
-from client.governance.budget import Budget, Debit, budget, history
-from client.governance.ledger import Ledger
+from client.governance.budget import Budget, Debit
 from protocol.privacy.accounting import epsilon_over_bands
 
 if TYPE_CHECKING:
@@ -57,17 +56,19 @@ def spending(
 
 
 def plot_budget(
-    ledger: Ledger, path: Path, progress: Callable[[int, int], None] | None = None
+    account: Budget,
+    debits: Sequence[Debit],
+    policy: Policy,
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes a picture (the format follows the file's ending, PNG or SVG); needs no display.
 
-    Raises WardroundError(LEDGER), OSError where `path` cannot be written.
+    Raises OSError where `path` cannot be written.
     """
     from matplotlib import rc_context  # .3 s: not for whoever never plots
 
-    policy = ledger.policy
-    account = budget(ledger.state, policy)
-    points = spending(history(ledger.state), policy.delta, progress)
+    points = spending(debits, policy.delta, progress)
     with rc_context({"date.converter": "concise"}):
         _figure(points, account, policy).savefig(path, dpi=150)
 

@@ -163,14 +163,14 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
     governance = SiteGovernance(site, site.load_identity())
     try:
         account = budget(governance.state, site.policy)
-        waiting = sum(s.state == "waiting" for s in governance.approvals.studies())
+        waiting = governance.approvals.waiting()
     finally:
         governance.close_state()
     connected = runs and now is not None and now.connected
     if as_json:
         answer: dict[str, Any] = {"site": site.site, "running": runs, "waiting": waiting}
         answer["daemon"] = asdict(now) if now else None
-        answer["budget"] = {k: v for k, v in asdict(account).items() if k != "studies"}
+        answer["budget"] = asdict(account)
         print_json(answer)
     else:
         lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ from protocol.terminal.command_line import (
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from client.governance.budget import Budget
+    from client.governance.budget import Budget, Spending
     from client.governance.governance import SiteGovernance
     from protocol.study.study import Study
 
@@ -55,16 +56,17 @@ def ledger(
         raise WardroundError(
             Code.USAGE, f"--plot {plot} is no picture.", remedy=f"Use {', '.join(_PICTURES)}."
         )
-    from client.governance.budget import budget
+    from client.governance.budget import budget, spending_by_study
 
     with governing(config, "ledger") as site:
         account = budget(site.state, site.policy)
+        studies = spending_by_study(site.state, site.policy)
         if plot is not None:
-            _plot(site, plot)
+            _plot(site, account, plot)
     if as_json:
-        print_json(asdict(account))
+        print_json(asdict(account) | {"studies": [asdict(study) for study in studies]})
     else:
-        _print(account)
+        _print(account, studies)
 
 
 @app.command()
@@ -128,10 +130,11 @@ def backup(
     print_result(done, {"file": file, "keep_with_it": key}, as_json)
 
 
-def _plot(site: SiteGovernance, path: Path) -> None:
+def _plot(site: SiteGovernance, account: Budget, path: Path) -> None:
     from rich.progress import Progress
 
     from client.cli.budget_plot import plot_budget
+    from client.governance.budget import history
 
     with Progress(transient=True, console=console(stderr=True)) as progress:
         bar = progress.add_task("composing", total=None)
@@ -140,19 +143,19 @@ def _plot(site: SiteGovernance, path: Path) -> None:
             progress.update(bar, completed=done, total=of)
 
         try:
-            plot_budget(site.ledger, path, show)
+            plot_budget(account, history(site.state), site.policy, path, show)
         except OSError as error:
             raise unwritable(path, error) from None
     typer.echo(f"Drawn in {path}.", err=True)
 
 
-def _print(account: Budget) -> None:
+def _print(account: Budget, studies: Sequence[Spending]) -> None:
     from rich.table import Column, Table
 
     table = Table(Column("study", no_wrap=True), "standing", "trained", "evaluated", box=None)
     for heading in ("epsilon", "of planned", "title"):
         table.add_column(heading)
-    for row in account.studies:
+    for row in studies:
         exact = f" (exact: {', '.join(row.exact)})" if row.exact else ""
         table.add_row(
             row.digest[:12],
@@ -164,7 +167,7 @@ def _print(account: Budget) -> None:
             printable(row.title)[:50],
         )
     screen = console()
-    if account.studies:
+    if studies:
         screen.print(table)
         screen.print()
     screen.print(f"At delta {account.delta:g}, for the patient touched most:")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from client.cli.study_summary import Shown
     from client.governance.approvals import Approvals
     from client.governance.governance import SiteGovernance
+    from client.governance.ledger_rows import Stand
+    from protocol.study.study import Study
     from tasks.schema import Schema
 
 _SHORT = 12
@@ -90,7 +92,7 @@ def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
     Example: wardround-site show 3f1c2a9b
     """
     with governing(config, "show", study=study[:64]) as site:
-        shown = _shown(site.approvals, study)
+        shown = _shown(site.approvals, *site.approvals.find(study))
     if as_json:
         document = json.loads(shown.study.document)
         answer = {"digest": shown.study.digest, "state": shown.state, "study": document}
@@ -108,10 +110,12 @@ def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Jso
     Example: wardround-site approve 3f1c2a9b
     """
     with governing(config, "approve", study=study[:64]) as site:
+        found, state = site.approvals.find(study)
         if not yes:
-            _print(_shown(site.approvals, study), console(stderr=as_json))
+            _print(_shown(site.approvals, found, state), console(stderr=as_json))
         confirm("Approve this study?", yes)
-        _done(site.approvals.approve(study).digest, "accepted", as_json)
+        site.approvals.approve(found)
+        _done(found.digest, "accepted", as_json)
         _warn_of_old_rules(site)
 
 
@@ -128,8 +132,9 @@ def reject(
 
     Example: wardround-site reject 3f1c2a9b --reason "no ethics vote"
     """
-    with _confirmed("reject", study, config, yes) as approvals:
-        _done(approvals.reject(study, reason=reason).digest, "rejected", as_json)
+    with _confirmed("reject", study, config, yes) as (approvals, found):
+        approvals.reject(found, reason=reason)
+        _done(found.digest, "rejected", as_json)
 
 
 def revoke(
@@ -145,17 +150,18 @@ def revoke(
 
     Example: wardround-site revoke 3f1c2a9b --reason "the data was wrong"
     """
-    with _confirmed("revoke", study, config, yes) as approvals:
-        _done(approvals.revoke(study, reason=reason).digest, "revoked", as_json)
+    with _confirmed("revoke", study, config, yes) as (approvals, found):
+        approvals.revoke(found, reason=reason)
+        _done(found.digest, "revoked", as_json)
 
 
 @contextmanager
-def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[Approvals]:
-    """The site's approvals, once the operator has seen which study it is about."""
+def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[tuple[Approvals, Study]]:
+    """The site's approvals and the study, once the operator has seen which one it is."""
     with governing(config, verb, study=study[:64]) as site:
         found, _ = site.approvals.find(study)
         confirm(f'{verb.capitalize()} "{printable(found.title)}"?', yes)
-        yield site.approvals
+        yield site.approvals, found
 
 
 def _warn_of_old_rules(site: SiteGovernance) -> None:
@@ -168,11 +174,10 @@ def _warn_of_old_rules(site: SiteGovernance) -> None:
         typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
 
 
-def _shown(approvals: Approvals, digest: str) -> Shown:
+def _shown(approvals: Approvals, study: Study, state: Stand) -> Shown:
     from client.cli.study_summary import show as in_words
 
-    study, _ = approvals.find(digest)
-    return in_words(approvals, study.digest, _schema(study.task.name))
+    return in_words(approvals, study, state, _schema(study.task.name))
 
 
 def _schema(task: str) -> Schema | None:

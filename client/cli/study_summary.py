@@ -30,12 +30,9 @@ class Shown:
     lines: tuple[tuple[str, str], ...]
 
 
-def show(approvals: Approvals, digest: str, schema: Schema | None = None) -> Shown:
-    """The study whose digest begins so. schema: of its task, where that is installed.
-
-    Raises WardroundError(USAGE) for no such study.
-    """
-    study, state = approvals.find(digest)
+def show(approvals: Approvals, study: Study, state: Stand, schema: Schema | None = None) -> Shown:
+    """A study, its standing here, and what of the budget it would take. schema: of its task, where
+    that is installed."""
     lines = [
         ("Title", study.title),
         ("Who asks", study.contact),

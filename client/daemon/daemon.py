@@ -176,15 +176,11 @@ def _collects(delivery: Delivery) -> bool:
 
 
 def _reopen(governance: SiteGovernance, site: Site) -> set[str]:
-    """Studies accepted before this start go on: the site hears of each as from a coordinator.
-    Returns their digests."""
-    running = set()
-    for listed in governance.approvals.studies():
-        if listed.state == "accepted":
-            running.add(listed.digest)
-            study, _ = governance.approvals.find(listed.digest)
-            site.answer(messages.frame(messages.Propose(document=study.document.decode())))
-    return running
+    """The site takes up every study accepted before this start. Returns their digests."""
+    accepted = governance.approvals.accepted()
+    for study in accepted:
+        site.take_up(study)
+    return {study.digest for study in accepted}
 
 
 def _noted(study: Study, cohort: Cohort) -> None:

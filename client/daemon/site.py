@@ -162,24 +162,44 @@ class Site:
                     case messages.Close():
                         return self._close(message, sender)
                 raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
-            except WardroundError as error:
-                return self._refuse(study, error, sender)
             except Exception as error:  # the daemon lives on; no text crosses the wire
-                unexpected = WardroundError(Code.INTERNAL, _whereabouts(error))
-                return self._refuse(study, unexpected, sender)
+                code = self._refuse(study, error)
+                return messages.frame(messages.Refusal(study=study, code=code), to=sender)
 
-    def _refuse(self, study: str | None, error: WardroundError, to: Sender) -> Frame:
+    def take_up(self, study: Study) -> None:
+        """A study accepted before this process began, as if it had been proposed again. Never
+        raises: one that cannot be worked on is refused."""
+        with self._lock:
+            try:
+                self._consider(study)
+            except Exception as error:
+                self._refuse(study.digest, error)
+
+    def _refuse(self, study: str | None, error: Exception) -> Code:
+        """Notes a refusal; its code."""
+        if not isinstance(error, WardroundError):
+            error = WardroundError(Code.INTERNAL, _whereabouts(error))
         self._governance.refused(study, error)
-        return messages.frame(messages.Refusal(study=study, code=error.code), to=to)
+        return error.code
 
     def _propose(self, message: messages.Propose, sender: Sender) -> Frame:
         study = Study.parse(message.document.encode(), sender)
+        state, code, rules = self._consider(study, message.roster, dry=message.dry)
+        return messages.frame(
+            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
+        )
+
+    def _consider(
+        self, study: Study, roster: str | None = None, *, dry: bool = False
+    ) -> tuple[Stand, Code | None, tuple[str, ...]]:
+        """A study's standing, why, and which rules of the policy forbid it. dry: records nothing
+        but that it was asked."""
         rules: tuple[str, ...] = ()
         state: Stand
         code: Code | None
         try:
-            self._check(study, message.roster)
-            if message.dry:
+            self._check(study, roster)
+            if dry:
                 weighed = self._governance.weigh(study, note=True)
                 state, code, rules = weighed.state, weighed.code, weighed.rules
             else:
@@ -189,12 +209,10 @@ class Site:
         except WardroundError as error:
             self._governance.refused(study.digest, error)
             state, code, rules = "refused", error.code, (error.rule,) if error.rule else ()
-        if state == "accepted" and not message.dry:
+        if state == "accepted" and not dry:
             self._known[study.digest] = study
             state, code = self._now(study)
-        return messages.frame(
-            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
-        )
+        return state, code, rules
 
     def _now(self, study: Study) -> tuple[Stand, Code | None]:
         """An accepted study waits outside this site's hours of work."""

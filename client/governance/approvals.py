@@ -96,31 +96,28 @@ class Approvals:
             )
         return _answer(*self._known(study.digest))
 
-    def approve(self, digest: str) -> Study:
+    def approve(self, study: Study) -> None:
         """Accepts by hand: a study that waits, or one rejected, revoked or refused before.
 
-        `digest` may be shortened to what is unambiguous. Raises WardroundError: USAGE for no such
-        study, REFUSED_POLICY, REFUSED_STUDY or REFUSED_BUDGET where site.yaml forbids it still.
+        Raises WardroundError: USAGE for a study that was never proposed, REFUSED_POLICY,
+        REFUSED_STUDY or REFUSED_BUDGET where site.yaml forbids it still.
         """
-        study, _ = self.find(digest)
         self.policy.check(study, site=self._site, roster=self._roster)
         self._ledger.accept(study, by="hand", among=("waiting", "refused", "rejected", "revoked"))
-        return study
 
-    def reject(self, digest: str, *, reason: str = "") -> Study:
+    def reject(self, study: Study, *, reason: str = "") -> None:
         """Refuses by hand a study not yet accepted. Raises WardroundError(USAGE)."""
-        study, _ = self.find(digest)
+        self._known(study.digest)
         among: tuple[Stand, ...] = ("waiting", "refused", "rejected", "revoked")
         self._set(study, "rejected", Happened.STUDY_REJECTED, reason=reason, among=among)
         self._require(study, "rejected")
-        return study
 
-    def revoke(self, digest: str, *, reason: str = "") -> Study:
+    def revoke(self, study: Study, *, reason: str = "") -> None:
         """Stops an accepted study at its next message. What it has not debited is free again.
 
         Raises WardroundError(USAGE).
         """
-        study, _ = self.find(digest)
+        self._known(study.digest)
         self._set(
             study,
             "revoked",
@@ -130,7 +127,6 @@ class Approvals:
             among=("accepted", "revoked"),
         )
         self._require(study, "revoked")
-        return study
 
     def close(self, study: Study, outcome: str) -> None:
         """The coordinator has ended the study. One that was refused stays so."""
@@ -180,6 +176,20 @@ class Approvals:
                 " ORDER BY seen, digest"
             ).fetchall()
         return tuple(_listed(*row) for row in rows)
+
+    def accepted(self) -> tuple[Study, ...]:
+        """The studies that are open here, oldest first."""
+        with self._state.reading() as db:
+            rows = db.execute(
+                "SELECT document FROM studies WHERE state = 'accepted' ORDER BY seen, digest"
+            ).fetchall()
+        return tuple(Study.parse(document) for (document,) in rows)
+
+    def waiting(self) -> int:
+        """How many studies wait for a person's decision."""
+        with self._state.reading() as db:
+            row = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()
+        return int(row[0])
 
     def find(self, digest: str) -> tuple[Study, Stand]:
         """The one study whose digest begins so. Raises WardroundError(USAGE)."""
@@ -234,7 +244,7 @@ class Approvals:
     def _known(self, digest: str) -> tuple[Stand, Code | None]:
         stand = self._stand(digest)
         if stand is None:
-            raise WardroundError(Code.INTERNAL, "A study just recorded is not there.")
+            raise WardroundError(Code.USAGE, "This site never saw this study.", remedy=_NEEDS)
         return stand
 
     def _require(self, study: Study, wanted: Stand) -> None:

@@ -45,14 +45,12 @@ class Budget:
     reserved: float
     cap: float | None
     left: float | None
-    studies: tuple[Spending, ...]
 
 
 def budget(state: State, policy: Policy) -> Budget:
-    """What was spent and reserved, in all and by study. Raises WardroundError(LEDGER)."""
+    """What was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         spent, reserved = charged(db, open_plans=False), charged(db)
-        rows = _study_rows(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
     reserved_epsilon = epsilon_over_bands(reserved, delta)
     return Budget(
@@ -61,8 +59,14 @@ def budget(state: State, policy: Policy) -> Budget:
         reserved=reserved_epsilon,
         cap=cap,
         left=None if cap is None else max(0.0, cap - reserved_epsilon),
-        studies=tuple(_spending(row, delta) for row in rows),
     )
+
+
+def spending_by_study(state: State, policy: Policy) -> tuple[Spending, ...]:
+    """What each study has spent and planned, oldest first. Raises WardroundError(LEDGER)."""
+    with state.reading() as db:
+        rows = _study_rows(db)
+    return tuple(_spending(row, policy.delta) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def history(state: State) -> tuple[Debit, ...]:
             "SELECT time, debits.study, debits.part, count, event FROM debits JOIN plans"
             " ON plans.study = debits.study AND plans.part = debits.part ORDER BY time, attempt"
         ).fetchall()
-    units = {text: event(text) for *_, text in rows if text}
+    units = {text: event(text) for text in {row[-1] for row in rows} if text}
     return tuple(Debit(t, study, part, n, units.get(text)) for t, study, part, n, text in rows)
 
 
@@ -103,11 +107,12 @@ def _study_rows(db: sqlite3.Connection) -> list[_Row]:
 
 def _spending(row: _Row, delta: float) -> Spending:
     digest, document, state, plan = row
+    units = [(event(text), planned, debited) for text, planned, debited in plan.values() if text]
 
     def epsilon_of(column: Literal[1, 2]) -> float:
-        events = [(event(part[0]), part[column]) for part in plan.values() if part[0]]
+        attempts = [(unit[0], unit[column]) for unit in units]
         return epsilon_over_bands(
-            [replace(unit, count=unit.count * n) for unit, n in events if n], delta
+            [replace(unit, count=unit.count * n) for unit, n in attempts if n], delta
         )
 
     def counts(part: str) -> tuple[int, int]:

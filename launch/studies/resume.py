@@ -49,7 +49,9 @@ def resume(where: str, overrides: Sequence[str], console: Console | None = None)
         )
     config = replace(config, output=str(folder.resolve().parent))
     if config.federation.name == "deployment":
-        return _followed(study, config, console)
+        with _remote(config) as remote:
+            states = {row["study"]: row["state"] for row in remote.studies()}
+        return _followed(study, states.get(study.digest), config, console)
     if not (folder / CHECKPOINT).exists():
         raise WardroundError(
             Code.USAGE,
@@ -100,24 +102,27 @@ def _at_coordinator(digest: str, overrides: Sequence[str], console: Console | No
             remedy="Name the folder of an interrupted study, or the digest of a study at a "
             "coordinator together with federation=deployment.",
         )
-    with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
-        found = [row["study"] for row in remote.studies() if row["study"].startswith(digest)]
+    with _remote(config) as remote:
+        found = [row for row in remote.studies() if row["study"].startswith(digest)]
         if len(found) != 1:
             raise WardroundError(
                 Code.USAGE,
                 f"{len(found) or 'No'} studies at the coordinator begin with {digest}.",
                 remedy="Give more of the digest, as summary.json or MLflow have it.",
             )
-        study = Study.parse(canonical(remote.study(found[0])["document"]))
+        study = Study.parse(canonical(remote.study(found[0]["study"])["document"]))
     task = replace(config.task, name=study.task.name, options=dict(study.task.options))
-    return _followed(study, replace(config, task=task), console)
+    return _followed(study, found[0]["state"], replace(config, task=task), console)
 
 
-def _followed(study: Study, config: Config, console: Console | None) -> Finished:
-    """A study at the coordinator. One that was cancelled there is over at every site."""
-    with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
-        known = {row["study"]: row["state"] for row in remote.studies()}
-    if known.get(study.digest) == "cancelled":
+def _remote(config: Config) -> RemoteFederation:
+    return RemoteFederation(credentials_of(config), address=config.federation.coordinator)
+
+
+def _followed(study: Study, state: str | None, config: Config, console: Console | None) -> Finished:
+    """A study at the coordinator, and its state there. One that was cancelled there is over at
+    every site."""
+    if state == "cancelled":
         raise WardroundError(
             Code.USAGE,
             "The study was cancelled, and every site has closed it.",

@@ -220,7 +220,7 @@ class Coordinator:
             raise _busy(f"{self.config.studies} studies are running already.")
         folder = self._folder / study.digest
         if known is not None:
-            run = StudyRun(folder, self._around)
+            run = StudyRun.load(folder, self._around)
         else:
             submission = Submission(
                 account=account,
@@ -228,11 +228,7 @@ class Coordinator:
                 tracking=wish,
                 uri=self.config.tracking.uri,
             )
-            configuration = redacted(configuration)
-            opened = self._around.tracking(study, submission, configuration)
-            opened.begin()
-            StudyRun.create(folder, study, submission, configuration)
-            run = StudyRun(folder, self._around, opened)
+            run = StudyRun.create(folder, self._around, study, submission, redacted(configuration))
         run.log.append("submitted", account=account)
         with self._lock:
             self._studies[study.digest] = run
@@ -262,7 +258,7 @@ class Coordinator:
     # --- inside ---
     def _load(self, name: str) -> None:
         try:
-            run = StudyRun(self._folder / name, self._around)
+            run = StudyRun.load(self._folder / name, self._around)
             if run.digest != name:
                 raise WardroundError(
                     Code.STATE,

@@ -72,28 +72,25 @@ class Around:
 class StudyRun:
     """A study's folder and, while it runs, its thread. Also the round loop's listener."""
 
-    def __init__(self, folder: Path, around: Around, tracking: StudyTracking | None = None) -> None:
-        """tracking: one that has begun; without, a study that runs catches up with MLflow.
+    def __init__(
+        self,
+        folder: Path,
+        around: Around,
+        study: Study,
+        submission: Submission,
+        tracking: StudyTracking,
+        *,
+        resumed: bool,
+    ) -> None:
+        """What `create` and `load` return. resumed: the study catches up with MLflow when it runs.
 
-        Raises WardroundError(STATE or REFUSED_STUDY) where the folder is damaged.
+        Raises OSError, ValueError for damaged events.
         """
         self.folder, self._around = folder, around
-        try:
-            self.study = Study.parse((folder / "study.json").read_bytes())
-            self.submission = Submission.model_validate_json(
-                (folder / "submission.json").read_bytes()
-            )
-            configuration = json.loads((folder / "configuration.json").read_bytes())
-            self.log = StudyLog(folder / "events.jsonl")
-            self._reports = [report_from_json(event) for event in self.log.events("round")]
-        except (OSError, ValueError):
-            raise WardroundError(
-                Code.STATE,
-                f"The study's folder {folder} cannot be read.",
-                remedy="Restore it from a backup, or move it away.",
-            ) from None
-        self._resumed = tracking is None
-        self._tracking = tracking or around.tracking(self.study, self.submission, configuration)
+        self.study, self.submission = study, submission
+        self.log = StudyLog(folder / "events.jsonl")
+        self._reports = [report_from_json(event) for event in self.log.events("round")]
+        self._tracking, self._resumed = tracking, resumed
         self._waiting: dict[str, tuple[str, ...]] = {}
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
@@ -101,10 +98,38 @@ class StudyRun:
         self._sites = Conversation(around.link, self.study.digest[:12], self._cancelled.exists)
 
     @staticmethod
+    def load(folder: Path, around: Around) -> StudyRun:
+        """A study as its folder has it.
+
+        Raises WardroundError(STATE or REFUSED_STUDY) where that is damaged.
+        """
+        try:
+            study = Study.parse((folder / "study.json").read_bytes())
+            submission = Submission.model_validate_json((folder / "submission.json").read_bytes())
+            configuration = json.loads((folder / "configuration.json").read_bytes())
+            tracking = around.tracking(study, submission, configuration)
+            return StudyRun(folder, around, study, submission, tracking, resumed=True)
+        except (OSError, ValueError):
+            raise WardroundError(
+                Code.STATE,
+                f"The study's folder {folder} cannot be read.",
+                remedy="Restore it from a backup, or move it away.",
+            ) from None
+
+    @staticmethod
     def create(
-        folder: Path, study: Study, submission: Submission, configuration: Mapping[str, Any]
-    ) -> None:
-        """Makes a study's folder, whole or not at all."""
+        folder: Path,
+        around: Around,
+        study: Study,
+        submission: Submission,
+        configuration: Mapping[str, Any],
+    ) -> StudyRun:
+        """A new study: opens its tracking and makes its folder, whole or not at all.
+
+        Raises WardroundError(TRACKING), OSError.
+        """
+        tracking = around.tracking(study, submission, configuration)
+        tracking.begin()
         new = folder.with_name(f".new-{folder.name}")
         shutil.rmtree(new, ignore_errors=True)  # of a coordinator that was killed
         try:
@@ -115,6 +140,7 @@ class StudyRun:
             durable_files.move(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
+        return StudyRun(folder, around, study, submission, tracking, resumed=False)
 
     @property
     def digest(self) -> str:

@@ -56,8 +56,14 @@ def test_a_long_history_is_drawn_at_a_bounded_number_of_points(hospital: Hospita
 def test_a_picture_is_written_even_of_nothing(
     hospital: Hospital, tmp_path: Path, ending: str, magic: bytes
 ) -> None:
-    plot_budget(hospital.ledger, tmp_path / f"empty.{ending}")
+    rules = hospital.ledger.policy
+
+    def plot(name: str) -> None:
+        account, debits = budget(hospital.state, rules), history(hospital.state)
+        plot_budget(account, debits, rules, tmp_path / f"{name}.{ending}")
+
+    plot("empty")
     hospital.debit(hospital.accept(numbered(1)), 1, 1)
-    plot_budget(hospital.ledger, tmp_path / f"one.{ending}")
+    plot("one")
     for name in ("empty", "one"):
         assert (tmp_path / f"{name}.{ending}").read_bytes().startswith(magic)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from client.config.policy import Policy
-from client.governance.budget import budget
+from client.governance.budget import spending_by_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import planned_events
@@ -152,7 +152,7 @@ def test_whatever_is_accepted_obeys_every_rule(changes: dict[str, Any]) -> None:
                 hospital.ledger.admit(wanted.digest)
             with pytest.raises(WardroundError):
                 hospital.debit(wanted, 1, 1)
-            assert budget(hospital.state, rules).studies == ()
+            assert spending_by_study(hospital.state, rules) == ()
             return
         assert state == "accepted"
         privacy = wanted.privacy

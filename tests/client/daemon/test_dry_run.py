@@ -68,7 +68,7 @@ def test_a_spent_lifetime_is_named_and_a_person_s_no_is_not_explained(hospital: 
     assert number > 2
     weighed = hospital.approvals.weigh(numbered(number))
     assert (weighed.code, weighed.rules) == (Code.REFUSED_BUDGET, ("epsilon_lifetime",))
-    hospital.approvals.revoke(numbered(1).digest)
+    hospital.approvals.revoke(numbered(1))
     assert hospital.approvals.weigh(numbered(1)) == Weighed("refused", Code.REVOKED)
 
 

@@ -22,7 +22,7 @@ from client.config.policy import Policy
 from client.daemon.site import Site
 from client.enrolment import new_site
 from client.enrolment.site_template import Answers
-from client.governance.budget import budget
+from client.governance.budget import budget, spending_by_study
 from client.governance.governance import SiteGovernance
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
@@ -211,10 +211,28 @@ def test_a_query_is_debited_before_its_data_is_counted_and_answered_as_a_masked_
         assert abs(found[where].sum() / scale - asked.patients) < 5 * slack
     assert abs(found[0] / scale - asked.patients) < slack
     spent = budget(asked.governance.state, asked.governance.policy)
-    (row,) = spent.studies
+    (row,) = spending_by_study(asked.governance.state, asked.governance.policy)
     assert (row.trained, row.evaluated, row.exact) == ((0, 0), (1, 1), ())
     assert spent.spent == pytest.approx(1.9, rel=1e-3)
     asked.governance.audit.verify()
+
+
+def test_a_study_accepted_before_a_restart_is_taken_up_or_refused(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, strange = counted(epsilon=0.5), counted(epsilon=0.4)
+    assert asked.propose(study.document).state == "accepted"
+    asked.site._known.clear()  # as in a new process
+    assert asked.answer(study) is Code.REFUSED_STUDY
+    asked.site.take_up(study)
+    assert not isinstance(asked.answer(study), Code)
+    asked.site._respondent = None
+    asked.site.take_up(strange)
+    assert asked.governance.audit.entries()[-1].fields["code"] == "refused_policy"
+    monkeypatch.setattr(asked.site, "_check", lambda *_: 1 / 0)
+    asked.site.take_up(strange)
+    assert asked.governance.audit.entries()[-1].fields["code"] == "internal"
+    assert asked.answer(strange) is Code.REFUSED_STUDY
 
 
 def test_repeated_queries_end_at_the_lifetimes_cap(asked: Asked) -> None:
@@ -359,7 +377,9 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     question = Question.about(TASK, where=f"{COLUMN} > 12 and malignant = 1")
     study = study_of(question.count().mean(COLUMN).histogram(f"{COLUMN}:4"))
     asked.propose(study.document)
-    words = dict(show(asked.governance.approvals, study.digest, registry.load(TASK).schema).lines)
+    approvals = asked.governance.approvals
+    found = approvals.find(study.digest)
+    words = dict(show(approvals, *found, registry.load(TASK).schema).lines)
     assert f"{COLUMN} > 12 and malignant = 1" in words["Which patients"]
     assert "counts once" in words["Which patients"]
     assert words["Question 1"] == "patients: how many"
@@ -371,7 +391,7 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     assert "of 3 reserved" in words["Budget with it"]
     assert "Which columns" not in words
     with pytest.raises(WardroundError):
-        show(asked.governance.approvals, "f" * 64)
+        approvals.find("f" * 64)
 
 
 def test_a_policy_that_allows_queries_needs_their_mode() -> None:

@@ -9,9 +9,11 @@ import pytest
 from client.cli.study_summary import show
 from client.governance import approvals
 from client.governance.audit_replay import Happened
+from client.governance.budget import budget
 from protocol.errors import Code, WardroundError
 from tasks.schema import Column, Schema
 from tests.client.hospital import Hospital, numbered, policy, study
+from tests.parsed import parsed
 
 SCHEMA = Schema(
     columns=(Column("age", "age at admission", unit="a", high=120),),
@@ -37,7 +39,7 @@ def test_by_hand_a_study_waits_however_often_it_is_proposed(hospital: Hospital) 
     for _ in range(5):
         assert hospital.approvals.propose(study()) == ("waiting", None)
     assert events(hospital) == [Happened.STUDY_SEEN]
-    hospital.approvals.approve(study().digest)
+    hospital.approvals.approve(study())
     assert hospital.approvals.propose(study()) == ("accepted", None)
     assert events(hospital) == [Happened.STUDY_SEEN, Happened.STUDY_ACCEPTED]
 
@@ -57,10 +59,10 @@ def test_too_few_patients_are_refused(hospital: Hospital) -> None:
 def test_what_a_person_decided_is_not_undone_by_proposing_again(hospital: Hospital) -> None:
     one = study()
     hospital.approvals.propose(one)
-    hospital.approvals.reject(one.digest, reason="not now")
+    hospital.approvals.reject(one, reason="not now")
     assert hospital.approvals.propose(one)[0] == "refused"
-    hospital.approvals.approve(one.digest)
-    hospital.approvals.revoke(one.digest)
+    hospital.approvals.approve(one)
+    hospital.approvals.revoke(one)
     assert hospital.approvals.propose(one) == ("refused", Code.REVOKED)
     assert state(hospital) == "revoked"
 
@@ -71,7 +73,7 @@ def test_what_rules_refused_is_looked_at_again_under_new_rules(hospital: Hospita
     assert hospital.approvals.propose(other) == ("refused", Code.REFUSED_POLICY)
     assert events(hospital) == [Happened.STUDY_REFUSED]
     with pytest.raises(WardroundError) as caught:
-        hospital.approvals.approve(other.digest)
+        hospital.approvals.approve(other)
     assert caught.value.code == Code.REFUSED_POLICY, "no person can approve against site.yaml"
     hospital = hospital.again(policy(purposes=["research", "quality"]))
     assert hospital.approvals.propose(other) == ("waiting", None)
@@ -89,7 +91,7 @@ def test_a_closed_study_stays_closed(hospital: Hospital) -> None:
         hospital.approvals.reject,
     ):
         with pytest.raises(WardroundError) as caught:
-            decide(one.digest)
+            decide(one)
         assert caught.value.code == Code.USAGE
     assert state(hospital) == "closed"
 
@@ -109,6 +111,43 @@ def test_a_study_is_found_by_the_beginning_of_its_digest(hospital: Hospital) -> 
         assert caught.value.code == Code.USAGE
 
 
+def test_what_is_open_and_what_waits(hospital: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = hospital.accept(numbered(1)), hospital.accept(numbered(2))
+    hospital.approvals.close(hospital.accept(numbered(3)), "finished")
+    hospital.approvals.propose(numbered(4))
+    documents = parsed(monkeypatch)
+    assert hospital.approvals.waiting() == 1
+    budget(hospital.state, hospital.ledger.policy)
+    assert documents == [], "neither needs a study"
+    found = {study.digest for study in hospital.approvals.accepted()}
+    assert found == {first.digest, second.digest}
+    assert sorted(documents) == sorted([first.document, second.document])
+
+
+def test_a_person_decides_on_a_study_that_is_read_once(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospital.approvals.propose(study())
+    documents = parsed(monkeypatch)
+    found, standing = hospital.approvals.find(study().digest[:12])
+    show(hospital.approvals, found, standing, SCHEMA)
+    hospital.approvals.approve(found)
+    assert documents == [study().document]
+    assert state(hospital) == "accepted"
+
+
+def test_a_study_that_was_never_seen_is_not_decided_on(hospital: Hospital) -> None:
+    for decide in (
+        hospital.approvals.approve,
+        hospital.approvals.revoke,
+        hospital.approvals.reject,
+    ):
+        with pytest.raises(WardroundError) as caught:
+            decide(study())
+        assert caught.value.code == Code.USAGE
+    assert hospital.approvals.studies() == ()
+
+
 def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,12 +161,12 @@ def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
     answers = [hospital.approvals.propose(numbered(number)) for number in range(12, 20)]
     assert answers[-1][0] == "refused"
     assert sum(s.state == "waiting" for s in hospital.approvals.studies()) == 5
-    hospital.approvals.approve(first.digest)
+    hospital.approvals.approve(first)
     hospital.audit.verify()
 
 
 def words(hospital: Hospital, digest: str) -> dict[str, str]:
-    return dict(show(hospital.approvals, digest, SCHEMA).lines)
+    return dict(show(hospital.approvals, *hospital.approvals.find(digest), SCHEMA).lines)
 
 
 def test_it_is_shown_in_plain_words_before_it_is_approved(hospital: Hospital) -> None:

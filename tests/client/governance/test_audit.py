@@ -30,7 +30,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
         hospital.debit(study, round_, round_)
     hospital.audit.append(Happened.MESSAGE_ANSWERED, study=study.digest, kind="ready", bytes=512)
     hospital.audit.append(Happened.OPERATOR, command="revoke")
-    hospital.approvals.revoke(study.digest, reason="asked by patient 4711")
+    hospital.approvals.revoke(study, reason="asked by patient 4711")
     hospital.audit.append(Happened.DAEMON_STOPPED)
     assert hospital.audit.verify() == ENTRIES
     hospital.state.close()

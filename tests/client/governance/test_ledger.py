@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.governance.budget import budget, history
+from client.governance.budget import budget, history, spending_by_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.privacy.releases import planned_events
@@ -64,7 +64,7 @@ def test_spent_is_the_composition_of_what_was_debited(hospital: Hospital) -> Non
         "skellam", 50.0, dimension=64, scale=256.0, rounding="none", shared=False, band=(0.7, 1.0)
     )
     assert spent(hospital) == pytest.approx(epsilon_over_bands([train, evaluate], 1e-5))
-    (shown,) = budget(hospital.state, hospital.ledger.policy).studies
+    (shown,) = spending_by_study(hospital.state, hospital.ledger.policy)
     assert (shown.trained, shown.evaluated) == ((6, 25), (1, 8))
     assert [debit.part for debit in history(hospital.state)].count("evaluate") == 1
 
@@ -83,7 +83,7 @@ def test_a_debit_is_the_same_after_a_restart(hospital: Hospital) -> None:
 def test_closing_and_revoking_credit_only_what_was_never_debited(hospital: Hospital) -> None:
     for number, end in (
         (1, lambda study: hospital.approvals.close(study, "failed")),
-        (2, lambda study: hospital.approvals.revoke(study.digest)),
+        (2, lambda study: hospital.approvals.revoke(study)),
     ):
         study = hospital.accept(numbered(number))
         hospital.debit(study, 1, 1)
@@ -105,7 +105,7 @@ def test_an_exact_release_is_counted_and_named_as_uncovered(tmp_path: Path) -> N
     hospital.accept(exact)
     hospital.debit(exact, 1, 1)
     hospital.debit(exact, 6, 2)
-    (shown,) = budget(hospital.state, rules).studies
+    (shown,) = spending_by_study(hospital.state, rules)
     assert shown.exact == ("evaluate", "train")
     assert (shown.epsilon, shown.trained[0], shown.evaluated[0]) == (0, 2, 1)
 
@@ -118,19 +118,19 @@ def test_only_an_accepted_study_is_debited(hospital: Hospital) -> None:
     refused(Code.REFUSED_STUDY, lambda: hospital.debit(study, 1, 1))
     hospital.approvals.propose(study)
     refused(Code.WAITING_APPROVAL, lambda: hospital.debit(study, 1, 1))
-    hospital.approvals.reject(study.digest)
+    hospital.approvals.reject(study)
     refused(Code.REFUSED_STUDY, lambda: hospital.debit(study, 1, 1))
-    hospital.approvals.approve(study.digest)
+    hospital.approvals.approve(study)
     hospital.debit(study, 1, 1)
-    hospital.approvals.revoke(study.digest)
+    hospital.approvals.revoke(study)
     refused(Code.REVOKED, lambda: hospital.debit(study, 1, 2))
     refused(Code.REVOKED, lambda: hospital.ledger.admit(study.digest))
-    hospital.approvals.approve(study.digest)
+    hospital.approvals.approve(study)
     refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 1, 1))
     hospital.debit(study, 1, 2)
     hospital.approvals.close(study, "finished")
     refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 1, 3))
-    refused(Code.USAGE, lambda: hospital.approvals.approve(study.digest))
+    refused(Code.USAGE, lambda: hospital.approvals.approve(study))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_no_order_of_messages_overspends_or_repeats(
         account = budget(hospital.state, hospital.ledger.policy)
         assert account.cap is not None
         assert account.spent <= account.reserved <= account.cap
-        for shown in account.studies:
+        for shown in spending_by_study(hospital.state, hospital.ledger.policy):
             assert shown.epsilon <= shown.planned_epsilon
         hospital.audit.verify()
         hospital.state.close()
@@ -220,7 +220,7 @@ def test_a_study_above_its_cap_is_refused_before_anything_is_spent(tmp_path: Pat
         caps = {"epsilon_per_study": 1.0, "epsilon_lifetime": 1.0} | {rule: 1.0}
         hospital = Hospital.found(tmp_path / rule, policy(**caps))
         assert hospital.approvals.propose(study) == ("refused", Code.REFUSED_BUDGET)
-        refused(Code.REFUSED_BUDGET, partial(hospital.approvals.approve, study.digest))
+        refused(Code.REFUSED_BUDGET, partial(hospital.approvals.approve, study))
         assert hospital.approvals.studies()[0].code == Code.REFUSED_BUDGET
 
 
@@ -232,7 +232,7 @@ def test_the_lifetime_cap_counts_every_study_ever(hospital: Hospital) -> None:
         if state == "refused":
             assert code == Code.REFUSED_BUDGET
             break
-        hospital.approvals.approve(study.digest)
+        hospital.approvals.approve(study)
         for attempt in range(1, 26):
             round_ = min(attempt, 20)
             hospital.ledger.debit(study, round_, attempt, train=True, evaluate=False)
@@ -265,7 +265,7 @@ def test_a_study_weak_without_secure_aggregation_is_refused(tmp_path: Path) -> N
 
 def test_without_masks_the_ledger_charges_what_one_share_reveals(tmp_path: Path) -> None:
     rules = policy(unmasked=True, epsilon_per_study=5.0)
-    spending = {}
+    costs = {}
     for masked in (True, False):
         hospital = Hospital.found(tmp_path / str(masked), rules)
         study = numbered(
@@ -273,21 +273,22 @@ def test_without_masks_the_ledger_charges_what_one_share_reveals(tmp_path: Path)
         )
         hospital.accept(study)
         hospital.debit(study, 1, 1)
-        spending[masked] = spent(hospital)
-    assert spending[False] > 1.3 * spending[True]
+        costs[masked] = spent(hospital)
+    assert costs[False] > 1.3 * costs[True]
 
 
 def test_a_closed_study_makes_room_for_what_it_did_not_use(hospital: Hospital) -> None:
     number, last = 0, None
     while hospital.approvals.propose(numbered(number))[0] == "waiting":
-        last = hospital.approvals.approve(numbered(number).digest)
+        last = numbered(number)
+        hospital.approvals.approve(last)
         number += 1
     assert last is not None
     waits = numbered(number)
     assert hospital.approvals.propose(waits)[0] == "refused"
     hospital.approvals.close(last, "cancelled")
     assert hospital.approvals.propose(waits)[0] == "waiting"
-    hospital.approvals.approve(waits.digest)
+    hospital.approvals.approve(waits)
 
 
 def test_tightened_rules_stop_a_running_study(hospital: Hospital) -> None:
@@ -298,7 +299,7 @@ def test_tightened_rules_stop_a_running_study(hospital: Hospital) -> None:
     assert hospital.approvals.recheck() == (study.title,)
     refused(Code.REVOKED, lambda: hospital.debit(study, 2, 2))
     hospital = hospital.again(policy(epsilon_per_study=4.0))
-    hospital.approvals.approve(study.digest)
+    hospital.approvals.approve(study)
     hospital.debit(study, 2, 2)
 
 
@@ -466,9 +467,9 @@ def test_two_processes_never_debit_one_attempt_twice(hospital: Hospital) -> None
 def test_two_processes_never_accept_more_than_fits(hospital: Hospital) -> None:
     fits = 0
     while hospital.approvals.propose(numbered(fits))[0] == "waiting":
-        hospital.approvals.approve(numbered(fits).digest)
+        hospital.approvals.approve(numbered(fits))
         fits += 1
-    hospital.approvals.revoke(numbered(0).digest)
+    hospital.approvals.revoke(numbered(0))
     rivals = [numbered(100), numbered(101)]
     for study in rivals:
         assert hospital.approvals.propose(study)[0] == "waiting"
@@ -477,7 +478,7 @@ def test_two_processes_never_accept_more_than_fits(hospital: Hospital) -> None:
     def approve(study: Study) -> bytes:
         site = Hospital.enter(hospital.folder, hospital.identity)
         try:
-            site.approvals.approve(study.digest)
+            site.approvals.approve(study)
         except WardroundError as error:
             return error.code.value.encode()
         return b"accepted"
@@ -571,11 +572,12 @@ def test_an_older_copy_charges_every_open_study_in_full(hospital: Hospital) -> N
     refused(Code.LEDGER, lambda: hospital.debit(study, 2, 2))
     assert hospital.ledger.acknowledge([unknown]) == (unknown.title, study.title)
     account = budget(hospital.state, hospital.ledger.policy)
-    assert [shown.trained for shown in account.studies] == [(25, 25), (25, 25)]
+    of_each = spending_by_study(hospital.state, hospital.ledger.policy)
+    assert [shown.trained for shown in of_each] == [(25, 25), (25, 25)]
     both = [*planned_events(study), *planned_events(unknown)]
     assert account.spent == pytest.approx(epsilon_over_bands(both, 1e-5))
     refused(Code.REVOKED, lambda: hospital.debit(study, 2, 3))
-    hospital.approvals.approve(study.digest)
+    hospital.approvals.approve(study)
     refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 2, 3))
     hospital.audit.verify()
     assert hospital.ledger.acknowledge() == ()
