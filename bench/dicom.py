@@ -31,7 +31,7 @@ import numpy as np
 import yaml
 
 from client.data.dicom.index import report
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import Done, PictureCache
 from client.data.dicom.index.text_screening import look
@@ -41,7 +41,7 @@ from client.data.dicom.objects.header import quiet
 from client.data.dicom.pixels.preprocessing import Prepared, Preprocessing, prepare
 from client.data.dicom.pixels.text_detector import shows_text
 from client.enrolment.new_site import init
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from support.burned_in import background, burned_in
 from support.figure import figure, load
 from support.mutations import mutations
@@ -61,7 +61,7 @@ def receiving(folder: Path) -> list[bool]:
             n = number * OBJECTS // SENDERS + k
             written(radiograph(n, side=512), folder / f"out{number}" / f"{n}.dcm")
     site = folder / "site"
-    init(site, Answers(site="alpha"))
+    init(site, SiteAnswers(site="alpha"))
     receiver = {"listen": "127.0.0.1:0", "calling": ["STORESCU"], "quiet": 3600, "floor": "1 MiB"}
     with (site / "site.yaml").open("a") as file:
         yaml.safe_dump({"imaging": {"receiver": receiver}}, file)
@@ -95,7 +95,7 @@ def indexing(folder: Path) -> list[bool]:
         sparse(radiograph(n, side=512), folder / "in" / f"{n // 100}" / f"{n}.dcm")
     state = folder / "state"
     state.mkdir(mode=0o700)
-    with Index.open(state, GatePolicy(detect_text=False)) as index:
+    with ImageIndex.open(state, GatePolicy(detect_text=False)) as index:
         began = time.monotonic()
         tally = bring_up_to_date(index, [folder / "in"], workers=2)
         rate = HEADERS / (time.monotonic() - began)
@@ -192,7 +192,7 @@ def fuzzing(folder: Path) -> list[bool]:
     state.mkdir(mode=0o700)
     from rich.console import Console
 
-    with Index.open(state) as index:
+    with ImageIndex.open(state) as index:
         tally = bring_up_to_date(index, [folder / "in"], workers=2)
         found = report.of(index)
         report.show(found, Console(file=screen))

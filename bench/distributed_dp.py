@@ -28,7 +28,7 @@ from itertools import product
 import numpy as np
 
 from client.data.cohort import Cohort
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from launch.config.compose import load
 from launch.config.schema import Config
@@ -150,7 +150,7 @@ def heart_accuracy(found: Mapping[str, Hospital], weights: Vector) -> float:
 def breast_auc(task: Task, cohorts: Mapping[str, Cohort], weights: Vector) -> float:
     """Of all patients who evaluate, pooled."""
     patients = Patients(pool(cohorts)).evaluation
-    scores = Learner(task, 0).scores(weights, patients.features)
+    scores = DPTrainer(task, 0).scores(weights, patients.features)
     return float(roc_auc(histogram(scores, patients.labels.numpy(), _BINS).astype(np.float64)))
 
 

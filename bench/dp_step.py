@@ -8,8 +8,8 @@ that gives gigabytes back slows the next; a figure is the ratio of medians. Nois
 is torch.normal's, ours comes from a cipher that the operating system's randomness keys. Memory is
 the peak of a process of its own above what it held before the first step.
 
-Bars are of a step of DP-SGD (mode local, `Learner.private_steps`). Beside it, in the same turns, is
-one `Learner.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its
+Bars are of a step of DP-SGD (mode local, `DPTrainer.private_steps`). Beside it, in the same turns,
+is one `DPTrainer.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its
 proof asks, and without the noise, which is added once a round.
 """
 
@@ -32,7 +32,7 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.study.study import Privacy
 from support.figure import figure, load
@@ -115,7 +115,7 @@ def turn(case: Case, variant: str) -> Callable[[], None]:
 
 
 def ours(task: Made, batch: Batch, variant: str) -> Callable[[], None]:
-    learner, case = Learner(task, 0, memory=1 << 34), task.case
+    learner, case = DPTrainer(task, 0, memory=1 << 34), task.case
     weights = learner.model.weights()
     plan = Privacy(mode="local", clip_norm=CLIP, noise_multiplier=NOISE, epsilon=1.0)
 

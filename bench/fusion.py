@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from protocol.errors import WardroundError
 from support.cross_validation import Data, auc, federated, trained
 from support.figure import figure
@@ -56,7 +56,7 @@ def scored(data: dict[str, Data], seed: int) -> tuple[Scored, float]:
     rows, labels = folds["both"].part(training=False)
     whole = (rows[:, task.width] > 0) & (rows[:, -1] > 0)
     weights, spent = trained(task, folds["both"], overrides(seed))
-    learner = Learner(task, 0)
+    learner = DPTrainer(task, 0)
 
     def read(view: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return learner.scores(weights, torch.from_numpy(view[whole]))

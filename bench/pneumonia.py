@@ -32,10 +32,10 @@ from rich.console import Console
 from client.cohorts.loading import build_cohort
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from launch.config.compose import load
 from launch.demo.synthetic_radiographs import HABITS, Radiograph, header
 from launch.federations.inprocess import InProcessFederation, split_of
@@ -80,7 +80,7 @@ def overrides(mode: str, epsilon: int) -> tuple[str, ...]:
 
 def hospital(folder: Path, site: str, table: Table) -> SiteConfig:
     """A site whose radiographs lie in DICOM files and whose labels in a CSV file, indexed."""
-    answers = Answers(site=site, data={"chest_xray": folder / f"{site}.csv"})
+    answers = SiteAnswers(site=site, data={"chest_xray": folder / f"{site}.csv"})
     files, lines, drawn = folder / f"{site}-dicom", [], np.random.default_rng(0)
     files.mkdir()
     for row, picture in enumerate(table[RADIOGRAPH]):
@@ -101,7 +101,7 @@ def hospital(folder: Path, site: str, table: Table) -> SiteConfig:
     text = text.replace("view: SELECT * FROM records", f"view: {json.dumps(_VIEW)}")
     rules.write_text(text.replace("# The rules.", imaging + "# The rules.", 1))
     config = SiteConfig.load(rules)
-    with Index.open(config.state, config.imaging.gate if config.imaging else None) as index:
+    with ImageIndex.open(config.state, config.imaging.gate if config.imaging else None) as index:
         bring_up_to_date(index, [files], workers=2)
     return config
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from client.data.quality import assess as assess_quality
     from client.data.sources.settings import Sources
     from client.data.view_reader import read as read_view
-    from client.training.dp_trainer import Learner
+    from client.training.dp_trainer import DPTrainer
     from client.training.sampling import Patients
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
@@ -48,7 +48,7 @@ __all__ = [
     "FlatModel",
     "Image",
     "InProcessFederation",
-    "Learner",
+    "DPTrainer",
     "Listeners",
     "Patients",
     "Price",
@@ -85,7 +85,7 @@ _HOME = {
     "FlatModel": "tasks.flat_model",
     "Image": "tasks.schema",
     "InProcessFederation": "launch.federations.inprocess",
-    "Learner": "client.training.dp_trainer",
+    "DPTrainer": "client.training.dp_trainer",
     "Listeners": "server.rounds.listener",
     "Patients": "client.training.sampling",
     "Price": "launch.queries.query_builder",

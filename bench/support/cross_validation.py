@@ -17,7 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from client.data.cohort import Cohort
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from launch.config.compose import load
 from launch.federations.inprocess import InProcessFederation
 from launch.studies.study_builder import build_study
@@ -118,7 +118,7 @@ def federated(
     """The same -> (scores (M,) of the evaluation patients' records, epsilon spent or 0)."""
     weights, spent = trained(task, fold, overrides)
     features, _ = fold.part(training=False)
-    return Learner(task, 0).scores(weights, torch.from_numpy(features)), spent
+    return DPTrainer(task, 0).scores(weights, torch.from_numpy(features)), spent
 
 
 def auc(labels: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> float:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from client.enrolment import join, new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from launch.config.compose import load, plain
 from launch.demo.child_process import Guarded
 from launch.demo.hospitals import write_csv
@@ -140,7 +140,7 @@ class Deployment:
 
     def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""
-        answers = Answers(
+        answers = SiteAnswers(
             site=site,
             data={self.task.name: data},
             tasks=(self.task.name,),

@@ -13,7 +13,7 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
 from client.governance.patient_split import Split
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
@@ -79,7 +79,7 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
         raise Doubt("not tried: there is no cohort")
     cohort = cohorts[0]
     task = registry.load(name)
-    learner = Learner(task, 0, gradient_memory(config.policy))
+    learner = DPTrainer(task, 0, gradient_memory(config.policy))
     weights = learner.model.flat.numpy().copy()
     patients = Patients(cohort, task.varied)
     batch = patients.private_sample(min(1.0, _STEP / cohort.patients))

@@ -31,11 +31,11 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
 
 def _pictures(config: SiteConfig, imaging: Imaging) -> str:
     from client.data.dicom.index import report
-    from client.data.dicom.index.index import Index, exists
+    from client.data.dicom.index.index import ImageIndex, exists
 
     if not exists(config.state):
         raise Doubt("nothing is indexed yet", "Run `wardround-site index`.")
-    with Index.open(config.state, imaging.gate) as index:
+    with ImageIndex.open(config.state, imaging.gate) as index:
         found = report.of(index)
     out = sum(line.files for line in found.kept_out)
     said = f"{found.ready} ready, of {found.patients} patients"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from client.checks.base import Check, Doubt
 from client.config.site_config import SiteConfig
-from client.governance.audit_replay import Happened
+from client.governance.audit_replay import AuditEvent
 from client.governance.governance import SiteGovernance
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
@@ -45,7 +45,7 @@ def _user() -> str:
 
 def _ledger(governance: SiteGovernance) -> str:
     """Writes: only that shows a full disk, an older copy, or a clock that went back."""
-    governance.audit.append(Happened.OPERATOR, command="check", uid=os.getuid())
+    governance.audit.append(AuditEvent.OPERATOR, command="check", uid=os.getuid())
     return "readable and writable, the newest copy, and the clock is not behind it"
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from client.config.imaging_config import Imaging
     from client.config.site_config import SiteConfig
     from client.daemon.receiver_service import Reception
-    from client.data.dicom.index.index import Index
+    from client.data.dicom.index.index import ImageIndex
     from client.data.dicom.index.indexing import Progress, Tally
 
 images_app = CommandLine(bare=True)
@@ -214,10 +214,10 @@ def _imaging(site: SiteConfig) -> Imaging:
 
 
 @contextmanager
-def _opened(site: SiteConfig) -> Iterator[Index]:
-    from client.data.dicom.index.index import Index
+def _opened(site: SiteConfig) -> Iterator[ImageIndex]:
+    from client.data.dicom.index.index import ImageIndex
 
-    with Index.open(site.state, _imaging(site).gate) as opened:
+    with ImageIndex.open(site.state, _imaging(site).gate) as opened:
         yield opened
 
 

@@ -60,9 +60,9 @@ def governing(path: Path, command: str | None, **fields: str) -> Iterator[SiteGo
 
 def _note(governance: SiteGovernance, command: str, **fields: str) -> None:
     """Who ran which command. What a command changes is an entry of its own, or is not changed."""
-    from client.governance.audit_replay import Happened
+    from client.governance.audit_replay import AuditEvent
 
     try:
-        governance.audit.append(Happened.OPERATOR, command=command, uid=os.getuid(), **fields)
+        governance.audit.append(AuditEvent.OPERATOR, command=command, uid=os.getuid(), **fields)
     except WardroundError as error:
         typer.echo(f"Not noted in the audit log: {printable(error.message)}", err=True)

@@ -97,11 +97,11 @@ def init(
         told = "Coordinator as HOST:PORT (empty: `join` fills it in)"
         coordinator = typer.prompt(told, default="", show_default=False, err=True) or None
     from client.enrolment.new_site import init as make
-    from client.enrolment.site_template import UNKNOWN_COORDINATOR, Answers
+    from client.enrolment.site_template import UNKNOWN_COORDINATOR, SiteAnswers
 
     made = make(
         folder,
-        Answers(
+        SiteAnswers(
             site=site,
             coordinator=coordinator or UNKNOWN_COORDINATOR,
             data=files,
@@ -180,9 +180,9 @@ def join(
     """
     from rich.table import Table
 
-    from client.enrolment import join as joining
+    from client.enrolment import join
 
-    compared = joining.compare(config_path(config), joining.Bundle.load(bundle))
+    compared = join.compare(config_path(config), join.Bundle.load(bundle))
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
     screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
@@ -194,7 +194,7 @@ def join(
     if compared.leaving:
         screen.print(f"Leaves the roster: {printable(', '.join(compared.leaving))}")
     confirm("Have you compared these fingerprints by telephone?", yes)
-    joined = joining.join(compared)
+    joined = join.join(compared)
     sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
     print_result(
         "Joined. Next: wardround-site check (and restart a running daemon).",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from client.cli.study_summary import Shown
     from client.governance.approvals import Approvals
     from client.governance.governance import SiteGovernance
-    from client.governance.ledger_rows import Stand
+    from client.governance.ledger_rows import StudyStatus
     from protocol.study.study import Study
     from tasks.schema import Schema
 
@@ -174,7 +174,7 @@ def _warn_of_old_rules(site: SiteGovernance) -> None:
         typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
 
 
-def _shown(approvals: Approvals, study: Study, state: Stand) -> Shown:
+def _shown(approvals: Approvals, study: Study, state: StudyStatus) -> Shown:
     from client.cli.study_summary import show as in_words
 
     return in_words(approvals, study, state, _schema(study.task.name))

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from client.governance.approvals import Approvals
-from client.governance.ledger_rows import Stand
+from client.governance.ledger_rows import StudyStatus
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import planned_broken_epsilon
-from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
+from protocol.study.algorithms import (
+    DittoOptions,
+    FedAvgOptions,
+    FedBNOptions,
+    FedProxOptions,
+    ScaffoldOptions,
+)
 from protocol.study.condition import in_words
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
@@ -26,11 +32,13 @@ class Shown:
     """A study in plain words: lines of (question, answer), for a person who decides."""
 
     study: Study
-    state: Stand
+    state: StudyStatus
     lines: tuple[tuple[str, str], ...]
 
 
-def show(approvals: Approvals, study: Study, state: Stand, schema: Schema | None = None) -> Shown:
+def show(
+    approvals: Approvals, study: Study, state: StudyStatus, schema: Schema | None = None
+) -> Shown:
     """A study, its standing here, and what of the budget it would take. schema: of its task, where
     that is installed."""
     lines = [
@@ -132,13 +140,13 @@ def _what_leaves(study: Study) -> str:
 def _what_stays(study: Study) -> list[tuple[str, str]]:
     """What the study's algorithm makes at this site that never leaves it."""
     match study.optimisation.local:
-        case FedAvg() | FedProx():
+        case FedAvgOptions() | FedProxOptions():
             return []
-        case Scaffold():
+        case ScaffoldOptions():
             what = "a control variate, until the study ends"
-        case FedBN():
+        case FedBNOptions():
             what = "normalisation layers of this site's own, for its own use"
-        case Ditto():
+        case DittoOptions():
             what = "a model of this site's own, for its own use"
         case never:
             assert_never(never)

@@ -33,9 +33,9 @@ def image_tables(config: SiteConfig) -> Iterator[tuple[Extra, ...]]:
         yield ()
         return
     from client.data.dicom.index.images_table import register
-    from client.data.dicom.index.index import Index
+    from client.data.dicom.index.index import ImageIndex
 
-    with Index.open(config.state, config.imaging.gate) as index:
+    with ImageIndex.open(config.state, config.imaging.gate) as index:
         yield (lambda connection: register(connection, index),)
 
 
@@ -59,13 +59,13 @@ def with_pictures(
             f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
             remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
         )
-    from client.data.dicom.index.index import Index
+    from client.data.dicom.index.index import ImageIndex
     from client.data.dicom.index.pixel_loading import load
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
     aside: Counter[str] = Counter()
     found: dict[str, npt.NDArray[Any]] = dict(table)
-    with Index.open(config.state, config.imaging.gate) as index:
+    with ImageIndex.open(config.state, config.imaging.gate) as index:
         for image in images:
             loaded = load(
                 index,

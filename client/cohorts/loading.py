@@ -8,7 +8,7 @@ from functools import partial
 
 from client.cohorts.feature_cache import features_of
 from client.cohorts.image_columns import Progress, image_tables, with_pictures
-from client.cohorts.query_counts import Respondent
+from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
 from client.config.site_config import SiteConfig
 from client.data import view_reader
@@ -64,12 +64,12 @@ def build_cohort(
     return replace(cohort, notes=(*told, *notes, *cohort.notes))
 
 
-def build_respondent(config: SiteConfig, task: Task, study: Study) -> Respondent:
+def build_query_contributor(config: SiteConfig, task: Task, study: Study) -> QueryContributor:
     """What answers a query about the task's records, unless they are of too few patients.
 
-    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `Respondent.of` raise.
+    Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `QueryContributor.of` raise.
     """
-    respondent = Respondent.of(study, task.schema, read_table(config, task.name))
+    respondent = QueryContributor.of(study, task.schema, read_table(config, task.name))
     config.policy.check_patients(respondent.records.patients)
     return respondent
 

@@ -202,7 +202,7 @@ def _held(axis: Holds, records: Records) -> Cell:
 
 
 @dataclass(frozen=True)
-class Respondent:
+class QueryContributor:
     """One site's records, for one query: a `Contributor` (client.training.contribution) that
     needs no model."""
 
@@ -210,14 +210,14 @@ class Respondent:
     records: Records
 
     @staticmethod
-    def of(study: Study, schema: Schema, table: Table) -> Respondent:
+    def of(study: Study, schema: Schema, table: Table) -> QueryContributor:
         """Reads every column that the query names, so that what is malformed in them is found
         before anything is debited. Raises WardroundError(MALFORMED_DATA)."""
         query, _ = query_noise.asked(study)
         records = Records(table, schema)
         for name in query.columns:
             records.values(name)
-        return Respondent(study, records)
+        return QueryContributor(study, records)
 
     def contribution(
         self, sections: Sections, weights: Vector, round_: int

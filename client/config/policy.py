@@ -20,7 +20,7 @@ from client.yaml_values import Number, Size
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
-from protocol.study.query import Kind
+from protocol.study.query import StatisticKind
 from protocol.study.study import Name, Study
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -75,7 +75,7 @@ class Policy(Document):
         Field(strict=False, description="a list of the task options that a study may set"),
     ] = ()
     queries: Annotated[
-        tuple[Kind, ...],
+        tuple[StatisticKind, ...],
         Field(
             strict=False,
             description="a list of statistics that queries may ask for: count, histogram, table, "

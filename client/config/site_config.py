@@ -24,7 +24,7 @@ from protocol.identity import Identity
 from protocol.study.study import Digest, Name
 
 
-class Coordinator(Document):
+class CoordinatorAddress(Document):
     """Where the coordinator listens, and the certificate that it must show a chain to."""
 
     address: Annotated[
@@ -74,7 +74,9 @@ class SiteConfig(Document):
     site: Name = Field(description="this site's name, lower case, as in every roster")
     identity: LocalPath = Field(description="the path of the Ed25519 key that `init` made")
     node_key: LocalPath = Field(description="the path of the key that signs in to the coordinator")
-    coordinator: Coordinator = Field(description="a mapping with address and root_certificate")
+    coordinator: CoordinatorAddress = Field(
+        description="a mapping with address and root_certificate"
+    )
     roster: dict[Name, Digest] = Field(
         description="a mapping from each site's name to its public identity key (64 hex digits), "
         "or the path of a YAML file that holds it"

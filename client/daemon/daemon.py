@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 
-from client.cohorts.loading import build_respondent, loader
+from client.cohorts.loading import build_query_contributor, loader
 from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
@@ -27,12 +27,12 @@ from client.daemon.observer import Observer
 from client.daemon.site import Site
 from client.daemon.status import Board, Status, utc
 from client.daemon.systemd import notify
-from client.daemon.watchdog import Watch
+from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
-from client.governance.audit_replay import Happened
+from client.governance.audit_replay import AuditEvent
 from client.governance.governance import SiteGovernance
 from client.log_events import event
-from client.training.algorithm_state import kept_in, sweep
+from client.training.algorithm_state import algorithm_state_in, sweep
 from client.transport.fleet_connection import Delivery, FleetConfig, FleetConnection
 from client.transport.http_connection import Interrupted
 from client.transport.node_key import load_node_key
@@ -89,15 +89,17 @@ class Daemon:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
             stack.callback(governance.close_state)
-            watch = stack.enter_context(Watch(config.state, self.board))
+            watch = stack.enter_context(StatusReporter(config.state, self.board))
             site = Site(
                 config.site,
                 identity,
                 config.roster,
                 governance,
                 loader(config, governance.state.split.place, _noted),
-                respondent=partial(build_respondent, config),
-                keep=lambda study: kept_in(config.state, study.digest, study.model.parameters),
+                respondent=partial(build_query_contributor, config),
+                keep=lambda study: algorithm_state_in(
+                    config.state, study.digest, study.model.parameters
+                ),
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
             )
@@ -124,7 +126,7 @@ class Daemon:
             self._serve(fleet, site, watch)
             notify("STOPPING=1")
             self.board.set(phase="stopping")
-            governance.audit.append(Happened.DAEMON_STOPPED)
+            governance.audit.append(AuditEvent.DAEMON_STOPPED)
         event("stopped", site=config.site)
 
     def _first_contact(self, fleet: FleetConnection) -> None:
@@ -141,7 +143,7 @@ class Daemon:
         finally:
             self._listening = False
 
-    def _serve(self, fleet: FleetConnection, site: Site, watch: Watch) -> None:
+    def _serve(self, fleet: FleetConnection, site: Site, watch: StatusReporter) -> None:
         while not self._parted():
             watch.expect(_WAIT + _SLACK)
             self._listening = True  # before the check: whoever stops from here on hangs up

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.receive.object_store import Store
 from client.data.dicom.receive.receiver import Receiver
@@ -46,7 +46,7 @@ class Reception:
 
     def __enter__(self) -> Reception:
         with ExitStack() as exits:
-            index = Index.open(self._state, self._imaging.gate)
+            index = ImageIndex.open(self._state, self._imaging.gate)
             names = index.names
             index.close()
             store = Store.open(self._folder, names, self.settings.floor)
@@ -77,7 +77,7 @@ class Reception:
         }
 
     def _take_in(self, studies: Sequence[Path]) -> None:
-        with Index.open(self._state, self._imaging.gate) as index:
+        with ImageIndex.open(self._state, self._imaging.gate) as index:
             tally = bring_up_to_date(
                 index,
                 [study for study in studies if study.is_dir()],

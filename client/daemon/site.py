@@ -18,12 +18,12 @@ from typing import Literal, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from client.cohorts.query_counts import Respondent
+from client.cohorts.query_counts import QueryContributor
 from client.data.cohort import Cohort
-from client.governance.approvals import Weighed
-from client.training.algorithm_state import Kept
+from client.governance.approvals import DryRunAnswer
+from client.training.algorithm_state import AlgorithmState
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from protocol.document import digest
@@ -43,17 +43,17 @@ from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 
-Stand = Literal["accepted", "waiting", "refused", "closed"]
+StandingState = Literal["accepted", "waiting", "refused", "closed"]
 
 
 class Governance(Protocol):
     """What decides at the site: policy, approvals, ledger, audit log."""
 
-    def propose(self, study: Study) -> tuple[Stand, Code | None]:
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
         """Where a study stands here, recording it when it is new."""
         ...
 
-    def weigh(self, study: Study, *, note: bool) -> Weighed:
+    def weigh(self, study: Study, *, note: bool) -> DryRunAnswer:
         """How a study would be answered now, recording nothing; `note`: but that it was asked."""
         ...
 
@@ -107,8 +107,8 @@ class _Work:
     """An accepted study, warm: task, cohort, model, and its attempt in hand."""
 
     study: Study
-    contributor: Contributor | Respondent
-    kept: Kept
+    contributor: Contributor | QueryContributor
+    kept: AlgorithmState
     pending: _Pending | None = None
 
 
@@ -123,8 +123,8 @@ class Site:
         governance: Governance,
         cohort: Callable[[Task, Study], Cohort],
         *,
-        respondent: Callable[[Task, Study], Respondent] | None = None,
-        keep: Callable[[Study], Kept] = lambda study: Kept(),
+        respondent: Callable[[Task, Study], QueryContributor] | None = None,
+        keep: Callable[[Study], AlgorithmState] = lambda study: AlgorithmState(),
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
@@ -191,11 +191,11 @@ class Site:
 
     def _consider(
         self, study: Study, roster: str | None = None, *, dry: bool = False
-    ) -> tuple[Stand, Code | None, tuple[str, ...]]:
+    ) -> tuple[StandingState, Code | None, tuple[str, ...]]:
         """A study's standing, why, and which rules of the policy forbid it. dry: records nothing
         but that it was asked."""
         rules: tuple[str, ...] = ()
-        state: Stand
+        state: StandingState
         code: Code | None
         try:
             self._check(study, roster)
@@ -214,7 +214,7 @@ class Site:
             state, code = self._now(study)
         return state, code, rules
 
-    def _now(self, study: Study) -> tuple[Stand, Code | None]:
+    def _now(self, study: Study) -> tuple[StandingState, Code | None]:
         """An accepted study waits outside this site's hours of work."""
         try:
             self._governance.admit(study)
@@ -280,9 +280,11 @@ class Site:
         if study.digest not in self._work:
             task = registry.load(study.task.name, study.task.options)
             if study.query is not None and self._respondent is not None:
-                self._work[study.digest] = _Work(study, self._respondent(task, study), Kept())
+                self._work[study.digest] = _Work(
+                    study, self._respondent(task, study), AlgorithmState()
+                )
                 return self._work[study.digest]
-            learner = Learner(task, study.optimisation.seed, self._memory)
+            learner = DPTrainer(task, study.optimisation.seed, self._memory)
             patients, kept = Patients(self._cohort(task, study), task.varied), self._keep(study)
             if study.privacy.traits.private:
                 learner.try_out(patients.evaluation.features, study.aggregation.rounding)

@@ -21,7 +21,7 @@ FILE, _LOCK = "status.json", "daemon.lock"
 
 
 @dataclass(frozen=True)
-class Fault:
+class LastError:
     """The last thing that went wrong: when (UTC, ISO 8601), by which code, in words."""
 
     time: str
@@ -57,7 +57,7 @@ class Status:
     bytes_sent: int = 0
     answers: Mapping[str, int] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
-    last_error: Fault | None = None
+    last_error: LastError | None = None
 
 
 class Board:
@@ -83,7 +83,7 @@ class Board:
             self._status = replace(self._status, **changes)
 
     def fault(self, error: WardroundError) -> None:
-        self.set(last_error=Fault(utc(), error.code.value, str(error)))
+        self.set(last_error=LastError(utc(), error.code.value, str(error)))
 
 
 def utc() -> str:
@@ -106,7 +106,7 @@ def read(folder: Path) -> Status | None:
         known = {f.name for f in fields(Status)}
         return Status(
             **{key: value for key, value in values.items() if key in known},
-            last_error=Fault(**fault) if fault else None,
+            last_error=LastError(**fault) if fault else None,
         )
     except FileNotFoundError:
         return None

@@ -31,7 +31,7 @@ class Connection(Protocol):
     def last_error(self) -> WardroundError | None: ...
 
 
-class Watch:
+class StatusReporter:
     """A thread that keeps status.json, the log of the connection and systemd's watchdog."""
 
     def __init__(self, folder: Path, board: Board) -> None:

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
-from client.enrolment.site_template import Answers, site_yaml
-from client.governance.database import State
+from client.enrolment.site_template import SiteAnswers, site_yaml
+from client.governance.database import SiteState
 from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
@@ -20,7 +20,7 @@ SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
 _ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"
 
 
-def init(folder: Path, answers: Answers) -> SiteConfig:
+def init(folder: Path, answers: SiteAnswers) -> SiteConfig:
     """Makes the site's folder (0700) with keys (0600), state and site.yaml; all or nothing.
 
     Raises WardroundError(STATE) where the folder is not empty, (CONFIGURATION) where the answers
@@ -52,7 +52,7 @@ def init(folder: Path, answers: Answers) -> SiteConfig:
         except WardroundError as error:
             message = error.message.replace(str(made), str(folder))
             raise WardroundError(error.code, message, remedy=error.remedy) from None
-        State.create(made / "state", answers.site, identity.public_key.hex()).close()
+        SiteState.create(made / "state", answers.site, identity.public_key.hex()).close()
         durable_files.move(made, folder)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)

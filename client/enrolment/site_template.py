@@ -13,7 +13,7 @@ _VIEW = "view: SELECT * FROM records"
 
 
 @dataclass(frozen=True)
-class Answers:
+class SiteAnswers:
     """What `init` was told. Whatever is left out is denied."""
 
     site: str
@@ -35,7 +35,7 @@ class Answers:
     metrics: int | None = None
 
 
-def site_yaml(answers: Answers) -> str:
+def site_yaml(answers: SiteAnswers) -> str:
     """The text of site.yaml. It is valid wherever the answers are."""
     a = answers
     return f"""\

@@ -16,30 +16,30 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from client.governance.audit_replay import Happened, Scalar
+from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.ledger import Ledger
-from client.governance.ledger_rows import Stand, record
+from client.governance.ledger_rows import StudyStatus, record
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 
 MOST_UNDECIDED = 200
 """Studies that may wait or stand refused at once: a coordinator cannot fill the disk."""
-_WAITING: tuple[Stand, ...] = ("waiting",)
-_OPEN: tuple[Stand, ...] = ("accepted",)
-_UNDECIDED: tuple[Stand, ...] = ("waiting", "refused")
+_WAITING: tuple[StudyStatus, ...] = ("waiting",)
+_OPEN: tuple[StudyStatus, ...] = ("accepted",)
+_UNDECIDED: tuple[StudyStatus, ...] = ("waiting", "refused")
 _NOT_THE_STUDYS = frozenset({Code.LEDGER, Code.CLOCK, Code.INTERNAL})
 _NEEDS = "Run `wardround-site studies` for the list."
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedStudy:
     """One study as `wardround-site studies` lists it. Times are UTC in ISO 8601."""
 
     digest: str
     title: str
     task: str
     mode: str
-    state: Stand
+    state: StudyStatus
     code: Code | None
     reason: str
     seen: str
@@ -49,7 +49,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class DryRunAnswer:
     """What a study would be answered, and which keys of the policy forbid it."""
 
     state: Literal["accepted", "waiting", "refused"]
@@ -80,7 +80,7 @@ class Approvals:
             self.check(study)
             if patients is not None:
                 self.policy.check_patients(patients)
-            self._set(study, "waiting", Happened.STUDY_SEEN, among=_UNDECIDED)
+            self._set(study, "waiting", AuditEvent.STUDY_SEEN, among=_UNDECIDED)
             if self.policy.approval == "rule":
                 self._ledger.accept(study, by="rule", among=_WAITING)
         except WardroundError as error:
@@ -89,7 +89,7 @@ class Approvals:
             self._set(
                 study,
                 "refused",
-                Happened.STUDY_REFUSED,
+                AuditEvent.STUDY_REFUSED,
                 error.code,
                 error.message,
                 among=_UNDECIDED,
@@ -108,8 +108,8 @@ class Approvals:
     def reject(self, study: Study, *, reason: str = "") -> None:
         """Refuses by hand a study not yet accepted. Raises WardroundError(USAGE)."""
         self._known(study.digest)
-        among: tuple[Stand, ...] = ("waiting", "refused", "rejected", "revoked")
-        self._set(study, "rejected", Happened.STUDY_REJECTED, reason=reason, among=among)
+        among: tuple[StudyStatus, ...] = ("waiting", "refused", "rejected", "revoked")
+        self._set(study, "rejected", AuditEvent.STUDY_REJECTED, reason=reason, among=among)
         self._require(study, "rejected")
 
     def revoke(self, study: Study, *, reason: str = "") -> None:
@@ -121,7 +121,7 @@ class Approvals:
         self._set(
             study,
             "revoked",
-            Happened.STUDY_REVOKED,
+            AuditEvent.STUDY_REVOKED,
             Code.REVOKED,
             reason,
             among=("accepted", "revoked"),
@@ -131,8 +131,8 @@ class Approvals:
     def close(self, study: Study, outcome: str) -> None:
         """The coordinator has ended the study. One that was refused stays so."""
         if self._stand(study.digest) is not None:
-            among: tuple[Stand, ...] = ("accepted", "waiting")
-            self._set(study, "closed", Happened.STUDY_CLOSED, reason=outcome, among=among)
+            among: tuple[StudyStatus, ...] = ("accepted", "waiting")
+            self._set(study, "closed", AuditEvent.STUDY_CLOSED, reason=outcome, among=among)
 
     def recheck(self) -> tuple[str, ...]:
         """Holds open studies, newest first, against today's rules; revokes what they forbid.
@@ -158,7 +158,7 @@ class Approvals:
                 self._set(
                     study,
                     "revoked",
-                    Happened.STUDY_REVOKED,
+                    AuditEvent.STUDY_REVOKED,
                     error.code,
                     error.message,
                     among=_OPEN,
@@ -168,7 +168,7 @@ class Approvals:
             self._ledger.accept(study, by="policy", among=_OPEN)
         return tuple(revoked)
 
-    def studies(self) -> tuple[Listed, ...]:
+    def studies(self) -> tuple[ListedStudy, ...]:
         """Every study this site has seen, oldest first."""
         with self._state.reading() as db:
             rows = db.execute(
@@ -191,7 +191,7 @@ class Approvals:
             row = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()
         return int(row[0])
 
-    def find(self, digest: str) -> tuple[Study, Stand]:
+    def find(self, digest: str) -> tuple[Study, StudyStatus]:
         """The one study whose digest begins so. Raises WardroundError(USAGE)."""
         with self._state.reading() as db:
             rows = db.execute(
@@ -209,14 +209,14 @@ class Approvals:
         self._check_rules(study)
         return self._ledger.check_caps(study)
 
-    def weigh(self, study: Study) -> Weighed:
+    def weigh(self, study: Study) -> DryRunAnswer:
         """How the study would be answered if it were proposed now; records nothing.
 
         Raises WardroundError(LEDGER) where the budget cannot be read.
         """
         stand = self._stand(study.digest)
         if stand is not None and stand[0] not in _UNDECIDED:
-            return Weighed(*_answer(*stand))
+            return DryRunAnswer(*_answer(*stand))
         rules = dict.fromkeys(self.policy.objections(study, self._site))
         code = None
         for check in (self._check_rules, self._ledger.check_caps):
@@ -228,26 +228,26 @@ class Approvals:
                 code = code or error.code
                 rules |= {error.rule: None} if error.rule else {}
         if code is not None:
-            return Weighed("refused", code, tuple(rules))
-        return Weighed("accepted" if self.policy.approval == "rule" else "waiting")
+            return DryRunAnswer("refused", code, tuple(rules))
+        return DryRunAnswer("accepted" if self.policy.approval == "rule" else "waiting")
 
     def _check_rules(self, study: Study) -> None:
         self.policy.check(study, site=self._site, roster=self._roster)
 
-    def _stand(self, digest: str) -> tuple[Stand, Code | None] | None:
+    def _stand(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
         with self._state.reading() as db:
             row = db.execute(
                 "SELECT state, code FROM studies WHERE digest = ?", (digest,)
             ).fetchone()
         return (row[0], Code(row[1]) if row[1] else None) if row else None
 
-    def _known(self, digest: str) -> tuple[Stand, Code | None]:
+    def _known(self, digest: str) -> tuple[StudyStatus, Code | None]:
         stand = self._stand(digest)
         if stand is None:
             raise WardroundError(Code.USAGE, "This site never saw this study.", remedy=_NEEDS)
         return stand
 
-    def _require(self, study: Study, wanted: Stand) -> None:
+    def _require(self, study: Study, wanted: StudyStatus) -> None:
         state = self._known(study.digest)[0]
         if state != wanted:
             raise WardroundError(
@@ -257,12 +257,12 @@ class Approvals:
     def _set(
         self,
         study: Study,
-        stand: Stand,
-        event: Happened,
+        stand: StudyStatus,
+        event: AuditEvent,
         code: Code | None = None,
         reason: str = "",
         *,
-        among: Collection[Stand],
+        among: Collection[StudyStatus],
     ) -> None:
         """Writes the standing and its audit entry. Nothing happens where that is how it stands,
         or where a decision taken meanwhile put it outside of `among`."""
@@ -287,7 +287,7 @@ class Approvals:
                 "task": study.task.name,
                 "code": code,
             }
-            if event == Happened.STUDY_CLOSED:
+            if event == AuditEvent.STUDY_CLOSED:
                 fields["outcome"] = reason
             self._audit.append_within(db, event, fields)
 
@@ -313,7 +313,7 @@ def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
 
 
 def _answer(
-    stand: Stand, code: Code | None
+    stand: StudyStatus, code: Code | None
 ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
     if stand == "accepted" or stand == "waiting":
         return stand, None
@@ -324,15 +324,15 @@ def _answer(
 
 def _listed(
     document: bytes,
-    state: Stand,
+    state: StudyStatus,
     code: str | None,
     reason: str,
     seen: str,
     changed: str,
     attempt: int,
-) -> Listed:
+) -> ListedStudy:
     study = Study.parse(document)
-    return Listed(
+    return ListedStudy(
         digest=study.digest,
         title=study.title,
         task=study.task.name,

@@ -21,8 +21,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from client.governance.audit_head import GENESIS
-from client.governance.audit_replay import Happened, Scalar, Told
-from client.governance.database import State
+from client.governance.audit_replay import AuditEvent, AuditReplay, Scalar
+from client.governance.database import SiteState
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
@@ -35,7 +35,7 @@ _LONGEST = 300
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """One line of the log. `time` is UTC in ISO 8601; hashes and signature are hexadecimal."""
 
     seq: int
@@ -50,10 +50,10 @@ class Entry:
 class Audit:
     """The log of one state folder, signed with the site's identity."""
 
-    def __init__(self, state: State, site: str, identity: Identity) -> None:
+    def __init__(self, state: SiteState, site: str, identity: Identity) -> None:
         self._state, self._site, self._identity = state, site, identity
 
-    def append(self, event: Happened, **fields: Scalar) -> None:
+    def append(self, event: AuditEvent, **fields: Scalar) -> None:
         """One durable entry of its own. Raises WardroundError(LEDGER), (CLOCK)."""
         with self._state.transaction() as db:
             self.append_within(db, event, fields)
@@ -61,12 +61,12 @@ class Audit:
     def append_within(
         self,
         db: sqlite3.Connection,
-        event: Happened,
+        event: AuditEvent,
         fields: Mapping[str, Scalar],
         *,
         clock_may_go_back: bool = False,
     ) -> None:
-        """One entry inside a transaction of `State.transaction`: both are kept, or neither.
+        """One entry inside a transaction of `SiteState.transaction`: both are kept, or neither.
 
         Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, and
         WardroundError(INTERNAL) for a field that is no short scalar.
@@ -93,7 +93,7 @@ class Audit:
             (seq + 1, time, event.value, text, previous, hashed, signature),
         )
 
-    def entries(self, after: int = 0, most: int = -1) -> list[Entry]:
+    def entries(self, after: int = 0, most: int = -1) -> list[AuditEntry]:
         """At most `most` entries (-1: all) with a number above `after`, oldest first."""
         with self._state.reading() as db:
             return list(_rows(db, after, most))
@@ -106,7 +106,7 @@ class Audit:
         first entry at fault.
         """
         known = self._state.mirrored_head()
-        seen, previous, told = 0, GENESIS, Told()
+        seen, previous, told = 0, GENESIS, AuditReplay()
         with self._state.reading() as db:
             total = db.execute("SELECT COUNT(*) FROM audit").fetchone()[0]
             for entry in _rows(db, 0, -1):
@@ -123,7 +123,7 @@ class Audit:
             told.compare(db)
         return seen
 
-    def _check(self, entry: Entry, number: int, previous: str) -> None:
+    def _check(self, entry: AuditEntry, number: int, previous: str) -> None:
         if entry.seq != number:
             raise _broken(number, "is missing")
         expected = entry_hash(self._site, number, entry.time, entry.event, entry.fields, previous)
@@ -160,7 +160,7 @@ def entry_hash(
     )
 
 
-def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[Entry]:
+def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[AuditEntry]:
     rows = db.execute(
         "SELECT seq, time, event, fields, previous, hash, signature FROM audit WHERE seq > ?"
         " ORDER BY seq LIMIT ?",
@@ -173,7 +173,7 @@ def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[Entry]:
             raise _broken(seq, "was edited") from None
         if not isinstance(parsed, dict) or canonical(parsed).decode() != fields:
             raise _broken(seq, "was edited")
-        yield Entry(seq, time, event, parsed, previous, hashed, signature)
+        yield AuditEntry(seq, time, event, parsed, previous, hashed, signature)
 
 
 def _bytes(text: str) -> bytes:

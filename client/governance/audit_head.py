@@ -22,7 +22,7 @@ GENESIS = "0" * 64
 
 
 @dataclass(frozen=True)
-class Head:
+class ChainHead:
     """Number and hash of the newest entry known to be durable; (0, GENESIS) before the first."""
 
     seq: int
@@ -33,11 +33,11 @@ class Head:
         durable_files.write(path, canonical({"hash": self.hash, "seq": self.seq}))
 
     @staticmethod
-    def read(path: Path) -> Head | None:
+    def read(path: Path) -> ChainHead | None:
         """None where there is no file. Raises WardroundError(LEDGER) where it is not a head."""
         try:
             fields = json.loads(path.read_bytes())
-            return Head(int(fields["seq"]), str(fields["hash"]))
+            return ChainHead(int(fields["seq"]), str(fields["hash"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):

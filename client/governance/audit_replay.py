@@ -18,7 +18,7 @@ from protocol.study.study import Study
 Scalar = str | int | float | bool | None
 
 
-class Happened(StrEnum):
+class AuditEvent(StrEnum):
     """The vocabulary of the log."""
 
     STUDY_ASKED = "study_asked"
@@ -38,16 +38,16 @@ class Happened(StrEnum):
 
 
 _STANDING: dict[str, str] = {
-    Happened.STUDY_SEEN: "waiting",
-    Happened.STUDY_ACCEPTED: "accepted",
-    Happened.STUDY_REFUSED: "refused",
-    Happened.STUDY_REJECTED: "rejected",
-    Happened.STUDY_REVOKED: "revoked",
-    Happened.STUDY_CLOSED: "closed",
+    AuditEvent.STUDY_SEEN: "waiting",
+    AuditEvent.STUDY_ACCEPTED: "accepted",
+    AuditEvent.STUDY_REFUSED: "refused",
+    AuditEvent.STUDY_REJECTED: "rejected",
+    AuditEvent.STUDY_REVOKED: "revoked",
+    AuditEvent.STUDY_CLOSED: "closed",
 }
 
 
-class Told:
+class AuditReplay:
     """Standings and debits as the log tells them."""
 
     def __init__(self) -> None:
@@ -60,10 +60,10 @@ class Told:
         study = str(fields.get("study"))
         if happened in _STANDING:
             self._standing[study] = _STANDING[happened]
-        if happened in (Happened.STUDY_ACCEPTED, Happened.PRIVACY_DEBITED):
+        if happened in (AuditEvent.STUDY_ACCEPTED, AuditEvent.PRIVACY_DEBITED):
             plan = fields.get("plan")  # 0.1.0 noted none, and the first acceptance counts
             self._plans.setdefault(study, None if plan is None else str(plan))
-        if happened == Happened.PRIVACY_DEBITED:
+        if happened == AuditEvent.PRIVACY_DEBITED:
             for part in ("train", "evaluate"):
                 count = _whole(fields.get(part, 0))
                 if count:

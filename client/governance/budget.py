@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from client.config.policy import Policy
-from client.governance.database import State
-from client.governance.ledger_rows import Stand, charged, event
+from client.governance.database import SiteState
+from client.governance.ledger_rows import StudyStatus, charged, event
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.study.study import Study
 
@@ -23,7 +23,7 @@ class Spending:
 
     digest: str
     title: str
-    state: Stand
+    state: StudyStatus
     trained: tuple[int, int]
     evaluated: tuple[int, int]
     epsilon: float
@@ -47,7 +47,7 @@ class Budget:
     left: float | None
 
 
-def budget(state: State, policy: Policy) -> Budget:
+def budget(state: SiteState, policy: Policy) -> Budget:
     """What was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         spent, reserved = charged(db, open_plans=False), charged(db)
@@ -62,7 +62,7 @@ def budget(state: State, policy: Policy) -> Budget:
     )
 
 
-def spending_by_study(state: State, policy: Policy) -> tuple[Spending, ...]:
+def spending_by_study(state: SiteState, policy: Policy) -> tuple[Spending, ...]:
     """What each study has spent and planned, oldest first. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         rows = _study_rows(db)
@@ -81,7 +81,7 @@ class Debit:
     event: Event | None
 
 
-def history(state: State) -> tuple[Debit, ...]:
+def history(state: SiteState) -> tuple[Debit, ...]:
     """Every debit, oldest first. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         rows = db.execute(
@@ -92,7 +92,7 @@ def history(state: State) -> tuple[Debit, ...]:
     return tuple(Debit(t, study, part, n, units.get(text)) for t, study, part, n, text in rows)
 
 
-_Row = tuple[str, bytes, Stand, dict[str, tuple[str, int, int]]]
+_Row = tuple[str, bytes, StudyStatus, dict[str, tuple[str, int, int]]]
 
 
 def _study_rows(db: sqlite3.Connection) -> list[_Row]:

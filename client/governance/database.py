@@ -8,8 +8,8 @@
 
 With WAL and synchronous=FULL a COMMIT returns after the fsync of the log, so what has been
 committed survives a power cut (sqlite.org/pragma.html#pragma_synchronous). WAL needs a local
-file system. Every write goes through `State.transaction`: one writer at a time, BEGIN IMMEDIATE,
-and first the check that this is not an older copy.
+file system. Every write goes through `SiteState.transaction`: one writer at a time, BEGIN
+IMMEDIATE, and first the check that this is not an older copy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from client.governance.audit_head import GENESIS, Head
+from client.governance.audit_head import GENESIS, ChainHead
 from client.governance.migrations import (
     SCHEMA_VERSION,
     copy_database,
@@ -75,8 +75,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class State:
-    """An open state folder. Made by `State.create` (once) and `State.open`; `close` releases it.
+class SiteState:
+    """An open state folder, made by `SiteState.create` (once) or `open`; `close` releases it.
 
     Safe to share between threads; between processes writes queue on a lock.
     """
@@ -95,7 +95,7 @@ class State:
     @staticmethod
     def create(
         folder: Path, site: str, public_key: str, *, clock: Callable[[], datetime] = utc_now
-    ) -> State:
+    ) -> SiteState:
         """Makes the folder (0700) and everything in it; `public_key` is the site's, in hex.
 
         Goes on where an earlier creation was cut short. Raises WardroundError(STATE) where a
@@ -104,7 +104,7 @@ class State:
         try:
             durable_files.make_folder(folder)
             refuse_shared(folder, "state folder")
-            split, head = Split.create(folder), Head.read(folder / _HEAD)
+            split, head = Split.create(folder), ChainHead.read(folder / _HEAD)
             if head is not None and head.seq > 0 and not (folder / _DATABASE).exists():
                 raise WardroundError(
                     Code.LEDGER,
@@ -112,7 +112,7 @@ class State:
                     remedy="Put the newest backup of state.sqlite back, then acknowledge it.",
                 )
             if head is None and not (folder / _DATABASE).exists():
-                Head(0, GENESIS).write(folder / _HEAD)
+                ChainHead(0, GENESIS).write(folder / _HEAD)
             os.close(os.open(folder / _DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             db = _connect(folder / _DATABASE)
             with db_errors(folder):
@@ -139,7 +139,7 @@ class State:
             raise WardroundError(
                 Code.STATE, f"{folder} cannot be written: {error.strerror}."
             ) from None
-        return State.open(folder, site, public_key, clock=clock)
+        return SiteState.open(folder, site, public_key, clock=clock)
 
     @staticmethod
     def open(
@@ -149,7 +149,7 @@ class State:
         *,
         daemon: bool = False,
         clock: Callable[[], datetime] = utc_now,
-    ) -> State:
+    ) -> SiteState:
         """Opens a state folder; with `daemon`, holds it against a second daemon until `close`.
 
         One of an older release is migrated first, a copy stays beside it. Raises
@@ -174,7 +174,7 @@ class State:
                 _recognise(db, folder, site, public_key)
                 if older:
                     _migrate(db, folder, daemon=daemon)
-            state = State(folder, db, clock, lock)
+            state = SiteState(folder, db, clock, lock)
             _same_split(db, state.split, folder)
             if daemon:
                 state.refuse_older()
@@ -217,14 +217,14 @@ class State:
             finally:
                 self._db.execute("ROLLBACK")
 
-    def head(self) -> Head:
+    def head(self) -> ChainHead:
         """The newest entry in the database."""
         row = self._db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        return Head(*row) if row else Head(0, GENESIS)
+        return ChainHead(*row) if row else ChainHead(0, GENESIS)
 
-    def mirrored_head(self) -> Head | None:
+    def mirrored_head(self) -> ChainHead | None:
         """The newest entry that head.json knows of. Raises WardroundError(LEDGER) if damaged."""
-        return Head.read(self.folder / _HEAD)
+        return ChainHead.read(self.folder / _HEAD)
 
     def refuse_older(self) -> None:
         """Raises WardroundError(LEDGER) unless the database holds the entry that head.json names
@@ -233,7 +233,7 @@ class State:
         with self._thread, db_errors(self.folder):
             copied = self._db.execute("SELECT 1 FROM meta WHERE key = 'backup'").fetchone()
             if known is not None and not copied:
-                if known == Head(0, GENESIS):
+                if known == ChainHead(0, GENESIS):
                     return
                 row = self._db.execute(
                     "SELECT hash FROM audit WHERE seq = ?", (known.seq,)

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Literal
 
 from client.config.site_config import SiteConfig
-from client.governance.approvals import Approvals, Weighed
+from client.governance.approvals import Approvals, DryRunAnswer
 from client.governance.audit import Audit
-from client.governance.audit_replay import Happened, Scalar
-from client.governance.database import State, utc_now
+from client.governance.audit_replay import AuditEvent, Scalar
+from client.governance.database import SiteState, utc_now
 from client.governance.ledger import Ledger
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from protocol.errors import Code, WardroundError
@@ -44,13 +44,15 @@ class SiteGovernance:
         must not raise. Raises WardroundError: STATE, LEDGER, CLOCK."""
         self.config, self.policy, self._notify = config, config.policy, notify
         public_key = identity.public_key.hex()
-        self.state = State.open(config.state, config.site, public_key, daemon=daemon, clock=clock)
+        self.state = SiteState.open(
+            config.state, config.site, public_key, daemon=daemon, clock=clock
+        )
         try:
             self.audit = Audit(self.state, config.site, identity)
             self.ledger = Ledger(self.state, self.audit, config.policy)
             self.approvals = Approvals(self.ledger, config.site, config.roster)
             if daemon:
-                self.audit.append(Happened.DAEMON_STARTED, rules=config.policy.digest)
+                self.audit.append(AuditEvent.DAEMON_STARTED, rules=config.policy.digest)
                 for title in self.approvals.recheck():
                     _log.warning("study revoked, today's rules forbid it", extra={"title": title})
         except BaseException:
@@ -65,14 +67,14 @@ class SiteGovernance:
         self._notify(Proposed(study, standing, code))
         return standing, code
 
-    def weigh(self, study: Study, *, note: bool) -> Weighed:
+    def weigh(self, study: Study, *, note: bool) -> DryRunAnswer:
         """How the study would be answered now. With `note`, the audit log keeps that it was asked;
         nothing else is recorded."""
         weighed = self.approvals.weigh(study)
         if note:
             fields: dict[str, Scalar] = {"study": study.digest, "task": study.task.name}
             fields |= {"answer": weighed.state, "code": weighed.code}
-            self.audit.append(Happened.STUDY_ASKED, **fields)
+            self.audit.append(AuditEvent.STUDY_ASKED, **fields)
         return weighed
 
     def admit(self, study: Study) -> None:
@@ -100,7 +102,7 @@ class SiteGovernance:
         for chunk in sent.body:
             hashed.update(chunk)
         self.audit.append(
-            Happened.MESSAGE_ANSWERED,
+            AuditEvent.MESSAGE_ANSWERED,
             study=study,
             kind=kind,
             round=round_,
@@ -117,7 +119,7 @@ class SiteGovernance:
         _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
         fields: dict[str, Scalar] = {"study": study, "code": error.code.value}
         try:
-            self.audit.append(Happened.MESSAGE_REFUSED, **fields)
+            self.audit.append(AuditEvent.MESSAGE_REFUSED, **fields)
         except WardroundError as unwritten:
             _log.error("the refusal could not be noted: %s", unwritten)
         self._notify(Refused(study, error))
@@ -132,7 +134,7 @@ class SiteGovernance:
         """
         with self.state.reading() as db:
             for (text,) in db.execute(
-                "SELECT fields FROM audit WHERE event = ?", (Happened.MESSAGE_ANSWERED,)
+                "SELECT fields FROM audit WHERE event = ?", (AuditEvent.MESSAGE_ANSWERED,)
             ):
                 fields = json.loads(text)
                 if "signature" in fields:

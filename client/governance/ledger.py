@@ -18,10 +18,10 @@ from collections.abc import Collection, Sequence
 
 from client.config.policy import Policy
 from client.governance.audit import Audit
-from client.governance.audit_replay import Happened, Scalar
-from client.governance.database import State
+from client.governance.audit_replay import AuditEvent, Scalar
+from client.governance.database import SiteState
 from client.governance.ledger_rows import (
-    Stand,
+    StudyStatus,
     acceptances,
     charged,
     count_acceptance,
@@ -50,7 +50,7 @@ _ENDED: dict[str, tuple[Code, str]] = {
 class Ledger:
     """Accepts, debits, releases. Every change is one transaction with its audit entry."""
 
-    def __init__(self, state: State, audit: Audit, policy: Policy) -> None:
+    def __init__(self, state: SiteState, audit: Audit, policy: Policy) -> None:
         self.state, self.audit, self.policy = state, audit, policy
 
     def check_caps(self, study: Study) -> tuple[float, float]:
@@ -63,7 +63,7 @@ class Ledger:
             others = charged(db, but=study.digest)
         return self._checked(study, others)
 
-    def accept(self, study: Study, *, by: str, among: Collection[Stand]) -> None:
+    def accept(self, study: Study, *, by: str, among: Collection[StudyStatus]) -> None:
         """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
 
         The study must stand recorded, in one of the states `among`. Raises WardroundError:
@@ -94,7 +94,7 @@ class Ledger:
                 )
                 count_acceptance(db)
                 fields: dict[str, Scalar] = {"study": study.digest, "by": by, "plan": plan}
-                self.audit.append_within(db, Happened.STUDY_ACCEPTED, fields)
+                self.audit.append_within(db, AuditEvent.STUDY_ACCEPTED, fields)
                 return
 
     def admit(self, study: str) -> None:
@@ -135,7 +135,7 @@ class Ledger:
             )
             self.audit.append_within(
                 db,
-                Happened.PRIVACY_DEBITED,
+                AuditEvent.PRIVACY_DEBITED,
                 {
                     "study": study.digest,
                     "round": round_,
@@ -181,7 +181,7 @@ class Ledger:
             db.execute("DELETE FROM meta WHERE key = 'backup'")
             self.audit.append_within(
                 db,
-                Happened.ACKNOWLEDGED,
+                AuditEvent.ACKNOWLEDGED,
                 {"older_copy": older, "studies_charged": len(hit)},
                 clock_may_go_back=True,
             )
@@ -268,7 +268,7 @@ class Ledger:
                     self._charge(db, study.digest, part, 0, past_the_last, count)
             self.audit.append_within(
                 db,
-                Happened.PRIVACY_DEBITED,
+                AuditEvent.PRIVACY_DEBITED,
                 {
                     "study": study.digest,
                     "round": 0,
@@ -279,7 +279,7 @@ class Ledger:
                 clock_may_go_back=True,
             )
         self.audit.append_within(
-            db, Happened.STUDY_REVOKED, {"study": study.digest}, clock_may_go_back=True
+            db, AuditEvent.STUDY_REVOKED, {"study": study.digest}, clock_may_go_back=True
         )
         db.execute(
             "UPDATE studies SET state = 'revoked', code = 'revoked', reason = ?, changed = ?,"

@@ -26,10 +26,10 @@ from protocol.privacy.releases import (
 from protocol.release import unknown_field
 from protocol.study.study import Study
 
-Stand = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
+StudyStatus = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
 
 
-def record(db: sqlite3.Connection, study: Study, stand: Stand, now: str) -> bool:
+def record(db: sqlite3.Connection, study: Study, stand: StudyStatus, now: str) -> bool:
     """Writes a study down, once. Returns whether it was new."""
     inserted = db.execute(
         "INSERT OR IGNORE INTO studies (digest, document, state, seen, changed)"

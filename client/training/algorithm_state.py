@@ -29,7 +29,7 @@ FOLDER, PERSONAL = "kept", "personal"
 """Folders of the state folder: of studies that run, and of models that stay when one has ended."""
 
 
-class Kept:
+class AlgorithmState:
     """One site's vector of one study; in memory, or in `folder` as well."""
 
     def __init__(self, folder: Path | None = None, parameters: int | None = None) -> None:
@@ -105,9 +105,9 @@ class Kept:
         shutil.rmtree(self._folder)
 
 
-def kept_in(state: Path, study: str, parameters: int) -> Kept:
+def algorithm_state_in(state: Path, study: str, parameters: int) -> AlgorithmState:
     """What a daemon keeps in its state folder of the study with this digest."""
-    return Kept(state / FOLDER / study, parameters)
+    return AlgorithmState(state / FOLDER / study, parameters)
 
 
 def sweep(state: Path, running: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """What one site adds to one sum: integers before noise, and its share of the noise.
 
-How it trains is its algorithm's (`client.training.algorithms`); what that keeps is in `Kept`.
+How it trains is its algorithm's (`client.training.algorithms`); what that keeps between rounds is
+in `AlgorithmState`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
-from client.training.algorithm_state import Kept
+from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
@@ -36,7 +37,7 @@ class Contributor:
     """What a site trains with, and what it keeps from round to round."""
 
     context: SiteContext
-    kept: Kept = field(default_factory=Kept)
+    kept: AlgorithmState = field(default_factory=AlgorithmState)
     _algorithm: FedAvg = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

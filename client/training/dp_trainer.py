@@ -1,6 +1,6 @@
 """A site's model under Opacus: gradients of every patient, clipping, noise.
 
-One `Learner` stays warm over all rounds. Losses are summed, never averaged, and denominators are
+One `DPTrainer` stays warm over all rounds. Losses are summed, never averaged, and denominators are
 public, so that the size of a batch leaves no trace (Opacus issues 571 and 819). What leaves a
 learner is a flat vector, never a module: a pickled module carries `p.grad_sample` with it.
 """
@@ -111,7 +111,7 @@ class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  
             p.grad = p.summed_grad
 
 
-class Learner:
+class DPTrainer:
     """Trains and scores one task's model at one site."""
 
     def __init__(self, task: Task, seed: int, memory: int = 1 << 30) -> None:

@@ -32,7 +32,7 @@ ACTIVATIONS: dict[type[nn.Module], Backward] = {
 """By exact type, as for layers with parameters: a subclass may compute something else."""
 
 
-class ChainModule:
+class LinearChainGradients:
     """A Linear layer, or nn.Sequential of those, activations and other such chains."""
 
     def __init__(self, module: nn.Module) -> None:

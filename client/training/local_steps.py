@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from client.training.algorithms.fedavg import Correction
-from client.training.dp_trainer import Adjust, Learner
+from client.training.dp_trainer import Adjust, DPTrainer
 from client.training.sampling import Patients
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -23,7 +23,7 @@ class SiteContext:
     study: Study
     site: str
     patients: Patients
-    learner: Learner
+    learner: DPTrainer
 
 
 @dataclass(frozen=True)

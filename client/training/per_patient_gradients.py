@@ -14,13 +14,13 @@ from torch import Tensor
 
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
 from client.training.layer_gradients import LayerGradient
-from client.training.linear_chain import ChainModule
+from client.training.linear_chain import LinearChainGradients
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 
-Pass = ChainModule | BookkeepingModule | HookedModule
+Pass = LinearChainGradients | BookkeepingModule | HookedModule
 
 _PATIENTS = 3
 _TOLERANCE = 1e-2
@@ -38,7 +38,7 @@ class PatientGradients:
     @property
     def bookkeeping(self) -> bool:
         """Whether the bookkeeping pass is what was chosen."""
-        return isinstance(self._module, ChainModule | BookkeepingModule)
+        return isinstance(self._module, LinearChainGradients | BookkeepingModule)
 
     def of(self, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         """Of a batch of at least one patient, computed in `dtype` from float32 activations.
@@ -61,7 +61,7 @@ class PatientGradients:
     def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
         match module:
-            case ChainModule():
+            case LinearChainGradients():
                 return module.gradients(batch.features, lambda out: task.slopes(out, labels), dtype)
             case BookkeepingModule() | HookedModule():
                 return module.gradients(batch.features, lambda out: task.losses(out, labels), dtype)
@@ -72,10 +72,10 @@ class PatientGradients:
             self._module = self._tried(features) or self._hooked(features)
         return self._module
 
-    def _tried(self, features: Tensor) -> ChainModule | BookkeepingModule | None:
-        for kind in (ChainModule, BookkeepingModule):
+    def _tried(self, features: Tensor) -> LinearChainGradients | BookkeepingModule | None:
+        for kind in (LinearChainGradients, BookkeepingModule):
             try:
-                module: ChainModule | BookkeepingModule = kind(self._model.module)
+                module: LinearChainGradients | BookkeepingModule = kind(self._model.module)
             except Unsupported:
                 continue
             if self._agrees(module, features):

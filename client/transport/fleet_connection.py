@@ -34,7 +34,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from client.transport.http_connection import Interrupted, Line, Response
+from client.transport.http_connection import HttpConnection, Interrupted, Response
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
@@ -389,7 +389,7 @@ class FleetConnection:
         if headers.get(STORED) == "0":
             return False
 
-        def send(line: Line, object_id: str) -> bool:
+        def send(line: HttpConnection, object_id: str) -> bool:
             content = parcel.objects.get(object_id)
             push = message_pb2.PushObjectRequest(
                 node=self._node(),
@@ -404,7 +404,7 @@ class FleetConnection:
         return all(self._spread(send, list(response.objects_to_push)))
 
     def _fetch(self, run_id: int, object_ids: Sequence[str]) -> list[bytes]:
-        def take(line: Line, object_id: str) -> bytes:
+        def take(line: HttpConnection, object_id: str) -> bytes:
             request = message_pb2.PullObjectRequest(
                 node=self._node(), run_id=run_id, object_id=object_id
             )
@@ -430,7 +430,7 @@ class FleetConnection:
         results: list[Any] = [None] * len(items)
         todo: deque[int] = deque(range(len(items)))
 
-        def run(line: Line) -> None:
+        def run(line: HttpConnection) -> None:
             while True:
                 try:
                     index = todo.popleft()
@@ -450,7 +450,7 @@ class FleetConnection:
 
     def _call(
         self,
-        line: Line,
+        line: HttpConnection,
         route: str,
         request: Any,
         response_type: type[T],
@@ -581,8 +581,8 @@ class FleetConnection:
                 pause = 1.0  # the receiver meets the same fault, and deals with it
             self._closing.wait(pause)
 
-    def _line(self) -> Line:
-        return Line(self.config.address, self._context, self.config.connect_timeout)
+    def _line(self) -> HttpConnection:
+        return HttpConnection(self.config.address, self._context, self.config.connect_timeout)
 
 
 def _tls(root_certificate: Path) -> ssl.SSLContext:

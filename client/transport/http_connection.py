@@ -34,7 +34,7 @@ class _HungUp(Exception):
         self.error = error
 
 
-class Line:
+class HttpConnection:
     """A connection that is made on the first call and again after a fault."""
 
     def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from client.data.cohort import Cohort
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from launch.federations.inprocess import cohorts_of, split_of
 from launch.studies.public_data import data_root
 from protocol.study.study import Evaluation
@@ -62,9 +62,9 @@ class Tabular:
         return {}
 
 
-def answers(site: str, task: Task, data: Path) -> Answers:
+def answers(site: str, task: Task, data: Path) -> SiteAnswers:
     """A policy that allows what a demo does, on public data."""
-    return Answers(
+    return SiteAnswers(
         site=site,
         data={task.name: data.absolute()},
         tasks=(task.name,),

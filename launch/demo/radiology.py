@@ -21,7 +21,7 @@ from rich.table import Table as Grid
 from client.cohorts.loading import build_cohort
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.enrolment import new_site
 from launch.demo import dicom_sender, synthetic_radiographs
 from launch.demo.child_process import Guarded, stop_all
@@ -154,7 +154,7 @@ _NOT_LOOKED = "not yet looked at for burned-in text"
 
 
 def _counts(config: SiteConfig) -> dict[str, int]:
-    with Index.open(config.state, config.imaging.gate if config.imaging else None) as index:
+    with ImageIndex.open(config.state, config.imaging.gate if config.imaging else None) as index:
         return index.counts()
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from client.cohorts.query_counts import Respondent
-from client.daemon.site import Site, Stand
+from client.cohorts.query_counts import QueryContributor
+from client.daemon.site import Site, StandingState
 from client.data.cohort import Cohort
-from client.governance.approvals import Weighed
+from client.governance.approvals import DryRunAnswer
 from client.governance.patient_split import Split
-from client.training.algorithm_state import Kept
+from client.training.algorithm_state import AlgorithmState
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
@@ -36,11 +36,11 @@ class Simulated:
         self._last: dict[str, tuple[int, int]] = {}
         self.errors: list[WardroundError] = []
 
-    def propose(self, study: Study) -> tuple[Stand, Code | None]:
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
         return "accepted", None
 
-    def weigh(self, study: Study, *, note: bool) -> Weighed:
-        return Weighed("accepted")
+    def weigh(self, study: Study, *, note: bool) -> DryRunAnswer:
+        return DryRunAnswer("accepted")
 
     def admit(self, study: Study) -> None:
         return None
@@ -115,7 +115,7 @@ SITES = "sites"
 """Folder beside a checkpoint: what its study's algorithm keeps at each site, to go on from."""
 
 
-class _Beside(Kept):
+class _Beside(AlgorithmState):
     """Kept beside a checkpoint, and left there or removed together with it."""
 
     def close(self, study: bytes, *, finished: bool) -> None:
@@ -132,7 +132,7 @@ class InProcessFederation:
         identities = {site: Identity.generate() for site in sorted({*cohorts, *asked})}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
         self.governance = {site: Simulated() for site in self.roster}
-        self.kept: dict[tuple[str, str], Kept] = {}
+        self.kept: dict[tuple[str, str], AlgorithmState] = {}
         """(site, study's digest) -> what the study's algorithm keeps there."""
         self._checkpoint: Path | None = None
         self._fleet = InProcessFleet(
@@ -151,10 +151,10 @@ class InProcessFederation:
             }
         )
 
-    def _keeping(self, site: str) -> Callable[[Study], Kept]:
-        def keep(study: Study) -> Kept:
+    def _keeping(self, site: str) -> Callable[[Study], AlgorithmState]:
+        def keep(study: Study) -> AlgorithmState:
             if (site, study.digest) not in self.kept:
-                made = Kept()
+                made = AlgorithmState()
                 if self._checkpoint is not None:
                     folder = self._checkpoint.with_name(SITES) / site
                     made = _Beside(folder, study.model.parameters)
@@ -197,5 +197,9 @@ def _given(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
     return load
 
 
-def _asked(table: Table | None) -> Callable[[Task, Study], Respondent] | None:
-    return None if table is None else lambda task, study: Respondent.of(study, task.schema, table)
+def _asked(table: Table | None) -> Callable[[Task, Study], QueryContributor] | None:
+    return (
+        None
+        if table is None
+        else lambda task, study: QueryContributor.of(study, task.schema, table)
+    )

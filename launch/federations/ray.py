@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.data.cohort import Cohort
-from launch.federations.site_snapshot import Station
+from launch.federations.site_snapshot import WorkerContext
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
@@ -269,12 +269,12 @@ def answered(given: Any, sites: list[str], message: Message, context: Context) -
 
 
 @functools.lru_cache(maxsize=1)
-def _station(given: Any) -> Station:
+def _station(given: Any) -> WorkerContext:
     """What this worker has at hand; made once, patients as their sites are played."""
     import ray
 
     found: _Given = ray.get(given)
-    return Station(
+    return WorkerContext(
         Study.parse(found.document),
         registry.load(*found.task),
         {site: _identity(seed) for site, seed in found.seeds.items()},

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.training.algorithm_state import Kept
+from client.training.algorithm_state import AlgorithmState
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from launch.federations.inprocess import Simulated
 from protocol.identity import Identity
@@ -33,7 +33,7 @@ from tasks.base import Task
 _LOCK = type(threading.Lock())
 
 
-class Station:
+class WorkerContext:
     """What a worker has at hand to play the sites of one study; each site's patients once."""
 
     def __init__(
@@ -49,9 +49,9 @@ class Station:
         self.roster = {name: key.public_key.hex() for name, key in identities.items()}
 
     @cached_property
-    def learner(self) -> Learner:
+    def learner(self) -> DPTrainer:
         """One warm model for all sites of this worker."""
-        return Learner(self._task, self.study.optimisation.seed)
+        return DPTrainer(self._task, self.study.optimisation.seed)
 
     def patients(self, site: str) -> Patients:
         if site not in self._patients:
@@ -105,18 +105,18 @@ class Station:
         raise pickle.UnpicklingError(f"nothing is called {what} here")
 
 
-def new_kept(study: Study) -> Kept:
+def new_kept(study: Study) -> AlgorithmState:
     """What a site's algorithm keeps, in memory; it travels with the site."""
-    return Kept()
+    return AlgorithmState()
 
 
 class _Freezer(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, station: Station, site: Site) -> None:
+    def __init__(self, file: io.BytesIO, station: WorkerContext, site: Site) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._load = site._cohort
         self._types: dict[type, str] = {
             Study: "study",
-            Learner: "learner",
+            DPTrainer: "learner",
             Patients: "patients",
             Identity: "identity",
         }
@@ -138,7 +138,7 @@ class _Freezer(pickle.Pickler):
 
 
 class _Thawer(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, station: Station, site: str) -> None:
+    def __init__(self, file: io.BytesIO, station: WorkerContext, site: str) -> None:
         super().__init__(file)
         self._station, self._site = station, site
 

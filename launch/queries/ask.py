@@ -62,7 +62,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class Answered:
+class QueryResult:
     """A query at its end. Shows itself in a notebook."""
 
     outcome: Outcome
@@ -87,7 +87,7 @@ class Answered:
 _HERE = Where()
 
 
-def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> Answered:
+def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> QueryResult:
     """Says what it will cost, asks, and waits for the answers. By default of the task's public
     data, in this process.
 
@@ -113,14 +113,14 @@ def would(question: Question, price: Price, where: Where) -> tuple[Study, dict[s
         return study, remote.consult(study)
 
 
-def _here(question: Question, price: Price, where: Where) -> Answered:
+def _here(question: Question, price: Price, where: Where) -> QueryResult:
     tables = question.task.public_sites(data_root())
     study = build_query(question, _declared(question), price)
     progress = Progress(study, where.console)
     if where.tracking is None:
         with progress:
             outcome = InProcessFederation({}, tables).run(study, question.task, progress)
-        return Answered(outcome, Receipt())
+        return QueryResult(outcome, Receipt())
     kept = (where.output or Path("outputs")) / "undelivered"
     tracker = MlflowTracker(where.tracking, where.experiment, undelivered=kept)
     tracker.begin(study, {"query": _configuration(question, price)}, RELEASE)
@@ -131,10 +131,10 @@ def _here(question: Question, price: Price, where: Where) -> Answered:
     except BaseException:
         tracker.settle(timeout=10.0)
         raise
-    return Answered(outcome, tracker.settle())
+    return QueryResult(outcome, tracker.settle())
 
 
-def _remotely(question: Question, price: Price, where: Where) -> Answered:
+def _remotely(question: Question, price: Price, where: Where) -> QueryResult:
     if where.credentials is None:
         raise WardroundError(
             Code.CREDENTIALS,
@@ -153,7 +153,7 @@ def _remotely(question: Question, price: Price, where: Where) -> Answered:
                 with contextlib.suppress(WardroundError):
                     remote.cancel(study.digest, wait=_FAREWELL)
                 raise
-        return Answered(outcome, remote.receipt)
+        return QueryResult(outcome, remote.receipt)
 
 
 def _declared(question: Question) -> dict[str, int]:
@@ -219,7 +219,7 @@ class Progress:
             self._console.print(Text(printable(text)))
 
 
-def lines(answered: Answered) -> Iterator[str]:
+def lines(answered: QueryResult) -> Iterator[str]:
     """Privacy spent and where to find it, for whoever asked."""
     outcome = answered.outcome
     if outcome.epsilon is not None:

@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.queries.ask import Answered, lines
+from launch.queries.ask import QueryResult, lines
 from protocol.terminal.printable import printable
-from server.tracking.query_report import Row, captions, question, rows
+from server.tracking.query_report import AnswerRow, captions, question, rows
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def show(answered: Answered, console: Console) -> None:
+def show(answered: QueryResult, console: Console) -> None:
     """Figures with 95% intervals of the noise, what was spent, where it lies."""
     outcome = answered.outcome
     query = outcome.study.query
@@ -31,7 +31,7 @@ def show(answered: Answered, console: Console) -> None:
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-def _table(name: str, found: list[Row]) -> Table:
+def _table(name: str, found: list[AnswerRow]) -> Table:
     title = Text(printable(name), style="bold")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     width = max((len(row.label) for row in found), default=1)

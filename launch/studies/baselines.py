@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.cohort import Cohort
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from launch.config.schema import AlgorithmConfig, Config, RobustConfig, StopConfig
 from launch.federations.inprocess import InProcessFederation
@@ -63,7 +63,7 @@ def compare(
     """
     pooled = pool(cohorts)
     patients = Patients(pooled).evaluation
-    learner = Learner(task, config.seed)
+    learner = DPTrainer(task, config.seed)
 
     def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> Judged:
         counts = [

@@ -20,7 +20,7 @@ from client.config.site_config import SiteConfig
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
-from launch.studies.plan_bytes import Traffic, traffic
+from launch.studies.plan_bytes import PlannedTraffic, traffic
 from launch.studies.plan_time import NETWORK, seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
@@ -43,7 +43,7 @@ _ANSWERS = ("accepted", "waiting", "refused", "away")
 
 
 @dataclass(frozen=True)
-class Answers:
+class DryRunAnswers:
     """How many sites accept at once, wait for a person, refuse, are away; and the rules of how
     many sites forbid the study. Never whose."""
 
@@ -71,9 +71,9 @@ class Planned:
     simulated: bool
     epsilon: float | None
     epsilon_broken: float | None
-    traffic: Traffic
+    traffic: PlannedTraffic
     seconds: float
-    answers: Answers | None
+    answers: DryRunAnswers | None
     policies: dict[str, tuple[str, ...]]
     """site.yaml -> the rules in it that forbid the study."""
 
@@ -107,7 +107,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
     `SiteConfig.load` does.
     """
     task = registry.load(config.task.name, config.task.options)
-    answers: Answers | None = None
+    answers: DryRunAnswers | None = None
     if config.federation.name == "deployment":
         with RemoteFederation(
             credentials_of(config), address=config.federation.coordinator
@@ -130,9 +130,9 @@ def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
     )
 
 
-def answers_of(plain: Mapping[str, Any]) -> Answers:
+def answers_of(plain: Mapping[str, Any]) -> DryRunAnswers:
     """What a coordinator answers to a plan."""
-    return Answers(
+    return DryRunAnswers(
         **{
             name: int(plain["answers"][name]) for name in ("accepted", "waiting", "refused", "away")
         },

@@ -13,7 +13,7 @@ _DIGEST = "0" * 64
 
 
 @dataclass(frozen=True)
-class Traffic:
+class PlannedTraffic:
     """Bytes between the coordinator and one site over a study that loses no attempt, transport
     overhead not counted."""
 
@@ -21,7 +21,7 @@ class Traffic:
     from_site: int
 
 
-def traffic(study: Study) -> Traffic:
+def traffic(study: Study) -> PlannedTraffic:
     """The whole study's, with every site in every round."""
     propose = messages.Propose(document=study.document.decode(), roster=_DIGEST)
     to_site, from_site = messages.frame(propose).size, _standing(study)
@@ -30,7 +30,7 @@ def traffic(study: Study) -> Traffic:
         sections = Sections(study, train=round_ <= rounds, evaluate=study.evaluates(round_))
         there, back = _attempt(study, sections, round_)
         to_site, from_site = to_site + there, from_site + back
-    return Traffic(to_site, from_site)
+    return PlannedTraffic(to_site, from_site)
 
 
 def _standing(study: Study) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from launch.studies.plan_bytes import traffic
@@ -44,7 +44,7 @@ def _step(study: Study, task: Task, patients: int) -> float:
     """Seconds of one round's work at a site with so many training patients."""
     number = min(patients, _MOST)
     largest = max(study.roster, key=lambda member: member.patients).name
-    learner = Learner(task, study.optimisation.seed)
+    learner = DPTrainer(task, study.optimisation.seed)
     cohort = Patients(made_up(task, number), task.varied)
     contributor = Contributor(SiteContext(study, largest, cohort, learner))
     sections = Sections(study, train=True, evaluate=False)

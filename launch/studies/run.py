@@ -19,7 +19,7 @@ from launch.federations.inprocess import InProcessFederation, Simulation, cohort
 from launch.studies.baselines import Judged, compare, figures_of
 from launch.studies.progress import Progressing
 from launch.studies.public_data import data_root
-from launch.studies.run_folder import Chronicle, begin, can_go_on, forget, leave
+from launch.studies.run_folder import RunFolder, begin, can_go_on, forget, leave
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
@@ -89,7 +89,7 @@ def run_inprocess(
             federation_of(config, cohorts, study, task) as federation,
         ):
             listeners = Listeners(shown, TrackingListener(tracker))
-            chronicle = Chronicle(folder, listeners, checkpoints=checkpoints)
+            chronicle = RunFolder(folder, listeners, checkpoints=checkpoints)
             chronicle.begin(study, config)
             for report in chronicle.reports:
                 shown.round(report)

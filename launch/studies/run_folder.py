@@ -39,7 +39,7 @@ STUDY, CONFIGURATION, CHECKPOINT, ROUNDS = (
 )
 
 
-class Chronicle:
+class RunFolder:
     """A listener that keeps what it hears in `folder` and passes it on, each round once."""
 
     def __init__(self, folder: Path, listener: Listener, *, checkpoints: bool = True) -> None:
@@ -119,7 +119,7 @@ def leave(outcome: Outcome, folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Takes away what `Chronicle.begin` and a study without result left."""
+    """Takes away what `RunFolder.begin` and a study without result left."""
     named = (folder / name for name in (STUDY, CONFIGURATION, ROUNDS))
     for path in (*named, *folder.glob(f"*{CHECKPOINT}*")):
         path.unlink(missing_ok=True)

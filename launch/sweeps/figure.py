@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from launch.sweeps.result import Group, Result, number
+from launch.sweeps.result import SweepGroup, SweepResult, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ _WIDE = 8.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
-def utility(result: Result) -> bytes:
+def utility(result: SweepResult) -> bytes:
     """The first swept key along the axis, a line for each combination of the others. Points are
     means, bars one standard deviation over seeds."""
     from matplotlib.figure import Figure
@@ -32,8 +32,8 @@ def utility(result: Result) -> bytes:
     return png.getvalue()
 
 
-def _panel(axes: Axes, result: Result, groups: list[Group], name: str) -> None:
-    lines: dict[str, list[Group]] = {}
+def _panel(axes: Axes, result: SweepResult, groups: list[SweepGroup], name: str) -> None:
+    lines: dict[str, list[SweepGroup]] = {}
     for group in groups:
         rest = ", ".join(f"{key}={group.values[key]}" for key in result.axes[1:])
         lines.setdefault(rest, []).append(group)

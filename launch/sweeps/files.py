@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch.sweeps.figure import utility
-from launch.sweeps.result import Result
+from launch.sweeps.result import SweepResult
 from protocol import durable_files
 
 
-def write(result: Result, folder: Path) -> dict[str, bytes]:
+def write(result: SweepResult, folder: Path) -> dict[str, bytes]:
     """Writes them into `folder`. Returns name -> content."""
     files = {"sweep.json": result.to_json(), "sweep.csv": result.to_csv()}
     if result.finished:

@@ -23,7 +23,7 @@ _SHOWN = {"auc": "ROC AUC", "average_precision": "average precision", "accuracy"
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One study of a sweep; `error` and its `code` where it failed."""
 
     values: dict[str, str]
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class SweepGroup:
     """Studies that differ in their seed alone: mean and standard deviation of their metrics."""
 
     values: dict[str, str]
@@ -56,22 +56,24 @@ class Group:
     """Over seeds, with n - 1; 0 where there is one."""
 
 
-class Result:
+class SweepResult:
     """All rows, in the order in which they came."""
 
-    def __init__(self, words: Sequence[str], keys: Sequence[str], rows: Sequence[Row] = ()) -> None:
+    def __init__(
+        self, words: Sequence[str], keys: Sequence[str], rows: Sequence[SweepRow] = ()
+    ) -> None:
         self.words, self.keys, self.rows = tuple(words), tuple(keys), list(rows)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: SweepRow) -> None:
         self.rows.append(row)
 
     @property
-    def finished(self) -> list[Row]:
+    def finished(self) -> list[SweepRow]:
         return [row for row in self.rows if not row.error]
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[SweepGroup]:
         """In the order of the swept values, as numbers where they are."""
-        found: dict[tuple[str, ...], list[Row]] = {}
+        found: dict[tuple[str, ...], list[SweepRow]] = {}
         for row in self.finished:
             found.setdefault(tuple(row.values[key] for key in self.axes), []).append(row)
         return [
@@ -93,10 +95,12 @@ class Result:
         return found
 
     @staticmethod
-    def load(folder: Path) -> Result:
+    def load(folder: Path) -> SweepResult:
         """The result whose sweep.json lies in a folder."""
         plain = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        return Result(plain["words"], plain["keys"], [Row(**row) for row in plain["runs"]])
+        return SweepResult(
+            plain["words"], plain["keys"], [SweepRow(**row) for row in plain["runs"]]
+        )
 
     def table(self) -> Table:
         """Mean and deviation of every group."""
@@ -113,10 +117,10 @@ class Result:
             )
         return table
 
-    def _group(self, values: dict[str, str], rows: Sequence[Row]) -> Group:
+    def _group(self, values: dict[str, str], rows: Sequence[SweepRow]) -> SweepGroup:
         names = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
         columns = {name: [row.metrics[name] for row in rows] for name in names}
-        return Group(
+        return SweepGroup(
             values,
             len(rows),
             {name: fmean(of) for name, of in columns.items()},
@@ -167,7 +171,7 @@ def _sortable(value: str) -> tuple[float, str]:
     return (math.inf, value) if found is None else (found, "")
 
 
-def _spread(group: Group, name: str) -> str:
+def _spread(group: SweepGroup, name: str) -> str:
     if name not in group.mean:
         return ""
     deviation = f" ± {group.deviation[name]:.3f}" if group.studies > 1 else ""

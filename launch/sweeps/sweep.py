@@ -33,7 +33,7 @@ from rich.text import Text
 from launch.config import compose
 from launch.config.schema import Config
 from launch.sweeps.files import write
-from launch.sweeps.result import Result, Row
+from launch.sweeps.result import SweepResult, SweepRow
 from protocol.errors import Code, WardroundError
 from protocol.terminal.printable import printable
 
@@ -100,7 +100,7 @@ class Sweep:
         alone = self.config.federation.name in ("deployment", "ray")
         jobs = min(jobs or (1 if alone else os.cpu_count() or 1), len(self.sentences))
         folder = Path(self.config.output) / f"sweep-{secrets.token_hex(6)}"
-        result = Result(self.words, self.keys)
+        result = SweepResult(self.words, self.keys)
         with self._tracked(folder.name) as tracked:
             status = "killed"
             folder.mkdir(parents=True)
@@ -140,7 +140,7 @@ class Sweep:
 
     def _rows(
         self, jobs: int, folder: Path, tracked: TrackedSweep | None, console: Console
-    ) -> Iterator[Row]:
+    ) -> Iterator[SweepRow]:
         parent = None if tracked is None else tracked.run
         progress = Progress(
             TextColumn("studies"),
@@ -159,7 +159,7 @@ class Sweep:
                 for sentence, config in zip(self.sentences, self.configs, strict=True)
             ]
             for done in as_completed(futures):
-                row: Row = done.result()
+                row: SweepRow = done.result()
                 progress.advance(line)
                 if row.error or not console.is_terminal:
                     console.print(Text(printable(row.line())), soft_wrap=True)
@@ -174,9 +174,9 @@ def _workers(jobs: int) -> Iterator[Any]:
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     executor = get_reusable_executor(max_workers=jobs, timeout=60, initializer=_on_its_own)
-    submitted: list[Future[Row]] = []
+    submitted: list[Future[SweepRow]] = []
 
-    def submit(*work: Any) -> Future[Row]:
+    def submit(*work: Any) -> Future[SweepRow]:
         submitted.append(executor.submit(*work))
         return submitted[-1]
 
@@ -206,7 +206,7 @@ def _on_its_own() -> None:
     torch.set_num_threads(1)
 
 
-def study(config: Config, values: dict[str, str], parent: str | None) -> Row:
+def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRow:
     """One study, in a worker. A WardroundError is part of the result; anything else is raised."""
     from launch.studies.run import run_deployment, run_inprocess
 
@@ -223,9 +223,9 @@ def study(config: Config, values: dict[str, str], parent: str | None) -> Row:
                 )
         except WardroundError as error:
             took = time.monotonic() - started
-            return Row(values, seconds=took, error=str(error), code=error.code.value)
+            return SweepRow(values, seconds=took, error=str(error), code=error.code.value)
     outcome = finished.outcome
-    return Row(
+    return SweepRow(
         values,
         study=outcome.study.digest,
         metrics={name: of.value for name, of in outcome.metrics.items()},
@@ -282,7 +282,7 @@ def announcement(sweep: Sweep) -> str:
 
 def show(folder: Path, console: Console) -> None:
     """Prints the table of a sweep's groups and where its files lie."""
-    result = Result.load(folder)
+    result = SweepResult.load(folder)
     console.print(result.table())
     if failed := [row for row in result.rows if row.error]:
         console.print(f"{len(failed)} of {len(result.rows)} studies failed.", style="yellow")

@@ -104,7 +104,7 @@ def _deviance(x: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.float64
     return np.where(near, difference * v + 2.0 * x * v * series, far)
 
 
-class _Table(NamedTuple):
+class _ProbabilityTable(NamedTuple):
     """bits: w. upper: (b,) cumulative probabilities times 2^64. start: first integer of a block.
     ceiling: log of the block's height. sure: a height below which every integer is kept."""
 
@@ -116,7 +116,7 @@ class _Table(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _table(rate: float) -> _Table:
+def _table(rate: float) -> _ProbabilityTable:
     deviation = math.sqrt(rate)
     bits = max(0, math.floor(math.log2(deviation / 16))) if deviation > 16 else 0
     width = 1 << bits
@@ -136,7 +136,7 @@ def _table(rate: float) -> _Table:
     height = np.log(probability)
     height += float(np.max(top - height)) + 1e-9
     upper = np.cumsum(np.array(parts[:-1], dtype=np.uint64), dtype=np.uint64)
-    return _Table(bits, upper, start, height, np.exp(bottom - height) * (1 - 1e-9))
+    return _ProbabilityTable(bits, upper, start, height, np.exp(bottom - height) * (1 - 1e-9))
 
 
 @lru_cache(maxsize=1)

@@ -125,7 +125,7 @@ def _not_hexadecimal() -> WardroundError:
 
 
 @dataclass(frozen=True)
-class Ready:
+class SignedKey:
     """A site's announcement: its ctx0 and one-time X25519 key, signed with its identity key."""
 
     site: str
@@ -134,17 +134,19 @@ class Ready:
     signature: str
 
     @staticmethod
-    def signed(site: str, context: str, public_key: bytes, identity: Identity) -> Ready:
+    def signed(site: str, context: str, public_key: bytes, identity: Identity) -> SignedKey:
         message = encode(site, context, public_key)
-        return Ready(site, context, public_key.hex(), identity.sign(SIGNED_READY, message).hex())
+        return SignedKey(
+            site, context, public_key.hex(), identity.sign(SIGNED_READY, message).hex()
+        )
 
     @staticmethod
-    def unmasked(site: str, context: str) -> Ready:
+    def unmasked(site: str, context: str) -> SignedKey:
         """For aggregation without masks: zeros where key and signature would stand."""
-        return Ready(site, context, _NO_KEY, _NO_SIGNATURE)
+        return SignedKey(site, context, _NO_KEY, _NO_SIGNATURE)
 
 
-def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
+def check_ready(context: Context, ready: SignedKey, *, masked: bool = True) -> None:
     """One Ready alone, as the coordinator sees it come in: known site, own context, signature.
 
     Raises WardroundError(AGGREGATION) naming the site, or (IDENTITY) for a bad signature.
@@ -154,7 +156,7 @@ def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
     if ready.context != context.digest:
         raise WardroundError(
             Code.AGGREGATION,
-            f"The Ready of {ready.site} is for another context.",
+            f"The SignedKey of {ready.site} is for another context.",
             remedy="Compare roster, study and model at both ends; replays are refused like this.",
         )
     if not masked:
@@ -166,12 +168,12 @@ def check_ready(context: Context, ready: Ready, *, masked: bool = True) -> None:
     if not signed_by(ready, _bytes(context.identities[ready.site])):
         raise WardroundError(
             Code.IDENTITY,
-            f"The Ready of {ready.site} is not signed by the identity key in the roster.",
+            f"The SignedKey of {ready.site} is not signed by the identity key in the roster.",
             remedy=f"Compare the fingerprint of {ready.site} by telephone.",
         )
 
 
-def signed_by(ready: Ready, identity: bytes) -> bool:
+def signed_by(ready: SignedKey, identity: bytes) -> bool:
     """Whether the holder of this identity key (32 bytes, public) signed the Ready."""
     message = encode(ready.site, ready.context, _bytes(ready.public_key))
     return verify(identity, SIGNED_READY, message, _bytes(ready.signature))
@@ -180,14 +182,14 @@ def signed_by(ready: Ready, identity: bytes) -> bool:
 class Agreed(NamedTuple):
     """What the sites of an attempt have in common once their Readys are checked."""
 
-    participants: tuple[Ready, ...]
+    participants: tuple[SignedKey, ...]
     """Sorted by site."""
     context: bytes
     """ctx, 32 bytes: the salt of every mask of this attempt among these participants."""
 
 
 def check_readys(
-    context: Context, readys: Sequence[Ready], *, least_sites: int, masked: bool = True
+    context: Context, readys: Sequence[SignedKey], *, least_sites: int, masked: bool = True
 ) -> Agreed:
     """All Readys of U, checked as DESIGN's second exchange asks.
 
@@ -199,7 +201,9 @@ def check_readys(
 
 
 @lru_cache(maxsize=4)
-def _checked(context: Context, readys: tuple[Ready, ...], least_sites: int, masked: bool) -> Agreed:
+def _checked(
+    context: Context, readys: tuple[SignedKey, ...], least_sites: int, masked: bool
+) -> Agreed:
     """Sites in one process, whose context and Readys are the same, check them once."""
     if masked and least_sites < LEAST_SITES:
         raise WardroundError(

@@ -55,7 +55,7 @@ from protocol.secagg.aggregate import GUARDS, Opening
 from protocol.secagg.context import (
     LEAST_SITES,
     Context,
-    Ready,
+    SignedKey,
     check_ready,
     check_readys,
 )
@@ -69,7 +69,7 @@ __all__ = [
     "OpenParty",
     "Opening",
     "Party",
-    "Ready",
+    "SignedKey",
     "check_ready",
     "check_readys",
 ]
@@ -87,7 +87,7 @@ class Party:
 
     masked = True
 
-    def __init__(self, context: Context, ready: Ready, secret: X25519PrivateKey | None) -> None:
+    def __init__(self, context: Context, ready: SignedKey, secret: X25519PrivateKey | None) -> None:
         self.context = context
         self.ready = ready
         self._secret = secret
@@ -109,12 +109,12 @@ class Party:
             )
         secret = X25519PrivateKey.generate()
         public_key = secret.public_key().public_bytes_raw()
-        return cls(context, Ready.signed(site, context.digest, public_key, identity), secret)
+        return cls(context, SignedKey.signed(site, context.digest, public_key, identity), secret)
 
     def share(
         self,
         contribution: npt.NDArray[W],
-        readys: Sequence[Ready],
+        readys: Sequence[SignedKey],
         least_sites: int,
         noise: NoiseShare | None = None,
     ) -> npt.NDArray[W]:
@@ -161,7 +161,7 @@ class Party:
         with self._lock:
             self._secret, self._answered, self._closed = None, None, True
 
-    def _mask(self, words: npt.NDArray[W], ctx: bytes, participants: Sequence[Ready]) -> None:
+    def _mask(self, words: npt.NDArray[W], ctx: bytes, participants: Sequence[SignedKey]) -> None:
         secret, self._secret = self._secret, None
         if secret is None:
             raise WardroundError(Code.REFUSED_REPLAY, "The one-time key has been used.")
@@ -186,7 +186,7 @@ class OpenParty(Party):
         """Raises WardroundError(IDENTITY) where the roster has no such site."""
         if site not in context.sites:
             raise WardroundError(Code.IDENTITY, f"The roster has no site {site}.")
-        return cls(context, Ready.unmasked(site, context.digest), None)
+        return cls(context, SignedKey.unmasked(site, context.digest), None)
 
-    def _mask(self, words: npt.NDArray[W], ctx: bytes, participants: Sequence[Ready]) -> None:
+    def _mask(self, words: npt.NDArray[W], ctx: bytes, participants: Sequence[SignedKey]) -> None:
         """Leaves the words in clear."""

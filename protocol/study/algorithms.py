@@ -14,32 +14,32 @@ from protocol.document import Document
 from protocol.study.privacy_mode import Mode, traits_of
 
 
-class FedAvg(Document):
+class FedAvgOptions(Document):
     """McMahan et al. 2017: plain steps. In mode distributed, one gradient a round: FedSGD."""
 
     name: Literal["fedavg"] = "fedavg"
 
 
-class FedProx(Document):
+class FedProxOptions(Document):
     """Li et al. 2020, equation 2: every step is also drawn back to the round's model by mu."""
 
     name: Literal["fedprox"] = "fedprox"
     mu: Annotated[float, Field(gt=0, le=1e4)] = 0.01
 
 
-class Scaffold(Document):
+class ScaffoldOptions(Document):
     """Karimireddy et al. 2020, Algorithm 1 with option II: control variates against drift."""
 
     name: Literal["scaffold"] = "scaffold"
 
 
-class FedBN(Document):
+class FedBNOptions(Document):
     """Li et al. 2021: normalisation layers are each site's own and never leave it."""
 
     name: Literal["fedbn"] = "fedbn"
 
 
-class Ditto(Document):
+class DittoOptions(Document):
     """Li et al. 2021 (Algorithm 1): beside the shared model, each site's own, drawn to it.
 
     In each round the own model takes `steps` steps of `lr`; `attraction` is the paper's lambda.
@@ -63,7 +63,10 @@ class Ditto(Document):
         assert_never(self.evaluated)
 
 
-Local = Annotated[FedAvg | FedProx | Scaffold | FedBN | Ditto, Field(discriminator="name")]
+Local = Annotated[
+    FedAvgOptions | FedProxOptions | ScaffoldOptions | FedBNOptions | DittoOptions,
+    Field(discriminator="name"),
+]
 
 
 class Constant(Document):
@@ -143,9 +146,9 @@ Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
 def keeps_state(local: Local) -> bool:
     """Whether sites keep something of their own from round to round."""
     match local:
-        case Scaffold() | FedBN() | Ditto():
+        case ScaffoldOptions() | FedBNOptions() | DittoOptions():
             return True
-        case FedAvg() | FedProx():
+        case FedAvgOptions() | FedProxOptions():
             return False
     assert_never(local)
 
@@ -153,9 +156,9 @@ def keeps_state(local: Local) -> bool:
 def sends_control(local: Local) -> bool:
     """Whether control variates travel beside the updates."""
     match local:
-        case Scaffold():
+        case ScaffoldOptions():
             return True
-        case FedAvg() | FedProx() | FedBN() | Ditto():
+        case FedAvgOptions() | FedProxOptions() | FedBNOptions() | DittoOptions():
             return False
     assert_never(local)
 
@@ -164,30 +167,32 @@ def check_local(local: Local, mode: Mode) -> None:
     """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
     traits = traits_of(mode)
     match local:
-        case FedProx() if traits.one_sum:
+        case FedProxOptions() if traits.one_sum:
             raise ValueError(
                 f"fedprox does nothing in mode {mode}: its term is zero at the one gradient "
                 "that a round sums; take fedavg, or mode local"
             )
-        case Scaffold() if traits.one_sum:
+        case ScaffoldOptions() if traits.one_sum:
             raise ValueError(
                 f"scaffold cannot run in mode {mode}: a site's control variate would be made "
                 "of its own gradient without noise, and steer what the next rounds release; take "
                 "mode local"
             )
-        case FedBN() if traits.one_sum:
+        case FedBNOptions() if traits.one_sum:
             raise ValueError(
                 f"fedbn cannot run in mode {mode}: a site's own layers would be trained "
                 "without noise, and shape the gradients that the next rounds release; take mode "
                 "local"
             )
-        case Ditto() if local.scores_own and traits.private:
+        case DittoOptions() if local.scores_own and traits.private:
             raise ValueError(
                 f"ditto cannot release scores of personal models in mode {mode}: a patient who "
                 "trains a personal model moves every score of his site, which no epsilon here "
                 "covers; each site sees its own"
             )
-        case FedAvg() | FedProx() | Scaffold() | FedBN() | Ditto():
+        case (
+            FedAvgOptions() | FedProxOptions() | ScaffoldOptions() | FedBNOptions() | DittoOptions()
+        ):
             return
     assert_never(local)
 

@@ -24,7 +24,7 @@ MOST_CELLS = 4096
 Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,120}$")]
 Edge = Annotated[float, Field(ge=-1e15, le=1e15)]
 Quantile = Annotated[float, Field(gt=0, lt=1)]
-Kind = Literal["count", "histogram", "table", "mean"]
+StatisticKind = Literal["count", "histogram", "table", "mean"]
 SharedNoise = Literal["laplace", "skellam"]
 
 
@@ -126,7 +126,7 @@ class Cells(Document):
         return math.prod(self.shape)
 
     @property
-    def asks(self) -> Kind:
+    def asks(self) -> StatisticKind:
         """What a site's rules call it."""
         if not self.axes:
             return "count"
@@ -168,7 +168,7 @@ class Mean(Document):
         return 2
 
     @property
-    def asks(self) -> Kind:
+    def asks(self) -> StatisticKind:
         return "mean"
 
     @property
@@ -233,7 +233,7 @@ class Query(Document):
         return tuple(condition for condition in found if condition is not None)
 
     @property
-    def asks(self) -> tuple[Kind, ...]:
+    def asks(self) -> tuple[StatisticKind, ...]:
         """What a site's rules must allow for it."""
         return tuple(sorted({statistic.asks for statistic in self.statistics}))
 

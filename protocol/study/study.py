@@ -27,7 +27,7 @@ from protocol.errors import Code, WardroundError
 from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
     Constant,
-    FedAvg,
+    FedAvgOptions,
     Local,
     Robust,
     Schedule,
@@ -109,7 +109,7 @@ class Optimisation(Document):
     rounds: Annotated[int, Field(ge=0, le=100_000)]
     local_steps: Annotated[int, Field(ge=1, le=100_000)] = 1
     local_lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
-    local: Local = FedAvg()
+    local: Local = FedAvgOptions()
     server: ServerOptimiser = ServerOptimiser()
     schedule: Schedule = Constant()
     averaging: Averaging = "none"

@@ -33,7 +33,7 @@ from protocol.release import (
     cannot_work_together,
     unknown_field,
 )
-from protocol.secagg import context as agreement
+from protocol.secagg.context import SignedKey
 from protocol.study.study import Digest, Name
 
 Buffer = bytes | bytearray | memoryview
@@ -66,8 +66,8 @@ class Frame:
 class Propose(Document):
     """Coordinator -> site: here is a study; will you take part?
 
-    `roster` is `agreement.roster_digest` of the study as the coordinator knows its keys, so that
-    a difference is found before anything is spent. A lie here is found in the contexts.
+    `roster` is `roster_digest` of the study as the coordinator knows its keys, so that a difference
+    is found before anything is spent. A lie here is found in the contexts.
     `dry`: a dry run; the site answers as it would answer a real proposal, and records no study.
     """
 
@@ -120,9 +120,9 @@ class Ready(Document):
     signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
 
     @property
-    def announced(self) -> agreement.Ready:
+    def announced(self) -> SignedKey:
         """As secure aggregation signs and checks it."""
-        return agreement.Ready(self.site, self.context, self.public_key, self.signature)
+        return SignedKey(self.site, self.context, self.public_key, self.signature)
 
 
 class Collect(Document):
@@ -135,7 +135,7 @@ class Collect(Document):
     readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False), FailFast()]
 
     @cached_property
-    def announced(self) -> tuple[agreement.Ready, ...]:
+    def announced(self) -> tuple[SignedKey, ...]:
         """The Readys as secure aggregation signs and checks them."""
         return tuple(ready.announced for ready in self.readys)
 

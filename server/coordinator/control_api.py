@@ -35,9 +35,9 @@ from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import Limits
 from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
-from server.coordinator.study_run import State, StudyRun, unexpected
+from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
 from server.enrolment.accounts import Accounts
-from server.tracking.study_tracking import Wish
+from server.tracking.study_tracking import TrackingRequest
 
 BODY_LIMIT = 512 * 1024
 """Bytes of a submission."""
@@ -72,7 +72,7 @@ class Submitted(Document):
 
     document: dict[str, Any]
     configuration: dict[str, Any] = Field(default={})
-    tracking: Wish = Wish()
+    tracking: TrackingRequest = TrackingRequest()
 
 
 class Studies(Protocol):
@@ -86,8 +86,12 @@ class Studies(Protocol):
     def study(self, digest: str) -> StudyRun | None: ...
 
     def submit(
-        self, account: str, study: Study, configuration: Mapping[str, Any], tracking: Wish
-    ) -> tuple[str, State]: ...
+        self,
+        account: str,
+        study: Study,
+        configuration: Mapping[str, Any],
+        tracking: TrackingRequest,
+    ) -> tuple[str, StudyStatus]: ...
 
     def consult(self, study: Study) -> dict[str, Any]: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol.errors import WardroundError
 from server.coordinator.journal import Journal
-from server.enrolment.roster import Entry, Roster
+from server.enrolment.roster import Roster, RosterEntry
 from server.transport.superlink import SuperLink
 
 
@@ -13,7 +13,7 @@ class Members:
 
     def __init__(self, link: SuperLink, roster: Roster, journal: Journal) -> None:
         self._link, self._roster, self._journal = link, roster, journal
-        self._registered: dict[str, Entry] = {}
+        self._registered: dict[str, RosterEntry] = {}
         self._trouble = ""
         self._here: frozenset[str] = frozenset()
 
@@ -46,7 +46,7 @@ class Members:
             self._journal.write("site-offline", site=site, online=len(here))
         return here != before
 
-    def _register(self, name: str, entry: Entry) -> None:
+    def _register(self, name: str, entry: RosterEntry) -> None:
         try:
             self._link.register(name, entry.node_key.encode())
         except WardroundError as error:

@@ -13,7 +13,7 @@ RATE, BURST = 20.0, 100.0
 AT_ONCE = {"submission": 2, "stream": 32, "download": 4}
 """Of one account."""
 
-Kind = Literal["submission", "stream", "download"]
+LimitedCall = Literal["submission", "stream", "download"]
 
 
 class Limits:
@@ -21,7 +21,7 @@ class Limits:
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[float, float]] = {}
-        self._open: Counter[tuple[str, Kind]] = Counter()
+        self._open: Counter[tuple[str, LimitedCall]] = Counter()
 
     def take(self, account: str) -> bool:
         """Whether the account may make this call."""
@@ -32,11 +32,11 @@ class Limits:
         self._left[account] = (left - 1.0 if allowed else left, now)
         return allowed
 
-    def full(self, account: str, kind: Kind) -> bool:
+    def full(self, account: str, kind: LimitedCall) -> bool:
         return self._open[account, kind] >= AT_ONCE[kind]
 
     @contextmanager
-    def open(self, account: str, kind: Kind) -> Iterator[None]:
+    def open(self, account: str, kind: LimitedCall) -> Iterator[None]:
         self._open[account, kind] += 1
         try:
             yield

@@ -20,15 +20,15 @@ from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
 from server.coordinator.membership import Members
-from server.coordinator.study_run import Around, State, StudyRun, Submission
+from server.coordinator.study_run import CoordinatorServices, StudyRun, StudyStatus, Submission
 from server.coordinator.study_transport import Conversation
 from server.enrolment.accounts import Accounts
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.model.global_model import initial_weights
-from server.rounds.dry_run import consulted
+from server.rounds.dry_run import dry_run
 from server.tracking.parameters import redacted
-from server.tracking.study_tracking import Wish
+from server.tracking.study_tracking import TrackingRequest
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 
@@ -55,7 +55,7 @@ class Coordinator:
             )
         )
         self.roster = Roster(config.roster)
-        self._around = Around(
+        self._around = CoordinatorServices(
             self.link,
             self.roster,
             journal,
@@ -173,8 +173,12 @@ class Coordinator:
         return self._studies.get(digest)
 
     def submit(
-        self, account: str, study: Study, configuration: Mapping[str, Any], tracking: Wish
-    ) -> tuple[str, State]:
+        self,
+        account: str,
+        study: Study,
+        configuration: Mapping[str, Any],
+        tracking: TrackingRequest,
+    ) -> tuple[str, StudyStatus]:
         """Checks a study, opens its tracking and starts it; its digest and state.
 
         The same study again is no error: one that has failed goes on where it was, with the
@@ -199,13 +203,13 @@ class Coordinator:
         self._check(study)
         sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
-            return consulted(study, sites, self.roster.identities(), self._around.patience)
+            return dry_run(study, sites, self.roster.identities(), self._around.patience)
         finally:
             sites.hang_up()
 
     def _submit(
-        self, account: str, study: Study, configuration: Mapping[str, Any], wish: Wish
-    ) -> tuple[str, State]:
+        self, account: str, study: Study, configuration: Mapping[str, Any], wish: TrackingRequest
+    ) -> tuple[str, StudyStatus]:
         known = self._studies.get(study.digest)
         if known is not None and known.state != "failed":
             return known.digest, known.state

@@ -34,12 +34,12 @@ from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
-from server.tracking.study_tracking import StudyTracking, Wish
+from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
 
-State = Literal["running", "finished", "failed", "cancelled"]
+StudyStatus = Literal["running", "finished", "failed", "cancelled"]
 
 
 class Submission(Document):
@@ -47,12 +47,12 @@ class Submission(Document):
 
     account: Name
     submitted: str
-    tracking: Wish
+    tracking: TrackingRequest
     uri: str | None
 
 
 @dataclass(frozen=True)
-class Around:
+class CoordinatorServices:
     """What every study of a coordinator uses."""
 
     link: SuperLink
@@ -75,7 +75,7 @@ class StudyRun:
     def __init__(
         self,
         folder: Path,
-        around: Around,
+        around: CoordinatorServices,
         study: Study,
         submission: Submission,
         tracking: StudyTracking,
@@ -98,7 +98,7 @@ class StudyRun:
         self._sites = Conversation(around.link, self.study.digest[:12], self._cancelled.exists)
 
     @staticmethod
-    def load(folder: Path, around: Around) -> StudyRun:
+    def load(folder: Path, around: CoordinatorServices) -> StudyRun:
         """A study as its folder has it.
 
         Raises WardroundError(STATE or REFUSED_STUDY) where that is damaged.
@@ -119,7 +119,7 @@ class StudyRun:
     @staticmethod
     def create(
         folder: Path,
-        around: Around,
+        around: CoordinatorServices,
         study: Study,
         submission: Submission,
         configuration: Mapping[str, Any],
@@ -147,7 +147,7 @@ class StudyRun:
         return self.study.digest
 
     @property
-    def state(self) -> State:
+    def state(self) -> StudyStatus:
         match self.log.last_type:
             case "finished" | "failed" | "cancelled" as ended:
                 return ended
@@ -270,7 +270,7 @@ class StudyRun:
             cancelled=self._sites.stopped,
         )
 
-    def _end(self, type_: State, error: WardroundError | None = None) -> None:
+    def _end(self, type_: StudyStatus, error: WardroundError | None = None) -> None:
         """Files first, then tracking, then the event that says so."""
         content: dict[str, Any] = {}
         try:

@@ -20,7 +20,7 @@ from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import read_secret
 from protocol.study.study import Digest, Name
-from server.enrolment.json_store import Watched, changed, write_json
+from server.enrolment.json_store import JsonFile, changed, write_json
 
 _PREFIX = "wardround_"
 """Lets a scanner for leaked secrets recognise a token."""
@@ -33,7 +33,7 @@ class Account(Document):
     created: str
 
 
-class _File(Document):
+class _AccountsFile(Document):
     accounts: dict[Name, Account] = Field(default={})
 
 
@@ -69,7 +69,7 @@ class Accounts:
     """The file of accounts. It is looked at again at every call: a removal holds at once."""
 
     def __init__(self, path: Path) -> None:
-        self._file = Watched(path, _File)
+        self._file = JsonFile(path, _AccountsFile)
 
     def add(self, name: str) -> str:
         """Makes an account; returns its token, which exists nowhere else.
@@ -88,7 +88,7 @@ class Accounts:
                 token_sha256=_hashed(token), created=datetime.now(UTC).isoformat(timespec="seconds")
             )
             try:
-                put(_File(accounts=file.accounts | {name: account}))
+                put(_AccountsFile(accounts=file.accounts | {name: account}))
             except ValidationError:
                 raise WardroundError(
                     Code.USAGE,
@@ -106,7 +106,7 @@ class Accounts:
                     f"There is no account {name}.",
                     remedy="`wardround coordinator account list` names them.",
                 )
-            put(_File(accounts={n: a for n, a in file.accounts.items() if n != name}))
+            put(_AccountsFile(accounts={n: a for n, a in file.accounts.items() if n != name}))
 
     def all(self) -> dict[str, Account]:
         return dict(sorted(self._file.value().accounts.items()))

@@ -20,7 +20,7 @@ from protocol.release import unknown_field
 D = TypeVar("D", bound=BaseModel)
 
 
-class Watched(Generic[D]):
+class JsonFile(Generic[D]):
     """Reads the file again when it has changed (it is only ever replaced, never written into)."""
 
     def __init__(self, path: Path, kind: type[D]) -> None:
@@ -52,7 +52,7 @@ class Watched(Generic[D]):
 
 
 @contextmanager
-def changed(file: Watched[D]) -> Iterator[tuple[D, Callable[[D], None]]]:
+def changed(file: JsonFile[D]) -> Iterator[tuple[D, Callable[[D], None]]]:
     """The file's value and what replaces it; one writer at a time."""
     lock = os.open(file.path.with_name(f".{file.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:

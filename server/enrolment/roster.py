@@ -17,10 +17,10 @@ from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Digest, Name
 from protocol.wire.enrolment import Card
-from server.enrolment.json_store import Watched, changed
+from server.enrolment.json_store import JsonFile, changed
 
 
-class Entry(Document):
+class RosterEntry(Document):
     """One enrolled site."""
 
     identity: Digest
@@ -29,17 +29,17 @@ class Entry(Document):
     enrolled: str
 
 
-class _File(Document):
-    sites: dict[Name, Entry] = Field(default={})
+class _RosterFile(Document):
+    sites: dict[Name, RosterEntry] = Field(default={})
 
 
 class Roster:
     """The roster file; read anew when it has changed."""
 
     def __init__(self, path: Path) -> None:
-        self._file = Watched(path, _File)
+        self._file = JsonFile(path, _RosterFile)
 
-    def sites(self) -> dict[str, Entry]:
+    def sites(self) -> dict[str, RosterEntry]:
         """Raises WardroundError(CONFIGURATION) where the file is unreadable."""
         return dict(sorted(self._file.value().sites.items()))
 
@@ -47,7 +47,7 @@ class Roster:
         """Site -> public identity key in hex."""
         return {name: entry.identity for name, entry in self.sites().items()}
 
-    def add(self, card: Card, patients: int) -> Entry:
+    def add(self, card: Card, patients: int) -> RosterEntry:
         """Enrols a site; `patients` is rounded to what may be declared.
 
         Raises WardroundError(USAGE) for a name or a key that is on the roster already.
@@ -72,13 +72,13 @@ class Roster:
                         f"Site {name} has one of the keys of this card.",
                         remedy="Every site makes keys of its own with `wardround-site init`.",
                     )
-            entry = Entry(
+            entry = RosterEntry(
                 identity=card.identity,
                 node_key=card.node_key,
                 patients=banded(patients),
                 enrolled=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            put(_File(sites=file.sites | {card.site: entry}))
+            put(_RosterFile(sites=file.sites | {card.site: entry}))
         return entry
 
     def remove(self, name: str) -> None:
@@ -90,7 +90,7 @@ class Roster:
                     f"No site {name} is enrolled.",
                     remedy=f"Enrolled: {', '.join(sorted(file.sites)) or 'none'}.",
                 )
-            put(_File(sites={n: e for n, e in file.sites.items() if n != name}))
+            put(_RosterFile(sites={n: e for n, e in file.sites.items() if n != name}))
 
     def bundle(self, coordinator: str, ca: str) -> dict[str, Any]:
         """What every site needs, and checks by fingerprints: address, CA, identities."""

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from protocol.errors import Code, WardroundError
-from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
+from protocol.study.algorithms import (
+    DittoOptions,
+    FedAvgOptions,
+    FedBNOptions,
+    FedProxOptions,
+    ScaffoldOptions,
+)
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, controlled
 from protocol.vectors import Vector
@@ -142,15 +148,15 @@ def initial_weights(study: Study, task: Task) -> Vector:
 def diverged(study: Study, round_: int) -> WardroundError:
     """What to try depends on what the sites' steps are made of."""
     match study.optimisation.local:
-        case FedAvg():
+        case FedAvgOptions():
             remedy = "Lower local_lr or the server's learning rate (optimiser.lr)."
-        case FedProx():
+        case FedProxOptions():
             remedy = "Lower local_lr; local_lr times algorithm.mu has to stay below 2."
-        case Scaffold():
+        case ScaffoldOptions():
             remedy = "Lower local_lr or optimiser.lr: control variates grow with both."
-        case FedBN():
+        case FedBNOptions():
             remedy = "Lower local_lr or optimiser.lr."
-        case Ditto():
+        case DittoOptions():
             remedy = (
                 "Lower local_lr or algorithm.lr; algorithm.lr times algorithm.attraction has to "
                 "stay below 2."

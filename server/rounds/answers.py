@@ -13,7 +13,7 @@ from protocol.wire.messages import Frame
 
 
 @dataclass(frozen=True)
-class Answered:
+class SiteStanding:
     """Where a study stands at a site, and which release says so."""
 
     standing: messages.Standing
@@ -38,15 +38,15 @@ def answer_of(received: Frame) -> messages.Answer | None:
             return None
 
 
-def standing_of(received: Frame) -> Answered | None:
+def standing_of(received: Frame) -> SiteStanding | None:
     """A site's answer to a proposal; None for what is none."""
     sender = messages.sender(received)
     match answer_of(received):
         case messages.Refusal(code=code):
             refused = messages.Standing(study="0" * 64, state="refused", code=code)
-            return Answered(refused, sender)
+            return SiteStanding(refused, sender)
         case messages.Standing() as standing:
-            return Answered(standing, sender)
+            return SiteStanding(standing, sender)
         case _:
             return None
 

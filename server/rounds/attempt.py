@@ -13,8 +13,8 @@ import numpy as np
 
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
-from protocol.secagg import context as agreement
 from protocol.secagg.aggregate import Opening
+from protocol.secagg.context import Context, check_ready
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections
 from protocol.vectors import Vector
@@ -87,7 +87,7 @@ class Attempt:
             model=model,
             lost=tuple(lost[-messages.LATEST_LOST :]),
         )
-        context = agreement.Context(
+        context = Context(
             study=self.study.digest,
             kind=sections.kind,
             round=round_,
@@ -116,7 +116,7 @@ class Attempt:
         sites: frozenset[str],
         prepare: messages.Prepare,
         body: list[memoryview],
-        context: agreement.Context,
+        context: Context,
         refusals: dict[str, Code],
     ) -> list[messages.Ready]:
         frame = messages.frame(prepare, body)
@@ -127,9 +127,7 @@ class Attempt:
                 refusals[site] = answer.code
             elif isinstance(answer, messages.Ready) and answer.site == site:
                 try:
-                    agreement.check_ready(
-                        context, answer.announced, masked=self.study.aggregation.masked
-                    )
+                    check_ready(context, answer.announced, masked=self.study.aggregation.masked)
                     readys.append(answer)
                 except WardroundError as error:
                     refusals[site] = error.code

@@ -21,7 +21,7 @@ from server.rounds.transport import Fleet
 ANSWERS = ("accepted", "waiting", "refused", "away")
 
 
-def consulted(
+def dry_run(
     study: Study, fleet: Fleet, identities: Mapping[str, str], patience: Patience
 ) -> dict[str, Any]:
     """`answers`: how many sites accept at once, wait for a person, refuse, are away. `rules` and

@@ -16,7 +16,7 @@ from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from server.rounds.answers import Answered, releases_in_words, standing_of
+from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
 from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
@@ -92,7 +92,9 @@ class Proposal:
         require_enough(self.study, frozenset(accepted), refused, len(undecided), rules, others)
         return frozenset(accepted)
 
-    def ask(self, sites: frozenset[str] | set[str], *, dry: bool = False) -> dict[str, Answered]:
+    def ask(
+        self, sites: frozenset[str] | set[str], *, dry: bool = False
+    ) -> dict[str, SiteStanding]:
         """Where the study stands at these sites now, of those that answer. Costs no privacy.
 
         dry: where it would stand; no site records the study.

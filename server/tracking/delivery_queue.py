@@ -28,7 +28,7 @@ class Job:
     run: Callable[[], None]
 
 
-class Courier:
+class DeliveryQueue:
     """One queue, one thread. The thread dies with the process: a hanging call holds nothing up."""
 
     def __init__(self, name: str, pause: float = 1.0) -> None:

@@ -10,7 +10,13 @@ import math
 from typing import assert_never
 
 from protocol.metrics.score_histogram import Estimate
-from protocol.study.algorithms import Ditto, FedAvg, FedBN, FedProx, Scaffold
+from protocol.study.algorithms import (
+    DittoOptions,
+    FedAvgOptions,
+    FedBNOptions,
+    FedProxOptions,
+    ScaffoldOptions,
+)
 from protocol.study.query import Query
 from protocol.study.study import Study
 from server.outcome import Outcome
@@ -96,17 +102,17 @@ def _training(study: Study) -> str:
     )
     lines = []
     match local:
-        case FedAvg():
+        case FedAvgOptions():
             pass
-        case FedProx() | Scaffold():
+        case FedProxOptions() | ScaffoldOptions():
             lines.append(f"The sites trained by `{local.name}`.")
-        case FedBN():
+        case FedBNOptions():
             lines.append(
                 "Each site trained normalisation layers of its own, which never left it (`fedbn`): "
                 "**in the released model they have their initial values**, and the figures below "
                 "are scored with each site's own."
             )
-        case Ditto():
+        case DittoOptions():
             lines.append(
                 "Each site also trained a model of its own, which never left it (`ditto`). The "
                 "figures below are "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from server.outcome import Outcome
-from server.tracking.query_report import Row, captions, question, rows
+from server.tracking.query_report import AnswerRow, captions, question, rows
 
 _STYLE = """
 :root { color-scheme: light dark; --bar: #4878a8; --noise: #222; }
@@ -40,14 +40,14 @@ noise. Study <code>{study.digest}</code>.</p></footer></body></html>
 """
 
 
-def _section(name: str, said: str, found: list[Row]) -> str:
+def _section(name: str, said: str, found: list[AnswerRow]) -> str:
     most = max((row.estimate.high for row in found if row.estimate is not None), default=1.0)
     lines = "".join(_line(row, max(most, 1e-9)) for row in found)
     caption = f"<p class='few'>{html.escape(said)}</p>" if said else ""
     return f"<h2>{html.escape(name)}</h2>{caption}<table>{lines}</table>"
 
 
-def _line(row: Row, most: float) -> str:
+def _line(row: AnswerRow, most: float) -> str:
     label, of = html.escape(" · ".join(row.label)), row.estimate
     if of is None:
         return f"<tr><td>{label}</td><td class='number few'>{row.hidden}</td><td></td></tr>"

@@ -23,7 +23,7 @@ _TOO_FEW = "too few patients for their noise"
 
 
 @dataclass(frozen=True)
-class Row:
+class AnswerRow:
     """One figure of an answer. estimate: None where `hidden` says, in its place, why."""
 
     label: tuple[str, ...]
@@ -36,14 +36,14 @@ class Row:
         return self.estimate is not None or not {"missing", "unknown"} & set(self.label)
 
 
-def rows(query: Query, index: int, answer: Answer) -> list[Row]:
+def rows(query: Query, index: int, answer: Answer) -> list[AnswerRow]:
     """Its cells with 95% intervals of the noise, or what was derived from them."""
     statistic = query.statistics[index]
     if names := derived_names(statistic):
-        return [Row((name,), answer.derived.get(name), _TOO_FEW) for name in names]
+        return [AnswerRow((name,), answer.derived.get(name), _TOO_FEW) for name in names]
     width = answer.half_width
     return [
-        Row(
+        AnswerRow(
             label or ("patients",),
             None if count is None else Estimate(count, max(0.0, count - width), count + width),
             f"fewer than {query.least_count}",

@@ -20,7 +20,7 @@ _SETTLE = 30.0
 """Seconds that a study's end waits for MLflow; what it has not taken then is kept."""
 
 
-class Wish(Document):
+class TrackingRequest(Document):
     """How a data scientist wants a study tracked. `model` names the registered model."""
 
     experiment: str = "wardround"
@@ -33,7 +33,7 @@ class StudyTracking:
     def __init__(
         self,
         uri: str | None,
-        wish: Wish,
+        wish: TrackingRequest,
         study: Study,
         configuration: Mapping[str, Any],
         kept: Path,

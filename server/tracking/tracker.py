@@ -20,7 +20,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
-from server.tracking.delivery_queue import Courier, Job
+from server.tracking.delivery_queue import DeliveryQueue, Job
 from server.tracking.mlflow_run import TrackedRun
 from server.tracking.parameters import redacted, without_credentials
 
@@ -128,7 +128,7 @@ class MlflowTracker:
         name = self._model or study.task.name
         self._run = run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
         run.connect()
-        self._courier = Courier(f"mlflow-{study.digest[:8]}", self._pause)
+        self._courier = DeliveryQueue(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
         if trouble := self._courier.wait_or_trouble(self._patience):
             self._courier.stop()

@@ -76,7 +76,7 @@ _SLICE = 64 * 1024
 
 
 @dataclass
-class Call:
+class HttpCall:
     """One HTTP call: its header fields, its body once read, and the way back."""
 
     route: str
@@ -174,7 +174,7 @@ class Gateway:
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
         }
         client = scope.get("client") or ("", 0)
-        call = Call(path.removeprefix(PREFIX), headers, client[0], receive, send)
+        call = HttpCall(path.removeprefix(PREFIX), headers, client[0], receive, send)
         if (
             not path.startswith(PREFIX)
             or call.route not in FLEET_ROUTES
@@ -214,7 +214,7 @@ class Gateway:
             self.events.write("error", route=call.route, type=type(error).__name__)
             await call.reply(500, "application/json", b'{"detail":"Internal server error."}')
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: HttpCall) -> None:
         call.node_id, public_key = authenticate(call.headers, self.state)
         check_version(call.headers)
         media_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -234,7 +234,7 @@ class Gateway:
             del request, response
             await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
 
-    async def _handle(self, call: Call, request: Any) -> Any:
+    async def _handle(self, call: HttpCall, request: Any) -> Any:
         state = self.state
         match call.route:
             case "pull-messages":
@@ -273,7 +273,7 @@ class Gateway:
         raise CallRefusedError(404, "form")
 
     # --- large objects ---
-    async def _pull_object(self, call: Call, request: PullObjectRequest) -> Any:
+    async def _pull_object(self, call: HttpCall, request: PullObjectRequest) -> Any:
         """As Flower's handler, but large contents go out in slices of the one stored copy."""
         content = self.state.get_object(request.run_id, request.object_id)
         ended = check_abort(request.run_id, _NOT_RUNNING, self.state)
@@ -290,7 +290,7 @@ class Gateway:
                     await call.send({"type": "http.response.body", "body": part, "more_body": more})
         return None
 
-    async def _push_object(self, call: Call, request: PushObjectRequest) -> Any:
+    async def _push_object(self, call: HttpCall, request: PushObjectRequest) -> Any:
         exchange = self.state.exchange_of_session(request.session_id)
         if exchange is None or exchange.node_id != call.node_id:
             raise CallRefusedError(403, "node")
@@ -309,7 +309,7 @@ class Gateway:
         return PushObjectResponse(stored=stored)
 
     # --- calls that are held ---
-    async def _pull_messages(self, call: Call, request: fleet_pb2.PullMessagesRequest) -> Any:
+    async def _pull_messages(self, call: HttpCall, request: fleet_pb2.PullMessagesRequest) -> Any:
         state, node_id = self.state, call.node_id
         deadline = asyncio.get_running_loop().time() + min(call.wait, self._hold_limit)
         if HAVE in call.headers:
@@ -326,7 +326,7 @@ class Gateway:
             if not await self._hold(call, wake.wait(), left):
                 return None
 
-    async def _heartbeat(self, call: Call, request: Any) -> Any:
+    async def _heartbeat(self, call: HttpCall, request: Any) -> Any:
         response = fleet_handlers.send_node_heartbeat(request, self.state)
         if call.wait:
             call.reply_headers[WAIT] = "1"
@@ -335,7 +335,7 @@ class Gateway:
                 return None
         return response
 
-    async def _push_messages(self, call: Call, request: fleet_pb2.PushMessagesRequest) -> Any:
+    async def _push_messages(self, call: HttpCall, request: fleet_pb2.PushMessagesRequest) -> Any:
         if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
             raise CallRefusedError(400, "form")
         metadata = request.messages_list[0].metadata
@@ -361,7 +361,7 @@ class Gateway:
         exchange.admitted = True
         return response
 
-    async def _hold(self, call: Call, until: Awaitable[Any], limit: float) -> bool:
+    async def _hold(self, call: HttpCall, until: Awaitable[Any], limit: float) -> bool:
         """Holds the call until `until`, for `limit` s at most. False: the caller hung up.
 
         A site whose last held call breaks has gone: killed, or its network is.
@@ -397,7 +397,7 @@ class Gateway:
             self._loop.call_soon_threadsafe(do)
 
     # --- rights ---
-    def _check_own_message(self, call: Call, request: ConfirmMessageReceivedRequest) -> None:
+    def _check_own_message(self, call: HttpCall, request: ConfirmMessageReceivedRequest) -> None:
         exchange = self.state.exchange_of_message(request.message_object_id)
         if exchange is not None and exchange.node_id != call.node_id:
             raise CallRefusedError(403, "node")

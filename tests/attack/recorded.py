@@ -112,7 +112,7 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
     from server.coordinator.config import CoordinatorConfig
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
-    from server.tracking.study_tracking import Wish
+    from server.tracking.study_tracking import TrackingRequest
 
     record(Path(kept))
     config = CoordinatorConfig.load(Path(folder))
@@ -123,7 +123,7 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
         try:
             for document, configuration in studies:
                 digest, _ = coordinator.submit(
-                    "attacker", Study.parse(document), configuration, Wish()
+                    "attacker", Study.parse(document), configuration, TrackingRequest()
                 )
                 while (run := coordinator.study(digest)) is not None and run.state == "running":
                     time.sleep(0.05)

@@ -23,9 +23,9 @@ import numpy as np
 
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.audit import Audit
-from client.governance.database import State
+from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from client.training.contribution import Contributor
 from launch.config.compose import load, plain
@@ -159,7 +159,7 @@ class Ring:
             writer = csv.writer(file)
             writer.writerow(rows)
             writer.writerows(zip(*rows.values(), strict=True))
-        answers = Answers(
+        answers = SiteAnswers(
             site=site,
             data={TASK: data},
             tasks=(TASK,),
@@ -236,9 +236,9 @@ class Ring:
         return {path.stem[-1]: np.load(path) for path in found}
 
     @contextmanager
-    def books(self, site: str) -> Iterator[tuple[State, Audit]]:
+    def books(self, site: str) -> Iterator[tuple[SiteState, Audit]]:
         config, identity = self.config(site), self.identity(site)
-        state = State.open(config.state, site, identity.public_key.hex())
+        state = SiteState.open(config.state, site, identity.public_key.hex())
         try:
             yield state, Audit(state, site, identity)
         finally:

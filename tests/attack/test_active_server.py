@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secagg.context import Ready as SignedReady
+from protocol.secagg.context import SignedKey as SignedReady
 from protocol.wire import messages
 from protocol.wire.messages import Ready, Standing
 from tests.attack.hostile import Hostile, Reply

@@ -31,14 +31,14 @@ from typing import Any, Self
 
 import yaml
 
-from client.cohorts.loading import build_respondent, loader
+from client.cohorts.loading import build_query_contributor, loader
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
 from client.enrolment import join, new_site
 from client.governance.governance import SiteGovernance
-from client.training.algorithm_state import kept_in
+from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from launch.config.compose import load, plain
 from launch.demo.hospitals import answers, write_csv
@@ -265,8 +265,10 @@ class Hospital:
             config.roster,
             self.governance,
             loader(config, self.governance.state.split.place, lambda study, cohort: None),
-            respondent=partial(build_respondent, config),
-            keep=lambda study: kept_in(config.state, study.digest, study.model.parameters),
+            respondent=partial(build_query_contributor, config),
+            keep=lambda study: algorithm_state_in(
+                config.state, study.digest, study.model.parameters
+            ),
             memory=gradient_memory(config.policy),
         )
         _reopen(self.governance, self.site)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from client.config.site_config import SiteConfig
-from client.enrolment import join as joining
-from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment import join, new_site
+from client.enrolment.site_template import SiteAnswers
 from client.governance.audit import Audit
 from client.governance.budget import budget
-from client.governance.database import State
+from client.governance.database import SiteState
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
@@ -128,7 +127,7 @@ class Wards:
         self.roster: dict[str, str] = {}
         for site in self.sites:
             write_csv(self._tables[site], folder / f"{site}.csv")
-            answers = Answers(site=site, data={TASK: folder / f"{site}.csv"}, **(RULES | rules))
+            answers = SiteAnswers(site=site, data={TASK: folder / f"{site}.csv"}, **(RULES | rules))
             card = new_site.card(new_site.init(folder / site, answers))
             self.roster[site], self._keys[site] = card.identity, card.node_key.encode()
             self.link.register(site, self._keys[site])
@@ -142,7 +141,7 @@ class Wards:
         bundle.write_text(json.dumps(text))
         for site in self.sites:
             path = self.folder / site / "site.yaml"
-            joining.join(joining.compare(path, joining.Bundle.load(bundle)))
+            join.join(join.compare(path, join.Bundle.load(bundle)))
 
     def restart_coordinator(self, pause: float = 0.5) -> None:
         self.link.stop()
@@ -185,11 +184,11 @@ class Wards:
         until(lambda: set(sites or self.sites) <= self.link.online(), seconds, "online")
 
     @contextmanager
-    def books(self, site: str) -> Iterator[tuple[SiteConfig, State, Audit]]:
+    def books(self, site: str) -> Iterator[tuple[SiteConfig, SiteState, Audit]]:
         """A site's state as its operator's commands open it, beside the daemon or after it."""
         config = self.config(site)
         identity = config.load_identity()
-        state = State.open(config.state, site, identity.public_key.hex())
+        state = SiteState.open(config.state, site, identity.public_key.hex())
         try:
             yield config, state, Audit(state, site, identity)
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.audit import Audit
-from client.governance.database import State
+from client.governance.database import SiteState
 from client.governance.ledger import Ledger
 from protocol.identity import Identity
 from protocol.study.study import Study
@@ -88,7 +88,7 @@ class Hospital:
 
     folder: Path
     identity: Identity
-    state: State
+    state: SiteState
     audit: Audit
     ledger: Ledger
     approvals: Approvals
@@ -99,7 +99,7 @@ class Hospital:
         """A new hospital in a new folder."""
         identity = Identity.generate()
         clock = Clock()
-        State.create(folder, SITE, identity.public_key.hex(), clock=clock).close()
+        SiteState.create(folder, SITE, identity.public_key.hex(), clock=clock).close()
         return Hospital.enter(folder, identity, rules, clock=clock)
 
     @staticmethod
@@ -113,7 +113,7 @@ class Hospital:
     ) -> Hospital:
         """A hospital that is there already."""
         clock = clock or Clock()
-        state = State.open(folder, SITE, identity.public_key.hex(), daemon=daemon, clock=clock)
+        state = SiteState.open(folder, SITE, identity.public_key.hex(), daemon=daemon, clock=clock)
         audit = Audit(state, SITE, identity)
         ledger = Ledger(state, audit, rules or policy())
         return Hospital(

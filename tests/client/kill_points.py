@@ -17,8 +17,8 @@ from unittest.mock import patch
 from client.daemon.daemon import Daemon
 from client.governance.approvals import Approvals
 from client.governance.audit import Audit
-from client.governance.audit_head import Head
-from client.governance.audit_replay import Happened
+from client.governance.audit_head import ChainHead
+from client.governance.audit_replay import AuditEvent
 from client.governance.governance import SiteGovernance
 from client.governance.ledger import Ledger
 from client.training.contribution import Contributor
@@ -32,8 +32,8 @@ def _always(*_: Any, **__: Any) -> bool:
     return True
 
 
-def _debits(_audit: Any, _db: Any, event: Happened, *_: Any, **__: Any) -> bool:
-    return event == Happened.PRIVACY_DEBITED
+def _debits(_audit: Any, _db: Any, event: AuditEvent, *_: Any, **__: Any) -> bool:
+    return event == AuditEvent.PRIVACY_DEBITED
 
 
 def _ready(_governance: Any, _study: str, kind: str, *_: Any) -> bool:
@@ -55,7 +55,7 @@ POINTS: dict[str, tuple[type, str, bool, Condition]] = {
     "accepted, not said": (SiteGovernance, "propose", True, _always),
     "asked, not debited": (SiteGovernance, "debit", False, _always),
     "inside the debit's transaction": (Audit, "append_within", True, _debits),
-    "debit committed, head not written": (Head, "write", False, _always),
+    "debit committed, head not written": (ChainHead, "write", False, _always),
     "debited, nothing computed": (SiteGovernance, "debit", True, _always),
     "computed, not said": (Contributor, "contribution", True, _always),
     "ready not noted": (SiteGovernance, "answered", False, _ready),
@@ -86,7 +86,7 @@ def arm(point: str | None, record: Path) -> None:
         return
     owner, name, after, condition = POINTS[point]
     original: Callable[..., Any] = getattr(owner, name)
-    debiting = owner is Head
+    debiting = owner is ChainHead
 
     def killing(*args: Any, **kwargs: Any) -> Any:
         now = _State.debiting if debiting else _State.serving

@@ -18,7 +18,7 @@ import numpy as np
 
 from client.cli.main import main
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from protocol.secagg.party import Party
 
 _numbers = itertools.count()
@@ -42,5 +42,5 @@ if __name__ == "__main__":
     record(Contributor, "contribution", target)
     record(Contributor, "noise", target)
     record(Party, "share", target)
-    record(Learner, "scores", target)
+    record(DPTrainer, "scores", target)
     main()

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.budget import budget, history
-from client.governance.database import State
+from client.governance.database import SiteState
 from launch.cli.main import app
 from launch.federations.deployment import RemoteFederation
 from launch.queries.ask import Where, ask
@@ -56,10 +56,10 @@ class Federation:
     credentials: Path
     patients: dict[str, int]
 
-    def state(self, site: str) -> tuple[SiteConfig, State]:
+    def state(self, site: str) -> tuple[SiteConfig, SiteState]:
         config = SiteConfig.load(self.folder / site / new_site.SITE_YAML)
         key = config.load_identity().public_key.hex()
-        return config, State.open(config.state, site, key)
+        return config, SiteState.open(config.state, site, key)
 
     def spent(self, site: str) -> tuple[float, list[Any]]:
         """Epsilon debited at the site, and every debit."""
@@ -79,7 +79,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     for site, table in tables.items():
         write_csv(table, folder / f"{site}.csv")
         made = new_site.init(
-            folder / site, Answers(site=site, data={TASK: folder / f"{site}.csv"}, **RULES)
+            folder / site, SiteAnswers(site=site, data={TASK: folder / f"{site}.csv"}, **RULES)
         )
         roster.add(new_site.card(made), len(table["patient"]))
         if site != REFUSES:

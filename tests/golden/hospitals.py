@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from client.cohorts.query_counts import Respondent
+from client.cohorts.query_counts import QueryContributor
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -68,7 +68,7 @@ class OtherHospitals:
             roster,
             self.governance[name],
             lambda task, study: Cohort.build(task, table, split_of(name), study.evaluation),
-            respondent=lambda task, study: Respondent.of(study, task.schema, table),
+            respondent=lambda task, study: QueryContributor.of(study, task.schema, table),
         )
 
     def _serve(self, name: str, connection: FleetConnection) -> None:

@@ -22,9 +22,9 @@ from client.cli.options import governing
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import Daemon
 from client.enrolment import join, new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.approvals import Approvals
-from client.governance.database import State
+from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from client.transport.node_key import create_node_key
 from launch.config.compose import load, plain
@@ -80,7 +80,7 @@ class Clock:
 def set_clock() -> None:
     """Every state folder that is opened from now on goes by a `Clock`."""
     clock = Clock()
-    defaults: list[Any] = [f.__kwdefaults__ for f in (SiteGovernance.__init__, State.open)]
+    defaults: list[Any] = [f.__kwdefaults__ for f in (SiteGovernance.__init__, SiteState.open)]
     for default in defaults:
         default["clock"] = clock
 
@@ -154,7 +154,7 @@ class Making:
         data = {name: Path("data") / f"{name}.csv" for name in tables}
         new_site.init(
             self.site,
-            Answers(
+            SiteAnswers(
                 site=SITE,
                 data=data,
                 tasks=(TASK,),
@@ -273,7 +273,7 @@ class Making:
 
     def finish(self, remote: RemoteFederation, study: Study, configuration: Any) -> None:
         remote.submit(study, configuration)
-        self.decide(study, lambda approvals: approvals.approve(study.digest), "approve")
+        self.decide(study, lambda approvals: approvals.approve(study), "approve")
         self.follow(remote, study)
 
     def follow(self, remote: RemoteFederation, study: Study) -> None:
@@ -319,22 +319,22 @@ def _first_day(making: Making) -> None:
         making.follow(remote, dear)
         unwanted, configuration = making.study("Not wanted", *local, *short)
         remote.submit(unwanted, configuration)
-        making.decide(unwanted, lambda a: a.reject(unwanted.digest, reason="not ours"), "reject")
+        making.decide(unwanted, lambda a: a.reject(unwanted, reason="not ours"), "reject")
         making.follow(remote, unwanted)
 
         revoked, configuration = making.study("Revoked", *local, "rounds=6")
         making.gate.close(revoked, 3)
         remote.submit(revoked, configuration)
-        making.decide(revoked, lambda a: a.approve(revoked.digest), "approve")
+        making.decide(revoked, lambda a: a.approve(revoked), "approve")
         making.gate.reached.wait(60)
-        making.decide(revoked, lambda a: a.revoke(revoked.digest, reason="a doubt"), "revoke")
+        making.decide(revoked, lambda a: a.revoke(revoked, reason="a doubt"), "revoke")
         making.gate.opened.set()
         making.follow(remote, revoked)
 
         cancelled, configuration = making.study("Cancelled", *local, "rounds=6")
         making.gate.close(cancelled, 3)
         remote.submit(cancelled, configuration)
-        making.decide(cancelled, lambda a: a.approve(cancelled.digest), "approve")
+        making.decide(cancelled, lambda a: a.approve(cancelled), "approve")
         making.gate.reached.wait(60)
         remote.cancel(cancelled.digest)
         making.gate.opened.set()
@@ -359,7 +359,7 @@ def _an_older_copy(making: Making) -> None:
     with governing(making.site, None) as site:
         site.propose(study)
     with making.books("approve", study) as approvals:
-        approvals.approve(study.digest)
+        approvals.approve(study)
     making.folder.chmod(0o700)
     backup = making.folder / "backup.sqlite"
     making.command("ledger", "backup", str(backup))
@@ -383,7 +383,7 @@ def _second_day(making: Making) -> None:
     making.gate.close(study, STOPS_AT)
     with making.running() as remote:
         remote.submit(study, configuration)
-        making.decide(study, lambda approvals: approvals.approve(study.digest), "approve")
+        making.decide(study, lambda approvals: approvals.approve(study), "approve")
         if not making.gate.reached.wait(120):
             raise RuntimeError("The study never came to its last round.")
         told = remote.study(study.digest)

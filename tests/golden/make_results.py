@@ -18,7 +18,7 @@ import pandas as pd
 from launch.config.compose import load, plain
 from launch.demo.mlflow_server import MlflowServer
 from launch.studies.run import run
-from launch.studies.run_folder import Chronicle
+from launch.studies.run_folder import RunFolder
 from server.outcome import RoundReport
 from server.tracking import backlog
 
@@ -47,14 +47,14 @@ def _outputs(folder: Path) -> None:
     )
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
         whole = run(load([*words, "title='Left alone'", f"output={scratch}/outputs"]))
-        told = Chronicle.round
+        told = RunFolder.round
 
-        def interrupted(self: Chronicle, report: RoundReport) -> None:
+        def interrupted(self: RunFolder, report: RoundReport) -> None:
             told(self, report)
             if report.round == _LEFT_AT:
                 raise KeyboardInterrupt
 
-        with patch.object(Chronicle, "round", interrupted), suppress(KeyboardInterrupt):
+        with patch.object(RunFolder, "round", interrupted), suppress(KeyboardInterrupt):
             run(load([*words, "title='Interrupted'", f"output={scratch}/outputs"]))
         shutil.copytree(Path(scratch) / "outputs", folder / "outputs")
     np.save(folder / "weights_uninterrupted.npy", whole.outcome.weights)

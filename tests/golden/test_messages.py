@@ -20,7 +20,7 @@ from launch.federations.inprocess import Simulated, split_of
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
 from protocol.secagg.aggregate import Opening
-from protocol.secagg.context import Context, Ready, check_readys, roster_digest
+from protocol.secagg.context import Context, SignedKey, check_readys, roster_digest
 from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
@@ -170,7 +170,7 @@ def test_secure_aggregation_gives_the_same_bytes(golden: Golden) -> None:
     assert Context(*fields, exact=True).digest == told["exact_context"]
     assert roster_digest(roster) == told["roster_digest"]
     assert {n: fingerprint(bytes.fromhex(key)) for n, key in roster} == told["fingerprints"]
-    readys = [Ready(**ready) for ready in told["readys"]]
+    readys = [SignedKey(**ready) for ready in told["readys"]]
     assert check_readys(context, readys, least_sites=3).context.hex() == told["agreed"]
     opening = Opening(sorted(told["roster"]), 20, 32)
     for ready in readys:

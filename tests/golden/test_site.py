@@ -17,7 +17,7 @@ from client.config.site_config import SiteConfig
 from client.governance.audit import PURPOSE, entry_hash
 from client.governance.governance import SiteGovernance
 from client.governance.patient_split import Split
-from client.training.algorithm_state import kept_in
+from client.training.algorithm_state import algorithm_state_in
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
 from protocol.study.study import Study
@@ -223,7 +223,7 @@ def test_what_an_algorithm_kept_is_read(golden: Golden, site: Path) -> None:
     """SCAFFOLD's control variate of the last attempt that counted."""
     digest = golden.expected["running"]
     (kept,) = (site / "state" / "kept" / digest).glob("shared-*.npy")
-    found = kept_in(site / "state", digest, np.load(kept).size).vector
+    found = algorithm_state_in(site / "state", digest, np.load(kept).size).vector
     assert found is not None
     assert np.array_equal(found, np.load(kept))
     assert np.any(found != 0)

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from protocol.identity import Identity
-from protocol.secagg.party import Context, Party, Ready
+from protocol.secagg.party import Context, Party, SignedKey
 
 STUDY, MODEL = "5" * 64, "d" * 64
 
@@ -36,5 +36,5 @@ def begin(sites: Sequence[str], **changes: Any) -> dict[str, Party]:
     return {site: Party.begin(agreed, site, identity(site)) for site in sites}
 
 
-def readys(parties: Mapping[str, Party], sites: Sequence[str] | None = None) -> list[Ready]:
+def readys(parties: Mapping[str, Party], sites: Sequence[str] | None = None) -> list[SignedKey]:
     return [parties[site].ready for site in (parties if sites is None else sites)]

@@ -19,7 +19,7 @@ from client.data.fhir.keys import resource_key
 from client.data.fhir.operators import text
 from client.data.fhir.temporal import Temporal
 from client.data.fhir.values import FhirPathError, Quantity
-from client.data.fhir.view_definition import Column, Row, ViewDefinition, load, sql_type
+from client.data.fhir.view_definition import Row, ViewColumn, ViewDefinition, load, sql_type
 from client.data.sources.session import Session, literal, quoted
 from client.data.sources.settings import Fhir
 from protocol.errors import Code, WardroundError
@@ -60,7 +60,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
                 f"Two ViewDefinitions are named {view.name}, {view.source} one of them.",
                 remedy="Rename one of them.",
             )
-    tables = [_Table(session, view) for view in views]
+    tables = [_FlatTable(session, view) for view in views]
     _load(session, export.folder, tables, check_time)
     _keep_newest(session, tables)
     for table in tables:
@@ -69,7 +69,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
 
 
 @dataclass
-class _Table:
+class _FlatTable:
     """One view's rows on their way into the store."""
 
     session: Session
@@ -102,7 +102,7 @@ class _Table:
             self.pending.clear()
 
 
-def _type(column: Column) -> str:
+def _type(column: ViewColumn) -> str:
     return sql_type(column.type) + ("[]" if column.collection else "")
 
 
@@ -118,7 +118,7 @@ def _from_json(kinds: dict[str, str]) -> str:
     )
 
 
-def _cell(column: Column, value: Any) -> Any:
+def _cell(column: ViewColumn, value: Any) -> Any:
     """As JSON for the column's SQL type. Raises FhirPathError where it does not fit."""
     if value is None:
         return None
@@ -127,7 +127,7 @@ def _cell(column: Column, value: Any) -> Any:
     return _scalar(column, value)
 
 
-def _scalar(column: Column, value: Any) -> Any:
+def _scalar(column: ViewColumn, value: Any) -> Any:
     kind = sql_type(column.type)
     if kind == "VARCHAR":
         if type(value) is str:
@@ -153,7 +153,7 @@ def _number(value: Any) -> Any:
 
 
 def _load(
-    session: Session, folder: Path, tables: Sequence[_Table], check_time: Callable[[], None]
+    session: Session, folder: Path, tables: Sequence[_FlatTable], check_time: Callable[[], None]
 ) -> None:
     targets = {c.refers_to for table in tables for c in table.view.columns} - {None}
     viewed = {table.view.resource for table in tables}
@@ -192,7 +192,7 @@ def _load(
             session.note(f"The FHIR export holds no {kind}.")
 
 
-def _add(table: _Table, ordinal: int, resource: dict[str, Any], place: str) -> None:
+def _add(table: _FlatTable, ordinal: int, resource: dict[str, Any], place: str) -> None:
     try:
         for row in table.view.rows(resource):
             table.add(ordinal, row)
@@ -204,7 +204,7 @@ def _add(table: _Table, ordinal: int, resource: dict[str, Any], place: str) -> N
         ) from None
 
 
-def _keep_newest(session: Session, tables: Sequence[_Table]) -> None:
+def _keep_newest(session: Session, tables: Sequence[_FlatTable]) -> None:
     """Of resources with one key, the last updated; where that is not said, the last read."""
     old = (
         "SELECT ordinal FROM (SELECT ordinal, row_number() OVER (PARTITION BY key"
@@ -221,7 +221,7 @@ def _keep_newest(session: Session, tables: Sequence[_Table]) -> None:
         session.note(f"{repeated} FHIR resources came more than once: the newest counts.")
 
 
-def _count_dangling(session: Session, table: _Table) -> None:
+def _count_dangling(session: Session, table: _FlatTable) -> None:
     for k, column in enumerate(table.view.columns):
         if column.refers_to is None:
             continue
@@ -238,7 +238,7 @@ def _count_dangling(session: Session, table: _Table) -> None:
             )
 
 
-def _expose(session: Session, table: _Table) -> None:
+def _expose(session: Session, table: _FlatTable) -> None:
     selected = []
     for k, column in enumerate(table.view.columns):
         cast = _CASTS.get((column.tag or "").upper().split("(")[0].strip())

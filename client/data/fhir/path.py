@@ -21,11 +21,11 @@ from client.data.fhir.operators import (
 )
 from client.data.fhir.syntax import (
     Binary,
-    Call,
     External,
-    Index,
+    FunctionCall,
+    Indexer,
     Literal,
-    Member,
+    MemberAccess,
     Node,
     Special,
     TypeTest,
@@ -87,11 +87,11 @@ class _Compiler:
         if isinstance(node, Literal):
             items = [] if node.value is None else [node.value]
             return lambda run, focus: items
-        if isinstance(node, Member):
+        if isinstance(node, MemberAccess):
             return self._member(node)
-        if isinstance(node, Call):
+        if isinstance(node, FunctionCall):
             return self._call(node)
-        if isinstance(node, Index):
+        if isinstance(node, Indexer):
             base, index = self.compile(node.base), self.compile(node.index)
             return lambda run, focus: functions.at(base(run, focus), index(run, focus))
         if isinstance(node, TypeTest):
@@ -104,7 +104,7 @@ class _Compiler:
             return self._external(node)
         return _special(node)
 
-    def _member(self, node: Member) -> Compiled:
+    def _member(self, node: MemberAccess) -> Compiled:
         name, hidden = node.name, "_" + node.name
         base = None if node.base is None else self.compile(node.base)
         root = base is None and name[:1].isupper()
@@ -125,7 +125,7 @@ class _Compiler:
 
         return run_member
 
-    def _call(self, node: Call) -> Compiled:
+    def _call(self, node: FunctionCall) -> Compiled:
         base = None if node.base is None else self.compile(node.base)
         known = functions.FUNCTIONS.get(node.name)
         if known is None:

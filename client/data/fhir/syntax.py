@@ -21,7 +21,7 @@ class Literal:
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberAccess:
     """base.name; without a base, of the focus."""
 
     base: Node | None
@@ -29,7 +29,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """base.name(arguments); without a base, on the focus."""
 
     base: Node | None
@@ -38,7 +38,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Index:
+class Indexer:
     """base[index]."""
 
     base: Node
@@ -85,7 +85,9 @@ class Special:
     name: str
 
 
-Node = Literal | Member | Call | Index | Unary | Binary | TypeTest | External | Special
+Node = (
+    Literal | MemberAccess | FunctionCall | Indexer | Unary | Binary | TypeTest | External | Special
+)
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)
@@ -203,7 +205,7 @@ class _Parser:
     def _postfix(self, left: Node) -> Node:
         while self.next.kind == "symbol" and self.next.text in (".", "["):
             if self._accept("["):
-                left = Index(left, self.expression(0))
+                left = Indexer(left, self.expression(0))
                 self._take("]")
             else:
                 self._take(".")
@@ -221,13 +223,13 @@ class _Parser:
         else:
             raise FhirPathError(f"a name is missing at character {token.at + 1}")
         if not self._accept("("):
-            return Member(base, name)
+            return MemberAccess(base, name)
         arguments: list[Node] = []
         while not self._accept(")"):
             if arguments:
                 self._take(",")
             arguments.append(self.expression(0))
-        return Call(base, name, tuple(arguments))
+        return FunctionCall(base, name, tuple(arguments))
 
     def _term(self) -> Node:
         token = self.next
@@ -288,7 +290,7 @@ def type_name(node: Node) -> str:
     """The argument of ofType(), is() or as(): a type such as Patient, FHIR.Patient or 'Patient'."""
     if isinstance(node, Literal) and isinstance(node.value, str):
         return node.value
-    if isinstance(node, Member):
+    if isinstance(node, MemberAccess):
         if node.base is None:
             return node.name
         return f"{type_name(node.base)}.{node.name}"

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
-Kind = Literal["date", "dateTime", "time"]
+TemporalKind = Literal["date", "dateTime", "time"]
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?"
     r"(T(?:(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?(Z|[+-]\d\d:\d\d)?)?)?"
@@ -32,12 +32,12 @@ class Temporal:
     """parts: as many as are known, of year, month, day, hour, minute (int) and second (Decimal);
     of a time, from the hour on. offset: minutes east of UTC, None where it was not said."""
 
-    kind: Kind
+    kind: TemporalKind
     parts: tuple[int | Decimal, ...]
     offset: int | None = None
 
     @staticmethod
-    def parse(text: str, kind: Kind | None = None) -> Temporal | None:
+    def parse(text: str, kind: TemporalKind | None = None) -> Temporal | None:
         """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
         if found := _DATE.fullmatch(text):
             numbers = [int(part) for part in found.groups()[:3] if part]
@@ -46,7 +46,7 @@ class Temporal:
             numbers += [int(part) for part in found.groups()[4:6] if part]
             parts: tuple[int | Decimal, ...] = tuple(numbers)
             parts += (Decimal(found[7]),) if found[7] else ()
-            told: Kind = "dateTime" if found[4] is not None else "date"
+            told: TemporalKind = "dateTime" if found[4] is not None else "date"
             value = Temporal(kind if kind == "dateTime" else told, parts, _offset(found[8]))
         elif found := _TIME.fullmatch(text):
             hours = tuple(int(part) for part in found.groups()[:2] if part)

@@ -16,7 +16,7 @@ from pathlib import Path as File
 from typing import Any
 
 from client.data.fhir.path import Path, Run, compile_path
-from client.data.fhir.syntax import Binary, Call, External, Literal, TypeTest
+from client.data.fhir.syntax import Binary, External, FunctionCall, Literal, TypeTest
 from client.data.fhir.values import PRIMITIVES, Element, FhirPathError, Items, plain
 from protocol.errors import Code, WardroundError
 
@@ -37,7 +37,7 @@ _MOST_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Column:
+class ViewColumn:
     """One column. type: FHIR's, "string" where nothing tells; tag: the SQL type asked for."""
 
     name: str
@@ -51,7 +51,7 @@ class Column:
     def refers_to(self) -> str | None:
         """ "*" or the type of resource, where the column is a reference's key."""
         tree = self.path.tree
-        if not isinstance(tree, Call) or tree.name != "getReferenceKey":
+        if not isinstance(tree, FunctionCall) or tree.name != "getReferenceKey":
             return None
         argument = tree.arguments[0] if tree.arguments else None
         return str(getattr(argument, "name", None) or getattr(argument, "value", None) or "*")
@@ -61,14 +61,14 @@ class Column:
 class Selection:
     """One `select`: its columns, those nested in it, and a union; for each item of its paths."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ViewColumn, ...]
     selects: tuple[Selection, ...]
     unions: tuple[Selection, ...]
     mode: str | None
     paths: tuple[Path, ...]
 
     @property
-    def all_columns(self) -> tuple[Column, ...]:
+    def all_columns(self) -> tuple[ViewColumn, ...]:
         """In the order of the output: its own, the nested ones', the union's."""
         nested = tuple(column for select in self.selects for column in select.all_columns)
         union = self.unions[0].all_columns if self.unions else ()
@@ -86,7 +86,7 @@ class ViewDefinition:
     where: tuple[Path, ...]
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[ViewColumn, ...]:
         return self.select.all_columns
 
     def rows(self, resource: dict[str, Any]) -> Iterator[Row]:
@@ -165,7 +165,7 @@ def _product(select: Selection, run: Run, focus: Items) -> list[Row]:
     return [(*own, *(cell for row in rows for cell in row)) for rows in product(*parts)]
 
 
-def _cell(column: Column, run: Run, focus: Items) -> Any:
+def _cell(column: ViewColumn, run: Run, focus: Items) -> Any:
     items = _evaluate(column.path, run, focus)
     if column.collection:
         return [plain(item) for item in items]
@@ -327,7 +327,7 @@ def _check_union(unions: tuple[Selection, ...], where: str) -> None:
                 raise FhirPathError(f"unionAll of {where} gives {a.name} two types")
 
 
-def _column(document: Any, constants: Mapping[str, Items], where: str) -> Column:
+def _column(document: Any, constants: Mapping[str, Items], where: str) -> ViewColumn:
     if type(document) is not dict:
         raise FhirPathError(f"a column of {where} is no object")
     name = document.get("name")
@@ -347,7 +347,7 @@ def _column(document: Any, constants: Mapping[str, Items], where: str) -> Column
     }
     kind = kind.rsplit("/", 1)[-1]
     declared = document.get("type") is not None
-    return Column(name, path, kind, collection, tags.get("ansi/type"), declared)
+    return ViewColumn(name, path, kind, collection, tags.get("ansi/type"), declared)
 
 
 def _inferred(path: Path) -> str:
@@ -357,7 +357,7 @@ def _inferred(path: Path) -> str:
         return "boolean" if tree.operator == "is" else tree.type.rsplit(".", 1)[-1]
     if isinstance(tree, Binary):
         return "boolean" if tree.operator in _BOOLEAN else "string"
-    if isinstance(tree, Call):
+    if isinstance(tree, FunctionCall):
         if tree.name in ("ofType", "as"):
             return str(getattr(tree.arguments[0], "name", "string"))
         return _RETURNS.get(tree.name, "string")

@@ -21,14 +21,14 @@ def algorithm(study: Study, model: FlatModel) -> FedAvg:
     has nothing that the algorithm works on."""
     plan, optimisation = study.optimisation.local, study.optimisation
     match plan:
-        case documents.FedAvg():
+        case documents.FedAvgOptions():
             return FedAvg()
-        case documents.FedProx():
+        case documents.FedProxOptions():
             return FedProx(plan.mu)
-        case documents.Scaffold():
+        case documents.ScaffoldOptions():
             return Scaffold(optimisation.local_steps * optimisation.local_lr)
-        case documents.FedBN():
+        case documents.FedBNOptions():
             return FedBN.over(model)
-        case documents.Ditto():
+        case documents.DittoOptions():
             return Ditto(plan)
     assert_never(plan)

@@ -28,7 +28,7 @@ from protocol.vectors import Vector
 class Ditto(FedAvg):
     """plan: steps, learning rate and attraction (lambda) of the site's own model."""
 
-    plan: documents.Ditto
+    plan: documents.DittoOptions
 
     def beside(self, weights: Vector, own: Vector | None, steps: OwnSteps) -> Vector | None:
         """The own model starts where the shared one does (the paper's v = w at round 0)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from tests.cases.imaging.objects import captioned, chest, showing
 
@@ -28,7 +28,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int]:
         dataset.save_as(files / "x.dcm", enforce_file_format=True)
 
     write("LEFT SUPINE 12345", 1)
-    with Index.open(state) as index:
+    with ImageIndex.open(state) as index:
         bring_up_to_date(index, [files], workers=1)
         aside = [each.image for each in index.kept_out() if each.releasable and each.image]
         if not aside:

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.study.study import Scalar
 from protocol.vectors import Vector
@@ -78,9 +78,9 @@ AMD do; that for Intel processors with AVX2 at most does not, and there the sums
 are right as they are."""
 
 
-def learner_of(name: str, options: Mapping[str, Scalar] | None = None) -> tuple[Task, Learner]:
+def learner_of(name: str, options: Mapping[str, Scalar] | None = None) -> tuple[Task, DPTrainer]:
     task = registry.load(name, options or {})
-    return task, Learner(task, 0)
+    return task, DPTrainer(task, 0)
 
 
 def features(task: Task) -> Tensor:
@@ -95,13 +95,13 @@ def alike(patient: Tensor, count: int) -> Tensor:
     return patient.expand(count, *patient.shape[1:]).contiguous()
 
 
-def scored(learner: Learner, features: Tensor) -> Tensor:
+def scored(learner: DPTrainer, features: Tensor) -> Tensor:
     """(N,) what the product computes for each of N patients, with the weights that are loaded."""
     return torch.from_numpy(learner.scores(learner.model.weights(), features))
 
 
 def summed(
-    learner: Learner, weights: Vector, batch: Batch, mode: Mode, scale: int = 1 << 20
+    learner: DPTrainer, weights: Vector, batch: Batch, mode: Mode, scale: int = 1 << 20
 ) -> Sum:
     """(P,) the un-noised sum of clipped gradients, in units of the clip norm."""
     if mode == "local":
@@ -113,7 +113,7 @@ def summed(
 
 
 def moved(
-    learner: Learner,
+    learner: DPTrainer,
     weights: Vector,
     features: Tensor,
     labels: Tensor,
@@ -126,7 +126,7 @@ def moved(
 
 
 def moved_at_any_size(
-    learner: Learner, weights: Vector, features: Tensor, labels: Tensor, mode: Mode
+    learner: DPTrainer, weights: Vector, features: Tensor, labels: Tensor, mode: Mode
 ) -> float:
     """The same, at most, while these patients join one by one."""
     return farthest(
@@ -140,7 +140,7 @@ def farthest(sums: Iterable[npt.NDArray[Any]]) -> float:
     return max(float(np.linalg.norm(np.subtract(b, a, dtype=float))) for a, b in pairwise(sums))
 
 
-def cancelling(learner: Learner, patient: Tensor, rng: np.random.Generator) -> Vector:
+def cancelling(learner: DPTrainer, patient: Tensor, rng: np.random.Generator) -> Vector:
     """(P,) weights whose last layer cancels on one patient, (1, ...)."""
     module = learner.model.module
     last = [m for m in module.modules() if isinstance(m, nn.Linear) and m.out_features == 1][-1]

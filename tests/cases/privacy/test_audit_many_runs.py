@@ -18,7 +18,7 @@ import pytest
 import torch
 from scipy import stats
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.privacy.accounting import Event, calibrate, epsilon
 from protocol.privacy.skellam import skellam
@@ -51,7 +51,7 @@ Runs = npt.NDArray[np.float64]
 class Neighbours:
     """Two batches, one of them with one patient more, and the weights that they are trained on."""
 
-    learner: Learner
+    learner: DPTrainer
     weights: Vector
     few: Batch
     more: Batch

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from protocol.study.study import Scalar
 from tasks.models import hog
 from tests.cases.privacy.neighbours import KERNELS_DEPEND_ON_BATCH, learner_of, scored
@@ -23,7 +23,7 @@ _REASON = "no row's bits may depend on the size of the batch or on its place in 
 _wrong = pytest.mark.xfail(strict=True, raises=AssertionError, reason=_REASON)
 
 
-def dependent_rows(learner: Learner, shape: tuple[int, ...], seed: int) -> int:
+def dependent_rows(learner: DPTrainer, shape: tuple[int, ...], seed: int) -> int:
     """How often a row's bits change with the size of the batch, or with the row's place in it."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(learner.model.layout.size, generator=generator)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import BOUND, learner_of
@@ -19,7 +19,7 @@ _PICTURES = 12
 """Of noise, for each of the weights; nobody is shown. About every second is not clipped."""
 
 
-def weights_whose_products_cancel(learner: Learner, scale: float, spread: float) -> Vector:
+def weights_whose_products_cancel(learner: DPTrainer, scale: float, spread: float) -> Vector:
     """Every block passes its input on; layer4.0 multiplies, by `scale`, what stands at the border
     of a picture. `spread`: of what reaches it, about 1."""
     parameters = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from protocol.metrics.score_histogram import histogram
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
@@ -28,7 +28,9 @@ _BINS = 32
 _TRIALS = 600
 
 
-def weights_that_cancel(learner: Learner, patients: Tensor) -> Iterator[tuple[Vector, Tensor, int]]:
+def weights_that_cancel(
+    learner: DPTrainer, patients: Tensor
+) -> Iterator[tuple[Vector, Tensor, int]]:
     """Weights, a patient, and how many who are alike are joined by one more."""
     rng, begin = np.random.default_rng(0), learner.model.weights()
     for _ in range(_TRIALS):
@@ -38,7 +40,9 @@ def weights_that_cancel(learner: Learner, patients: Tensor) -> Iterator[tuple[Ve
         yield weights, one, int(rng.choice([3, 7, 15]))
 
 
-def weights_on_an_edge(learner: Learner, patients: Tensor) -> Iterator[tuple[Vector, Tensor, int]]:
+def weights_on_an_edge(
+    learner: DPTrainer, patients: Tensor
+) -> Iterator[tuple[Vector, Tensor, int]]:
     """The same for a bias alone that puts everyone's score next to an edge between two bins: the
     sigmoid of the last few of a batch, for which a vector register is too wide, may round
     otherwise. No matrix is multiplied, so it does not matter which kernel would do it."""

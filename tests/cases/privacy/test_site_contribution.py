@@ -11,7 +11,7 @@ import pytest
 
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from protocol.study.vector_layout import Sections
@@ -40,7 +40,7 @@ _AT_ANY_SIZE = 40
 
 
 def contribution(
-    learner: Learner, weights: Vector, patient: Vector, count: int, label: float
+    learner: DPTrainer, weights: Vector, patient: Vector, count: int, label: float
 ) -> Sum:
     """(27,) what a site with `count` patients who are alike adds, in clip norms."""
     yes, no = np.ones(count, bool), np.zeros(count, bool)

@@ -21,7 +21,7 @@ from client.cohorts.loading import loader
 from client.config.site_config import SiteConfig
 from client.daemon.site import Site
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from launch.config.compose import load
 from launch.demo.hospitals import write_csv
@@ -150,8 +150,8 @@ class Hospitals:
             governance.close_state()
 
 
-def _answers(site: str, data: Path) -> Answers:
-    return Answers(
+def _answers(site: str, data: Path) -> SiteAnswers:
+    return SiteAnswers(
         site=site,
         data={TASK.name: data},
         tasks=(TASK.name,),

@@ -20,7 +20,7 @@ from client.cli import main
 from client.config.site_config import SiteConfig
 from client.daemon import status
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
 from launch.studies import plan, result_view
@@ -179,7 +179,7 @@ def test_a_sites_log_has_words_as_text(log: io.StringIO, words: Words) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """alpha, whose rules suffice for a private study of breast_cancer."""
-    answers = Answers(
+    answers = SiteAnswers(
         site=SITE,
         data={"breast_cancer": tmp_path / "data.csv"},
         tasks=("breast_cancer",),

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from client.cli import main
-from client.enrolment import join as joining
-from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment import join, new_site
+from client.enrolment.site_template import SiteAnswers
 from protocol.identity import Identity
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
@@ -32,7 +31,7 @@ class Ward:
         self.folder, self.data = folder / "west", folder / "west.csv"
         self.table = registry.load(TASK).public_sites(None)["west"]
         write_csv(self.table, self.data)
-        config = new_site.init(self.folder, Answers("west", data={TASK: self.data}, **RULES))
+        config = new_site.init(self.folder, SiteAnswers("west", data={TASK: self.data}, **RULES))
         self.card = new_site.card(config)
         self.pki = Pki(folder / "pki")
         self.pki.create("Test", ["127.0.0.1"])
@@ -40,8 +39,8 @@ class Ward:
     def join(self, address: str, ca: Path | None = None) -> None:
         roster = {"west": self.card.identity, "east": Identity.generate().public_key.hex()}
         authority = (ca or self.pki.ca_certificate).read_text()
-        bundle = joining.Bundle(coordinator=address, ca=authority, roster=roster)
-        joining.join(joining.compare(self.folder / "site.yaml", bundle))
+        bundle = join.Bundle(coordinator=address, ca=authority, roster=roster)
+        join.join(join.compare(self.folder / "site.yaml", bundle))
 
     def edit(self, old: str, new: str) -> None:
         path = self.folder / "site.yaml"

@@ -18,7 +18,7 @@ from client.config.site_config import SiteConfig
 from client.daemon import status
 from client.data.quality import ColumnQuality, Quality
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
 from protocol.errors import Code
@@ -41,7 +41,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """alpha, whose rules are enough for a private study of breast_cancer."""
-    answers = Answers(
+    answers = SiteAnswers(
         site=SITE,
         data={"breast_cancer": tmp_path / "data.csv"},
         tasks=("breast_cancer",),
@@ -78,7 +78,7 @@ def governance(site: Path) -> Iterator[SiteGovernance]:
         round=1,
         rounds=20,
         attempt=1,
-        last_error=status.Fault(status.utc(), Code.MESSAGE.value, ALL_OF_IT),
+        last_error=status.LastError(status.utc(), Code.MESSAGE.value, ALL_OF_IT),
     )
     status.write(config.state, now)
     yield governance

@@ -9,13 +9,13 @@ import pytest
 
 from client.checks.base import tried
 from client.checks.data import data_checks
-from client.cohorts.loading import build_respondent, read_table
+from client.cohorts.loading import build_query_contributor, read_table
 from client.cohorts.query_counts import tally
 from client.config.site_config import SiteConfig
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.patient_split import Split
 from launch.queries import presets
 from launch.queries.ask import ask
@@ -63,7 +63,7 @@ def config(tmp_path: Path) -> SiteConfig:
         "delta": 1e-5,
         "least_patients": 1,
     }
-    new_site.init(tmp_path / "site", Answers(site="alpha", data={}, tasks=(), **rules))
+    new_site.init(tmp_path / "site", SiteAnswers(site="alpha", data={}, tasks=(), **rules))
     path = tmp_path / "site" / new_site.SITE_YAML
     text = path.read_text().split("\ndata:")
     path.write_text(
@@ -73,7 +73,7 @@ def config(tmp_path: Path) -> SiteConfig:
     )
     loaded = SiteConfig.load(path)
     assert loaded.imaging is not None
-    with Index.open(loaded.state, loaded.imaging.gate) as index:
+    with ImageIndex.open(loaded.state, loaded.imaging.gate) as index:
         bring_up_to_date(index, [tmp_path / "pacs"])
     return loaded
 
@@ -82,7 +82,7 @@ def counted(config: SiteConfig, question: Question) -> dict[str, list[int]]:
     study = build_query(question, dict.fromkeys(("alpha", "beta", "gamma"), 100))
     query = study.query
     assert isinstance(query, Query)
-    respondent = build_respondent(config, registry.load("dicom_dose"), study)
+    respondent = build_query_contributor(config, registry.load("dicom_dose"), study)
     counts = tally(query, respondent.records, 1)
     return {
         statistic.name: counts[where].tolist()

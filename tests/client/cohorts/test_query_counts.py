@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.cohorts.query_counts import Records, Respondent, tally
+from client.cohorts.query_counts import QueryContributor, Records, tally
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
@@ -218,7 +218,7 @@ def test_what_is_malformed_is_found_before_anything_is_counted() -> None:
         }
     )
     with pytest.raises(WardroundError) as caught:
-        Respondent.of(study, SCHEMA, table_of(rows))
+        QueryContributor.of(study, SCHEMA, table_of(rows))
     assert caught.value.code is Code.MALFORMED_DATA
     assert "row 2" in caught.value.message
     assert "'x'" not in str(caught.value)
@@ -230,7 +230,7 @@ def test_what_is_malformed_is_found_before_anything_is_counted() -> None:
 def test_a_respondent_adds_counts_and_shares_of_noise() -> None:
     study = asked({"statistics": [{"kind": "cells", "name": "n"}]})
     rows = [(f"p{n}", 1.0, 1.0, "f", "a", None) for n in range(7)]
-    respondent = Respondent.of(study, SCHEMA, table_of(rows))
+    respondent = QueryContributor.of(study, SCHEMA, table_of(rows))
     sections = Sections(study, train=False, evaluate=True)
     given_ = respondent.contribution(sections, np.zeros(0, np.float32), 1)
     assert given_.tolist() == [7]

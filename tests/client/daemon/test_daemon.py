@@ -25,7 +25,7 @@ from client.daemon import status
 from client.daemon.daemon import Daemon as Loop
 from client.daemon.daemon import _answer
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.transport.fleet_connection import Delivery
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
@@ -391,7 +391,7 @@ def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int)
 
 def test_it_begins_nothing_where_a_key_is_readable_by_others(tmp_path: Path) -> None:
     config = new_site.init(
-        tmp_path / "north", Answers("north", **{"data": {TASK: tmp_path}} | RULES)
+        tmp_path / "north", SiteAnswers("north", **{"data": {TASK: tmp_path}} | RULES)
     )
     (tmp_path / "north" / "node.pem").chmod(0o640)
     with pytest.raises(WardroundError) as caught:

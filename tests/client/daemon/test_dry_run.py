@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client.governance.approvals import Weighed
+from client.governance.approvals import DryRunAnswer
 from protocol.errors import Code
 from tests.client.hospital import Hospital, numbered, policy, study
 
@@ -19,7 +19,7 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
 
 
 def test_what_is_weighed_is_not_recorded(hospital: Hospital) -> None:
-    assert hospital.approvals.weigh(study()) == Weighed("waiting")
+    assert hospital.approvals.weigh(study()) == DryRunAnswer("waiting")
     assert hospital.approvals.weigh(study(purpose="marketing")).state == "refused"
     assert hospital.approvals.studies() == ()
     assert hospital.approvals.propose(study()) == ("waiting", None)
@@ -27,7 +27,7 @@ def test_what_is_weighed_is_not_recorded(hospital: Hospital) -> None:
 
 def test_by_rule_it_would_be_accepted(tmp_path: Path) -> None:
     by_rule = Hospital.found(tmp_path / "alpha", policy(approval="rule"))
-    assert by_rule.approvals.weigh(study()) == Weighed("accepted")
+    assert by_rule.approvals.weigh(study()) == DryRunAnswer("accepted")
     assert by_rule.approvals.studies() == ()
     by_rule.state.close()
 
@@ -57,7 +57,7 @@ def test_by_rule_it_would_be_accepted(tmp_path: Path) -> None:
 def test_every_rule_that_forbids_it_is_named(
     hospital: Hospital, changes: dict[str, Any], code: Code, rules: tuple[str, ...]
 ) -> None:
-    assert hospital.approvals.weigh(study(**changes)) == Weighed("refused", code, rules)
+    assert hospital.approvals.weigh(study(**changes)) == DryRunAnswer("refused", code, rules)
 
 
 def test_a_spent_lifetime_is_named_and_a_person_s_no_is_not_explained(hospital: Hospital) -> None:
@@ -69,7 +69,7 @@ def test_a_spent_lifetime_is_named_and_a_person_s_no_is_not_explained(hospital: 
     weighed = hospital.approvals.weigh(numbered(number))
     assert (weighed.code, weighed.rules) == (Code.REFUSED_BUDGET, ("epsilon_lifetime",))
     hospital.approvals.revoke(numbered(1))
-    assert hospital.approvals.weigh(numbered(1)) == Weighed("refused", Code.REVOKED)
+    assert hospital.approvals.weigh(numbered(1)) == DryRunAnswer("refused", Code.REVOKED)
 
 
 def test_weighing_agrees_with_proposing(hospital: Hospital) -> None:

@@ -26,12 +26,12 @@ from client.config.site_config import SiteConfig
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from client.governance.patient_split import Split
 from client.log_events import LOGGER, configure
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
@@ -54,10 +54,10 @@ SITES = ("alpha", "beta", "gamma")
 SECRET = "zq7canary"
 """Stands wherever a message has room for text: no answer may repeat it."""
 _TOUCHING = (
-    (Learner, "clipped_sum"),
-    (Learner, "private_steps"),
-    (Learner, "plain_steps"),
-    (Learner, "scores"),
+    (DPTrainer, "clipped_sum"),
+    (DPTrainer, "private_steps"),
+    (DPTrainer, "plain_steps"),
+    (DPTrainer, "scores"),
     (Contributor, "contribution"),
     (Contributor, "noise"),
     (Patients, "private_sample"),
@@ -231,7 +231,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     table = next(iter(task.public_sites(None).values()))
     with (folder / "cohort.csv").open("w", newline="") as file:
         csv.writer(file).writerows([list(table), *zip(*table.values(), strict=True)])
-    answers = Answers(
+    answers = SiteAnswers(
         site="alpha",
         data={TASK: folder / "cohort.csv"},
         tasks=(TASK,),

@@ -16,12 +16,12 @@ import pytest
 from pydantic import ValidationError
 
 from client.cli.study_summary import show
-from client.cohorts.loading import build_respondent
-from client.cohorts.query_counts import Respondent
+from client.cohorts.loading import build_query_contributor
+from client.cohorts.query_counts import QueryContributor
 from client.config.policy import Policy
 from client.daemon.site import Site
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.budget import budget, spending_by_study
 from client.governance.governance import SiteGovernance
 from launch.queries.query_builder import Price, build_query
@@ -31,7 +31,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.secagg.aggregate import Opening
 from protocol.secagg.context import Context
-from protocol.secagg.context import Ready as Signed
+from protocol.secagg.context import SignedKey as Signed
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import Party
 from protocol.study.study import Study
@@ -130,7 +130,7 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
     table = registry.load(TASK).public_sites(None)["north"]
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "north.csv")
-    answers = Answers(site=SITE, data={TASK: folder / "north.csv"}, **(RULES | rules))
+    answers = SiteAnswers(site=SITE, data={TASK: folder / "north.csv"}, **(RULES | rules))
     config = new_site.init(folder / SITE, answers)
     path = folder / SITE / new_site.SITE_YAML
     text = path.read_text()
@@ -144,24 +144,24 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
     patients = len(set(table["patient"].tolist()))
     found: Asked
 
-    def respondent(task: Task, study: Study) -> Respondent:
+    def respondent(task: Task, study: Study) -> QueryContributor:
         found.read.append(study.digest)
-        return build_respondent(config, task, study)
+        return build_query_contributor(config, task, study)
 
     def no_cohort(task: Task, study: Study) -> Any:
         raise AssertionError("a query loads no cohort")
 
     site = Site(SITE, config.load_identity(), roster, governance, no_cohort, respondent=respondent)
     found = Asked(site, governance, roster, peers, patients)
-    contribution = Respondent.contribution
+    contribution = QueryContributor.contribution
 
-    def noting(self: Respondent, *args: Any) -> Any:
+    def noting(self: QueryContributor, *args: Any) -> Any:
         with governance.state.reading() as db:
             rows = db.execute("SELECT count(*) FROM debits").fetchone()
         found.debited_when_tallied.append(rows[0])
         return contribution(self, *args)
 
-    monkeypatch.setattr(Respondent, "contribution", noting)
+    monkeypatch.setattr(QueryContributor, "contribution", noting)
     return found
 
 

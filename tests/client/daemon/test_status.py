@@ -21,9 +21,9 @@ from client.daemon import status
 from client.daemon.metrics import Metrics
 from client.daemon.status import Board, Status
 from client.daemon.systemd import notify, watchdog_seconds
-from client.daemon.watchdog import Watch
+from client.daemon.watchdog import StatusReporter
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from protocol.errors import Code, WardroundError
 
@@ -35,7 +35,7 @@ def board() -> Board:
 
 @pytest.fixture
 def config(tmp_path: Path) -> SiteConfig:
-    return new_site.init(tmp_path / "north", Answers("north", epsilon_lifetime=5.0))
+    return new_site.init(tmp_path / "north", SiteAnswers("north", epsilon_lifetime=5.0))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_the_watch_tells_of_connection_loss_and_of_the_end(
     config: SiteConfig, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = Link()
-    watch = Watch(config.state, board)
+    watch = StatusReporter(config.state, board)
     with caplog.at_level("INFO", logger="wardround.site"), watch:
         watch.connection = link
         link.connected = True
@@ -124,7 +124,7 @@ def test_the_watch_tells_of_connection_loss_and_of_the_end(
 def test_health_follows_connection_and_life(
     board: Board, governance: SiteGovernance, config: SiteConfig
 ) -> None:
-    watch, port = Watch(config.state, board), free_port()
+    watch, port = StatusReporter(config.state, board), free_port()
     with Metrics(port, board, governance, watch):
         watch.expect(60)
         assert get(port, "/healthz")[0] == 503, "not connected"
@@ -142,7 +142,7 @@ def test_metrics_are_prometheus_text_without_patients(
     board.count("refusals", "refused_policy")
     board.set(debits=7, bytes_sent=12)
     port = free_port()
-    with Metrics(port, board, governance, Watch(config.state, board)):
+    with Metrics(port, board, governance, StatusReporter(config.state, board)):
         code, text = get(port, "/metrics")
     assert code == 200
     for line in text.splitlines():
@@ -159,7 +159,7 @@ def test_metrics_are_prometheus_text_without_patients(
 def test_metrics_listen_on_loopback_only_and_refuse_a_taken_port(
     board: Board, governance: SiteGovernance, config: SiteConfig
 ) -> None:
-    watch = Watch(config.state, board)
+    watch = StatusReporter(config.state, board)
     with Metrics(0, board, governance, watch) as first:
         assert first.host == "127.0.0.1"
         with pytest.raises(WardroundError) as caught:
@@ -198,7 +198,7 @@ def test_a_hanging_loop_is_not_reported_alive(
         manager.settimeout(0.5)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "60000")
-        with Watch(config.state, board) as watch:
+        with StatusReporter(config.state, board) as watch:
             assert manager.recv(100) == b"WATCHDOG=1"
             watch.expect(-1)
             with suppress(TimeoutError):

@@ -18,7 +18,7 @@ from client.cli import main
 from client.cohorts.quality_page import grid, write_page
 from client.data.quality import Quality, assess
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import PATIENT, Column, Schema
@@ -152,7 +152,7 @@ def test_check_shows_every_column_and_leaves_the_page(
 ) -> None:
     data = tmp_path / "west.csv"
     write_csv(registry.load(TASK).public_sites(None)["west"], data)
-    new_site.init(tmp_path / "west", Answers("west", data={TASK: data}, **RULES))
+    new_site.init(tmp_path / "west", SiteAnswers("west", data={TASK: data}, **RULES))
 
     def run(*options: str) -> str:
         argv = ["wardround-site", "check", "-c", str(tmp_path / "west"), "--cohort", *options]

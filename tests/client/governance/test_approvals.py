@@ -8,7 +8,7 @@ import pytest
 
 from client.cli.study_summary import show
 from client.governance import approvals
-from client.governance.audit_replay import Happened
+from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from protocol.errors import Code, WardroundError
 from tasks.schema import Column, Schema
@@ -38,10 +38,10 @@ def state(hospital: Hospital) -> str:
 def test_by_hand_a_study_waits_however_often_it_is_proposed(hospital: Hospital) -> None:
     for _ in range(5):
         assert hospital.approvals.propose(study()) == ("waiting", None)
-    assert events(hospital) == [Happened.STUDY_SEEN]
+    assert events(hospital) == [AuditEvent.STUDY_SEEN]
     hospital.approvals.approve(study())
     assert hospital.approvals.propose(study()) == ("accepted", None)
-    assert events(hospital) == [Happened.STUDY_SEEN, Happened.STUDY_ACCEPTED]
+    assert events(hospital) == [AuditEvent.STUDY_SEEN, AuditEvent.STUDY_ACCEPTED]
 
 
 def test_by_rule_it_is_accepted_at_once(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_what_rules_refused_is_looked_at_again_under_new_rules(hospital: Hospita
     other = study(purpose="quality")
     assert hospital.approvals.propose(other) == ("refused", Code.REFUSED_POLICY)
     assert hospital.approvals.propose(other) == ("refused", Code.REFUSED_POLICY)
-    assert events(hospital) == [Happened.STUDY_REFUSED]
+    assert events(hospital) == [AuditEvent.STUDY_REFUSED]
     with pytest.raises(WardroundError) as caught:
         hospital.approvals.approve(other)
     assert caught.value.code == Code.REFUSED_POLICY, "no person can approve against site.yaml"

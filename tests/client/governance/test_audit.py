@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from client.governance.audit import entry_hash
-from client.governance.audit_head import Head
-from client.governance.audit_replay import Happened
+from client.governance.audit_head import ChainHead
+from client.governance.audit_replay import AuditEvent
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from tests.client.hospital import SITE, Hospital, numbered
@@ -28,10 +28,10 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     study = hospital.accept(numbered(1))
     for round_ in range(1, 7):
         hospital.debit(study, round_, round_)
-    hospital.audit.append(Happened.MESSAGE_ANSWERED, study=study.digest, kind="ready", bytes=512)
-    hospital.audit.append(Happened.OPERATOR, command="revoke")
+    hospital.audit.append(AuditEvent.MESSAGE_ANSWERED, study=study.digest, kind="ready", bytes=512)
+    hospital.audit.append(AuditEvent.OPERATOR, command="revoke")
     hospital.approvals.revoke(study, reason="asked by patient 4711")
-    hospital.audit.append(Happened.DAEMON_STOPPED)
+    hospital.audit.append(AuditEvent.DAEMON_STOPPED)
     assert hospital.audit.verify() == ENTRIES
     hospital.state.close()
     return hospital
@@ -134,7 +134,7 @@ def test_a_rewritten_chain_lacks_the_sites_signature(hospital: Hospital) -> None
                 other.sign("wardround audit entry", bytes.fromhex(hashed)).hex(),
             ),
         )
-    Head(ENTRIES, hashed).write(hospital.folder / "head.json")
+    ChainHead(ENTRIES, hashed).write(hospital.folder / "head.json")
     assert "signature" in found(hospital)
 
 
@@ -192,7 +192,7 @@ def test_only_short_scalars_are_written(tmp_path: Path) -> None:
     hospital = Hospital.found(tmp_path / "state")
     for fields in ({"note": "x" * 301}, {"Note": "x"}, {"a b": 1}):
         with pytest.raises(WardroundError) as caught:
-            hospital.audit.append(Happened.OPERATOR, **fields)
+            hospital.audit.append(AuditEvent.OPERATOR, **fields)
         assert caught.value.code == Code.INTERNAL
     assert hospital.audit.verify() == 0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client.governance.audit_head import GENESIS, Head
-from client.governance.audit_replay import Happened
-from client.governance.database import State
+from client.governance.audit_head import GENESIS, ChainHead
+from client.governance.audit_replay import AuditEvent
+from client.governance.database import SiteState
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from tests.client.hospital import SITE, Hospital, die, in_child, numbered
@@ -33,7 +33,7 @@ def refused(code: Code, action: Callable[[], object]) -> WardroundError:
 
 
 def test_everything_in_the_folder_is_for_its_owner_only(hospital: Hospital) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="check")
+    hospital.audit.append(AuditEvent.OPERATOR, command="check")
     assert stat.S_IMODE(hospital.folder.stat().st_mode) == 0o700
     names = {path.name for path in hospital.folder.iterdir()}
     assert {"state.sqlite", "state.sqlite-wal", "head.json", "split.key"} <= names
@@ -52,7 +52,7 @@ def test_a_second_daemon_is_refused_until_the_first_has_ended(hospital: Hospital
     error = refused(Code.STATE, lambda: first.enter(first.folder, first.identity, daemon=True))
     assert str(os.getpid()) in error.message
     command = Hospital.enter(first.folder, first.identity, clock=first.clock)
-    command.audit.append(Happened.OPERATOR, command="studies")
+    command.audit.append(AuditEvent.OPERATOR, command="studies")
     command.state.close()
     first.again(daemon=True).state.close()
 
@@ -70,9 +70,9 @@ def test_a_daemon_that_was_killed_leaves_no_lock(hospital: Hospital) -> None:
 
 def test_another_sites_folder_and_another_key_are_refused(hospital: Hospital) -> None:
     key = hospital.identity.public_key.hex()
-    refused(Code.STATE, lambda: State.open(hospital.folder, "beta", key))
+    refused(Code.STATE, lambda: SiteState.open(hospital.folder, "beta", key))
     other = Identity.generate().public_key.hex()
-    refused(Code.STATE, lambda: State.open(hospital.folder, SITE, other))
+    refused(Code.STATE, lambda: SiteState.open(hospital.folder, SITE, other))
 
 
 @pytest.mark.parametrize("name", [".", "state.sqlite", "split.key"])
@@ -86,18 +86,18 @@ def test_what_others_can_read_is_refused(hospital: Hospital, name: str) -> None:
 def test_an_existing_state_is_never_made_anew(hospital: Hospital) -> None:
     before = hospital.state.split.check
     key = hospital.identity.public_key.hex()
-    refused(Code.STATE, lambda: State.create(hospital.folder, SITE, key))
+    refused(Code.STATE, lambda: SiteState.create(hospital.folder, SITE, key))
     assert hospital.again().state.split.check == before
 
 
 def test_a_deleted_ledger_is_not_replaced_by_an_empty_one(hospital: Hospital) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="check")
+    hospital.audit.append(AuditEvent.OPERATOR, command="check")
     hospital.state.close()
     for path in hospital.folder.glob("state.sqlite*"):
         path.unlink()
     key = hospital.identity.public_key.hex()
-    refused(Code.LEDGER, lambda: State.create(hospital.folder, SITE, key))
-    refused(Code.STATE, lambda: State.open(hospital.folder, SITE, key))
+    refused(Code.LEDGER, lambda: SiteState.create(hospital.folder, SITE, key))
+    refused(Code.STATE, lambda: SiteState.open(hospital.folder, SITE, key))
 
 
 def test_another_split_secret_is_refused(hospital: Hospital) -> None:
@@ -113,25 +113,25 @@ def test_an_interrupted_creation_is_finished_by_the_next(tmp_path: Path) -> None
     folder = tmp_path / "state"
     folder.mkdir(mode=0o700)
     os.close(os.open(folder / "state.sqlite", os.O_CREAT, 0o600))
-    Head(0, GENESIS).write(folder / "head.json")
-    State.create(folder, SITE, identity.public_key.hex()).close()
+    ChainHead(0, GENESIS).write(folder / "head.json")
+    SiteState.create(folder, SITE, identity.public_key.hex()).close()
     Hospital.enter(folder, identity, daemon=True).state.close()
 
 
 def test_an_older_database_is_refused_and_stays_refused(hospital: Hospital) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="one")
+    hospital.audit.append(AuditEvent.OPERATOR, command="one")
     hospital.state.close()
     old = hospital.folder.parent / "old"
     shutil.copytree(hospital.folder, old)
     hospital = Hospital.enter(hospital.folder, hospital.identity, clock=hospital.clock)
-    hospital.audit.append(Happened.OPERATOR, command="two")
+    hospital.audit.append(AuditEvent.OPERATOR, command="two")
     hospital.state.close()
     shutil.copy(old / "state.sqlite", hospital.folder / "state.sqlite")
     refused(Code.LEDGER, lambda: Hospital.enter(hospital.folder, hospital.identity, daemon=True))
     command = Hospital.enter(hospital.folder, hospital.identity, clock=hospital.clock)
-    refused(Code.LEDGER, lambda: command.audit.append(Happened.OPERATOR, command="three"))
+    refused(Code.LEDGER, lambda: command.audit.append(AuditEvent.OPERATOR, command="three"))
     command.ledger.acknowledge()
-    command.audit.append(Happened.OPERATOR, command="three")
+    command.audit.append(AuditEvent.OPERATOR, command="three")
     assert command.audit.verify() == 3
     command.again(daemon=True).state.close()
 
@@ -142,7 +142,7 @@ def test_another_branch_of_the_same_length_is_refused(hospital: Hospital) -> Non
     shutil.copytree(hospital.folder, old)
     for folder, command in ((hospital.folder, "one"), (old, "another")):
         branch = Hospital.enter(folder, hospital.identity, clock=hospital.clock)
-        branch.audit.append(Happened.OPERATOR, command=command)
+        branch.audit.append(AuditEvent.OPERATOR, command=command)
         branch.state.close()
     shutil.copy(old / "state.sqlite", hospital.folder / "state.sqlite")
     refused(Code.LEDGER, lambda: Hospital.enter(hospital.folder, hospital.identity, daemon=True))
@@ -150,25 +150,25 @@ def test_another_branch_of_the_same_length_is_refused(hospital: Hospital) -> Non
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "empty"])
 def test_a_lost_head_is_refused_until_acknowledged(hospital: Hospital, damage: str) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="one")
+    hospital.audit.append(AuditEvent.OPERATOR, command="one")
     head = hospital.folder / "head.json"
     if damage == "missing":
         head.unlink()
     else:
         head.write_bytes(b"" if damage == "empty" else b'{"seq": "x"}')
-    refused(Code.LEDGER, lambda: hospital.audit.append(Happened.OPERATOR, command="two"))
+    refused(Code.LEDGER, lambda: hospital.audit.append(AuditEvent.OPERATOR, command="two"))
     hospital.ledger.acknowledge()
-    hospital.audit.append(Happened.OPERATOR, command="two")
+    hospital.audit.append(AuditEvent.OPERATOR, command="two")
 
 
 def test_a_head_one_entry_behind_is_what_a_cut_leaves_and_no_alarm(hospital: Hospital) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="one")
+    hospital.audit.append(AuditEvent.OPERATOR, command="one")
     head = (hospital.folder / "head.json").read_bytes()
-    hospital.audit.append(Happened.OPERATOR, command="two")
+    hospital.audit.append(AuditEvent.OPERATOR, command="two")
     (hospital.folder / "head.json").write_bytes(head)
     restarted = hospital.again(daemon=True)
     assert restarted.audit.verify() == 2
-    restarted.audit.append(Happened.OPERATOR, command="three")
+    restarted.audit.append(AuditEvent.OPERATOR, command="three")
     assert restarted.state.mirrored_head() == restarted.state.head()
 
 
@@ -203,13 +203,13 @@ def test_a_backup_that_does_not_fit_leaves_nothing(hospital: Hospital) -> None:
 
 
 def test_a_clock_gone_back_is_refused_until_acknowledged(hospital: Hospital) -> None:
-    hospital.audit.append(Happened.OPERATOR, command="one")
+    hospital.audit.append(AuditEvent.OPERATOR, command="one")
     hospital.clock.now -= timedelta(seconds=60)
-    hospital.audit.append(Happened.OPERATOR, command="NTP corrected a little")
+    hospital.audit.append(AuditEvent.OPERATOR, command="NTP corrected a little")
     hospital.clock.now -= timedelta(minutes=10)
-    refused(Code.CLOCK, lambda: hospital.audit.append(Happened.OPERATOR, command="two"))
+    refused(Code.CLOCK, lambda: hospital.audit.append(AuditEvent.OPERATOR, command="two"))
     assert hospital.ledger.acknowledge() == ()
-    hospital.audit.append(Happened.OPERATOR, command="two")
+    hospital.audit.append(AuditEvent.OPERATOR, command="two")
     assert hospital.audit.verify() == 4
 
 
@@ -225,5 +225,5 @@ def test_a_damaged_database_is_refused(hospital: Hospital) -> None:
 
 
 def test_a_folder_without_state_is_named(tmp_path: Path) -> None:
-    error = refused(Code.STATE, lambda: State.open(tmp_path, SITE, "00" * 32))
+    error = refused(Code.STATE, lambda: SiteState.open(tmp_path, SITE, "00" * 32))
     assert "init" in error.remedy

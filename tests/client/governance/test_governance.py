@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from client.config.site_config import SiteConfig
-from client.governance.database import State
+from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from protocol.errors import Code, WardroundError
@@ -47,7 +47,7 @@ def config(tmp_path: Path) -> SiteConfig:
             }
         )
     )
-    State.create(tmp_path / "state", "alpha", identity.public_key.hex()).close()
+    SiteState.create(tmp_path / "state", "alpha", identity.public_key.hex()).close()
     return SiteConfig.load(tmp_path / "site.yaml")
 
 

@@ -81,10 +81,11 @@ def test_a_debit_is_the_same_after_a_restart(hospital: Hospital) -> None:
 
 
 def test_closing_and_revoking_credit_only_what_was_never_debited(hospital: Hospital) -> None:
-    for number, end in (
-        (1, lambda study: hospital.approvals.close(study, "failed")),
-        (2, lambda study: hospital.approvals.revoke(study)),
-    ):
+    ends: tuple[Callable[[Study], None], ...] = (
+        lambda study: hospital.approvals.close(study, "failed"),
+        hospital.approvals.revoke,
+    )
+    for number, end in enumerate(ends, 1):
         study = hospital.accept(numbered(number))
         hospital.debit(study, 1, 1)
         before = spent(hospital)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from client.governance import migrations
-from client.governance.database import State
+from client.governance.database import SiteState
 from client.governance.migrations import SCHEMA_VERSION, note_release
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
@@ -169,7 +169,7 @@ def test_one_of_a_newer_release_is_refused_by_its_name(tmp_path: Path) -> None:
 
 
 def test_another_sites_ledger_is_not_touched(older: Hospital) -> None:
-    refused(Code.STATE, lambda: State.open(older.folder, "elsewhere", "00" * 32))
-    refused(Code.STATE, lambda: State.open(older.folder, SITE, "00" * 32))
+    refused(Code.STATE, lambda: SiteState.open(older.folder, "elsewhere", "00" * 32))
+    refused(Code.STATE, lambda: SiteState.open(older.folder, SITE, "00" * 32))
     assert schema(older.folder / "state.sqlite") == SCHEMA_VERSION - 1
     assert not (older.folder / COPY).exists()

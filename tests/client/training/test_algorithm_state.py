@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.training.algorithm_state import PERSONAL, Kept, figures_of, kept_in, sweep
+from client.training.algorithm_state import (
+    PERSONAL,
+    AlgorithmState,
+    algorithm_state_in,
+    figures_of,
+    sweep,
+)
 from protocol.errors import Code, WardroundError
 from protocol.vectors import Vector
 
@@ -19,7 +25,7 @@ def one(value: float) -> Vector:
     return np.array([value], dtype=np.float32)
 
 
-def attempt(kept: Kept, number: int, value: float, lost: Collection[int] = ()) -> None:
+def attempt(kept: AlgorithmState, number: int, value: float, lost: Collection[int] = ()) -> None:
     """Prepared, proposed, shared."""
     kept.begin(number, lost)
     kept.propose(one(value))
@@ -27,25 +33,27 @@ def attempt(kept: Kept, number: int, value: float, lost: Collection[int] = ()) -
 
 
 @pytest.fixture(params=["memory", "folder"])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
-    return Kept() if request.param == "memory" else Kept(tmp_path / "kept" / "s")
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> AlgorithmState:
+    return (
+        AlgorithmState() if request.param == "memory" else AlgorithmState(tmp_path / "kept" / "s")
+    )
 
 
-def test_what_was_shared_and_not_lost_counts(kept: Kept) -> None:
+def test_what_was_shared_and_not_lost_counts(kept: AlgorithmState) -> None:
     assert kept.vector is None
     attempt(kept, 1, 10.0)
     kept.begin(2, lost=())
     assert kept.vector == one(10.0)
 
 
-def test_what_was_lost_is_taken_back(kept: Kept) -> None:
+def test_what_was_lost_is_taken_back(kept: AlgorithmState) -> None:
     attempt(kept, 1, 10.0)
     attempt(kept, 2, 20.0)
     kept.begin(3, lost=(2,))
     assert kept.vector == one(10.0)
 
 
-def test_an_attempt_that_begins_again_was_not_counted(kept: Kept) -> None:
+def test_an_attempt_that_begins_again_was_not_counted(kept: AlgorithmState) -> None:
     """A coordinator was killed between the sum and its checkpoint."""
     attempt(kept, 1, 10.0)
     attempt(kept, 2, 20.0)
@@ -53,13 +61,13 @@ def test_an_attempt_that_begins_again_was_not_counted(kept: Kept) -> None:
     assert kept.vector == one(10.0)
 
 
-def test_a_site_that_missed_rounds_keeps_its_last_that_counted(kept: Kept) -> None:
+def test_a_site_that_missed_rounds_keeps_its_last_that_counted(kept: AlgorithmState) -> None:
     attempt(kept, 1, 10.0)
     kept.begin(7, lost=(3, 5))
     assert kept.vector == one(10.0)
 
 
-def test_what_was_prepared_and_never_shared_does_not_count(kept: Kept) -> None:
+def test_what_was_prepared_and_never_shared_does_not_count(kept: AlgorithmState) -> None:
     attempt(kept, 1, 10.0)
     kept.begin(2, lost=())
     kept.propose(one(20.0))
@@ -67,7 +75,7 @@ def test_what_was_prepared_and_never_shared_does_not_count(kept: Kept) -> None:
     assert kept.vector == one(10.0)
 
 
-def test_nothing_is_kept_where_nothing_was_proposed(kept: Kept) -> None:
+def test_nothing_is_kept_where_nothing_was_proposed(kept: AlgorithmState) -> None:
     kept.begin(1, lost=())
     kept.share()
     assert kept.vector is None
@@ -75,22 +83,22 @@ def test_nothing_is_kept_where_nothing_was_proposed(kept: Kept) -> None:
 
 def test_a_restart_goes_on_with_what_was_shared(tmp_path: Path) -> None:
     folder = tmp_path / "kept" / "s"
-    first = Kept(folder, 1)
+    first = AlgorithmState(folder, 1)
     attempt(first, 1, 10.0)
     attempt(first, 2, 20.0)
     first.begin(3, lost=())
     first.propose(one(30.0))  # and the power goes
-    again = Kept(folder, 1)
+    again = AlgorithmState(folder, 1)
     again.begin(4, lost=(3,))
     assert again.vector == one(20.0)
-    lost = Kept(folder, 1)
+    lost = AlgorithmState(folder, 1)
     lost.begin(4, lost=(2, 3))
     assert lost.vector is None, "attempt 1 was given up when attempt 2 had not been called lost"
 
 
 def test_files_are_the_owners_alone_and_no_more_than_needed(tmp_path: Path) -> None:
     folder = tmp_path / "kept" / "s"
-    kept = Kept(folder)
+    kept = AlgorithmState(folder)
     for number in range(1, 6):
         attempt(kept, number, float(number))
     assert {path.name for path in folder.iterdir()} == {"shared-4.npy", "shared-5.npy"}
@@ -108,7 +116,7 @@ def test_a_proposal_is_durable_with_the_names_of_its_folders(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noting)
-    kept = kept_in(tmp_path, "a", 1)
+    kept = algorithm_state_in(tmp_path, "a", 1)
     kept.begin(1, lost=())
     kept.propose(one(7.0))
     everything = (tmp_path, *tmp_path.rglob("*"))
@@ -117,17 +125,17 @@ def test_a_proposal_is_durable_with_the_names_of_its_folders(
 
 def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
     folder = tmp_path / "kept" / "s"
-    attempt(Kept(folder), 1, 10.0)
+    attempt(AlgorithmState(folder), 1, 10.0)
     (folder / "shared-1.npy").write_bytes(b"no array")
     with pytest.raises(WardroundError) as refused:
-        Kept(folder, 1)
+        AlgorithmState(folder, 1)
     assert refused.value.code is Code.STATE
     assert "Remove it" in refused.value.remedy
 
 
 def test_the_own_model_stays_when_a_study_finishes_and_only_then(tmp_path: Path) -> None:
     for name, finished in (("a", True), ("b", False)):
-        kept = kept_in(tmp_path, name, 1)
+        kept = algorithm_state_in(tmp_path, name, 1)
         attempt(kept, 1, 10.0)
         kept.keep_model(one(7.0), {"own": {"auc": 0.5}})
         kept.close(b"{}", finished=finished)
@@ -141,13 +149,13 @@ def test_the_own_model_stays_when_a_study_finishes_and_only_then(tmp_path: Path)
 
 
 def test_a_restart_between_the_last_sum_and_the_close_loses_no_model(tmp_path: Path) -> None:
-    kept_in(tmp_path, "a", 1).keep_model(one(7.0), {})
-    kept_in(tmp_path, "a", 1).close(b"{}", finished=True)
+    algorithm_state_in(tmp_path, "a", 1).keep_model(one(7.0), {})
+    algorithm_state_in(tmp_path, "a", 1).close(b"{}", finished=True)
     assert np.load(tmp_path / PERSONAL / "a" / "weights.npy") == one(7.0)
 
 
 def test_what_revoked_studies_left_is_swept(tmp_path: Path) -> None:
     for name in ("runs", "revoked"):
-        attempt(kept_in(tmp_path, name, 1), 1, 1.0)
+        attempt(algorithm_state_in(tmp_path, name, 1), 1, 1.0)
     sweep(tmp_path, {"runs"})
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["runs"]

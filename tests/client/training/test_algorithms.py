@@ -15,7 +15,7 @@ from client.training.algorithms.fedavg import Correction, FedAvg
 from client.training.algorithms.fedbn import FedBN
 from client.training.algorithms.fedprox import FedProx
 from client.training.algorithms.scaffold import Scaffold
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import adjusting
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
@@ -36,7 +36,7 @@ def vector(*values: float) -> Vector:
 
 
 def plain(data: Batch, steps: int = 2, lr: float = 0.1) -> Callable[..., Vector]:
-    learner = Learner(Quadratic(), 0)
+    learner = DPTrainer(Quadratic(), 0)
 
     def run(start: Vector, correction: Correction | None = None) -> Vector:
         return learner.plain_steps(start, lambda: data, steps, lr, adjusting(correction))
@@ -45,7 +45,7 @@ def plain(data: Batch, steps: int = 2, lr: float = 0.1) -> Callable[..., Vector]
 
 
 def private(data: Batch, steps: int = 2, lr: float = 0.1) -> Callable[..., Vector]:
-    learner = Learner(Quadratic(), 0)
+    learner = DPTrainer(Quadratic(), 0)
 
     def run(start: Vector, correction: Correction | None = None) -> Vector:
         return learner.private_steps(
@@ -151,13 +151,15 @@ def test_fedbn_without_normalisation_layers_says_so() -> None:
 
 
 def ditto(**plan: object) -> Ditto:
-    return Ditto(documents.Ditto.model_validate({"attraction": 0.5, "steps": 2, "lr": 0.1} | plan))
+    return Ditto(
+        documents.DittoOptions.model_validate({"attraction": 0.5, "steps": 2, "lr": 0.1} | plan)
+    )
 
 
 def test_ditto_draws_its_own_model_to_the_shared_one() -> None:
     """Li et al. 2021, Algorithm 1, lambda = 0.5, w = 1, v = 0, label 1:
     v = 0 - 0.1 ((0 - 1) + 0.5 (0 - 1)) = 0.15; v = 0.15 - 0.1 (-0.85 - 0.425) = 0.2775."""
-    learner = Learner(Quadratic(), 0)
+    learner = DPTrainer(Quadratic(), 0)
     data = labelled(1.0)
 
     def own_steps(start: Vector, steps: int, lr: float, correction: Correction) -> Vector:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Unsupported
 from client.training.clipping import certified_sum, clipped_sum, part_size, patient_rows
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.layer_gradients import RULES
-from client.training.linear_chain import ChainModule
+from client.training.linear_chain import LinearChainGradients
 from client.training.per_patient_gradients import PatientGradients
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
@@ -86,14 +86,14 @@ def check(
     features: Tensor,
     *,
     hooks: bool = True,
-    passing: type[ChainModule | BookkeepingModule] = BookkeepingModule,
+    passing: type[LinearChainGradients | BookkeepingModule] = BookkeepingModule,
 ) -> None:
     """Rows and sums of both precisions against the hooks' (or one patient at a time, where Opacus
     cannot do the layer), relative to what they may be."""
     expected = hooked_rows(module, features) if hooks else alone_rows(module, features)
     size = float(expected.norm(dim=1).max()) + 1e-3
     passed = passing(module)
-    given = slopes if passing is ChainModule else summed
+    given = slopes if passing is LinearChainGradients else summed
     parameters = list(module.parameters())
     rows = patient_rows(passed.gradients(features, given, torch.float32), parameters)
     np.testing.assert_allclose(rows / size, expected / size, atol=1e-5)
@@ -332,7 +332,9 @@ def test_a_model_without_gradients_of_one_patient_is_refused(
 ) -> None:
     """Both ways would be silently wrong about it; the trial on made-up patients tells."""
     with pytest.raises(WardroundError) as refused:
-        Learner(task(built), 1).clipped_sum(FlatModel(task(built), 1).weights(), batch(4, 6), 1, 64)
+        DPTrainer(task(built), 1).clipped_sum(
+            FlatModel(task(built), 1).weights(), batch(4, 6), 1, 64
+        )
     assert refused.value.code is Code.CONFIGURATION
 
 
@@ -379,7 +381,7 @@ def test_neighbouring_sums_of_a_site_stay_within_the_sensitivity(
     """With one patient more, in whatever parts, the rounded sum moves as far as is accounted."""
     made, scale = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual())), 2**12
     weights = FlatModel(made, 1).weights()
-    learner = Learner(made, 1, memory=memory * 100_000)
+    learner = DPTrainer(made, 1, memory=memory * 100_000)
     data = Batch(10 * random(seed, patients, 144), (torch.arange(patients) % 2).float())
     fewer = Batch(data.features[1:], data.labels[1:])
     one = learner.clipped_sum(weights, data, CLIP, scale, "site")
@@ -392,7 +394,7 @@ def test_neighbouring_sums_of_a_site_stay_within_the_sensitivity(
 def test_both_roundings_say_the_same_but_for_rounding() -> None:
     made, scale = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual())), 2**16
     weights, data = FlatModel(made, 1).weights(), batch(20, 144)
-    learner = Learner(made, 1)
+    learner = DPTrainer(made, 1)
     by_patient = learner.clipped_sum(weights, data, CLIP, scale)
     by_site = learner.clipped_sum(weights, data, CLIP, scale, "site")
     assert np.abs(by_patient - by_site).max() <= 10 + 2e-3 * scale
@@ -423,7 +425,7 @@ def test_parts_are_as_small_as_the_proof_needs() -> None:
 def test_an_image_too_large_for_the_proof_is_refused() -> None:
     side = 370
     made = task(lambda: nn.Sequential(nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, 1, 1), Pool()))
-    learner = Learner(made, 1)
+    learner = DPTrainer(made, 1)
     weights = FlatModel(made, 1).weights()
     with pytest.raises(WardroundError) as refused:  # whoever is in a sample, and be it nobody
         learner.try_out(batch(0, side * side).features, "site")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.dp_trainer import Learner, Noise
+from client.training.dp_trainer import DPTrainer, Noise
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import grid
@@ -50,8 +50,8 @@ def batch(size: int, seed: int = 0) -> Batch:
     return Batch(features, (features[:, 0] > 0).float())
 
 
-def learner(memory: int = 1 << 30) -> Learner:
-    return Learner(Small(), seed=3, memory=memory)
+def learner(memory: int = 1 << 30) -> DPTrainer:
+    return DPTrainer(Small(), seed=3, memory=memory)
 
 
 def reference_sum(model: FlatModel, data: Batch, clip_norm: float, scale: int) -> np.ndarray:
@@ -202,7 +202,7 @@ def test_dp_sgd_in_parts_is_one_step() -> None:
 def test_batchnorm_is_refused() -> None:
     """Trap: its running statistics take in raw data, even frozen."""
     with pytest.raises(WardroundError) as refused:
-        Learner(WithBatchNorm(), seed=0)
+        DPTrainer(WithBatchNorm(), seed=0)
     assert refused.value.code is Code.CONFIGURATION
     assert "BatchNorm" in refused.value.remedy
 
@@ -221,7 +221,7 @@ def test_what_leaves_a_learner_holds_no_gradient_of_a_patient() -> None:
 def test_plain_training_that_diverges_says_so() -> None:
     weights = FlatModel(Exploding(), 3).weights()
     with pytest.raises(WardroundError) as refused:
-        Learner(Exploding(), seed=3).plain_steps(weights, lambda: batch(3), 20, 1.0)
+        DPTrainer(Exploding(), seed=3).plain_steps(weights, lambda: batch(3), 20, 1.0)
     assert refused.value.code is Code.DIVERGED
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from client.training.bookkeeping import BookkeepingModule, Unsupported
-from client.training.linear_chain import ACTIVATIONS, ChainModule
+from client.training.linear_chain import ACTIVATIONS, LinearChainGradients
 from client.training.per_patient_gradients import PatientGradients
 from tasks.flat_model import FlatModel
 from tests.client.training.test_bookkeeping import check, random, slopes, task
@@ -31,7 +31,7 @@ def test_a_chain(n: int, widths: list[int], chosen: st.DataObject) -> None:
         layers.append(nn.Linear(inputs, outputs, bias=chosen.draw(st.booleans())))
         activation = chosen.draw(st.sampled_from([None, *ACTIVATIONS]))
         layers += [activation()] if activation else []
-    check(nn.Sequential(*layers), random(n, n, widths[0]), passing=ChainModule)
+    check(nn.Sequential(*layers), random(n, n, widths[0]), passing=LinearChainGradients)
 
 
 @pytest.mark.parametrize(
@@ -48,24 +48,24 @@ def test_a_chain(n: int, widths: list[int], chosen: st.DataObject) -> None:
 )
 def test_what_is_no_chain(module: nn.Module) -> None:
     with pytest.raises(Unsupported):
-        ChainModule(module)
+        LinearChainGradients(module)
 
 
 def test_a_chain_with_hooks_or_pictures_is_not_for_it() -> None:
-    chain = ChainModule(nn.Linear(3, 1))
+    chain = LinearChainGradients(nn.Linear(3, 1))
     with pytest.raises(Unsupported):
         chain.gradients(random(0, 2, 4, 3), slopes, torch.float32)
     hooked = nn.Linear(3, 1)
     hooked.register_forward_hook(lambda layer, received, given: given)
     with pytest.raises(Unsupported):
-        ChainModule(hooked)
+        LinearChainGradients(hooked)
 
 
 @pytest.mark.parametrize(
     ("layers", "kind"),
     [
-        ((nn.Linear(6, 1),), ChainModule),
-        ((nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), ChainModule),
+        ((nn.Linear(6, 1),), LinearChainGradients),
+        ((nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), LinearChainGradients),
         ((nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 1)), BookkeepingModule),
     ],
 )

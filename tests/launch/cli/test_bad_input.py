@@ -20,7 +20,7 @@ import pytest
 
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from launch.demo.child_process import Guarded
 from launch.demo.demo import free_port, wait_for
 from launch.demo.hospitals import write_csv
@@ -207,7 +207,7 @@ class Federation:
 def site(folder: Path, name: str, data: Mapping[str, Path]) -> None:
     new_site.init(
         folder / name,
-        Answers(
+        SiteAnswers(
             site=name,
             data=data,
             tasks=tuple(data),

@@ -24,7 +24,7 @@ from launch.studies.plan_bytes import traffic
 from launch.studies.progress import Progressing
 from launch.studies.result_view import show
 from launch.studies.run import Finished
-from launch.sweeps.result import Result, Row
+from launch.sweeps.result import SweepResult, SweepRow
 from protocol.metrics.query_answers import Answer
 from protocol.study.study import Study
 from server.coordinator.journal import Journal
@@ -61,7 +61,7 @@ def rules_of_the_sites(console: Console) -> None:
 
 def show_plan(title: str, codes: dict[str, int], console: Console) -> None:
     study = outcomes.study(title=title)
-    answers = plan.Answers(0, 0, 2, 1, {}, codes)
+    answers = plan.DryRunAnswers(0, 0, 2, 1, {}, codes)
     found = plan.Planned(
         study, False, None, None, traffic(study), 1.0, answers, {"[site].yaml": ()}
     )
@@ -102,12 +102,12 @@ def receipt_of_a_query(console: Console) -> None:
     answer = Answer(study.query.statistics[0].name, (12.0,), 1.0, {})
     done = replace(outcomes.outcome(outcomes.study()), study=study, answers=(answer,))
     receipt = Receipt(ALL_OF_IT, "", (ALL_OF_IT,), ALL_OF_IT)
-    result_view.show(ask.Answered(done, receipt), console)
+    result_view.show(ask.QueryResult(done, receipt), console)
 
 
 def swept_value(console: Console) -> None:
-    row = Row({"title": ALL_OF_IT}, metrics={"auc": 0.9})
-    console.print(Result(["title=a,b"], ["title"], [row]).table())
+    row = SweepRow({"title": ALL_OF_IT}, metrics={"auc": 0.9})
+    console.print(SweepResult(["title=a,b"], ["title"], [row]).table())
 
 
 VIEWS: list[View] = [

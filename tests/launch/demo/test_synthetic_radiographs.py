@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.pixels.preprocessing import Preprocessing, picture
 from launch.demo.synthetic_radiographs import (
@@ -48,7 +48,7 @@ def test_a_gate_keeps_out_what_names_somebody_and_what_cannot_be_read(tmp_path: 
     made = cohort("west", 4, 0.5, HABITS, 5)
     write(made, 144, 5, tmp_path / "pacs")
     (tmp_path / "state").mkdir(mode=0o700)
-    with Index.open(tmp_path / "state") as index:
+    with ImageIndex.open(tmp_path / "state") as index:
         bring_up_to_date(index, [tmp_path / "pacs"], workers=1)
         verdicts = {
             one.flaw: aside.verdict

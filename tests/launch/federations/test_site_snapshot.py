@@ -8,7 +8,7 @@ import pytest
 from client.data.cohort import Cohort
 from launch.config import compose
 from launch.federations.inprocess import InProcessFederation, cohorts_of
-from launch.federations.site_snapshot import Station
+from launch.federations.site_snapshot import WorkerContext
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.identity import Identity
@@ -34,7 +34,7 @@ class Wandering:
             loads.append(site)
             return COHORTS[site]
 
-        self.stations = [Station(study, TASK, keys, cohort) for _ in range(2)]
+        self.stations = [WorkerContext(study, TASK, keys, cohort) for _ in range(2)]
         self.roster = self.stations[0].roster
         self.frozen: dict[str, bytes] = {}
         self.asked = 0

@@ -11,7 +11,7 @@ import pytest
 from client.config.policy import Policy
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
 from launch.config import compose
@@ -90,7 +90,7 @@ def test_fedsgd_in_mode_distributed_by_hand() -> None:
     )  # fmt: skip
     task, sections = registry.load("quadratic"), Sections(study, train=True, evaluate=False)
     sites = [
-        Contributor(SiteContext(study, site, Patients(found), Learner(task, 0)))
+        Contributor(SiteContext(study, site, Patients(found), DPTrainer(task, 0)))
         for site, found in cohorts().items()
     ]
     model = GlobalModel(study, task)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers as Rules
+from client.enrolment.site_template import SiteAnswers as Rules
 from launch.config import compose
 from launch.studies.plan import Planned, plan, show
 from launch.studies.run import run

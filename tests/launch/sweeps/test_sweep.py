@@ -16,7 +16,7 @@ from rich.console import Console
 from launch.config import compose
 from launch.demo.mlflow_server import MlflowServer
 from launch.sweeps.files import write
-from launch.sweeps.result import Result, Row
+from launch.sweeps.result import SweepResult, SweepRow
 from launch.sweeps.sweep import Sweep
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
@@ -67,11 +67,11 @@ def test_every_study_is_checked_before_the_first_starts(words: tuple[str, ...], 
 
 
 # --- what it found ---
-def rows(*of: tuple[str, str, float]) -> Result:
-    result = Result(("-",), ("privacy.epsilon", "seed"))
+def rows(*of: tuple[str, str, float]) -> SweepResult:
+    result = SweepResult(("-",), ("privacy.epsilon", "seed"))
     for epsilon, seed, auc in of:
         values = {"privacy.epsilon": epsilon, "seed": seed}
-        result.add(Row(values, study="0" * 64, metrics={"auc": auc}, epsilon=float(epsilon)))
+        result.add(SweepRow(values, study="0" * 64, metrics={"auc": auc}, epsilon=float(epsilon)))
     return result
 
 
@@ -88,13 +88,15 @@ def test_groups_are_means_and_deviations_over_seeds_in_the_order_of_numbers() ->
 
 def test_a_failed_study_is_in_the_files_and_in_no_group(tmp_path: Path) -> None:
     result = rows(("1", "0", 0.9))
-    result.add(Row({"privacy.epsilon": "9", "seed": "0"}, error="It diverged.", code="diverged"))
+    result.add(
+        SweepRow({"privacy.epsilon": "9", "seed": "0"}, error="It diverged.", code="diverged")
+    )
     files = write(result, tmp_path)
     assert set(files) == {"sweep.json", "sweep.csv", "sweep.png"}
     assert files["sweep.png"].startswith(b"\x89PNG")
     found = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [row["error"] for row in found] == ["", "It diverged."]
-    assert len(Result.load(tmp_path).groups()) == 1
+    assert len(SweepResult.load(tmp_path).groups()) == 1
     assert result.metrics()["studies_failed"] == 1
 
 
@@ -102,11 +104,11 @@ def test_a_failed_study_is_in_the_files_and_in_no_group(tmp_path: Path) -> None:
 def test_a_figure_for_numbers_and_for_words(values: tuple[str, str]) -> None:
     from launch.sweeps.figure import utility
 
-    result = Result(("-",), ("x", "y"))
+    result = SweepResult(("-",), ("x", "y"))
     for value in values:
         for other in ("a", "b"):
             result.add(
-                Row({"x": value, "y": other}, metrics={"auc": 0.8, "average_precision": 0.7})
+                SweepRow({"x": value, "y": other}, metrics={"auc": 0.8, "average_precision": 0.7})
             )
     assert utility(result).startswith(b"\x89PNG")
 

@@ -19,7 +19,7 @@ from protocol.secagg.party import (
     Opening,
     OpenParty,
     Party,
-    Ready,
+    SignedKey,
     check_ready,
     check_readys,
 )
@@ -30,7 +30,7 @@ ZEROS = np.zeros(5, dtype=np.uint32)
 FOUR = names(4)
 
 
-def refused(code: Code, party: Party, given_: list[Ready], least_sites: int = 3) -> None:
+def refused(code: Code, party: Party, given_: list[SignedKey], least_sites: int = 3) -> None:
     """Refused, and the attempt is still open: the right Readys get an answer afterwards."""
     with pytest.raises(WardroundError) as refusal:
         party.share(ZEROS, given_, least_sites)
@@ -196,18 +196,18 @@ def test_swapped_forged_and_resigned_keys_are_refused() -> None:
 
     swapped = replace(ready[b], public_key=ready[c].public_key)
     replaced = replace(ready[b], public_key=coordinator)
-    forged = Ready.signed(b, ctx, bytes.fromhex(coordinator), Identity.generate())
+    forged = SignedKey.signed(b, ctx, bytes.fromhex(coordinator), Identity.generate())
     renamed = replace(ready[b], site=c)
     for bad in (swapped, replaced, forged):
         refused(Code.IDENTITY, party, [ready[a], bad, ready[c], ready[d]])
     refused(Code.IDENTITY, party, [ready[a], renamed, ready[b], ready[d]])
     # A colluding peer signs an honest site's key as its own, in either encoding of the point.
-    resigned = Ready.signed(d, ctx, bytes.fromhex(ready[b].public_key), identity(d))
+    resigned = SignedKey.signed(d, ctx, bytes.fromhex(ready[b].public_key), identity(d))
     refused(Code.AGGREGATION, party, [ready[a], ready[b], ready[c], resigned])
     value = int.from_bytes(bytes.fromhex(ready[b].public_key), "little") | 1 << 255
-    twin = Ready.signed(d, ctx, value.to_bytes(32, "little"), identity(d))
+    twin = SignedKey.signed(d, ctx, value.to_bytes(32, "little"), identity(d))
     refused(Code.AGGREGATION, party, [ready[a], ready[b], ready[c], twin])
-    own = Ready.signed(d, ctx, bytes.fromhex(ready[a].public_key), identity(d))
+    own = SignedKey.signed(d, ctx, bytes.fromhex(ready[a].public_key), identity(d))
     refused(Code.AGGREGATION, party, [ready[a], ready[b], ready[c], own])
     for text in ("zz" * 32, "", ready[b].public_key.upper() + "0", ready[b].public_key[:-2]):
         bad = replace(ready[b], public_key=text)
@@ -220,7 +220,7 @@ def test_swapped_forged_and_resigned_keys_are_refused() -> None:
 
 def test_a_key_of_small_order_signed_by_a_peer_is_refused() -> None:
     parties = begin(FOUR)
-    low = Ready.signed(FOUR[3], parties[FOUR[0]].context.digest, bytes(32), identity(FOUR[3]))
+    low = SignedKey.signed(FOUR[3], parties[FOUR[0]].context.digest, bytes(32), identity(FOUR[3]))
     with pytest.raises(WardroundError) as refusal:
         parties[FOUR[0]].share(ZEROS, [*readys(parties, FOUR[:3]), low], 3)
     assert refusal.value.code is Code.AGGREGATION

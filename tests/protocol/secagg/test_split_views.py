@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from protocol.errors import WardroundError
 from protocol.secagg import party as secagg
 from protocol.secagg.masks import add_masks
-from protocol.secagg.party import Opening, Party, Ready
+from protocol.secagg.party import Opening, Party, SignedKey
 from tests.protocol.federation import context, identity, names
 
 Signs = dict[bytes, int]
@@ -32,7 +32,7 @@ LENGTH = 3
 class Answer:
     """What one honest site says to one view: its share of zeros, and the masks in it."""
 
-    view: frozenset[Ready]
+    view: frozenset[SignedKey]
     honest: tuple[int, ...]
     masks: Signs
     share: np.ndarray
@@ -47,10 +47,10 @@ def answers(
     honest = sites[: count - colluders]
     secrets = {site: X25519PrivateKey.generate() for site in honest}
 
-    def announce(site: str) -> Ready:
+    def announce(site: str) -> SignedKey:
         key = secrets.get(site) or X25519PrivateKey.generate()
         public_key = key.public_key().public_bytes_raw()
-        return Ready.signed(site, agreed.digest, public_key, identity(site))
+        return SignedKey.signed(site, agreed.digest, public_key, identity(site))
 
     # A colluder signs two keys, to show different ones to different sites.
     options = {site: [announce(site) for _ in range(1 if site in honest else 2)] for site in sites}

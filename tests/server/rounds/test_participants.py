@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from client.daemon.site import Site, Stand
+from client.daemon.site import Site, StandingState
 from launch.config import compose
 from launch.federations.inprocess import InProcessFederation, InProcessFleet, Simulated, cohorts_of
 from launch.studies.run import declared_patients, split_plan
@@ -32,7 +32,7 @@ class Whimsical(Simulated):
         super().__init__()
         self.rule, self.proposals, self.prepares, self.attempts = rule, 0, 0, 0
 
-    def propose(self, study: Study) -> tuple[Stand, Code | None]:
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
         self.proposals += 1
         return "accepted", None
 

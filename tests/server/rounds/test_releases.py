@@ -21,7 +21,7 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from server.outcome import Outcome
-from server.rounds.dry_run import consulted
+from server.rounds.dry_run import dry_run
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
@@ -138,7 +138,7 @@ def test_a_plan_counts_sites_of_another_release() -> None:
     fleet = BetweenReleases(
         federation._fleet, older=frozenset(SITES[:1]), newer=frozenset(SITES[1:2])
     )
-    told = consulted(study_of(), fleet, federation.roster, PATIENCE)
+    told = dry_run(study_of(), fleet, federation.roster, PATIENCE)
     assert told["codes"] == {"release": 2}
     assert told["answers"]["accepted"] == len(SITES) - 2
 
@@ -170,7 +170,7 @@ def test_a_task_that_an_upgrade_changed_is_refused_by_that_name() -> None:
     assert "submitted anew after it" in caught.value.remedy
     # A coordinator of the first release has no name for it, and still gets a refusal it can read.
     first = AskedByTheFirstRelease(federation._fleet)
-    told = consulted(study, first, federation.roster, PATIENCE)
+    told = dry_run(study, first, federation.roster, PATIENCE)
     assert told["codes"] == {"refused_study": len(SITES)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from server.tracking.delivery_queue import AwayError, Courier, Job
+from server.tracking.delivery_queue import AwayError, DeliveryQueue, Job
 from tests.waiting import HUNG, NEVER
 
 
@@ -20,7 +20,7 @@ def test_an_away_side_is_tried_again_in_order_and_a_refusal_left_behind() -> Non
     def refused() -> None:
         raise ValueError("never")
 
-    courier = Courier("test", pause=0.01)
+    courier = DeliveryQueue("test", pause=0.01)
     courier.put(Job("first", away_twice))
     courier.put(Job("second", refused))
     courier.put(Job("third", lambda: done.append("third")))
@@ -38,7 +38,7 @@ def test_what_hangs_holds_nobody_up_and_is_named() -> None:
         begun.set()
         let_go.wait()
 
-    courier = Courier("test")
+    courier = DeliveryQueue("test")
     courier.put(Job("slow", slow))
     assert begun.wait(HUNG)
     courier.put(Job("behind", lambda: None))
@@ -53,7 +53,7 @@ def test_trouble_is_told_before_time_is_up() -> None:
     def away() -> None:
         raise AwayError("status 503")
 
-    courier = Courier("test", pause=0.01)
+    courier = DeliveryQueue("test", pause=0.01)
     courier.put(Job("run", away))
     assert courier.wait_or_trouble(NEVER) == "away: status 503"
     courier.stop()

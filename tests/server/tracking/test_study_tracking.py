@@ -10,14 +10,14 @@ import pytest
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.tracking import backlog, study_tracking
-from server.tracking.study_tracking import StudyTracking, Wish
+from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.tracker import Receipt
 from tests.server.hospitals import free_port
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import HUNG
 
-WISH = Wish(experiment="restarts", model="kept")
+WISH = TrackingRequest(experiment="restarts", model="kept")
 
 
 def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from tasks.datasets.generated_patients import sites
 from tasks.schema import PATIENT, Table
@@ -86,7 +86,7 @@ def test_losses_and_gradients_are_of_one_patient_each(task: Fusion) -> None:
     assert losses.shape == (6,)
     alone = [task.losses(model(rows[k : k + 1]), labels[k : k + 1])[0] for k in range(6)]
     assert torch.allclose(losses, torch.stack(alone), atol=1e-5)
-    learner = Learner(task, 0)
+    learner = DPTrainer(task, 0)
     weights = learner.model.weights()
     together = learner.clipped_sum(weights, Batch(rows, labels), 1e3, 10**6)
     apart = sum(

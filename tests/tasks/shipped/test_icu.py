@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.training.dp_trainer import Learner
+from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks import registry
@@ -71,7 +71,7 @@ def test_the_model_trains_patient_by_patient(task: Task) -> None:
         torch.from_numpy(task.features(table)),
         torch.from_numpy(table[task.schema.label].astype(np.float32)),
     )
-    learner = Learner(task, 0)
+    learner = DPTrainer(task, 0)
     weights = learner.model.weights() + 0.01
 
     def clipped(rows: slice) -> np.ndarray:

@@ -13,7 +13,7 @@ import io
 from itertools import islice
 from pathlib import Path
 
-from client.data.dicom.index.index import Aside, Index
+from client.data.dicom.index.index import Aside, ImageIndex
 from client.data.dicom.isolated_workers import isolated
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
@@ -27,7 +27,7 @@ figure{display:inline-block;width:260px;margin:.5em;vertical-align:top}img{max-w
 code{user-select:all}"""
 
 
-def write_sheet(index: Index, folder: Path, workers: int = 2) -> int:
+def write_sheet(index: ImageIndex, folder: Path, workers: int = 2) -> int:
     """Writes `index.html` and pages into a new folder: how many pages.
 
     Raises WardroundError(USAGE) where the folder is there already or cannot be made.

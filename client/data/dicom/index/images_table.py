@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
 
 TABLE, FUNCTION = "images", "pseudonym"
@@ -28,7 +28,7 @@ def _type(column: str) -> str:
     return "DOUBLE" if column in (*NUMBERS, *DOSE_COLUMNS) else "VARCHAR"
 
 
-def register(connection: duckdb.DuckDBPyConnection, index: Index) -> None:
+def register(connection: duckdb.DuckDBPyConnection, index: ImageIndex) -> None:
     """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and

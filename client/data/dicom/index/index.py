@@ -77,7 +77,7 @@ WINDOW company AS (PARTITION BY image)
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One file as the index keeps it. `values`: see `client.data.dicom.objects.header.Header`."""
 
     path: Path
@@ -105,7 +105,7 @@ class Aside:
         return self.image is not None and self.verdict in SUSPICIONS
 
 
-class Index:
+class ImageIndex:
     """An open index. One thread at a time; several processes may have it open."""
 
     def __init__(self, db: sqlite3.Connection, names: Pseudonyms, policy: GatePolicy) -> None:
@@ -114,7 +114,7 @@ class Index:
         self._db = db
 
     @staticmethod
-    def open(state: Path, policy: GatePolicy | None = None) -> Index:
+    def open(state: Path, policy: GatePolicy | None = None) -> ImageIndex:
         """The index in a state folder, made where there is none. Raises WardroundError(STATE)."""
         path, policy = state / FILE, policy or GatePolicy()
         refuse_shared(state, "state folder")
@@ -130,12 +130,12 @@ class Index:
             except BaseException:
                 db.close()
                 raise
-        return Index(db, names, policy)
+        return ImageIndex(db, names, policy)
 
     def close(self) -> None:
         self._db.close()
 
-    def __enter__(self) -> Index:
+    def __enter__(self) -> ImageIndex:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -150,7 +150,7 @@ class Index:
         )
         return {_path(row[0]): (row[1], row[2]) for row in rows}
 
-    def put(self, rows: Iterable[Row]) -> None:
+    def put(self, rows: Iterable[ImageRow]) -> None:
         """Writes rows, in place of what was known of the same files."""
         names = (*_OWN, *_KEPT)
         marks = ", ".join("?" * len(names))
@@ -322,7 +322,7 @@ def _errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _flat(row: Row) -> tuple[Any, ...]:
+def _flat(row: ImageRow) -> tuple[Any, ...]:
     values = row.values or {}
     own = (os.fsencode(row.path), row.size, row.mtime_ns, row.problem, row.reason, row.suspicion)
     return (*own, row.sop_class, row.syntax, *(values.get(column) for column in _KEPT))

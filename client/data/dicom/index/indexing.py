@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.data.dicom.index.index import Index, Row
+from client.data.dicom.index.index import ImageIndex, ImageRow
 from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects import gate
 from client.data.dicom.objects.file_scan import Found, walk
@@ -44,7 +44,7 @@ class Tally:
 
 
 def bring_up_to_date(
-    index: Index,
+    index: ImageIndex,
     roots: Sequence[Path],
     *,
     workers: int = 2,
@@ -79,7 +79,7 @@ def bring_up_to_date(
 
 
 def _read(
-    index: Index,
+    index: ImageIndex,
     jobs: list[Found],
     workers: int,
     words: frozenset[str],
@@ -106,7 +106,7 @@ def _read(
     return done
 
 
-def _look(index: Index, workers: int, progress: Progress, stop: Callable[[], bool]) -> int:
+def _look(index: ImageIndex, workers: int, progress: Progress, stop: Callable[[], bool]) -> int:
     from client.data.dicom.index.text_screening import (  # headers need none of its decoders
         Look,
         look,
@@ -141,10 +141,10 @@ def _header(found: Found, secret: bytes, words: frozenset[str]) -> Header | Prob
         return error.problem
 
 
-def _row(found: Found, answer: Header | Problem) -> Row:
+def _row(found: Found, answer: Header | Problem) -> ImageRow:
     if isinstance(answer, Problem):
-        return Row(found.path, found.size, found.mtime_ns, answer.value)
-    return Row(
+        return ImageRow(found.path, found.size, found.mtime_ns, answer.value)
+    return ImageRow(
         found.path,
         found.size,
         found.mtime_ns,

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
+from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
@@ -92,7 +92,7 @@ class PictureCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def find(self, files: Mapping[Path, Stamp]) -> dict[Path, int | Fault]:
+    def find(self, files: Mapping[Path, Stamp]) -> dict[Path, int | PixelFault]:
         """What is known of these files as they are now: a slot, or why there is no picture."""
         rows = self._db.execute(
             "SELECT path, size, mtime_ns, slot, coalesce(file.fault, picture.fault) FROM file"
@@ -100,11 +100,11 @@ class PictureCache:
             " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL",
             (self.made.name,),
         )
-        found: dict[Path, int | Fault] = {}
+        found: dict[Path, int | PixelFault] = {}
         for raw, size, mtime_ns, slot, fault in rows:
             path = Path(os.fsdecode(raw))
             if files.get(path) == (size, mtime_ns):
-                found[path] = slot if slot is not None else Fault(fault)
+                found[path] = slot if slot is not None else PixelFault(fault)
         return found
 
     def contents(self) -> frozenset[str]:

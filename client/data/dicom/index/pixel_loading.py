@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.pixel_cache import Done, PictureCache, Stamp
 from client.data.dicom.isolated_workers import isolated
-from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing, prepare
+from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing, prepare
 from protocol.errors import Code, WardroundError
 
 SECONDS = 30.0
@@ -36,7 +36,7 @@ class Pictures:
 
 
 def load(
-    index: Index,
+    index: ImageIndex,
     state: Path,
     keys: Sequence[str | None],
     made: Preprocessing,
@@ -75,7 +75,7 @@ def load(
 
 def fill(
     cache: PictureCache, paths: Collection[Path], workers: int, progress: Progress
-) -> dict[Path, int | Fault]:
+) -> dict[Path, int | PixelFault]:
     """Every file's slot in the cache, or why it has none; what is not there yet is decoded, in
     processes of their own, and kept batch by batch."""
     stamps = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
@@ -84,10 +84,10 @@ def fill(
     if jobs:
         done = _decoded(cache, jobs, workers, stamps)
         for count, batch in _batches(done):
-            cache.add(one for one in batch if one.prepared.fault is not Fault.GONE)
+            cache.add(one for one in batch if one.prepared.fault is not PixelFault.GONE)
             progress(count, len(jobs))
         known |= cache.find(stamps)
-    return {path: known.get(path, Fault.GONE) for path in paths}
+    return {path: known.get(path, PixelFault.GONE) for path in paths}
 
 
 def _decoded(
@@ -100,8 +100,8 @@ def _decoded(
         workers=min(workers, 1 + len(jobs) // 8),
         seconds=SECONDS,
         memory=_WORKER_MEMORY,
-        slow=lambda _: Prepared(None, fault=Fault.SLOW),
-        crashed=lambda _: Prepared(None, fault=Fault.CRASHED),
+        slow=lambda _: Prepared(None, fault=PixelFault.SLOW),
+        crashed=lambda _: Prepared(None, fault=PixelFault.CRASHED),
     )
     return (Done(path, stamps[path], prepared) for path, prepared in answers)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
 from protocol import durable_files
 from protocol.errors import unwritable
@@ -29,7 +29,7 @@ _REMEDIES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """One reason. `releasable`: a person may overrule it by looking."""
 
     why: str
@@ -46,10 +46,10 @@ class Report:
     patients: int
     studies: int
     modalities: dict[str, int]
-    kept_out: tuple[Line, ...]
+    kept_out: tuple[ReportLine, ...]
 
 
-def of(index: Index) -> Report:
+def of(index: ImageIndex) -> Report:
     """The report of today's policy."""
     ready = index.ready()
     counts = index.counts()
@@ -60,7 +60,7 @@ def of(index: Index) -> Report:
         studies=len({row["study"] for row in ready}),
         modalities=dict(Counter(row["modality"] or "none" for row in ready).most_common()),
         kept_out=tuple(
-            Line(why, files, why in SUSPICIONS, _REMEDIES.get(why, ""))
+            ReportLine(why, files, why in SUSPICIONS, _REMEDIES.get(why, ""))
             for why, files in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ),
     )

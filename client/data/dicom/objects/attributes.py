@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["pseudonym", "date", "code", "words", "text", "number"]
+AttributeKind = Literal["pseudonym", "date", "code", "words", "text", "number"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Attribute:
 
     column: str
     tag: int
-    kind: Kind
+    kind: AttributeKind
     profile: str
     unit: str = ""
     low: float = 0.0

@@ -66,7 +66,7 @@ _WANTED: list[Any] = [
 
 
 @dataclass(frozen=True)
-class Frame:
+class DecodedFrame:
     """`values`: (rows, columns) of any real type, or (rows, columns, 3) red, green, blue of an
     unsigned type, of which `bits` are in use. `header`: what says what they mean."""
 
@@ -83,7 +83,7 @@ class TooLarge(Exception):
     """A frame of more samples than `LARGEST_FRAME`."""
 
 
-def middle_frame(data: bytes, path: Path | None = None) -> Frame:
+def middle_frame(data: bytes, path: Path | None = None) -> DecodedFrame:
     """The frame in the middle of a file's bytes, number n // 2 counted from 0: of several views
     of one thing, the one that most likely shows it. `path`: the same file, for gdcm's own reader.
 
@@ -101,8 +101,10 @@ def middle_frame(data: bytes, path: Path | None = None) -> Frame:
     values = _decoded(dataset, number, path)
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
         values = apply_color_lut(values, dataset)[..., :3]
-        return Frame(values, dataset, 8 * values.dtype.itemsize)
-    return Frame(values, dataset, int(dataset.get("BitsStored", 0) or 8 * values.dtype.itemsize))
+        return DecodedFrame(values, dataset, 8 * values.dtype.itemsize)
+    return DecodedFrame(
+        values, dataset, int(dataset.get("BitsStored", 0) or 8 * values.dtype.itemsize)
+    )
 
 
 def _frames(dataset: Dataset) -> int:

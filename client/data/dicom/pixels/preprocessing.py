@@ -30,7 +30,7 @@ LARGEST_FILE = 1 << 30
 """Bytes of a file, at most."""
 
 
-class Fault(StrEnum):
+class PixelFault(StrEnum):
     """Why there is no picture. The values are shown to the site's operator."""
 
     GONE = "file cannot be read"
@@ -61,7 +61,7 @@ class Prepared:
 
     content: str | None
     picture: bytes | None = None
-    fault: Fault | None = None
+    fault: PixelFault | None = None
 
 
 def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()) -> Prepared:
@@ -73,23 +73,23 @@ def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()
     quiet()
     try:
         if path.stat().st_size > LARGEST_FILE:
-            return Prepared(None, fault=Fault.TOO_LARGE)
+            return Prepared(None, fault=PixelFault.TOO_LARGE)
         data = path.read_bytes()
     except OSError:
-        return Prepared(None, fault=Fault.GONE)
+        return Prepared(None, fault=PixelFault.GONE)
     content = hashlib.sha256(data).hexdigest()
     if content in known:
         return Prepared(content)
     try:
         shown = picture(data, made, path)
     except TooLarge:
-        return Prepared(content, fault=Fault.TOO_LARGE)
+        return Prepared(content, fault=PixelFault.TOO_LARGE)
     except NoPixels:
-        return Prepared(content, fault=Fault.NO_PIXELS)
+        return Prepared(content, fault=PixelFault.NO_PIXELS)
     except (Unreadable, Exception, RecursionError, MemoryError):
-        return Prepared(content, fault=Fault.UNDECODABLE)
+        return Prepared(content, fault=PixelFault.UNDECODABLE)
     if not shown.any():
-        return Prepared(content, fault=Fault.BLANK)
+        return Prepared(content, fault=PixelFault.BLANK)
     return Prepared(content, shown.tobytes())
 
 

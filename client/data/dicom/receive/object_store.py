@@ -31,7 +31,7 @@ class NoRoom(Exception):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredObject:
     """What became of an object. `again`: the very same bytes were there; `replaced`: others."""
 
     study: Path
@@ -148,7 +148,7 @@ class Store:
         if status.f_bavail * status.f_frsize - size < self._floor:
             raise NoRoom
 
-    def keep(self, spool: Spool, study_uid: str, instance_uid: str) -> Kept:
+    def keep(self, spool: Spool, study_uid: str, instance_uid: str) -> StoredObject:
         """Moves a written object to its place. Raises NoRoom, OSError."""
         study = self.folder / self._names.of(study_uid)
         target = study / f"{self._names.of(instance_uid)}.dcm"
@@ -157,10 +157,10 @@ class Store:
             there = target.exists()
             if there and spool.same_as(target):
                 spool.discard()
-                return Kept(study, "again")
+                return StoredObject(study, "again")
             spool.move(target)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoRoom from None
             raise
-        return Kept(study, "replaced" if there else "new")
+        return StoredObject(study, "replaced" if there else "new")

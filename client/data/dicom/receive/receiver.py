@@ -43,7 +43,7 @@ from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
 from client.data.dicom.receive.incoming_object import Arriving
-from client.data.dicom.receive.object_store import Kept, NoRoom, Store
+from client.data.dicom.receive.object_store import NoRoom, Store, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
@@ -203,7 +203,7 @@ class Receiver:
             self._arrived(kept.study)
         return status
 
-    def _take(self, event: Any, data: Any) -> tuple[int, Kept | None]:
+    def _take(self, event: Any, data: Any) -> tuple[int, StoredObject | None]:
         request = event.request
         if not isinstance(data, Arriving) or data.length == 0:
             return NOT_UNDERSTOOD, None

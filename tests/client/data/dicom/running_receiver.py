@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from client.enrolment.new_site import init
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 
 _START = "import sys; from client.cli.main import main; sys.argv[0] = 'wardround-site'; main()"
 _LIMITED = (
@@ -25,7 +25,7 @@ _LIMITED = (
 
 def site(folder: Path, **receiver: Any) -> Path:
     """A site with a receiver for the titles A, B and STORESCU."""
-    init(folder, Answers(site="alpha"))
+    init(folder, SiteAnswers(site="alpha"))
     settings = {
         "listen": "127.0.0.1:0",
         "calling": ["A", "B", "STORESCU", "DCMSEND", "ECHOSCU", "ORTHANC"],

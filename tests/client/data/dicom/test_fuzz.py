@@ -13,7 +13,7 @@ from pydicom.uid import UID, JPEG2000Lossless, RLELossless
 from rich.console import Console
 
 from client.data.dicom.index import report
-from client.data.dicom.index.index import Index
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.objects.file_scan import named_by
 from client.data.dicom.objects.header import Problem
@@ -45,7 +45,7 @@ def test_mutated_files_cost_a_row_each(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     files = mutations(seeds(tmp_path / "seeds"), tmp_path / "in", 150, seed=5)
-    with Index.open(state) as index:
+    with ImageIndex.open(state) as index:
         tally = bring_up_to_date(index, [tmp_path / "in"])
         assert tally.read == len(files) == sum(tally.verdicts.values())
         assert Problem.SLOW not in tally.verdicts

@@ -12,7 +12,7 @@ from client.cohorts.loading import loader
 from client.config.site_config import SiteConfig
 from client.daemon.site import Site
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 
 
 def site_of(folder: Path, server: Server) -> tuple[Site, SiteGovernance, Study]:
-    answers = Answers(
+    answers = SiteAnswers(
         site=SITE, data={TASK: folder / "unused.csv"}, tasks=(TASK,), purposes=("research",),
         modes=("distributed",), approval="rule", delta=1e-3, epsilon_per_study=100.0,
         epsilon_lifetime=500.0, epsilon_broken=900.0, threads=1,

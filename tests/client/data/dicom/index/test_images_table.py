@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from client.data.dicom.index.images_table import register
-from client.data.dicom.index.index import Index, Row
+from client.data.dicom.index.index import ImageIndex, ImageRow
 from client.data.dicom.objects.attributes import COLUMNS
 from client.data.dicom.objects.gate import GatePolicy
 
@@ -21,8 +21,8 @@ def test_columns_that_are_empty_for_thousands_of_images_are_null(tmp_path: Path)
             values[column] = f"{column}{number:04d}"
         if number == 2499:
             values["laterality"], values["study_date"] = "L", "2024-02-29"
-        rows.append(Row(Path(f"/pacs/{number}"), 1, 1, None, values=values))
-    with Index.open(tmp_path / "state", GatePolicy(detect_text=False)) as index:
+        rows.append(ImageRow(Path(f"/pacs/{number}"), 1, 1, None, values=values))
+    with ImageIndex.open(tmp_path / "state", GatePolicy(detect_text=False)) as index:
         index.put(rows)
         connection = duckdb.connect()
         register(connection, index)

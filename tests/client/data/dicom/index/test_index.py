@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from client.data.dicom.index.index import FILE, Index
+from client.data.dicom.index.index import FILE, ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.objects.gate import GatePolicy, Reason
 from client.data.dicom.objects.header import Problem
@@ -30,13 +30,13 @@ def state(tmp_path: Path) -> Path:
     return folder
 
 
-def verdicts(index: Index) -> dict[str, str]:
+def verdicts(index: ImageIndex) -> dict[str, str]:
     return {aside.path.name: aside.verdict for aside in index.kept_out()}
 
 
 def test_what_is_kept_is_pseudonyms_and_allowed_attributes(state: Path, tmp_path: Path) -> None:
     folder_of(4, tmp_path / "in")
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [tmp_path / "in"])
         rows = index.ready()
         assert [row["patient"] for row in rows].count(index.names.of("77707770")) == 2
@@ -60,7 +60,7 @@ def test_a_second_run_reads_only_what_is_new_or_changed_and_forgets_the_rest(
     files = folder_of(6, tmp_path / "in")
     (tmp_path / "in-other").mkdir()
     folder_of(1, tmp_path / "in-other", first=40)
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         first = bring_up_to_date(index, [tmp_path / "in", tmp_path / "in-other"])
         assert (first.read, first.unchanged, first.gone) == (7, 0, 0)
         files[0].unlink()
@@ -75,7 +75,7 @@ def test_a_second_run_reads_only_what_is_new_or_changed_and_forgets_the_rest(
 def test_a_run_that_was_interrupted_goes_on_where_it_stopped(state: Path, tmp_path: Path) -> None:
     folder_of(20, tmp_path / "in")
     asked = iter([False] * 7 + [True] * 100)
-    with Index.open(state) as index:
+    with ImageIndex.open(state) as index:
         first = bring_up_to_date(index, [tmp_path / "in"], workers=1, stop=lambda: next(asked))
         assert (first.read, first.looked_at) == (8, 0)
         second = bring_up_to_date(index, [tmp_path / "in"])
@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason_and_stops_nothing(
     (folder / "loop").symlink_to(folder, target_is_directory=True)
     (folder / os.fsdecode(b"n\xffme.dcm")).write_bytes(whole)
     (folder / ".hidden.dcm").write_bytes(whole)
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         tally = bring_up_to_date(index, [folder])
         found = verdicts(index)
         assert found["empty"] == Problem.EMPTY
@@ -138,7 +138,7 @@ def test_objects_are_set_aside_with_the_reason(state: Path, tmp_path: Path) -> N
     put("study b", 26, StudyInstanceUID="1.2.9")
     put("object a", 28, SOPInstanceUID="1.2.8")
     put("object b", 30, SOPInstanceUID="1.2.8")
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [folder])
         assert verdicts(index) == {
             "no pixels": Reason.NO_PIXELS,
@@ -160,7 +160,7 @@ def test_objects_are_set_aside_with_the_reason(state: Path, tmp_path: Path) -> N
         assert len(index.ready()) == 1
         aside = next(a for a in index.kept_out() if a.path.name == "tag")
         assert index.paths([aside.image or ""]) == {}
-    with Index.open(state, GatePolicy(frozenset({"US"}), detect_text=False)) as index:
+    with ImageIndex.open(state, GatePolicy(frozenset({"US"}), detect_text=False)) as index:
         assert "ultrasound" not in verdicts(index)
         assert "screen" in verdicts(index)
 
@@ -171,9 +171,9 @@ def test_what_is_not_looked_at_waits_and_what_cannot_be_decoded_stays_out(
     good, bad = folder_of(2, tmp_path / "in")
     data = bad.read_bytes()
     bad.write_bytes(data.replace(b"\x28\0\x10\0US\x02\0\x40\0", b"\x28\0\x10\0US\x02\0\xff\xff"))
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [tmp_path / "in"])
-    with Index.open(state) as index:
+    with ImageIndex.open(state) as index:
         assert set(verdicts(index).values()) == {Reason.NOT_LOOKED}
         bring_up_to_date(index, [tmp_path / "in"])
         assert verdicts(index) == {bad.name: Reason.UNDECODABLE}
@@ -187,7 +187,7 @@ def test_a_person_may_release_a_suspicion_and_withhold_anything(
     written(radiograph(0), folder / "clean")
     written(radiograph(2, BurnedInAnnotation="YES"), folder / "tagged")
     written(radiograph(4, PatientID=""), folder / "nobody")
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [folder])
         keys = [index.names.of(f"1.2.826.0.1.{n}.1.{2 * n + 1}") for n in range(3)]
         assert index.whole_keys([key[:8] for key in keys]) == keys
@@ -219,48 +219,48 @@ def test_a_dicomdir_names_its_files_and_those_that_are_not_there(
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (medium / "IMG2").unlink()
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [medium])
         assert verdicts(index) == {"DICOMDIR": Problem.DIRECTORY, "IMG2": Problem.NOT_THERE}
         assert len(index.ready()) == 2
     (state / FILE).unlink()
-    with Index.open(state, NO_LOOK) as index:
+    with ImageIndex.open(state, NO_LOOK) as index:
         bring_up_to_date(index, [medium / "DICOMDIR"])
         assert len(index.ready()) == 2
 
 
 def test_another_secret_and_a_damaged_index_are_noticed(state: Path) -> None:
-    Index.open(state).close()
+    ImageIndex.open(state).close()
     secret = (state / SECRET).read_bytes()
     (state / SECRET).unlink()
     with pytest.raises(WardroundError) as caught:
-        Index.open(state)
+        ImageIndex.open(state)
     assert caught.value.code is Code.STATE
     (state / SECRET).write_bytes(bytes(32))
     (state / SECRET).chmod(0o600)
     with pytest.raises(WardroundError, match="another secret"):
-        Index.open(state)
+        ImageIndex.open(state)
     (state / SECRET).write_bytes(secret)
-    Index.open(state).close()
+    ImageIndex.open(state).close()
     (state / FILE).chmod(0o644)
     with pytest.raises(WardroundError, match="open to other users"):
-        Index.open(state)
+        ImageIndex.open(state)
     (state / FILE).chmod(0o600)
     (state / FILE).write_bytes(b"garbage" * 1000)
     with pytest.raises(WardroundError) as damaged:
-        Index.open(state)
+        ImageIndex.open(state)
     assert damaged.value.code is Code.STATE
 
 
 def test_a_folder_that_is_not_there_is_an_error_with_a_remedy(state: Path, tmp_path: Path) -> None:
-    with Index.open(state) as index, pytest.raises(WardroundError) as caught:
+    with ImageIndex.open(state) as index, pytest.raises(WardroundError) as caught:
         bring_up_to_date(index, [tmp_path / "absent"])
     assert caught.value.code is Code.NO_DATA
     assert caught.value.remedy
 
 
 def test_the_schema_holds_no_column_beyond_the_allow_list(state: Path) -> None:
-    Index.open(state).close()
+    ImageIndex.open(state).close()
     columns = [r[1] for r in sqlite3.connect(state / FILE).execute("PRAGMA table_info(instance)")]
     for name in ("name", "birth", "address", "institution", "physician", "operator", "comment"):
         assert not [c for c in columns if name in c]

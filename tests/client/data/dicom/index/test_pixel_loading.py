@@ -13,15 +13,14 @@ import pytest
 
 from client.cohorts.loading import build_cohort
 from client.config.site_config import SiteConfig
-from client.data.dicom.index import pixel_cache
-from client.data.dicom.index import pixel_loading as pictures
-from client.data.dicom.index.index import Index
+from client.data.dicom.index import pixel_cache, pixel_loading
+from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import Done, PictureCache
 from client.data.dicom.objects.gate import GatePolicy
-from client.data.dicom.pixels.preprocessing import Fault, Prepared, Preprocessing
+from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing
 from client.enrolment import new_site
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from launch.demo.synthetic_radiographs import HABITS, Radiograph, cohort, write
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
@@ -38,40 +37,40 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(state: Path, tmp_path: Path) -> Iterator[Index]:
+def index(state: Path, tmp_path: Path) -> Iterator[ImageIndex]:
     made = [Radiograph(f"P{k}", f"A{k}", k % 2 == 0, HABITS[k % 5]) for k in range(10)]
     made.append(Radiograph("P10", "A10", False, HABITS[1], "blank"))
     write(made, 64, 3, tmp_path / "pacs")
-    with Index.open(state, GatePolicy(detect_text=False)) as opened:
+    with ImageIndex.open(state, GatePolicy(detect_text=False)) as opened:
         bring_up_to_date(opened, [tmp_path / "pacs"], workers=1)
         yield opened
 
 
-def keys(index: Index) -> list[str | None]:
+def keys(index: ImageIndex) -> list[str | None]:
     return [row["image"] for row in index.ready()]
 
 
-def load(index: Index, state: Path, wanted: list[str | None]) -> pictures.Pictures:
-    return pictures.load(index, state, wanted, MADE, memory=1 << 20)
+def load(index: ImageIndex, state: Path, wanted: list[str | None]) -> pixel_loading.Pictures:
+    return pixel_loading.load(index, state, wanted, MADE, memory=1 << 20)
 
 
 def test_pictures_come_in_the_order_of_their_keys_and_the_second_time_from_the_cache(
-    index: Index, state: Path, monkeypatch: pytest.MonkeyPatch
+    index: ImageIndex, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [*keys(index), None, "0" * 64]
     first = load(index, state, wanted)
-    assert first.set_aside == {Fault.BLANK: 1, pictures.NOT_READY: 1}
+    assert first.set_aside == {PixelFault.BLANK: 1, pixel_loading.NOT_READY: 1}
     shown = np.any(first.pictures, axis=(1, 2))
     assert shown.sum() == 10
     assert not shown[-2:].any()
-    monkeypatch.setattr(pictures, "isolated", None)  # nothing may be decoded again
+    monkeypatch.setattr(pixel_loading, "isolated", None)  # nothing may be decoded again
     again = load(index, state, wanted[::-1])
     assert np.array_equal(again.pictures[::-1], first.pictures)
     assert again.set_aside == first.set_aside
 
 
 def test_a_file_that_moved_is_not_decoded_again_and_one_that_changed_is(
-    index: Index, state: Path, tmp_path: Path
+    index: ImageIndex, state: Path, tmp_path: Path
 ) -> None:
     wanted = keys(index)
     before = load(index, state, wanted).pictures
@@ -87,7 +86,9 @@ def test_a_file_that_moved_is_not_decoded_again_and_one_that_changed_is(
     assert changed.any(axis=(1, 2)).sum() == 1
 
 
-def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(index: Index, state: Path) -> None:
+def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(
+    index: ImageIndex, state: Path
+) -> None:
     load(index, state, keys(index))
     folder = state / pixel_cache.FOLDER
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -157,9 +158,9 @@ def test_a_cache_open_to_others_is_refused(state: Path) -> None:
         PictureCache.open(state, MADE)
 
 
-def test_pictures_beyond_the_policys_memory_are_refused(index: Index, state: Path) -> None:
+def test_pictures_beyond_the_policys_memory_are_refused(index: ImageIndex, state: Path) -> None:
     with pytest.raises(WardroundError, match=r"policy\.memory") as caught:
-        pictures.load(index, state, keys(index), MADE, memory=1000)
+        pixel_loading.load(index, state, keys(index), MADE, memory=1000)
     assert caught.value.code is Code.CONFIGURATION
 
 
@@ -169,7 +170,7 @@ def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
     write(made, 64, 5, tmp_path / "pacs")
     rows = [f"{one.accession},{int(one.ill)}" for one in made] if not labels else labels.split()
     (tmp_path / "labels.csv").write_text("accession_number,pneumonia\n" + "\n".join(rows) + "\n")
-    answers = Answers(site="north", data={"chest_xray": tmp_path / "labels.csv"})
+    answers = SiteAnswers(site="north", data={"chest_xray": tmp_path / "labels.csv"})
     new_site.init(tmp_path / "north", answers)
     rules = tmp_path / "north" / new_site.SITE_YAML
     text = rules.read_text().replace("{records:", "{labels:")
@@ -178,7 +179,7 @@ def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
     rules.write_text(text.replace("# The rules.", extra or imaging + "\n# The rules.", 1))
     config = SiteConfig.load(rules)
     if config.imaging is not None:
-        with Index.open(config.state, config.imaging.gate) as opened:
+        with ImageIndex.open(config.state, config.imaging.gate) as opened:
             bring_up_to_date(opened, config.imaging.folders, workers=1)
     return config
 
@@ -231,7 +232,7 @@ def test_contradictory_labels_are_set_aside_and_counted(tmp_path: Path) -> None:
 
 def test_a_task_of_pictures_without_imaging_says_what_to_add(tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("patient,radiograph,pneumonia\n1,abc,1\n")
-    answers = Answers(site="north", data={"chest_xray": tmp_path / "records.csv"})
+    answers = SiteAnswers(site="north", data={"chest_xray": tmp_path / "records.csv"})
     config = new_site.init(tmp_path / "north", answers)
     with pytest.raises(WardroundError, match="section imaging"):
         build_cohort(

@@ -24,7 +24,7 @@ from client.data.dicom.objects.gate import Reason
 from client.data.dicom.pixels.text_detector import shows_text
 from client.data.sources.settings import Sources
 from client.enrolment.new_site import init
-from client.enrolment.site_template import Answers
+from client.enrolment.site_template import SiteAnswers
 from protocol.errors import WardroundError
 from support.burned_in import background, burned_in
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of, radiograph, written
@@ -45,7 +45,7 @@ def with_text(number: int) -> Dataset:
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     folder = tmp_path / "alpha"
-    init(folder, Answers(site="alpha"))
+    init(folder, SiteAnswers(site="alpha"))
     source = tmp_path / "source"
     folder_of(4, source, side=256)
     written(with_text(10), source / "named.dcm")
@@ -203,7 +203,7 @@ def test_a_wrong_section_is_explained(
     tmp_path: Path, section: dict[str, object], says: str
 ) -> None:
     folder = tmp_path / "alpha"
-    init(folder, Answers(site="alpha"))
+    init(folder, SiteAnswers(site="alpha"))
     with (folder / "site.yaml").open("a") as file:
         yaml.safe_dump({"imaging": section}, file)
     with pytest.raises(WardroundError, match=says):
@@ -212,7 +212,7 @@ def test_a_wrong_section_is_explained(
 
 def test_without_the_section_the_commands_say_what_to_add(tmp_path: Path) -> None:
     folder = tmp_path / "alpha"
-    init(folder, Answers(site="alpha"))
+    init(folder, SiteAnswers(site="alpha"))
     for command in ("receive", "index", "images"):
         with pytest.raises(WardroundError, match="imaging") as caught:
             run(command, "-c", str(folder))

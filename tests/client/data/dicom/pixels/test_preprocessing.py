@@ -23,7 +23,13 @@ from pydicom.uid import (
 )
 
 from client.data.dicom.pixels import decode
-from client.data.dicom.pixels.preprocessing import Fault, Preprocessing, picture, prepare, resized
+from client.data.dicom.pixels.preprocessing import (
+    PixelFault,
+    Preprocessing,
+    picture,
+    prepare,
+    resized,
+)
 from launch.demo.synthetic_radiographs import HABITS, Radiograph, datasets
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "nowhere")) / "dicom"
@@ -74,7 +80,7 @@ def plain(bits: int = 12) -> Dataset:
 def test_every_public_file_has_a_picture_or_a_known_fault() -> None:
     found = {name: prepare(path, SMALL) for name, path in files().items()}
     assert {name for name, one in found.items() if one.fault} == UNREADABLE
-    assert all(found[name].fault is Fault.UNDECODABLE for name in UNREADABLE)
+    assert all(found[name].fault is PixelFault.UNDECODABLE for name in UNREADABLE)
     assert all(len(one.picture or b"") == 64 * 64 for one in found.values() if not one.fault)
 
 
@@ -183,16 +189,16 @@ def enormous(_: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (cut, Fault.UNDECODABLE),
-        (without_pixels, Fault.NO_PIXELS),
-        (blank, Fault.BLANK),
-        (enormous, Fault.TOO_LARGE),
-        (lambda _: b"", Fault.UNDECODABLE),
-        (lambda _: b"PK\x03\x04 not DICOM at all", Fault.UNDECODABLE),
+        (cut, PixelFault.UNDECODABLE),
+        (without_pixels, PixelFault.NO_PIXELS),
+        (blank, PixelFault.BLANK),
+        (enormous, PixelFault.TOO_LARGE),
+        (lambda _: b"", PixelFault.UNDECODABLE),
+        (lambda _: b"PK\x03\x04 not DICOM at all", PixelFault.UNDECODABLE),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(
-    tmp_path: Path, spoil: Callable[[bytes], bytes], fault: Fault
+    tmp_path: Path, spoil: Callable[[bytes], bytes], fault: PixelFault
 ) -> None:
     path = tmp_path / "DOE_JANE.dcm"
     path.write_bytes(spoil(written(plain())))
@@ -206,7 +212,7 @@ def test_a_file_of_two_gigabytes_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(2 << 30)
     found = prepare(path, SMALL)
-    assert found.fault is Fault.TOO_LARGE
+    assert found.fault is PixelFault.TOO_LARGE
     assert found.content is None
 
 
