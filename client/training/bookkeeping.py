@@ -101,6 +101,12 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
         """
         return [gradient for _, gradient in self._passed(features, losses, dtype)]
 
+    @torch.no_grad()
+    def outputs(self, features: Tensor) -> Tensor:
+        """What the model returns for them."""
+        outputs: Tensor = self._module(features)
+        return outputs
+
     def needs(self, features: Tensor, losses: Losses) -> Needs:
         """What a pass over these patients takes for each of them. Raises Unsupported."""
         needs = [call.needs for call, _ in self._passed(features, losses, torch.float32)]
@@ -180,6 +186,12 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
             found.append(Rows([parameter], [rows], dtype))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return found
+
+    @torch.no_grad()
+    def outputs(self, features: Tensor) -> Tensor:
+        """What the model returns for them."""
+        outputs: Tensor = self._module(features)
+        return outputs
 
     def needs(self, features: Tensor, losses: Losses) -> Needs:
         return Needs(8 * sum(p.numel() for p in self._trainable), 1)

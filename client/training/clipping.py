@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.training.layer_gradients import LayerGradient
+from client.training.layer_gradients import LayerGradient, Present
 from protocol.secagg.fixed_point import AMPLITUDE_BITS, SITE_TERMS
 
 Sums = dict[int, Tensor]
@@ -24,18 +24,21 @@ _TINY = 1e-6
 """Opacus' own, beside the norm."""
 
 
-def clipped_sum(gradients: Sequence[LayerGradient], clip_norm: float) -> Sums:
-    """Sum over patients of min(1, C / |v_i|) v_i, as Opacus' optimisers form it, in float32.
+def clipped_sum(gradients: Sequence[LayerGradient], clip_norm: float, patients: int) -> Sums:
+    """Sum over the first `patients` rows of min(1, C / |v_i|) v_i, as Opacus' optimisers form it,
+    in float32.
 
     A patient whose gradient is not finite counts as zero (so does one whose norm overflows).
     """
     norms = _total([layer.square_norms() for layer in gradients]).sqrt()
     factors = (clip_norm / (norms + _TINY)).clamp_(max=1.0)
-    return _summed(gradients, factors, norms)
+    return _summed(gradients, factors, norms, slice(patients))
 
 
-def certified_sum(gradients: Sequence[LayerGradient], clip_norm: float) -> Sums:
-    """The same in float64, for a sum that is rounded once (`quantise.sensitivity` "site").
+def certified_sum(
+    gradients: Sequence[LayerGradient], clip_norm: float, patients: int, part: int
+) -> Sums:
+    """The same in float64, for a sum that is rounded once (`fixed_point.sensitivity` "site").
 
     Products of two float32 numbers are exact in float64, so all errors are those of adding. Let
     M_i >= |v_i| bound the norm of the sum of magnitudes of the terms that v_i is made of
@@ -50,27 +53,30 @@ def certified_sum(gradients: Sequence[LayerGradient], clip_norm: float) -> Sums:
     in float64, by (m T + n / m + 8) n K C u, nearly. `SITE_TERMS` bounds n (m T + n / m), and
     two neighbouring sums move apart by C (1 + 2 K SITE_TERMS u), below C (1 + SITE_SLACK).
 
-    gradients: computed in float64. A patient whose gradient is not finite counts as zero.
+    gradients: computed in float64. part: m. A patient whose gradient is not finite counts as zero.
     """
     norms = _total([layer.square_norms() for layer in gradients])
     amplitudes = _total([layer.amplitudes() for layer in gradients])
     bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
     factors = (clip_norm / bounds.clamp(min=clip_norm)).clamp_(max=1.0)
-    return _summed(gradients, factors, bounds)
+    total: Sums = {}
+    for start in range(0, patients, part):
+        rows = slice(start, min(patients, start + part))
+        for parameter, found in _summed(gradients, factors, bounds, rows).items():
+            total[parameter] = total[parameter] + found if parameter in total else found
+    return total
 
 
-def part_size(patients: int, positions: int, memory: int) -> int:
-    """Patients of a part, so that n (m T + n / m) <= SITE_TERMS: at most `memory` of them.
-
-    At least one; `quantise.SITE_PATIENTS` and `SITE_POSITIONS` say how far that holds.
-    """
-    return max(1, min(memory, SITE_TERMS // 2 // max(1, patients * positions)))
+def part_size(patients: int, positions: int) -> int:
+    """Patients of a part, at least one, so that n (m T + n / m) <= SITE_TERMS;
+    `fixed_point.SITE_PATIENTS` and `SITE_POSITIONS` say how far that holds."""
+    return max(1, SITE_TERMS // 2 // max(1, patients * positions))
 
 
 def patient_rows(
     gradients: Sequence[LayerGradient], parameters: Sequence[nn.Parameter]
 ) -> npt.NDArray[np.floating[Any]]:
-    """(n, P) every patient's gradient, in the order of `parameters`."""
+    """(n, P) every row's gradient, in the order of `parameters`."""
     rows = {
         id(parameter): row.flatten(1)
         for layer in gradients
@@ -86,13 +92,18 @@ def _total(squares: list[Tensor]) -> Tensor:
     return sum(squares[1:], start=squares[0])
 
 
-def _summed(gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor) -> Sums:
-    # One look at a sum that is finite is one at all its terms, nearly always.
-    finite = None if math.isfinite(float(norms.sum())) else norms.isfinite()
+def _summed(
+    gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor, rows: slice
+) -> Sums:
+    # A sum that is finite says that all its terms are, nearly always.
+    present: Present = None if rows == slice(len(norms)) else rows
+    if not math.isfinite(float(norms[rows].sum())):
+        present = torch.zeros(len(norms), dtype=torch.bool)
+        present[rows] = norms[rows].isfinite()
     return {
         id(parameter): total
         for layer in gradients
         for parameter, total in zip(
-            layer.parameters, layer.weighted_sum(factors, finite), strict=True
+            layer.parameters, layer.weighted_sum(factors, present), strict=True
         )
     }

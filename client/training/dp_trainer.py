@@ -8,7 +8,7 @@ learner is a flat vector, never a module: a pickled module carries `p.grad_sampl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, assert_never
 
 import numpy as np
@@ -125,7 +125,7 @@ class DPTrainer:
         self._parameters = self.model.parameters
         self._weights = nn.Parameter(self.model.flat)
         """All parameters at once: they are views of it."""
-        self._gradients = PatientGradients(task, self.model)
+        self._gradients = PatientGradients(task, self.model, memory)
         self._memory = memory
 
     def try_out(self, features: Tensor, rounding: SumRounding) -> None:
@@ -136,7 +136,15 @@ class DPTrainer:
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient, or its
         sums cannot be rounded so.
         """
-        needs = self._gradients.needs(features)
+        needs, dependent = self._gradients.needs(features), self._gradients.dependent(features)
+        if dependent is not None:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"In the model of task {self.task.name}, what reaches {dependent} from one patient "
+                "depends on who else is in the sample, on this machine: no claim of privacy holds.",
+                remedy="Replace the layer before it (one that draws at random, such as dropout, "
+                "has to go), or choose mode none.",
+            )
         if rounding_slack(rounding) and needs.positions > SITE_POSITIONS:
             raise WardroundError(
                 Code.CONFIGURATION,
@@ -164,15 +172,16 @@ class DPTrainer:
         match rounding:
             case "patient":
                 total = np.zeros(size, dtype=np.int64)
-                for part in self._parts(batch, 8 * size):
-                    rows = patient_rows(self._gradients.of(part, torch.float32), self._parameters)
-                    total += clip_and_round(rows, clip_norm, scale)
+                for block, patients in self._blocks(batch, 8 * size):
+                    rows = patient_rows(self._gradients.of(block, torch.float32), self._parameters)
+                    total += clip_and_round(rows[:patients], clip_norm, scale)
                 return total
             case "site":
                 summed = torch.zeros(size, dtype=torch.float64)
-                for part in self._parts(batch, positions=True):
-                    gradients = self._gradients.of(part, torch.float64)
-                    summed += self._flat(certified_sum(gradients, clip_norm))
+                part = part_size(len(batch), self._gradients.needs(batch.features).positions)
+                for block, patients in self._blocks(batch):
+                    gradients = self._gradients.of(block, torch.float64)
+                    summed += self._flat(certified_sum(gradients, clip_norm, patients, part))
                 return round_sum(summed.numpy(), clip_norm, scale)
         assert_never(rounding)
 
@@ -209,11 +218,12 @@ class DPTrainer:
         return self._difference(weights)
 
     def _clipped_gradient(self, batch: Batch, clip_norm: float) -> Tensor:
-        """(P,) sum of clipped gradients, over a batch's parts."""
+        """(P,) sum of clipped gradients, over a batch's blocks."""
         total: Tensor | None = None
-        for part in self._parts(batch):
-            found = self._flat(clipped_sum(self._gradients.of(part, torch.float32), clip_norm))
-            total = found if total is None else total.add_(found)
+        for block, patients in self._blocks(batch):
+            gradients = self._gradients.of(block, torch.float32)
+            summed = self._flat(clipped_sum(gradients, clip_norm, patients))
+            total = summed if total is None else total.add_(summed)
         return torch.zeros_like(self.model.flat) if total is None else total
 
     def _flat(self, sums: Sums) -> Tensor:
@@ -257,28 +267,24 @@ class DPTrainer:
             )
         return difference
 
-    def _parts(
-        self, batch: Batch, row_bytes: int = 0, *, positions: bool = False
-    ) -> Sequence[Batch]:
-        """A batch as physical batches that fit the memory; none where it is empty."""
-        if not len(batch):
-            return ()
-        needs = self._gradients.needs(batch.features)
-        size = max(1, self._memory // (needs.bytes + row_bytes))
-        if positions:
-            size = part_size(len(batch), needs.positions, size)
-        if len(batch) <= size:
-            return (batch,)
-        return tuple(batch.parts(size))
+    def _blocks(self, batch: Batch, row_bytes: int = 0) -> Iterator[tuple[Batch, int]]:
+        """A batch as blocks that fit the memory, and how many patients each has."""
+        each = self._gradients.needs(batch.features).bytes + row_bytes
+        blocks = self._gradients.blocks(batch.features).within(self._memory // each)
+        return blocks.of(batch)
 
     def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:
         """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""
         self.model.load(weights)
+        everyone = Batch(features, torch.zeros(len(features)))
+        scores = np.empty(len(features), np.float32)
+        start, (outputs, blocks) = 0, self._gradients.scoring()
         with torch.no_grad():
-            parts = torch.split(features, 4096)
-            scores = [self.task.scores(self.model.module(part)) for part in parts]
-        flat: npt.NDArray[np.float32] = torch.cat(scores).nan_to_num(0.5).clamp(0, 1).numpy()
-        return flat
+            for block, patients in blocks.of(everyone):
+                of_block = self.task.scores(outputs(block.features)).nan_to_num(0.5).clamp(0, 1)
+                scores[start : start + patients] = of_block[:patients]
+                start += patients
+        return scores
 
     def _difference(self, weights: Vector) -> Vector:
         difference: Vector = self.model.flat.numpy() - weights

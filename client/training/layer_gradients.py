@@ -26,6 +26,10 @@ _BLOCK = 1 << 20
 """Elements of unfolded input made at a time (4 or 8 MiB)."""
 
 
+Present = Tensor | slice | None
+"""Rows of a block: (n,) bool, a slice, or None for all."""
+
+
 class LayerGradient(Protocol):
     """What one layer's parameters owe to each of n patients, computed in one dtype."""
 
@@ -43,14 +47,18 @@ class LayerGradient(Protocol):
         alone, where something is proved with them."""
         ...
 
+    def terms(self) -> list[Tensor]:
+        """(n, ...) what the gradients are made of, patient by patient."""
+        ...
+
     def rows(self) -> list[Tensor]:
         """The gradients themselves: (n, *shape) for every parameter."""
         ...
 
-    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         """(n,) factors -> sum over patients of factor times gradient, shaped as the parameters.
 
-        present: (n,) bool; the others are left out, whatever their gradients hold. None: all.
+        present: the rows that count, whatever the others hold.
         """
         ...
 
@@ -75,10 +83,13 @@ class Rows:
     def amplitudes(self) -> Tensor:
         return self.square_norms() if self.amplitude is None else self.amplitude
 
+    def terms(self) -> list[Tensor]:
+        return self.values
+
     def rows(self) -> list[Tensor]:
         return self.values
 
-    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         values = self.values
         if present is not None:
             factors, values = factors[present], [value[present] for value in values]
@@ -110,11 +121,14 @@ class Outer:
     def amplitudes(self) -> Tensor:
         return self.square_norms()
 
+    def terms(self) -> list[Tensor]:
+        return [self.a, self.g]
+
     def rows(self) -> list[Tensor]:
         weight = self.g[:, :, None] * self.a[:, None, :]
         return [weight] if self.bias is None else [weight, self.g]
 
-    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         a, g = _weighted(factors, present, self.a, self.g)
         weight = g.t() @ a
         return [weight] if self.bias is None else [weight, g.sum(0)]
@@ -204,10 +218,13 @@ class Contraction:
     def amplitudes(self) -> Tensor:
         return self._amplitude
 
+    def terms(self) -> list[Tensor]:
+        return [self.a, self.g]
+
     def rows(self) -> list[Tensor]:
         return self.kept().values
 
-    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         a, g = _weighted(factors, present, self.a, self.g)
         weight = self._blockwise(a, g) if self.dtype == torch.float64 else self.summed(a, g)
         summed = [weight.view(self.weight.shape)]
@@ -227,7 +244,7 @@ class Contraction:
 
 
 @dataclass
-class Looked:
+class EmbeddingRows:
     """An Embedding: the rows g (n, T, d) of one patient added up by index (n, T)."""
 
     weight: Tensor
@@ -245,21 +262,22 @@ class Looked:
     def amplitudes(self) -> Tensor:
         return self.g.square().sum(2).sqrt().sum(1).square()
 
+    def terms(self) -> list[Tensor]:
+        return [self.g]
+
     def rows(self) -> list[Tensor]:
         rows = self.g.new_zeros(len(self.g), *self.weight.shape)
         patient = torch.arange(len(self.g))[:, None].expand_as(self.index)
         rows.index_put_((patient, self.index), self.g, accumulate=True)
         return [rows]
 
-    def weighted_sum(self, factors: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         index, g = _weighted(factors, present, self.index, self.g)
         total = g.new_zeros(self.weight.shape)
         return [total.index_add_(0, index.flatten(), g.flatten(0, 1))]
 
 
-def _weighted(
-    factors: Tensor, present: Tensor | None, a: Tensor, g: Tensor
-) -> tuple[Tensor, Tensor]:
+def _weighted(factors: Tensor, present: Present, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     """a and factor times g, of the patients who are present."""
     if present is not None:
         a, g, factors = a[present], g[present], factors[present]
@@ -419,7 +437,7 @@ def embedding(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> Lay
     index, g = a.flatten(1), g.reshape(len(a), -1, g.shape[-1]).to(dtype)
     if layer.padding_idx is not None:
         g = g.masked_fill((index == layer.padding_idx)[:, :, None], 0.0)
-    return Looked(layer.weight, index, g)
+    return EmbeddingRows(layer.weight, index, g)
 
 
 RULES: dict[type[nn.Module], Rule] = {

@@ -1,7 +1,8 @@
 """A bookkeeping pass written out, for a chain of Linear layers and activations.
 
 Such models are small, and most of their step would be autograd's and hooks' own time. What comes
-back to a layer follows from the chain rule, layer by layer.
+back to a layer follows from the chain rule, layer by layer. Patients are columns here: in a matrix
+product each is then a lane of a vector register (`blocks`).
 """
 
 from __future__ import annotations
@@ -56,22 +57,37 @@ class LinearChainGradients:
 
         Raises Unsupported for features of another shape.
         """
-        if features.dim() != 2:
-            raise Unsupported("features that are not one row a patient")
-        values = [features]
-        for layer in self._layers:
-            values.append(layer.forward(values[-1]))  # it has no hooks, which a call looks for
-        gradient = slopes(values[-1])
-        found: list[LayerGradient] = []
+        values = self._values(features)
+        gradient = slopes(values[-1].t()).t()
+        gradients: list[LayerGradient] = []
         for at in reversed(range(self._first, len(self._layers))):
             layer, received = self._layers[at], values[at]
             if type(layer) is nn.Linear:
-                found.append(linear(layer, received, gradient, dtype))
+                gradients.append(linear(layer, received.t(), gradient.t(), dtype))
                 if at > self._first:
-                    gradient = gradient @ layer.weight
+                    gradient = layer.weight.t() @ gradient
             else:
                 gradient = ACTIVATIONS[type(layer)](layer, gradient, received, values[at + 1])
-        return found
+        return gradients
+
+    @torch.no_grad()
+    def outputs(self, features: Tensor) -> Tensor:
+        """(n, p) features -> (n, outputs), to the bit what `gradients` computes with."""
+        return self._values(features)[-1].t()
+
+    def _values(self, features: Tensor) -> list[Tensor]:
+        """What every layer receives and the last one returns, a patient a column."""
+        if features.dim() != 2:
+            raise Unsupported("features that are not one row a patient")
+        values = [features.t()]
+        for layer in self._layers:
+            if type(layer) is not nn.Linear:
+                values.append(layer.forward(values[-1]))  # it has no hooks, which a call looks for
+            elif layer.bias is None:
+                values.append(layer.weight @ values[-1])
+            else:
+                values.append(torch.addmm(layer.bias[:, None], layer.weight, values[-1]))
+        return values
 
     def needs(self, features: Tensor, losses: Losses) -> Needs:
         """What a pass takes for each patient, whoever it is."""

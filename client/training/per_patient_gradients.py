@@ -3,16 +3,21 @@
 The choice is tried out on made-up patients before the first real one: what a pass says of each of
 them must be what autograd says of their weighted sum. So a layer that is used twice, a weight that
 is used beside its layer or a model that mixes patients is found here, and never by a hospital.
+Then the blocks are chosen in which no patient changes a bit of another's (`blocks`): the largest
+that the memory allows and `independence` finds nothing against.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from client.training.blocks import ALONE, FIXED, LANES, Blocks
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
+from client.training.independence import dependent_layer
 from client.training.layer_gradients import LayerGradient
 from client.training.linear_chain import LinearChainGradients
 from client.training.sampling import Batch
@@ -27,36 +32,64 @@ _TOLERANCE = 1e-2
 """Of a parameter's gradient, in float32: a mistake would be of the size of the gradient."""
 
 
-class PatientGradients:
-    """Gradients of a batch, patient by patient."""
+_ROWS = 1 << 20
+"""Values of patients' whole gradients up to which these are compared, too."""
+_CHECKED: dict[Hashable, str | None] = {}
+"""What was found out in this process already: a site trains many studies of one task."""
 
-    def __init__(self, task: Task, model: FlatModel) -> None:
-        self._task, self._model = task, model
+
+class PatientGradients:
+    """Gradients of a block, patient by patient."""
+
+    def __init__(self, task: Task, model: FlatModel, memory: int = 1 << 30) -> None:
+        """memory: bytes that a block may take, where one of a single patient takes less."""
+        self._task, self._model, self._memory = task, model, memory
         self._module: Pass | None = None
         self._needs = Needs(0, 1)
+        self._blocks = ALONE
+        self._dependent: str | None = None
 
     @property
     def bookkeeping(self) -> bool:
         """Whether the bookkeeping pass is what was chosen."""
         return isinstance(self._module, LinearChainGradients | BookkeepingModule)
 
-    def of(self, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
-        """Of a batch of at least one patient, computed in `dtype` from float32 activations.
+    def of(self, block: Batch, dtype: torch.dtype) -> list[LayerGradient]:
+        """Of a block, computed in `dtype` from float32 activations.
 
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
-        module = self._chosen(batch.features)
         try:
-            return self._pass(module, batch, dtype)
+            return self._pass(self._chosen(block.features), block, dtype)
         except Unsupported:
-            if isinstance(module, HookedModule):
-                raise _untrainable(self._task) from None
-        return self._pass(self._hooked(batch.features), batch, dtype)
+            raise _untrainable(self._task) from None
+
+    def scoring(self) -> tuple[Callable[[Tensor], Tensor], Blocks]:
+        """The model's outputs for a block's features, and the blocks: those that gradients are made
+        in, once that is settled. Before, and in mode none, where it need not be settled, no claim
+        of privacy rests on them."""
+        if self._module is not None:
+            return self._module.outputs, self._blocks
+        try:
+            return LinearChainGradients(self._model.module).outputs, LANES
+        except Unsupported:
+            return self._model.module, FIXED
+
+    def blocks(self, features: Tensor) -> Blocks:
+        """In which such features are to be computed."""
+        self._chosen(features)
+        return self._blocks
 
     def needs(self, features: Tensor) -> Needs:
         """What one patient with such features takes."""
         self._chosen(features)
         return self._needs
+
+    def dependent(self, features: Tensor) -> str | None:
+        """The layer in which one patient's numbers depend on other patients', in whatever blocks;
+        None where there is none."""
+        self._chosen(features)
+        return self._dependent
 
     def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
@@ -70,7 +103,48 @@ class PatientGradients:
     def _chosen(self, features: Tensor) -> Pass:
         if self._module is None:
             self._module = self._tried(features) or self._hooked(features)
+            self._blocks, self._dependent = self._largest_blocks(self._module, features)
         return self._module
+
+    def _largest_blocks(self, module: Pass, features: Tensor) -> tuple[Blocks, str | None]:
+        wide = LANES if isinstance(module, LinearChainGradients) else FIXED
+        dependent: str | None = None
+        for blocks in (wide, Blocks(4, 4), ALONE):
+            if blocks.multiple > 1 and blocks.multiple * self._needs.bytes > self._memory:
+                continue
+            dependent = self._found_dependent(module, blocks, features)
+            if dependent is None:
+                return blocks, None
+        return ALONE, dependent
+
+    def _found_dependent(self, module: Pass, blocks: Blocks, features: Tensor) -> str | None:
+        shape, model = tuple(features.shape[1:]), self._model
+        options = tuple(sorted(self._task.options.items()))
+        kind, threads = (type(self._task), options, type(module)), torch.get_num_threads()
+        key = (kind, repr(model.module), blocks, shape, threads)
+        if key not in _CHECKED:
+            with torch.random.fork_rng(devices=[]):
+                _CHECKED[key] = dependent_layer(
+                    lambda block: self._computed(module, block), blocks, model.flat, shape
+                )
+        return _CHECKED[key]
+
+    def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
+        """All that a patient's term of a sum, score and histogram is made of."""
+        gradients = {id(one.parameters[0]): one for one in self._pass(module, block, torch.float32)}
+        forward: dict[str, Tensor] = {}
+        backward: dict[str, Tensor] = {}
+        for name, parameter in self._model.module.named_parameters():
+            if (layer := gradients.get(id(parameter))) is None:
+                continue
+            forward[name], *parts = layer.terms()
+            parts.append(layer.square_norms()[:, None])
+            if len(block) * sum(p.numel() for p in layer.parameters) <= _ROWS:
+                parts += layer.rows()
+            backward |= {f"{name} {number}": part for number, part in enumerate(parts)}
+        outputs = module.outputs(block.features)
+        scores = self._task.scores(outputs)[:, None]
+        return forward | {"outputs": outputs, "scores": scores} | backward
 
     def _tried(self, features: Tensor) -> LinearChainGradients | BookkeepingModule | None:
         for kind in (LinearChainGradients, BookkeepingModule):
@@ -84,8 +158,6 @@ class PatientGradients:
         return None
 
     def _hooked(self, features: Tensor) -> HookedModule:
-        if self._module is not None:
-            self._module.to_standard_module()
         try:
             module = HookedModule(self._model.module)
         except NotImplementedError:
@@ -93,7 +165,6 @@ class PatientGradients:
         if not self._agrees(module, features):
             module.to_standard_module()
             raise _untrainable(self._task)
-        self._module = module
         return module
 
     def _agrees(self, module: Pass, features: Tensor) -> bool:

@@ -59,25 +59,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _kernels_depend_on_batch() -> bool:
-    generator = torch.Generator().manual_seed(0)
-    rows, weights = (torch.randn(n, 26, generator=generator) for n in (MOST, 1))
-    bias = torch.zeros(1)
-    with one_thread():
-        whole = nn.functional.linear(rows, weights, bias)
-        return any(
-            not torch.equal(nn.functional.linear(rows[:n], weights, bias), whole[:n])
-            for n in range(1, MOST)
-        )
-
-
-KERNELS_DEPEND_ON_BATCH = _kernels_depend_on_batch()
-"""Whether a linear layer with one output, as torch computes it on this machine, gives a row other
-bits in another batch. Nothing of this project is in it. Kernels for AVX-512, for SSE and those for
-AMD do; that for Intel processors with AVX2 at most does not, and there the sums of a linear model
-are right as they are."""
-
-
 def learner_of(name: str, options: Mapping[str, Scalar] | None = None) -> tuple[Task, DPTrainer]:
     task = registry.load(name, options or {})
     return task, DPTrainer(task, 0)

@@ -24,7 +24,6 @@ from protocol.privacy.accounting import Event, calibrate, epsilon
 from protocol.privacy.skellam import skellam
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
-    KERNELS_DEPEND_ON_BATCH,
     MOST,
     alike,
     cancelling_on_everyone,
@@ -151,12 +150,6 @@ def test_honest_weights_show_no_more_than_is_reported(honest: Neighbours) -> Non
     assert bound <= reported
 
 
-@pytest.mark.xfail(
-    KERNELS_DEPEND_ON_BATCH,
-    strict=True,
-    raises=AssertionError,
-    reason="no weights may let a coordinator learn more than the reported epsilon",
-)
 @pytest.mark.parametrize("target", [1.0, 3.0])
 def test_hostile_weights_show_no_more_than_is_reported(target: float, hostile: Neighbours) -> None:
     reported, bound = audited(hostile, target)

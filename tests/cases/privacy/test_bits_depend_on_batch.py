@@ -14,13 +14,11 @@ import torch
 from client.training.dp_trainer import DPTrainer
 from protocol.study.study import Scalar
 from tasks.models import hog
-from tests.cases.privacy.neighbours import KERNELS_DEPEND_ON_BATCH, learner_of, scored
+from tests.cases.privacy.neighbours import learner_of, scored
 
 _ROWS = 130
 _MODELS = 10
 """Of random weights, each with patients of its own: which bits differ is up to the processor."""
-_REASON = "no row's bits may depend on the size of the batch or on its place in it"
-_wrong = pytest.mark.xfail(strict=True, raises=AssertionError, reason=_REASON)
 
 
 def dependent_rows(learner: DPTrainer, shape: tuple[int, ...], seed: int) -> int:
@@ -40,21 +38,16 @@ def dependent_rows(learner: DPTrainer, shape: tuple[int, ...], seed: int) -> int
 @pytest.mark.parametrize(
     ("name", "options", "shape", "models"),
     [
-        pytest.param("breast_cancer", {}, (30,), _MODELS, marks=_wrong, id="breast_cancer"),
-        pytest.param("heart_disease", {}, (26,), _MODELS, marks=_wrong, id="heart_disease"),
-        pytest.param("icu_mortality", {}, (42,), _MODELS, marks=_wrong, id="icu_mortality"),
-        pytest.param("readmission", {}, (210,), _MODELS, marks=_wrong, id="readmission"),
-        pytest.param("icu_timeseries", {}, (45,), _MODELS, marks=_wrong, id="icu_timeseries"),
+        pytest.param("breast_cancer", {}, (30,), _MODELS, id="breast_cancer"),
+        pytest.param("heart_disease", {}, (26,), _MODELS, id="heart_disease"),
+        pytest.param("icu_mortality", {}, (42,), _MODELS, id="icu_mortality"),
+        pytest.param("readmission", {}, (210,), _MODELS, id="readmission"),
+        pytest.param("icu_timeseries", {}, (45,), _MODELS, id="icu_timeseries"),
         pytest.param(
             "chest_xray",
             {"model": "hog"},
             (hog.WIDTH,),
             _MODELS,
-            # The others' scores also show the sigmoid of a batch's last rows, which is computed
-            # without vector registers; this model has two outputs, and never uses them.
-            marks=pytest.mark.xfail(
-                KERNELS_DEPEND_ON_BATCH, strict=True, raises=AssertionError, reason=_REASON
-            ),
             id="chest_xray-hog",
         ),
         pytest.param(
@@ -62,7 +55,7 @@ def dependent_rows(learner: DPTrainer, shape: tuple[int, ...], seed: int) -> int
             {"model": "cnn", "pixels": 28},
             (28, 28),
             2,
-            marks=(_wrong, pytest.mark.slow),
+            marks=pytest.mark.slow,
             id="chest_xray-cnn",
         ),
     ],

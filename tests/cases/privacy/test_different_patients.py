@@ -11,7 +11,6 @@ import torch
 
 from tests.cases.privacy.neighbours import (
     BOUND,
-    KERNELS_DEPEND_ON_BATCH,
     MODES,
     MOST,
     ONE_HOT,
@@ -56,12 +55,6 @@ def test_the_columns_of_one_category_add_up_to_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    KERNELS_DEPEND_ON_BATCH,
-    strict=True,
-    raises=AssertionError,
-    reason="one more patient must move the clipped sum by at most C",
-)
 @pytest.mark.parametrize("mode", MODES)
 def test_one_more_patient_moves_the_sum_by_c_at_most(
     mode: Mode, farthest_moved: dict[Mode, float]

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from torch import Tensor
 
 from client.training.dp_trainer import DPTrainer
@@ -56,11 +55,6 @@ def weights_on_an_edge(
 
 
 @needs_heart
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="one more patient must move the histogram of scores by at most 1",
-)
 def test_one_more_patient_moves_the_histogram_by_one_at_most() -> None:
     task, learner = learner_of("heart_disease")
     patients, farthest_yet = features(task), 0.0

@@ -7,7 +7,6 @@ cohorts, everyone sampled, through `Contributor.contribution` in mode distribute
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
@@ -19,7 +18,6 @@ from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
     BOUND,
     CLIP_NORM,
-    KERNELS_DEPEND_ON_BATCH,
     MOST,
     Sum,
     cancelling_on_everyone,
@@ -59,12 +57,6 @@ def contribution(
 
 
 @needs_heart
-@pytest.mark.xfail(
-    KERNELS_DEPEND_ON_BATCH,
-    strict=True,
-    raises=AssertionError,
-    reason="one more patient must move what a site contributes by at most C",
-)
 def test_one_more_patient_moves_the_contribution_by_c_at_most() -> None:
     task, learner = learner_of("heart_disease")
     patients = features(task).numpy()

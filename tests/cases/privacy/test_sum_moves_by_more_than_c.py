@@ -13,7 +13,6 @@ import torch
 
 from tests.cases.privacy.neighbours import (
     BOUND,
-    KERNELS_DEPEND_ON_BATCH,
     MODES,
     MOST,
     Mode,
@@ -53,12 +52,6 @@ def farthest_moved() -> dict[Mode, float]:
 
 @needs_heart
 @pytest.mark.slow
-@pytest.mark.xfail(
-    KERNELS_DEPEND_ON_BATCH,
-    strict=True,
-    raises=AssertionError,
-    reason="one more patient must move the clipped sum by at most C",
-)
 @pytest.mark.parametrize("mode", MODES)
 def test_one_more_patient_moves_the_sum_by_c_at_most(
     mode: Mode, farthest_moved: dict[Mode, float]

@@ -98,9 +98,10 @@ def check(
     rows = patient_rows(passed.gradients(features, given, torch.float32), parameters)
     np.testing.assert_allclose(rows / size, expected / size, atol=1e-5)
     at_most = CLIP * len(features)
-    ours = flat(clipped_sum(passed.gradients(features, given, torch.float32), CLIP), module)
+    n = len(features)
+    ours = flat(clipped_sum(passed.gradients(features, given, torch.float32), CLIP, n), module)
     np.testing.assert_allclose(ours / at_most, opacus_sum(expected) / at_most, atol=1e-5)
-    exact = certified_sum(passed.gradients(features, given, torch.float64), CLIP)
+    exact = certified_sum(passed.gradients(features, given, torch.float64), CLIP, n, n)
     # clipped a little more, by the bound on rounding errors; see `certified_sum`
     np.testing.assert_allclose(
         flat(exact, module) / at_most, opacus_sum(expected) / at_most, atol=2e-3
@@ -226,10 +227,14 @@ def test_a_patient_without_a_finite_gradient_adds_nothing(dtype: torch.dtype, ba
     def losses(outputs: Tensor) -> Tensor:
         return outputs[:, 0] ** 4
 
-    total = certified_sum if dtype == torch.float64 else clipped_sum
+    def total(features: Tensor) -> Tensor:
+        gradients, n = passed.gradients(features, losses, dtype), len(features)
+        if dtype == torch.float64:
+            return flat(certified_sum(gradients, CLIP, n, n), model)
+        return flat(clipped_sum(gradients, CLIP, n), model)
+
     passed = BookkeepingModule(model)
-    clean = flat(total(passed.gradients(features, losses, dtype), CLIP), model)
-    found = flat(total(passed.gradients(spoiled, losses, dtype), CLIP), model)
+    clean, found = total(features), total(spoiled)
     assert bool(found.isfinite().all())
     if not np.isfinite(bad):
         torch.testing.assert_close(found, clean, atol=1e-5, rtol=1e-4)
@@ -407,7 +412,7 @@ def test_a_certified_norm_is_never_below_the_norm() -> None:
     layer = nn.Linear(30, 40, bias=False)
     passed = BookkeepingModule(layer)
     sums = certified_sum(
-        passed.gradients(a * 1e6, lambda out: out.flatten(1).sum(1), torch.float64), CLIP
+        passed.gradients(a * 1e6, lambda out: out.flatten(1).sum(1), torch.float64), CLIP, 1, 1
     )
     assert float(flat(sums, layer).norm()) <= CLIP
     integers = round_sum(flat(sums, layer).numpy(), CLIP, 2**10)
@@ -416,10 +421,9 @@ def test_a_certified_norm_is_never_below_the_norm() -> None:
 
 def test_parts_are_as_small_as_the_proof_needs() -> None:
     for patients, positions in ((1, 1), (100, 50_000), (2**16, SITE_POSITIONS), (2**16, 1)):
-        size = part_size(patients, positions, 10**9)
+        size = part_size(patients, positions)
         assert size >= 1
         assert patients * size * positions <= SITE_TERMS // 2
-    assert part_size(100, 10, 7) == 7
 
 
 def test_an_image_too_large_for_the_proof_is_refused() -> None:
