@@ -23,6 +23,7 @@ DOCUMENTS = (
     "SECURITY.md",
     "docs/design.md",
     "docs/compatibility.md",
+    "docs/threat_model.md",
 )
 _FOLDERS = "|".join((*MAY_IMPORT, "conf", "bench", "deploy", "docs", "notebooks"))
 _PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
+from torch import nn
 
 from client.training.sampling import Batch
 
@@ -69,8 +69,7 @@ ALONE = Blocks(1, 1)
 
 def _filled(part: Batch, size: int) -> Batch:
     """A copy with rows of zeros behind it."""
-    patients = len(part)
-    features = torch.zeros(size, *part.features.shape[1:], dtype=part.features.dtype)
-    labels = torch.zeros(size, dtype=part.labels.dtype)
-    features[:patients], labels[:patients] = part.features, part.labels
-    return Batch(features, labels)
+    sides = (0, 0) * (part.features.dim() - 1) + (0, size - len(part))
+    return Batch(
+        nn.functional.pad(part.features, sides), nn.functional.pad(part.labels, sides[-2:])
+    )

@@ -23,6 +23,7 @@ SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
 _VARIABLE = "WARDROUND_WEIGHTS"
 _FOLDER = "chest_xray"
 _CHUNK = 32
+"""Pictures of a block; always full, so that no picture's features depend on how many there are."""
 
 
 def weights_file() -> Path:
@@ -61,9 +62,11 @@ def features(
     rows = np.empty((len(pictures), WIDTH), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(pictures), _CHUNK):
-            part = torch.from_numpy(np.array(pictures[start : start + _CHUNK]))
-            found = network(prepare(part[:, None].expand(-1, 3, -1, -1)))
-            rows[start : start + _CHUNK] = found.numpy()
+            part = pictures[start : start + _CHUNK]
+            block = torch.zeros(_CHUNK, *part.shape[1:], dtype=torch.uint8)
+            block[: len(part)] = torch.from_numpy(np.array(part))
+            outputs = network(prepare(block[:, None].expand(-1, 3, -1, -1)))
+            rows[start : start + len(part)] = outputs[: len(part)].numpy()
     return rows
 
 
