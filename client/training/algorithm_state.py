@@ -1,13 +1,19 @@
-"""What an algorithm keeps at a site from round to round, and when it moves on.
+"""What an algorithm keeps at a site from round to round, committed with the attempts that count.
 
-SCAFFOLD's control variate, FedBN's own layers, Ditto's own model: one (P,) float32 vector. Each
-attempt proposes the next one. It is taken over once the site has shared in that attempt and the
-coordinator, at its next message, does not name the attempt as lost: so site and server move on
-with the same attempts. In a folder every proposal is durable before the site says that it is
-ready, and a daemon that restarts goes on with what it had. A coordinator that lies about lost
-attempts makes a site go on from an older vector, which costs accuracy: in private modes every one
-of them was debited for. The vector may be as revealing as the records: it never leaves the site,
-and only the site's user can read the files.
+SCAFFOLD's control variate, FedBN's own layers, Ditto's own model: one (P,) float32 vector. That of
+attempt n passes through these states:
+
+    begin(n) --> propose --> proposed --> share --> shared --> begin(n + 1)
+                                |                               |  n counted: n is the vector,
+                                | no share                      |  older ones are removed
+                                v                               |  n was lost: n is removed,
+                             removed at the next begin          v  the older one is the vector
+
+so site and server commit the same attempts. In a folder, a proposal is durable before the site
+answers Ready, and a daemon that restarts continues with it. A coordinator that lies about lost
+attempts makes a site train from an older vector, which costs accuracy, but no privacy: in private
+modes every attempt was debited. The vector may be as revealing as the records: it never leaves the
+site, and only the site's user can read the files.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ class AlgorithmState:
     """One site's vector of one study; in memory, or in `folder` as well."""
 
     def __init__(self, folder: Path | None = None, parameters: int | None = None) -> None:
-        """Raises WardroundError(STATE) where what was kept is damaged or not (parameters,)."""
+        """Raises WardroundError(STATE) where the stored vector is damaged or not (parameters,)."""
         self._folder = folder
         self._shared: dict[int, Vector] = {}
         self._attempt = 0
@@ -57,8 +63,8 @@ class AlgorithmState:
         coordinator that was killed may begin an attempt again: it did not count the first time."""
         self._attempt, self._proposed = attempt, None
         counted = (n for n in self._shared if n < attempt and n not in lost)
-        kept = max(counted, default=None)
-        gone = [number for number in self._shared if number != kept]
+        last = max(counted, default=None)
+        gone = [number for number in self._shared if number != last]
         for number in gone:
             del self._shared[number]
         if self._folder is not None and self._folder.is_dir():
@@ -120,10 +126,10 @@ def sweep(state: Path, running: Collection[str]) -> None:
 def figures_of(folder: Path) -> dict[str, Any]:
     """What `close` left in personal/<digest>/figures.json; empty where it cannot be read."""
     try:
-        found = json.loads((folder / "figures.json").read_bytes())
+        figures = json.loads((folder / "figures.json").read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return figures if isinstance(figures, dict) else {}
 
 
 def _write(path: Path, vector: Vector) -> None:
@@ -133,14 +139,14 @@ def _write(path: Path, vector: Vector) -> None:
 
 def _read(path: Path, parameters: int | None) -> Vector:
     try:
-        found = np.load(path, allow_pickle=False)
+        vector = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        found = np.empty(0)
-    if found.dtype != np.float32 or (parameters is not None and found.shape != (parameters,)):
+        vector = np.empty(0)  # of another type: refused below
+    if vector.dtype != np.float32 or (parameters is not None and vector.shape != (parameters,)):
         raise WardroundError(
             Code.STATE,
             f"{path} is damaged or another model's.",
-            remedy="Remove it: the site's part of the algorithm then starts anew from nothing.",
+            remedy="Remove it: the site's part of the algorithm then starts again from nothing.",
         )
-    vector: Vector = found
-    return vector
+    checked: Vector = vector
+    return checked

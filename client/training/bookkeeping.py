@@ -27,7 +27,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Needs:
-    """Of one patient: bytes of memory, roughly, and the most positions that share a weight."""
+    """Of one patient: bytes of memory, roughly, and how many positions share a weight, at most."""
 
     bytes: int
     positions: int
@@ -49,7 +49,7 @@ class _Call:
         self.needs = Needs(0, 1)
 
     def arrived(self, gradient: Tensor) -> None:
-        """Made at once, so that what is no longer needed is freed while backward goes on."""
+        """Made at once, so that the input is freed while the backward pass continues."""
         received, self._input = self._input, None
         if received is None:
             raise Unsupported("a second backward pass")
@@ -178,14 +178,14 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
             losses(self(features)).sum().backward()
         finally:
             self.disable_hooks()
-        found: list[LayerGradient] = []
+        gradients: list[LayerGradient] = []
         for parameter in self._trainable:
             rows = parameter.grad_sample  # type: ignore[attr-defined]  # Opacus adds it
             if not isinstance(rows, Tensor) or len(rows) != len(features):
                 raise Unsupported("a parameter without one gradient for each patient")
-            found.append(Rows([parameter], [rows], dtype))
+            gradients.append(Rows([parameter], [rows], dtype))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
-        return found
+        return gradients
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:

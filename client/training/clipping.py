@@ -62,8 +62,8 @@ def certified_sum(
     total: Sums = {}
     for start in range(0, patients, part):
         rows = slice(start, min(patients, start + part))
-        for parameter, found in _summed(gradients, factors, bounds, rows).items():
-            total[parameter] = total[parameter] + found if parameter in total else found
+        for parameter, one in _summed(gradients, factors, bounds, rows).items():
+            total[parameter] = total[parameter] + one if parameter in total else one
     return total
 
 

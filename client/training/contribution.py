@@ -113,7 +113,7 @@ class Contributor:
             if error.code is not Code.DIVERGED or not self.study.privacy.traits.private:
                 raise
             # No answer of a private mode may depend on data: here only the site itself hears of it.
-            _log.warning("the own model of round %d diverged: begun anew", steps.round)
+            _log.warning("the own model of round %d diverged: begun again", steps.round)
             return weights.copy()
 
     def _keep_model(self, weights: Vector, own: Vector | None) -> None:
@@ -123,8 +123,8 @@ class Contributor:
         if personal is None:
             return
         figures = {
-            name: {m: of.value for m, of in sorted(found.items()) if np.isfinite(of.value)}
-            for name, found in (
+            name: {m: of.value for m, of in sorted(metrics.items()) if np.isfinite(of.value)}
+            for name, metrics in (
                 ("released", pooled_metrics(self._counts(weights).astype(np.float64))),
                 ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
             )

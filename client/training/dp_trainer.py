@@ -42,7 +42,7 @@ Sampler = Callable[[], Batch]
 Adjust = Callable[[Tensor, Tensor], None]
 """(P,) weights and (P,) their gradient, which it changes in place just before a step: proximal
 terms and control variates. Private gradients are clipped and noised by then: what it adds is never
-clipped (inside the loss, hooks drop it), and must not look at patients."""
+clipped (inside the loss, hooks drop it), and must not depend on patients."""
 
 
 _NOISED = 1 << 17
@@ -64,9 +64,9 @@ class Noise:
         if len(self._made) < count:
             size = max(count, min(_NOISED, self._expected))
             self._made = gaussian(size, self._stream)
-        given, self._made = self._made[:count], self._made[count:]
+        values, self._made = self._made[:count], self._made[count:]
         self._expected -= count
-        return given
+        return values
 
 
 class Descent:

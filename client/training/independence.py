@@ -33,7 +33,7 @@ def dependent_layer(
     flat: (P,) the model's weights, changed meanwhile and restored. shape: of one patient's
     features.
     """
-    kept, generator = flat.clone(), torch.Generator().manual_seed(0)
+    before, generator = flat.clone(), torch.Generator().manual_seed(0)
     try:
         for badly_conditioned in (False, True) if blocks.sizes > 1 else (True,):
             if badly_conditioned:
@@ -48,7 +48,7 @@ def dependent_layer(
                 return name
         return None
     finally:
-        flat.copy_(kept)
+        flat.copy_(before)
 
 
 def _dependent(
@@ -76,12 +76,12 @@ def _dependent(
         again = Batch(patients.features[places], patients.labels[places])
         if (name := differs(_prints(computed, blocks, again), places)) is not None:
             return name
-    everyone, kept = torch.arange(rows), torch.arange(0, rows, 2)
+    everyone, unchanged = torch.arange(rows), torch.arange(0, rows, 2)
     others = Batch(patients.features.clone(), patients.labels.clone())
     others.features[1::2] *= 1e6
     others.labels[1::2] = 1 - others.labels[1::2]
     beside = {name: prints[::2] for name, prints in _prints(computed, blocks, others).items()}
-    if (name := differs(beside, kept)) is not None:
+    if (name := differs(beside, unchanged)) is not None:
         return name
     with _threads(1 if torch.get_num_threads() > 1 else 2):
         return differs(_prints(computed, blocks, patients), everyone)

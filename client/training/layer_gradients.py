@@ -21,7 +21,7 @@ from torch.nn.grad import conv2d_weight
 
 _KEPT = 6
 """Per-patient gradients are kept where they are at most so many times larger than what they are
-made of; otherwise their norms are found without them, and their sum is made at the end."""
+made of; otherwise their norms are computed without them, and their sum is made at the end."""
 _BLOCK = 1 << 20
 """Elements of unfolded input made at a time (4 or 8 MiB)."""
 
@@ -77,8 +77,8 @@ class Rows:
     amplitude: Tensor | None = None
 
     def square_norms(self) -> Tensor:
-        found = [v.to(self.dtype).flatten(1).square().sum(1) for v in self.values]
-        return found[0] if len(found) == 1 else torch.stack(found).sum(0)
+        squares = [v.to(self.dtype).flatten(1).square().sum(1) for v in self.values]
+        return squares[0] if len(squares) == 1 else torch.stack(squares).sum(0)
 
     def amplitudes(self) -> Tensor:
         return self.square_norms() if self.amplitude is None else self.amplitude
@@ -179,10 +179,10 @@ class Contraction:
         lengths: Tensor = torch.linalg.vector_norm(u, dim=2) * torch.linalg.vector_norm(g, dim=2)
         return lengths.sum(2).square().sum(1)
 
-    def kept(self) -> Rows:
-        found = [self.gradients(part) for part in self.parts()]
-        weight = torch.cat([row for row, _ in found]).view(-1, *self.weight.shape)
-        amplitude = torch.cat([square for _, square in found])
+    def materialised(self) -> Rows:
+        parts = [self.gradients(part) for part in self.parts()]
+        weight = torch.cat([row for row, _ in parts]).view(-1, *self.weight.shape)
+        amplitude = torch.cat([square for _, square in parts])
         values = [weight]
         if self.bias is not None:
             values.append(self.g.to(self.dtype).sum(3).flatten(1))
@@ -222,7 +222,7 @@ class Contraction:
         return [self.a, self.g]
 
     def rows(self) -> list[Tensor]:
-        return self.kept().values
+        return self.materialised().values
 
     def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
         a, g = _weighted(factors, present, self.a, self.g)
@@ -328,16 +328,16 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
             return u.transpose(2, 3) @ u
         flat = x.view(len(x), groups, -1, high * wide)
         pairs = (flat.transpose(2, 3) @ flat).view(len(x), groups, high, wide, high, wide)
-        found = x.new_zeros(len(x), groups, down, across, down, across)
+        products = x.new_zeros(len(x), groups, down, across, down, across)
         for row in range(0, kernel[0] * dilation[0], dilation[0]):
             rows = slice(row, row + (down - 1) * stride[0] + 1, stride[0])
             for column in range(0, kernel[1] * dilation[1], dilation[1]):
                 columns = slice(column, column + (across - 1) * stride[1] + 1, stride[1])
-                found += pairs[:, :, rows, columns, rows, columns]
-        return found.view(len(x), groups, down * across, down * across)
+                products += pairs[:, :, rows, columns, rows, columns]
+        return products.view(len(x), groups, down * across, down * across)
 
     def summed(x: Tensor, y: Tensor) -> Tensor:
-        found: Tensor = conv2d_weight(
+        total: Tensor = conv2d_weight(
             _padded(layer, x),
             (layer.weight.shape[0], layer.weight.shape[1], *kernel),
             y.reshape(len(y), shape[1], *out_shape),
@@ -346,7 +346,7 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
             dilation,
             groups,
         )
-        return found
+        return total
 
     out = g.reshape(len(g), groups, shape[1] // groups, -1)
     return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, gram, summed, dtype))
@@ -395,7 +395,7 @@ def _chosen(layer: Contraction) -> LayerGradient:
     """Kept gradients where they are small, measured ones otherwise."""
     made_of = (layer.a[0].numel() + layer.g[0].numel()) if len(layer.g) else 0
     if layer.outer <= _KEPT * made_of:
-        return layer.kept()
+        return layer.materialised()
     layer.measure()
     return layer
 

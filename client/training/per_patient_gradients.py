@@ -35,7 +35,7 @@ _TOLERANCE = 1e-2
 _ROWS = 1 << 20
 """Values of patients' whole gradients up to which these are compared, too."""
 _CHECKED: dict[Hashable, str | None] = {}
-"""What was found out in this process already: a site trains many studies of one task."""
+"""Results of the check in this process: a site trains many studies of one task."""
 
 
 class PatientGradients:
@@ -171,8 +171,8 @@ class PatientGradients:
         """Whether a pass over made-up patients says what autograd says."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            kept = self._model.flat.clone()
-            self._model.flat.add_(torch.randn_like(kept), alpha=0.01)
+            before = self._model.flat.clone()
+            self._model.flat.add_(torch.randn_like(before), alpha=0.01)
             made_up = Batch(
                 torch.rand(_PATIENTS, *features.shape[1:]),
                 (torch.arange(_PATIENTS) % 2).float(),
@@ -182,7 +182,7 @@ class PatientGradients:
             except (Unsupported, RuntimeError, ValueError, NotImplementedError):
                 return False
             finally:
-                self._model.flat.copy_(kept)
+                self._model.flat.copy_(before)
 
     def _compared(self, module: Pass, batch: Batch, factors: Tensor) -> bool:
         parameters = self._model.parameters
@@ -191,7 +191,7 @@ class PatientGradients:
         expected = torch.autograd.grad((losses * factors).sum(), parameters)
         torch.default_generator.manual_seed(1)
         gradients = self._pass(module, batch, torch.float32)
-        found = {
+        sums = {
             id(parameter): total
             for layer in gradients
             for parameter, total in zip(layer.parameters, layer.weighted_sum(factors), strict=True)
@@ -199,7 +199,7 @@ class PatientGradients:
         self._needs = module.needs(batch.features, lambda out: self._task.losses(out, batch.labels))
         size = float(torch.stack([one.norm() for one in expected]).norm())
         return all(
-            float((found[id(parameter)] - one).norm())
+            float((sums[id(parameter)] - one).norm())
             <= _TOLERANCE * float(one.norm()) + 1e-5 * size
             for parameter, one in zip(parameters, expected, strict=True)
         )
