@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tasks.base import Download
 from tasks.datasets.downloads import published
+from tasks.encoders import Hinge
+from tasks.schema import Column
 
 FOLDER = "eicu_demo"
 _URL = "https://physionet.org/files/eicu-crd-demo/2.0.1/"
@@ -24,6 +26,16 @@ _SHA256 = {
 }
 
 APACHE = ("apacheApsVar.csv.gz", "apachePredVar.csv.gz")
+AGE = Column(
+    "age",
+    "age (90 stands for 90 and above)",
+    unit="a",
+    low=18,
+    high=90,
+    encoder=Hinge(high=45),
+    flag_missing=False,
+)
+SEX = Column("sex", "sex", "category", categories=("female", "male"))
 
 
 def download(file: str) -> Download:
