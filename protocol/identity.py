@@ -98,21 +98,6 @@ def verify(public_key: bytes, purpose: str, message: bytes, signature: bytes) ->
     return True
 
 
-def public_key_from_hex(text: str) -> bytes:
-    """64 hexadecimal digits -> 32 bytes. Raises WardroundError(IDENTITY)."""
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32 or len(text) != 64:
-        raise WardroundError(
-            Code.IDENTITY,
-            "A public identity key is not 64 hexadecimal digits.",
-            remedy="Copy the line that `wardround-site enrol` printed at that site.",
-        )
-    return key
-
-
 def fingerprint(public_key: bytes) -> str:
     """100 bits of SHA-256 in five groups of four, to be read over the telephone."""
     bits = int.from_bytes(hashlib.sha256(b"wardround fingerprint" + public_key).digest()) >> 156

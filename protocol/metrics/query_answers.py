@@ -115,10 +115,7 @@ def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str,
         place = np.clip(cells[..., 0] / whole, 0.0, 1.0)
         return np.asarray(statistic.low + place * (statistic.high - statistic.low))
 
-    return {
-        "mean": _interval(float(at(part)), at(part - noise)),
-        "patients": patients,
-    }
+    return {"mean": _interval(float(at(part)), at(part - noise)), "patients": patients}
 
 
 def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:

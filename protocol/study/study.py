@@ -15,14 +15,7 @@ from typing import Annotated, Any, Literal, Self, assert_never
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.document import (
-    ANNOTATIONS,
-    Document,
-    canonical,
-    digest,
-    first_fault,
-    read_canonical,
-)
+from protocol.document import ANNOTATIONS, Document, canonical, digest, first_fault, read_canonical
 from protocol.errors import Code, WardroundError
 from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
@@ -254,9 +247,7 @@ class Study(Document):
             least_sites=aggregation.least_sites,
         )
         check_stop(
-            self.optimisation.stop,
-            every=self.evaluation.every,
-            averages=self.optimisation.averages,
+            self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
         return self
 
@@ -313,7 +304,9 @@ class Study(Document):
                 remedy="Build it with `wardround run` or `wardround plan`.",
             )
         if written != FORMAT:
-            raise _other_format(written, sender)
+            raise cannot_work_together(
+                sender, f"The study has format {written}; this release reads format {FORMAT}."
+            )
         annotated = ANNOTATIONS in plain
         plain.pop(ANNOTATIONS, None)
         try:
@@ -350,12 +343,3 @@ class Study(Document):
     def evaluations(self) -> int:
         """How many rounds evaluate, the closing one included."""
         return sum(self.evaluates(r) for r in range(1, self.optimisation.rounds + 2))
-
-
-def _other_format(written: int, sender: Sender | None) -> WardroundError:
-    why = f"The study has format {written}; this release reads format {FORMAT}."
-    if sender is not None:
-        return cannot_work_together(sender, why)
-    return WardroundError(
-        Code.RELEASE, why, remedy="Install the release of wardround that wrote it."
-    )
