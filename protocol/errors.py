@@ -6,6 +6,8 @@ Across the wire go the code and the kind of an error, never its text: a text may
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -94,6 +96,15 @@ class WardroundError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
+
+
+def unknown_name(
+    code: Code, message: str, name: str, known: Collection[str], listed: str
+) -> WardroundError:
+    """The error for a name that is none of `known`: suggests the nearest one and lists all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return WardroundError(code, message, remedy=f"{hint}{listed}: {', '.join(known)}.")
 
 
 def unwritable(path: Path, error: OSError) -> WardroundError:

@@ -1,7 +1,7 @@
 """A site's identity: one Ed25519 key pair (RFC 8032), made at the site, never leaving it.
 
-Every signature names its purpose, so that no signature given for one thing (a one-time key of
-secure aggregation) can be shown for another (an entry of the audit log): what is signed is
+Every signature names its purpose, so that a signature for one purpose (a one-time key of secure
+aggregation) is not valid for another (an entry of the audit log): it signs
 `len(purpose) | purpose | message`.
 """
 

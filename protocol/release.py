@@ -39,7 +39,7 @@ class Sender:
             or not isinstance(protocol, int)
             or not 1 <= protocol < 1000
         ):
-            raise WardroundError(Code.MESSAGE, "A header states an impossible release.")
+            raise WardroundError(Code.MESSAGE, "A header says no release that could be.")
         return Sender(release, protocol)
 
 

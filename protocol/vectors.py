@@ -24,10 +24,6 @@ class Layout:
 
     entries: tuple[tuple[str, tuple[int, ...]], ...]
 
-    @staticmethod
-    def of(tensors: Mapping[str, npt.NDArray[np.float32]]) -> Layout:
-        return Layout(tuple((name, tuple(array.shape)) for name, array in tensors.items()))
-
     @property
     def size(self) -> int:
         """Number of float32 values P in the flat vector."""
