@@ -27,7 +27,8 @@ from protocol.identity import Identity
 from protocol.privacy.gaussian import gaussian
 from protocol.privacy.skellam import skellam
 from protocol.secagg.aggregate import Opening
-from protocol.secagg.party import Context, Party
+from protocol.secagg.context import Context
+from protocol.secagg.party import Party
 from protocol.study.study import Evaluation, Study
 from protocol.wire import messages
 from server.enrolment.roster import banded

@@ -1,4 +1,4 @@
-"""host:port, as people write where something listens or is reached."""
+"""The address host:port of something that listens or is reached."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ class Address(NamedTuple):
     port: int
 
     @staticmethod
-    def parse(text: str, *, least_port: int = 0) -> Address:
-        """least_port: 0 where any free port will do, 1 where somebody is to be reached.
-
-        Raises ValueError.
-        """
-        found = _FORM.fullmatch(text)
-        if found is None or not least_port <= int(found[3]) <= 65535:
+    def parse(text: str, *, min_port: int = 0) -> Address:
+        """Reads host:port. min_port: 0 where port 0 means any free port. Raises ValueError."""
+        parts = _FORM.fullmatch(text)
+        if parts is None or not min_port <= int(parts[3]) <= 65535:
             raise ValueError("not host:port")
-        return Address(found[1] or found[2], int(found[3]))
+        return Address(parts[1] or parts[2], int(parts[3]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -38,7 +35,7 @@ def _listening(value: Any) -> str:
 
 
 def _remote(value: Any) -> str:
-    Address.parse(str(value), least_port=1)
+    Address.parse(str(value), min_port=1)
     return str(value)
 
 

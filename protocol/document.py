@@ -1,10 +1,9 @@
-"""The protocol's documents: immutable, without unknown keys, and with one byte string per value.
+"""The protocol's documents: immutable, without unknown keys, and in canonical JSON.
 
 Canonical JSON: keys sorted and unique, no white space, ASCII, floats in Python's shortest
-round-trip form, NaN and infinities refused (the ideas of RFC 8785, section 3, restricted to what a
-study holds). A document's identity is the SHA-256 of the bytes as they came: whether they are
-canonical is judged on the JSON alone, so that a release which knows more fields than the one that
-wrote them finds the same identity.
+round-trip form, NaN and infinities refused (after RFC 8785, section 3). A document's identity is
+the SHA-256 of its bytes as received. Whether they are canonical depends on the JSON alone, so that
+a release which knows more fields computes the same identity.
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ class Document(BaseModel):
 
 
 def added(default: Any, **constraints: Any) -> Any:
-    """A field that a release added to a document: left out while it says `default`, so that a
-    document which does not use it is what older releases write and read. The default means what
-    they do, and never changes."""
+    """A field that a later release added to a document. It is left out while it has its default,
+    which means what older releases do and never changes: they can read such a document."""
     return Field(default=default, exclude_if=lambda value: bool(value == default), **constraints)
 
 
@@ -42,21 +40,21 @@ def canonical(value: Any) -> bytes:
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with null in the place of every number that is NaN or infinite."""
+    """A JSON value whose NaN and infinities are null."""
     if isinstance(value, Mapping):
-        return {key: finite(of) for key, of in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(of) for of in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_object(data: bytes) -> dict[str, Any]:
-    """The JSON object that these bytes are: one value for each key, no NaN, no infinity.
+    """Parses bytes that are one JSON object with unique keys, without NaN or infinities.
 
-    Raises ValueError, quoting nothing, for bytes that are anything else.
+    Raises ValueError, quoting nothing, for anything else.
     """
     try:
-        text = data.decode("utf-8")  # left to itself, json would take UTF-16 and a mark before it
+        text = data.decode("utf-8")  # json.loads would also accept UTF-16 and a byte order mark
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
         value = None
@@ -66,7 +64,7 @@ def read_object(data: bytes) -> dict[str, Any]:
 
 
 def read_canonical(data: bytes) -> dict[str, Any]:
-    """As `read_object`, of canonical bytes alone."""
+    """Like `read_object`, but refuses bytes that are not canonical."""
     value = read_object(data)
     if canonical(value) != data:
         raise ValueError("not an object in canonical JSON")
@@ -79,17 +77,17 @@ def digest(data: bytes | memoryview) -> str:
 
 
 def first_fault(error: ValidationError) -> tuple[str, str, bool]:
-    """(field, what is wrong with it, whether it is a field that this release does not know)."""
+    """(field, what is wrong with it, whether this release does not know the field)."""
     first = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return field, str(first["msg"]), first["type"] == "extra_forbidden"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         raise ValueError
-    return found
+    return values
 
 
 def _no_number(_: str) -> Any:

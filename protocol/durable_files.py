@@ -1,10 +1,9 @@
-"""Writing so that a full disk, a crash or a power cut leaves the old file or the new one whole.
+"""Durable, atomic file writes: a full disk, a crash or a power cut leaves the old or the new file.
 
-A new file is written beside its place under another name, synced, renamed, and then its folder is
-synced: rename(2) is atomic, and what fsync(2) has not covered may be gone after a power cut, file
-and name alike. Where a step fails, the old file stays and the partial one is removed. A process
-that is killed can leave its partial file, `.NAME.RANDOM.partial`: the next writer of NAME removes
-it once it is a day old, for by then nobody writes it any longer.
+A new file is written beside its place under another name, synced and renamed, and then its folder
+is synced: rename(2) is atomic, and a power cut may undo whatever fsync(2) has not covered. Where a
+step fails, the old file stays and the partial one is removed. A killed process can leave its
+partial file, `.NAME.RANDOM.partial`; a later writer of NAME removes it once it is a day old.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 PRIVATE, PUBLIC = 0o600, 0o644
-"""Modes of new files, less the umask: for their owner alone, or for whoever reaches the folder."""
+"""Modes of new files, less the umask: readable by their owner alone, or by everyone."""
 _PARTIAL = ".partial"
 _ABANDONED = 24 * 3600.0
-"""Seconds without a write after which a partial file is nobody's."""
+"""Seconds without a write after which a partial file counts as abandoned."""
 
 
 def write(
@@ -42,11 +41,10 @@ def write(
 def writing(
     path: Path, *, mode: int = PRIVATE, replace: bool = True, durable: bool = True
 ) -> Iterator[BinaryIO]:
-    """A stream to a file that has its name once the block has been left without an exception.
+    """A stream to a file that appears under its name once the block ends without an exception.
 
-    replace: False refuses a file that is there already. durable: False leaves out the syncs, for
-    what nobody asks after when the power was cut; whole it is all the same. Raises OSError,
-    FileExistsError among them.
+    replace: False refuses an existing file (FileExistsError). durable: False leaves out the syncs:
+    a power cut may then undo the write, but never tear it. Raises OSError.
     """
     _remove_abandoned(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
@@ -68,13 +66,12 @@ def writing(
 
 
 def append(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
-    """Adds to the end of a file, made where there is none: all of it, or nothing where that fails.
+    """Adds to the end of a file, which it creates if need be: everything, or nothing on an error.
 
-    One writer at a time. A process killed in between can leave a part, which is for the reader to
-    tell from a whole line. Raises OSError.
+    One writer at a time. A killed process can leave a part, which the reader must tell from a whole
+    line. Raises OSError.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(path, flags, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
     try:
         end = os.fstat(descriptor).st_size
         try:
@@ -93,8 +90,8 @@ def append(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = T
 
 
 def move(source: Path, target: Path) -> None:
-    """Renames a finished file, or a folder of finished files, within its file system; durable, with
-    all that is in it. A file replaces another one, a folder an empty one. Raises OSError."""
+    """Renames a finished file or folder within its file system, and makes it durable with all it
+    contains. A file replaces an existing file, a folder an empty folder. Raises OSError."""
     for path in (source, *source.rglob("*")):
         sync(path)
     os.replace(source, target)
@@ -102,7 +99,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def make_folder(folder: Path, *, mode: int = 0o700) -> None:
-    """Makes a folder and those missing above it, durably; nothing where it is. Raises OSError."""
+    """Creates a folder and its missing parents, durably. Raises OSError."""
     if not folder.is_dir():
         make_folder(folder.parent, mode=mode)
         folder.mkdir(mode=mode, exist_ok=True)
@@ -110,7 +107,7 @@ def make_folder(folder: Path, *, mode: int = 0o700) -> None:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes durable, or the names in a folder. Raises OSError."""
+    """Makes a file's bytes, or the names in a folder, durable (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -119,7 +116,7 @@ def sync(path: Path) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Of writers of this file that were killed."""
+    """Removes the partial files that killed writers of this file left."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime > _ABANDONED:

@@ -6,99 +6,76 @@ Across the wire go the code and the kind of an error, never its text: a text may
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Code(StrEnum):
-    """Stable names: they are logged, audited, put on the wire and documented."""
+    """Stable names, each with the exit status that a script sees: they are logged, audited, put on
+    the wire and documented."""
 
-    # The person's input (exit 2)
-    USAGE = "usage"
-    CONFIGURATION = "configuration"
-    UNKNOWN_TASK = "unknown_task"
-    EPSILON_UNREACHABLE = "epsilon_unreachable"
-    # Data at a site (exit 3)
-    NO_DATA = "no_data"
-    MALFORMED_DATA = "malformed_data"
-    TOO_FEW_PATIENTS = "too_few_patients"
-    # Connection and identity (exit 4)
-    UNREACHABLE = "unreachable"
-    TLS = "tls"
-    NODE_KEY = "node_key"
-    IDENTITY = "identity"
-    CLOCK = "clock"
-    PORT_TAKEN = "port_taken"
-    FLWR_VERSION = "flwr_version"
-    CREDENTIALS = "credentials"
-    # A site refuses (exit 5)
-    REFUSED_POLICY = "refused_policy"
-    REFUSED_BUDGET = "refused_budget"
-    REFUSED_STUDY = "refused_study"
-    REFUSED_REPLAY = "refused_replay"
-    TASK_CHANGED = "task_changed"
-    WAITING_APPROVAL = "waiting_approval"
-    REVOKED = "revoked"
-    OUTSIDE_HOURS = "outside_hours"
-    # The protocol between sites and coordinator (exit 6)
-    MESSAGE = "message"
-    RELEASE = "release"
-    AGGREGATION = "aggregation"
-    TOO_FEW_SITES = "too_few_sites"
-    ATTEMPTS_SPENT = "attempts_spent"
-    DIVERGED = "diverged"
-    # This machine (exit 7)
-    STATE = "state"
-    LEDGER = "ledger"
-    AUDIT = "audit"
-    TRACKING = "tracking"
-    # Ours (exit 70)
-    INTERNAL = "internal"
+    exit_status: int
+
+    def __new__(cls, name: str, exit_status: int = 70) -> Self:
+        code = str.__new__(cls, name)
+        code._value_, code.exit_status = name, exit_status
+        return code
+
+    # The person's input
+    USAGE = "usage", 2
+    CONFIGURATION = "configuration", 2
+    UNKNOWN_TASK = "unknown_task", 2
+    EPSILON_UNREACHABLE = "epsilon_unreachable", 2
+    # Data at a site
+    NO_DATA = "no_data", 3
+    MALFORMED_DATA = "malformed_data", 3
+    TOO_FEW_PATIENTS = "too_few_patients", 3
+    # Connection and identity
+    UNREACHABLE = "unreachable", 4
+    TLS = "tls", 4
+    NODE_KEY = "node_key", 4
+    IDENTITY = "identity", 4
+    CLOCK = "clock", 4
+    PORT_TAKEN = "port_taken", 4
+    FLWR_VERSION = "flwr_version", 4
+    CREDENTIALS = "credentials", 4
+    # A site refuses
+    REFUSED_POLICY = "refused_policy", 5
+    REFUSED_BUDGET = "refused_budget", 5
+    REFUSED_STUDY = "refused_study", 5
+    REFUSED_REPLAY = "refused_replay", 5
+    TASK_CHANGED = "task_changed", 5
+    WAITING_APPROVAL = "waiting_approval", 5
+    REVOKED = "revoked", 5
+    OUTSIDE_HOURS = "outside_hours", 5
+    # The protocol between sites and coordinator
+    MESSAGE = "message", 6
+    RELEASE = "release", 6
+    AGGREGATION = "aggregation", 6
+    TOO_FEW_SITES = "too_few_sites", 6
+    ATTEMPTS_SPENT = "attempts_spent", 6
+    DIVERGED = "diverged", 6
+    # This machine
+    STATE = "state", 7
+    LEDGER = "ledger", 7
+    AUDIT = "audit", 7
+    TRACKING = "tracking", 7
+    # A fault of wardround itself
+    INTERNAL = "internal", 70
 
 
-_EXIT = {
-    2: (Code.USAGE, Code.CONFIGURATION, Code.UNKNOWN_TASK, Code.EPSILON_UNREACHABLE),
-    3: (Code.NO_DATA, Code.MALFORMED_DATA, Code.TOO_FEW_PATIENTS),
-    4: (
-        Code.UNREACHABLE,
-        Code.TLS,
-        Code.NODE_KEY,
-        Code.IDENTITY,
-        Code.CLOCK,
-        Code.PORT_TAKEN,
-        Code.FLWR_VERSION,
-        Code.CREDENTIALS,
-    ),
-    5: (
-        Code.REFUSED_POLICY,
-        Code.REFUSED_BUDGET,
-        Code.REFUSED_STUDY,
-        Code.REFUSED_REPLAY,
-        Code.TASK_CHANGED,
-        Code.WAITING_APPROVAL,
-        Code.REVOKED,
-        Code.OUTSIDE_HOURS,
-    ),
-    6: (
-        Code.MESSAGE,
-        Code.RELEASE,
-        Code.AGGREGATION,
-        Code.TOO_FEW_SITES,
-        Code.ATTEMPTS_SPENT,
-        Code.DIVERGED,
-    ),
-    7: (Code.STATE, Code.LEDGER, Code.AUDIT, Code.TRACKING),
-    70: (Code.INTERNAL,),
-}
-EXIT_STATUS: dict[Code, int] = {code: status for status, codes in _EXIT.items() for code in codes}
+EXIT_STATUS = {code: code.exit_status for code in Code}
 
 
 class WardroundError(Exception):
     """An error with a code for machines, a sentence for people and what to do about it.
 
-    `message` and `remedy` must name files, keys and rules, never a value of a patient. `rule`: the
-    key of a site's policy that forbids what was asked; its name, like the code, may be told.
+    `message` and `remedy` name files, keys and rules, never a value of a patient. `rule`: the key
+    of a site's policy that forbids the request; like the code, this name may be sent.
     """
 
     def __init__(self, code: Code, message: str, *, remedy: str = "", rule: str = "") -> None:
@@ -109,25 +86,31 @@ class WardroundError(Exception):
         self.rule = rule
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors come back whole from worker processes."""
-        return _rebuilt, (self.code, self.message, self.remedy, self.rule)
+        """Pickles all four fields, for errors that worker processes raise."""
+        restore = partial(WardroundError, remedy=self.remedy, rule=self.rule)
+        return restore, (self.code, self.message)
 
     @property
     def exit_status(self) -> int:
-        return EXIT_STATUS[self.code]
+        return self.code.exit_status
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
 
+def unknown_name(
+    code: Code, message: str, name: str, known: Collection[str], listed: str
+) -> WardroundError:
+    """The error for a name that is none of `known`: suggests the nearest one and lists all."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return WardroundError(code, message, remedy=f"{hint}{listed}: {', '.join(known)}.")
+
+
 def unwritable(path: Path, error: OSError) -> WardroundError:
-    """The error for a file that a command was to write."""
+    """The error for a file that a command cannot write."""
     return WardroundError(
         Code.USAGE,
         f"{path} cannot be written: {error.strerror}.",
         remedy="Name a file in a folder that is there and that you may write to.",
     )
-
-
-def _rebuilt(code: Code, message: str, remedy: str, rule: str) -> WardroundError:
-    return WardroundError(code, message, remedy=remedy, rule=rule)

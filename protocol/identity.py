@@ -1,7 +1,7 @@
 """A site's identity: one Ed25519 key pair (RFC 8032), made at the site, never leaving it.
 
-Every signature names its purpose, so that no signature given for one thing (a one-time key of
-secure aggregation) can be shown for another (an entry of the audit log): what is signed is
+Every signature names its purpose, so that a signature for one purpose (a one-time key of secure
+aggregation) is not valid for another (an entry of the audit log): it signs
 `len(purpose) | purpose | message`.
 """
 
@@ -96,21 +96,6 @@ def verify(public_key: bytes, purpose: str, message: bytes, signature: bytes) ->
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def public_key_from_hex(text: str) -> bytes:
-    """64 hexadecimal digits -> 32 bytes. Raises WardroundError(IDENTITY)."""
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32 or len(text) != 64:
-        raise WardroundError(
-            Code.IDENTITY,
-            "A public identity key is not 64 hexadecimal digits.",
-            remedy="Copy the line that `wardround-site enrol` printed at that site.",
-        )
-    return key
 
 
 def fingerprint(public_key: bytes) -> str:

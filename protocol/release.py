@@ -16,7 +16,7 @@ PROTOCOL = 2
 """Of the messages. Every protocol from OLDEST_PROTOCOL on is still read and answered in kind."""
 OLDEST_PROTOCOL = 1
 RELEASE_HEADER = "wardround-release"
-"""The HTTP header in which a data scientist's end tells a coordinator its release."""
+"""The HTTP header with which a data scientist's machine sends a coordinator its release."""
 _SHAPE = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}[a-z0-9.+-]{0,20}")
 _NAME = re.compile(r"[a-z_][a-z0-9_.]{0,79}")
 
@@ -30,7 +30,7 @@ class Sender:
 
     @staticmethod
     def said(release: object, protocol: object) -> Sender:
-        """As a header says it. Raises WardroundError(MESSAGE) where that is no release."""
+        """Reads the two header fields. Raises WardroundError(MESSAGE) for an impossible release."""
         if release is None and protocol is None:
             return Sender()
         if (
@@ -42,17 +42,16 @@ class Sender:
             raise WardroundError(Code.MESSAGE, "A header says no release that could be.")
         return Sender(release, protocol)
 
-    @property
-    def readable(self) -> bool:
-        """Whether its messages have a protocol that is read here."""
-        return OLDEST_PROTOCOL <= self.protocol <= PROTOCOL
-
 
 HERE = Sender(RELEASE, PROTOCOL)
 
 
-def cannot_work_together(sender: Sender, why: str) -> WardroundError:
-    """Names both releases, says which is the older one and what to do."""
+def cannot_work_together(sender: Sender | None, why: str) -> WardroundError:
+    """RELEASE, naming both releases, which of them is older and what to do. sender: None for a
+    file, which says no release: a newer one wrote it."""
+    if sender is None:
+        remedy_here = "A newer release wrote it: install that release here."
+        return WardroundError(Code.RELEASE, why, remedy=remedy_here)
     return WardroundError(
         Code.RELEASE,
         f"{why} Its sender runs wardround {sender.release}, this side {RELEASE}.",
@@ -71,18 +70,14 @@ def remedy(sender: Sender) -> str:
 
 
 def unknown_field(name: str, what: str, sender: Sender | None = None) -> WardroundError:
-    """A field that this release does not know stands in `what`. A name that is no plain one, which
-    could be anything, is not repeated."""
+    """The error for a field of `what` that this release does not know. An unusual name is not
+    repeated: it could be anything."""
     shown = f"`{name}`" if _NAME.fullmatch(name) else "with an unusual name"
     why = f"{what} has a field {shown} that wardround {RELEASE} does not know."
-    if sender is not None:
-        return cannot_work_together(sender, why)
-    return WardroundError(
-        Code.RELEASE, why, remedy="A newer release wrote it: install that release here."
-    )
+    return cannot_work_together(sender, why)
 
 
 def _order(release: str) -> tuple[int, ...]:
-    """The numbers of a release, to be compared."""
-    found = re.match(r"\d+(\.\d+)*", release)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+    """The numbers of a release, as a tuple that compares."""
+    numbers = re.match(r"\d+(\.\d+)*", release)
+    return tuple(int(part) for part in numbers[0].split(".")) if numbers else ()

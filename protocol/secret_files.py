@@ -1,4 +1,4 @@
-"""Files that nobody else on the machine may read: keys, tokens, secrets, and folders of such."""
+"""Secret files and folders, which only their owner may read: keys, tokens, random secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ASK = "ask who could have read it"
 
 
 def create_secret(path: Path) -> None:
-    """SECRET_BYTES random bytes, durable and for their owner alone; a secret that is there stays.
+    """Writes SECRET_BYTES random bytes, durably and for their owner alone, unless the file exists.
 
     Raises OSError.
     """
@@ -26,23 +26,17 @@ def create_secret(path: Path) -> None:
 
 
 def read_secret(
-    path: Path,
-    what: str,
-    code: Code,
-    *,
-    remedy: str,
-    exposed: str = _ASK,
-    size: int | None = None,
+    path: Path, what: str, code: Code, *, remedy: str, exposed: str = _ASK, size: int | None = None
 ) -> bytes:
     """The bytes of a secret file, 64 KiB at most.
 
-    what: its name in errors, such as "node key". remedy: how one comes by it, or by another one.
-    exposed: what to do where others could read it, after `chmod`. size: bytes that it must have.
-    Raises WardroundError(code) where it is not there, is no regular file, is open to other users
-    or another user's, or has another size.
+    what: its name in errors, such as "node key". remedy: how to obtain a new one. exposed: what to
+    do, after `chmod`, where others could read it. size: bytes that it must have. Raises
+    WardroundError(code) where it is missing, not a regular file, open to other users, another
+    user's, or of another size.
     """
     try:
-        # A pipe in its place is refused, and not waited for.
+        # O_NONBLOCK: a pipe in its place is refused instead of waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
@@ -61,8 +55,8 @@ def read_secret(
 
 
 def refuse_shared(path: Path, what: str, code: Code = Code.STATE) -> None:
-    """Raises WardroundError(code) where others than the owner may read or write a file or folder,
-    where it belongs to another user, or where it is not there."""
+    """Raises WardroundError(code) where a file or folder is missing, belongs to another user, or is
+    open to others than its owner."""
     try:
         status = path.stat()
     except OSError as error:

@@ -1,8 +1,6 @@
-"""One flat float32 vector per message: a model's parameters laid end to end.
+"""A model's parameters as one flat float32 vector, and the layout that describes it.
 
-`Layout` is the public description (names, shapes, order); `pack` and `unpack` are inverse.
-Buffers other than parameters do not travel: a model for a private study may have none that
-absorb data (BatchNorm's running statistics are refused where models are checked).
+Buffers do not travel: a model may have none that absorb data (`tasks.flat_model` refuses them).
 """
 
 from __future__ import annotations
@@ -26,10 +24,6 @@ class Layout:
 
     entries: tuple[tuple[str, tuple[int, ...]], ...]
 
-    @staticmethod
-    def of(tensors: Mapping[str, npt.NDArray[np.float32]]) -> Layout:
-        return Layout(tuple((name, tuple(array.shape)) for name, array in tensors.items()))
-
     @property
     def size(self) -> int:
         """Number of float32 values P in the flat vector."""
@@ -41,7 +35,7 @@ class Layout:
 
 
 EMPTY = Layout(())
-"""Of a study that has no model."""
+"""The layout of a study without a model."""
 
 
 def pack(tensors: Mapping[str, npt.NDArray[np.float32]], layout: Layout) -> Vector:
@@ -51,16 +45,11 @@ def pack(tensors: Mapping[str, npt.NDArray[np.float32]], layout: Layout) -> Vect
     """
     if set(tensors) != {name for name, _ in layout.entries}:
         raise WardroundError(Code.MESSAGE, "The tensors' names differ from the layout's.")
-    flat = np.empty(layout.size, dtype=np.float32)
-    start = 0
     for name, shape in layout.entries:
-        array = tensors[name]
-        if tuple(array.shape) != shape or array.dtype != np.float32:
+        if tuple(tensors[name].shape) != shape or tensors[name].dtype != np.float32:
             raise WardroundError(Code.MESSAGE, f"Tensor {name} is not float32 of shape {shape}.")
-        stop = start + array.size
-        flat[start:stop] = array.reshape(-1)
-        start = stop
-    return flat
+    parts = [tensors[name].reshape(-1) for name, _ in layout.entries]
+    return np.concatenate([np.empty(0, dtype=np.float32), *parts])
 
 
 def unpack(flat: Vector, layout: Layout) -> dict[str, npt.NDArray[np.float32]]:
@@ -72,10 +61,6 @@ def unpack(flat: Vector, layout: Layout) -> dict[str, npt.NDArray[np.float32]]:
         raise WardroundError(
             Code.MESSAGE, f"Expected ({layout.size},) float32, got {flat.shape} {flat.dtype}."
         )
-    tensors: dict[str, npt.NDArray[np.float32]] = {}
-    start = 0
-    for name, shape in layout.entries:
-        stop = start + math.prod(shape)
-        tensors[name] = flat[start:stop].reshape(shape)
-        start = stop
-    return tensors
+    ends = np.cumsum([math.prod(shape) for _, shape in layout.entries], dtype=np.int64)
+    parts = zip(layout.entries, np.split(flat, ends)[:-1], strict=True)
+    return {name: part.reshape(shape) for (name, shape), part in parts}

@@ -1,31 +1,28 @@
-"""A task's schema as a query sees it: number columns, category columns, and the label among them.
+"""Checks of a query against a task's schema, by both sides, before any data is touched.
 
-Both sides check a query against it, so that one which asks for what is not there is refused before
-any data is touched.
+For a query the label is one of the columns.
 """
 
 from __future__ import annotations
 
-import difflib
 from typing import assert_never
 
-from protocol.errors import Code, WardroundError
+from protocol.errors import Code, WardroundError, unknown_name
 from protocol.study.condition import Among, Compares, Leaf, Missing, leaves
 from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Query
 from tasks.schema import Column, Schema
 
 OTHER = "other"
-"""The category of what is none of the categories, where a column takes it."""
+"""The catch-all category of a column that has one."""
 
 
 def columns(schema: Schema) -> dict[str, Column]:
     """By name: the schema's columns, and its label as a column of the categories 0 and 1."""
-    found = {column.name: column for column in schema.columns}
+    columns = schema.columns
     if schema.label:
-        found[schema.label] = Column(
-            schema.label, schema.label_meaning, "category", categories=("0", "1")
-        )
-    return found
+        label = Column(schema.label, schema.label_meaning, "category", categories=("0", "1"))
+        columns = (*columns, label)
+    return {column.name: column for column in columns}
 
 
 def categories(column: Column) -> tuple[str, ...]:
@@ -34,21 +31,16 @@ def categories(column: Column) -> tuple[str, ...]:
 
 
 def find(schema: Schema, name: str) -> Column:
-    """Raises WardroundError(REFUSED_STUDY) suggesting the nearest."""
+    """The column of that name. Raises WardroundError(REFUSED_STUDY) suggesting the nearest."""
     known = columns(schema)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise WardroundError(
-            Code.REFUSED_STUDY,
-            f"The task has no column {name!r}.",
-            remedy=f"{hint}Its columns: {', '.join(known)}.",
-        )
+        message = f"The task has no column {name!r}."
+        raise unknown_name(Code.REFUSED_STUDY, message, name, known, "Its columns")
     return known[name]
 
 
 def check(query: Query, schema: Schema) -> None:
-    """Raises WardroundError(REFUSED_STUDY) naming the first thing that the schema has not."""
+    """Raises WardroundError(REFUSED_STUDY) naming the first thing that the schema lacks."""
     for condition in query.conditions:
         for leaf in leaves(condition):
             _check_leaf(leaf, find(schema, leaf.column))
@@ -111,13 +103,8 @@ def require_kind(column: Column, kind: str) -> None:
 
 
 def require_category(column: Column, category: str) -> None:
-    """Raises WardroundError(REFUSED_STUDY) for what is none of the column's categories."""
+    """Raises WardroundError(REFUSED_STUDY) unless the column has this category."""
     known = categories(column)
     if category not in known:
-        near = difflib.get_close_matches(category, known, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise WardroundError(
-            Code.REFUSED_STUDY,
-            f"Column {column.name} has no category {category!r}.",
-            remedy=f"{hint}{column.meaning}: {', '.join(known)}.",
-        )
+        message = f"Column {column.name} has no category {category!r}."
+        raise unknown_name(Code.REFUSED_STUDY, message, category, known, column.meaning)

@@ -5,13 +5,12 @@ Nothing is ever imported by a name that came over the wire: a name is looked up 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from protocol.errors import Code, WardroundError
+from protocol.errors import Code, WardroundError, unknown_name
 from protocol.study.study import Scalar, TaskReference
 
 if TYPE_CHECKING:
@@ -35,9 +34,9 @@ def installed() -> dict[str, str]:
 
 
 def plugged() -> dict[str, str]:
-    """Those of plug-ins, which cannot replace a built-in task."""
-    found = {entry.name: entry.value for entry in entry_points(group="wardround.tasks")}
-    return {name: value for name, value in found.items() if name not in _BUILT_IN}
+    """The tasks of plug-ins, which cannot replace a built-in task."""
+    entries = entry_points(group="wardround.tasks")
+    return {entry.name: entry.value for entry in entries if entry.name not in _BUILT_IN}
 
 
 def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
@@ -45,16 +44,11 @@ def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
 
     Raises WardroundError: UNKNOWN_TASK, suggesting the nearest; CONFIGURATION for an option that
     it does not have."""
-    # Looking for plug-ins reads the disk; they cannot replace what is built in.
+    # Finding plug-ins reads the disk, which a built-in task can do without.
     tasks = _BUILT_IN if name in _BUILT_IN else installed()
     if name not in tasks:
-        near = difflib.get_close_matches(name, tasks, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise WardroundError(
-            Code.UNKNOWN_TASK,
-            f"No task named {name!r} is installed here.",
-            remedy=f"{hint}Installed: {', '.join(tasks)}.",
-        )
+        message = f"No task named {name!r} is installed here."
+        raise unknown_name(Code.UNKNOWN_TASK, message, name, tasks, "Installed")
     module, _, attribute = tasks[name].partition(":")
     task: Task = getattr(import_module(module), attribute)(**(options or {}))
     return task

@@ -1,15 +1,15 @@
 """The cohort schema: which columns a task reads, with public ranges that no cohort decides.
 
-A site maps its own data to these columns. Numbers are clipped to their public clinical range and
-missing values become a constant (with an indicator beside it where the task wants one), so that
-nothing is ever fitted on a cohort: normalising with a hospital's own mean is a release of data.
-Each feature lies in [-1, 1] and 0 is "missing", "middle of the range" or "usual": the norm of a
-row is bounded by sqrt(F), which is what clipping under differential privacy has to cut.
+A site maps its own data to these columns. Numbers are clipped to a public clinical range and
+missing values become a constant (with an indicator where the task wants one): nothing is fitted on
+a cohort, since normalising with a hospital's own mean would release data. Each feature lies in
+[-1, 1] and 0 is "missing", "middle of the range" or "usual": a row has norm sqrt(F) at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,11 +34,11 @@ class Column:
     """One column of a cohort. `low` and `high` are public, in `unit` (UCUM).
 
     `missing_at`: numbers that stand for "not measured" in this column (an impossible 0, a -1).
-    `flag_missing`: give the model an indicator of missingness beside the number. Leave it out
-    where values are always there: a constant feature costs norm under clipping and tells nothing.
-    `encoder`: what a number becomes instead of its place in the range.
-    `usual`: the category that is a row of zeros (no drug taken): the ordinary costs no norm.
-    `other`: what is none of the categories is a feature of its own, instead of an error.
+    `flag_missing`: the model gets an indicator of missingness beside the number. Leave it out where
+    values are always there: a constant feature uses up norm under clipping for nothing.
+    `encoder`: turns a number into features instead of its place in the range.
+    `usual`: the category that becomes a row of zeros (no drug taken) and so needs no norm.
+    `other`: any other value is a feature of its own instead of an error.
     """
 
     name: str
@@ -77,17 +77,13 @@ class Column:
             return (*names, f"{self.name} missing") if self.flag_missing else names
         if self._signed:
             return (f"{self.name}={self.categories[1]}",)
-        shown = (*self._unusual, *(("other",) if self.other else ()))
-        return tuple(f"{self.name}={category}" for category in shown)
+        shown = (*self.categories, *(("other",) if self.other else ()))
+        return tuple(f"{self.name}={category}" for category in shown if category != self.usual)
 
     @property
     def _signed(self) -> bool:
         """Two categories and nothing else: one feature of -1 or 1."""
         return len(self.categories) == 2 and self.usual is None and not self.other
-
-    @property
-    def _unusual(self) -> tuple[str, ...]:
-        return tuple(category for category in self.categories if category != self.usual)
 
     def numbers(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(N,) values -> (N,) float64, NaN where missing, infinite or in `missing_at`.
@@ -117,14 +113,14 @@ class Column:
         hits, strange = self._hits(values)
         if self._signed:
             return hits[:, 1:].astype(np.float32) - hits[:, :1].astype(np.float32)
-        kept = hits[:, [category != self.usual for category in self.categories]]
+        columns = hits[:, [category != self.usual for category in self.categories]]
         if self.other:
-            kept = np.concatenate([kept, strange[:, None]], axis=1)
-        return np.asarray(kept, dtype=np.float32)
+            columns = np.concatenate([columns, strange[:, None]], axis=1)
+        return np.asarray(columns, dtype=np.float32)
 
     def places(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(N,) values -> (N,) each one's place among the categories, NaN where missing; what
-        `other` takes comes after the last. Raises WardroundError(MALFORMED_DATA)."""
+        """(N,) values -> (N,) index of each one's category, NaN where missing; `other` is the index
+        after the last. Raises WardroundError(MALFORMED_DATA)."""
         hits, strange = self._hits(values)
         every = np.concatenate([hits, strange[:, None]], axis=1)
         return np.where(every.any(axis=1), every.argmax(axis=1), np.nan)
@@ -132,10 +128,10 @@ class Column:
     def _hits(
         self, values: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """(N, categories) which one it is, and (N,) whether it is one that only `other` takes."""
-        found = texts(values)
-        hits = np.stack([found == category for category in self.categories], axis=1)
-        strange = ~hits.any(axis=1) & (found != np.array(None))
+        """(N, categories) whether it is this one, and (N,) whether it is none of them."""
+        words = texts(values)
+        hits = np.stack([words == category for category in self.categories], axis=1)
+        strange = ~hits.any(axis=1) & (words != np.array(None))
         if strange.any() and not self.other:
             raise WardroundError(
                 Code.MALFORMED_DATA,
@@ -149,20 +145,19 @@ class Column:
 def floats(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
     """(N,) values -> (N,) float64, None as NaN. Raises WardroundError(MALFORMED_DATA) naming
     column and row (the first is 1) of what is not a number, and quoting nothing."""
-    try:
+    with suppress(TypeError, ValueError):
         return values.astype(np.float64)
-    except (TypeError, ValueError):
-        pass
+    numbers = []
     for row, value in enumerate(values, start=1):
         try:
-            float("nan" if value is None else value)
+            numbers.append(float("nan" if value is None else value))
         except (TypeError, ValueError):
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"Column {name}, row {row} of the view: not a number.",
                 remedy="Correct the source, or cast it in the site's view; NULL is missing.",
             ) from None
-    return np.array([float("nan" if value is None else value) for value in values])
+    return np.array(numbers)
 
 
 def texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -40,7 +40,7 @@ class HttpConnection:
     def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
         """`address`: host:port. Raises WardroundError(CONFIGURATION) for anything else."""
         try:
-            self._host, self._port = Address.parse(address, least_port=1)
+            self._host, self._port = Address.parse(address, min_port=1)
         except ValueError:
             raise WardroundError(
                 Code.CONFIGURATION,

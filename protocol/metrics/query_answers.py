@@ -1,7 +1,7 @@
-"""From a query's opened sum to its answers: noised counts with intervals, quantiles, means.
+"""The answers of a query, from its opened sum: noised counts with intervals, quantiles, means.
 
-Pure post-processing of what was released, so none of it costs privacy. Intervals (95%) are of the
-noise alone: they say where the true figure of these patients lies, not that of a population.
+All of it is post-processing and costs no privacy. Intervals (95%) are of the noise alone: they say
+where the true figure of these patients lies, not that of a population.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from protocol.metrics.score_histogram import Estimate, project
 from protocol.privacy.query_noise import asked, half_width, pooled
@@ -28,10 +29,10 @@ Counts = npt.NDArray[np.float64]
 class Answer:
     """One statistic over all sites together.
 
-    counts: (cells,) noised; None where below the query's least count. `half_width` of each cell's
-    interval. derived: quantiles as "q50", a mean as "mean" and the patients that it is over as
-    "patients"; left out unless the patients below them reach the least count with all of their
-    interval, so that noise over many empty bins has no median.
+    counts: (cells,) noised; None where below the query's least count. half_width: of each cell's
+    interval. derived: quantiles as "q50", a mean as "mean" and its number of patients as
+    "patients"; left out unless the whole interval of that number reaches the least count, so that
+    noise over many empty bins has no median.
     """
 
     name: str
@@ -41,16 +42,8 @@ class Answer:
 
     @staticmethod
     def read(plain: Mapping[str, Any]) -> Answer:
-        """From what `dataclasses.asdict` wrote. Raises KeyError, TypeError or ValueError."""
-        return Answer(
-            name=str(plain["name"]),
-            counts=tuple(None if count is None else float(count) for count in plain["counts"]),
-            half_width=float(plain["half_width"]),
-            derived={
-                str(name): Estimate(float(of["value"]), float(of["low"]), float(of["high"]))
-                for name, of in plain["derived"].items()
-            },
-        )
+        """Reads what `dataclasses.asdict` made. Raises ValueError."""
+        return TypeAdapter(Answer).validate_python(plain)
 
 
 def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, ...]:
@@ -64,7 +57,7 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
     def noise(cells: int) -> Counts:
         return generator.choice(values, size=(REPLICATES, cells), p=chances / chances.sum())
 
-    found = []
+    results = []
     for statistic, where in zip(query.statistics, query.slices, strict=True):
         part = counts[where]
         least = query.least_count or -np.inf
@@ -77,8 +70,8 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
                 derived = _quantiles(statistic, part, spread, query.least_count)
             case never:
                 assert_never(never)
-        found.append(Answer(statistic.name, tuple(shown), width, derived))
-    return tuple(found)
+        results.append(Answer(statistic.name, tuple(shown), width, derived))
+    return tuple(results)
 
 
 def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
@@ -115,10 +108,7 @@ def _mean(statistic: Mean, part: Counts, noise: Counts, least: int) -> dict[str,
         place = np.clip(cells[..., 0] / whole, 0.0, 1.0)
         return np.asarray(statistic.low + place * (statistic.high - statistic.low))
 
-    return {
-        "mean": _interval(float(at(part)), at(part - noise)),
-        "patients": patients,
-    }
+    return {"mean": _interval(float(at(part)), at(part - noise)), "patients": patients}
 
 
 def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dict[str, Estimate]:
@@ -139,9 +129,9 @@ def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dic
         before = np.take_along_axis(risen, bin_[..., None], -1)[..., 0] - within
         place = np.clip((target[..., 0] - before) / np.where(within > 0, within, 1.0), 0.0, 1.0)
         index = np.clip(bin_ - outer, 0, len(edges) - 2)
-        found = edges[index] + place * (edges[index + 1] - edges[index])
-        found = np.where(bin_ < outer, edges[0], found)
-        return np.asarray(np.where(bin_ >= whole.shape[-1] - outer, edges[-1], found))
+        value = edges[index] + place * (edges[index + 1] - edges[index])
+        value = np.where(bin_ < outer, edges[0], value)
+        return np.asarray(np.where(bin_ >= whole.shape[-1] - outer, edges[-1], value))
 
     return {
         _quantile_name(quantile): _interval(float(at(part, quantile)), at(part - noise, quantile))

@@ -1,9 +1,9 @@
 """Score histograms: each site sends one, masked; pooled metrics are computed from their sum.
 
-A site counts its evaluation patients by label and by score bin; the sum over sites says nearly
-all that the pooled scores would say (ROC area to 1e-3 with 512 bins). A patient adds 1 to one
-cell, so the L2 sensitivity is 1 and Gaussian or Skellam noise of deviation s on each cell is one
-event of noise multiplier s. Noise favours few bins: see `calibration.bins_for`.
+A site counts its evaluation patients by label and score bin; the sum over sites holds nearly all
+that pooled scores would (ROC area to 1e-3 with 512 bins). A patient adds 1 to one cell, so the L2
+sensitivity is 1, and noise of deviation s on each cell is one event of noise multiplier s. Noise
+favours few bins: see `calibration.bins_for`.
 """
 
 from __future__ import annotations
@@ -106,21 +106,12 @@ def project(counts: Histogram) -> Histogram:
     return np.asarray(np.maximum(counts - shift, 0.0), dtype=np.float64)
 
 
-def calibration(counts: Histogram) -> tuple[Values, Values, Values]:
-    """(2, B) -> score in the middle of each bin, observed share of label 1 (NaN: none), weight."""
-    weight = counts.sum(axis=-2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        observed = np.where(weight > 0, counts[..., 1, :] / weight, np.nan)
-    return _middles(counts), observed, weight
-
-
-def calibration_points(counts: Histogram, groups: int = 10) -> list[tuple[float, float]]:
-    """(2, B) histogram -> (mean score, observed share of label 1) of at most `groups` neighbouring
+def calibration_points(counts: Histogram) -> list[tuple[float, float]]:
+    """(2, B) histogram -> (mean score, observed share of label 1) of at most ten neighbouring
     groups of bins, those without patients left out. Noised counts are projected first."""
-    middle, _, _ = calibration(counts)
-    whole = project(counts)
+    middle, whole = _middles(counts), project(counts)
     points = []
-    for bins in np.array_split(np.arange(counts.shape[-1]), min(groups, counts.shape[-1])):
+    for bins in np.array_split(np.arange(counts.shape[-1]), min(10, counts.shape[-1])):
         weight = whole[:, bins].sum()
         if weight >= 1:
             score = float((whole[:, bins].sum(axis=0) * middle[bins]).sum() / weight)

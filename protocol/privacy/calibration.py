@@ -162,7 +162,7 @@ def patient_scale(query: Query) -> int:
 
 
 def _changed(study: Study, **sections: dict[str, Any]) -> Study:
-    """The study with other values in some sections, validated anew."""
+    """The study with other values in some sections, validated again."""
     document = study.model_dump()
     for section, values in sections.items():
         document[section] |= values

@@ -25,7 +25,7 @@ class Event:
     all honest sites, sqrt(mu) / scale; for discrete Laplace noise its parameter over `scale`, the
     inverse of a release's epsilon. sampling_rate: q. Noise on integers alone: dimension
     (coordinates), scale (the clip norm in integers; for Laplace in L1), rounding and slack
-    (`quantise.sensitivity`), and whether the sites share the noise among them (`broken_epsilon`).
+    (`fixed_point.sensitivity`), and whether the sites share the noise (`broken_epsilon`).
     band: which patients it touches, by their u in [0, 1). Raises WardroundError(CONFIGURATION)
     naming the first field that makes no sense.
     """

@@ -57,11 +57,11 @@ def pooled(
     return values / event.scale, chances
 
 
-def half_width(study: Study, participants: int, level: float = 0.95) -> float:
-    """The least w, in patients, with P(|noise| <= w) >= level."""
+def half_width(study: Study, participants: int) -> float:
+    """The least w, in patients, with P(|noise| <= w) >= 95%."""
     values, chances = pooled(study, participants)
     order = np.argsort(np.abs(values), kind="stable")
-    enough = np.searchsorted(np.cumsum(chances[order]), level * chances.sum())
+    enough = np.searchsorted(np.cumsum(chances[order]), 0.95 * chances.sum())
     return float(np.abs(values[order])[min(enough, len(values) - 1)])
 
 

@@ -102,12 +102,6 @@ def evaluation_event(study: Study) -> Event | None:
     )
 
 
-def attempt_events(study: Study, train: bool, evaluate: bool) -> tuple[Event, ...]:
-    """What one attempt with these sections spends."""
-    parts = (train and training_event(study), evaluate and evaluation_event(study))
-    return tuple(event for event in parts if event)
-
-
 def planned_events(study: Study) -> tuple[Event, ...]:
     """What the study spends when every attempt is used."""
     return _several(study, study.aggregation.attempts, most_evaluations(study))
@@ -176,8 +170,5 @@ def _several(study: Study, attempts: int, evaluations: int) -> tuple[Event, ...]
 
 def _broken(study: Study, events: Sequence[Event], delta: float) -> float:
     return broken_epsilon(
-        events,
-        delta,
-        sites=len(study.roster),
-        colluding_sites=study.aggregation.colluding_sites,
+        events, delta, sites=len(study.roster), colluding_sites=study.aggregation.colluding_sites
     )

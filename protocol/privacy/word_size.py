@@ -29,7 +29,7 @@ _MARGIN = 2
 def word_bits_needed(study: Study) -> WordBits:
     """The smallest word in which no sum of the study wraps, but with probability below 2^-40.
 
-    Updates of modes none and local are clipped to what fits (`sections.encode_update`). Raises
+    Updates of modes none and local are clipped to what fits (`vector_layout.encode_update`). Raises
     WardroundError(CONFIGURATION) where even 64 bits do not do, where a share of noise is larger
     than can be drawn, or where a site samples more patients than the slack of its sum is proved of.
     """

@@ -1,7 +1,7 @@
 """Clipped sums as integers mod 2^k, and how far one patient can move those integers.
 
 In mode distributed the clip norm C becomes the integer `scale` S, and rounding is part of what
-privacy is computed from (`sensitivity`). Updates of the other modes: `sections.encode_update`.
+privacy is computed from (`sensitivity`). Updates of the other modes: `vector_layout.encode_update`.
 """
 
 from __future__ import annotations

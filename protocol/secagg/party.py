@@ -51,28 +51,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secagg.aggregate import GUARDS, Opening
-from protocol.secagg.context import (
-    LEAST_SITES,
-    Context,
-    SignedKey,
-    check_ready,
-    check_readys,
-)
+from protocol.secagg.aggregate import GUARDS
+from protocol.secagg.context import Context, SignedKey, check_readys
 from protocol.secagg.masks import add_masks, pair_key
-
-__all__ = [
-    "GUARDS",
-    "LEAST_SITES",
-    "Context",
-    "NoiseShare",
-    "OpenParty",
-    "Opening",
-    "Party",
-    "SignedKey",
-    "check_ready",
-    "check_readys",
-]
 
 W = TypeVar("W", np.uint32, np.uint64)
 NoiseShare = Callable[[int], npt.NDArray[np.int64]]

@@ -1,7 +1,7 @@
 """A study's choices beyond plain FedAvg: local algorithm, schedule, early stopping, robust rules.
 
-Each choice is a small document with only its own parameters, so that what does not belong to it
-is an unknown key. The checks here are those that need another part of the study; each says why.
+Each choice is a small document that has only its own parameters. The checks here are those that
+need another part of the study.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class FedAvgOptions(Document):
 
 
 class FedProxOptions(Document):
-    """Li et al. 2020, equation 2: every step is also drawn back to the round's model by mu."""
+    """Li et al. 2020, equation 2: a proximal term mu pulls steps to the round's model."""
 
     name: Literal["fedprox"] = "fedprox"
     mu: Annotated[float, Field(gt=0, le=1e4)] = 0.01
@@ -34,16 +34,16 @@ class ScaffoldOptions(Document):
 
 
 class FedBNOptions(Document):
-    """Li et al. 2021: normalisation layers are each site's own and never leave it."""
+    """Li et al. 2021: each site has its own normalisation layers, which never leave it."""
 
     name: Literal["fedbn"] = "fedbn"
 
 
 class DittoOptions(Document):
-    """Li et al. 2021 (Algorithm 1): beside the shared model, each site's own, drawn to it.
+    """Li et al. 2021, Algorithm 1: each site also trains a personal model, near the shared one.
 
-    In each round the own model takes `steps` steps of `lr`; `attraction` is the paper's lambda.
-    `evaluated`: whose scores the study's histograms hold.
+    `steps` and `lr` are the personal model's, in each round; `attraction` is the paper's lambda.
+    `evaluated`: the model whose scores the study's histograms hold.
     """
 
     name: Literal["ditto"] = "ditto"
@@ -54,7 +54,7 @@ class DittoOptions(Document):
 
     @property
     def scores_own(self) -> bool:
-        """Whether the study's histograms hold the scores of the sites' own models."""
+        """Whether the study's histograms hold the scores of the personal models."""
         match self.evaluated:
             case "shared":
                 return False
@@ -69,26 +69,29 @@ Local = Annotated[
 ]
 
 
-class Constant(Document):
-    """The server's learning rate as it is, after `warmup` rounds of linear rise."""
+class _Schedule(Document):
+    """The server's learning rate by round; it rises linearly during the first `warmup` rounds."""
 
-    name: Literal["constant"] = "constant"
     warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
 
 
-class Cosine(Document):
+class Constant(_Schedule):
+    """The learning rate does not change."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Cosine(_Schedule):
     """Loshchilov and Hutter 2017, one period: falls along a cosine to `floor` times the rate."""
 
     name: Literal["cosine"] = "cosine"
-    warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
     floor: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-class Step(Document):
-    """Times `factor` after every `every` rounds."""
+class Step(_Schedule):
+    """The learning rate is multiplied by `factor` after every `every` rounds."""
 
     name: Literal["step"] = "step"
-    warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
     every: Annotated[int, Field(ge=1, le=100_000)] = 10
     factor: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -97,11 +100,11 @@ Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
 
 
 class Stop(Document):
-    """Early stopping: after `patience` evaluations in a row none of which improved the best one
-    by more than `least`, the study closes and releases the best model scored.
+    """Early stopping: after `patience` evaluations in a row that do not improve the best by more
+    than `least`, the study ends and releases the best model scored.
 
-    The metric is the pooled one that the study releases anyway, noise and all, so that stopping
-    is post-processing and costs nothing of its own.
+    The metric is the pooled, noised one that the study releases anyway, so stopping is
+    post-processing and costs no privacy.
     """
 
     metric: Literal["auc", "average_precision", "accuracy", "brier", "log_loss"] = "auc"
@@ -144,7 +147,7 @@ Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
 
 
 def keeps_state(local: Local) -> bool:
-    """Whether sites keep something of their own from round to round."""
+    """Whether sites have state that lasts from round to round."""
     match local:
         case ScaffoldOptions() | FedBNOptions() | DittoOptions():
             return True
@@ -200,8 +203,7 @@ def check_local(local: Local, mode: Mode) -> None:
 def check_robust(
     robust: Robust | None, local: Local, mode: Mode, *, masked: bool, least_sites: int
 ) -> None:
-    """Raises ValueError where a robust rule cannot see the updates that it chooses among, or has
-    too few of them."""
+    """Raises ValueError where a robust rule cannot see single updates, or has too few of them."""
     if robust is None:
         return
     if masked:
@@ -212,7 +214,7 @@ def check_robust(
     if traits_of(mode).shares_noise:
         raise ValueError(
             f"{robust.name} cannot run in mode {mode}: noise suffices only in the sum of all "
-            "shares, and each would be looked at by itself; take mode local"
+            "shares, and each would be seen by itself; take mode local"
         )
     if sends_control(local):
         raise ValueError(
@@ -227,8 +229,8 @@ def check_robust(
 
 
 def fewest_sites(robust: Robust | None) -> int:
-    """Sites among which the rule's claim holds: the median's with one, the trimmed mean's above
-    2 f (Yin et al. 2018), Krum's above 2 f + 2 (Blanchard et al. 2017, Proposition 4.2)."""
+    """The least number of sites for which the rule's claim holds: for the trimmed mean above 2 f
+    (Yin et al. 2018), for Krum above 2 f + 2 (Blanchard et al. 2017, Proposition 4.2)."""
     match robust:
         case None | Median():
             return 1
@@ -240,11 +242,11 @@ def fewest_sites(robust: Robust | None) -> int:
 
 
 def check_stop(stop: Stop | None, *, every: int, averages: bool) -> None:
-    """Raises ValueError where early stopping has nothing to look at, or contradicts averaging."""
+    """Raises ValueError where early stopping has no evaluations, or contradicts averaging."""
     if stop is None:
         return
     if every == 0:
-        raise ValueError("early stopping looks at evaluations: set evaluation.every above 0")
+        raise ValueError("early stopping needs evaluations: set evaluation.every above 0")
     if averages:
         raise ValueError(
             "averaging last_half needs to know which half is the last, and early stopping does "

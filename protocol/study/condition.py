@@ -1,9 +1,9 @@
-"""A condition on one record, as a closed tree: what a query may ask of a site's columns.
+"""A condition on one record: a closed tree of comparisons that a query makes with columns.
 
 It travels as a document: no SQL, no code, only comparisons of declared columns with constants,
 joined by and, or, not. Truth is three-valued (Kleene 1938, strong tables, as in SQL): a comparison
-with a missing value is unknown, not(unknown) is unknown, and unknown joins as it must. A record is
-selected where the whole condition is true; `missing` alone is never unknown.
+with a missing value is unknown; only `missing` is always true or false. A record is selected where
+the whole condition is true.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORDS = frozenset({"and", "or", "not", "in", "is", "missing"})
 
 
 class Compares(Document):
-    """A number column against a constant, in the column's unit."""
+    """Compares a number column with a constant, in the column's unit."""
 
     kind: Literal["compares"] = "compares"
     column: ColumnName
@@ -34,7 +34,7 @@ class Compares(Document):
 
 
 class Among(Document):
-    """A category column: one of these."""
+    """A category column has one of these values."""
 
     kind: Literal["among"] = "among"
     column: ColumnName
@@ -49,21 +49,21 @@ class Missing(Document):
 
 
 class Not(Document):
-    """The opposite; of unknown, unknown."""
+    """Negation; unknown stays unknown."""
 
     kind: Literal["not"] = "not"
     of: Condition
 
 
 class Both(Document):
-    """All of them."""
+    """Conjunction: all parts hold."""
 
     kind: Literal["and"] = "and"
     of: Annotated[tuple[Condition, ...], Field(min_length=2, max_length=100, strict=False)]
 
 
 class Either(Document):
-    """At least one of them."""
+    """Disjunction: at least one part holds."""
 
     kind: Literal["or"] = "or"
     of: Annotated[tuple[Condition, ...], Field(min_length=2, max_length=100, strict=False)]
@@ -77,36 +77,32 @@ for _node in (Not, Both, Either):
 
 
 def leaves(condition: Condition) -> Iterator[Leaf]:
-    """Every comparison in it, from left to right."""
+    """Every comparison in the condition, from left to right."""
+    return (node for node, _ in _nodes(condition, 1) if isinstance(node, Leaf))
+
+
+def check_size(condition: Condition) -> None:
+    """Raises ValueError for a tree too deep or too large to be read by a person."""
+    for count, (_, depth) in enumerate(_nodes(condition, 1), start=1):
+        if depth > MOST_DEPTH:
+            raise ValueError(f"a condition may be nested {MOST_DEPTH} deep")
+        if count > MOST_NODES:
+            raise ValueError(f"a condition may have {MOST_NODES} parts")
+
+
+def _nodes(condition: Condition, depth: int) -> Iterator[tuple[Condition, int]]:
+    """The condition at this depth, then every node below it with its own."""
+    yield condition, depth
     match condition:
         case Compares() | Among() | Missing():
-            yield condition
-        case Not() | Both() | Either():
-            for part in _parts(condition):
-                yield from leaves(part)
+            return
+        case Not():
+            yield from _nodes(condition.of, depth + 1)
+        case Both() | Either():
+            for part in condition.of:
+                yield from _nodes(part, depth + 1)
         case never:
             assert_never(never)
-
-
-def _parts(condition: Not | Both | Either) -> tuple[Condition, ...]:
-    return (condition.of,) if isinstance(condition, Not) else condition.of
-
-
-def check_size(condition: Condition | None) -> None:
-    """Raises ValueError for a tree too deep or too large to be read by a person."""
-    if condition is not None and _size(condition, 1) > MOST_NODES:
-        raise ValueError(f"a condition may have {MOST_NODES} parts")
-
-
-def _size(condition: Condition, depth: int) -> int:
-    if depth > MOST_DEPTH:
-        raise ValueError(f"a condition may be nested {MOST_DEPTH} deep")
-    match condition:
-        case Compares() | Among() | Missing():
-            return 1
-        case Not() | Both() | Either():
-            return 1 + sum(_size(part, depth + 1) for part in _parts(condition))
-    assert_never(condition)
 
 
 def in_words(condition: Condition) -> str:

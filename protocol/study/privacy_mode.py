@@ -1,7 +1,7 @@
 """The privacy modes: what a site computes in a round, and who adds the noise to it.
 
-All that sets modes apart follows from these traits. A mode named in `Mode` and nowhere else has
-none: mypy says so, and no study can be built with it.
+All differences between modes follow from these traits. mypy reports a mode without traits, and no
+study can be built with it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ Mode = Literal["none", "local", "distributed"]
 Training = Literal["plain_steps", "dp_sgd", "clipped_sum"]
 NoiseSource = Literal["nobody", "each_site", "sites_together"]
 QUERY_MODE: Mode = "distributed"
-"""The one in which queries are answered."""
+"""The mode of every query."""
 
 
 @dataclass(frozen=True)
 class ModeTraits:
-    """training: what a site does in a round: steps of plain SGD, steps of DP-SGD, or one sum of
-    clipped gradients. noise_source: who adds the noise: nobody, every site all of it, or the sites
-    together, a share each."""
+    """training: the work of a round: steps of plain SGD, steps of DP-SGD, or one sum of clipped
+    gradients. noise_source: nobody adds noise, every site adds all of it, or each site a share."""
 
     training: Training
     noise_source: NoiseSource
@@ -47,7 +46,7 @@ class ModeTraits:
 
     @property
     def shares_noise(self) -> bool:
-        """Whether noise suffices only in the sum, so that epsilon hangs on secure aggregation."""
+        """Whether noise suffices only in the sum, so that epsilon depends on secure aggregation."""
         match self.noise_source:
             case "sites_together":
                 return True
@@ -56,8 +55,8 @@ class ModeTraits:
         assert_never(self.noise_source)
 
     def noise_share(self, variance: float, honest: int) -> float:
-        """Variance of the noise that one site adds, where that of a sum has to be `variance` with
-        the shares of `honest` sites alone."""
+        """Variance of the noise that one site adds so that the shares of `honest` sites alone give
+        a sum the noise variance `variance`."""
         match self.noise_source:
             case "nobody":
                 return 0.0
@@ -69,7 +68,7 @@ class ModeTraits:
 
 
 def traits_of(mode: Mode) -> ModeTraits:
-    """The row of the table that is the mode's."""
+    """The traits of a mode."""
     match mode:
         case "none":
             return ModeTraits("plain_steps", "nobody")

@@ -1,17 +1,16 @@
 """A query: which statistics of which patients, with every cell fixed before any data is seen.
 
-A query is a study without training: the one sum that closes it holds the query's cells instead of
-a score histogram. In each statistic a patient counts once, by the first of his records (in the
-order of the site's view) that meets the conditions of query and statistic, and adds `scale` to one
-cell, or `scale` in all to the two cells of a mean. So whatever a statistic looks like, adding or
-removing one patient changes it by `scale` at most in the L1 norm.
+A query is a study without training: its one sum holds the query's cells instead of a score
+histogram. In each statistic a patient counts once, by the first record (in the order of the site's
+view) that meets the conditions of query and statistic, and adds `scale` to one cell, or `scale` in
+all to the two cells of a mean. So one patient changes a statistic by at most `scale` in L1.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field, StringConstraints
@@ -29,10 +28,10 @@ SharedNoise = Literal["laplace", "skellam"]
 
 
 class Bins(Document):
-    """A number column by bins: edges[i] <= value < edges[i + 1], the last bin with its end.
+    """A number column in bins: edges[i] <= value < edges[i + 1]; the last bin includes its end.
 
     A value outside goes to the nearest bin, or with `outside` to a cell "below" or "above".
-    The last cell is for records without a value.
+    The last cell counts missing values.
     """
 
     kind: Literal["bins"] = "bins"
@@ -60,7 +59,7 @@ class Bins(Document):
 
 
 class Categories(Document):
-    """A category column: one cell for each category of the task, the last one without."""
+    """A category column: one cell for each category of the task, and one for missing values."""
 
     kind: Literal["categories"] = "categories"
     column: ColumnName
@@ -72,7 +71,7 @@ class Categories(Document):
 
 
 class Holds(Document):
-    """Whether a condition holds: yes, no, or unknown since a value is missing."""
+    """Whether a condition holds: yes, no, or unknown because a value is missing."""
 
     kind: Literal["holds"] = "holds"
     condition: Condition
@@ -90,7 +89,7 @@ Axis = Annotated[Bins | Categories | Holds, Field(discriminator="kind")]
 
 
 def _conditions(axis: Axis) -> tuple[Condition, ...]:
-    """What an axis asks of a record, where it does not count by a column."""
+    """The condition that an axis counts by; none where it counts by a column."""
     match axis:
         case Bins() | Categories():
             return ()
@@ -100,9 +99,9 @@ def _conditions(axis: Axis) -> tuple[Condition, ...]:
 
 
 class Cells(Document):
-    """Patients by cell of the axes' product: none a count, one a histogram, more a table.
+    """Patients by cell of the axes' product: no axis is a count, one a histogram, more a table.
 
-    `where`: beside the query's own condition. `quantiles`: read off one axis of bins.
+    `where`: besides the query's own condition. `quantiles`: read off one axis of bins.
     """
 
     kind: Literal["cells"] = "cells"
@@ -127,19 +126,19 @@ class Cells(Document):
 
     @property
     def asks(self) -> StatisticKind:
-        """What a site's rules call it."""
+        """The statistic's name in a site's rules."""
         if not self.axes:
             return "count"
         return "histogram" if len(self.axes) == 1 else "table"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those that it counts by."""
+        """The columns that it counts by."""
         return tuple(axis.column for axis in self.axes if not _conditions(axis))
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """Those that it counts by."""
+        """The conditions that it counts by."""
         return tuple(condition for axis in self.axes for condition in _conditions(axis))
 
 
@@ -147,7 +146,7 @@ class Mean(Document):
     """The mean of a number column clipped to [low, high], over the records that have a value.
 
     A value at t in [0, 1] of the range adds t to the first cell and 1 - t to the second, in units
-    of `scale`: their sum is the number of patients, and one patient moves both by 1 in all.
+    of `scale`: their sum is the number of patients.
     """
 
     kind: Literal["mean"] = "mean"
@@ -184,11 +183,8 @@ Statistic = Annotated[Cells | Mean, Field(discriminator="kind")]
 
 
 class Query(Document):
-    """Statistics over one cohort. `least_count`: cells that come out below it are not shown.
-
-    `mechanism` of the noise that the sites share: discrete Laplace (pure epsilon, best for a few
-    statistics) or Skellam (best for many).
-    """
+    """Statistics over one cohort. `least_count`: smaller counts are hidden. `mechanism`: the noise
+    that sites share, discrete Laplace (pure epsilon, best for few statistics) or Skellam."""
 
     where: Condition | None = None
     statistics: Annotated[tuple[Statistic, ...], Field(min_length=1, max_length=200, strict=False)]
@@ -207,7 +203,7 @@ class Query(Document):
 
     @cached_property
     def cells(self) -> int:
-        """Of all statistics: the length of the sum's section."""
+        """Cells of all statistics: the length of the sum's section."""
         return sum(statistic.cells for statistic in self.statistics)
 
     @property
@@ -217,28 +213,23 @@ class Query(Document):
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each statistic stands in the section."""
-        found, start = [], 0
-        for statistic in self.statistics:
-            found.append(slice(start, start + statistic.cells))
-            start += statistic.cells
-        return tuple(found)
+        """The slice of the section that each statistic takes."""
+        edges = accumulate((statistic.cells for statistic in self.statistics), initial=0)
+        return tuple(slice(start, end) for start, end in pairwise(edges))
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Every condition in it."""
-        found = [self.where]
-        for statistic in self.statistics:
-            found += (statistic.where, *statistic.conditions)
-        return tuple(condition for condition in found if condition is not None)
+        own = ((statistic.where, *statistic.conditions) for statistic in self.statistics)
+        return tuple(one for one in chain((self.where,), *own) if one is not None)
 
     @property
     def asks(self) -> tuple[StatisticKind, ...]:
-        """What a site's rules must allow for it."""
+        """The statistics that a site's rules must allow."""
         return tuple(sorted({statistic.asks for statistic in self.statistics}))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that it reads."""
-        found = {leaf.column for condition in self.conditions for leaf in leaves(condition)}
-        return tuple(sorted(found.union(*(statistic.columns for statistic in self.statistics))))
+        compared = {leaf.column for condition in self.conditions for leaf in leaves(condition)}
+        return tuple(sorted(compared.union(*(one.columns for one in self.statistics))))

@@ -1,9 +1,8 @@
-"""The study: one immutable document that says everything which shapes a release.
+"""The study: one immutable document that states everything which shapes a release.
 
-The SHA-256 of its bytes is its identity. Every message carries it, a site answers only for
-studies it accepted, ledger and audit log are keyed by it, MLflow shows it. All that shapes what a
-hospital releases (sampling rate, steps, denominators, ranges) is a public constant in here and
-never derived from a cohort (Opacus issues 571 and 819 show what happens otherwise).
+The SHA-256 of its bytes is its identity: every message carries it, ledger and audit log are keyed
+by it. All that shapes a hospital's release (sampling rate, steps, denominators, ranges) is a public
+constant here, never derived from a cohort (see Opacus issues 571 and 819).
 """
 
 from __future__ import annotations
@@ -15,14 +14,7 @@ from typing import Annotated, Any, Literal, Self, assert_never
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.document import (
-    ANNOTATIONS,
-    Document,
-    canonical,
-    digest,
-    first_fault,
-    read_canonical,
-)
+from protocol.document import ANNOTATIONS, Document, canonical, digest, first_fault, read_canonical
 from protocol.errors import Code, WardroundError
 from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
@@ -50,7 +42,7 @@ Split = Literal["patients", "column"]
 
 
 class TaskReference(Document):
-    """Which installed task; `source` is the digest of its code, so all run the same."""
+    """An installed task; `source` is the digest of its code, so that all sites run the same."""
 
     name: Name
     version: Annotated[int, Field(ge=1)]
@@ -59,16 +51,15 @@ class TaskReference(Document):
 
 
 class Model(Document):
-    """The flat vector that travels: P parameters laid out as `layout` (its digest); a query has
-    none."""
+    """The flat vector that is sent: P parameters (0 in a query); `layout` is a digest."""
 
     parameters: Annotated[int, Field(ge=0, le=2**31)]
     layout: Digest
 
 
 class Privacy(Document):
-    """The plan for training. `epsilon` at `delta` bounds all the study releases of a patient
-    it covers, with every attempt used."""
+    """The privacy plan. `epsilon` at `delta` bounds all that the study releases of a patient,
+    with every attempt used."""
 
     mode: Mode
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -79,7 +70,7 @@ class Privacy(Document):
 
     @property
     def traits(self) -> ModeTraits:
-        """What the mode comes to."""
+        """The traits of the mode."""
         return traits_of(self.mode)
 
     @validator(mode="after")
@@ -130,11 +121,10 @@ class Optimisation(Document):
 class Aggregation(Document):
     """Secure aggregation: who must take part, how many attempts epsilon pays for, which integers.
 
-    `least_sites` is m, `colluding_sites` x, `word_bits` k. `update_range` bounds one coordinate of
-    one site's weighted update (modes none and local); `scale` is the integer that the clip norm
-    becomes (mode distributed), `rounding` whether each patient's gradient is rounded or a site's
-    sum of them (`quantise.sensitivity`). `robust`: instead of the weighted mean, where updates are
-    seen.
+    `least_sites` is m, `colluding_sites` x, `word_bits` k. Modes none and local: `update_range`
+    bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
+    an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
+    (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
     """
 
     masked: bool = True
@@ -149,7 +139,7 @@ class Aggregation(Document):
 
 
 def adds_noise(release: Release) -> bool:
-    """Whether what is released so has noise of its own."""
+    """Whether such a release has noise of its own."""
     match release:
         case "noised":
             return True
@@ -159,11 +149,11 @@ def adds_noise(release: Release) -> bool:
 
 
 class Evaluation(Document):
-    """Which rounds' models are scored, on whom, and how the score histograms leave.
+    """Which rounds' models are scored, on which patients, and how score histograms are released.
 
     `every` e: after rounds e, 2e, ... and always after the last; 0: only after the last.
     `split`: "patients" (by the site's fixed hash, `fraction` of them evaluate) or "column" (the
-    cohort's own split column; a patient may then not be claimed to be in one part only).
+    cohort's own split column, where one patient may be in both parts).
     """
 
     every: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -176,7 +166,7 @@ class Evaluation(Document):
 
     @property
     def noised(self) -> bool:
-        """Whether score histograms leave with noise, or exactly and covered by no epsilon."""
+        """Whether score histograms have noise; exact ones are covered by no epsilon."""
         return adds_noise(self.release)
 
     @property
@@ -207,7 +197,7 @@ FORMAT = 1
 
 
 class Study(Document):
-    """One protocol to its end. Build with keywords; the constructor validates everything."""
+    """One study from proposal to last sum. The constructor validates everything."""
 
     format: Literal[1] = 1
     title: Text
@@ -254,9 +244,7 @@ class Study(Document):
             least_sites=aggregation.least_sites,
         )
         check_stop(
-            self.optimisation.stop,
-            every=self.evaluation.every,
-            averages=self.optimisation.averages,
+            self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
         return self
 
@@ -273,7 +261,7 @@ class Study(Document):
 
     @cached_property
     def document(self) -> bytes:
-        """The canonical JSON that is hashed and sent: as it came, where it was parsed."""
+        """The canonical JSON that is hashed and sent; of a parsed study, the bytes received."""
         return canonical(self.model_dump(mode="json"))
 
     @cached_property
@@ -282,7 +270,7 @@ class Study(Document):
         return digest(self.document)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy; where something is changed, another study with an identity of its own."""
+        """A copy; with changes it is another study, with another digest."""
         copied = super().model_copy(update=update, deep=deep)
         if update:
             copied.__dict__.pop("document", None)
@@ -291,12 +279,12 @@ class Study(Document):
 
     @staticmethod
     def parse(document: bytes, sender: Sender | None = None) -> Study:
-        """Reads a document, which is kept as it came: whatever this release would make of it, its
-        bytes are its identity. `annotations` may hold anything, and nothing reads them.
+        """Reads a document and stores its bytes unchanged: they are its identity. `annotations` may
+        hold anything, and nothing reads them.
 
         sender: of a document that came in a message. Raises WardroundError: REFUSED_STUDY where
-        the bytes are not canonical JSON, or naming the first field at fault; RELEASE for a format
-        or a field that another release knows.
+        the bytes are not canonical JSON, or naming the first invalid field; RELEASE for a format
+        or a field of another release.
         """
         try:
             plain = read_canonical(document)
@@ -313,7 +301,9 @@ class Study(Document):
                 remedy="Build it with `wardround run` or `wardround plan`.",
             )
         if written != FORMAT:
-            raise _other_format(written, sender)
+            raise cannot_work_together(
+                sender, f"The study has format {written}; this release reads format {FORMAT}."
+            )
         annotated = ANNOTATIONS in plain
         plain.pop(ANNOTATIONS, None)
         try:
@@ -350,12 +340,3 @@ class Study(Document):
     def evaluations(self) -> int:
         """How many rounds evaluate, the closing one included."""
         return sum(self.evaluates(r) for r in range(1, self.optimisation.rounds + 2))
-
-
-def _other_format(written: int, sender: Sender | None) -> WardroundError:
-    why = f"The study has format {written}; this release reads format {FORMAT}."
-    if sender is not None:
-        return cannot_work_together(sender, why)
-    return WardroundError(
-        Code.RELEASE, why, remedy="Install the release of wardround that wrote it."
-    )

@@ -1,6 +1,6 @@
 """The layout of an aggregate vector, [update | control | histogram] in integers, and its decoding.
 
-Both sides derive it from the study, so nothing about it needs to travel:
+Both sides derive it from the study:
 
 - update, (P,): modes none and local: each site's difference of weights, times its public share of
   the declared patients, in units of 1 / `update_scale`. Mode distributed: the sum over its sampled
@@ -69,15 +69,9 @@ class Sections:
     @property
     def kind(self) -> str:
         """The kind of aggregate, part of the context that masks are bound to."""
-        return "+".join(
-            name
-            for name, present in (
-                ("update", self.train),
-                ("control", self.train and controlled(self.study)),
-                ("histogram", self.evaluate),
-            )
-            if present
-        )
+        control = self.train and controlled(self.study)
+        present = {"update": self.train, "control": control, "histogram": self.evaluate}
+        return "+".join(name for name in present if present[name])
 
 
 def histogram_cells(study: Study) -> int:
@@ -98,8 +92,8 @@ def update_scale(study: Study) -> float:
 
 
 def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np.int64]:
-    """(P,) float32 new - old weights -> (P,) integers, weighted, clipped to update_range. The same
-    for a control difference times local_steps * local_lr.
+    """(P,) float32 new - old weights, or a control difference times local_steps * local_lr -> (P,)
+    integers, weighted, clipped to update_range.
 
     Clipping by coordinate keeps a private update private (it is post-processing); what is not
     finite counts as 0, since no answer may depend on data.
@@ -128,11 +122,9 @@ def decode_gradient(study: Study, total: Integers, participants: frozenset[str])
 
 
 def decode_control(study: Study, total: Integers) -> Vector:
-    """(P,) opened integers -> (P,) float32, what the server's control variate moves by.
-
-    Over the whole roster's patients, whoever took part: the others' variates have not moved
-    (Karimireddy et al. 2020, Algorithm 1, line 17, with weights by patients).
-    """
+    """(P,) opened integers -> (P,) float32, the step of the server's control variate: weighted over
+    the whole roster, since absent sites' variates do not change (Karimireddy et al. 2020,
+    Algorithm 1, line 17, with weights by patients)."""
     optimisation = study.optimisation
     steps = optimisation.local_steps * optimisation.local_lr
     factor = np.float32(1 / (update_scale(study) * steps))
@@ -162,7 +154,7 @@ def update_variance(study: Study, participants: int) -> float:
 
 
 def histogram_variance(study: Study, participants: int) -> float:
-    """The same for a coordinate of the histogram; in mode local each site adds all the noise."""
+    """Likewise for a coordinate of the histogram; in mode local each site adds all the noise."""
     mu = (study.evaluation.noise_multiplier * study.evaluation.scale) ** 2
     return _share(study, mu, participants)
 

@@ -1,10 +1,10 @@
-"""What both command lines share: their options, JSON, errors, exit statuses and signals.
+"""The common parts of both command lines: options, JSON, errors, exit statuses and signals.
 
 Every command takes `-h` and `--help`; one that prints facts takes `--json` and then writes one JSON
 document to standard output and nothing else there. An error is one message and what to do about it
-on standard error, or `{"error": {"code", "message", "remedy"}}` in one line where --json was asked
-for. The exit status is that of the error's code (`protocol.errors`); besides, 1: you answered no,
-or nobody reads the output any longer; 130: interrupted, by Ctrl-C or SIGTERM.
+on standard error, or with --json `{"error": {"code", "message", "remedy"}}` in one line. The exit
+status is that of the error's code (`protocol.errors`), 1 where you answered no or nobody reads the
+output any longer, or 130 after Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Log = Annotated[
 DECLINED, INTERRUPTED = 1, 130
 """Exit statuses that no error has."""
 _OLD = {"--folder": "--config", "-f": "--config", "--json": "--log=json"}
-"""Earlier spellings of options: taken wherever a command has the new one and not the old one."""
+"""Earlier spellings of options: accepted where a command has only the new one."""
 _TRACEBACK = "WARDROUND_TRACEBACK"
 
 
 class Command(TyperCommand):
-    """A command whose options may be spelled as they once were."""
+    """A command that accepts earlier spellings of its options."""
 
     def __init__(self, *words: Any, **settings: Any) -> None:
         super().__init__(*words, **settings)
@@ -53,7 +53,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {name for param in self.params for name in param.opts}
-        return super().parse_args(ctx, [_as_today(word, known) for word in args])
+        return super().parse_args(ctx, [_current_spelling(word, known) for word in args])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         shown = [param for param in self.params if not getattr(param, "hidden", False)]
@@ -63,10 +63,10 @@ class Command(TyperCommand):
         from typer.utils import get_params_from_function
 
         # Click 8.5 has a help of its own for arguments, and empties the one that Typer sets.
-        said = get_params_from_function(self.callback) if self.callback else {}
+        declared = get_params_from_function(self.callback) if self.callback else {}
         for param in self.params:
-            if isinstance(param, TyperArgument) and param.name in said:
-                param.help = param.help or getattr(said[param.name].default, "help", None)
+            if isinstance(param, TyperArgument) and param.name in declared:
+                param.help = param.help or getattr(declared[param.name].default, "help", None)
         super().format_help(ctx, formatter)
 
 
@@ -82,7 +82,7 @@ class CommandLine(typer.Typer):
     """A program, or a group of its commands."""
 
     def __init__(self, help: str | None = None, *, bare: bool = False) -> None:
-        """bare: the group does something without a command, which its callback says."""
+        """bare: the group has an effect of its own without a command, in its callback."""
         super().__init__(
             cls=Group,
             no_args_is_help=not bare,
@@ -111,7 +111,7 @@ def complete(app: CommandLine, program: str) -> None:
             bool,
             typer.Option(
                 "--version",
-                callback=_asked_for_release,
+                callback=_version_option,
                 is_eager=True,
                 help="Show the release, and exit.",
             ),
@@ -226,8 +226,8 @@ def _someone_is_there() -> bool:
 
 
 def refuse_early_options(context: click.Context) -> None:
-    """Raises click.UsageError where an option stands before the command that it is meant for:
-    it would not be seen there."""
+    """Raises click.UsageError for an option before the command that it belongs to, where it would
+    have no effect."""
     for param in context.command.params:
         if context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
             word = context.invoked_subcommand
@@ -236,8 +236,8 @@ def refuse_early_options(context: click.Context) -> None:
 
 def _print_error(code: str, message: str, remedy: str, as_json: bool) -> None:
     if as_json:
-        found = {"code": code, "message": message, "remedy": remedy}
-        typer.echo(json.dumps({"error": found}), err=True)
+        error = {"code": code, "message": message, "remedy": remedy}
+        typer.echo(json.dumps({"error": error}), err=True)
         return
     from rich.text import Text
 
@@ -258,7 +258,7 @@ def _misspelled(error: click.ClickException) -> WardroundError:
 
 
 def _unexpected(error: Exception) -> WardroundError:
-    """What the exception itself says may quote data: it is shown only to whoever asks for it."""
+    """The exception's own text may quote data: it is shown only on request."""
     if os.environ.get(_TRACEBACK):
         for line in "".join(traceback.format_exception(error)).splitlines():
             typer.echo(printable(line), err=True)
@@ -271,8 +271,8 @@ def _unexpected(error: Exception) -> WardroundError:
     )
 
 
-def _asked_for_release(asked: bool) -> None:
-    if asked:
+def _version_option(chosen: bool) -> None:
+    if chosen:
         _show_release(as_json=False)
         raise typer.Exit
 
@@ -285,10 +285,11 @@ def _show_release(as_json: bool) -> None:
     print_result(f"wardround {RELEASE} (Flower {FLOWER_VERSION})", facts, as_json)
 
 
-def _as_today(word: str, known: set[str]) -> str:
+def _current_spelling(word: str, known: set[str]) -> str:
     name, sign, value = word.partition("=")
-    today = _OLD.get(name, "")
-    return today + sign + value if name not in known and today.split("=")[0] in known else word
+    current = _OLD.get(name, "")
+    renamed = name not in known and current.split("=")[0] in known
+    return current + sign + value if renamed else word
 
 
 def _flowing(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What makes a shell complete a command line; Typer carries the words to the program and back."""
+"""Scripts that make a shell complete a command line through Typer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ complete -o default -F _${name}_completion ${program}
 
 
 def script(program: str, shell: Shell) -> str:
-    """What the shell is to `eval`."""
+    """The script that the shell evaluates."""
     name, variable = program.replace("-", "_"), asked_by(program)
     if shell == "bash":
         return _BASH.substitute(name=name, variable=variable, program=program)

@@ -1,4 +1,4 @@
-"""Text from elsewhere as a terminal may show it."""
+"""Makes text from other parties safe to show in a terminal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    """The text with everything that a terminal would obey written as an escape: control
-    characters (line breaks too, so that no text passes for a line of its own), characters that
-    change the direction of writing, and others that cannot be seen.
+    """The text with control characters (line breaks too), invisible characters and those that
+    change the direction of writing as escapes.
 
-    For every field that another party chose: titles, names, reasons. Where Rich prints, hand it
-    over as `rich.text.Text(printable(...))` or through `command_line.console()`: a plain string
-    may be read as markup.
+    For every field that another party chose: titles, names, reasons. Pass it to Rich as
+    `rich.text.Text(printable(...))` or through `command_line.console()`: Rich may read a plain
+    string as markup.
     """
     return "".join(
         c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text

@@ -1,7 +1,7 @@
-"""The enrolment card: what a hospital shows a coordinator to be let in.
+"""The enrolment card, with which a hospital asks a coordinator to enrol it.
 
-Its fingerprints are compared by two people over the telephone, because whoever could swap a key on
-the way could sit between the hospitals.
+Two people compare its fingerprints by telephone: whoever could swap a key on the way could read and
+change what hospitals send.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _CARD_LIMIT = 16 * 1024
 
 
 def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> WardroundError:
-    """USAGE naming the first field at fault of a file that is not `what`; RELEASE where a newer
+    """USAGE naming the first invalid field of a file that should be `what`; RELEASE where a newer
     release wrote it."""
-    field, said, is_unknown = first_fault(error)
+    field, fault, is_unknown = first_fault(error)
     if is_unknown:
         return unknown_field(field, str(path))
-    message = f"{path} is not {what}: {field or 'the file'}: {said}."
+    message = f"{path} is not {what}: {field or 'the file'}: {fault}."
     return WardroundError(Code.USAGE, message, remedy=remedy)
 
 
 class Card(Document):
-    """What `wardround-site enrol` prints: a site's name and its two public keys."""
+    """A site's name and its two public keys, as `wardround-site enrol` prints them."""
 
     site: Name
     identity: Digest
@@ -67,10 +67,10 @@ class Card(Document):
 
     @property
     def identity_fingerprint(self) -> str:
-        """For the telephone."""
+        """Of the identity key, to be compared by telephone."""
         return fingerprint(bytes.fromhex(self.identity))
 
     @property
     def node_fingerprint(self) -> str:
-        """For the telephone."""
+        """Of the node key, to be compared by telephone."""
         return fingerprint(self.node_key.strip().encode())

@@ -1,15 +1,15 @@
-"""How a frame travels as a Flower message: what the two adapters must agree on.
+"""The encoding of a frame as a Flower message, on which both adapters must agree.
 
 A Flower message is a tree of content-addressed objects, and stock Flower moves each object by an
-HTTP call of its own. Here a message travels *inline*, in the `content` field that Flower's
-protobuf Message has anyway: one call down, one call up. Only a body above INLINE_LIMIT goes as
-objects, Flower ArrayChunks of WIRE_CHUNK bytes; the inline part then lists their ids in order.
-The tree and its objects are those of a stock message
+HTTP call of its own. Here a message is sent *inline*, in the `content` field of Flower's protobuf
+Message: one call down, one call up. Only a body above INLINE_LIMIT is sent as objects, Flower
+ArrayChunks of WIRE_CHUNK bytes, whose ids the inline part lists in order. The tree and its objects
+are those of a stock message
 
     RecordDict{"frame": ConfigRecord{"header", "body"}}                          small
     RecordDict{"frame": ConfigRecord{"header"}, "body": ArrayRecord{"words"}}    large
 
-so that a stock Flower client or server still finds everything where it looks.
+so that a stock Flower client or server can still read it.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from protocol.errors import Code, WardroundError
@@ -43,7 +44,7 @@ MESSAGE_TYPE = "query.wardround"
 INLINE_LIMIT = 256 * 1024
 """Bytes of body up to which a message needs no objects of its own."""
 WIRE_CHUNK = 2 << 20
-"""Bytes of body in one object: large enough that calls are few, small enough to hold several."""
+"""Bytes of body in one object: few calls, and several objects still fit into memory."""
 OBJECT_LIMIT = 24 << 20
 """Bytes in one object; a stock Flower client cuts at 20 MiB."""
 
@@ -51,9 +52,9 @@ OBJECT_LIMIT = 24 << 20
 WAIT = "wardround-wait"
 """Request: seconds for which the server may hold the call. Reply: the server does hold calls."""
 HAVE = "wardround-have"
-"""pull-messages: ids of the last messages received; what was lost on the way is sent again."""
+"""pull-messages: ids of the last messages received; lost messages are sent again."""
 STORED = "wardround-stored"
-"""push-messages: 1 if the reply was wanted, 0 if its question is no longer open."""
+"""push-messages: 1 if the reply was accepted, 0 if its request is no longer open."""
 REFUSED = "wardround-refused"
 """Why a call was refused: key, signature, clock, node, version, active, form or BUSY."""
 BUSY = "busy"
@@ -62,14 +63,31 @@ BUSY = "busy"
 
 @dataclass(frozen=True)
 class WireChunk:
-    """Part of a body as one Flower object: its id, and views of the caller's bytes."""
+    """Part of a body as one Flower object, made of views of the caller's bytes."""
 
-    object_id: str
     views: tuple[memoryview, ...]
 
+    @property
+    def size(self) -> int:
+        return sum(len(view) for view in self.views)
+
+    @property
+    def _parts(self) -> tuple[bytes | memoryview, ...]:
+        """The head that Flower puts before the data, and the data, not copied."""
+        head = HEAD_VALUE_DIVIDER.join((ArrayChunk.__qualname__, "", str(self.size)))
+        return head.encode() + HEAD_BODY_DIVIDER, *self.views
+
+    @cached_property
+    def object_id(self) -> str:
+        """Flower's id of the object: the SHA-256 of its content in hex."""
+        digest = hashlib.sha256()
+        for part in self._parts:
+            digest.update(part)
+        return digest.hexdigest()
+
     def content(self) -> bytes:
-        """The object as Flower stores it: head and data (the one copy that is made)."""
-        return b"".join((_chunk_head(self.views), *self.views))
+        """The object as Flower stores it: head and data (the only copy that is made)."""
+        return b"".join(self._parts)
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,7 @@ class WireBody:
         views = [memoryview(chunk).cast("B") for chunk in body]
         if sum(len(view) for view in views) <= INLINE_LIMIT:
             return cls(b"".join(views), ())
-        return cls(b"", tuple(_chunk(group) for group in _grouped(views)))
+        return cls(b"", tuple(WireChunk(group) for group in _grouped(views)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ def pack(metadata: Metadata, header: bytes, body: WireBody) -> Parcel:
 
 @dataclass(frozen=True)
 class Inline:
-    """What came inline: header, and the body or the ids of its chunks in order."""
+    """The inline part of a message: header, and the body or the ids of its chunks in order."""
 
     header: bytes
     body: bytes
@@ -135,11 +153,9 @@ def inline_of(content: RecordDict) -> Inline | None:
 
     Raises WardroundError(MESSAGE) for content that is not a frame.
     """
-    if "frame" not in content:
-        if len(content) == 0:
-            return None
-        raise _malformed()
-    record = content["frame"]
+    if len(content) == 0:
+        return None
+    record = content.get("frame")
     if not isinstance(record, ConfigRecord):
         raise _malformed()
     header, body, ids = record.get("header"), record.get("body", b""), record.get("chunks", [])
@@ -203,22 +219,8 @@ def _grouped(views: Sequence[memoryview]) -> Iterator[tuple[memoryview, ...]]:
         yield tuple(group)
 
 
-def _chunk(views: tuple[memoryview, ...]) -> WireChunk:
-    digest = hashlib.sha256(_chunk_head(views))
-    for view in views:
-        digest.update(view)
-    return WireChunk(digest.hexdigest(), views)
-
-
-def _chunk_head(views: tuple[memoryview, ...]) -> bytes:
-    """What Flower puts before a chunk's data, computed without a copy of the data."""
-    size = sum(len(view) for view in views)
-    head = HEAD_VALUE_DIVIDER.join((ArrayChunk.__qualname__, "", str(size)))
-    return head.encode() + HEAD_BODY_DIVIDER
-
-
-class _Named(ArrayChunk):
-    """A chunk known by its id only, so that Flower's tree code never copies the data."""
+class _ChunkReference(ArrayChunk):
+    """A chunk that has only its id, so that Flower's tree code never copies the data."""
 
     @property
     def object_id(self) -> str:
@@ -226,14 +228,14 @@ class _Named(ArrayChunk):
 
 
 def _array(body: WireBody) -> Array:
-    size = sum(len(view) for chunk in body.chunks for view in chunk.views)
+    size = sum(chunk.size for chunk in body.chunks)
     array = Array(dtype="uint8", shape=(size,), stype="bytes", data=b"")
-    named = []
+    references = []
     for chunk in body.chunks:
-        stub = _Named(memoryview(b""))
-        stub.__dict__["_object_id"] = chunk.object_id
-        named.append((chunk.object_id, stub))
-    array.__dict__["_chunks"] = named
+        reference = _ChunkReference(memoryview(b""))
+        reference.__dict__["_object_id"] = chunk.object_id
+        references.append((chunk.object_id, reference))
+    array.__dict__["_chunks"] = references
     return array
 
 

@@ -1,15 +1,14 @@
-"""The messages between coordinator and site, and the frame in which each one travels.
+"""The messages between coordinator and site, and the frame that carries each of them.
 
 A conversation about a study: Propose -> Standing, until every site has accepted; then for each
 attempt Prepare -> Ready and Collect -> Share; at the end Close -> Standing. Instead of any answer
 a site may send a Refusal, which holds a code and nothing else.
 A frame is a small canonical JSON header and one flat vector, in chunks (or none).
 
-Beside the message a header says its sender's release and the protocol that it speaks (one of 0.1.0
-says neither). A message is written without the fields that say their default, so that a release
-which knows one more, and does not use it, is understood by one which does not; a field that is
-unknown here is refused by its name and its sender's release, but `annotations`, which nobody reads.
-A site answers in the protocol in which it was asked.
+A header also states its sender's release and protocol (0.1.0 states neither). Fields that have
+their default are left out, so that an older release understands a newer one which does not use its
+new fields. An unknown field is refused, naming it and the sender's release; only `annotations` may
+hold anything, and nobody reads it. A site answers in the protocol of the request.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from protocol.document import ANNOTATIONS, Document, canonical, first_fault, rea
 from protocol.errors import Code, WardroundError
 from protocol.release import (
     HERE,
+    OLDEST_PROTOCOL,
     PROTOCOL,
     RELEASE,
     Sender,
@@ -66,9 +66,9 @@ class Frame:
 class Propose(Document):
     """Coordinator -> site: here is a study; will you take part?
 
-    `roster` is `roster_digest` of the study as the coordinator knows its keys, so that a difference
-    is found before anything is spent. A lie here is found in the contexts.
-    `dry`: a dry run; the site answers as it would answer a real proposal, and records no study.
+    `roster` is `roster_digest` of the keys that the coordinator has, so that a difference is found
+    before anything is spent; a false one is found in the contexts.
+    `dry`: a dry run, which the site answers as if it were real, and does not record.
     """
 
     type: Literal["propose"] = "propose"
@@ -78,8 +78,8 @@ class Propose(Document):
 
 
 class Standing(Document):
-    """Site -> coordinator: where the study stands here. When refused, `code` says why, and `rules`
-    which keys of the site's policy forbid it: names of rules, which no data can change."""
+    """Site -> coordinator: the state of the study here. When refused, `code` says why, and `rules`
+    names the keys of the site's policy that forbid it; no data can change either."""
 
     type: Literal["standing"] = "standing"
     study: Digest
@@ -88,32 +88,33 @@ class Standing(Document):
     rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
 
 
-class Prepare(Document):
+class _AttemptMessage(Document):
+    """The attempt that a message belongs to."""
+
+    study: Digest
+    round: Round
+    attempt: Attempt
+
+
+class Prepare(_AttemptMessage):
     """Coordinator -> site, with the model as float32 body: compute, debit, make a one-time key.
 
     `model` is the SHA-256 of the body, which with SCAFFOLD is [weights | server's control variate]
     where it trains. `train` and `evaluate` say which sections the sum has. `lost`: the latest
-    attempts that gave no sum, where sites keep state from round to round, so that what a site
-    keeps moves on with opened attempts only.
+    attempts that gave no sum, for sites whose state advances with opened attempts only.
     """
 
     type: Literal["prepare"] = "prepare"
-    study: Digest
-    round: Round
-    attempt: Attempt
     train: bool
     evaluate: bool
     model: Digest
     lost: Annotated[tuple[Attempt, ...], Field(max_length=LATEST_LOST, strict=False)] = ()
 
 
-class Ready(Document):
+class Ready(_AttemptMessage):
     """Site -> coordinator: contribution computed and paid for; this is my one-time key."""
 
     type: Literal["ready"] = "ready"
-    study: Digest
-    round: Round
-    attempt: Attempt
     site: Name
     context: Digest
     public_key: Digest
@@ -125,13 +126,10 @@ class Ready(Document):
         return SignedKey(self.site, self.context, self.public_key, self.signature)
 
 
-class Collect(Document):
+class Collect(_AttemptMessage):
     """Coordinator -> site: these take part; send your masked share."""
 
     type: Literal["collect"] = "collect"
-    study: Digest
-    round: Round
-    attempt: Attempt
     readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False), FailFast()]
 
     @cached_property
@@ -140,13 +138,10 @@ class Collect(Document):
         return tuple(ready.announced for ready in self.readys)
 
 
-class Share(Document):
+class Share(_AttemptMessage):
     """Site -> coordinator, with the masked words as body."""
 
     type: Literal["share"] = "share"
-    study: Digest
-    round: Round
-    attempt: Attempt
 
 
 Ending = Literal["finished", "failed", "cancelled"]
@@ -183,7 +178,7 @@ def frame(message: Request | Answer, body: Sequence[Buffer] = (), *, to: Sender 
 
 
 def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
-    """As 0.1.0 wrote it: defaults in full, no release, and no code that it has no name for."""
+    """As 0.1.0 wrote it: with defaults, without a release or a code that it does not know."""
     header: dict[str, Any] = message.model_dump(mode="json")
     if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
         header["code"] = Code.REFUSED_STUDY.value
@@ -194,14 +189,13 @@ def parse(received: Frame) -> Request | Answer:
     """Frame -> message.
 
     Raises WardroundError, quoting nothing of the content but the name of a field: MESSAGE where it
-    is malformed, RELEASE where another release's protocol or field stands in it.
+    is malformed, RELEASE for another release's protocol or field.
     """
-    message, _ = _parsed(_header(received))
-    return message
+    return _parsed(_header(received))
 
 
 def sender(received: Frame) -> Sender:
-    """Who sent a frame, as its header says; taken for this release where that cannot be read."""
+    """Who sent a frame, by its header; this release where the header cannot be read."""
     try:
         return _sender(_fields(_header(received)))
     except WardroundError:
@@ -226,17 +220,17 @@ def _sender(fields: dict[str, Any]) -> Sender:
 
 
 @lru_cache(maxsize=4)
-def _parsed(header: bytes) -> tuple[Request | Answer, Sender]:
+def _parsed(header: bytes) -> Request | Answer:
     """Messages never change, and sites in one process get the same Collect one after the other."""
     fields = _fields(header)
     sent_by = _sender(fields)
-    if not sent_by.readable:
+    if not OLDEST_PROTOCOL <= sent_by.protocol <= PROTOCOL:
         raise cannot_work_together(
             sent_by, f"A message speaks protocol {sent_by.protocol}, which is not spoken here."
         )
     fields.pop(ANNOTATIONS, None)
     try:
-        return _ADAPTER.validate_python(fields), sent_by
+        return _ADAPTER.validate_python(fields)
     except ValidationError as error:
         field, _, is_unknown = first_fault(error)
         if is_unknown:

@@ -30,99 +30,60 @@ DOWNLOAD = Download(
 )
 DIED_OR_HOSPICE = frozenset(("11", "13", "14", "19", "20", "21"))
 
-_ADMISSION_TYPE = {
-    "1": "emergency",
-    "2": "urgent",
-    "3": "elective",
-    "4": "newborn",
-    "7": "trauma",
+ADMISSION_TYPES = {"emergency": "1", "urgent": "2", "elective": "3", "newborn": "4", "trauma": "7"}
+ADMISSION_SOURCES = {
+    "emergency_room": "7",
+    "physician_referral": "1",
+    "clinic_referral": "2",
+    "hmo_referral": "3",
+    "hospital": "4 10 22",
+    "nursing_facility": "5",
+    "health_care_facility": "6 25",
 }
-_ADMISSION_SOURCE = {
-    "1": "physician_referral",
-    "2": "clinic_referral",
-    "3": "hmo_referral",
-    "4": "hospital",
-    "5": "nursing_facility",
-    "6": "health_care_facility",
-    "7": "emergency_room",
-    "8": "other",
-    "10": "hospital",
-    "11": "other",
-    "13": "other",
-    "14": "other",
-    "18": "other",
-    "22": "hospital",
-    "25": "health_care_facility",
+DISCHARGES = {
+    "home": "1",
+    "home_health": "6",
+    "home_iv": "8",
+    "short_term_hospital": "2 29",
+    "nursing_facility": "3 24",
+    "intermediate_care": "4",
+    "inpatient_care": "5 9 15",
+    "rehabilitation": "22",
+    "long_term_hospital": "23",
+    "psychiatric_hospital": "28",
+    "against_advice": "7",
 }
-_DISCHARGE = {
-    "1": "home",
-    "2": "short_term_hospital",
-    "3": "nursing_facility",
-    "4": "intermediate_care",
-    "5": "inpatient_care",
-    "6": "home_health",
-    "7": "against_advice",
-    "8": "home_iv",
-    "9": "inpatient_care",
-    "10": "other",
-    "12": "other",
-    "15": "inpatient_care",
-    "16": "other",
-    "17": "other",
-    "22": "rehabilitation",
-    "23": "long_term_hospital",
-    "24": "nursing_facility",
-    "27": "other",
-    "28": "psychiatric_hospital",
-    "29": "short_term_hospital",
-    "30": "other",
+PAYERS = {
+    "medicare": "MC MP",
+    "medicaid": "MD DM",
+    "commercial": "BC HM CM CP PO UN",
+    "self_pay": "SP",
 }
-_PAYER = {
-    "MC": "medicare",
-    "MD": "medicaid",
-    "DM": "medicaid",
-    "BC": "commercial",
-    "HM": "commercial",
-    "CM": "commercial",
-    "CP": "commercial",
-    "PO": "commercial",
-    "UN": "commercial",
-    "MP": "medicare",
-    "SP": "self_pay",
+SPECIALTIES = {
+    "internal_medicine": "InternalMedicine Hospitalist",
+    "emergency": "Emergency/Trauma",
+    "family_practice": "Family/GeneralPractice",
+    "cardiology": "Cardiology",
+    "surgery": "Surgery-General Surgeon",
+    "nephrology": "Nephrology",
+    "orthopaedics": "Orthopedics Orthopedics-Reconstructive",
+    "radiology": "Radiologist Radiology",
+    "pulmonology": "Pulmonology",
+    "psychiatry": "Psychiatry Psychology",
+    "urology": "Urology",
+    "obstetrics_gynaecology": "ObstetricsandGynecology Gynecology Obstetrics",
+    "cardiothoracic_surgery": "Surgery-Cardiovascular/Thoracic Surgery-Cardiovascular "
+    "Surgery-Thoracic",
+    "gastroenterology": "Gastroenterology",
+    "vascular_surgery": "Surgery-Vascular",
+    "neurosurgery": "Surgery-Neuro",
+    "rehabilitation": "PhysicalMedicineandRehabilitation",
+    "oncology": "Oncology Hematology/Oncology Hematology",
+    "paediatrics": "Pediatrics",
+    "neurology": "Neurology",
+    "endocrinology": "Endocrinology",
 }
-_SPECIALTY = {
-    "InternalMedicine": "internal_medicine",
-    "Hospitalist": "internal_medicine",
-    "Emergency/Trauma": "emergency",
-    "Family/GeneralPractice": "family_practice",
-    "Cardiology": "cardiology",
-    "Nephrology": "nephrology",
-    "Orthopedics": "orthopaedics",
-    "Orthopedics-Reconstructive": "orthopaedics",
-    "Radiologist": "radiology",
-    "Radiology": "radiology",
-    "Pulmonology": "pulmonology",
-    "Psychiatry": "psychiatry",
-    "Psychology": "psychiatry",
-    "Urology": "urology",
-    "ObstetricsandGynecology": "obstetrics_gynaecology",
-    "Gynecology": "obstetrics_gynaecology",
-    "Obstetrics": "obstetrics_gynaecology",
-    "Surgery-Cardiovascular/Thoracic": "cardiothoracic_surgery",
-    "Surgery-Cardiovascular": "cardiothoracic_surgery",
-    "Surgery-Thoracic": "cardiothoracic_surgery",
-    "Surgery-General": "surgery",
-    "Surgeon": "surgery",
-    "Surgery-Vascular": "vascular_surgery",
-    "Surgery-Neuro": "neurosurgery",
-    "Gastroenterology": "gastroenterology",
-    "PhysicalMedicineandRehabilitation": "rehabilitation",
-    "Oncology": "oncology",
-    "Hematology/Oncology": "oncology",
-    "Hematology": "oncology",
-    "Neurology": "neurology",
-    "Endocrinology": "endocrinology",
-}
+"""These five: a category of the task, and the file's codes for it, parted by blanks."""
 _GLUCOSE = {"Norm": 120.0, ">200": 250.0, ">300": 350.0}
 """A value inside each of the file's bands, mg/dL."""
 _HBA1C = {"Norm": 6.0, ">7": 7.5, ">8": 9.0}
@@ -151,7 +112,8 @@ _CHAPTERS = (
     (780, 799, "symptoms"),
     (800, 999, "injury"),
 )
-"""First that fits: ICD-9-CM chapters, single diseases before the chapter that holds them."""
+"""The first that fits: ICD-9-CM chapters; a single disease stands before its chapter."""
+DIAGNOSES = tuple(name for _, _, name in _CHAPTERS)
 _COUNTS = {
     "length_of_stay": "time_in_hospital",
     "lab_procedures": "num_lab_procedures",
@@ -162,15 +124,23 @@ _COUNTS = {
     "emergency_visits": "number_emergency",
     "inpatient_stays": "number_inpatient",
 }
-_CHOSEN = {
+
+
+def _by_code(codes: Mapping[str, str], other: str = "") -> dict[str, str]:
+    """The file's code -> category; `other`: codes of what is none of the categories."""
+    return {code: name for name, of in {**codes, "other": other}.items() for code in of.split()}
+
+
+_CODED = {
     "sex": ("gender", {"Female": "female", "Male": "male"}),
-    "admission_type": ("admission_type_id", _ADMISSION_TYPE),
-    "admission_source": ("admission_source_id", _ADMISSION_SOURCE),
-    "discharged_to": ("discharge_disposition_id", _DISCHARGE),
+    "admission_type": ("admission_type_id", _by_code(ADMISSION_TYPES)),
+    "admission_source": ("admission_source_id", _by_code(ADMISSION_SOURCES, "8 11 13 14 18")),
+    "discharged_to": ("discharge_disposition_id", _by_code(DISCHARGES, "10 12 16 17 27 30")),
     "drugs_changed": ("change", {"No": "no", "Ch": "yes"}),
     "diabetes_drug": ("diabetesMed", {"No": "no", "Yes": "yes"}),
 }
-"""Column -> the file's own, and what its codes mean; all others are missing."""
+"""Column -> the file's own, and what its codes mean; any other code is a missing value."""
+_PAYER, _SPECIALTY = _by_code(PAYERS), _by_code(SPECIALTIES)
 
 
 def sites(root: Path | None, drugs: Sequence[str]) -> dict[str, Table]:
@@ -205,7 +175,7 @@ def _table(rows: Sequence[Mapping[str, str]], drugs: Sequence[str]) -> Table:
         "hba1c": np.array([_HBA1C.get(row["A1Cresult"], np.nan) for row in rows]),
         "readmitted": np.array([float(row["readmitted"] == "<30") for row in rows]),
     }
-    for name, (source, meanings) in _CHOSEN.items():
+    for name, (source, meanings) in _CODED.items():
         table[name] = objects(meanings.get(row[source]) for row in rows)
     for rank in ("1", "2", "3"):
         table[f"diagnosis_{rank}"] = objects(group(row[f"diag_{rank}"]) for row in rows)
@@ -226,7 +196,8 @@ def _named(names: Mapping[str, str], code: str) -> str | None:
 
 
 def _specialty(text: str) -> str | None:
-    return "paediatrics" if text.startswith("Pediatrics") else _named(_SPECIALTY, text)
+    """The file has many kinds of paediatrics, all of which begin alike."""
+    return _named(_SPECIALTY, "Pediatrics" if text.startswith("Pediatrics") else text)
 
 
 def group(code: str) -> str | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tasks.base import Download
 from tasks.datasets.downloads import published
+from tasks.encoders import Hinge
+from tasks.schema import Column
 
 FOLDER = "eicu_demo"
 _URL = "https://physionet.org/files/eicu-crd-demo/2.0.1/"
@@ -24,6 +26,18 @@ _SHA256 = {
 }
 
 APACHE = ("apacheApsVar.csv.gz", "apachePredVar.csv.gz")
+_ORDER = ("unitvisitnumber", "hospitaldischargeyear", "patientunitstayid")
+"""Number of the stay in intensive care within a stay in hospital, year, number of the stay."""
+AGE = Column(
+    "age",
+    "age (90 stands for 90 and above)",
+    unit="a",
+    low=18,
+    high=90,
+    encoder=Hinge(high=45),
+    flag_missing=False,
+)
+SEX = Column("sex", "sex", "category", categories=("female", "male"))
 
 
 def download(file: str) -> Download:
@@ -38,8 +52,8 @@ def rows(root: Path | None, file: str, task: str) -> list[dict[str, str]]:
 
 
 def stays(root: Path | None, task: str) -> dict[str, dict[str, str]]:
-    """Stay -> its row of `patient`, with its hospital's `region`; hospitals whose region is not
-    known are left out, since they belong to no site. Raises what `published` raises."""
+    """Stay -> its row of `patient` with its hospital's `region`; hospitals of unknown region belong
+    to no site and are left out. Raises what `published` raises."""
     regions = {
         row["hospitalid"]: row["region"].lower()
         for row in rows(root, "hospital.csv.gz", task)
@@ -52,22 +66,12 @@ def stays(root: Path | None, task: str) -> dict[str, dict[str, str]]:
     }
 
 
-def one_a_patient(found: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """The same, with one stay of every patient: the first in intensive care of a stay in hospital
-    (by `unitvisitnumber`), of these the earliest year's, then the lowest number's: the demo tells
-    no dates."""
+def one_a_patient(known: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The first of each patient's stays by `_ORDER`: the demo has no dates."""
     first: dict[str, dict[str, str]] = {}
-    for row in sorted(found.values(), key=_order):
+    for row in sorted(known.values(), key=lambda row: [int(row[column]) for column in _ORDER]):
         first.setdefault(row["uniquepid"], row)
     return {row["patientunitstayid"]: row for row in first.values()}
-
-
-def _order(row: dict[str, str]) -> tuple[int, int, int]:
-    return (
-        int(row["unitvisitnumber"]),
-        int(row["hospitaldischargeyear"]),
-        int(row["patientunitstayid"]),
-    )
 
 
 def age(row: Mapping[str, str]) -> float:
@@ -77,14 +81,14 @@ def age(row: Mapping[str, str]) -> float:
 
 
 def apache_rows(root: Path | None, task: str) -> list[dict[str, str]]:
-    """The first stay of each patient whose APACHE variables and outcome are known, one row each:
-    `patient` with its region, and what the two APACHE tables say of it. What a stay's end alone
-    knows keeps its name there (`diedinhospital`, `dischargelocation`): no task reads it.
+    """The first stay of each patient whose APACHE variables and outcome are known: its row of
+    `patient` with the region, joined with the two APACHE tables. What only a stay's end tells
+    (`diedinhospital`, `dischargelocation`) is in the row, but no task reads it.
 
     Raises what `published` raises."""
     known = stays(root, task)
     for file in reversed(APACHE):
         tables = {row["patientunitstayid"]: row for row in rows(root, file, task)}
         known = {stay: tables[stay] | row for stay, row in known.items() if stay in tables}
-    found = {stay: row for stay, row in known.items() if row["hospitaldischargestatus"]}
-    return list(one_a_patient(found).values())
+    ended = {stay: row for stay, row in known.items() if row["hospitaldischargestatus"]}
+    return list(one_a_patient(ended).values())

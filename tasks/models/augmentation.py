@@ -1,7 +1,6 @@
-"""Radiographs as they might also have been taken: a little off the middle, nearer, darker.
+"""Random augmentation of radiographs: shift, zoom, gamma and contrast, per picture of a batch.
 
-All of a batch at once, each picture by its own draw: torchvision's transforms change a whole batch
-alike, and one picture at a time would take as long as the step itself.
+torchvision's transforms change a whole batch alike, and one picture at a time takes too long.
 """
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ import torch
 from torch import Tensor, nn
 
 MOVED, NEARER, GAMMA, CONTRAST = 0.06, 0.12, 0.35, 0.25
-"""Most: of the sides, of the size, of gamma's logarithm, of the contrast. From PneumoniaMNIST's
-validation images."""
+"""Maximal change of place (in sides), size, gamma's logarithm and contrast; chosen on
+PneumoniaMNIST's validation images."""
 _WHITE = 255.0
 
 
 def varied(pictures: Tensor, drawn: np.random.Generator) -> Tensor:
-    """(B, rows, columns) grey levels in [0, 255] -> as many, each changed by itself.
+    """(B, rows, columns) grey levels in [0, 255] -> as many, each changed by its own draws.
 
-    Moved and enlarged (edges go on beyond the picture), then gamma, then contrast about the middle
-    grey. Everything follows from `drawn`.
+    Moved and enlarged (edges are repeated), then gamma, then contrast about the middle grey.
     """
 
     def spread(most: float, *shape: int) -> Tensor:

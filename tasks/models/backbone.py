@@ -1,7 +1,6 @@
-"""Features of pictures by a frozen network: ResNet-18 trained on ImageNet, up to its last layer.
+"""Features of pictures by a frozen network: ResNet-18 trained on ImageNet, without its last layer.
 
-The weights are a public file that lies on the machine, checked against its published SHA-256
-before it is read, and never fetched: an operator puts it there.
+The weights are a public file that an operator installs; its SHA-256 is checked before each use.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A linear model that learns privately where the middle of its features lies, while it learns.
+"""A linear model that also learns, under the same privacy, the mean of its features.
 
-Features that share a large mean waste privacy: noise is as large as the longest gradient, and most
-of each gradient is the mean. Here the middle c is a parameter like any other. Half the squared
-distance of a patient's row to c is added to the loss, whose gradient (c - row) makes the ordinary
-noised sum of a round move c towards the mean; no release beside it, and no round of its own.
+Features with a large common mean waste privacy: noise is as large as the longest gradient, and most
+of each gradient is the mean. Here the centre c is one more parameter. Half the squared distance of
+a row to c is added to the loss; its gradient (c - row) moves c towards the mean within the ordinary
+noised sum of a round, without a release of its own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import torch
 from torch import Tensor, nn
 
 _SHARE = 0.3
-"""Length of a gradient's part for c, for a row at distance 1: what of the clip norm it takes. The
-part for the weights is at most 1 at the start."""
+"""Length of the gradient for c of a row at distance 1, as a part of the clip norm. The gradient for
+the weights is at most 1 at the start."""
 _SLOWNESS = 0.01
 """c moves by this times what the weights move by: at learning rates of 75 to 150, it nears the
 mean by a fifth to nearly all of the way a round."""
 
 
 class CentredLinear(nn.Module):
-    """(B, F) -> (B, 2): the logit of the centred row of norm 1, and the loss that moves c.
-
-    Both parts start at zero: the symmetric, seed-free start of a convex problem.
-    """
+    """(B, F) -> (B, 2): the logit of the centred row of norm 1, and the loss that moves c; both
+    parts start at zero, whatever the seed."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -53,8 +53,8 @@ def resnet18() -> nn.Module:
     class Block(BasicBlock):  # type: ignore[misc]  # torchvision has no types
         def forward(self, x: Tensor) -> Tensor:
             inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-            kept = x if self.downsample is None else self.downsample(x)
-            return torch.relu(inner + kept)
+            shortcut = x if self.downsample is None else self.downsample(x)
+            return torch.relu(inner + shortcut)
 
     def norm(channels: int) -> nn.Module:
         return nn.GroupNorm(_GROUPS, channels)

@@ -1,8 +1,8 @@
 """A temporal convolutional net for hourly series, small enough for differential privacy.
 
 Bai, Kolter, Koltun 2018: causal convolutions, dilated by 1, 2 and 4 hours; with GroupNorm, which
-treats every patient alone as privacy demands. Beside it stands the public score (`starting`); what
-the net adds starts at zero, so that before the first step the model is the public score.
+treats every patient alone as privacy demands. The published score is added to its output, which
+starts at zero, so that before the first step the model equals the score.
 """
 
 from __future__ import annotations

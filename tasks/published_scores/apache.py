@@ -17,8 +17,7 @@ Numbers = npt.NDArray[np.float64]
 
 INTERCEPT, SLOPE = -4.4360, 0.04726
 TYPICAL_AGE_POINTS = 11
-"""Points of 60 to 64 years: whom the published probability, which knows no age, is taken to
-describe."""
+"""Points of 60 to 64 years, the age that the published probability is taken to describe."""
 
 _POINTS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "heart_rate": ((40, 50, 100, 110, 120, 140, 155), (8, 5, 0, 1, 5, 7, 13, 17)),
@@ -69,15 +68,15 @@ COLUMNS = (
     *("ventilated", "elective_surgery"),
     *(name for name, _ in _CHRONIC),
 )
-"""What the points are made of."""
+"""The columns that the points are made of."""
 
 _ROOM_AIR, _VAPOUR, _SEA_LEVEL, _QUOTIENT = 21.0, 47.0, 760.0, 0.8
 
 
 def _band(numbers: Numbers, edges: tuple[float, ...], points: tuple[int, ...]) -> Numbers:
     """(N,) -> (N,) points, 0 where missing."""
-    found = np.array(points, dtype=np.float64)[np.digitize(numbers, edges)]
-    return np.where(np.isnan(numbers), 0.0, found)
+    by_band = np.array(points, dtype=np.float64)
+    return np.where(np.isnan(numbers), 0.0, by_band[np.digitize(numbers, edges)])
 
 
 def _oxygen(values: Mapping[str, Numbers]) -> Numbers:
@@ -91,8 +90,7 @@ def _oxygen(values: Mapping[str, Numbers]) -> Numbers:
 
 def _acid_base(ph: Numbers, paco2: Numbers) -> Numbers:
     by_ph = np.stack([_band(paco2, *rule) for rule in _PACO2])
-    found = by_ph[np.digitize(ph, _PH), np.arange(len(ph))]
-    return np.where(np.isnan(ph), 0.0, found)
+    return np.where(np.isnan(ph), 0.0, by_ph[np.digitize(ph, _PH), np.arange(len(ph))])
 
 
 def _coma(eyes: Numbers, motor: Numbers, verbal: Numbers) -> Numbers:
@@ -156,7 +154,7 @@ NORMAL = {
     "paco2": 40.0,
     "pao2": 1000.0,
 }
-"""Worst is what lies furthest from here (Knaus et al. 1991): of oxygen the lowest, of urea and
+"""The worst value is the furthest from here (Knaus et al. 1991): of oxygen the lowest, of urea and
 bilirubin the highest."""
 
 
@@ -176,6 +174,6 @@ def points(known: Mapping[str, Numbers]) -> Numbers:
     return physiology(values) + _band(values["age"], *_POINTS["age"]) + chronic
 
 
-def log_odds(found: Numbers) -> Numbers:
+def log_odds(points: Numbers) -> Numbers:
     """Points -> log odds of death in hospital."""
-    return INTERCEPT + SLOPE * (found - TYPICAL_AGE_POINTS)
+    return INTERCEPT + SLOPE * (points - TYPICAL_AGE_POINTS)

@@ -1,4 +1,4 @@
-"""The HOSPITAL score: who is likely to come back within 30 days, in published points.
+"""The HOSPITAL score: the risk of readmission within 30 days, in published points.
 
 Donze et al. 2013, "Potentially avoidable 30-day hospital readmissions in medical patients" (JAMA
 Internal Medicine 173:632-638); risks as its international validation found them (Donze et al.
@@ -29,6 +29,6 @@ def points(
     return np.asarray(2.0 * oncology + procedure + urgent + admissions + 2 * (days >= 5))
 
 
-def log_odds(found: Numbers) -> Numbers:
-    """Points -> log odds of coming back within 30 days."""
-    return INTERCEPT + SLOPE * found
+def log_odds(points: Numbers) -> Numbers:
+    """Points -> log odds of readmission within 30 days."""
+    return INTERCEPT + SLOPE * points

@@ -16,59 +16,24 @@ import numpy as np
 from torch import nn
 
 from tasks.base import Task
+from tasks.models import initialisation
 from tasks.schema import PATIENT, Column, Schema, Table
 
-_FEATURES = (
-    "radius",
-    "texture",
-    "perimeter",
-    "area",
-    "smoothness",
-    "compactness",
-    "concavity",
-    "concave_points",
-    "symmetry",
-    "fractal_dimension",
-)
+_STATISTICS = ("mean", "error", "worst")
 _RANGES = {
-    "mean": (
-        (6, 22),
-        (10, 30),
-        (40, 150),
-        (0, 1400),
-        (0.06, 0.14),
-        (0, 0.25),
-        (0, 0.3),
-        (0, 0.15),
-        (0.1, 0.26),
-        (0.05, 0.08),
-    ),
-    "error": (
-        (0, 1),
-        (0, 2.5),
-        (0, 8),
-        (0, 120),
-        (0, 0.015),
-        (0, 0.08),
-        (0, 0.1),
-        (0, 0.03),
-        (0.005, 0.04),
-        (0, 0.01),
-    ),
-    "worst": (
-        (6, 28),
-        (10, 42),
-        (40, 190),
-        (0, 2200),
-        (0.08, 0.19),
-        (0, 0.7),
-        (0, 0.8),
-        (0, 0.28),
-        (0.15, 0.45),
-        (0.05, 0.13),
-    ),
+    "radius": ((6, 22), (0, 1), (6, 28)),
+    "texture": ((10, 30), (0, 2.5), (10, 42)),
+    "perimeter": ((40, 150), (0, 8), (40, 190)),
+    "area": ((0, 1400), (0, 120), (0, 2200)),
+    "smoothness": ((0.06, 0.14), (0, 0.015), (0.08, 0.19)),
+    "compactness": ((0, 0.25), (0, 0.08), (0, 0.7)),
+    "concavity": ((0, 0.3), (0, 0.1), (0, 0.8)),
+    "concave_points": ((0, 0.15), (0, 0.03), (0, 0.28)),
+    "symmetry": ((0.1, 0.26), (0.005, 0.04), (0.15, 0.45)),
+    "fractal_dimension": ((0.05, 0.08), (0, 0.01), (0.05, 0.13)),
 }
-"""Round numbers around what cell nuclei measure, in the image's own length unit; not fitted."""
+"""By statistic. Round numbers around what cell nuclei measure, in the image's own length unit; not
+fitted."""
 
 _SHARES = {"north": 0.40, "east": 0.30, "south": 0.18, "west": 0.12}
 
@@ -76,12 +41,12 @@ _COLUMNS = tuple(
     Column(
         f"{statistic}_{feature}",
         f"{feature.replace('_', ' ')} of the cell nuclei, {statistic}",
-        low=low,
-        high=high,
+        low=ranges[place][0],
+        high=ranges[place][1],
         flag_missing=False,
     )
-    for statistic, ranges in _RANGES.items()
-    for feature, (low, high) in zip(_FEATURES, ranges, strict=True)
+    for place, statistic in enumerate(_STATISTICS)
+    for feature, ranges in _RANGES.items()
 )
 
 
@@ -92,13 +57,10 @@ class BreastCancer(Task):
     title = "Malignancy of a breast mass, from a fine needle aspirate"
     licence = "CC BY 4.0 (Breast Cancer Wisconsin (Diagnostic), doi 10.24432/C5DW2B)"
     schema = Schema(_COLUMNS, "malignant", "1: malignant, 0: benign")
+    parts = (initialisation,)
 
     def model(self) -> nn.Module:
-        """Starts at zero: the symmetric, seed-free start of a convex problem."""
-        linear = nn.Linear(self.schema.width, 1)
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        return linear
+        return initialisation.zero(self.schema.width)
 
     def public_sites(self, root: Path | None = None) -> Mapping[str, Table]:
         """Four sites of 228, 170, 103 and 68 patients; who is where follows from the patient's

@@ -142,7 +142,7 @@ def pneumonia_mnist(root: Path | None) -> dict[str, tuple[npt.NDArray[np.uint8],
     file = root / _FILE if root is not None else Path(_FILE)
     try:
         with np.load(file, allow_pickle=False) as stored:
-            found = {
+            parts = {
                 part: (np.asarray(stored[f"{part}_images"]), np.asarray(stored[f"{part}_labels"]))
                 for part in _COUNTS
             }
@@ -151,20 +151,18 @@ def pneumonia_mnist(root: Path | None) -> dict[str, tuple[npt.NDArray[np.uint8],
             Code.NO_DATA, f"{file} is not there or cannot be read.", remedy=_REMEDY
         ) from None
     except (ValueError, KeyError):
-        raise WardroundError(
-            Code.MALFORMED_DATA, f"{file} is not PneumoniaMNIST.", remedy=_REMEDY
-        ) from None
+        parts = {}
     for part, count in _COUNTS.items():
-        images, labels = found[part]
+        images, labels = parts.get(part, (np.empty(0), np.empty(0)))
         if images.shape != (count, 28, 28) or images.dtype != np.uint8 or labels.size != count:
             raise WardroundError(
                 Code.MALFORMED_DATA, f"{file} is not PneumoniaMNIST: {part}.", remedy=_REMEDY
             )
-    images, labels = found["train"]
-    held = {image.tobytes() for image in found["val"][0]}
-    kept = np.array([image.tobytes() not in held for image in images])
-    found["train"] = images[kept], labels[kept]
-    return {part: (images, labels.reshape(-1)) for part, (images, labels) in found.items()}
+    images, labels = parts["train"]
+    validation = {image.tobytes() for image in parts["val"][0]}
+    new = np.array([image.tobytes() not in validation for image in images])
+    parts["train"] = images[new], labels[new]
+    return {part: (images, labels.reshape(-1)) for part, (images, labels) in parts.items()}
 
 
 def dealt(labels: npt.NDArray[Any], train: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:

@@ -1,10 +1,9 @@
 """Pneumonia, from a chest picture and the health record of the same patient: late fusion.
 
-Each side has a branch that ends in evidence (log odds), and evidence adds up, as it does for two
-witnesses who are independent given the truth; a side that is missing says nothing: a picture of
-zeros, or a record without any value. For training, losing a side is not drawn but weighed: every
-patient's loss is the mean over "both", "picture alone" and "record alone" with constant weights,
-which is modality dropout in expectation (Neverova et al. 2016) and depends on that patient alone.
+Each side (picture, record) has a branch that gives log odds, and the log odds add up, as for two
+sources that are independent given the truth; a missing side (a picture of zeros, a record without
+values) adds nothing. A patient's loss is the mean over "both", "picture alone" and "record alone"
+with constant weights: modality dropout in expectation (Neverova et al. 2016).
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ _PIXELS = _SIDE * _SIDE
 _BOTH, _ALONE = 0.5, 0.25
 """Weights of a patient's loss with both sides, and with each of them alone."""
 _RECORD_SCALE = 0.7
-"""The record's few features learn at the picture's rate, which is made for thousands: their rows
-are shortened by this constant, which slows them by its square."""
-
+"""Factor of the record's few features, whose learning it slows by its square: the learning rate
+suits the picture's thousands."""
 _SLOW = 0.1
-"""Likewise for what is the same for everybody, which would swing at that rate instead of settle."""
+"""Likewise for the constant features, which would oscillate at that rate."""
 
 
 def _vital(name: str, meaning: str, unit: str, low: float, high: float, normal: Hinge) -> Column:
@@ -66,10 +64,10 @@ COLUMNS = (
 
 class LateFusion(nn.Module):
     """(B, picture + 1 + record + 1) -> (B, 4): log odds by both sides, by the picture alone, by
-    the record alone; and what centring the picture's features costs.
+    the record alone; and the loss that centres the picture's features.
 
     A row is the picture's numbers, 1 if there is one, the record's, 1 if there is one. The prior
-    and what it means that a side is there are weights of the constant `_SLOW`.
+    and the presence of a side are weights of the constant `_SLOW`.
     """
 
     def __init__(self, picture: nn.Module, width: int, record: int) -> None:
@@ -84,12 +82,13 @@ class LateFusion(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         seen = rows[:, self._width : self._width + 1]
         known = rows[:, -1:]
-        shown = self.picture(rows[:, : self._width])
-        looked = seen * shown[:, :1] + self.seen(seen * _SLOW)
-        told = self.record(rows[:, self._width + 1 : -1]) + self.known(known * _SLOW)
-        before = self.prior(torch.full_like(known, _SLOW))
-        cost = seen * shown[:, 1:].sum(dim=1, keepdim=True)
-        return torch.cat([before + looked + told, before + looked, before + told, cost], dim=1)
+        branch = self.picture(rows[:, : self._width])
+        picture = seen * branch[:, :1] + self.seen(seen * _SLOW)
+        record = self.record(rows[:, self._width + 1 : -1]) + self.known(known * _SLOW)
+        prior = self.prior(torch.full_like(known, _SLOW))
+        centring = seen * branch[:, 1:].sum(dim=1, keepdim=True)
+        sides = (prior + picture + record, prior + picture, prior + record, centring)
+        return torch.cat(sides, dim=1)
 
 
 class Pixels(nn.Module):
@@ -131,26 +130,20 @@ class Fusion(Task):
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """(N, F) float32 rows as `LateFusion` reads them."""
         pictures = np.asarray(table[RADIOGRAPH], dtype=np.uint8)
-        seen = np.asarray(pictures.reshape(len(pictures), -1).any(axis=1), dtype=bool)
-        if self.options["picture"] == "hog":
-            shown = hog.hog(pictures)
-        else:
-            shown = pictures.reshape(len(pictures), -1).astype(np.float32)
+        flat = pictures.reshape(len(pictures), -1)
+        numbers = hog.hog(pictures) if self.options["picture"] == "hog" else flat
         record = self.schema.features(table) * np.float32(_RECORD_SCALE)
-        known = _known(table)
-        seen &= self.options["sides"] != "record"
-        known &= self.options["sides"] != "picture"
-        parts = (shown * seen[:, None], seen[:, None], record * known[:, None], known[:, None])
+        seen = np.asarray(flat.any(axis=1)) & (self.options["sides"] != "record")
+        known = _known(table) & (self.options["sides"] != "picture")
+        parts = (numbers * seen[:, None], seen[:, None], record * known[:, None], known[:, None])
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def without(self, rows: npt.NDArray[np.float32], side: str) -> npt.NDArray[np.float32]:
-        """(N, F) features -> the same patients as if they had no "picture" or no "record"."""
-        kept = rows.copy()
-        if side == "picture":
-            kept[:, : self.width + 1] = 0
-        else:
-            kept[:, self.width + 1 :] = 0
-        return kept
+        """(N, F) features -> those of the same patients without "picture" or without "record"."""
+        without = rows.copy()
+        lost = slice(0, self.width + 1) if side == "picture" else slice(self.width + 1, None)
+        without[:, lost] = 0
+        return without
 
     def model(self) -> nn.Module:
         """Both branches start undecided."""
@@ -176,8 +169,8 @@ class Fusion(Task):
 
 def _known(table: Table) -> npt.NDArray[np.bool_]:
     """(N,) whether the record has any value."""
-    found = np.zeros(len(table[RADIOGRAPH]), dtype=bool)
+    known = np.zeros(len(table[RADIOGRAPH]), dtype=bool)
     for column in COLUMNS:
-        place = column.numbers if column.kind == "number" else column.places
-        found |= ~np.isnan(place(table[column.name]))
-    return found
+        values = column.numbers if column.kind == "number" else column.places
+        known |= ~np.isnan(values(table[column.name]))
+    return known

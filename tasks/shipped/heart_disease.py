@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from tasks.base import Download, Task
+from tasks.datasets.downloads import published
+from tasks.models import initialisation
 from tasks.schema import PATIENT, Column, Schema, Table
 
 _URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/"
@@ -27,14 +28,18 @@ _SHA256 = {
 }
 _REMEDY = "Fetch it: wardround data fetch heart_disease."
 
+
+def _category(name: str, meaning: str, *categories: str) -> Column:
+    return Column(name, meaning, "category", categories=categories)
+
+
 _COLUMNS = (
     Column("age", "age", unit="a", low=30, high=80, flag_missing=False),
-    Column("sex", "sex: 0 female, 1 male", "category", categories=("0", "1")),
-    Column(
+    _category("sex", "sex: 0 female, 1 male", "0", "1"),
+    _category(
         "cp",
         "chest pain: 1 typical angina, 2 atypical angina, 3 non-anginal, 4 asymptomatic",
-        "category",
-        categories=("1", "2", "3", "4"),
+        *("1", "2", "3", "4"),
     ),
     Column(
         "trestbps",
@@ -46,14 +51,11 @@ _COLUMNS = (
         flag_missing=False,
     ),
     Column("chol", "serum cholesterol", unit="mg/dL", low=100, high=400, missing_at=(0.0,)),
-    Column(
-        "fbs", "fasting blood sugar above 120 mg/dL: 0 no, 1 yes", "category", categories=("0", "1")
-    ),
-    Column(
+    _category("fbs", "fasting blood sugar above 120 mg/dL: 0 no, 1 yes", "0", "1"),
+    _category(
         "restecg",
         "resting ECG: 0 normal, 1 ST-T abnormality, 2 left ventricular hypertrophy",
-        "category",
-        categories=("0", "1", "2"),
+        *("0", "1", "2"),
     ),
     Column(
         "thalach",
@@ -64,7 +66,7 @@ _COLUMNS = (
         missing_at=(0.0,),
         flag_missing=False,
     ),
-    Column("exang", "angina on exercise: 0 no, 1 yes", "category", categories=("0", "1")),
+    _category("exang", "angina on exercise: 0 no, 1 yes", "0", "1"),
     Column(
         "oldpeak",
         "ST depression by exercise (an elevation, negative, counts as 0)",
@@ -73,23 +75,10 @@ _COLUMNS = (
         high=4,
         flag_missing=False,
     ),
-    Column(
-        "slope",
-        "slope of the exercise ST segment: 1 up, 2 flat, 3 down",
-        "category",
-        categories=("1", "2", "3"),
-    ),
-    Column(
-        "ca",
-        "major vessels coloured by fluoroscopy: 0 to 3",
-        "category",
-        categories=("0", "1", "2", "3"),
-    ),
-    Column(
-        "thal",
-        "thallium scan: 3 normal, 6 fixed defect, 7 reversible defect",
-        "category",
-        categories=("3", "6", "7"),
+    _category("slope", "slope of the exercise ST segment: 1 up, 2 flat, 3 down", "1", "2", "3"),
+    _category("ca", "major vessels coloured by fluoroscopy: 0 to 3", "0", "1", "2", "3"),
+    _category(
+        "thal", "thallium scan: 3 normal, 6 fixed defect, 7 reversible defect", "3", "6", "7"
     ),
 )
 
@@ -105,46 +94,23 @@ class HeartDisease(Task):
         Download(f"{_URL}processed.{site}.data", sha256, f"processed.{site}.data")
         for site, sha256 in _SHA256.items()
     )
+    parts = (initialisation,)
 
     def model(self) -> nn.Module:
-        """Starts at zero: the symmetric, seed-free start of a convex problem."""
-        linear = nn.Linear(self.schema.width, 1)
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        return linear
+        return initialisation.zero(self.schema.width)
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Reads `root`/heart_disease/processed.*.data; the published checksums must hold.
 
-        Raises WardroundError: NO_DATA without the files, MALFORMED_DATA naming file, line, column.
+        Raises WardroundError: NO_DATA without the files, MALFORMED_DATA where one differs.
         """
-        return {site: self._site(site, root) for site in sorted(_SHA256)}
-
-    def _site(self, site: str, root: Path | None) -> Table:
-        if root is None:
-            raise WardroundError(
-                Code.NO_DATA,
-                "The heart disease data is not on this machine.",
-                remedy=f"{_REMEDY} Or set WARDROUND_DATA to the folder that has it.",
-            )
-        file = root / self.name / f"processed.{site}.data"
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise WardroundError(
-                Code.NO_DATA, f"{file} cannot be read: {error.strerror}.", remedy=_REMEDY
-            ) from None
-        table = parse(data, file, site)
-        if digest(data) != _SHA256[site]:
-            raise WardroundError(
-                Code.MALFORMED_DATA,
-                f"{file} is not the published file (its SHA-256 differs).",
-                remedy=_REMEDY,
-            )
-        return table
+        return {
+            site: parse(published(root, download, self.name), download.file, site)
+            for site, download in zip(_SHA256, self.downloads, strict=True)
+        }
 
 
-def parse(data: bytes, file: Path, site: str) -> Table:
+def parse(data: bytes, file: str, site: str) -> Table:
     """The bytes of a processed.*.data file -> its table; `?` is missing, a diagnosis above 0 is 1.
 
     Raises WardroundError(MALFORMED_DATA) naming file, line and column, quoting nothing.

@@ -10,55 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from protocol.study.study import Scalar
-from tasks.base import Task
 from tasks.datasets import downloads as published
 from tasks.datasets import eicu
 from tasks.encoders import Hinge
-from tasks.models import initialisation
+from tasks.models.initialisation import LinearFromScore
 from tasks.published_scores import apache
 from tasks.schema import PATIENT, Column, Schema, Table
 
 _ABSENT = (-1.0,)
 _SEX = {"Female": "female", "Male": "male"}
 _SOURCE = {
-    "heart_rate": "heartrate",
-    "mean_bp": "meanbp",
-    "temperature": "temperature",
-    "respiratory_rate": "respiratoryrate",
-    "hematocrit": "hematocrit",
-    "wbc": "wbc",
-    "creatinine": "creatinine",
-    "bun": "bun",
-    "sodium": "sodium",
-    "albumin": "albumin",
-    "bilirubin": "bilirubin",
-    "glucose": "glucose",
-    "ph": "ph",
-    "pao2": "pao2",
     "paco2": "pco2",
-    "fio2": "fio2",
     "urine_output": "urine",
     "gcs_eyes": "eyes",
     "gcs_motor": "motor",
     "gcs_verbal": "verbal",
     "ventilated": "vent",
-    "elective_surgery": "electivesurgery",
-    "hepatic_failure": "hepaticfailure",
-    "cirrhosis": "cirrhosis",
-    "metastatic_cancer": "metastaticcancer",
-    "lymphoma": "lymphoma",
-    "leukemia": "leukemia",
-    "immunosuppression": "immunosuppression",
-    "aids": "aids",
 }
-"""Column -> the demo's own name for it."""
+"""Column -> its name in the demo, where that is more than the column's without underscores."""
 
 
 def _worst(
@@ -97,16 +71,8 @@ def _yes(name: str, meaning: str) -> Column:
 
 
 COLUMNS = (
-    Column(
-        "age",
-        "age (90 stands for 90 and above)",
-        unit="a",
-        low=18,
-        high=90,
-        encoder=Hinge(high=45),
-        flag_missing=False,
-    ),
-    Column("sex", "sex", "category", categories=("female", "male")),
+    eicu.AGE,
+    eicu.SEX,
     _worst("heart_rate", "heart rate", "/min", 20, 200, (50, 100)),
     _worst("mean_bp", "mean arterial pressure", "mm[Hg]", 30, 180, (80, 100)),
     _worst("temperature", "body temperature", "Cel", 30, 42, (36, 38.5)),
@@ -139,39 +105,27 @@ COLUMNS = (
 )
 
 
-class IcuMortality(Task):
-    """Logistic regression on deviations from normal ranges, which starts from APACHE III.
-
-    Option `start`: "public_score" gives the model APACHE III's log odds as one more feature with
-    its published weight, so that training learns what to change about it; "zero" leaves it out.
-    """
+class IcuMortality(LinearFromScore):
+    """Logistic regression on deviations from normal ranges, beside APACHE III."""
 
     name = "icu_mortality"
     title = "Death in hospital, from the first 24 hours in intensive care"
     licence = "ODbL 1.0 (eICU Collaborative Research Database Demo 2.0.1, doi 10.13026/4mxk-na84)"
     schema = Schema(COLUMNS, "died", "1: died in hospital")
-    choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"start": ("public_score", "zero")}
     downloads = tuple(
         eicu.download(file) for file in ("patient.csv.gz", "hospital.csv.gz", *eicu.APACHE)
     )
-    parts = (apache, eicu, published, initialisation)
+    parts = (apache, eicu, published)
 
-    def features(self, table: Table) -> npt.NDArray[np.float32]:
-        """(N, F) hinges, with APACHE III's log odds / 5 as the last column or not."""
-        hinges = self.schema.features(table)
-        if self.options["start"] == "zero":
-            return hinges
-        return initialisation.with_score(hinges, _log_odds(table))
-
-    def model(self) -> nn.Module:
-        """Starts at the public score, or at the prevalence of its literature, one in ten."""
-        if self.options["start"] == "zero":
-            return initialisation.from_prevalence(self.schema.width, 0.1)
-        return initialisation.from_score(self.schema.width + 1)
-
-    def public_score(self, table: Table) -> npt.NDArray[np.float64]:
-        """Probability of death by APACHE III's points."""
-        return initialisation.probability(_log_odds(table))
+    def log_odds(self, table: Table) -> npt.NDArray[np.float64]:
+        """(N,) log odds of death by APACHE III."""
+        values = {
+            column.name: column.numbers(table[column.name])
+            if column.kind == "number"
+            else np.nan_to_num(column.places(table[column.name]))
+            for column in COLUMNS
+        }
+        return apache.log_odds(apache.points(values))
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Region -> the first stay of each patient whose outcome is known.
@@ -185,16 +139,6 @@ class IcuMortality(Task):
         }
 
 
-def _log_odds(table: Table) -> npt.NDArray[np.float64]:
-    numbers = {
-        column.name: column.numbers(table[column.name])
-        if column.kind == "number"
-        else np.nan_to_num(column.places(table[column.name]))
-        for column in COLUMNS
-    }
-    return apache.log_odds(apache.points(numbers))
-
-
 def _table(rows: Sequence[Mapping[str, str]]) -> Table:
     table: dict[str, npt.NDArray[Any]] = {
         PATIENT: np.array([row["uniquepid"] for row in rows], dtype=object),
@@ -202,7 +146,8 @@ def _table(rows: Sequence[Mapping[str, str]]) -> Table:
         "sex": np.array([_SEX.get(row["gender"]) for row in rows], dtype=object),
     }
     for column in COLUMNS[2:]:
-        texts = [row[_SOURCE[column.name]] for row in rows]
+        source = _SOURCE.get(column.name, column.name.replace("_", ""))
+        texts = [row[source] for row in rows]
         if column.kind == "number":
             table[column.name] = np.array([float(text or "nan") for text in texts])
         else:

@@ -24,52 +24,43 @@ from tasks.encoders import Hinge
 from tasks.models import hourly_features, initialisation, tcn
 from tasks.models.hourly_features import HOURS, Hourly
 from tasks.published_scores import apache
-from tasks.schema import PATIENT, Column, Schema, Table
+from tasks.schema import PATIENT, Schema, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SERIES = (
-    Hourly("heart_rate", "heart rate", "/min", 20, 200, Hinge(50, 100)),
-    Hourly("systolic_bp", "systolic blood pressure", "mm[Hg]", 40, 250, Hinge(100, 160)),
-    Hourly("diastolic_bp", "diastolic blood pressure", "mm[Hg]", 20, 150, Hinge(50, 90)),
-    Hourly("mean_bp", "mean arterial pressure", "mm[Hg]", 30, 180, Hinge(70, 110)),
-    Hourly("respiratory_rate", "respiratory rate", "/min", 4, 60, Hinge(10, 22)),
-    Hourly("spo2", "peripheral oxygen saturation", "%", 60, 100, Hinge(low=94)),
-    Hourly("temperature", "body temperature", "Cel", 30, 42, Hinge(36, 38.3)),
-    Hourly("fio2", "inspired oxygen", "%", 21, 100, Hinge(high=40)),
-    Hourly("urine_output", "urine of the hour", "mL", 0, 1000, Hinge(low=30)),
-    Hourly("bun", "blood urea nitrogen", "mg/dL", 2, 120, Hinge(high=20)),
-    Hourly("creatinine", "serum creatinine", "mg/dL", 0.2, 8, Hinge(high=1.4)),
-    Hourly("sodium", "serum sodium", "mmol/L", 110, 170, Hinge(135, 148)),
-    Hourly("potassium", "serum potassium", "mmol/L", 2, 8, Hinge(3.5, 5.2)),
-    Hourly("chloride", "serum chloride", "mmol/L", 75, 135, Hinge(96, 110)),
-    Hourly("bicarbonate", "serum bicarbonate", "mmol/L", 5, 45, Hinge(21, 30)),
-    Hourly("glucose", "serum glucose", "mg/dL", 20, 600, Hinge(60, 200)),
-    Hourly("calcium", "serum calcium", "mg/dL", 5, 14, Hinge(8, 10.5)),
-    Hourly("wbc", "white blood cells", "10*3/uL", 0.5, 50, Hinge(4, 15)),
-    Hourly("hemoglobin", "haemoglobin", "g/dL", 4, 18, Hinge(low=10)),
-    Hourly("platelets", "platelets", "10*3/uL", 5, 700, Hinge(low=150)),
-    Hourly("lactate", "serum lactate", "mmol/L", 0.3, 20, Hinge(high=2)),
-    Hourly("ph", "arterial pH", "[pH]", 6.8, 7.8, Hinge(7.33, 7.5)),
-    Hourly("pao2", "arterial partial pressure of oxygen", "mm[Hg]", 30, 500, Hinge(low=70)),
-    Hourly("paco2", "arterial partial pressure of CO2", "mm[Hg]", 15, 120, Hinge(35, 50)),
-    Hourly("bilirubin", "total bilirubin", "mg/dL", 0.1, 20, Hinge(high=2)),
-    Hourly("albumin", "serum albumin", "g/dL", 1, 6, Hinge(low=3)),
-    Hourly("inr", "international normalised ratio", "{INR}", 0.8, 10, Hinge(high=1.5)),
-)
-STATIC = (
-    Column(
-        "age",
-        "age (90 stands for 90 and above)",
-        unit="a",
-        low=18,
-        high=90,
-        encoder=Hinge(high=45),
-        flag_missing=False,
-    ),
-    Column("sex", "sex", "category", categories=("female", "male")),
-)
+_BY_YAIB_NAME = {
+    "hr": Hourly("heart_rate", "heart rate", "/min", 20, 200, Hinge(50, 100)),
+    "sbp": Hourly("systolic_bp", "systolic blood pressure", "mm[Hg]", 40, 250, Hinge(100, 160)),
+    "dbp": Hourly("diastolic_bp", "diastolic blood pressure", "mm[Hg]", 20, 150, Hinge(50, 90)),
+    "map": Hourly("mean_bp", "mean arterial pressure", "mm[Hg]", 30, 180, Hinge(70, 110)),
+    "resp": Hourly("respiratory_rate", "respiratory rate", "/min", 4, 60, Hinge(10, 22)),
+    "o2sat": Hourly("spo2", "peripheral oxygen saturation", "%", 60, 100, Hinge(low=94)),
+    "temp": Hourly("temperature", "body temperature", "Cel", 30, 42, Hinge(36, 38.3)),
+    "fio2": Hourly("fio2", "inspired oxygen", "%", 21, 100, Hinge(high=40)),
+    "urine": Hourly("urine_output", "urine of the hour", "mL", 0, 1000, Hinge(low=30)),
+    "bun": Hourly("bun", "blood urea nitrogen", "mg/dL", 2, 120, Hinge(high=20)),
+    "crea": Hourly("creatinine", "serum creatinine", "mg/dL", 0.2, 8, Hinge(high=1.4)),
+    "na": Hourly("sodium", "serum sodium", "mmol/L", 110, 170, Hinge(135, 148)),
+    "k": Hourly("potassium", "serum potassium", "mmol/L", 2, 8, Hinge(3.5, 5.2)),
+    "cl": Hourly("chloride", "serum chloride", "mmol/L", 75, 135, Hinge(96, 110)),
+    "bicar": Hourly("bicarbonate", "serum bicarbonate", "mmol/L", 5, 45, Hinge(21, 30)),
+    "glu": Hourly("glucose", "serum glucose", "mg/dL", 20, 600, Hinge(60, 200)),
+    "ca": Hourly("calcium", "serum calcium", "mg/dL", 5, 14, Hinge(8, 10.5)),
+    "wbc": Hourly("wbc", "white blood cells", "10*3/uL", 0.5, 50, Hinge(4, 15)),
+    "hgb": Hourly("hemoglobin", "haemoglobin", "g/dL", 4, 18, Hinge(low=10)),
+    "plt": Hourly("platelets", "platelets", "10*3/uL", 5, 700, Hinge(low=150)),
+    "lact": Hourly("lactate", "serum lactate", "mmol/L", 0.3, 20, Hinge(high=2)),
+    "ph": Hourly("ph", "arterial pH", "[pH]", 6.8, 7.8, Hinge(7.33, 7.5)),
+    "po2": Hourly("pao2", "arterial partial pressure of oxygen", "mm[Hg]", 30, 500, Hinge(low=70)),
+    "pco2": Hourly("paco2", "arterial partial pressure of CO2", "mm[Hg]", 15, 120, Hinge(35, 50)),
+    "bili": Hourly("bilirubin", "total bilirubin", "mg/dL", 0.1, 20, Hinge(high=2)),
+    "alb": Hourly("albumin", "serum albumin", "g/dL", 1, 6, Hinge(low=3)),
+    "inr_pt": Hourly("inr", "international normalised ratio", "{INR}", 0.8, 10, Hinge(high=1.5)),
+}
+"""By YAIB's name of the series."""
+SERIES = tuple(_BY_YAIB_NAME.values())
+STATIC = (eicu.AGE, eicu.SEX)
 _YAIB = "https://raw.githubusercontent.com/rvandewater/YAIB/development/demo_data/mortality24/"
 _FILES = tuple(
     Download(f"{_YAIB}eicu_demo/{file}", sha256, file, folder="eicu_mortality24")
@@ -79,36 +70,6 @@ _FILES = tuple(
         ("outc.parquet", "d4c75c926dbfd11eb81a36077d60b498565515eca4f4a914903c2f4ecf3c848f"),
     )
 )
-_SOURCE = {
-    "heart_rate": "hr",
-    "systolic_bp": "sbp",
-    "diastolic_bp": "dbp",
-    "mean_bp": "map",
-    "respiratory_rate": "resp",
-    "spo2": "o2sat",
-    "temperature": "temp",
-    "fio2": "fio2",
-    "urine_output": "urine",
-    "bun": "bun",
-    "creatinine": "crea",
-    "sodium": "na",
-    "potassium": "k",
-    "chloride": "cl",
-    "bicarbonate": "bicar",
-    "glucose": "glu",
-    "calcium": "ca",
-    "wbc": "wbc",
-    "hemoglobin": "hgb",
-    "platelets": "plt",
-    "lactate": "lact",
-    "ph": "ph",
-    "pao2": "po2",
-    "paco2": "pco2",
-    "bilirubin": "bili",
-    "albumin": "alb",
-    "inr": "inr_pt",
-}
-"""Series -> YAIB's name for it."""
 _HEMATOCRIT_OF_HEMOGLOBIN = 3.0
 """Haematocrit in % is about three times haemoglobin in g/dL."""
 
@@ -188,9 +149,9 @@ def _table(
         "sex": static["sex"].loc[chosen].str.lower().to_numpy(dtype=object),
         "died": np.array([labels[stay] for stay in chosen], dtype=np.float64),
     }
-    for one in SERIES:
-        values = series[_SOURCE[one.name]].loc[chosen].to_numpy(dtype=np.float64)
-        table |= {column.name: values[:, hour] for hour, column in enumerate(one.columns)}
+    for source, hourly in _BY_YAIB_NAME.items():
+        values = series[source].loc[chosen].to_numpy(dtype=np.float64)
+        table |= {column.name: values[:, hour] for hour, column in enumerate(hourly.columns)}
     return table
 
 

@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from protocol.identity import Identity
-from protocol.secagg.party import Context, Party, SignedKey
+from protocol.secagg.context import Context, SignedKey
+from protocol.secagg.party import Party
 
 STUDY, MODEL = "5" * 64, "d" * 64
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import Code, WardroundError
-from protocol.identity import Identity, fingerprint, public_key_from_hex, verify
+from protocol.identity import Identity, fingerprint, verify
 from tests.full_disk import disk_of
 
 
@@ -88,15 +88,6 @@ def test_a_signature_holds_for_its_key_purpose_and_message_only() -> None:
     assert not verify(one.public_key, "readyk", b"ey", signature)
     assert not verify(one.public_key, "ready", b"key", signature[:-1])
     assert not verify(b"short", "ready", b"key", signature)
-
-
-def test_public_keys_travel_as_hex() -> None:
-    key = Identity.generate().public_key
-    assert public_key_from_hex(key.hex()) == key
-    for text in ("", "zz" * 32, key.hex()[:-2], key.hex() + "00", " " + key.hex()[1:]):
-        with pytest.raises(WardroundError) as refusal:
-            public_key_from_hex(text)
-        assert refusal.value.code is Code.IDENTITY
 
 
 def test_a_fingerprint_can_be_read_aloud() -> None:

@@ -129,7 +129,7 @@ def test_a_heart_file_that_is_not_there_names_the_remedy(tmp_path: Path) -> None
 )
 def test_a_broken_heart_file_is_named_by_file_line_and_column(text: str, where: str) -> None:
     with pytest.raises(WardroundError, match=re.escape(where)) as caught:
-        parse(text.encode(), Path("processed.va.data"), "va")
+        parse(text.encode(), "processed.va.data", "va")
     assert caught.value.code is Code.MALFORMED_DATA
     assert "processed.va.data" in str(caught.value)
     assert "CAN" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_a_broken_heart_file_is_named_by_file_line_and_column(text: str, where: 
 
 def test_a_heart_file_is_read_as_uci_describes_it() -> None:
     text = _LINE.format(0) + _LINE.format(4) + _LINE.format("?").replace("145.0", "?")
-    table = parse(text.encode(), Path("f"), "va")
+    table = parse(text.encode(), "f", "va")
     assert table["num"][:2].tolist() == [0, 1]
     assert np.isnan(table["num"][2])
     assert np.isnan(table["trestbps"][2])

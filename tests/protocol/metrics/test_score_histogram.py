@@ -144,12 +144,9 @@ def test_a_metric_that_is_not_defined_is_left_out() -> None:
     assert pooled_metrics(np.full((2, 8), -3.0), noise_variance=4.0) == {}
 
 
-def test_calibration_names_observed_shares_and_empty_bins() -> None:
-    middle, observed, weight = scores.calibration(np.array([[6.0, 0, 1, 0], [2.0, 0, 3, 0]]))
-    assert middle.tolist() == [0.125, 0.375, 0.625, 0.875]
-    assert observed[[0, 2]].tolist() == [0.25, 0.75]
-    assert np.isnan(observed[[1, 3]]).all()
-    assert weight.tolist() == [8, 0, 4, 0]
+def test_calibration_has_observed_shares_and_no_empty_bins() -> None:
+    points = calibration_points(np.array([[6.0, 0, 1, 0], [2.0, 0, 3, 0]]))
+    assert points == [(0.125, 0.25), (0.625, 0.75)]
     perfect = np.array([[7.0, 5, 3, 1], [1.0, 3, 5, 7]])
     assert scores.calibration_error(perfect) == pytest.approx(0)
     assert scores.calibration_error(perfect[::-1]) == pytest.approx(0.5)

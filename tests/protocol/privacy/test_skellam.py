@@ -16,7 +16,8 @@ from protocol.privacy.skellam import (
     poisson,
     skellam,
 )
-from protocol.secagg.party import Opening, Party
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.party import Party
 from tests.protocol.federation import context, identity, names
 
 CHANCE = 1e-6

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
+from protocol.secagg.aggregate import Opening
 from protocol.secagg.fixed_point import WordBits
-from protocol.secagg.party import Opening, Party
+from protocol.secagg.party import Party
 from tests.protocol.federation import begin, names, readys
 
 FOUR = names(4)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from protocol.secagg.party import GUARDS, OpenParty, Party
+from protocol.secagg.aggregate import GUARDS
+from protocol.secagg.party import OpenParty, Party
 from tests.protocol.federation import begin, context, identity, names, readys
 
 FOUR = names(4)

@@ -10,19 +10,10 @@ from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secagg.aggregate import GUARDS
-from protocol.secagg.context import encode
+from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.context import Context, SignedKey, check_ready, check_readys, encode
 from protocol.secagg.fixed_point import WordBits
-from protocol.secagg.party import (
-    Context,
-    NoiseShare,
-    Opening,
-    OpenParty,
-    Party,
-    SignedKey,
-    check_ready,
-    check_readys,
-)
+from protocol.secagg.party import NoiseShare, OpenParty, Party
 from tests.protocol.federation import MODEL, STUDY, begin, context, identity, names, readys
 
 WORD_BITS: list[WordBits] = [32, 64]

@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import WardroundError
 from protocol.secagg import party as secagg
+from protocol.secagg.aggregate import Opening
+from protocol.secagg.context import SignedKey
 from protocol.secagg.masks import add_masks
-from protocol.secagg.party import Opening, Party, SignedKey
+from protocol.secagg.party import Party
 from tests.protocol.federation import context, identity, names
 
 Signs = dict[bytes, int]

@@ -142,7 +142,11 @@ def test_a_row_of_the_file_becomes_a_row_of_the_task() -> None:
     assert (second["sex"], second["payer"]) == (None, None)
 
 
-@given(st.sampled_from(sorted(diabetes130._ADMISSION_TYPE)), st.integers(0, 20), st.integers(1, 14))
+@given(
+    st.sampled_from(sorted(diabetes130.ADMISSION_TYPES.values())),
+    st.integers(0, 20),
+    st.integers(1, 14),
+)
 def test_the_model_starts_at_the_score_and_more_stays_never_lower_it(
     kind: str, stays: int, days: int
 ) -> None:
