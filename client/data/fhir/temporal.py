@@ -25,6 +25,8 @@ _UNITS = {
     "day": "day", "d": "day", "hour": "hour", "h": "hour", "minute": "minute", "min": "minute",
     "second": "second", "s": "second", "millisecond": "millisecond", "ms": "millisecond",
 }  # fmt: skip
+_MILLISECONDS = {"week": 604_800_000, "day": 86_400_000, "hour": 3_600_000, "minute": 60_000,
+                 "second": 1000, "millisecond": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,18 @@ class Temporal:
     @staticmethod
     def parse(text: str, kind: TemporalKind | None = None) -> Temporal | None:
         """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
-        if found := _DATE.fullmatch(text):
-            numbers = [int(part) for part in found.groups()[:3] if part]
-            if found[4] is not None and len(numbers) < 3 and found[5]:
+        if match := _DATE.fullmatch(text):
+            numbers = [int(part) for part in match.groups()[:3] if part]
+            if match[4] is not None and len(numbers) < 3 and match[5]:
                 return None
-            numbers += [int(part) for part in found.groups()[4:6] if part]
+            numbers += [int(part) for part in match.groups()[4:6] if part]
             parts: tuple[int | Decimal, ...] = tuple(numbers)
-            parts += (Decimal(found[7]),) if found[7] else ()
-            told: TemporalKind = "dateTime" if found[4] is not None else "date"
-            value = Temporal(kind if kind == "dateTime" else told, parts, _offset(found[8]))
-        elif found := _TIME.fullmatch(text):
-            hours = tuple(int(part) for part in found.groups()[:2] if part)
-            value = Temporal("time", hours + ((Decimal(found[3]),) if found[3] else ()))
+            parts += (Decimal(match[7]),) if match[7] else ()
+            written: TemporalKind = "dateTime" if match[4] is not None else "date"
+            value = Temporal(kind if kind == "dateTime" else written, parts, _offset(match[8]))
+        elif match := _TIME.fullmatch(text):
+            hours = tuple(int(part) for part in match.groups()[:2] if part)
+            value = Temporal("time", hours + ((Decimal(match[3]),) if match[3] else ()))
         else:
             return None
         return value if value._valid() else None
@@ -108,9 +110,9 @@ class Temporal:
         name = _UNITS.get(unit)
         if name is None:
             return None
+        if name in ("year", "month") and self.kind == "time":
+            return None
         if name in ("year", "month"):
-            if self.kind == "time":
-                return None
             months = int(amount) * (12 if name == "year" else 1)
             if len(self.parts) == 1:
                 months = (abs(months) // 12) * (12 if months >= 0 else -12)
@@ -122,9 +124,7 @@ class Temporal:
             if len(parts) > 2:
                 parts[2] = min(int(parts[2]), _days(year, index + 1))
             return replace(self, parts=tuple(parts))
-        seconds = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
-        whole = amount * seconds.get(name, 0) + (amount / 1000 if name == "millisecond" else 0)
-        return self._moved(timedelta(milliseconds=int(whole * 1000)))
+        return self._moved(timedelta(milliseconds=int(amount * _MILLISECONDS[name])))
 
     def boundary(self, low: bool) -> Temporal:
         """The earliest or latest moment it may stand for, in full: a date to the day, a time to
@@ -137,9 +137,7 @@ class Temporal:
                 parts.append(1 if low else _days(int(parts[0]), int(parts[1])))
         if self.kind != "date":
             clock = 0 if self.kind == "time" else 3
-            most: tuple[int, ...] = (0, 0) if low else (23, 59)
-            while len(parts) - clock < 2:
-                parts.append(most[len(parts) - clock])
+            parts += ((0, 0) if low else (23, 59))[len(parts) - clock :]
             if len(parts) - clock == 2:
                 parts.append(Decimal("0.000") if low else Decimal("59.999"))
             else:
@@ -199,7 +197,7 @@ def _seconds(part: Decimal) -> str:
 
 def _milliseconds(second: Decimal, low: bool) -> Decimal:
     """A second given to fewer than three decimals -> its first or last millisecond."""
-    given = max(0, -int(second.as_tuple().exponent))
-    if given >= 3:
+    exponent = min(0, int(second.as_tuple().exponent))
+    if exponent <= -3:
         return second
-    return second + (Decimal(0).scaleb(-3) if low else Decimal(1).scaleb(-given) - Decimal("0.001"))
+    return second + (Decimal("0.000") if low else Decimal(1).scaleb(exponent) - Decimal("0.001"))
