@@ -66,7 +66,11 @@ def read(
         except duckdb.InterruptException:
             raise _too_slow(sources.minutes) from None
         except (MemoryError, duckdb.OutOfMemoryException):
-            raise _too_large_for_memory() from None
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "The view needs more memory than allowed.",
+                remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
+            ) from None
         finally:
             if note:
                 for text in session.notes:
@@ -132,14 +136,6 @@ def _too_slow(minutes: float) -> WardroundError:
     )
 
 
-def _too_large_for_memory() -> WardroundError:
-    return WardroundError(
-        Code.CONFIGURATION,
-        "The view needs more memory than allowed.",
-        remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
-    )
-
-
 def _select(session: Session, view: view_sandbox.View) -> Table:
     try:
         session.connection.execute("BEGIN TRANSACTION READ ONLY")
@@ -175,7 +171,7 @@ def _reason(error: duckdb.Error) -> str:
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         return " " + str(error).splitlines()[0].rstrip(".") + "."
     if isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
-        return " A view reads the tables of its site.yaml and does nothing else."
+        return f" {view_sandbox.RULE}"
     return ""
 
 

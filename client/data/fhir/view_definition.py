@@ -21,6 +21,7 @@ from client.data.fhir.functions import Scope
 from client.data.fhir.path import Path, compile_path
 from client.data.fhir.syntax import Binary, FunctionCall, Literal, MemberAccess, Variable
 from client.data.fhir.values import INTEGERS, PRIMITIVES, Element, FhirPathError, Items, plain
+from client.data.sources.session import unreadable
 from protocol.errors import Code, WardroundError
 
 Row = tuple[Any, ...]
@@ -191,17 +192,17 @@ def load(path: File) -> list[ViewDefinition]:
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise WardroundError(Code.NO_DATA, f"{path} holds no ViewDefinition (*.json).")
+        raise WardroundError(
+            Code.NO_DATA,
+            f"{path} holds no ViewDefinition (*.json).",
+            remedy="Correct fhir.views in site.yaml.",
+        )
     views = []
     for file in files:
         try:
             document = json.loads(file.read_bytes())
         except OSError as error:
-            raise WardroundError(
-                Code.NO_DATA,
-                f"{file} cannot be read: {error.strerror}.",
-                remedy="Correct fhir.views in site.yaml.",
-            ) from None
+            raise unreadable(file, error, "Correct fhir.views in site.yaml.") from None
         except (ValueError, RecursionError):
             raise WardroundError(
                 Code.CONFIGURATION, f"{file} is not JSON.", remedy="Correct the file."

@@ -35,6 +35,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def unreadable(path: Path, error: OSError, remedy: str) -> WardroundError:
+    """The error for a source's file that cannot be read."""
+    reason = error.strerror or "not gzip"
+    return WardroundError(Code.NO_DATA, f"{path} cannot be read: {reason}.", remedy=remedy)
+
+
 class Session:
     """One connection, in memory. Use as a context manager.
 
@@ -101,13 +107,11 @@ class Session:
         spec = importlib.util.find_spec(package)
         folders = (spec.submodule_search_locations if spec else None) or ()
         file = f"extensions/v{duckdb.__version__}/{extension}.duckdb_extension"
-        found = [path for folder in folders if (path := Path(folder) / file).is_file()]
+        paths = [path for folder in folders if (path := Path(folder) / file).is_file()]
         before = self._functions()
         try:
-            if not found:
-                raise FileNotFoundError
-            self.connection.execute(f"LOAD {literal(str(found[0]))}")
-        except (duckdb.Error, FileNotFoundError):
+            self.connection.execute(f"LOAD {literal(str(paths[0]))}")
+        except (duckdb.Error, IndexError):
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"DuckDB {duckdb.__version__} finds no {extension} of its own version.",
