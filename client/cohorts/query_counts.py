@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, assert_never
 
 import numpy as np
@@ -56,7 +55,11 @@ class Records:
         self._columns: Mapping[str, Column] = columns(schema)
         names = identifiers(_column(table, PATIENT)).astype(str)
         if not len(names):
-            raise WardroundError(Code.NO_DATA, "The view selects no rows.")
+            raise WardroundError(
+                Code.NO_DATA,
+                "The view selects no rows.",
+                remedy="Check its conditions and the files it reads.",
+            )
         _, self._patient = np.unique(names, return_inverse=True)
         self._table = table
         self._read: dict[str, npt.NDArray[np.float64]] = {}
@@ -85,9 +88,10 @@ class Records:
 
     def truth(self, condition: Condition | None) -> Truth:
         """Of a condition, record by record; without one, true."""
-        if condition is None:
-            return Truth(np.ones(len(self._patient), bool), np.zeros(len(self._patient), bool))
         match condition:
+            case None:
+                everybody = np.ones(len(self._patient), bool)
+                return Truth(everybody, ~everybody)
             case Missing():
                 missing = np.isnan(self.values(condition.column))
                 return Truth(missing, ~missing)
@@ -106,10 +110,7 @@ class Records:
 
     def _joined(self, parts: Iterable[Condition], true: np.ufunc, false: np.ufunc) -> Truth:
         truths = [self.truth(part) for part in parts]
-        return Truth(
-            reduce(true, [truth.true for truth in truths]),
-            reduce(false, [truth.false for truth in truths]),
-        )
+        return Truth(true.reduce([t.true for t in truths]), false.reduce([t.false for t in truths]))
 
     def _met(self, leaf: Compares | Among, values: npt.NDArray[np.float64]) -> Mask:
         match leaf:
@@ -180,7 +181,8 @@ def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Ce
                 values = records.values(axis.column)[rows]
                 along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
             case Holds():
-                along = _held(axis, records)[rows]
+                truth = records.truth(axis.condition)
+                along = np.where(truth.true, 0, np.where(truth.false, 1, 2))[rows]
             case never:
                 assert_never(never)
         place = place * len(axis.labels) + along
@@ -194,11 +196,6 @@ def _binned(axis: Bins, values: npt.NDArray[np.float64]) -> Cell:
     place = np.where(values == edges[-1], bins - 1, place)
     place = place + 1 if axis.outside else np.clip(place, 0, bins - 1)
     return np.asarray(np.where(np.isnan(values), len(axis.labels) - 1, place), dtype=np.int64)
-
-
-def _held(axis: Holds, records: Records) -> Cell:
-    truth = records.truth(axis.condition)
-    return np.asarray(np.where(truth.true, 0, np.where(truth.false, 1, 2)), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -121,10 +121,6 @@ def _all(scope: Scope, items: Items, focus: Items, criteria: Compiled) -> Items:
     return [all(as_boolean(met) is True for met in _on_each(scope, items, criteria))]
 
 
-def _exists(scope: Scope, items: Items, focus: Items, *criteria: Compiled) -> Items:
-    return [bool(_where(scope, items, focus, *criteria))]
-
-
 def _repeat(scope: Scope, items: Items, focus: Items, projection: Compiled) -> Items:
     reached: Items = []
     queue = items
@@ -169,11 +165,6 @@ def _iif(
     return otherwise[0](scope, items) if otherwise else []
 
 
-def _trace(scope: Scope, items: Items, focus: Items, *_: Compiled) -> Items:
-    """Prints nothing: it would be a patient's."""
-    return items
-
-
 def _value(items: Items | None, kind: type) -> Any:
     """The one value of an argument, None where it is empty. Raises FhirPathError."""
     if not items:
@@ -199,17 +190,12 @@ def _unless_empty(function: Callable[..., Items]) -> Function:
     )
 
 
-def _skip(items: Items, number: Items) -> Items:
-    count = _value(number, int)
-    return [] if count is None else items[max(0, count) :]
+def _slice(cut: Callable[[Items, int], Items]) -> Function:
+    def call(items: Items, number: Items) -> Items:
+        count = _value(number, int)
+        return [] if count is None else cut(items, max(0, count))
 
-
-def _take(items: Items, number: Items) -> Items:
-    return items[: max(0, _value(number, int) or 0)]
-
-
-def _is_subset(items: Items, others: Items) -> bool:
-    return all(is_among(item, others) for item in items)
+    return _collections(call)
 
 
 def _booleans(items: Items) -> list[bool]:
@@ -295,10 +281,6 @@ def _sum(items: Items) -> Items:
     return [plain(item) for item in total]
 
 
-def _average(items: Items) -> Items:
-    return arithmetic("/", singleton(_sum(items)), len(items))
-
-
 def _extreme(sign: int) -> Function:
     def find(items: Items) -> Items:
         best = items[:1]
@@ -328,13 +310,13 @@ def _extension(items: Items, url: Items) -> Items:
     ]
 
 
-def _resource_keys(items: Items) -> Items:
-    return [key for item in items if (key := resource_key(plain(item))) is not None]
-
-
 def _reference_keys(scope: Scope, items: Items, focus: Items, *kind: str) -> Items:
     wanted = kind[0].removeprefix("FHIR.") if kind else None
-    return [key for item in items if (key := reference_key(plain(item), wanted)) is not None]
+    return _keys(reference_key(plain(item), wanted) for item in items)
+
+
+def _keys(keys: Iterable[str | None]) -> Items:
+    return [key for key in keys if key is not None]
 
 
 def _boundary(low: bool) -> Function:
@@ -345,16 +327,14 @@ def _boundary(low: bool) -> Function:
 
 def _to_integer(item: Item) -> int | None:
     value = plain(item)
-    if type(value) is str:
-        return int(value) if re.fullmatch(r"[+-]?\d+", value) else None
-    return int(value) if type(value) in (bool, int) else None
+    whole = type(value) is str and re.fullmatch(r"[+-]?\d+", value)
+    return int(value) if whole or type(value) in (bool, int) else None
 
 
 def _to_decimal(item: Item) -> Decimal | None:
     value = plain(item)
-    if type(value) is str:
-        return Decimal(value) if re.fullmatch(r"[+-]?\d+(\.\d+)?", value) else None
-    return Decimal(value) if type(value) is bool or is_number(value) else None
+    number = type(value) is str and re.fullmatch(r"[+-]?\d+(\.\d+)?", value)
+    return Decimal(value) if number or type(value) is bool or is_number(value) else None
 
 
 _BOOLEAN_WORDS = dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True) | dict.fromkeys(
@@ -394,21 +374,19 @@ def _to_quantity(item: Item) -> Quantity | None:
     return quantity(item)
 
 
-def _converted(convert: Callable[[Item], Any], items: Items) -> Items:
-    try:
-        value = convert(singleton(items))
-    except InvalidOperation:
-        value = None
-    return [] if value is None else [value]
+def _conversion(convert: Callable[[Item], Any], *, only_test: bool = False) -> Function:
+    """to...() or convertsTo...(); the unit that a call may name is not read."""
 
+    def call(scope: Scope, items: Items, focus: Items, *unit: Compiled) -> Items:
+        if not items:
+            return []
+        try:
+            value = convert(singleton(items))
+        except InvalidOperation:
+            value = None
+        return [value is not None] if only_test else [] if value is None else [value]
 
-def _conversion(convert: Callable[[Item], Any]) -> Function:
-    """to...(); the unit that a call may name is not read."""
-    return lambda scope, items, focus, *unit: _converted(convert, items) if items else []
-
-
-def _convertible(convert: Callable[[Item], Any]) -> Function:
-    return lambda scope, items, focus, *unit: [bool(_converted(convert, items))] if items else []
+    return call
 
 
 def _descendants(items: Items) -> Items:
@@ -420,17 +398,8 @@ def _descendants(items: Items) -> Items:
     return reached
 
 
-def _negated(items: Items) -> Items:
-    value = as_boolean(items)
-    return [] if value is None else [not value]
-
-
 _NOW = datetime.now(UTC).isoformat(timespec="milliseconds")
 """now(), today() and timeOfDay() stay the same while the process runs."""
-
-
-def _clock(notation: str) -> Function:
-    return lambda scope, items, focus: [Temporal.parse(notation)]
 
 
 _CONVERSIONS: dict[str, Callable[[Item], Any]] = {
@@ -446,14 +415,14 @@ _CONVERSIONS: dict[str, Callable[[Item], Any]] = {
 }
 FUNCTIONS: dict[str, tuple[int, int, Function]] = {
     "empty": (0, 0, _collections(lambda items: [not items])),
-    "exists": (0, 1, _exists),
+    "exists": (0, 1, lambda scope, items, *more: [bool(_where(scope, items, *more))]),
     "all": (1, 1, _all),
     "allTrue": (0, 0, _collections(lambda items: [all(_booleans(items))])),
     "anyTrue": (0, 0, _collections(lambda items: [any(_booleans(items))])),
     "allFalse": (0, 0, _collections(lambda items: [not any(_booleans(items))])),
     "anyFalse": (0, 0, _collections(lambda items: [not all(_booleans(items))])),
-    "subsetOf": (1, 1, _collections(lambda a, b: [_is_subset(a, b)])),
-    "supersetOf": (1, 1, _collections(lambda a, b: [_is_subset(b, a)])),
+    "subsetOf": (1, 1, _collections(lambda a, b: [all(is_among(x, b) for x in a)])),
+    "supersetOf": (1, 1, _collections(lambda a, b: [all(is_among(x, a) for x in b)])),
     "count": (0, 0, _collections(lambda items: [len(items)])),
     "distinct": (0, 0, _collections(distinct)),
     "isDistinct": (0, 0, _collections(lambda items: [len(distinct(items)) == len(items)])),
@@ -463,20 +432,20 @@ FUNCTIONS: dict[str, tuple[int, int, Function]] = {
     "ofType": (1, 1, _of_type),
     "as": (1, 1, _of_type),
     "is": (1, 1, _is),
-    "not": (0, 0, _collections(_negated)),
+    "not": (0, 0, _unless_empty(lambda items: [not as_boolean(items)])),
     "single": (0, 0, _unless_empty(lambda items: [singleton(items)])),
     "first": (0, 0, _collections(lambda items: items[:1])),
     "last": (0, 0, _collections(lambda items: items[-1:])),
     "tail": (0, 0, _collections(lambda items: items[1:])),
-    "skip": (1, 1, _collections(_skip)),
-    "take": (1, 1, _collections(_take)),
+    "skip": (1, 1, _slice(lambda items, count: items[count:])),
+    "take": (1, 1, _slice(lambda items, count: items[:count])),
     "intersect": (1, 1, _collections(lambda a, b: distinct([x for x in a if is_among(x, b)]))),
     "exclude": (1, 1, _collections(lambda a, b: [x for x in a if not is_among(x, b)])),
     "union": (1, 1, _collections(lambda a, b: distinct([*a, *b]))),
     "combine": (1, 1, _collections(lambda a, b: [*a, *b])),
     "iif": (2, 3, _iif),
     "aggregate": (1, 2, _aggregate),
-    "trace": (1, 2, _trace),
+    "trace": (1, 2, lambda scope, items, *more: items),
     "indexOf": (1, 1, _of_text(lambda s, part: s.find(part), str)),
     "substring": (1, 2, _of_text(_substring, int, int)),
     "startsWith": (1, 1, _of_text(lambda s, part: s.startswith(part), str)),
@@ -505,16 +474,16 @@ FUNCTIONS: dict[str, tuple[int, int, Function]] = {
     "sum": (0, 0, _collections(_sum)),
     "min": (0, 0, _extreme(-1)),
     "max": (0, 0, _extreme(1)),
-    "avg": (0, 0, _unless_empty(_average)),
+    "avg": (0, 0, _unless_empty(lambda x: arithmetic("/", singleton(_sum(x)), len(x)))),
     "children": (
         0,
         0,
         _collections(lambda items: [c for item in items for c in every_child(item)]),
     ),
     "descendants": (0, 0, _collections(_descendants)),
-    "now": (0, 0, _clock(_NOW)),
-    "today": (0, 0, _clock(_NOW[:10])),
-    "timeOfDay": (0, 0, _clock(_NOW[11:23])),
+    "now": (0, 0, lambda *_: [Temporal.parse(_NOW)]),
+    "today": (0, 0, lambda *_: [Temporal.parse(_NOW[:10])]),
+    "timeOfDay": (0, 0, lambda *_: [Temporal.parse(_NOW[11:23])]),
     "extension": (1, 1, _collections(_extension)),
     "hasValue": (0, 0, _collections(lambda items: [len(items) == 1 and has_value(items[0])])),
     "getValue": (
@@ -522,12 +491,17 @@ FUNCTIONS: dict[str, tuple[int, int, Function]] = {
         0,
         _collections(lambda i: [plain(i[0])] if len(i) == 1 and has_value(i[0]) else []),
     ),
-    "getResourceKey": (0, 0, _collections(_resource_keys)),
+    "getResourceKey": (
+        0,
+        0,
+        _collections(lambda items: _keys(map(resource_key, map(plain, items)))),
+    ),
     "getReferenceKey": (0, 1, _reference_keys),
     "lowBoundary": (0, 1, _boundary(True)),
     "highBoundary": (0, 1, _boundary(False)),
     **{f"to{name}": (0, 1, _conversion(convert)) for name, convert in _CONVERSIONS.items()},
     **{
-        f"convertsTo{name}": (0, 1, _convertible(convert)) for name, convert in _CONVERSIONS.items()
+        f"convertsTo{name}": (0, 1, _conversion(convert, only_test=True))
+        for name, convert in _CONVERSIONS.items()
     },
 }

@@ -51,8 +51,7 @@ class Report:
 
 def of(index: ImageIndex) -> Report:
     """The report of today's policy."""
-    ready = index.ready()
-    counts = index.counts()
+    ready, counts = index.ready(), index.counts()
     counts.pop("", None)
     return Report(
         ready=len(ready),

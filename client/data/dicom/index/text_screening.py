@@ -1,4 +1,4 @@
-"""One look at an image's pixels: can they be decoded, and is there text in them."""
+"""Screens an image's pixels: can they be decoded, and is there text in them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from client.data.dicom.pixels.thumbnails import shown
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen, and the SHA-256 of the file's content (None where it could not be read)."""
+    """The result, and the SHA-256 of the file's content (None where it could not be read)."""
 
     seen: Seen
     content: str | None
 
 
 def look(path: Path) -> Look:
-    """What the frame shows that a cohort would take. Raises nothing."""
+    """Screens the frame that a cohort would take. Raises nothing."""
     quiet()
     content = None
     try:

@@ -1,6 +1,6 @@
-"""Folders and DICOMDIRs -> the files to read. Follows no link to a folder, opens no device.
+"""Lists the files to read in folders and DICOMDIRs. Follows no link to a folder, opens no device.
 
-Names that begin with a dot are left out: what is half-written, and what an operating system hides.
+Names that begin with a dot are left out: half-written files, and what an operating system hides.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.data.dicom.objects.header import Problem, bounded, open_dataset
+from client.data.dicom.objects.header import BoundedFile, Problem, open_dataset
 from protocol.errors import Code, WardroundError
 
 DICOMDIR = "DICOMDIR"
@@ -45,16 +46,13 @@ def walk(root: Path) -> Iterator[Found]:
     if stat.S_ISREG(status.st_mode):
         yield Found(root, status.st_size, status.st_mtime_ns)
         if root.name.upper() == DICOMDIR:
-            for path in named_by(root):
-                yield _named(path)
+            yield from map(_named, named_by(root))
         return
     yield from _below(root)
     directory = root / DICOMDIR
     if directory.is_file():
-        for path in named_by(directory):
-            found = _named(path)
-            if found.problem is not None:
-                yield found
+        named = map(_named, named_by(directory))
+        yield from (file for file in named if file.problem is not None)
 
 
 def named_by(directory: Path) -> list[Path]:
@@ -62,7 +60,7 @@ def named_by(directory: Path) -> list[Path]:
     is damaged."""
     folder, paths = directory.parent, []
     try:
-        with bounded(directory) as file:
+        with BoundedFile(directory) as file:
             dataset, _ = open_dataset(file, file.size, [_RECORDS])
         for record in dataset.get(_RECORDS, ()).value:
             value = record.get(_FILE_ID)
@@ -83,13 +81,11 @@ def _component(part: object) -> bool:
 
 
 def _named(path: Path) -> Found:
-    try:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return Found(path, 0, 0, Problem.NOT_THERE)
-    if not stat.S_ISREG(status.st_mode):
-        return Found(path, 0, 0, Problem.NOT_THERE)
-    return Found(path, status.st_size, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            return Found(path, status.st_size, status.st_mtime_ns)
+    return Found(path, 0, 0, Problem.NOT_THERE)
 
 
 def _below(folder: Path) -> Iterator[Found]:

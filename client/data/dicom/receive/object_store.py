@@ -13,6 +13,8 @@ import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +32,17 @@ class NoRoom(Exception):
     """The disk is full, or so nearly that the site wants the rest kept free."""
 
 
+@contextmanager
+def _full_disk_is_no_room() -> Iterator[None]:
+    """Raises NoRoom in place of an OSError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoRoom from None
+        raise
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """What became of an object. `again`: the very same bytes were there; `replaced`: others."""
@@ -44,23 +57,19 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{secrets.token_hex(16)}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor: int | None = os.open(self.path, flags, 0o600)
+        self._file = open(os.open(self.path, flags, 0o600), "wb", buffering=0)  # noqa: SIM115
 
     def write(self, data: bytes | memoryview) -> None:
         """Raises NoRoom where the disk is full, OSError otherwise."""
         view = memoryview(data)
-        try:
+        with _full_disk_is_no_room():
             while view:
-                view = view[os.write(self._open, view[:_PIECE]) :]
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise NoRoom from None
-            raise
+                view = view[self._file.write(view[:_PIECE]) :]
 
     def move(self, target: Path) -> None:
         """To its place, durably: file first, then its name."""
         durable_files.move(self.path, target)
-        self._close()
+        self._file.close()
 
     def same_as(self, target: Path) -> bool:
         """Whether a file holds the very same bytes."""
@@ -74,19 +83,9 @@ class Spool:
 
     def discard(self) -> None:
         """Removes it; no harm where it has moved or gone already."""
-        if self._descriptor is not None:
-            self._close()
+        if not self._file.closed:
+            self._file.close()
             self.path.unlink(missing_ok=True)
-
-    @property
-    def _open(self) -> int:
-        if self._descriptor is None:
-            raise ValueError("the spool is closed")
-        return self._descriptor
-
-    def _close(self) -> None:
-        os.close(self._open)
-        self._descriptor = None
 
 
 class Store:
@@ -135,12 +134,8 @@ class Store:
 
     def spool(self) -> Spool:
         """Raises NoRoom, OSError."""
-        try:
+        with _full_disk_is_no_room():
             return Spool(self.folder / _INCOMING)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoRoom from None
-            raise
 
     def check_room(self, size: int) -> None:
         """Raises NoRoom where `size` more bytes would go below the floor."""
@@ -152,15 +147,11 @@ class Store:
         """Moves a written object to its place. Raises NoRoom, OSError."""
         study = self.folder / self._names.of(study_uid)
         target = study / f"{self._names.of(instance_uid)}.dcm"
-        try:
+        with _full_disk_is_no_room():
             durable_files.make_folder(study)
             there = target.exists()
             if there and spool.same_as(target):
                 spool.discard()
                 return StoredObject(study, "again")
             spool.move(target)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoRoom from None
-            raise
         return StoredObject(study, "replaced" if there else "new")
