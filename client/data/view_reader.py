@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -44,7 +45,7 @@ def read(
     `extras` are called with the open connection before anything else is registered, and may add
     tables and functions, which the view may then use (the imaging index adds `images` and
     `pseudonym(text)` in this way: `lambda connection: images_table.register(connection, index)`).
-    `note` is told, for the site's own eyes, what is odd about the sources.
+    `note` receives remarks on the sources, for the site alone.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
     for float64, as str objects with None for NULL.
@@ -86,19 +87,50 @@ def _register(
         files.register(session, name, path, sources.headerless.get(name))
     for name, database in sources.databases.items():
         databases.attach(session, name, database, deadline.left)
-    try:
+    with _errors(session, _unreadable_sources):
         if sources.omop:
             omop.register(session, sources.omop, view.named)
         if sources.fhir:
             export.register(session, sources.fhir, deadline.check)
+
+
+@contextmanager
+def _errors(
+    session: Session, otherwise: Callable[[duckdb.Error], WardroundError]
+) -> Iterator[None]:
+    """Turns an error of DuckDB into one that names the source to blame, if any."""
+    try:
+        yield
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
     except duckdb.Error as error:
         raise (
             databases.blamed(error, session)
             or files.blamed(error, session.paths)
-            or WardroundError(Code.MALFORMED_DATA, "The sources cannot be read as tables.")
+            or otherwise(error)
         ) from None
+
+
+def _unreadable_sources(error: duckdb.Error) -> WardroundError:
+    return WardroundError(
+        Code.MALFORMED_DATA,
+        "The sources cannot be read as tables.",
+        remedy="Try to read them in the duckdb shell.",
+    )
+
+
+def _failing_view(error: duckdb.Error) -> WardroundError:
+    """Quotes a catalogue or binder error, which speaks of names in the view, not of rows."""
+    reason = ""
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        reason = " " + str(error).splitlines()[0].rstrip(".") + "."
+    elif isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
+        reason = f" {view_sandbox.RULE}"
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"The view fails ({type(error).__name__}).{reason}",
+        remedy="Try it in the duckdb shell on the same files.",
+    )
 
 
 class _Deadline:
@@ -137,42 +169,22 @@ def _too_slow(minutes: float) -> WardroundError:
 
 
 def _select(session: Session, view: view_sandbox.View) -> Table:
-    try:
+    with _errors(session, _failing_view):
         session.connection.execute("BEGIN TRANSACTION READ ONLY")
         result = session.connection.execute(view.statement)
         names = [(str(column[0]), str(column[1])) for column in result.description or ()]
         columns: dict[str, Any] = dict(result.fetchnumpy())
-    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
-        raise
-    except duckdb.Error as error:
-        raise (
-            databases.blamed(error, session)
-            or files.blamed(error, session.paths)
-            or WardroundError(
-                Code.CONFIGURATION,
-                f"The view fails ({type(error).__name__}).{_reason(error)}",
-                remedy="Try it in the duckdb shell on the same files.",
-            )
-        ) from None
     if len({name for name, _ in names}) < len(names):
-        raise WardroundError(Code.CONFIGURATION, "The view names a column twice.")
-    for name, kind in names:
-        if kind in ("HUGEINT", "UHUGEINT"):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"The view's column {name} is of type {kind}, which would lose digits.",
-                remedy="Cast it to VARCHAR (an identifier) or DOUBLE (a measurement).",
-            )
+        raise WardroundError(
+            Code.CONFIGURATION, "The view names a column twice.", remedy="Rename one with AS."
+        )
+    if huge := [column for column in names if column[1] in ("HUGEINT", "UHUGEINT")]:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view's column {huge[0][0]} is of type {huge[0][1]}, which would lose digits.",
+            remedy="Cast it to VARCHAR (an identifier) or DOUBLE (a measurement).",
+        )
     return {name: _column(values) for name, values in columns.items()}
-
-
-def _reason(error: duckdb.Error) -> str:
-    """What may be told: a catalogue or binder error speaks of names in the view, not of rows."""
-    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
-        return " " + str(error).splitlines()[0].rstrip(".") + "."
-    if isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
-        return f" {view_sandbox.RULE}"
-    return ""
 
 
 def _column(values: Any) -> npt.NDArray[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -70,16 +71,17 @@ def isolated(
     work: a function of a module, that raises nothing. seconds: limit for one job. memory: bytes of
     data that a worker may hold. `slow` and `crashed` answer for a job whose worker was ended.
     """
-    queue = _Queue(jobs)
+    queue = deque(jobs)
     crew: list[_Worker[J]] = []
     try:
         while True:
             for worker in crew:
                 if len(worker.jobs) <= _AHEAD // 2:
-                    worker.give(queue.take(_AHEAD - len(worker.jobs)), seconds)
-            while len(crew) < workers and (first := queue.take(1)):
+                    count = min(_AHEAD - len(worker.jobs), len(queue))
+                    worker.give([queue.popleft() for _ in range(count)], seconds)
+            while len(crew) < workers and queue:
                 crew.append(_Worker(work, given, memory))
-                crew[-1].give(first, seconds)
+                crew[-1].give([queue.popleft()], seconds)
             if not any(worker.jobs for worker in crew):
                 return
             yield from _answers(crew, queue, seconds, slow, crashed)
@@ -95,20 +97,8 @@ def batches(items: Iterable[J], size: int) -> Iterator[list[J]]:
         yield batch
 
 
-class _Queue(Generic[J]):
-    """Jobs that no worker has; those of a worker that was ended come first."""
-
-    def __init__(self, jobs: Iterable[J]) -> None:
-        self._jobs = iter(jobs)
-        self.returned: list[J] = []
-
-    def take(self, count: int) -> list[J]:
-        taken, self.returned = self.returned[:count], self.returned[count:]
-        return taken + list(islice(self._jobs, count - len(taken)))
-
-
 def _answers(
-    crew: list[_Worker[J]], queue: _Queue[J], seconds: float, slow: R, crashed: R
+    crew: list[_Worker[J]], queue: deque[J], seconds: float, slow: R, crashed: R
 ) -> Iterator[tuple[J, R]]:
     busy = {worker.line: worker for worker in crew if worker.jobs}
     nearest = min(worker.deadline for worker in busy.values())
@@ -129,11 +119,11 @@ def _answers(
             yield _replace(worker, crew, queue), slow
 
 
-def _replace(worker: _Worker[J], crew: list[_Worker[J]], queue: _Queue[J]) -> J:
+def _replace(worker: _Worker[J], crew: list[_Worker[J]], queue: deque[J]) -> J:
     """Ends a worker and returns its jobs to the queue, except the job it was at: the result."""
     crew.remove(worker)
     worker.end()
-    queue.returned += worker.jobs[1:]
+    queue.extendleft(worker.jobs[:0:-1])
     return worker.jobs[0]
 
 

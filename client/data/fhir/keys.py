@@ -26,12 +26,12 @@ def reference_key(reference: Any, wanted: str | None) -> str | None:
     target = reference.get("reference") if type(reference) is dict else reference
     if type(target) is not str:
         return None
-    if found := _REFERENCE.fullmatch(target):
-        kind, identifier = found[1], found[2]
-    elif found := _UUID.fullmatch(target):
+    if match := _REFERENCE.fullmatch(target):
+        kind, identifier = match[1], match[2]
+    elif match := _UUID.fullmatch(target):
         # An address inside a bundle; its reader has replaced those whose entry is there.
         kind = (reference.get("type") if type(reference) is dict else None) or wanted
-        identifier = found[1]
+        identifier = match[1]
         if kind is None:
             return target
     else:

@@ -42,30 +42,29 @@ class Temporal:
     def parse(text: str, kind: TemporalKind | None = None) -> Temporal | None:
         """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
         if match := _DATE.fullmatch(text):
-            numbers = [int(part) for part in match.groups()[:3] if part]
-            if match[4] is not None and len(numbers) < 3 and match[5]:
+            if match[5] and not match[3]:
                 return None
-            numbers += [int(part) for part in match.groups()[4:6] if part]
-            parts: tuple[int | Decimal, ...] = tuple(numbers)
+            parts: tuple[int | Decimal, ...] = tuple(
+                int(part) for part in match.group(1, 2, 3, 5, 6) if part
+            )
             parts += (Decimal(match[7]),) if match[7] else ()
             written: TemporalKind = "dateTime" if match[4] is not None else "date"
             value = Temporal(kind if kind == "dateTime" else written, parts, _offset(match[8]))
         elif match := _TIME.fullmatch(text):
-            hours = tuple(int(part) for part in match.groups()[:2] if part)
+            hours = tuple(int(part) for part in match.group(1, 2) if part)
             value = Temporal("time", hours + ((Decimal(match[3]),) if match[3] else ()))
         else:
             return None
         return value if value._valid() else None
 
     def _valid(self) -> bool:
+        clock = self.parts if self.kind == "time" else self.parts[3:]
+        if not all(0 <= part < limit for part, limit in zip(clock, (24, 60, 61), strict=False)):
+            return False
         if self.kind == "time":
-            return _clock(self.parts)
-        year = int(self.parts[0])
-        if year < 1 or (len(self.parts) > 1 and not 1 <= self.parts[1] <= 12):
-            return False
-        if len(self.parts) > 2 and not 1 <= self.parts[2] <= _days(year, int(self.parts[1])):
-            return False
-        return _clock(self.parts[3:])
+            return True
+        year, month, day = (int(part) for part in (*self.parts, 1, 1)[:3])
+        return year >= 1 and 1 <= month <= 12 and 1 <= day <= _days(year, month)
 
     def compare(self, other: Temporal) -> int | None:
         """-1, 0 or 1; None where the precision does not tell, or a time meets a date."""
@@ -150,14 +149,14 @@ class Temporal:
     def truncated(self, digits: int) -> Temporal | None:
         """To FHIRPath's precision: 4 a year, 6 a month, 8 a day (of a time 2, 4, 6, 9), 10, 12,
         14, 17 with hours, minutes, seconds, milliseconds. None for another number."""
-        known = (2, 4, 6, 9) if self.kind == "time" else (4, 6, 8, 10, 12, 14, 17)
-        if digits not in known or (self.kind == "date" and digits > 8):
+        known = {"time": (2, 4, 6, 9), "date": (4, 6, 8)}.get(self.kind, (4, 6, 8, 10, 12, 14, 17))
+        if digits not in known:
             return None
-        keep = known.index(digits) + 1
-        parts = self.parts[: min(keep, 3 if self.kind == "time" else 6)]
-        if digits in (6, 14) and len(parts) in (3, 6) and isinstance(parts[-1], Decimal):
+        count = known.index(digits) + 1
+        parts = self.parts[:count]
+        if digits in (6, 14) and isinstance(parts[-1], Decimal):
             parts = (*parts[:-1], Decimal(int(parts[-1])))
-        return replace(self, parts=parts, offset=self.offset if keep > 3 else None)
+        return replace(self, parts=parts, offset=self.offset if count > 3 else None)
 
     def __str__(self) -> str:
         """In FHIR's notation."""
@@ -174,16 +173,10 @@ class Temporal:
 
 
 def _offset(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text == "Z":
-        return 0
+    if text is None or text == "Z":
+        return None if text is None else 0
     minutes = int(text[1:3]) * 60 + int(text[4:6])
     return -minutes if text[0] == "-" else minutes
-
-
-def _clock(parts: tuple[int | Decimal, ...]) -> bool:
-    return all(0 <= part < most for part, most in zip(parts, (24, 60, 61), strict=False))
 
 
 def _days(year: int, month: int) -> int:

@@ -42,7 +42,7 @@ _MAX_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class ViewColumn:
-    """One column. type: FHIR's, "string" where nothing tells; tag: the SQL type asked for."""
+    """One column. type: FHIR's, "string" where unknown; tag: the SQL type that is wanted."""
 
     name: str
     path: Path
@@ -109,13 +109,10 @@ class ViewDefinition:
 
 
 def _holds(condition: Path, scope: Scope, resource: dict[str, Any]) -> bool:
-    items = _evaluate(condition, scope, [resource])
-    if not items:
-        return False
-    value = plain(items[0])
-    if len(items) > 1 or type(value) is not bool:
+    values = [plain(item) for item in _evaluate(condition, scope, [resource])]
+    if values not in ([], [True], [False]) or any(type(value) is not bool for value in values):
         raise FhirPathError(f"where `{condition.text}` is neither true nor false")
-    return value
+    return values == [True]
 
 
 def _evaluate(path: Path, scope: Scope, focus: Items) -> Items:
@@ -305,13 +302,9 @@ def _selection(document: Any, constants: Mapping[str, Items], where: str) -> Sel
     if len(modes) > 1:
         raise FhirPathError(f"{where} has both {modes[0]} and {modes[1]}")
     mode = modes[0] if modes else None
-    texts: list[Any] = []
-    if mode == "repeat":
-        texts = _list(document, mode, where)
-        if not texts:
-            raise FhirPathError(f"repeat of {where} is empty")
-    elif mode:
-        texts = [document[mode]]
+    texts = _list(document, mode, where) if mode == "repeat" else [document[m] for m in modes]
+    if mode and not texts:
+        raise FhirPathError(f"repeat of {where} is empty")
     columns = tuple(_column(c, constants, where) for c in _list(document, "column", where))
     selects, unions = (
         tuple(_selection(part, constants, f"{where}.{key}") for part in _list(document, key, where))
@@ -344,18 +337,14 @@ def _column(document: Any, constants: Mapping[str, Items], where: str) -> ViewCo
     kind = document.get("type") or _inferred(path)
     if type(kind) is not str:
         raise FhirPathError(f"`type` of column {name} is no text")
-    tags = {
-        tag.get("name"): tag.get("value")
-        for tag in _list(document, "tag", f"column {name}")
-        if type(tag) is dict
-    }
-    kind = kind.rsplit("/", 1)[-1]
+    tags = [tag for tag in _list(document, "tag", f"column {name}") if type(tag) is dict]
+    sql = {tag.get("name"): tag.get("value") for tag in tags}.get("ansi/type")
     declared = document.get("type") is not None
-    return ViewColumn(name, path, kind, collection, tags.get("ansi/type"), declared)
+    return ViewColumn(name, path, kind.rsplit("/", 1)[-1], collection, sql, declared)
 
 
 def _inferred(path: Path) -> str:
-    """The type of a column that names none, where its path tells; a text otherwise."""
+    """The type of a column that declares none, inferred from its path; else "string"."""
     match path.tree:
         case Binary(operator) if operator in _BOOLEAN:
             return "boolean"

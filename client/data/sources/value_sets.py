@@ -1,7 +1,7 @@
-"""Value sets: which codes of LOINC, SNOMED CT, ICD-10 and others mean one thing, in CSV files.
+"""Value sets, in CSV files: which codes of LOINC, SNOMED CT, ICD-10 and others mean one thing.
 
-The shipped ones stand in `client/data/sources/codes`; a site adds its own in files with the same
-header: name,system,code,display.
+The shipped ones are in `client/data/sources/codes`; a site adds files with the same header:
+name,system,code,display.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gate's report: how much is ready, what was kept out, and why. Counts only."""
+"""The gate's report: how many images are ready, how many were kept out, and why. Counts only."""
 
 from __future__ import annotations
 
