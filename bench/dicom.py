@@ -34,7 +34,7 @@ from client.data.dicom.index import report
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
-from client.data.dicom.index.text_screening import look
+from client.data.dicom.index.text_screening import screen_pixels
 from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.objects.header import quiet
@@ -163,7 +163,7 @@ def detecting() -> list[bool]:
 def gone_through(path: Path) -> float:
     """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
     began = time.monotonic()
-    look(path)
+    screen_pixels(path)
     prepare(path, Preprocessing(224, 224))
     return time.monotonic() - began
 

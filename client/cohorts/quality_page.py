@@ -1,4 +1,4 @@
-"""A cohort's quality as a table and as a page with plots, for the site's own eyes."""
+"""Shows a cohort's quality as a table and as a page with plots, for the site alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks wrong in a cohort's table, for the site's own eyes: nothing of this leaves it.
+"""Finds what looks wrong in a cohort's table, for the site alone: nothing of this leaves it.
 
 Rows, missing values, values outside the public range, other units, misspelt categories, repeated
 patients, columns that give the label away, dates in the wrong order. No value is quoted.

@@ -1,8 +1,8 @@
-"""The one door to DuckDB: a site's sources and one SQL view -> columns.
+"""Runs one SQL view over a site's sources in DuckDB -> columns.
 
-The view is the hospital's own text, yet it runs as if it were not: one SELECT, in memory, over the
-sources and nothing else; no extension, no network, no Python variable, nothing written, no spill to
-disk. Sources are read in place, in a stream; what a view makes is all that is held.
+The view is the hospital's own text, yet it is not trusted: one SELECT, in memory, over the sources
+and nothing else; no extension, no network, no Python variable, nothing written, no spill to disk.
+Sources are read in place, in a stream; only the view's result is held.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def read(
     `value_set(name, system, code, display)` and `in_unit(value, unit, wanted, analyte)`.
 
     `extras` are called with the open connection before anything else is registered, and may add
-    tables and functions, which the view may then use (the imaging index adds `images` and
-    `pseudonym(text)` in this way: `lambda connection: images_table.register(connection, index)`).
+    tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
     `note` receives remarks on the sources, for the site alone.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
@@ -79,7 +78,7 @@ def read(
 
 
 def _register(
-    session: Session, sources: Sources, view: view_sandbox.View, deadline: _Deadline
+    session: Session, sources: Sources, view: view_sandbox.ParsedView, deadline: _Deadline
 ) -> None:
     value_sets.register(session, sources.value_sets)
     units.register(session)
@@ -168,7 +167,7 @@ def _too_slow(minutes: float) -> WardroundError:
     )
 
 
-def _select(session: Session, view: view_sandbox.View) -> Table:
+def _select(session: Session, view: view_sandbox.ParsedView) -> Table:
     with _errors(session, _failing_view):
         session.connection.execute("BEGIN TRANSACTION READ ONLY")
         result = session.connection.execute(view.statement)

@@ -1,7 +1,7 @@
-"""lowBoundary() and highBoundary(): what a value of limited precision may stand for.
+"""lowBoundary() and highBoundary(): the limits of what a value of limited precision may mean.
 
-FHIRPath 3.0.0 (trial use), "Utility functions": of 1.0 the least is 0.95 and the greatest 1.05; of
-2014 the first day and the last; of a dateTime without an offset also the most extreme time zones.
+FHIRPath 3.0.0 (trial use), "Utility functions": for 1.0 they are 0.95 and 1.05; for 2014 the first
+and the last day; for a dateTime without an offset they use the most extreme time zones too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_DECIMAL_DIGITS = 28
 
 
 def boundary(item: Item, low: bool, digits: int | None) -> Items:
-    """Of a number, quantity, date, dateTime or time; empty of anything else, and where `digits`
+    """Of a number, quantity, Period, date, dateTime or time; empty for all else, and where `digits`
     (decimals of a number; 4, 6, 8, 10, 12, 14 or 17 of a date or dateTime) is out of range."""
     value, amount = plain(item), quantity(item)
     if is_number(value) or amount is not None:

@@ -14,7 +14,7 @@ _UUID = re.compile(r"urn:(?:uuid|oid):(.+)")
 
 
 def resource_key(resource: Any) -> str | None:
-    """Of a resource; None of anything else."""
+    """Key of a resource; None for anything else."""
     if type(resource) is not dict:
         return None
     kind, identifier = resource.get("resourceType"), resource.get("id")
@@ -22,7 +22,7 @@ def resource_key(resource: Any) -> str | None:
 
 
 def reference_key(reference: Any, wanted: str | None) -> str | None:
-    """Of a Reference, where it is to the wanted type or any type is wanted."""
+    """Key of a Reference's target; None where it is of another type than wanted (None: any)."""
     target = reference.get("reference") if type(reference) is dict else reference
     if type(target) is not str:
         return None

@@ -1,4 +1,4 @@
-"""Resources out of an export, one by one: bulk NDJSON (FHIR Bulk Data Access 2.0) and bundles.
+"""Reads the resources of an export one by one: bulk NDJSON (FHIR Bulk Data Access 2.0) and bundles.
 
 Never more than one line, or one bundle, is held. In a bundle, references by an entry's own address
 (fullUrl, as a transaction uses them) are replaced by Type/id, so that both kinds of export join.
@@ -43,7 +43,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, resource) of a file. wanted: types of resource; others may be left out unread.
+    """(place, resource) of a file. wanted: types of resource; others may be skipped unread.
 
     Raises WardroundError: NO_DATA, MALFORMED_DATA naming file and line, or entry of a bundle.
     """

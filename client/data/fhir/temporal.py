@@ -1,7 +1,7 @@
 """Dates and times of any precision, as FHIR and FHIRPath write them.
 
-Two of them compare component by component; where one ends before they differ, nobody knows which
-is earlier (FHIRPath 2.0.0, section 6.2). A time without an offset counts as UTC.
+Two of them compare component by component; where one ends before they differ, the order is
+unknown (FHIRPath 2.0.0, section 6.2). A time without an offset counts as UTC.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Temporal:
 
     @staticmethod
     def parse(text: str, kind: TemporalKind | None = None) -> Temporal | None:
-        """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
+        """Parses FHIR's or FHIRPath's notation; None for other text. kind: where it is known."""
         if match := _DATE.fullmatch(text):
             if match[5] and not match[3]:
                 return None

@@ -38,7 +38,18 @@ class Postgres(Document):
     )
 
 
-class Database(Document):
+class _OneOfTwo(Document):
+    """A mapping with two keys, of which exactly one is given."""
+
+    @validator(mode="after")
+    def _one(self) -> Self:
+        (first, one), (second, other) = self
+        if (one is None) == (other is None):
+            raise contradiction(f"neither {first} nor {second}, or both", "Give one of them")
+        return self
+
+
+class Database(_OneOfTwo):
     """A database attached read-only: one of two kinds."""
 
     sqlite: LocalPath | None = Field(default=None, description="the path of a SQLite file")
@@ -46,26 +57,14 @@ class Database(Document):
         default=None, description="a mapping with host, database, user and password_file"
     )
 
-    @validator(mode="after")
-    def _one(self) -> Self:
-        if (self.sqlite is None) == (self.postgres is None):
-            raise contradiction("neither sqlite nor postgres, or both", "Give one of them")
-        return self
 
-
-class Omop(Document):
+class Omop(_OneOfTwo):
     """An OMOP CDM 5.4: a folder with one file a table, or one of `databases`."""
 
     folder: LocalPath | None = Field(
         default=None, description="the path of a folder with person.csv (or .parquet) and so on"
     )
     database: TableName | None = Field(default=None, description="a name under `databases`")
-
-    @validator(mode="after")
-    def _one(self) -> Self:
-        if (self.folder is None) == (self.database is None):
-            raise contradiction("neither folder nor database, or both", "Give one of them")
-        return self
 
 
 class Fhir(Document):

@@ -33,7 +33,7 @@ RULE = "A view reads the tables of its site.yaml and does nothing else."
 
 
 @dataclass(frozen=True)
-class View:
+class ParsedView:
     """A parsed view: its statement, and every mapping of its syntax tree."""
 
     statement: duckdb.Statement
@@ -45,7 +45,7 @@ class View:
         return frozenset(str(p["table_name"]).lower() for p in self.parts if _is_table(p))
 
 
-def parse(session: Session, view: str) -> View:
+def parse(session: Session, view: str) -> ParsedView:
     """The view's one SELECT. Raises WardroundError(CONFIGURATION)."""
     try:
         statements = session.connection.extract_statements(view)
@@ -64,12 +64,12 @@ def parse(session: Session, view: str) -> View:
         tree = json.loads(str(serialized))
         if tree.get("error", True) or len(tree.get("statements", ())) != 1:
             raise _refused("is of a kind that cannot be checked")
-        return View(statements[0], tuple(_parts(tree["statements"])))
+        return ParsedView(statements[0], tuple(_parts(tree["statements"])))
     except RecursionError:
         raise _refused("is nested too deeply") from None
 
 
-def check(session: Session, view: View) -> None:
+def check(session: Session, view: ParsedView) -> None:
     """Whether it says only what a view may. Raises WardroundError(CONFIGURATION)."""
     named = {str(part["key"]).lower() for part in view.parts if {"key", "value"} <= part.keys()}
     own, tables = session.own_functions, session.tables

@@ -11,7 +11,7 @@ import html
 import io
 from pathlib import Path
 
-from client.data.dicom.index.index import Aside, ImageIndex
+from client.data.dicom.index.index import ImageIndex, SetAsideFile
 from client.data.dicom.isolated_workers import batches, isolated
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
@@ -75,7 +75,7 @@ def thumbnail(path: Path) -> bytes | None:
     return buffer.getvalue()
 
 
-def _figure(aside: Aside, png: bytes | None) -> str:
+def _figure(aside: SetAsideFile, png: bytes | None) -> str:
     picture = "<p>(cannot be decoded)"
     if png is not None:
         picture = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

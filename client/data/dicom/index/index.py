@@ -78,7 +78,7 @@ WINDOW company AS (PARTITION BY image)
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One file as the index keeps it. `values`: see `client.data.dicom.objects.header.Header`."""
+    """One file as the index stores it. `values`: see `client.data.dicom.objects.header.Header`."""
 
     path: Path
     size: int
@@ -92,8 +92,8 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
-class Aside:
-    """One file that is kept out: its own path is for this site's operator only."""
+class SetAsideFile:
+    """One file that is kept out; its path is for this site's operator only."""
 
     path: Path
     verdict: str
@@ -208,7 +208,7 @@ class ImageIndex:
         rows = self._judged(f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict")
         return {row[0] or "": row[1] for row in rows}
 
-    def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[Aside]:
+    def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[SetAsideFile]:
         """Every file that is kept out, or those with one of the verdicts; by path."""
         rows = self._judged(
             f"SELECT path, verdict, image, modality FROM ({_VERDICTS})"
@@ -216,7 +216,7 @@ class ImageIndex:
         )
         for path, verdict, image, modality in rows:
             if not verdicts or verdict in verdicts:
-                yield Aside(_path(path), verdict, image, modality)
+                yield SetAsideFile(_path(path), verdict, image, modality)
 
     def whole_keys(self, starts: Iterable[str]) -> list[str]:
         """Keys of images by their first digits, 8 or more. Raises WardroundError(USAGE) for what
@@ -237,19 +237,15 @@ class ImageIndex:
         return keys
 
     def review(self, images: Iterable[str], decision: Literal["release", "withhold"]) -> int:
-        """A person's decision on images, by key: how many of them are in the index."""
+        """Writes a person's decision on images, by key; returns how many are in the index."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing():
-            here = [
-                image
-                for image in images
-                if self._db.execute("SELECT 1 FROM instance WHERE image = ?", (image,)).fetchone()
-            ]
-            self._db.executemany(
-                "INSERT OR REPLACE INTO review VALUES (?, ?, ?)",
-                ((image, decision, time) for image in here),
+            written = self._db.executemany(
+                "INSERT OR REPLACE INTO review"
+                " SELECT DISTINCT image, ?, ? FROM instance WHERE image = ?",
+                ((decision, time, image) for image in images),
             )
-        return len(here)
+        return max(0, written.rowcount)
 
     def _judged(self, select: str) -> sqlite3.Cursor:
         """A SELECT from `_VERDICTS` under today's policy."""

@@ -17,23 +17,23 @@ from typing import TypeVar
 from client.data.dicom.index.index import ImageIndex, ImageRow, Seen
 from client.data.dicom.isolated_workers import batches, isolated
 from client.data.dicom.objects import gate
-from client.data.dicom.objects.file_scan import Found, walk
+from client.data.dicom.objects.file_scan import ScannedFile, walk
 from client.data.dicom.objects.header import Header, Problem, Unreadable, quiet, read_header
 from client.data.dicom.objects.pseudonym import Pseudonyms
 
 T = TypeVar("T")
 SECONDS = 5.0
 """Limit for one header; pictures have more, as the largest take seconds on a small machine."""
-LOOK_SECONDS = 20.0
+SCREENING_SECONDS = 20.0
 _BATCH = 256
 
 Progress = Callable[[str, int, int], None]
-"""Told (stage: "files" or "pictures", done, of)."""
+"""Called with (stage: "files" or "pictures", done, of)."""
 
 
 @dataclass
 class Tally:
-    """What one run did: counts of files."""
+    """Counts of files in one run."""
 
     found: int = 0
     read: int = 0
@@ -54,12 +54,12 @@ def bring_up_to_date(
 ) -> Tally:
     """Reads `roots` (folders, files, DICOMDIRs) into the index, with `workers` processes.
 
-    `words`: see `client.data.dicom.objects.descriptors.cleaned`. `stop`: asked after every file;
-    what is left is done by the next run. Raises WardroundError: NO_DATA for a root
+    `words`: see `client.data.dicom.objects.descriptors.cleaned`. `stop`: called after every file;
+    the next run does the rest. Raises WardroundError: NO_DATA for a root
     that is not there, STATE where the index cannot be written.
     """
     tally = Tally()
-    jobs: list[Found] = []
+    jobs: list[ScannedFile] = []
     for root in (Path(os.path.abspath(r)) for r in roots):
         known = index.known(root)
         for file in walk(root):
@@ -85,9 +85,9 @@ def bring_up_to_date(
 
 
 def _read_headers(
-    index: ImageIndex, jobs: list[Found], workers: int, words: frozenset[str]
+    index: ImageIndex, jobs: list[ScannedFile], workers: int, words: frozenset[str]
 ) -> Iterator[ImageRow]:
-    answers: Iterator[tuple[Found, Header | Problem]] = isolated(
+    answers: Iterator[tuple[ScannedFile, Header | Problem]] = isolated(
         _header,
         (index.names.secret, words),
         jobs,
@@ -101,18 +101,18 @@ def _read_headers(
 
 def _screen(jobs: list[Path], workers: int) -> Iterator[tuple[Path, Seen, str | None]]:
     from client.data.dicom.index.text_screening import (  # headers need none of its decoders
-        Look,
-        look,
+        ScreeningResult,
+        screen_pixels,
     )
 
     answers = isolated(
-        look,
+        screen_pixels,
         (),
         jobs,
         workers=min(workers, 1 + len(jobs) // 8),
-        seconds=LOOK_SECONDS,
-        slow=Look("undecodable", None),
-        crashed=Look("undecodable", None),
+        seconds=SCREENING_SECONDS,
+        slow=ScreeningResult("undecodable", None),
+        crashed=ScreeningResult("undecodable", None),
     )
     return ((path, answer.seen, answer.content) for path, answer in answers)
 
@@ -139,7 +139,7 @@ def _write(
     return done
 
 
-def _header(file: Found, secret: bytes, words: frozenset[str]) -> Header | Problem:
+def _header(file: ScannedFile, secret: bytes, words: frozenset[str]) -> Header | Problem:
     """Runs in a worker. No identifier leaves this process."""
     if file.problem is not None:
         return file.problem
@@ -150,7 +150,7 @@ def _header(file: Found, secret: bytes, words: frozenset[str]) -> Header | Probl
         return error.problem
 
 
-def _row(file: Found, answer: Header | Problem) -> ImageRow:
+def _row(file: ScannedFile, answer: Header | Problem) -> ImageRow:
     if isinstance(answer, Problem):
         return ImageRow(file.path, file.size, file.mtime_ns, answer.value)
     return ImageRow(

@@ -1,4 +1,4 @@
-"""Keys of the image index -> pictures, each decoded once: index, then cache, then decoders."""
+"""Loads the pictures of keys of the image index, each decoded once and then cached."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preproc
 from protocol.errors import Code, WardroundError
 
 SECONDS = 30.0
-"""Most for one file."""
+"""Limit for one file."""
 _BATCH = 128
 NOT_READY = "not in the index, or kept out by the gate"
 
 Progress = Callable[[int, int], None]
-"""Told (pictures decoded, of how many)."""
+"""Called with (pictures decoded, of how many)."""
 
 
 @dataclass(frozen=True)

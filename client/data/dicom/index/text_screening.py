@@ -13,14 +13,14 @@ from client.data.dicom.pixels.thumbnails import shown
 
 
 @dataclass(frozen=True)
-class Look:
+class ScreeningResult:
     """The result, and the SHA-256 of the file's content (None where it could not be read)."""
 
     seen: Seen
     content: str | None
 
 
-def look(path: Path) -> Look:
+def screen_pixels(path: Path) -> ScreeningResult:
     """Screens the frame that a cohort would take. Raises nothing."""
     quiet()
     content = None
@@ -29,5 +29,5 @@ def look(path: Path) -> Look:
         content = hashlib.sha256(data).hexdigest()
         text = shows_text(shown(data, path))
     except (Exception, RecursionError, MemoryError):
-        return Look("undecodable", content)
-    return Look("text" if text else "clear", content)
+        return ScreeningResult("undecodable", content)
+    return ScreeningResult("text" if text else "clear", content)

@@ -20,7 +20,7 @@ _RECORDS, _FILE_ID = 0x00041220, 0x00041500
 
 
 @dataclass(frozen=True)
-class Found:
+class ScannedFile:
     """One file, or one that a DICOMDIR names and that is not there (`problem`)."""
 
     path: Path
@@ -29,7 +29,7 @@ class Found:
     problem: Problem | None = None
 
 
-def walk(root: Path) -> Iterator[Found]:
+def walk(root: Path) -> Iterator[ScannedFile]:
     """The regular files at or below `root`, in order of name; where `root` is a DICOMDIR, or a
     folder with one at its top, also what that names and is not there.
 
@@ -44,7 +44,7 @@ def walk(root: Path) -> Iterator[Found]:
             remedy="Correct imaging.folders in site.yaml, or the argument.",
         ) from None
     if stat.S_ISREG(status.st_mode):
-        yield Found(root, status.st_size, status.st_mtime_ns)
+        yield ScannedFile(root, status.st_size, status.st_mtime_ns)
         if root.name.upper() == DICOMDIR:
             yield from map(_named, named_by(root))
         return
@@ -80,20 +80,20 @@ def _component(part: object) -> bool:
     return text not in ("", ".", "..") and not {"/", "\\", "\0"} & set(text)
 
 
-def _named(path: Path) -> Found:
+def _named(path: Path) -> ScannedFile:
     with suppress(OSError):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
-            return Found(path, status.st_size, status.st_mtime_ns)
-    return Found(path, 0, 0, Problem.NOT_THERE)
+            return ScannedFile(path, status.st_size, status.st_mtime_ns)
+    return ScannedFile(path, 0, 0, Problem.NOT_THERE)
 
 
-def _below(folder: Path) -> Iterator[Found]:
+def _below(folder: Path) -> Iterator[ScannedFile]:
     try:
         with os.scandir(folder) as entries:
             listed = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
     except OSError:
-        yield Found(folder, 0, 0, Problem.DENIED)
+        yield ScannedFile(folder, 0, 0, Problem.DENIED)
         return
     for entry in listed:
         try:
@@ -101,6 +101,6 @@ def _below(folder: Path) -> Iterator[Found]:
                 yield from _below(Path(entry.path))
             elif entry.is_file():
                 status = entry.stat()
-                yield Found(Path(entry.path), status.st_size, status.st_mtime_ns)
+                yield ScannedFile(Path(entry.path), status.st_size, status.st_mtime_ns)
         except OSError:
-            yield Found(Path(entry.path), 0, 0, Problem.DENIED)
+            yield ScannedFile(Path(entry.path), 0, 0, Problem.DENIED)

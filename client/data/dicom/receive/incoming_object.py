@@ -1,4 +1,4 @@
-"""An object while it arrives: small ones in memory, large ones on disk, too large ones nowhere."""
+"""An object while it arrives: in memory if small, on disk if large, nowhere if too large."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from client.data.dicom.receive.object_store import NoRoom, Spool
+from client.data.dicom.receive.object_store import DiskFull, Spool
 
 _IN_MEMORY = 4 << 20
 
 
-class Arriving(io.BytesIO):
-    """What pynetdicom writes the fragments of a data set to.
+class IncomingObject(io.BytesIO):
+    """The buffer to which pynetdicom writes the fragments of a data set.
 
     head: gives what stands before the data set in a file, once the command is known. `failed`:
     why the object is refused; the rest is then read from the network and thrown away, so that the
@@ -31,14 +31,14 @@ class Arriving(io.BytesIO):
         try:
             if self.failed is None:
                 self._take(data)
-        except NoRoom:
+        except DiskFull:
             self._fail("the disk is full")
         except OSError:
             self._fail("the disk fails")
         return len(data)
 
     def written(self) -> Spool:
-        """The whole object in a file. Raises NoRoom, OSError."""
+        """The whole object in a file. Raises DiskFull, OSError."""
         spool = self._spooled()
         spool.write(self.getbuffer()[: self.tell()])
         return spool

@@ -42,8 +42,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # p
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
-from client.data.dicom.receive.incoming_object import Arriving
-from client.data.dicom.receive.object_store import NoRoom, Store, StoredObject
+from client.data.dicom.receive.incoming_object import IncomingObject
+from client.data.dicom.receive.object_store import DiskFull, Store, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
@@ -85,7 +85,7 @@ def transfer_syntaxes() -> list[str]:
 
 
 @dataclass
-class Counts:
+class ReceiverCounts:
     """What has happened since the start. `statuses`: answers by status; `rejected`: by reason."""
 
     started: float = field(default_factory=time.time)
@@ -106,7 +106,7 @@ class Receiver:
     def __init__(
         self, settings: ReceiverSettings, store: Store, arrived: Callable[[Path], None]
     ) -> None:
-        self.counts = Counts()
+        self.counts = ReceiverCounts()
         self._settings, self._store, self._arrived = settings, store, arrived
         self._lock = threading.Lock()
         self._server: Any = None
@@ -181,7 +181,7 @@ class Receiver:
         dimse = event.assoc.dimse
         if dimse.message is None:
             message = dimse.message = DIMSEMessage()
-            message.data_set = Arriving(
+            message.data_set = IncomingObject(
                 lambda: _head(event.assoc, message), self._store.spool, self._settings.largest
             )
 
@@ -190,7 +190,7 @@ class Receiver:
         try:
             status, stored = self._take(event, data)
         finally:
-            if isinstance(data, Arriving):
+            if isinstance(data, IncomingObject):
                 data.discard()
         with self._lock:
             self.counts.statuses[status] += 1
@@ -203,7 +203,7 @@ class Receiver:
 
     def _take(self, event: Any, data: Any) -> tuple[int, StoredObject | None]:
         request = event.request
-        if not isinstance(data, Arriving) or data.length == 0:
+        if not isinstance(data, IncomingObject) or data.length == 0:
             return NOT_UNDERSTOOD, None
         if data.failed is not None:
             log("object refused", why=data.failed, sender=_peer(event.assoc))
@@ -219,7 +219,7 @@ class Receiver:
         try:
             self._store.check_room(data.length)
             return STORED, self._store.keep(data.written(), study, instance)
-        except NoRoom:
+        except DiskFull:
             log("object refused", why="the disk is full or at its floor")
         except OSError as error:
             log("object refused", why=f"the disk fails: {error.strerror}")
@@ -290,7 +290,7 @@ def _element(number: int, kind: bytes, value: str) -> bytes:
 def _discard_unfinished(event: Any) -> None:
     """The connection is closed: removes an object that was half received."""
     message = event.assoc.dimse.message
-    if message is not None and isinstance(message.data_set, Arriving):
+    if message is not None and isinstance(message.data_set, IncomingObject):
         message.data_set.discard()
 
 
