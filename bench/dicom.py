@@ -33,8 +33,8 @@ import yaml
 from client.data.dicom.index import report
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
-from client.data.dicom.index.pixel_cache import Done, PictureCache
-from client.data.dicom.index.text_screening import look
+from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
+from client.data.dicom.index.text_screening import screen_pixels
 from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.objects.header import quiet
@@ -121,7 +121,7 @@ def caching(folder: Path) -> list[bool]:
     state.mkdir(mode=0o700)
     with PictureCache.open(state, made) as cache:
         cache.add(
-            Done(folder / f"{n}", (n, n), Prepared(f"{n:064x}", pictures[n % DECODED]))
+            CacheEntry(folder / f"{n}", (n, n), Prepared(f"{n:064x}", pictures[n % DECODED]))
             for n in range(PICTURES)
         )
         stored = cache.pictures()
@@ -163,24 +163,18 @@ def detecting() -> list[bool]:
 def gone_through(path: Path) -> float:
     """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
     began = time.monotonic()
-    look(path)
+    screen_pixels(path)
     prepare(path, Preprocessing(224, 224))
     return time.monotonic() - began
 
 
 def slowest(files: list[Path]) -> bool:
-    ended: list[Path] = []
-
-    def crashed(path: Path) -> float:
-        ended.append(path)
-        return 0.0
-
-    seconds = isolated(
-        gone_through, (), files, workers=2, seconds=60.0, memory=3 << 30,
-        slow=lambda _: 60.0, crashed=crashed,
+    answers = isolated(gone_through, (), files, workers=2, seconds=60.0, slow=60.0, crashed=-1.0)
+    seconds = [spent for _, spent in answers]
+    return figure(
+        "slowest_mutated_file", max(seconds), "s", 5.0, of=len(files),
+        workers_ended=seconds.count(-1.0),
     )  # fmt: skip
-    most = max(spent for _, spent in seconds)
-    return figure("slowest_mutated_file", most, "s", 5.0, of=len(files), workers_ended=len(ended))
 
 
 def fuzzing(folder: Path) -> list[bool]:

@@ -1,7 +1,7 @@
-"""Features that take long to compute, computed once: kept beside the pictures, for the owner only.
+"""A cache of features that take long to compute: files beside the pictures, for the owner only.
 
-The key is what they were made of and by: the digest of the pictures, of the task's source, and its
-options. `wardround-site cache purge` removes them with the pictures.
+Its key covers the pictures, the task's source and its options. `wardround-site cache purge` removes
+it with the pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDER = "pictures"
 
 
 def features_of(state: Path, task: Task, table: Table) -> npt.NDArray[Any]:
-    """`task.features(table)`, from the state folder where they were computed before.
+    """`task.features(table)`, from the cache where it was computed before.
 
     Raises what the task raises, and WardroundError(STATE) for a cache open to other users.
     """
@@ -34,25 +34,25 @@ def features_of(state: Path, task: Task, table: Table) -> npt.NDArray[Any]:
     path = folder / f"features-{_key(task, table)}.npy"
     if path.is_file():
         refuse_shared(path, "cache of features")
-        found = _read(path)
-        if found is not None and len(found) == len(table[task.schema.images[0].name]):
-            return found
-    made = task.features(table)
+        cached = _read(path)
+        if cached is not None and len(cached) == len(table[task.schema.images[0].name]):
+            return cached
+    features = task.features(table)
     try:
         make_folder(folder)
         with writing(path) as file:
-            np.save(file, made, allow_pickle=False)
+            np.save(file, features, allow_pickle=False)
     except OSError as error:
         raise WardroundError(
             Code.STATE,
             f"{path} cannot be written: {error.strerror}.",
             remedy="Make room on the disk.",
         ) from None
-    return made
+    return features
 
 
 def _key(task: Task, table: Table) -> str:
-    """Of what `Task.features` sees of pictures: they alone make features that take long."""
+    """Covers only the pictures of a table: only their features take long to compute."""
     digest = hashlib.sha256(canonical([task.name, task.source_digest(), task.options]))
     for image in task.schema.images:
         pictures = np.ascontiguousarray(table[image.name])
@@ -62,7 +62,7 @@ def _key(task: Task, table: Table) -> str:
 
 
 def _read(path: Path) -> npt.NDArray[Any] | None:
-    """None for a file that is damaged: it is made anew."""
+    """None for a damaged file: it is written again."""
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError):

@@ -1,5 +1,4 @@
-"""A site's images as its views meet them, and a view's image columns: keys of the index ->
-pictures, and notes on those that have none."""
+"""Images in views: the tables that a view reads, and pictures in place of the keys it selects."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def image_tables(config: SiteConfig) -> Iterator[tuple[Extra, ...]]:
-    """What gives a view `images` and `pseudonym`: nothing for a site without `imaging`.
+    """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
 
     Raises WardroundError(STATE).
     """
@@ -63,8 +62,8 @@ def with_pictures(
     from client.data.dicom.index.pixel_loading import load
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
-    aside: Counter[str] = Counter()
-    found: dict[str, npt.NDArray[Any]] = dict(table)
+    set_aside: Counter[str] = Counter()
+    columns = dict(table)
     with ImageIndex.open(config.state, config.imaging.gate) as index:
         for image in images:
             loaded = load(
@@ -76,15 +75,15 @@ def with_pictures(
                 workers=config.imaging.workers,
                 progress=progress,
             )
-            aside.update(loaded.set_aside)
-            found[image.name] = loaded.pictures
-    notes = [f"{count} images have no picture: {why}." for why, count in sorted(aside.items())]
+            set_aside.update(loaded.set_aside)
+            columns[image.name] = loaded.pictures
+    notes = [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
     if task.schema.columns:
-        return found, tuple(notes)
-    there = np.any([found[image.name].any(axis=(1, 2)) for image in images], axis=0)
+        return columns, tuple(notes)
+    there = np.any([columns[image.name].any(axis=(1, 2)) for image in images], axis=0)
     if not there.all():
         notes.append(f"{int((~there).sum())} rows without any picture were set aside.")
-    return {name: column[there] for name, column in found.items()}, tuple(notes)
+    return {name: column[there] for name, column in columns.items()}, tuple(notes)
 
 
 def _keys(column: npt.NDArray[Any]) -> list[str | None]:

@@ -20,7 +20,7 @@ from tasks.schema import Table
 
 
 def read_table(config: SiteConfig, task: str, note: Callable[[str], None] | None = None) -> Table:
-    """The view's columns; `note` is told what is odd about the sources.
+    """The view's columns; `note` receives each remark on the sources.
 
     Raises WardroundError: NO_DATA, MALFORMED_DATA, CREDENTIALS, CONFIGURATION."""
     source = config.data.get(task)
@@ -49,35 +49,34 @@ def build_cohort(
     evaluation: Evaluation,
     progress: Progress = lambda done, of: None,
 ) -> Cohort:
-    """The cohort, unless it is too small: then the site does not even say how many it has.
+    """The cohort, unless it is too small: then the error does not give the number of patients.
 
-    `progress` is told of pictures that are decoded for the first time (done, of how many).
+    `progress(done, of)` is called for pictures that are decoded for the first time.
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
     `Cohort.build` raise.
     """
-    told: list[str] = []
-    rows = read_table(config, task.name, told.append)
+    remarks: list[str] = []
+    rows = read_table(config, task.name, remarks.append)
     table, notes = with_pictures(config, task, rows, progress)
-    kept = partial(features_of, config.state)
-    cohort = Cohort.build(task, table, split, evaluation, kept)
+    cohort = Cohort.build(task, table, split, evaluation, partial(features_of, config.state))
     config.policy.check_patients(cohort.patients)
-    return replace(cohort, notes=(*told, *notes, *cohort.notes))
+    return replace(cohort, notes=(*remarks, *notes, *cohort.notes))
 
 
 def build_query_contributor(config: SiteConfig, task: Task, study: Study) -> QueryContributor:
-    """What answers a query about the task's records, unless they are of too few patients.
+    """The task's records for a query, unless they are of too few patients.
 
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `QueryContributor.of` raise.
     """
-    respondent = QueryContributor.of(study, task.schema, read_table(config, task.name))
-    config.policy.check_patients(respondent.records.patients)
-    return respondent
+    contributor = QueryContributor.of(study, task.schema, read_table(config, task.name))
+    config.policy.check_patients(contributor.records.patients)
+    return contributor
 
 
 def loader(
     config: SiteConfig, split: Callable[[str], float], notes: Callable[[Study, Cohort], None]
 ) -> Callable[[Task, Study], Cohort]:
-    """What `client.daemon.site.Site` loads cohorts with. `notes` is told of what was set aside."""
+    """The function by which `client.daemon.site.Site` loads cohorts; each goes to `notes` too."""
 
     def load(task: Task, study: Study) -> Cohort:
         cohort = build_cohort(config, task, split, study.evaluation)

@@ -1,4 +1,4 @@
-"""A cohort's quality as a table and as a page with plots, for the site's own eyes."""
+"""Shows a cohort's quality as a table and as a page with plots, for the site alone."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ th, td { padding: .25rem .6rem } td.n { text-align: right; font-variant-numeric:
 def grid(quality: Quality) -> Grid:
     """One row a column, for a terminal."""
     title = Text(printable(headline(quality)))
-    table = Grid(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("column")
+    table = Grid("column", title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("unit", "missing", "outside", "AUC alone", "", "doubt"):
         right = heading in ("missing", "outside", "AUC alone")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
@@ -50,9 +49,8 @@ def headline(quality: Quality) -> str:
     rate = quality.prevalence
     labels = "no labels" if rate is None else f"label 1 in {rate:.1%}"
     unlabelled = f", {quality.unlabelled} without a label" if quality.unlabelled else ""
-    return (
-        f"{quality.task}: {quality.rows} rows of {quality.patients} patients, {labels}{unlabelled}"
-    )
+    size = f"{quality.rows} rows of {quality.patients} patients"
+    return f"{quality.task}: {size}, {labels}{unlabelled}"
 
 
 def share(count: int, rows: int) -> str:

@@ -1,4 +1,4 @@
-"""What one site adds to a query's sum: its patients counted, in integers, before noise.
+"""Counts a site's patients for a query: the integers that it adds to the sum, before noise.
 
 A patient counts once in each statistic, by the first of his records, in the order of the site's
 view, that meets the conditions (and, for a mean, has a value). Which record that is depends on his
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, assert_never
 
 import numpy as np
@@ -40,15 +39,15 @@ _ORDERS: dict[Order, np.ufunc] = {
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Three-valued, (N,) each: `true` and `false` exclude each other, neither is unknown."""
+class ThreeValuedMask:
+    """A condition on N records, (N,) bool each: where neither mask is true it is unknown."""
 
     true: Mask
     false: Mask
 
 
 class Records:
-    """A site's records of a task as a query reads them. No identifier is kept."""
+    """A site's records of a task, as a query reads them. Holds no identifier."""
 
     def __init__(self, table: Table, schema: Schema) -> None:
         """Raises WardroundError(MALFORMED_DATA) where a row names no patient, NO_DATA where there
@@ -56,7 +55,11 @@ class Records:
         self._columns: Mapping[str, Column] = columns(schema)
         names = identifiers(_column(table, PATIENT)).astype(str)
         if not len(names):
-            raise WardroundError(Code.NO_DATA, "The view selects no rows.")
+            raise WardroundError(
+                Code.NO_DATA,
+                "The view selects no rows.",
+                remedy="Check its conditions and the files it reads.",
+            )
         _, self._patient = np.unique(names, return_inverse=True)
         self._table = table
         self._read: dict[str, npt.NDArray[np.float64]] = {}
@@ -83,32 +86,34 @@ class Records:
                     assert_never(never)
         return self._read[name]
 
-    def truth(self, condition: Condition | None) -> Truth:
-        """Of a condition, record by record; without one, true."""
-        if condition is None:
-            return Truth(np.ones(len(self._patient), bool), np.zeros(len(self._patient), bool))
+    def truth(self, condition: Condition | None) -> ThreeValuedMask:
+        """Where a condition is true and where false, record by record; without one, all true."""
         match condition:
+            case None:
+                everybody = np.ones(len(self._patient), bool)
+                return ThreeValuedMask(everybody, ~everybody)
             case Missing():
                 missing = np.isnan(self.values(condition.column))
-                return Truth(missing, ~missing)
+                return ThreeValuedMask(missing, ~missing)
             case Compares() | Among():
                 values = self.values(condition.column)
                 known, met = ~np.isnan(values), self._met(condition, values)
-                return Truth(known & met, known & ~met)
+                return ThreeValuedMask(known & met, known & ~met)
             case Not():
                 inner = self.truth(condition.of)
-                return Truth(inner.false, inner.true)
+                return ThreeValuedMask(inner.false, inner.true)
             case Both():
                 return self._joined(condition.of, np.logical_and, np.logical_or)
             case Either():
                 return self._joined(condition.of, np.logical_or, np.logical_and)
         assert_never(condition)
 
-    def _joined(self, parts: Iterable[Condition], true: np.ufunc, false: np.ufunc) -> Truth:
+    def _joined(
+        self, parts: Iterable[Condition], true: np.ufunc, false: np.ufunc
+    ) -> ThreeValuedMask:
         truths = [self.truth(part) for part in parts]
-        return Truth(
-            reduce(true, [truth.true for truth in truths]),
-            reduce(false, [truth.false for truth in truths]),
+        return ThreeValuedMask(
+            true.reduce([t.true for t in truths]), false.reduce([t.false for t in truths])
         )
 
     def _met(self, leaf: Compares | Among, values: npt.NDArray[np.float64]) -> Mask:
@@ -139,7 +144,7 @@ def _column(table: Table, name: str) -> npt.NDArray[Any]:
     return table[name]
 
 
-def tally(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
+def count_patients(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
     """(cells,) integers: each patient adds `scale` to one cell of each statistic, or in all to the
     two of a mean; nothing where he has no record that meets the conditions."""
     cohort = records.truth(query.where).true
@@ -180,7 +185,8 @@ def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Ce
                 values = records.values(axis.column)[rows]
                 along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
             case Holds():
-                along = _held(axis, records)[rows]
+                truth = records.truth(axis.condition)
+                along = np.where(truth.true, 0, np.where(truth.false, 1, 2))[rows]
             case never:
                 assert_never(never)
         place = place * len(axis.labels) + along
@@ -194,11 +200,6 @@ def _binned(axis: Bins, values: npt.NDArray[np.float64]) -> Cell:
     place = np.where(values == edges[-1], bins - 1, place)
     place = place + 1 if axis.outside else np.clip(place, 0, bins - 1)
     return np.asarray(np.where(np.isnan(values), len(axis.labels) - 1, place), dtype=np.int64)
-
-
-def _held(axis: Holds, records: Records) -> Cell:
-    truth = records.truth(axis.condition)
-    return np.asarray(np.where(truth.true, 0, np.where(truth.false, 1, 2)), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class QueryContributor:
     ) -> npt.NDArray[np.int64]:
         """(cells,) integers. The ledger has been debited for them before."""
         query, _ = query_noise.asked(self.study)
-        return tally(query, self.records, self.study.evaluation.scale)
+        return count_patients(query, self.records, self.study.evaluation.scale)
 
     def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
         """This site's share for |U| participants, (cells,) integers, fresh each time."""

@@ -1,8 +1,8 @@
-"""A site's rows -> its cohort: features, labels and, for each patient, a part of the split.
+"""Builds a site's cohort from its rows: features, labels and, for each patient, a part.
 
-Every choice made here about a patient (which rows count, which part he is in) depends on that
-patient's rows alone, so that adding or removing one patient changes nothing about another: the
-unit of privacy stays the patient.
+Every choice about a patient (which rows count, which part he is in) depends on that patient's rows
+alone, so that adding or removing one patient changes nothing about another: the unit of privacy
+stays the patient.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cohort:
     (N,) int64 into the P patients; u (P,) float64 in [0, 1); in_training (N,) bool: the row's
     part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless the
     split is a column).
-    `notes` is for the site's own eyes: what was set aside and what looks like a wrong unit.
+    `notes` is for the site alone: what was set aside and what looks like a wrong unit.
     `public` (N,) float64: the task's public score of each row, where it knows one.
     """
 
@@ -67,7 +67,7 @@ class Cohort:
 
     def first(self, patients: npt.NDArray[np.int64], part: Part) -> npt.NDArray[np.int64]:
         """(B,) patients of the part -> (B,) rows: the first record of each, which depends on no
-        other patient, so that one patient more changes one row more and nothing else."""
+        other patient."""
         order, start, _ = self._by_patient[part]
         return np.asarray(order[start[patients]], dtype=np.int64)
 
@@ -96,7 +96,7 @@ class Cohort:
         u < 1 - evaluation.fraction train. With evaluation.split "column" the table's own column
         `split` decides for each row.
 
-        `features_of`: what gives `task.features(table)` sooner.
+        `features_of`: a cache in front of `task.features(table)`.
 
         Set aside with a note: rows without a label, repeated rows (a join that fans out), and
         rows of one patient with equal features and opposite labels.
@@ -116,7 +116,7 @@ class Cohort:
             ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
         )
         column = None if evaluation.disjoint else _split_column(table)
-        keep, notes = _kept(features, labels, named, column)
+        keep, notes = _select(features, labels, named, column)
         if not keep.any():
             raise WardroundError(
                 Code.NO_DATA,
@@ -148,14 +148,13 @@ class Cohort:
 
 
 def _rows(task: Task, table: Table) -> int:
-    """Number of rows, once all columns are there and equally long."""
-    for name in task.schema.names:
-        if name not in table:
-            raise WardroundError(
-                Code.MALFORMED_DATA,
-                f"The view lacks the column {name}.",
-                remedy=f"Task {task.name} reads: {', '.join(task.schema.names)}.",
-            )
+    """Number of rows, after the check that all columns are there and equally long."""
+    if missing := [name for name in task.schema.names if name not in table]:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The view lacks the column {missing[0]}.",
+            remedy=f"Task {task.name} reads: {', '.join(task.schema.names)}.",
+        )
     lengths = {len(table[name]) for name in task.schema.names}
     if len(lengths) > 1:
         raise WardroundError(Code.MALFORMED_DATA, "The view's columns differ in length.")
@@ -201,7 +200,7 @@ def _split_column(table: Table) -> npt.NDArray[Any]:
     return column
 
 
-def _kept(
+def _select(
     features: npt.NDArray[Any],
     labels: npt.NDArray[np.float64],
     identifiers: npt.NDArray[Any],
@@ -234,8 +233,5 @@ def _kept(
 
 def _doubts(task: Task, table: Table) -> list[str]:
     """Columns that look as if they came in another unit, or not at all."""
-    doubts: list[str] = []
-    for column in task.schema.columns:
-        if column.kind == "number":
-            doubts += unit_doubts(column, table[column.name])
-    return doubts
+    numbers = [column for column in task.schema.columns if column.kind == "number"]
+    return [doubt for column in numbers for doubt in unit_doubts(column, table[column.name])]

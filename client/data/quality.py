@@ -1,4 +1,4 @@
-"""What looks wrong in a cohort's table, for the site's own eyes: nothing of this leaves it.
+"""Finds what looks wrong in a cohort's table, for the site alone: nothing of this leaves it.
 
 Rows, missing values, values outside the public range, other units, misspelt categories, repeated
 patients, columns that give the label away, dates in the wrong order. No value is quoted.
@@ -19,41 +19,33 @@ import numpy.typing as npt
 from tasks.base import Task
 from tasks.schema import PATIENT, Column, Table, floats, texts
 
-FACTORS: dict[str, tuple[tuple[str, float, float], ...]] = {
-    "mg/dL": (
-        ("mmol/L of glucose", 18.016, 0),
-        ("mmol/L of cholesterol", 38.67, 0),
-        ("mmol/L of urea", 2.801, 0),
-        ("umol/L of creatinine", 1 / 88.42, 0),
-        ("umol/L of bilirubin", 1 / 17.10, 0),
-        ("g/L", 100, 0),
-    ),
-    "mmol/L": (
-        ("mg/dL of glucose", 1 / 18.016, 0),
-        ("mg/dL of cholesterol", 1 / 38.67, 0),
-        ("mg/dL of lactate", 1 / 9.008, 0),
-    ),
-    "umol/L": (("mg/dL of creatinine", 88.42, 0), ("mg/dL of bilirubin", 17.10, 0)),
-    "g/dL": (("g/L", 0.1, 0), ("mmol/L of haemoglobin", 1.6114, 0)),
-    "g/L": (("g/dL", 10, 0),),
-    "mm[Hg]": (("kPa", 7.50062, 0), ("cm[Hg]", 10, 0)),
-    "kPa": (("mm[Hg]", 0.133322, 0),),
-    "Cel": (("[degF]", 5 / 9, -160 / 9), ("K", 1, -273.15)),
-    "kg": (("[lb_av]", 0.453592, 0), ("g", 0.001, 0)),
-    "cm": (("m", 100, 0), ("[in_i]", 2.54, 0), ("mm", 0.1, 0)),
-    "m": (("cm", 0.01, 0),),
-    "a": (("mo", 1 / 12, 0), ("d", 1 / 365.25, 0)),
-    "d": (("h", 1 / 24, 0),),
-    "h": (("d", 24, 0), ("min", 1 / 60, 0)),
-    "10*3/uL": (("/uL", 1e-3, 0),),
-    "%": (("1 (a fraction)", 100, 0),),
-    "1": (("%", 0.01, 0),),
-}
-"""Declared unit (UCUM) -> what a value may have come in instead, with value * factor + offset."""
+FACTORS: dict[str, dict[str, tuple[float, float]]] = {
+    "mg/dL": {"mmol/L of glucose": (18.016, 0), "mmol/L of cholesterol": (38.67, 0),
+              "mmol/L of urea": (2.801, 0), "umol/L of creatinine": (1 / 88.42, 0),
+              "umol/L of bilirubin": (1 / 17.10, 0), "g/L": (100, 0)},
+    "mmol/L": {"mg/dL of glucose": (1 / 18.016, 0), "mg/dL of cholesterol": (1 / 38.67, 0),
+               "mg/dL of lactate": (1 / 9.008, 0)},
+    "umol/L": {"mg/dL of creatinine": (88.42, 0), "mg/dL of bilirubin": (17.10, 0)},
+    "g/dL": {"g/L": (0.1, 0), "mmol/L of haemoglobin": (1.6114, 0)},
+    "g/L": {"g/dL": (10, 0)},
+    "mm[Hg]": {"kPa": (7.50062, 0), "cm[Hg]": (10, 0)},
+    "kPa": {"mm[Hg]": (0.133322, 0)},
+    "Cel": {"[degF]": (5 / 9, -160 / 9), "K": (1, -273.15)},
+    "kg": {"[lb_av]": (0.453592, 0), "g": (0.001, 0)},
+    "cm": {"m": (100, 0), "[in_i]": (2.54, 0), "mm": (0.1, 0)},
+    "m": {"cm": (0.01, 0)},
+    "a": {"mo": (1 / 12, 0), "d": (1 / 365.25, 0)},
+    "d": {"h": (1 / 24, 0)},
+    "h": {"d": (24, 0), "min": (1 / 60, 0)},
+    "10*3/uL": {"/uL": (1e-3, 0)},
+    "%": {"1 (a fraction)": (100, 0)},
+    "1": {"%": (0.01, 0)},
+}  # fmt: skip
+"""Declared unit (UCUM) -> unit that a value may have instead -> (factor, offset) to convert it."""
 
-_OUTSIDE, _INSIDE = 0.5, 0.9
-_TELLTALE, _ENOUGH = 0.99, 10
-"""An area under the curve that no honest predictor reaches, from so many rows of each label on."""
+_MAX_OUTSIDE, _MIN_INSIDE = 0.5, 0.9
+_TELLTALE_AUC, _MIN_ROWS = 0.99, 10
+"""An area under the curve that no honest predictor reaches; rows of each label that it takes."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ class Quality:
 
 
 def assess(task: Task, table: Table, today: date | None = None) -> Quality:
-    """A table with all of the schema's columns -> what is known and doubted about it.
+    """Assesses a table with all of the schema's columns.
 
     today: dates after it are in the future. Raises WardroundError(MALFORMED_DATA) naming column
     and row where a number is none.
@@ -133,11 +125,11 @@ def unit_doubts(column: Column, values: npt.NDArray[Any]) -> Iterator[str]:
     there = numbers[~np.isnan(numbers)]
     if not len(there):
         yield f"Column {column.name} is missing in every row."
-    elif np.mean(_outside(column, there)) > _OUTSIDE:
+    elif np.mean(_outside(column, there)) > _MAX_OUTSIDE:
         better = [
             name
-            for name, factor, offset in FACTORS.get(column.unit, ())
-            if np.mean(~_outside(column, there * factor + offset)) > _INSIDE
+            for name, (factor, offset) in FACTORS.get(column.unit, {}).items()
+            if np.mean(~_outside(column, there * factor + offset)) > _MIN_INSIDE
         ]
         yield (
             f"Most of column {column.name} lies outside its public range "
@@ -156,26 +148,27 @@ def _column(
     if column.kind == "number":
         numbers = column.numbers(values)
         there = numbers[~np.isnan(numbers)]
-        counts, edges = np.histogram(np.clip(there, column.low, column.high), 20, _range(column))
+        limits = column.low, column.high
+        counts, edges = np.histogram(np.clip(there, *limits), 20, limits)
         alone = _alone(numbers, labels)
         doubts, outside = list(unit_doubts(column, values)), int(_outside(column, there).sum())
         names = tuple(f"{edge:.4g}" for edge in edges[:-1])
         missing = int(np.isnan(numbers).sum())
     else:
-        found = texts(values)
-        codes = np.full(len(found), np.nan)
+        words = texts(values)
+        codes = np.full(len(words), np.nan)
         for code, category in enumerate(column.categories):
-            codes[found == category] = code
-        absent = np.array([text is None for text in found], dtype=bool)
+            codes[words == category] = code
+        absent = np.array([word is None for word in words], dtype=bool)
         strange = np.isnan(codes) & ~absent
-        doubts = list(_category_doubts(column, found, strange))
+        doubts = list(_category_doubts(column, words, strange))
         rates = _rates(codes, labels)
         alone, outside, missing = _alone(rates, labels), int(strange.sum()), int(absent.sum())
         counts = np.array([(codes == code).sum() for code in range(len(column.categories))])
         names = column.categories
-        if missing == len(found):
+        if missing == len(words):
             doubts.append(f"Column {column.name} is missing in every row.")
-    if alone is not None and alone >= _TELLTALE:
+    if alone is not None and alone >= _TELLTALE_AUC:
         doubts.append(
             f"Column {column.name} predicts the label by itself (AUC {alone:.3f}): "
             "was it recorded after the outcome?"
@@ -192,12 +185,8 @@ def _column(
     )
 
 
-def _range(column: Column) -> tuple[float, float]:
-    return column.low, column.high
-
-
 def _category_doubts(
-    column: Column, found: npt.NDArray[Any], strange: npt.NDArray[np.bool_]
+    column: Column, words: npt.NDArray[Any], strange: npt.NDArray[np.bool_]
 ) -> Iterator[str]:
     """Rows that are none of the categories, and which category most of them may have meant."""
     if not strange.any():
@@ -205,8 +194,8 @@ def _category_doubts(
     lowered = {category.lower(): category for category in column.categories}
     near = {
         lowered[hit]
-        for text in set(found[strange].tolist())
-        for hit in difflib.get_close_matches(str(text).strip().lower(), lowered, n=1, cutoff=0.6)
+        for word in set(words[strange].tolist())
+        for hit in difflib.get_close_matches(str(word).strip().lower(), lowered, n=1, cutoff=0.6)
     }
     meant = f" Some look like {', '.join(sorted(near))}." if near else ""
     first = int(np.argmax(strange)) + 1
@@ -236,7 +225,7 @@ def _alone(values: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> 
 
     truth = labels[labelled] == 1
     positives, negatives = int(truth.sum()), int((~truth).sum())
-    if min(positives, negatives) < _ENOUGH:
+    if min(positives, negatives) < _MIN_ROWS:
         return None
     ranks = rankdata(np.nan_to_num(values[labelled], nan=-np.inf))
     area = (ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives)
@@ -253,11 +242,11 @@ def _label_doubts(labels: npt.NDArray[np.float64]) -> Iterator[str]:
 def _date_doubts(task: Task, table: Table, today: date | None) -> Iterator[str]:
     """The schema's date columns that the view has, in the order in which they must lie."""
     limit = np.datetime64(today or datetime.now(UTC).date())
-    found = [(name, _dates(table[name])) for name in task.schema.dates if name in table]
-    for name, days in found:
+    dates = [(name, _dates(table[name])) for name in task.schema.dates if name in table]
+    for name, days in dates:
         if (late := int((days > limit).sum())) > 0:
             yield f"Column {name}: {late} rows lie in the future."
-    for (earlier, first), (later, second) in pairwise(found):
+    for (earlier, first), (later, second) in pairwise(dates):
         if (turned := int((first > second).sum())) > 0:
             yield f"{turned} rows have {later} before {earlier}."
 

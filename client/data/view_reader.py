@@ -1,15 +1,16 @@
-"""The one door to DuckDB: a site's sources and one SQL view -> columns.
+"""Runs one SQL view over a site's sources in DuckDB -> columns.
 
-The view is the hospital's own text, yet it runs as if it were not: one SELECT, in memory, over the
-sources and nothing else; no extension, no network, no Python variable, nothing written, no spill to
-disk. Sources are read in place, in a stream; what a view makes is all that is held.
+The view is the hospital's own text, yet it is not trusted: one SELECT, in memory, over the sources
+and nothing else; no extension, no network, no Python variable, nothing written, no spill to disk.
+Sources are read in place, in a stream; only the view's result is held.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -42,9 +43,8 @@ def read(
     `value_set(name, system, code, display)` and `in_unit(value, unit, wanted, analyte)`.
 
     `extras` are called with the open connection before anything else is registered, and may add
-    tables and functions, which the view may then use (the imaging index adds `images` and
-    `pseudonym(text)` in this way: `lambda connection: images_table.register(connection, index)`).
-    `note` is told, for the site's own eyes, what is odd about the sources.
+    tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
+    `note` receives remarks on the sources, for the site alone.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
     for float64, as str objects with None for NULL.
@@ -66,7 +66,11 @@ def read(
         except duckdb.InterruptException:
             raise _too_slow(sources.minutes) from None
         except (MemoryError, duckdb.OutOfMemoryException):
-            raise _too_large_for_memory() from None
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "The view needs more memory than allowed.",
+                remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
+            ) from None
         finally:
             if note:
                 for text in session.notes:
@@ -74,7 +78,7 @@ def read(
 
 
 def _register(
-    session: Session, sources: Sources, view: view_sandbox.View, deadline: _Deadline
+    session: Session, sources: Sources, view: view_sandbox.ParsedView, deadline: _Deadline
 ) -> None:
     value_sets.register(session, sources.value_sets)
     units.register(session)
@@ -82,19 +86,50 @@ def _register(
         files.register(session, name, path, sources.headerless.get(name))
     for name, database in sources.databases.items():
         databases.attach(session, name, database, deadline.left)
-    try:
+    with _errors(session, _unreadable_sources):
         if sources.omop:
             omop.register(session, sources.omop, view.named)
         if sources.fhir:
             export.register(session, sources.fhir, deadline.check)
+
+
+@contextmanager
+def _errors(
+    session: Session, otherwise: Callable[[duckdb.Error], WardroundError]
+) -> Iterator[None]:
+    """Turns an error of DuckDB into one that names the source to blame, if any."""
+    try:
+        yield
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
     except duckdb.Error as error:
         raise (
             databases.blamed(error, session)
             or files.blamed(error, session.paths)
-            or WardroundError(Code.MALFORMED_DATA, "The sources cannot be read as tables.")
+            or otherwise(error)
         ) from None
+
+
+def _unreadable_sources(error: duckdb.Error) -> WardroundError:
+    return WardroundError(
+        Code.MALFORMED_DATA,
+        "The sources cannot be read as tables.",
+        remedy="Try to read them in the duckdb shell.",
+    )
+
+
+def _failing_view(error: duckdb.Error) -> WardroundError:
+    """Quotes a catalogue or binder error, which speaks of names in the view, not of rows."""
+    reason = ""
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        reason = " " + str(error).splitlines()[0].rstrip(".") + "."
+    elif isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
+        reason = f" {view_sandbox.RULE}"
+    return WardroundError(
+        Code.CONFIGURATION,
+        f"The view fails ({type(error).__name__}).{reason}",
+        remedy="Try it in the duckdb shell on the same files.",
+    )
 
 
 class _Deadline:
@@ -132,51 +167,23 @@ def _too_slow(minutes: float) -> WardroundError:
     )
 
 
-def _too_large_for_memory() -> WardroundError:
-    return WardroundError(
-        Code.CONFIGURATION,
-        "The view needs more memory than allowed.",
-        remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
-    )
-
-
-def _select(session: Session, view: view_sandbox.View) -> Table:
-    try:
+def _select(session: Session, view: view_sandbox.ParsedView) -> Table:
+    with _errors(session, _failing_view):
         session.connection.execute("BEGIN TRANSACTION READ ONLY")
         result = session.connection.execute(view.statement)
         names = [(str(column[0]), str(column[1])) for column in result.description or ()]
         columns: dict[str, Any] = dict(result.fetchnumpy())
-    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
-        raise
-    except duckdb.Error as error:
-        raise (
-            databases.blamed(error, session)
-            or files.blamed(error, session.paths)
-            or WardroundError(
-                Code.CONFIGURATION,
-                f"The view fails ({type(error).__name__}).{_reason(error)}",
-                remedy="Try it in the duckdb shell on the same files.",
-            )
-        ) from None
     if len({name for name, _ in names}) < len(names):
-        raise WardroundError(Code.CONFIGURATION, "The view names a column twice.")
-    for name, kind in names:
-        if kind in ("HUGEINT", "UHUGEINT"):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"The view's column {name} is of type {kind}, which would lose digits.",
-                remedy="Cast it to VARCHAR (an identifier) or DOUBLE (a measurement).",
-            )
+        raise WardroundError(
+            Code.CONFIGURATION, "The view names a column twice.", remedy="Rename one with AS."
+        )
+    if huge := [column for column in names if column[1] in ("HUGEINT", "UHUGEINT")]:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view's column {huge[0][0]} is of type {huge[0][1]}, which would lose digits.",
+            remedy="Cast it to VARCHAR (an identifier) or DOUBLE (a measurement).",
+        )
     return {name: _column(values) for name, values in columns.items()}
-
-
-def _reason(error: duckdb.Error) -> str:
-    """What may be told: a catalogue or binder error speaks of names in the view, not of rows."""
-    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
-        return " " + str(error).splitlines()[0].rstrip(".") + "."
-    if isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
-        return " A view reads the tables of its site.yaml and does nothing else."
-    return ""
 
 
 def _column(values: Any) -> npt.NDArray[Any]:

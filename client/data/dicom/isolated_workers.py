@@ -1,8 +1,8 @@
-"""Work on files in processes of their own: a file that hangs or crashes costs that file only.
+"""Processes that work on files, so that a file which hangs or crashes costs that file only.
 
 Decoders in C meet whatever a scanner, a network or an attacker wrote. Each worker takes one file
-after another; a file that takes too long, or ends its worker, is answered for with what the caller
-says, and the worker is replaced.
+after another; for a file that takes too long, or ends its worker, the caller's substitute is the
+answer, and the worker is replaced.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
@@ -19,9 +21,9 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _AHEAD = 16
-"""Jobs that a worker is given at once, so that it never waits for the next."""
+"""Jobs that a worker holds at once, so that it never waits for the next."""
 _STARTING = 120.0
-"""Seconds that a new worker has until it says that it is there; the time of its job begins then."""
+"""Seconds until a new worker must report that it is there; the time of its job begins then."""
 
 
 class _Worker(Generic[J]):
@@ -36,10 +38,12 @@ class _Worker(Generic[J]):
         self.fresh = True
 
     def give(self, jobs: list[J], seconds: float) -> None:
+        if not jobs:
+            return
         if not self.jobs:
             self.expect(seconds)
         self.jobs += jobs
-        with suppress(OSError):  # it has just died: the wait for its answer will tell
+        with suppress(OSError):  # it has just died: waiting for its answer will show that
             self.line.send(jobs)
 
     def expect(self, seconds: float) -> None:
@@ -58,40 +62,43 @@ def isolated(
     *,
     workers: int,
     seconds: float,
-    memory: int,
-    slow: Callable[[J], R],
-    crashed: Callable[[J], R],
+    slow: R,
+    crashed: R,
+    memory: int = 3 << 30,
 ) -> Iterator[tuple[J, R]]:
     """(job, work(job, *given)) for every job, in the order in which they are done.
 
-    work: a function of a module, that raises nothing. seconds: most for one job. memory: bytes of
+    work: a function of a module, that raises nothing. seconds: limit for one job. memory: bytes of
     data that a worker may hold. `slow` and `crashed` answer for a job whose worker was ended.
     """
-    waiting = iter(jobs)
+    queue = deque(jobs)
     crew: list[_Worker[J]] = []
-    again: list[J] = []
     try:
         while True:
             for worker in crew:
                 if len(worker.jobs) <= _AHEAD // 2:
-                    _feed(worker, waiting, again, seconds)
-            while len(crew) < workers and (first := _next(waiting, again)) is not None:
+                    count = min(_AHEAD - len(worker.jobs), len(queue))
+                    worker.give([queue.popleft() for _ in range(count)], seconds)
+            while len(crew) < workers and queue:
                 crew.append(_Worker(work, given, memory))
-                crew[-1].give([first], seconds)
+                crew[-1].give([queue.popleft()], seconds)
             if not any(worker.jobs for worker in crew):
                 return
-            yield from _answers(crew, again, seconds, slow, crashed)
+            yield from _answers(crew, queue, seconds, slow, crashed)
     finally:
         for worker in crew:
             worker.end()
 
 
+def batches(items: Iterable[J], size: int) -> Iterator[list[J]]:
+    """Lists of `size` items, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
 def _answers(
-    crew: list[_Worker[J]],
-    again: list[J],
-    seconds: float,
-    slow: Callable[[J], R],
-    crashed: Callable[[J], R],
+    crew: list[_Worker[J]], queue: deque[J], seconds: float, slow: R, crashed: R
 ) -> Iterator[tuple[J, R]]:
     busy = {worker.line: worker for worker in crew if worker.jobs}
     nearest = min(worker.deadline for worker in busy.values())
@@ -101,8 +108,7 @@ def _answers(
         try:
             answer = worker.line.recv()
         except (EOFError, OSError):
-            job = _replace(worker, crew, again)
-            yield job, crashed(job)
+            yield _replace(worker, crew, queue), crashed
             continue
         starting, worker.fresh = worker.fresh, False
         worker.expect(seconds)
@@ -110,28 +116,15 @@ def _answers(
             yield worker.jobs.pop(0), answer
     for worker in busy.values():
         if worker in crew and worker.jobs and worker.deadline < time.monotonic():
-            job = _replace(worker, crew, again)
-            yield job, slow(job)
+            yield _replace(worker, crew, queue), slow
 
 
-def _replace(worker: _Worker[J], crew: list[_Worker[J]], again: list[J]) -> J:
-    """Ends a worker: the job it was at, with the rest of its jobs to be given to another."""
+def _replace(worker: _Worker[J], crew: list[_Worker[J]], queue: deque[J]) -> J:
+    """Ends a worker and returns its jobs to the queue, except the job it was at: the result."""
     crew.remove(worker)
     worker.end()
-    again += worker.jobs[1:]
+    queue.extendleft(worker.jobs[:0:-1])
     return worker.jobs[0]
-
-
-def _feed(worker: _Worker[J], waiting: Iterator[J], again: list[J], seconds: float) -> None:
-    jobs: list[J] = []
-    while len(worker.jobs) + len(jobs) < _AHEAD and (job := _next(waiting, again)) is not None:
-        jobs.append(job)
-    if jobs:
-        worker.give(jobs, seconds)
-
-
-def _next(waiting: Iterator[J], again: list[J]) -> J | None:
-    return again.pop() if again else next(waiting, None)
 
 
 def _serve(line: Connection, work: Callable[..., Any], given: tuple[Any, ...], memory: int) -> None:

@@ -1,15 +1,14 @@
 """A FHIR export -> one table for each ViewDefinition, in the session's memory.
 
-What a view selects is kept, compressed and without what it leaves out; the export itself is read
-in a stream. A resource that comes twice counts once, in its newest version; references that lead
-nowhere are counted and told to the site.
+The export is read in a stream; only what a view selects is stored, compressed. A resource that
+comes twice counts once, in its newest version; references that lead nowhere are counted, in a note
+to the site.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 from client.data.fhir import resources
 from client.data.fhir.keys import resource_key
 from client.data.fhir.operators import text
-from client.data.fhir.temporal import Temporal
 from client.data.fhir.values import FhirPathError, Quantity
 from client.data.fhir.view_definition import Row, ViewColumn, ViewDefinition, load, sql_type
 from client.data.sources.session import Session, literal, quoted
@@ -27,11 +25,10 @@ from protocol.errors import Code, WardroundError
 _STORE = '"fhir rows"'
 """A catalogue that no view can name: a database's name has no space."""
 _BATCH = 4096
-_CASTS = {
-    "DATE": "DATE", "TIMESTAMP": "TIMESTAMP", "INTEGER": "INTEGER", "BIGINT": "BIGINT",
-    "SMALLINT": "SMALLINT", "DOUBLE PRECISION": "DOUBLE", "DOUBLE": "DOUBLE", "REAL": "REAL",
-    "BOOLEAN": "BOOLEAN", "TIME": "TIME", "CHARACTER VARYING": "VARCHAR", "VARCHAR": "VARCHAR",
-}  # fmt: skip
+_SQL_NAMES = ("DATE", "TIMESTAMP", "INTEGER", "BIGINT", "SMALLINT", "DOUBLE", "REAL", "BOOLEAN",
+              "TIME", "VARCHAR")  # fmt: skip
+_CASTS = dict(zip(_SQL_NAMES, _SQL_NAMES, strict=True)) | {
+    "DOUBLE PRECISION": "DOUBLE", "CHARACTER VARYING": "VARCHAR"}  # fmt: skip
 
 
 def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> None:
@@ -68,53 +65,43 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
         _expose(session, table)
 
 
-@dataclass
 class _FlatTable:
     """One view's rows on their way into the store."""
 
-    session: Session
-    view: ViewDefinition
-    pending: list[dict[str, Any]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        columns = ", ".join(f"c{k} {_type(c)}" for k, c in enumerate(self.view.columns))
-        self.session.connection.execute(f"CREATE TABLE {self.name} (ordinal BIGINT, {columns})")
-        kinds = {"ordinal": "BIGINT"} | {
-            f"c{k}": _type(column) for k, column in enumerate(self.view.columns)
+    def __init__(self, session: Session, view: ViewDefinition) -> None:
+        self.view = view
+        self.name = f"{_STORE}.{quoted(view.name)}"
+        self._session = session
+        self._pending: list[dict[str, Any]] = []
+        types = {"ordinal": "BIGINT"} | {
+            f"c{k}": sql_type(column.type) + ("[]" if column.collection else "")
+            for k, column in enumerate(view.columns)
         }
-        self._insert = f"INSERT INTO {self.name} {_from_json(kinds)}"
-
-    @property
-    def name(self) -> str:
-        return f"{_STORE}.{quoted(self.view.name)}"
+        columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+        session.connection.execute(f"CREATE TABLE {self.name} ({columns})")
+        self._insert = f"INSERT INTO {self.name} {_from_json(types)}"
 
     def add(self, ordinal: int, row: Row) -> None:
         cells: dict[str, Any] = {"ordinal": ordinal}
         for k, (column, value) in enumerate(zip(self.view.columns, row, strict=True)):
             cells[f"c{k}"] = _cell(column, value)
-        self.pending.append(cells)
-        if len(self.pending) >= _BATCH:
+        self._pending.append(cells)
+        if len(self._pending) >= _BATCH:
             self.flush()
 
     def flush(self) -> None:
-        if self.pending:
-            self.session.connection.execute(self._insert, [json.dumps(self.pending)])
-            self.pending.clear()
+        if self._pending:
+            self._session.connection.execute(self._insert, [json.dumps(self._pending)])
+            self._pending.clear()
 
 
-def _type(column: ViewColumn) -> str:
-    return sql_type(column.type) + ("[]" if column.collection else "")
-
-
-def _from_json(kinds: dict[str, str]) -> str:
+def _from_json(types: dict[str, str]) -> str:
     """SELECT of rows out of one JSON text, the statement's parameter."""
-    shape = json.dumps(
-        [{key: [k[:-2]] if (k := kind).endswith("[]") else kind for key, kind in kinds.items()}]
-    )
-    columns = ", ".join(f"r.{key}" for key in kinds)
+    shape = {name: [kind[:-2]] if kind.endswith("[]") else kind for name, kind in types.items()}
+    columns = ", ".join(f"r.{name}" for name in types)
     return (
-        f"SELECT {columns} FROM"
-        f" (SELECT unnest(from_json_strict(CAST(? AS JSON), {literal(shape)})) AS r)"
+        f"SELECT {columns} FROM (SELECT unnest(from_json_strict(CAST(? AS JSON),"
+        f" {literal(json.dumps([shape]))})) AS r)"
     )
 
 
@@ -122,9 +109,7 @@ def _cell(column: ViewColumn, value: Any) -> Any:
     """As JSON for the column's SQL type. Raises FhirPathError where it does not fit."""
     if value is None:
         return None
-    if column.collection:
-        return [_scalar(column, item) for item in value]
-    return _scalar(column, value)
+    return [_scalar(column, x) for x in value] if column.collection else _scalar(column, value)
 
 
 def _scalar(column: ViewColumn, value: Any) -> Any:
@@ -139,39 +124,35 @@ def _scalar(column: ViewColumn, value: Any) -> Any:
         return value
     if kind == "BIGINT" and type(value) is int and abs(value) < 2**63:
         return value
-    if kind == "DOUBLE" and type(value) in (int, Decimal):
-        return float(value)
-    if kind == "DOUBLE" and type(value) is Quantity:
-        return float(value.value)
+    number = value.value if type(value) is Quantity else value
+    if kind == "DOUBLE" and type(number) in (int, Decimal):
+        return float(number)
     raise FhirPathError(f"column {column.name} is of type {column.type}, a value of it is not")
 
 
 def _number(value: Any) -> Any:
-    if type(value) is Decimal:
-        return float(value)
-    return str(value) if type(value) is Temporal else text(value)
+    return float(value) if type(value) is Decimal else text(value)
 
 
 def _load(
     session: Session, folder: Path, tables: Sequence[_FlatTable], check_time: Callable[[], None]
 ) -> None:
-    targets = {c.refers_to for table in tables for c in table.view.columns} - {None}
+    targets = {t for table in tables for c in table.view.columns if (t := c.refers_to)}
     viewed = {table.view.resource for table in tables}
-    wanted = None if "*" in targets else viewed | {str(target) for target in targets}
+    wanted = None if "*" in targets else viewed | targets
     ordinal, keys = 0, list[dict[str, Any]]()
     insert = (
         f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, TRY_CAST(u AS TIMESTAMP)"
         f" FROM ({_from_json({'k': 'VARCHAR', 'o': 'BIGINT', 'u': 'VARCHAR'})})"
     )
-    counts = dict.fromkeys(sorted(viewed), 0)
+    absent = set(viewed)
     for file in resources.files_of(folder):
         for place, resource in resources.read(file, wanted):
             kind = resource["resourceType"]
             if wanted is not None and kind not in wanted:
                 continue
             ordinal += 1
-            if kind in counts:
-                counts[kind] += 1
+            absent.discard(kind)
             if key := resource_key(resource):
                 meta = resource.get("meta")
                 updated = meta.get("lastUpdated") if type(meta) is dict else None
@@ -187,9 +168,8 @@ def _load(
         session.connection.execute(insert, [json.dumps(keys)])
     for table in tables:
         table.flush()
-    for kind, count in counts.items():
-        if not count:
-            session.note(f"The FHIR export holds no {kind}.")
+    for kind in sorted(absent):
+        session.note(f"The FHIR export holds no {kind}.")
 
 
 def _add(table: _FlatTable, ordinal: int, resource: dict[str, Any], place: str) -> None:
@@ -211,10 +191,9 @@ def _keep_newest(session: Session, tables: Sequence[_FlatTable]) -> None:
         f" ORDER BY updated DESC NULLS LAST, ordinal DESC) AS place FROM {_STORE}.keys)"
         " WHERE place > 1"
     )
-    found = session.connection.execute(
+    [(repeated,)] = session.connection.execute(
         f"SELECT count(*) - count(DISTINCT key) FROM {_STORE}.keys"
-    ).fetchone()
-    repeated = int(found[0]) if found else 0
+    ).fetchall()
     if repeated:
         for table in tables:
             session.connection.execute(f"DELETE FROM {table.name} WHERE ordinal IN ({old})")
@@ -226,10 +205,10 @@ def _count_dangling(session: Session, table: _FlatTable) -> None:
         if column.refers_to is None:
             continue
         values = f"unnest(c{k})" if column.collection else f"c{k}"
-        lost, total = session.connection.execute(
+        [(lost, total)] = session.connection.execute(
             f"SELECT count(*) FILTER (WHERE md5_number(r) NOT IN (SELECT key FROM {_STORE}.keys)),"
             f" count(*) FROM (SELECT {values} AS r FROM {table.name}) WHERE r IS NOT NULL"
-        ).fetchall()[0]
+        ).fetchall()
         if lost:
             what = "resource" if column.refers_to == "*" else column.refers_to
             session.note(

@@ -14,7 +14,7 @@ _UUID = re.compile(r"urn:(?:uuid|oid):(.+)")
 
 
 def resource_key(resource: Any) -> str | None:
-    """Of a resource; None of anything else."""
+    """Key of a resource; None for anything else."""
     if type(resource) is not dict:
         return None
     kind, identifier = resource.get("resourceType"), resource.get("id")
@@ -22,16 +22,16 @@ def resource_key(resource: Any) -> str | None:
 
 
 def reference_key(reference: Any, wanted: str | None) -> str | None:
-    """Of a Reference, where it is to the wanted type or any type is wanted."""
+    """Key of a Reference's target; None where it is of another type than wanted (None: any)."""
     target = reference.get("reference") if type(reference) is dict else reference
     if type(target) is not str:
         return None
-    if found := _REFERENCE.fullmatch(target):
-        kind, identifier = found[1], found[2]
-    elif found := _UUID.fullmatch(target):
+    if match := _REFERENCE.fullmatch(target):
+        kind, identifier = match[1], match[2]
+    elif match := _UUID.fullmatch(target):
         # An address inside a bundle; its reader has replaced those whose entry is there.
         kind = (reference.get("type") if type(reference) is dict else None) or wanted
-        identifier = found[1]
+        identifier = match[1]
         if kind is None:
             return target
     else:

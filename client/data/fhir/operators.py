@@ -38,11 +38,11 @@ def equal(left: Item, right: Item) -> bool | None:
     if is_number(a) and is_number(b):
         return bool(a == b)
     earlier, later = temporal(left), temporal(right)
-    if earlier is not None and later is not None and not _only_looks_so(left, right):
-        found = earlier.compare(later)
-        if found is None:
+    if earlier is not None and later is not None and not _may_be_codes(left, right):
+        sign = earlier.compare(later)
+        if sign is None:
             return None if (earlier.kind == "time") == (later.kind == "time") else False
-        return found == 0
+        return sign == 0
     if type(a) is Quantity or type(b) is Quantity:
         mine, theirs = quantity(left), quantity(right)
         if mine is None or theirs is None:
@@ -53,9 +53,8 @@ def equal(left: Item, right: Item) -> bool | None:
     return type(a) is type(b) and bool(a == b)
 
 
-def _only_looks_so(left: Item, right: Item) -> bool:
+def _may_be_codes(*texts: Item) -> bool:
     """Two texts of unknown type that look like days may be codes: 2345 is also a year."""
-    texts = (left, right)
     return all(type(item) is str and "T" not in item and ":" not in item for item in texts)
 
 
@@ -63,11 +62,8 @@ def _deep(a: dict[str, Any], b: dict[str, Any], same: Callable[[Any, Any], bool 
     if a.keys() != b.keys():
         return False
     for key, value in a.items():
-        mine = value if type(value) is list else [value]
-        theirs = b[key] if type(b[key]) is list else [b[key]]
-        if len(mine) != len(theirs):
-            return False
-        if not all(same(x, y) for x, y in zip(mine, theirs, strict=True)):
+        mine, theirs = (v if type(v) is list else [v] for v in (value, b[key]))
+        if len(mine) != len(theirs) or not all(map(same, mine, theirs)):
             return False
     return True
 
@@ -78,7 +74,7 @@ def equal_collections(left: Items, right: Items) -> bool | None:
         return None
     if len(left) != len(right):
         return False
-    pairs = [equal(a, b) for a, b in zip(left, right, strict=True)]
+    pairs = list(map(equal, left, right))
     return None if None in pairs and False not in pairs else all(pairs)
 
 
@@ -118,18 +114,16 @@ def equivalent_collections(left: Items, right: Items) -> bool:
 def order(left: Item, right: Item) -> int | None:
     """-1, 0 or 1; None where precision or units leave it open. Raises FhirPathError."""
     a, b = plain(left), plain(right)
-    if is_number(a) and is_number(b):
-        return int(a > b) - int(a < b)
     earlier, later = temporal(left), temporal(right)
     if earlier is not None and later is not None:
         return earlier.compare(later)
-    if type(a) is str and type(b) is str:
-        return int(a > b) - int(a < b)
     mine, theirs = quantity(left), quantity(right)
     if mine is not None and theirs is not None:
         if _unit(mine) != _unit(theirs):
             return None
-        return int(mine.value > theirs.value) - int(mine.value < theirs.value)
+        a, b = mine.value, theirs.value
+    if (is_number(a) and is_number(b)) or (type(a) is str and type(b) is str):
+        return int(a > b) - int(a < b)
     if (earlier is None) != (later is None) and str in (type(a), type(b)):
         return None  # a text that is no date
     raise FhirPathError("two values of different types cannot be compared")
@@ -162,14 +156,14 @@ def arithmetic(operator: str, left: Item, right: Item) -> Items:
 
 def _numbers(operator: str, a: int | Decimal, b: int | Decimal) -> Items:
     try:
-        if operator == "/":
-            return [Decimal(a) / Decimal(b)] if b else []
-        if operator == "div":
-            return [int(Decimal(a) / Decimal(b))] if b else []
-        if operator == "mod":
-            if type(a) is int and type(b) is int:
-                return [int(math.fmod(a, b))] if b else []
-            return [Decimal(a) % Decimal(b)] if b else []
+        if operator in ("/", "div", "mod"):
+            if not b:
+                return []
+            if operator == "mod":
+                whole = type(a) is int and type(b) is int
+                return [int(math.fmod(a, b)) if whole else Decimal(a) % Decimal(b)]
+            quotient = Decimal(a) / Decimal(b)
+            return [quotient if operator == "/" else int(quotient)]
         if operator == "*":
             return [a * b]
         return [a + b if operator == "+" else a - b]
@@ -195,10 +189,9 @@ def text(item: Item) -> str | None:
 
 def logic(operator: str, a: bool | None, b: bool | None) -> bool | None:
     """and or xor implies, in three values (None is unknown)."""
-    if operator == "and":
-        return False if a is False or b is False else None if a is None or b is None else True
-    if operator == "or":
-        return True if a is True or b is True else None if a is None or b is None else False
-    if operator == "xor":
-        return None if a is None or b is None else a != b
-    return True if a is False or b is True else None if a is None or b is None else b
+    if operator == "implies":
+        return logic("or", None if a is None else not a, b)
+    decisive = {"and": False, "or": True}.get(operator)
+    if decisive is not None and decisive in (a, b):
+        return decisive
+    return None if a is None or b is None else a != b if operator == "xor" else not decisive

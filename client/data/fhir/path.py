@@ -6,11 +6,12 @@ What FHIRPath knows and a table cannot need (resolve, memberOf) is refused when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from client.data.fhir import functions
+from client.data.fhir.functions import Compiled, Scope
 from client.data.fhir.operators import (
     arithmetic,
     equal_collections,
@@ -21,32 +22,16 @@ from client.data.fhir.operators import (
 )
 from client.data.fhir.syntax import (
     Binary,
-    External,
     FunctionCall,
     Indexer,
     Literal,
     MemberAccess,
     Node,
-    Special,
-    TypeTest,
-    Unary,
+    Variable,
     parse,
+    type_name,
 )
-from client.data.fhir.values import FhirPathError, Items, Quantity, children, is_type, plain
-
-
-@dataclass
-class Run:
-    """What an evaluation is within: the resource, the place in a forEach, and the lambda's own."""
-
-    resource: dict[str, Any]
-    row_index: int = 0
-    this: Items = field(default_factory=list)
-    index: int = 0
-    total: Items = field(default_factory=list)
-
-
-Compiled = Callable[[Run, Items], Items]
+from client.data.fhir.values import FhirPathError, Items, children, is_type
 
 
 @dataclass(frozen=True)
@@ -55,28 +40,27 @@ class Path:
 
     text: str
     tree: Node
-    run: Compiled
+    compiled: Compiled
 
-    def evaluate(self, run: Run, focus: Items) -> Items:
+    def evaluate(self, scope: Scope, focus: Items) -> Items:
         """The collection. Raises FhirPathError, without a value of the resource in it."""
         try:
-            return self.run(run, focus)
+            return self.compiled(scope, focus)
         except (ArithmeticError, RecursionError, ValueError, TypeError) as error:
             raise FhirPathError(f"cannot be computed ({type(error).__name__})") from None
 
 
-def compile_path(text_: str, constants: Mapping[str, Items] | None = None) -> Path:
-    """Raises FhirPathError for what is not FHIRPath, or for a constant that nobody defined."""
-    tree = parse(text_)
-    return Path(text_, tree, _Compiler(constants or {}).compile(tree))
-
-
-_BUILT_IN = {
-    "ucum": "http://unitsofmeasure.org",
-    "sct": "http://snomed.info/sct",
-    "loinc": "http://loinc.org",
+_CODE_SYSTEMS: dict[str, Items] = {
+    "ucum": ["http://unitsofmeasure.org"],
+    "sct": ["http://snomed.info/sct"],
+    "loinc": ["http://loinc.org"],
 }
-_ROOTS: Collection[str] = ("resource", "rootResource", "context")
+
+
+def compile_path(expression: str, constants: Mapping[str, Items]) -> Path:
+    """Raises FhirPathError for what is not FHIRPath, or for a constant that nobody defined."""
+    tree = parse(expression)
+    return Path(expression, tree, _Compiler({**_CODE_SYSTEMS, **constants}).compile(tree))
 
 
 class _Compiler:
@@ -84,34 +68,32 @@ class _Compiler:
         self._constants = constants
 
     def compile(self, node: Node) -> Compiled:
-        if isinstance(node, Literal):
-            items = [] if node.value is None else [node.value]
-            return lambda run, focus: items
-        if isinstance(node, MemberAccess):
-            return self._member(node)
-        if isinstance(node, FunctionCall):
-            return self._call(node)
-        if isinstance(node, Indexer):
-            base, index = self.compile(node.base), self.compile(node.index)
-            return lambda run, focus: functions.at(base(run, focus), index(run, focus))
-        if isinstance(node, TypeTest):
-            return self._type_test(node)
-        if isinstance(node, Unary):
-            return self._unary(node)
-        if isinstance(node, Binary):
-            return self._binary(node)
-        if isinstance(node, External):
-            return self._external(node)
-        return _special(node)
+        match node:
+            case Literal(value):
+                items = [] if value is None else [value]
+                return lambda scope, focus: items
+            case MemberAccess():
+                return self._member(node)
+            case FunctionCall():
+                return self._call(node)
+            case Indexer():
+                base, index = self.compile(node.base), self.compile(node.index)
+                return lambda scope, focus: functions.indexed(
+                    base(scope, focus), index(scope, focus)
+                )
+            case Binary():
+                return self._binary(node)
+            case Variable(name):
+                return self._variable(name)
 
     def _member(self, node: MemberAccess) -> Compiled:
         name, hidden = node.name, "_" + node.name
         base = None if node.base is None else self.compile(node.base)
         root = base is None and name[:1].isupper()
 
-        def run_member(run: Run, focus: Items) -> Items:
+        def run_member(scope: Scope, focus: Items) -> Items:
             items: Items = []
-            for item in focus if base is None else base(run, focus):
+            for item in focus if base is None else base(scope, focus):
                 if type(item) is dict:
                     if root and is_type(item, name):
                         items.append(item)
@@ -130,79 +112,47 @@ class _Compiler:
         known = functions.FUNCTIONS.get(node.name)
         if known is None:
             raise FhirPathError(f"the function {node.name}() is not known")
-        least, most, make = known
-        if not least <= len(node.arguments) <= most:
+        min_arguments, max_arguments, function = known
+        if not min_arguments <= len(node.arguments) <= max_arguments:
             raise FhirPathError(f"{node.name}() does not take {len(node.arguments)} arguments")
-        arguments: list[Any] = list(node.arguments)
-        if node.name not in functions.TYPE_ARGUMENT:
-            arguments = [self.compile(argument) for argument in node.arguments]
-        call = make(*arguments)
+        prepare = type_name if node.name in functions.TYPE_ARGUMENT else self.compile
+        arguments: list[Any] = [prepare(argument) for argument in node.arguments]
         if base is None:
-            return lambda run, focus: call(run, focus, focus)
-        return lambda run, focus: call(run, base(run, focus), focus)
-
-    def _type_test(self, node: TypeTest) -> Compiled:
-        operand, kind = self.compile(node.operand), node.type
-        if node.operator == "as":
-            return lambda run, focus: [i for i in operand(run, focus) if is_type(i, kind)]
-
-        def run_is(run: Run, focus: Items) -> Items:
-            items = operand(run, focus)
-            return [is_type(functions.one(items), kind)] if items else []
-
-        return run_is
-
-    def _unary(self, node: Unary) -> Compiled:
-        operand = self.compile(node.operand)
-
-        def run_unary(run: Run, focus: Items) -> Items:
-            items = operand(run, focus)
-            if not items or node.operator == "+":
-                return items
-            value = plain(functions.one(items))
-            if type(value) is Quantity:
-                return [Quantity(-value.value, value.unit)]
-            return arithmetic("*", value, -1)
-
-        return run_unary
+            return lambda scope, focus: function(scope, focus, focus, *arguments)
+        return lambda scope, focus: function(scope, base(scope, focus), focus, *arguments)
 
     def _binary(self, node: Binary) -> Compiled:
         operator = node.operator
         left, right = self.compile(node.left), self.compile(node.right)
         combine = _combination(operator)
         if operator not in ("and", "or", "implies"):
-            return lambda run, focus: combine(left(run, focus), right(run, focus))
-        settled = operator == "or"  # the left side that decides alone
+            return lambda scope, focus: combine(left(scope, focus), right(scope, focus))
+        decisive = operator == "or"  # a left side of this value decides alone
 
-        def run_logic(run: Run, focus: Items) -> Items:
-            first = functions.truth(left(run, focus))
-            if first is settled:
+        def run_logic(scope: Scope, focus: Items) -> Items:
+            first = left(scope, focus)
+            if functions.as_boolean(first) is decisive:
                 return [operator != "and"]
-            result = logic(operator, first, functions.truth(right(run, focus)))
-            return [] if result is None else [result]
+            return combine(first, right(scope, focus))
 
         return run_logic
 
-    def _external(self, node: External) -> Compiled:
-        name = node.name
-        if name in self._constants:
-            items = self._constants[name]
-            return lambda run, focus: items
-        if name == "rowIndex":
-            return lambda run, focus: [run.row_index]
-        if name in _ROOTS:
-            return lambda run, focus: [run.resource]
-        if name in _BUILT_IN:
-            return lambda run, focus: [_BUILT_IN[name]]
-        raise FhirPathError(f"the constant %{name} is not defined")
-
-
-def _special(node: Special) -> Compiled:
-    if node.name == "$index":
-        return lambda run, focus: [run.index]
-    if node.name == "$total":
-        return lambda run, focus: run.total
-    return lambda run, focus: run.this if run.this else focus
+    def _variable(self, name: str) -> Compiled:
+        if name[1:] in self._constants and name[0] == "%":
+            items = self._constants[name[1:]]
+            return lambda scope, focus: items
+        match name:
+            case "$index":
+                return lambda scope, focus: [scope.index]
+            case "$total":
+                return lambda scope, focus: scope.total
+            case "$this":
+                return lambda scope, focus: scope.this if scope.this else focus
+            case "%rowIndex":
+                return lambda scope, focus: [scope.row_index]
+            case "%resource" | "%rootResource" | "%context":
+                return lambda scope, focus: [scope.resource]
+        raise FhirPathError(f"the constant {name} is not defined")
 
 
 def _combination(operator: str) -> Callable[[Items, Items], Items]:
@@ -223,27 +173,29 @@ def _combination(operator: str) -> Callable[[Items, Items], Items]:
         def ordered(a: Items, b: Items) -> Items:
             if not a or not b:
                 return []
-            found = order(functions.one(a), functions.one(b))
-            return [] if found is None else [found in hits]
+            sign = order(functions.singleton(a), functions.singleton(b))
+            return [] if sign is None else [sign in hits]
 
         return ordered
     if operator == "|":
         return lambda a, b: functions.distinct([*a, *b])
     if operator == "&":
-        return lambda a, b: ["".join(text(functions.one(x)) or "" for x in (a, b) if x)]
+        return lambda a, b: ["".join(text(functions.singleton(x)) or "" for x in (a, b) if x)]
     if operator == "in":
-        return lambda a, b: [functions.within(functions.one(a), b)] if a else []
+        return lambda a, b: [functions.is_among(functions.singleton(a), b)] if a else []
     if operator == "contains":
-        return lambda a, b: [functions.within(functions.one(b), a)] if b else []
+        return lambda a, b: [functions.is_among(functions.singleton(b), a)] if b else []
     if operator in ("xor", "and", "or", "implies"):
 
         def decide(a: Items, b: Items) -> Items:
-            result = logic(operator, functions.truth(a), functions.truth(b))
+            result = logic(operator, functions.as_boolean(a), functions.as_boolean(b))
             return [] if result is None else [result]
 
         return decide
 
     def compute(a: Items, b: Items) -> Items:
-        return arithmetic(operator, functions.one(a), functions.one(b)) if a and b else []
+        return (
+            arithmetic(operator, functions.singleton(a), functions.singleton(b)) if a and b else []
+        )
 
     return compute

@@ -1,4 +1,4 @@
-"""Resources out of an export, one by one: bulk NDJSON (FHIR Bulk Data Access 2.0) and bundles.
+"""Reads the resources of an export one by one: bulk NDJSON (FHIR Bulk Data Access 2.0) and bundles.
 
 Never more than one line, or one bundle, is held. In a bundle, references by an entry's own address
 (fullUrl, as a transaction uses them) are replaced by Type/id, so that both kinds of export join.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from client.data.sources.files import bounded_lines, open_bytes
+from client.data.sources.session import unreadable
 from protocol.errors import Code, WardroundError
 
 LARGEST_BUNDLE = 64 << 20
@@ -30,8 +31,8 @@ def files_of(folder: Path) -> list[Path]:
 
     Raises WardroundError(NO_DATA) where there are none.
     """
-    found = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
-    files = [path for path in found if path.name.lower().endswith((*_LINES, *_DOCUMENTS))]
+    paths = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
+    files = [path for path in paths if path.name.lower().endswith((*_LINES, *_DOCUMENTS))]
     if not files:
         raise WardroundError(
             Code.NO_DATA,
@@ -42,7 +43,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def read(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, resource) of a file. wanted: types of resource; others may be left out unread.
+    """(place, resource) of a file. wanted: types of resource; others may be skipped unread.
 
     Raises WardroundError: NO_DATA, MALFORMED_DATA naming file and line, or entry of a bundle.
     """
@@ -52,11 +53,7 @@ def read(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, dict
         else:
             yield from _document(path)
     except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA,
-            f"{path} cannot be read: {error.strerror or 'not gzip'}.",
-            remedy="Check the file and its permissions.",
-        ) from None
+        raise unreadable(path, error, "Check the file and its permissions.") from None
     except (zlib.error, EOFError):
         raise _broken(str(path)) from None
 
@@ -73,17 +70,14 @@ def _lines(path: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, di
     for number, line in bounded_lines(path):
         if not line.strip():
             continue
-        types = {found.decode() for found in _TYPES.findall(line)} if wanted is not None else set()
-        if wanted is not None and types and types.isdisjoint(wanted):
+        types = {kind.decode() for kind in _TYPES.findall(line)}
+        if types and wanted is not None and types.isdisjoint(wanted):
             continue
         place = f"{path}, line {number}"
         resource = _decoded(line, place)
-        if type(resource) is not dict or type(resource.get("resourceType")) is not str:
+        if not _is_resource(resource):
             raise _broken(place, "no FHIR resource")
-        if resource["resourceType"] == "Bundle":
-            yield from _entries(resource, place)
-        else:
-            yield place, resource
+        yield from _unbundled(resource, place)
 
 
 def _decoded(data: bytes, place: str) -> Any:
@@ -101,16 +95,20 @@ def _document(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if len(data) > LARGEST_BUNDLE:
         raise _broken(str(path), f"a bundle of more than {LARGEST_BUNDLE >> 20} MiB")
     document = _decoded(data, str(path))
-    if type(document) is not dict or type(document.get("resourceType")) is not str:
-        return  # a manifest or a ViewDefinition may lie beside the export
-    if document["resourceType"] == "Bundle":
-        yield from _entries(document, str(path))
-    else:
-        yield str(path), document
+    if _is_resource(document):  # a manifest or a ViewDefinition may lie beside the export
+        yield from _unbundled(document, str(path))
 
 
-def _entries(bundle: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The resources of a bundle of any type, those that a transaction deletes aside."""
+def _is_resource(value: Any) -> bool:
+    return type(value) is dict and type(value.get("resourceType")) is str
+
+
+def _unbundled(bundle: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The resources of a bundle of any type, except those that a transaction deletes; any other
+    resource is itself."""
+    if bundle["resourceType"] != "Bundle":
+        yield place, bundle
+        return
     entries = bundle.get("entry", [])
     if type(entries) is not list or any(type(entry) is not dict for entry in entries):
         raise _broken(place, "a bundle whose entries are no objects")
@@ -124,7 +122,7 @@ def _entries(bundle: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str
         resource, request = entry.get("resource"), entry.get("request")
         if resource is None or (type(request) is dict and request.get("method") == "DELETE"):
             continue
-        if type(resource) is not dict or type(resource.get("resourceType")) is not str:
+        if not _is_resource(resource):
             raise _broken(f"{place}, entry {number}", "no FHIR resource")
         if resource["resourceType"] == "OperationOutcome":
             continue

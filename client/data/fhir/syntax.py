@@ -46,14 +46,6 @@ class Indexer:
 
 
 @dataclass(frozen=True)
-class Unary:
-    """+operand or -operand."""
-
-    operator: str
-    operand: Node
-
-
-@dataclass(frozen=True)
 class Binary:
     """left operator right."""
 
@@ -63,31 +55,13 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class TypeTest:
-    """operand is type, operand as type."""
-
-    operator: str
-    operand: Node
-    type: str
-
-
-@dataclass(frozen=True)
-class External:
-    """%name."""
+class Variable:
+    """$this, $index or $total, or a constant such as %resource: the name with its sign."""
 
     name: str
 
 
-@dataclass(frozen=True)
-class Special:
-    """$this, $index or $total."""
-
-    name: str
-
-
-Node = (
-    Literal | MemberAccess | FunctionCall | Indexer | Unary | Binary | TypeTest | External | Special
-)
+Node = Literal | MemberAccess | FunctionCall | Indexer | Binary | Variable
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)
@@ -110,7 +84,7 @@ _PRECEDENCE = {
 }  # fmt: skip
 _UNARY = 11
 CALENDAR = ("year", "month", "week", "day", "hour", "minute", "second", "millisecond")
-_DEEPEST = 60
+_MAX_DEPTH = 60
 
 
 @dataclass(frozen=True)
@@ -132,29 +106,25 @@ def parse(text: str) -> Node:
 def _tokens(text: str) -> list[_Token]:
     tokens, at = [], 0
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        match = _TOKEN.match(text, at)
+        if match is None:
             raise FhirPathError(f"unexpected text at character {at + 1}")
-        if found.lastgroup != "space":
-            kind = next(k for k in _KINDS if found[k] is not None)
-            tokens.append(_Token(kind, found[0], at))
-        at = found.end()
+        if match.lastgroup != "space":
+            tokens.append(_Token(str(match.lastgroup), match[0], at))
+        at = match.end()
     return [*tokens, _Token("end", "", len(text))]
 
 
-_KINDS = ("temporal", "number", "string", "delimited", "word", "special", "symbol", "space")
-
-
 def _unescaped(text: str) -> str:
-    def one(found: re.Match[str]) -> str:
-        code = found[1]
+    def character(escape: re.Match[str]) -> str:
+        code = escape[1]
         if code.startswith("u"):
             return chr(int(code[1:], 16))
         if code not in _ESCAPES:
             raise FhirPathError("a string has an unknown escape")
         return _ESCAPES[code]
 
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", one, text[1:-1], flags=re.DOTALL)
+    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", character, text[1:-1], flags=re.DOTALL)
 
 
 class _Parser:
@@ -178,29 +148,30 @@ class _Parser:
             return True
         return False
 
-    def expression(self, least: int) -> Node:
+    def expression(self, min_precedence: int) -> Node:
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             raise FhirPathError("is nested too deeply")
         left = self._prefix()
         while self.next.kind in ("symbol", "word"):
             operator = self.next.text
             precedence = _PRECEDENCE.get(operator, 0)
-            if precedence <= least:
+            if precedence <= min_precedence:
                 break
             self._take()
             if operator in ("is", "as"):
-                left = TypeTest(operator, left, self._type())
+                left = FunctionCall(left, operator, (self._type(),))
             else:
                 left = Binary(operator, left, self.expression(precedence))
         self._depth -= 1
         return left
 
     def _prefix(self) -> Node:
-        if self.next.kind == "symbol" and self.next.text in "+-":
-            operator = self._take().text
-            return Unary(operator, self.expression(_UNARY - 1))
-        return self._postfix(self._term())
+        if self.next.kind != "symbol" or self.next.text not in "+-":
+            return self._postfix(self._term())
+        sign = self._take().text
+        operand = self.expression(_UNARY - 1)
+        return Binary("*", operand, Literal(-1)) if sign == "-" else operand
 
     def _postfix(self, left: Node) -> Node:
         while self.next.kind == "symbol" and self.next.text in (".", "["):
@@ -249,7 +220,7 @@ class _Parser:
                 raise FhirPathError("a date or time is not valid")
             return Literal(value)
         if token.kind == "special":
-            return Special(token.text)
+            return Variable(token.text)
         if token.text == "(":
             inner = self.expression(0)
             self._take(")")
@@ -260,9 +231,9 @@ class _Parser:
         if token.text == "%":
             name = self._take()
             if name.kind == "word":
-                return External(name.text)
+                return Variable("%" + name.text)
             if name.kind in ("string", "delimited"):
-                return External(_unescaped(name.text))
+                return Variable("%" + _unescaped(name.text))
         raise FhirPathError(f"unexpected text at character {token.at + 1}")
 
     def _number(self) -> Node:
@@ -277,13 +248,14 @@ class _Parser:
             return Literal(Quantity(Decimal(value), token.text.removesuffix("s")))
         return Literal(value)
 
-    def _type(self) -> str:
-        parts = [self._take()]
-        while self._accept("."):
-            parts.append(self._take())
-        if any(part.kind not in ("word", "delimited") for part in parts):
-            raise FhirPathError("a type is missing after is or as")
-        return ".".join(part.text.strip("`") for part in parts)
+    def _type(self) -> Node:
+        name: Node | None = None
+        while name is None or self._accept("."):
+            part = self._take()
+            if part.kind not in ("word", "delimited"):
+                raise FhirPathError("a type is missing after is or as")
+            name = MemberAccess(name, part.text.strip("`"))
+        return name
 
 
 def type_name(node: Node) -> str:

@@ -1,7 +1,7 @@
 """Dates and times of any precision, as FHIR and FHIRPath write them.
 
-Two of them compare component by component; where one ends before they differ, nobody knows which
-is earlier (FHIRPath 2.0.0, section 6.2). A time without an offset counts as UTC.
+Two of them compare component by component; where one ends before they differ, the order is
+unknown (FHIRPath 2.0.0, section 6.2). A time without an offset counts as UTC.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _UNITS = {
     "day": "day", "d": "day", "hour": "hour", "h": "hour", "minute": "minute", "min": "minute",
     "second": "second", "s": "second", "millisecond": "millisecond", "ms": "millisecond",
 }  # fmt: skip
+_MILLISECONDS = {"week": 604_800_000, "day": 86_400_000, "hour": 3_600_000, "minute": 60_000,
+                 "second": 1000, "millisecond": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,32 +40,31 @@ class Temporal:
 
     @staticmethod
     def parse(text: str, kind: TemporalKind | None = None) -> Temporal | None:
-        """Of FHIR's or FHIRPath's notation; None where it is neither. kind: where it is known."""
-        if found := _DATE.fullmatch(text):
-            numbers = [int(part) for part in found.groups()[:3] if part]
-            if found[4] is not None and len(numbers) < 3 and found[5]:
+        """Parses FHIR's or FHIRPath's notation; None for other text. kind: where it is known."""
+        if match := _DATE.fullmatch(text):
+            if match[5] and not match[3]:
                 return None
-            numbers += [int(part) for part in found.groups()[4:6] if part]
-            parts: tuple[int | Decimal, ...] = tuple(numbers)
-            parts += (Decimal(found[7]),) if found[7] else ()
-            told: TemporalKind = "dateTime" if found[4] is not None else "date"
-            value = Temporal(kind if kind == "dateTime" else told, parts, _offset(found[8]))
-        elif found := _TIME.fullmatch(text):
-            hours = tuple(int(part) for part in found.groups()[:2] if part)
-            value = Temporal("time", hours + ((Decimal(found[3]),) if found[3] else ()))
+            parts: tuple[int | Decimal, ...] = tuple(
+                int(part) for part in match.group(1, 2, 3, 5, 6) if part
+            )
+            parts += (Decimal(match[7]),) if match[7] else ()
+            written: TemporalKind = "dateTime" if match[4] is not None else "date"
+            value = Temporal(kind if kind == "dateTime" else written, parts, _offset(match[8]))
+        elif match := _TIME.fullmatch(text):
+            hours = tuple(int(part) for part in match.group(1, 2) if part)
+            value = Temporal("time", hours + ((Decimal(match[3]),) if match[3] else ()))
         else:
             return None
         return value if value._valid() else None
 
     def _valid(self) -> bool:
+        clock = self.parts if self.kind == "time" else self.parts[3:]
+        if not all(0 <= part < limit for part, limit in zip(clock, (24, 60, 61), strict=False)):
+            return False
         if self.kind == "time":
-            return _clock(self.parts)
-        year = int(self.parts[0])
-        if year < 1 or (len(self.parts) > 1 and not 1 <= self.parts[1] <= 12):
-            return False
-        if len(self.parts) > 2 and not 1 <= self.parts[2] <= _days(year, int(self.parts[1])):
-            return False
-        return _clock(self.parts[3:])
+            return True
+        year, month, day = (int(part) for part in (*self.parts, 1, 1)[:3])
+        return year >= 1 and 1 <= month <= 12 and 1 <= day <= _days(year, month)
 
     def compare(self, other: Temporal) -> int | None:
         """-1, 0 or 1; None where the precision does not tell, or a time meets a date."""
@@ -108,9 +109,9 @@ class Temporal:
         name = _UNITS.get(unit)
         if name is None:
             return None
+        if name in ("year", "month") and self.kind == "time":
+            return None
         if name in ("year", "month"):
-            if self.kind == "time":
-                return None
             months = int(amount) * (12 if name == "year" else 1)
             if len(self.parts) == 1:
                 months = (abs(months) // 12) * (12 if months >= 0 else -12)
@@ -122,9 +123,7 @@ class Temporal:
             if len(parts) > 2:
                 parts[2] = min(int(parts[2]), _days(year, index + 1))
             return replace(self, parts=tuple(parts))
-        seconds = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
-        whole = amount * seconds.get(name, 0) + (amount / 1000 if name == "millisecond" else 0)
-        return self._moved(timedelta(milliseconds=int(whole * 1000)))
+        return self._moved(timedelta(milliseconds=int(amount * _MILLISECONDS[name])))
 
     def boundary(self, low: bool) -> Temporal:
         """The earliest or latest moment it may stand for, in full: a date to the day, a time to
@@ -137,9 +136,7 @@ class Temporal:
                 parts.append(1 if low else _days(int(parts[0]), int(parts[1])))
         if self.kind != "date":
             clock = 0 if self.kind == "time" else 3
-            most: tuple[int, ...] = (0, 0) if low else (23, 59)
-            while len(parts) - clock < 2:
-                parts.append(most[len(parts) - clock])
+            parts += ((0, 0) if low else (23, 59))[len(parts) - clock :]
             if len(parts) - clock == 2:
                 parts.append(Decimal("0.000") if low else Decimal("59.999"))
             else:
@@ -152,14 +149,14 @@ class Temporal:
     def truncated(self, digits: int) -> Temporal | None:
         """To FHIRPath's precision: 4 a year, 6 a month, 8 a day (of a time 2, 4, 6, 9), 10, 12,
         14, 17 with hours, minutes, seconds, milliseconds. None for another number."""
-        known = (2, 4, 6, 9) if self.kind == "time" else (4, 6, 8, 10, 12, 14, 17)
-        if digits not in known or (self.kind == "date" and digits > 8):
+        known = {"time": (2, 4, 6, 9), "date": (4, 6, 8)}.get(self.kind, (4, 6, 8, 10, 12, 14, 17))
+        if digits not in known:
             return None
-        keep = known.index(digits) + 1
-        parts = self.parts[: min(keep, 3 if self.kind == "time" else 6)]
-        if digits in (6, 14) and len(parts) in (3, 6) and isinstance(parts[-1], Decimal):
+        count = known.index(digits) + 1
+        parts = self.parts[:count]
+        if digits in (6, 14) and isinstance(parts[-1], Decimal):
             parts = (*parts[:-1], Decimal(int(parts[-1])))
-        return replace(self, parts=parts, offset=self.offset if keep > 3 else None)
+        return replace(self, parts=parts, offset=self.offset if count > 3 else None)
 
     def __str__(self) -> str:
         """In FHIR's notation."""
@@ -176,16 +173,10 @@ class Temporal:
 
 
 def _offset(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text == "Z":
-        return 0
+    if text is None or text == "Z":
+        return None if text is None else 0
     minutes = int(text[1:3]) * 60 + int(text[4:6])
     return -minutes if text[0] == "-" else minutes
-
-
-def _clock(parts: tuple[int | Decimal, ...]) -> bool:
-    return all(0 <= part < most for part, most in zip(parts, (24, 60, 61), strict=False))
 
 
 def _days(year: int, month: int) -> int:
@@ -199,7 +190,7 @@ def _seconds(part: Decimal) -> str:
 
 def _milliseconds(second: Decimal, low: bool) -> Decimal:
     """A second given to fewer than three decimals -> its first or last millisecond."""
-    given = max(0, -int(second.as_tuple().exponent))
-    if given >= 3:
+    exponent = min(0, int(second.as_tuple().exponent))
+    if exponent <= -3:
         return second
-    return second + (Decimal(0).scaleb(-3) if low else Decimal(1).scaleb(-given) - Decimal("0.001"))
+    return second + (Decimal("0.000") if low else Decimal(1).scaleb(exponent) - Decimal("0.001"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from client.data.fhir.temporal import Temporal
@@ -43,8 +44,8 @@ class Element:
 _STRINGS = ("string", "code", "id", "markdown", "uri", "url", "canonical", "uuid", "oid",
             "base64Binary", "xhtml")  # fmt: skip
 _TIMES = ("date", "dateTime", "instant", "time")
-_INTEGERS = ("integer", "positiveInt", "unsignedInt", "integer64")
-PRIMITIVES = ("boolean", "decimal", *_STRINGS, *_TIMES, *_INTEGERS)
+INTEGERS = ("integer", "positiveInt", "unsignedInt", "integer64")
+PRIMITIVES = ("boolean", "decimal", *_STRINGS, *_TIMES, *INTEGERS)
 _PARENTS = {
     "code": "string", "id": "string", "markdown": "string", "url": "uri", "canonical": "uri",
     "uuid": "uri", "oid": "uri", "positiveInt": "integer", "unsignedInt": "integer",
@@ -82,9 +83,12 @@ _SYSTEM = {
     "Date": "date", "DateTime": "dateTime", "Time": "time", "Quantity": "Quantity",
     "Long": "integer",
 }  # fmt: skip
-_DAY = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?")
-_CLOCK = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?")
+_NOTATION = re.compile(
+    r"\d{4}(-\d\d(-\d\d)?)?"
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?"
+    r"|\d\d:\d\d:\d\d(\.\d+)?"
+)
+"""A date, dateTime or time as FHIR writes it."""
 
 
 def plain(item: Item) -> Any:
@@ -97,33 +101,27 @@ def children(item: Item, name: str) -> Items:
     extras = item.extras if type(item) is Element else None
     value = plain(item)
     if type(value) is not dict:
-        found = extras.get(name) if extras else None
-        return [] if found is None else found if type(found) is list else [found]
+        inner = extras.get(name) if extras else None
+        return [] if inner is None else inner if type(inner) is list else [inner]
     if name in value or "_" + name in value:
         return _children(value.get(name), value.get("_" + name))
     length = len(name)
-    for key, found in value.items():
-        if key.startswith(name) and type(found) is not list:
+    for key, choice in value.items():
+        if key.startswith(name) and type(choice) is not list:
             kind = _CHOICES.get(key[length:])
-            if kind and (type(found) is dict) == (kind not in PRIMITIVES):
-                return [Element(found, kind, value.get("_" + key))]
+            if kind and (type(choice) is dict) == (kind not in PRIMITIVES):
+                return [Element(choice, kind, value.get("_" + key))]
     return []
 
 
 def _children(value: Any, extras: Any) -> Items:
-    if extras is None:
-        if type(value) is list:
-            return [found for found in value if found is not None] if None in value else value
-        return [] if value is None else [value]
     values = value if type(value) is list else [value]
-    others = extras if type(extras) is list else [extras]
-    count = max(len(values), len(others))
-    values, others = (v + [None] * (count - len(v)) for v in (values, others))
-    pairs = zip(values, others, strict=True)
+    if extras is None:
+        return [child for child in values if child is not None] if None in values else values
     return [
-        found if other is None else Element(found, None, other)
-        for found, other in pairs
-        if found is not None or other is not None
+        child if extra is None else Element(child, None, extra)
+        for child, extra in zip_longest(values, extras if type(extras) is list else [extras])
+        if child is not None or extra is not None
     ]
 
 
@@ -163,7 +161,7 @@ def _fits(value: Any, kind: str) -> bool:
     if type(value) is bool:
         return kind == "boolean"
     if type(value) is int:
-        return kind in _INTEGERS or kind == "decimal"
+        return kind in INTEGERS or kind == "decimal"
     if type(value) is Decimal:
         return kind == "decimal"
     if type(value) is Temporal:
@@ -171,9 +169,9 @@ def _fits(value: Any, kind: str) -> bool:
     if type(value) is Quantity:
         return kind == "Quantity"
     if type(value) is str:
-        if kind in ("date", "dateTime", "instant", "time"):
-            found = Temporal.parse(value)
-            return found is not None and (found.kind == "time") == (kind == "time")
+        if kind in _TIMES:
+            moment = Temporal.parse(value)
+            return moment is not None and (moment.kind == "time") == (kind == "time")
         return kind in _STRINGS
     if type(value) is dict and value:
         shape = _SHAPES.get(kind)
@@ -191,11 +189,7 @@ def temporal(item: Item) -> Temporal | None:
     kind = item.kind if type(item) is Element else None
     if kind in ("dateTime", "instant"):
         return Temporal.parse(value, "dateTime")
-    if kind in ("date", "time"):
-        return Temporal.parse(value)
-    if kind is None and (
-        _DAY.fullmatch(value) or _MOMENT.fullmatch(value) or _CLOCK.fullmatch(value)
-    ):
+    if kind in ("date", "time") or (kind is None and _NOTATION.fullmatch(value)):
         return Temporal.parse(value)
     return None
 

@@ -7,7 +7,9 @@ is found before the first resource is read.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,9 +17,11 @@ from itertools import product
 from pathlib import Path as File
 from typing import Any
 
-from client.data.fhir.path import Path, Run, compile_path
-from client.data.fhir.syntax import Binary, External, FunctionCall, Literal, TypeTest
-from client.data.fhir.values import PRIMITIVES, Element, FhirPathError, Items, plain
+from client.data.fhir.functions import Scope
+from client.data.fhir.path import Path, compile_path
+from client.data.fhir.syntax import Binary, FunctionCall, Literal, MemberAccess, Variable
+from client.data.fhir.values import INTEGERS, PRIMITIVES, Element, FhirPathError, Items, plain
+from client.data.sources.session import unreadable
 from protocol.errors import Code, WardroundError
 
 Row = tuple[Any, ...]
@@ -32,13 +36,13 @@ _RETURNS = {
     "getResourceKey": "string", "getReferenceKey": "string", "toString": "string",
     "toInteger": "integer", "toDecimal": "decimal", "toBoolean": "boolean",
 }  # fmt: skip
-_MOST_ROWS = 1_000_000
+_MAX_ROWS = 1_000_000
 """Of one resource: two long lists side by side multiply."""
 
 
 @dataclass(frozen=True)
 class ViewColumn:
-    """One column. type: FHIR's, "string" where nothing tells; tag: the SQL type asked for."""
+    """One column. type: FHIR's, "string" where unknown; tag: the SQL type that is wanted."""
 
     name: str
     path: Path
@@ -50,11 +54,14 @@ class ViewColumn:
     @property
     def refers_to(self) -> str | None:
         """ "*" or the type of resource, where the column is a reference's key."""
-        tree = self.path.tree
-        if not isinstance(tree, FunctionCall) or tree.name != "getReferenceKey":
-            return None
-        argument = tree.arguments[0] if tree.arguments else None
-        return str(getattr(argument, "name", None) or getattr(argument, "value", None) or "*")
+        match self.path.tree:
+            case FunctionCall(name="getReferenceKey", arguments=()):
+                return "*"
+            case FunctionCall(
+                name="getReferenceKey", arguments=(MemberAccess(name=kind) | Literal(value=kind),)
+            ):
+                return str(kind or "*")
+        return None
 
 
 @dataclass(frozen=True)
@@ -96,77 +103,69 @@ class ViewDefinition:
         """
         if resource.get("resourceType") != self.resource:
             return
-        run = Run(resource)
-        for condition in self.where:
-            if not _holds(condition, run, resource):
-                return
-        yield from _rows(self.select, run, [resource])
+        scope = Scope(resource)
+        if all(_holds(condition, scope, resource) for condition in self.where):
+            yield from _rows(self.select, scope, [resource])
 
 
-def _holds(condition: Path, run: Run, resource: dict[str, Any]) -> bool:
-    found = _evaluate(condition, run, [resource])
-    if not found:
-        return False
-    value = plain(found[0])
-    if len(found) > 1 or type(value) is not bool:
+def _holds(condition: Path, scope: Scope, resource: dict[str, Any]) -> bool:
+    values = [plain(item) for item in _evaluate(condition, scope, [resource])]
+    if values not in ([], [True], [False]) or any(type(value) is not bool for value in values):
         raise FhirPathError(f"where `{condition.text}` is neither true nor false")
-    return value
+    return values == [True]
 
 
-def _evaluate(path: Path, run: Run, focus: Items) -> Items:
+def _evaluate(path: Path, scope: Scope, focus: Items) -> Items:
     try:
-        return path.evaluate(run, focus)
+        return path.evaluate(scope, focus)
     except FhirPathError as error:
         raise FhirPathError(f"`{path.text}`: {error}") from None
 
 
-def _rows(select: Selection, run: Run, focus: Items) -> list[Row]:
+def _rows(select: Selection, scope: Scope, focus: Items) -> list[Row]:
     if select.mode is None:
-        return _product(select, run, focus)
+        return _product(select, scope, focus)
     if select.mode == "repeat":
-        items = _repeated(select.paths, run, focus)
+        items = _repeated(select.paths, scope, focus)
     else:
-        items = _evaluate(select.paths[0], run, focus)
+        items = _evaluate(select.paths[0], scope, focus)
     if not items and select.mode == "forEachOrNull":
         return [tuple(None for _ in select.all_columns)]
-    before, rows = run.row_index, []
-    for run.row_index, item in enumerate(items):
-        rows.extend(_product(select, run, [item]))
-    run.row_index = before
+    before, rows = scope.row_index, []
+    for scope.row_index, item in enumerate(items):
+        rows.extend(_product(select, scope, [item]))
+    scope.row_index = before
     return rows
 
 
-def _repeated(paths: tuple[Path, ...], run: Run, focus: Items) -> Items:
+def _repeated(paths: tuple[Path, ...], scope: Scope, focus: Items) -> Items:
     """Every item that the paths reach again and again, each before what it leads to."""
-    found: Items = []
-    pending: list[Any] = [x for path in paths for x in _evaluate(path, run, focus)][::-1]
+    reached: Items = []
+    pending = [x for path in paths for x in _evaluate(path, scope, focus)][::-1]
     while pending:
         item = pending.pop()
-        found.append(item)
-        if len(found) > _MOST_ROWS:
+        reached.append(item)
+        if len(reached) > _MAX_ROWS:
             raise FhirPathError("repeat does not end")
-        pending.extend([x for path in paths for x in _evaluate(path, run, [item])][::-1])
-    return found
+        pending.extend([x for path in paths for x in _evaluate(path, scope, [item])][::-1])
+    return reached
 
 
-def _product(select: Selection, run: Run, focus: Items) -> list[Row]:
+def _product(select: Selection, scope: Scope, focus: Items) -> list[Row]:
     """Own columns, nested selects and the union of one item, each with each."""
-    own = tuple(_cell(column, run, focus) for column in select.columns)
+    own = tuple(_cell(column, scope, focus) for column in select.columns)
     if not select.selects and not select.unions:
         return [own]
-    parts = [_rows(nested, run, focus) for nested in select.selects]
+    parts = [_rows(nested, scope, focus) for nested in select.selects]
     if select.unions:
-        parts.append([row for branch in select.unions for row in _rows(branch, run, focus)])
-    count = 1
-    for part in parts:
-        count *= len(part)
-    if count > _MOST_ROWS:
+        parts.append([row for branch in select.unions for row in _rows(branch, scope, focus)])
+    if math.prod(len(part) for part in parts) > _MAX_ROWS:
         raise FhirPathError("several forEach side by side make too many rows")
     return [(*own, *(cell for row in rows for cell in row)) for rows in product(*parts)]
 
 
-def _cell(column: ViewColumn, run: Run, focus: Items) -> Any:
-    items = _evaluate(column.path, run, focus)
+def _cell(column: ViewColumn, scope: Scope, focus: Items) -> Any:
+    items = _evaluate(column.path, scope, focus)
     if column.collection:
         return [plain(item) for item in items]
     if len(items) > 1:
@@ -178,11 +177,9 @@ def _cell(column: ViewColumn, run: Run, focus: Items) -> Any:
 
 def sql_type(kind: str) -> str:
     """The SQL type of a FHIR type. Dates are texts, since they may end at the month or the year."""
-    if kind == "boolean":
-        return "BOOLEAN"
-    if kind in ("integer", "positiveInt", "unsignedInt", "integer64"):
+    if kind in INTEGERS:
         return "BIGINT"
-    return "DOUBLE" if kind == "decimal" else "VARCHAR"
+    return {"boolean": "BOOLEAN", "decimal": "DOUBLE"}.get(kind, "VARCHAR")
 
 
 def load(path: File) -> list[ViewDefinition]:
@@ -192,17 +189,17 @@ def load(path: File) -> list[ViewDefinition]:
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise WardroundError(Code.NO_DATA, f"{path} holds no ViewDefinition (*.json).")
+        raise WardroundError(
+            Code.NO_DATA,
+            f"{path} holds no ViewDefinition (*.json).",
+            remedy="Correct fhir.views in site.yaml.",
+        )
     views = []
     for file in files:
         try:
             document = json.loads(file.read_bytes())
         except OSError as error:
-            raise WardroundError(
-                Code.NO_DATA,
-                f"{file} cannot be read: {error.strerror}.",
-                remedy="Correct fhir.views in site.yaml.",
-            ) from None
+            raise unreadable(file, error, "Correct fhir.views in site.yaml.") from None
         except (ValueError, RecursionError):
             raise WardroundError(
                 Code.CONFIGURATION, f"{file} is not JSON.", remedy="Correct the file."
@@ -240,18 +237,29 @@ def _view(document: Any, source: str, name: str) -> ViewDefinition:
     if not selects:
         raise FhirPathError("`select` is missing")
     select = _selection({"select": selects}, constants, "select")
-    columns = [column.name for column in select.all_columns]
+    columns = Counter(column.name for column in select.all_columns)
     if not columns:
         raise FhirPathError("it has no column")
-    for column in columns:
-        if columns.count(column) > 1:
-            raise FhirPathError(f"two columns are named {column}")
-    where = []
-    for condition in _list(document, "where", "the view"):
-        if type(condition) is not dict:
-            raise FhirPathError("`where` holds no object with a `path`")
-        where.append(_path(condition.get("path"), constants, "where"))
-    return ViewDefinition(source, named, resource, select, tuple(where))
+    if repeated := [name for name, count in columns.items() if count > 1]:
+        raise FhirPathError(f"two columns are named {repeated[0]}")
+    conditions = _list(document, "where", "the view")
+    if any(type(condition) is not dict for condition in conditions):
+        raise FhirPathError("`where` holds no object with a `path`")
+    where = tuple(_path(condition.get("path"), constants, "where") for condition in conditions)
+    return ViewDefinition(source, named, resource, select, where)
+
+
+def _object(document: Any, what: str) -> dict[str, Any]:
+    if type(document) is not dict:
+        raise FhirPathError(f"{what} is no object")
+    return document
+
+
+def _name(document: Mapping[str, Any], what: str) -> str:
+    name = document.get("name")
+    if type(name) is not str or not _NAME.fullmatch(name):
+        raise FhirPathError(f"{what} has no valid `name`")
+    return name
 
 
 def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
@@ -264,9 +272,7 @@ def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
 def _constants(declared: list[Any]) -> Mapping[str, Items]:
     constants: dict[str, Items] = {}
     for constant in declared:
-        name = constant.get("name") if type(constant) is dict else None
-        if type(name) is not str or not _NAME.fullmatch(name):
-            raise FhirPathError("a constant has no valid `name`")
+        name = _name(constant if type(constant) is dict else {}, "a constant")
         values = {key: value for key, value in constant.items() if key.startswith("value")}
         if len(values) != 1:
             raise FhirPathError(f"the constant {name} needs one value[x]")
@@ -291,19 +297,14 @@ def _path(text: Any, constants: Mapping[str, Items], where: str) -> Path:
 
 
 def _selection(document: Any, constants: Mapping[str, Items], where: str) -> Selection:
-    if type(document) is not dict:
-        raise FhirPathError(f"{where} is no object")
+    document = _object(document, where)
     modes = [mode for mode in ("forEach", "forEachOrNull", "repeat") if mode in document]
     if len(modes) > 1:
         raise FhirPathError(f"{where} has both {modes[0]} and {modes[1]}")
     mode = modes[0] if modes else None
-    texts: list[Any] = []
-    if mode == "repeat":
-        texts = _list(document, mode, where)
-        if not texts:
-            raise FhirPathError(f"repeat of {where} is empty")
-    elif mode:
-        texts = [document[mode]]
+    texts = _list(document, mode, where) if mode == "repeat" else [document[m] for m in modes]
+    if mode and not texts:
+        raise FhirPathError(f"repeat of {where} is empty")
     columns = tuple(_column(c, constants, where) for c in _list(document, "column", where))
     selects, unions = (
         tuple(_selection(part, constants, f"{where}.{key}") for part in _list(document, key, where))
@@ -322,17 +323,13 @@ def _check_union(unions: tuple[Selection, ...], where: str) -> None:
         if [column.name for column in first] != [column.name for column in other]:
             raise FhirPathError(f"unionAll of {where} has branches with different columns")
         for a, b in zip(first, other, strict=True):
-            told = a.declared and b.declared
-            if a.collection != b.collection or (told and sql_type(a.type) != sql_type(b.type)):
+            declared = a.declared and b.declared
+            if a.collection != b.collection or (declared and sql_type(a.type) != sql_type(b.type)):
                 raise FhirPathError(f"unionAll of {where} gives {a.name} two types")
 
 
 def _column(document: Any, constants: Mapping[str, Items], where: str) -> ViewColumn:
-    if type(document) is not dict:
-        raise FhirPathError(f"a column of {where} is no object")
-    name = document.get("name")
-    if type(name) is not str or not _NAME.fullmatch(name):
-        raise FhirPathError(f"a column of {where} has no valid `name`")
+    name = _name(_object(document, f"a column of {where}"), f"a column of {where}")
     collection = document.get("collection", False)
     if type(collection) is not bool:
         raise FhirPathError(f"`collection` of column {name} is neither true nor false")
@@ -340,29 +337,23 @@ def _column(document: Any, constants: Mapping[str, Items], where: str) -> ViewCo
     kind = document.get("type") or _inferred(path)
     if type(kind) is not str:
         raise FhirPathError(f"`type` of column {name} is no text")
-    tags = {
-        tag.get("name"): tag.get("value")
-        for tag in _list(document, "tag", f"column {name}")
-        if type(tag) is dict
-    }
-    kind = kind.rsplit("/", 1)[-1]
+    tags = [tag for tag in _list(document, "tag", f"column {name}") if type(tag) is dict]
+    sql = {tag.get("name"): tag.get("value") for tag in tags}.get("ansi/type")
     declared = document.get("type") is not None
-    return ViewColumn(name, path, kind, collection, tags.get("ansi/type"), declared)
+    return ViewColumn(name, path, kind.rsplit("/", 1)[-1], collection, sql, declared)
 
 
 def _inferred(path: Path) -> str:
-    """The type of a column that names none, where its path tells; a text otherwise."""
-    tree = path.tree
-    if isinstance(tree, TypeTest):
-        return "boolean" if tree.operator == "is" else tree.type.rsplit(".", 1)[-1]
-    if isinstance(tree, Binary):
-        return "boolean" if tree.operator in _BOOLEAN else "string"
-    if isinstance(tree, FunctionCall):
-        if tree.name in ("ofType", "as"):
-            return str(getattr(tree.arguments[0], "name", "string"))
-        return _RETURNS.get(tree.name, "string")
-    if isinstance(tree, External) and tree.name == "rowIndex":
-        return "integer"
-    if isinstance(tree, Literal) and type(tree.value) is bool:
-        return "boolean"
+    """The type of a column that declares none, inferred from its path; else "string"."""
+    match path.tree:
+        case Binary(operator) if operator in _BOOLEAN:
+            return "boolean"
+        case FunctionCall(name="ofType" | "as", arguments=(MemberAccess(name=kind),)):
+            return kind
+        case FunctionCall(name=name):
+            return _RETURNS.get(name, "string")
+        case Variable("%rowIndex"):
+            return "integer"
+        case Literal(bool()):
+            return "boolean"
     return "string"

@@ -10,18 +10,37 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources.session import Session, literal, quoted
+from client.data.sources.session import Session, literal, quoted, unreadable
 from client.data.sources.settings import Database, Postgres
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import read_secret
 
 _CONNECT_SECONDS = 10
+_REASONS = {
+    "password": "refuses this user's password",
+    "no pg_hba.conf entry": "does not let this user in from this machine",
+    'role "': "does not know this user",
+    'database "': "does not have this database",
+    "SSL": "does not agree on TLS",
+    "certificate": "does not agree on TLS",
+    "refused": "does not answer",
+    "timeout": "does not answer in time",
+    "No such file": "does not answer",
+    "translate host name": "has a host name that nobody knows",
+}
+"""What libpq's message contains -> the reason, in words that repeat nothing; the first counts."""
+_LOST_CONNECTION = (
+    "terminating connection", "server closed the connection", "connection to server",
+    "no connection to the server", "could not receive data", "could not send data",
+    "Connection refused", "Unable to connect", "database disk image is malformed",
+    "disk I/O error", "the database system is",
+)  # fmt: skip
 
 
 def attach(session: Session, name: str, database: Database, seconds: float) -> None:
     """The database under its name: its tables are `name.table`.
 
-    seconds: the most that one query may take, told to a server so that it too stops.
+    seconds: the limit for one query, set as the server's statement_timeout too.
     Raises WardroundError: NO_DATA where the file or server is not there or does not let us in,
     MALFORMED_DATA for a file that is no database, CREDENTIALS for a password file that others
     may read, CONFIGURATION where the extension is missing.
@@ -37,11 +56,8 @@ def _attach_sqlite(session: Session, name: str, path: Path) -> None:
         with path.open("rb") as file:
             magic = file.read(16)
     except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA,
-            f"{path} cannot be read: {error.strerror}.",
-            remedy=f"Correct databases.{name}.sqlite in site.yaml, or the file's permissions.",
-        ) from None
+        remedy = f"Correct databases.{name}.sqlite in site.yaml, or the file's permissions."
+        raise unreadable(path, error, remedy) from None
     broken = WardroundError(
         Code.MALFORMED_DATA,
         f"{path} is not a SQLite database, or a damaged one.",
@@ -63,24 +79,25 @@ def _attach_sqlite(session: Session, name: str, path: Path) -> None:
 
 
 def _attach_postgres(session: Session, name: str, server: Postgres, seconds: float) -> None:
-    parameters: dict[str, str] = {
+    parameters: dict[str, object] = {
         "host": server.host,
-        "port": str(server.port),
+        "port": server.port,
         "dbname": server.database,
         "user": server.user,
         "sslmode": server.tls,
-        "connect_timeout": str(_CONNECT_SECONDS),
+        "connect_timeout": _CONNECT_SECONDS,
         "application_name": "wardround",
-        "keepalives_idle": "30",
-        "tcp_user_timeout": "30000",
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 30_000,
         "options": "-c default_transaction_read_only=on"
         f" -c statement_timeout={max(1, int(1000 * seconds))}",
     }
     if server.root_certificate:
-        parameters["sslrootcert"] = str(server.root_certificate)
+        parameters["sslrootcert"] = server.root_certificate
     session.load("postgres_scanner")
-    told = f", PASSWORD {literal(_password(server.password_file))}" if server.password_file else ""
-    session.connection.execute(f"CREATE TEMPORARY SECRET {quoted(name)} (TYPE postgres{told})")
+    file = server.password_file
+    login = f"TYPE postgres, PASSWORD {literal(_password(file))}" if file else "TYPE postgres"
+    session.connection.execute(f"CREATE TEMPORARY SECRET {quoted(name)} ({login})")
     text = " ".join(f"{key}={_parameter(value)}" for key, value in parameters.items())
     options = f"SCHEMA {literal(server.table_schema)}, SECRET {quoted(name)}"
     try:
@@ -88,9 +105,12 @@ def _attach_postgres(session: Session, name: str, server: Postgres, seconds: flo
             f"ATTACH {literal(text)} AS {quoted(name)} (TYPE postgres, READ_ONLY, {options})"
         )
     except duckdb.Error as error:
+        message = str(error).partition('": ')[2] or str(error)  # what follows the parameters
+        reasons = [reason for sign, reason in _REASONS.items() if sign in message]
         raise WardroundError(
             Code.NO_DATA,
-            f"The database {name} on {server.host}, port {server.port}, {_why(error)}.",
+            f"The database {name} on {server.host}, port {server.port},"
+            f" {(*reasons, 'cannot be opened')[0]}.",
             remedy=f"Check databases.{name} in site.yaml with psql from this machine.",
         ) from None
     session.databases[name] = server.table_schema
@@ -113,29 +133,9 @@ def _password(path: Path) -> str:
     return password
 
 
-def _parameter(value: str) -> str:
+def _parameter(value: object) -> str:
     """A value in libpq's notation (PostgreSQL documentation, section 34.1.1.1)."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _why(error: duckdb.Error) -> str:
-    """What libpq says, in words that repeat nothing."""
-    text = str(error).partition('": ')[2] or str(error)  # what follows the parameters
-    for said, reason in (
-        ("password", "refuses this user's password"),
-        ("no pg_hba.conf entry", "does not let this user in from this machine"),
-        ('role "', "does not know this user"),
-        ('database "', "does not have this database"),
-        ("SSL", "does not agree on TLS"),
-        ("certificate", "does not agree on TLS"),
-        ("refused", "does not answer"),
-        ("timeout", "does not answer in time"),
-        ("No such file", "does not answer"),
-        ("translate host name", "has a host name that nobody knows"),
-    ):
-        if said in text:
-            return reason
-    return "cannot be opened"
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
@@ -150,21 +150,7 @@ def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
             "type than it declares.",
             remedy="Correct it, or declare the column TEXT and cast it in the view.",
         )
-    text = str(error)
-    signs = (
-        "terminating connection",
-        "server closed the connection",
-        "connection to server",
-        "no connection to the server",
-        "could not receive data",
-        "could not send data",
-        "Connection refused",
-        "Unable to connect",
-        "database disk image is malformed",
-        "disk I/O error",
-        "the database system is",
-    )
-    if not servers or not any(sign in text for sign in signs):
+    if not servers or not any(sign in str(error) for sign in _LOST_CONNECTION):
         return None
     return WardroundError(
         Code.NO_DATA,

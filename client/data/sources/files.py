@@ -17,7 +17,7 @@ from typing import IO
 
 import duckdb
 
-from client.data.sources.session import Session, literal, quoted
+from client.data.sources.session import Session, literal, quoted, unreadable
 from client.data.sources.settings import expand
 from protocol.errors import Code, WardroundError
 
@@ -67,7 +67,7 @@ def register(
             remedy=f"Readable: {' '.join(READABLE)}.",
         )
     for file in paths:
-        _present(name, file)
+        _check_present(name, file)
         session.allow(file)
     suffix, parts = suffixes.pop(), []
     for file in paths if suffix != ".parquet" else paths[:1]:
@@ -93,23 +93,20 @@ def _suffix(path: Path) -> str:
     return (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
 
 
-def _present(name: str, path: Path) -> None:
+def _check_present(name: str, path: Path) -> None:
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA,
-            f"{path} cannot be read: {error.strerror}.",
-            remedy=f"Correct the path of {name} in site.yaml, or the file's permissions.",
-        ) from None
+        remedy = f"Correct the path of {name} in site.yaml, or the file's permissions."
+        raise unreadable(path, error, remedy) from None
     if empty:
-        raise WardroundError(Code.NO_DATA, f"{path} is empty.")
+        raise WardroundError(Code.NO_DATA, f"{path} is empty.", remedy="Export it again.")
 
 
 def malformed(error: Exception, path: Path) -> WardroundError:
-    """Names the file and, where it can be told, the line of what is broken there."""
-    place = "" if not path.is_file() else _place(error, path)
+    """The error for a file that is broken: its name and, where known, the line."""
+    place = _place(error, path) if path.is_file() else ""
     return WardroundError(
         Code.MALFORMED_DATA,
         f"{path}{place}: not well formed.",
@@ -124,8 +121,8 @@ def blamed(error: duckdb.Error, paths: Sequence[Path]) -> WardroundError | None:
 
 
 def _named(error: Exception, paths: Sequence[Path]) -> Path | None:
-    found = [path for path in paths if str(path) in str(error)]
-    return max(found, key=lambda path: len(str(path)), default=None)
+    named = [path for path in paths if str(path) in str(error)]
+    return max(named, key=lambda path: len(str(path)), default=None)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -140,10 +137,10 @@ def _json(session: Session, path: Path) -> str:
         f"{literal(str(path))}, format = {literal(shape)}, maximum_object_size = {LONGEST_JSON},"
         " dateformat = 'iso', timestampformat = 'iso'"
     )
-    found = session.connection.execute(
+    described = session.connection.execute(
         f"DESCRIBE SELECT * FROM read_json({options}, sample_size = -1)"
     ).fetchall()
-    columns = ", ".join(f"{literal(str(name))}: {literal(str(kind))}" for name, kind, *_ in found)
+    columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind, *_ in described)
     return f"SELECT * FROM read_json({options}, columns = {{{columns}}})"
 
 
@@ -155,8 +152,8 @@ def _delimited(
     bare_tabs: bool,
 ) -> str:
     """A delimited file: each column the narrowest type that all its values have. The first line
-    alone decides delimiter and width: DuckDB's own guess reads a table with one broken line as
-    another dialect, without a word, and it drops a line beyond its buffer in the same way."""
+    alone decides delimiter and width: DuckDB's own guess would silently read a table with one
+    broken line as another dialect, and drop a line beyond its buffer."""
     _check_lines(path)
     with open_bytes(path) as file:
         first = file.readline().decode("utf-8-sig")
@@ -179,13 +176,12 @@ def _delimited(
     )
     fixed = {name: kind for name in names if types and (kind := types(name.lower()))}
     kinds = _typed(session, source, names, fixed)
-    for name, kind in fixed.items():
-        if kinds[name] != kind:
-            raise WardroundError(
-                Code.MALFORMED_DATA,
-                f"{path}: the column {name} holds what is no {kind}.",
-                remedy="Correct or re-export the file.",
-            )
+    if misfits := [name for name in fixed if kinds[name] != fixed[name]]:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"{path}: the column {misfits[0]} holds what is no {fixed[misfits[0]]}.",
+            remedy="Correct or re-export the file.",
+        )
     casts = ", ".join(
         f"CAST({quoted(n)} AS {k}) AS {quoted(n)}" if k != "VARCHAR" else quoted(n)
         for n, k in kinds.items()
@@ -207,10 +203,10 @@ def _typed(
             for n, k in tried.items()
         ]
         texts = [f"max(length({quoted(n)}))" for n, left in kinds.items() if not left]
-        found = session.connection.execute(
+        counts = session.connection.execute(
             f"SELECT {', '.join([*tests, *texts])} FROM (SELECT * FROM {source}{limit})"
         ).fetchone()
-        wrong = [name for name, misfits in zip(tried, found or (), strict=False) if misfits]
+        wrong = [name for name, misfits in zip(tried, counts or (), strict=False) if misfits]
         for name in wrong:
             kinds[name].pop(0)
         if not wrong and not limit:
@@ -222,16 +218,12 @@ def _typed(
 def _misfit(name: str, kind: str, *, strict: bool) -> str:
     """When a text is not of a kind. Where nothing fixes the kind, an identifier keeps its leading
     zeros, and a number its fraction (a cast of '.7' to BIGINT rounds)."""
-    column = quoted(name)
-    if not strict:
-        return f"{column} IS NOT NULL AND TRY_CAST({column} AS {kind}) IS NULL"
-    if kind == "BIGINT":
-        return (
-            f"{column} IS NOT NULL AND (TRY_CAST({column} AS BIGINT) IS NULL"
-            f" OR NOT regexp_full_match({column}, '[+-]?(0|[1-9][0-9]*)'))"
-        )
-    zeros = f" OR regexp_full_match({column}, '0[0-9]+')"
-    return f"{column} IS NOT NULL AND (TRY_CAST({column} AS {kind}) IS NULL{zeros})"
+    column, more = quoted(name), ""
+    if strict and kind == "BIGINT":
+        more = f" OR NOT regexp_full_match({column}, '[+-]?(0|[1-9][0-9]*)')"
+    elif strict:
+        more = f" OR regexp_full_match({column}, '0[0-9]+')"
+    return f"{column} IS NOT NULL AND (TRY_CAST({column} AS {kind}) IS NULL{more})"
 
 
 def _list(texts: Sequence[str]) -> str:
@@ -250,25 +242,24 @@ def _check_lines(path: Path) -> None:
             lines += ends
 
 
-def _too_long(path: Path, line: int, most: int) -> WardroundError:
+def _too_long(path: Path, line: int, max_bytes: int) -> WardroundError:
     return WardroundError(
         Code.MALFORMED_DATA,
-        f"{path}, line {line}: longer than {most >> 20} MiB.",
+        f"{path}, line {line}: longer than {max_bytes >> 20} MiB.",
         remedy="Correct or re-export the file: a quotation mark or an end of line may be missing.",
     )
 
 
-def bounded_lines(path: Path, most: int = LONGEST_JSON) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line) without ever holding more than `most` bytes of a line.
+def bounded_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line) without ever holding more than `LONGEST_JSON` bytes of a line.
 
     Raises WardroundError(MALFORMED_DATA) for a longer line, OSError and zlib.error.
     """
     with open_bytes(path) as file:
-        number = 0
-        while line := file.readline(most + 1):
-            number += 1
-            if len(line) > most:
-                raise _too_long(path, number, most)
+        lines = iter(lambda: file.readline(LONGEST_JSON + 1), b"")
+        for number, line in enumerate(lines, start=1):
+            if len(line) > LONGEST_JSON:
+                raise _too_long(path, number, LONGEST_JSON)
             yield number, line
 
 
@@ -289,9 +280,9 @@ def _place(error: Exception, path: Path) -> str:
             return ""
     if "maximum_object_size" in str(error):
         return f", longer than {LONGEST_JSON >> 20} MiB"
-    found = re.search(r"CSV Error on Line: (\d+)", str(error))
+    number_in_error = re.search(r"CSV Error on Line: (\d+)", str(error))
     width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", str(error))
-    place = f", line {found.group(1)}" if found else ""
+    place = f", line {number_in_error[1]}" if number_in_error else ""
     if "not utf-8" in str(error):
         place += ", is not UTF-8"
-    return place + (f" ({width.group(2)} columns instead of {width.group(1)})" if width else "")
+    return place + (f" ({width[2]} columns instead of {width[1]})" if width else "")

@@ -1,7 +1,7 @@
 """An OMOP CDM 5.4: its tables under their standard names, from a folder or a database.
 
 OHDSI Common Data Model 5.4 (ohdsi.github.io/CommonDataModel/cdm54.html). Only the tables that a
-view names are looked at. Another version has other columns, so that it is refused by name.
+view names are read. Another version has other columns and is refused by name.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
         raise WardroundError(
             Code.NO_DATA, f"{folder} is no folder.", remedy="Correct omop.folder in site.yaml."
         )
-    found = [path for path in sorted(folder.iterdir()) if _table_of(path) == name]
-    if not found:
+    paths = [path for path in sorted(folder.iterdir()) if _table_of(path) == name]
+    if not paths:
         raise _missing(str(folder), name)
-    if len(found) > 1:
+    if len(paths) > 1:
         raise WardroundError(
             Code.MALFORMED_DATA,
-            f"{folder} holds the table {name} twice: {found[0].name} and {found[1].name}.",
+            f"{folder} holds the table {name} twice: {paths[0].name} and {paths[1].name}.",
             remedy="Take one of them away.",
         )
-    path = found[0] / "*.parquet" if found[0].is_dir() else found[0]
+    path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
     files.register(session, name, path, types=_sql_type, bare_tabs=name in _VOCABULARY)
 
 
@@ -91,7 +91,7 @@ def _table_of(path: Path) -> str | None:
 
 
 def _sql_type(column: str) -> str | None:
-    """The SQL type of a column by the CDM's own rules of naming; None where a file may decide."""
+    """The SQL type of a column by the CDM's rules for names; None where a file may decide."""
     if column.startswith("valid_"):
         return None  # Athena writes 20991231, others 2099-12-31
     if column in _TEXT_IDS or column.endswith(_TEXTS):
@@ -119,11 +119,10 @@ def _check_version(session: Session, where: str) -> None:
         rows = session.connection.execute("SELECT DISTINCT cdm_version FROM cdm_source").fetchall()
     except duckdb.BinderException:
         rows = []
-    versions = [str(version or "") for (version,) in rows]
-    for version in versions or [""]:
-        found = re.search(r"(?<![\d.])(\d{1,2}\.\d{1,2})", version)
-        if found is None or found[1] != VERSION:
-            said = f"version {found[1]}" if found else "a version that it does not say"
+    for (version,) in rows or [("",)]:
+        number = re.search(r"(?<![\d.])(\d{1,2}\.\d{1,2})", str(version or ""))
+        if number is None or number[1] != VERSION:
+            said = f"version {number[1]}" if number else "a version that it does not say"
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"The OMOP CDM {where} is of {said} (cdm_source.cdm_version).",

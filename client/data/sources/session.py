@@ -24,23 +24,29 @@ Extra = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 def literal(value: str | int | bool) -> str:
-    """As SQL text. Numbers and truth values are theirs."""
+    """A value as an SQL literal."""
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return str(value).lower()
 
 
 def quoted(name: str) -> str:
-    """As an SQL identifier."""
+    """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def unreadable(path: Path, error: OSError, remedy: str) -> WardroundError:
+    """The error for a source's file that cannot be read."""
+    reason = error.strerror or "not gzip"
+    return WardroundError(Code.NO_DATA, f"{path} cannot be read: {reason}.", remedy=remedy)
 
 
 class Session:
     """One connection, in memory. Use as a context manager.
 
-    `connection` is open for making tables until `lock`. `paths` are the files that the tables are
-    made of and that stay readable; `databases` the names attached, with the one schema that may be
-    read of each; `notes` what the site should know of its data and nobody else.
+    `connection` is open for making tables until `lock`. `paths`: files that stay readable;
+    `databases`: attached names, each with the one schema that may be read; `notes`: remarks on the
+    data for the site alone.
     """
 
     def __init__(self, memory_limit: str, threads: int) -> None:
@@ -101,13 +107,11 @@ class Session:
         spec = importlib.util.find_spec(package)
         folders = (spec.submodule_search_locations if spec else None) or ()
         file = f"extensions/v{duckdb.__version__}/{extension}.duckdb_extension"
-        found = [path for folder in folders if (path := Path(folder) / file).is_file()]
+        paths = [path for folder in folders if (path := Path(folder) / file).is_file()]
         before = self._functions()
         try:
-            if not found:
-                raise FileNotFoundError
-            self.connection.execute(f"LOAD {literal(str(found[0]))}")
-        except (duckdb.Error, FileNotFoundError):
+            self.connection.execute(f"LOAD {literal(str(paths[0]))}")
+        except (duckdb.Error, IndexError):
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"DuckDB {duckdb.__version__} finds no {extension} of its own version.",
@@ -122,17 +126,12 @@ class Session:
     def check_name(self, name: str) -> None:
         """Raises WardroundError(CONFIGURATION) for a name that is no plain word or is taken."""
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"{name!r} cannot name a table.",
-                remedy="Use letters, digits and _.",
-            )
-        if name.lower() in self.tables:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"Two tables are named {name}.",
-                remedy="Rename one of them in site.yaml.",
-            )
+            wrong, remedy = f"{name!r} cannot name a table.", "Use letters, digits and _."
+        elif name.lower() in self.tables:
+            wrong, remedy = f"Two tables are named {name}.", "Rename one of them in site.yaml."
+        else:
+            return
+        raise WardroundError(Code.CONFIGURATION, wrong, remedy=remedy)
 
     def view(self, name: str, select: str) -> None:
         """The SELECT as a table of the given name. Raises duckdb.Error, and as `check_name`."""
@@ -140,11 +139,11 @@ class Session:
         self.connection.execute(f"CREATE VIEW {quoted(name)} AS {select}")
 
     def note(self, text: str) -> None:
-        """For the site's own eyes; holds no value of a patient."""
+        """Adds a remark for the site alone; it holds no value of a patient."""
         self.notes.append(text)
 
     def lock(self) -> None:
-        """From here on nothing can be added, and no file be opened but those allowed."""
+        """Freezes the settings: nothing can be added, and only the allowed files be opened."""
         paths = ", ".join(literal(str(path)) for path in self.paths)
         self.connection.execute(f"SET allowed_paths = [{paths}]")
         self.connection.execute("SET enable_external_access = false")

@@ -21,7 +21,7 @@ class Postgres(Document):
     that only this user reads, or where libpq itself looks (~/.pgpass, PGPASSWORD, peer)."""
 
     host: str = Field(min_length=1, description="a host name, or the folder of a Unix socket")
-    port: Annotated[int, Field(ge=1, le=65535, description="a port, usually 5432")] = 5432
+    port: int = Field(default=5432, ge=1, le=65535, description="a port, usually 5432")
     database: str = Field(min_length=1, description="the name of the database")
     user: str = Field(min_length=1, description="a role that may only read")
     password_file: LocalPath | None = Field(
@@ -38,7 +38,18 @@ class Postgres(Document):
     )
 
 
-class Database(Document):
+class _OneOfTwo(Document):
+    """A mapping with two keys, of which exactly one is given."""
+
+    @validator(mode="after")
+    def _one(self) -> Self:
+        (first, one), (second, other) = self
+        if (one is None) == (other is None):
+            raise contradiction(f"neither {first} nor {second}, or both", "Give one of them")
+        return self
+
+
+class Database(_OneOfTwo):
     """A database attached read-only: one of two kinds."""
 
     sqlite: LocalPath | None = Field(default=None, description="the path of a SQLite file")
@@ -46,26 +57,14 @@ class Database(Document):
         default=None, description="a mapping with host, database, user and password_file"
     )
 
-    @validator(mode="after")
-    def _one(self) -> Self:
-        if (self.sqlite is None) == (self.postgres is None):
-            raise contradiction("neither sqlite nor postgres, or both", "Give one of them")
-        return self
 
-
-class Omop(Document):
+class Omop(_OneOfTwo):
     """An OMOP CDM 5.4: a folder with one file a table, or one of `databases`."""
 
     folder: LocalPath | None = Field(
         default=None, description="the path of a folder with person.csv (or .parquet) and so on"
     )
     database: TableName | None = Field(default=None, description="a name under `databases`")
-
-    @validator(mode="after")
-    def _one(self) -> Self:
-        if (self.folder is None) == (self.database is None):
-            raise contradiction("neither folder nor database, or both", "Give one of them")
-        return self
 
 
 class Fhir(Document):
@@ -74,10 +73,11 @@ class Fhir(Document):
     folder: LocalPath = Field(
         description="the path of a folder with bulk NDJSON or bundles, or of one such file"
     )
-    views: Annotated[
-        tuple[LocalPath, ...],
-        Field(strict=False, description="a list of paths of ViewDefinitions, or of their folders"),
-    ] = ()
+    views: tuple[LocalPath, ...] = Field(
+        default=(),
+        strict=False,
+        description="a list of paths of ViewDefinitions, or of their folders",
+    )
 
 
 class Sources(Document):
@@ -97,14 +97,12 @@ class Sources(Document):
     )
     omop: Omop | None = Field(default=None, description="{folder: path} or {database: name}")
     fhir: Fhir | None = Field(default=None, description="{folder: path, views: [paths]}")
-    value_sets: Annotated[
-        tuple[LocalPath, ...],
-        Field(strict=False, description="a list of CSV files of your own value sets"),
-    ] = ()
-    minutes: Annotated[
-        Number,
-        Field(gt=0, le=24 * 60, description="the most minutes that reading may take"),
-    ] = 30.0
+    value_sets: tuple[LocalPath, ...] = Field(
+        default=(), strict=False, description="a list of CSV files of your own value sets"
+    )
+    minutes: Number = Field(
+        default=30.0, gt=0, le=24 * 60, description="the most minutes that reading may take"
+    )
 
     @validator(mode="after")
     def _known(self) -> Self:
@@ -120,35 +118,24 @@ class Sources(Document):
 
     def below(self, base: Path) -> dict[str, Any]:
         """Every field, with its paths made absolute below `base`."""
-        databases = {}
-        for name, database in self.databases.items():
-            update: dict[str, Any] = {}
-            if database.sqlite:
-                update["sqlite"] = base / database.sqlite
-            if server := database.postgres:
-                paths = {
-                    key: base / path
-                    for key in ("password_file", "root_certificate")
-                    if (path := getattr(server, key))
-                }
-                socket = {"host": str(base / server.host)} if "/" in server.host else {}
-                update["postgres"] = server.model_copy(update=paths | socket)
-            databases[name] = database.model_copy(update=update)
-        omop, fhir = self.omop, self.fhir
-        if omop and omop.folder:
-            omop = omop.model_copy(update={"folder": base / omop.folder})
-        if fhir:
-            views = tuple(base / path for path in fhir.views)
-            fhir = fhir.model_copy(update={"folder": base / fhir.folder, "views": views})
-        return {
-            "files": {name: base / path for name, path in self.files.items()},
-            "headerless": self.headerless,
-            "databases": databases,
-            "omop": omop,
-            "fhir": fhir,
-            "value_sets": tuple(base / path for path in self.value_sets),
-            "minutes": self.minutes,
-        }
+        return {name: _below(value, base) for name, value in self}
+
+
+def _below(value: Any, base: Path) -> Any:
+    """A path, or whatever holds paths; the folder of a server's socket counts as one."""
+    match value:
+        case Path():
+            return base / value
+        case Document():
+            update = {name: _below(v, base) for name, v in value}
+            if isinstance(value, Postgres) and "/" in value.host:
+                update["host"] = str(base / value.host)
+            return value.model_copy(update=update)
+        case dict():
+            return {name: _below(v, base) for name, v in value.items()}
+        case tuple():
+            return tuple(_below(v, base) for v in value)
+    return value
 
 
 def expand(path: Path) -> list[Path]:

@@ -8,28 +8,12 @@ g/mol. A unit that is not known for the analyte gives NULL: a missing value, nev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 
 from client.data.sources.session import Session, literal
 
 Scale = Mapping[str, tuple[float, float]]
 """Unit -> (factor, offset): a value in the analyte's first unit is value * factor + offset."""
-
-
-@dataclass(frozen=True)
-class Analyte:
-    """What is measured: its names, the units it comes in, and for a substance its molar mass in
-    g/mol and its charge (for equivalents)."""
-
-    names: tuple[str, ...]
-    scale: Scale = field(default_factory=dict)
-    molar_mass: float | None = None
-    charge: int = 1
-
-
-def _plain(**units: float) -> Scale:
-    return {unit: (factor, 0.0) for unit, factor in units.items()}
 
 
 _MASS_CONCENTRATION = {
@@ -92,77 +76,64 @@ _A1C: Scale = {
     "mmol/mol": (0.09148, 2.152),
     "%{HemoglobinA1C}": (1.0, 0.0),
 }
-_CREATININE, _NITROGEN, _HAEMOGLOBIN = 113.12, 28.014, 16_114.5
-
-ANALYTES = (
-    Analyte(("glucose",), molar_mass=180.156),
-    Analyte(("creatinine",), molar_mass=_CREATININE),
-    # Mass is of the nitrogen in urea, two atoms a molecule; moles are of urea.
-    Analyte(("bun", "urea_nitrogen"), molar_mass=_NITROGEN),
-    Analyte(("urea",), molar_mass=60.056),
-    Analyte(("bilirubin",), molar_mass=584.66),
-    Analyte(("sodium",), molar_mass=22.990),
-    Analyte(("potassium",), molar_mass=39.098),
-    Analyte(("chloride",), molar_mass=35.453),
-    Analyte(("bicarbonate", "total_co2"), molar_mass=61.017),
-    Analyte(("calcium",), molar_mass=40.078, charge=2),
-    Analyte(("magnesium",), molar_mass=24.305, charge=2),
-    Analyte(("phosphate", "phosphorus"), molar_mass=30.974),
-    # Moles are of the monomer, one haem (ICSH 1978).
-    Analyte(("hemoglobin", "haemoglobin"), molar_mass=_HAEMOGLOBIN),
-    Analyte(("lactate",), molar_mass=90.08),
-    Analyte(("albumin",), molar_mass=66_438.0),
-    Analyte(("protein",), _plain(**_MASS_CONCENTRATION)),
-    Analyte(("cholesterol", "hdl", "ldl"), molar_mass=386.65),
-    Analyte(("triglycerides",), molar_mass=885.4),
-    Analyte(("urate", "uric_acid"), molar_mass=168.11),
-    Analyte(("ammonia",), molar_mass=17.031),
-    Analyte(("iron",), molar_mass=55.845),
-    Analyte(("crp", "procalcitonin", "d_dimer", "troponin"), _plain(**_MASS_CONCENTRATION)),
-    Analyte(("fibrinogen",), _plain(**_MASS_CONCENTRATION)),
-    Analyte(("hba1c",), _A1C),
-    Analyte(("temperature",), _TEMPERATURE),
-    Analyte(
-        ("pressure", "blood_pressure", "systolic_bp", "diastolic_bp", "mean_bp", "pao2", "paco2"),
-        _plain(**_PRESSURE),
-    ),
-    Analyte(("fraction", "spo2", "sao2", "fio2", "hematocrit", "haematocrit"), _plain(**_FRACTION)),
-    Analyte(("cells", "wbc", "leukocytes", "platelets", "erythrocytes"), _plain(**_CELLS)),
-    Analyte(("enzyme", "alt", "ast", "alp", "ggt", "ldh", "ck", "lipase"), _plain(**_ENZYME)),
-    Analyte(("rate", "heart_rate", "respiratory_rate"), _plain(**_RATE)),
-    Analyte(("length", "height"), _plain(**_LENGTH)),
-    Analyte(("mass", "weight"), _plain(**_WEIGHT)),
-    Analyte(("volume", "urine_output"), _plain(**_VOLUME)),
-    Analyte(("time", "age"), _plain(**_TIME)),
-    Analyte(("ph",), _plain(**_PH)),
-    Analyte(("inr",), _plain(**_INR)),
-    Analyte(("score", "gcs"), _plain(**_SCORE)),
-)
+_MOLAR_MASSES = {
+    "glucose": 180.156, "creatinine": 113.12, "urea": 60.056, "bilirubin": 584.66,
+    "bun urea_nitrogen": 28.014,  # mass is of the nitrogen in urea, two atoms; moles are of urea
+    "sodium": 22.990, "potassium": 39.098, "chloride": 35.453, "bicarbonate total_co2": 61.017,
+    "calcium": 40.078, "magnesium": 24.305, "phosphate phosphorus": 30.974,
+    "hemoglobin haemoglobin": 16_114.5,  # moles are of the monomer, one haem (ICSH 1978)
+    "lactate": 90.08, "albumin": 66_438.0, "cholesterol hdl ldl": 386.65, "triglycerides": 885.4,
+    "urate uric_acid": 168.11, "ammonia": 17.031, "iron": 55.845,
+}  # fmt: skip
+"""Names of a substance -> g/mol."""
+_CHARGES = {"calcium": 2, "magnesium": 2}
+"""Equivalents a mole, where it is not one."""
+_FACTORS = {
+    "protein crp procalcitonin d_dimer troponin fibrinogen": _MASS_CONCENTRATION,
+    "pressure blood_pressure systolic_bp diastolic_bp mean_bp pao2 paco2": _PRESSURE,
+    "fraction spo2 sao2 fio2 hematocrit haematocrit": _FRACTION,
+    "cells wbc leukocytes platelets erythrocytes": _CELLS,
+    "enzyme alt ast alp ggt ldh ck lipase": _ENZYME,
+    "rate heart_rate respiratory_rate": _RATE,
+    "length height": _LENGTH,
+    "mass weight": _WEIGHT,
+    "volume urine_output": _VOLUME,
+    "time age": _TIME,
+    "ph": _PH,
+    "inr": _INR,
+    "score gcs": _SCORE,
+}
+"""Names of what is measured -> unit -> factor."""
 
 
-def scale_of(analyte: Analyte) -> Scale:
-    """Its units. Of a substance: masses, moles and equivalents a volume, in terms of g/L."""
-    if analyte.molar_mass is None:
-        return analyte.scale
-    mass = analyte.molar_mass
-    factors = (
-        _MASS_CONCENTRATION
-        | {unit: factor * mass for unit, factor in _MOLAR_CONCENTRATION.items()}
-        | {unit: factor * mass / analyte.charge for unit, factor in _EQUIVALENTS.items()}
-    )
-    return _plain(**factors)
+def _scales() -> Mapping[str, Scale]:
+    """Names -> units. Of a substance: masses, moles and equivalents a volume, in terms of g/L."""
+    factors: dict[str, Mapping[str, float]] = dict(_FACTORS)
+    for names, mass in _MOLAR_MASSES.items():
+        molar = {unit: factor * mass for unit, factor in _MOLAR_CONCENTRATION.items()}
+        equivalent = mass / _CHARGES.get(names, 1)
+        factors[names] = (
+            _MASS_CONCENTRATION
+            | molar
+            | {unit: factor * equivalent for unit, factor in _EQUIVALENTS.items()}
+        )
+    linear = {
+        names: {unit: (factor, 0.0) for unit, factor in units.items()}
+        for names, units in factors.items()
+    }
+    return linear | {"hba1c": _A1C, "temperature": _TEMPERATURE}
 
 
 @cache
-def table() -> Mapping[str, Mapping[str, tuple[float, float]]]:
+def table() -> Mapping[str, Scale]:
     """Analyte's name -> unit in lower case -> (factor, offset)."""
     units = {}
-    for analyte in ANALYTES:
+    for names, scale in _scales().items():
         lower: dict[str, tuple[float, float]] = {}
-        for unit, conversion in scale_of(analyte).items():
+        for unit, conversion in scale.items():
             if lower.setdefault(unit.lower(), conversion) != conversion:
-                raise ValueError(f"{analyte.names[0]}: {unit} has two meanings")
-        units.update(dict.fromkeys(analyte.names, lower))
+                raise ValueError(f"{names}: {unit} has two meanings")
+        units.update(dict.fromkeys(names.split(), lower))
     return units
 
 
@@ -192,18 +163,14 @@ def _lookup(part: int) -> str:
     """The factor or the offset of a unit. Lists, since DuckDB computes the spelling once for all
     of a list and once for each branch of a CASE."""
     branches = []
-    groups: dict[int, tuple[list[str], Mapping[str, tuple[float, float]]]] = {}
-    for name, units in table().items():
-        groups.setdefault(id(units), ([], units))[0].append(name)
-    for names, units in groups.values():
-        listed = ", ".join(map(literal, names))
-        spellings = ", ".join(map(literal, units))
+    for names in map(str.split, _scales()):
+        units = table()[names[0]]
         values = [conversion[part] for conversion in units.values()]
-        found = (
+        result = (
             f"[{', '.join(f'{value!r}::DOUBLE' for value in values)}]"
-            f"[list_position([{spellings}], unit)]"
+            f"[list_position([{', '.join(map(literal, units))}], unit)]"
         )
-        # A scale that starts at zero has no offset, whatever the unit: the factor tells NULL.
-        result = found if any(values) else "0.0::DOUBLE"
-        branches.append(f"WHEN analyte IN ({listed}) THEN {result}")
+        if not any(values):  # no unit of this scale has an offset: the factor alone gives NULL
+            result = "0.0::DOUBLE"
+        branches.append(f"WHEN analyte IN ({', '.join(map(literal, names))}) THEN {result}")
     return f"CASE {' '.join(branches)} END"

@@ -1,7 +1,7 @@
-"""Value sets: which codes of LOINC, SNOMED CT, ICD-10 and others mean one thing, in CSV files.
+"""Value sets, in CSV files: which codes of LOINC, SNOMED CT, ICD-10 and others mean one thing.
 
-The shipped ones stand in `client/data/sources/codes`; a site adds its own in files with the same
-header: name,system,code,display.
+The shipped ones are in `client/data/sources/codes`; a site adds files with the same header:
+name,system,code,display.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.data.sources.session import Session
+from client.data.sources.session import Session, unreadable
 from protocol.errors import Code, WardroundError
 
 SHIPPED = Path(__file__).parent / "codes"
@@ -38,11 +38,7 @@ def read(path: Path) -> list[tuple[str, str, str, str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file, strict=True))
     except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA,
-            f"{path} cannot be read: {error.strerror}.",
-            remedy="Correct value_sets in site.yaml.",
-        ) from None
+        raise unreadable(path, error, "Correct value_sets in site.yaml.") from None
     except (UnicodeDecodeError, csv.Error):
         raise _wrong(path, "not UTF-8 text in CSV") from None
     if not rows or tuple(rows[0]) != HEADER:
@@ -64,24 +60,25 @@ def _wrong(path: Path, what: str) -> WardroundError:
 def register(session: Session, own: Sequence[Path]) -> None:
     """Makes the table value_set(name, system, code, display, vocabulary): the last is OMOP's name
     of the code system. A set that a site gives replaces the shipped one of the same name."""
-    sets: dict[str, list[tuple[str, str, str, str]]] = {}
-    for path in sorted(SHIPPED.glob("*.csv")):
-        for row in read(path):
-            sets.setdefault(row[0], []).append(row)
-    given: dict[str, list[tuple[str, str, str, str]]] = {}
-    for path in own:
-        for row in read(path):
-            given.setdefault(row[0], []).append(row)
-    rows = [row for group in (sets | given).values() for row in dict.fromkeys(group)]
+    sets = _by_name(sorted(SHIPPED.glob("*.csv"))) | _by_name(own)
+    rows = [
+        (*row, VOCABULARIES.get(row[1])) for group in sets.values() for row in dict.fromkeys(group)
+    ]
     session.check_name("value_set")
     session.connection.execute(
         "CREATE TABLE value_set (name VARCHAR, system VARCHAR, code VARCHAR, display VARCHAR,"
         " vocabulary VARCHAR)"
     )
     if rows:
-        columns = [list(column) for column in zip(*rows, strict=True)]
-        vocabularies = [VOCABULARIES.get(row[1]) for row in rows]
         session.connection.execute(
             "INSERT INTO value_set SELECT unnest(?), unnest(?), unnest(?), unnest(?), unnest(?)",
-            [*columns, vocabularies],
+            [list(column) for column in zip(*rows, strict=True)],
         )
+
+
+def _by_name(paths: Sequence[Path]) -> dict[str, list[tuple[str, str, str, str]]]:
+    sets: dict[str, list[tuple[str, str, str, str]]] = {}
+    for path in paths:
+        for row in read(path):
+            sets.setdefault(row[0], []).append(row)
+    return sets

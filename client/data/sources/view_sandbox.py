@@ -27,13 +27,13 @@ _FORBIDDEN = re.compile(
     r"pg_.*|duckdb_.*|pragma_.*|parquet_.*|read_.*|current_(setting|query|database|catalog|schemas?|"
     r"user|role|.*_id)|session_user|user|getenv|getvariable|in_search_path|which_secret|"
     r"txid_current|nextval|currval|setseed|sleep_ms|write_log|error|stats|glob|query|query_table|"
-    r"has_\w+_privilege|parse_duckdb_log_message|json_execute_serialized_sql|getvariable"
+    r"has_\w+_privilege|parse_duckdb_log_message|json_execute_serialized_sql"
 )
-_DOES = "A view reads the tables of its site.yaml and does nothing else."
+RULE = "A view reads the tables of its site.yaml and does nothing else."
 
 
 @dataclass(frozen=True)
-class View:
+class ParsedView:
     """A parsed view: its statement, and every mapping of its syntax tree."""
 
     statement: duckdb.Statement
@@ -45,7 +45,7 @@ class View:
         return frozenset(str(p["table_name"]).lower() for p in self.parts if _is_table(p))
 
 
-def parse(session: Session, view: str) -> View:
+def parse(session: Session, view: str) -> ParsedView:
     """The view's one SELECT. Raises WardroundError(CONFIGURATION)."""
     try:
         statements = session.connection.extract_statements(view)
@@ -59,17 +59,17 @@ def parse(session: Session, view: str) -> View:
         raise WardroundError(
             Code.CONFIGURATION, "The view must be one SELECT.", remedy="Remove what is beside it."
         )
-    written = session.connection.execute("SELECT json_serialize_sql(?)", [view]).fetchone()
+    [(serialized,)] = session.connection.execute("SELECT json_serialize_sql(?)", [view]).fetchall()
     try:
-        tree = json.loads(str(written[0])) if written else {}
+        tree = json.loads(str(serialized))
         if tree.get("error", True) or len(tree.get("statements", ())) != 1:
             raise _refused("is of a kind that cannot be checked")
-        return View(statements[0], tuple(_parts(tree["statements"])))
+        return ParsedView(statements[0], tuple(_parts(tree["statements"])))
     except RecursionError:
         raise _refused("is nested too deeply") from None
 
 
-def check(session: Session, view: View) -> None:
+def check(session: Session, view: ParsedView) -> None:
     """Whether it says only what a view may. Raises WardroundError(CONFIGURATION)."""
     named = {str(part["key"]).lower() for part in view.parts if {"key", "value"} <= part.keys()}
     own, tables = session.own_functions, session.tables
@@ -112,11 +112,9 @@ def _table(session: Session, part: dict[str, Any], named: set[str], tables: froz
             remedy=f"Its tables: {', '.join(sorted(tables | set(session.databases)))}.",
         )
     attached = {name.lower(): allowed.lower() for name, allowed in session.databases.items()}
-    if catalog == "memory":
-        allowed = schema == "main" and table in tables
-    elif catalog:
+    if catalog not in ("", "memory"):
         allowed = attached.get(catalog) == schema
-    elif schema in attached:
+    elif not catalog and schema in attached:
         allowed = True  # database.table
     else:
         allowed = schema == "main" and table in tables
@@ -136,8 +134,8 @@ def _check_units(part: dict[str, Any]) -> None:
             f"The view converts units of {_word(analyte)}, which in_unit does not know.",
             remedy=f"It knows {', '.join(sorted(scales))}.",
         )
-    told = isinstance(analyte, str) and isinstance(wanted, str)
-    if told and wanted.lower() not in scales[analyte]:
+    both = isinstance(analyte, str) and isinstance(wanted, str)
+    if both and wanted.lower() not in scales[analyte]:
         raise WardroundError(
             Code.CONFIGURATION,
             f"The view wants a unit for {analyte} that in_unit does not know.",
@@ -162,4 +160,4 @@ def _word(name: str) -> str:
 
 
 def _refused(what: str) -> WardroundError:
-    return WardroundError(Code.CONFIGURATION, f"The view {what}.", remedy=_DOES)
+    return WardroundError(Code.CONFIGURATION, f"The view {what}.", remedy=RULE)

@@ -1,10 +1,10 @@
-"""Views that are shipped: for every task on health records, one over OMOP and one over FHIR, and
-for tasks on images one over the imaging index.
+"""The shipped views: over OMOP and FHIR for tasks on health records, over the imaging index for
+tasks on images.
 
 A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
-prints the whole text, to be copied and changed. Each is made of two parts: what the source calls
-things (omop/*.sql, fhir/*.sql with its ViewDefinitions), as the tables of a WITH, and what the
-task wants of them (task/*.sql), which is the same over both.
+prints the whole text, to be copied and changed. Each has two parts: the source's names (omop/*.sql,
+fhir/*.sql with its ViewDefinitions), as the tables of a WITH, and the task's SELECT (task/*.sql),
+which is the same over both.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.data.dicom.index.text_screening import look
+from client.data.dicom.index.text_screening import screen_pixels
 from tests.cases.imaging.objects import Picture, captioned, chest, showing
 
 TEXT = "JANE EXAMPLE 22.07.1933 MRN 88801"
@@ -22,7 +22,7 @@ def seen(picture: Picture, folder: Path) -> str:
     """What a look at a file with this picture finds."""
     path = folder / "x.dcm"
     showing(np.ascontiguousarray(picture)).save_as(path, enforce_file_format=True)
-    return str(look(path).seen)
+    return str(screen_pixels(path).seen)
 
 
 def turned(seed: int) -> Picture:

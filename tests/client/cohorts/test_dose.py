@@ -10,7 +10,7 @@ import pytest
 from client.checks.base import tried
 from client.checks.data import data_checks
 from client.cohorts.loading import build_query_contributor, read_table
-from client.cohorts.query_counts import tally
+from client.cohorts.query_counts import count_patients
 from client.config.site_config import SiteConfig
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
@@ -83,7 +83,7 @@ def counted(config: SiteConfig, question: Question) -> dict[str, list[int]]:
     query = study.query
     assert isinstance(query, Query)
     respondent = build_query_contributor(config, registry.load("dicom_dose"), study)
-    counts = tally(query, respondent.records, 1)
+    counts = count_patients(query, respondent.records, 1)
     return {
         statistic.name: counts[where].tolist()
         for statistic, where in zip(query.statistics, query.slices, strict=True)

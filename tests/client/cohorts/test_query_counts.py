@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.cohorts.query_counts import QueryContributor, Records, tally
+from client.cohorts.query_counts import QueryContributor, Records, count_patients
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
 from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
@@ -135,7 +135,7 @@ def test_counts_are_of_patients_by_their_first_record_that_meets_the_conditions(
 ) -> None:
     sexes = Categories(column="sex", categories=("f", "m"))
     query = Query(where=where, statistics=(Cells(name="n", where=own, axes=(sexes,)),))
-    counts = tally(query, Records(table_of(rows), SCHEMA), 1)
+    counts = count_patients(query, Records(table_of(rows), SCHEMA), 1)
     met = f"{sql(where)} AND {sql(own)}"
     expected = dict(
         in_duckdb(
@@ -174,8 +174,12 @@ def test_one_patient_more_or_less_moves_each_statistic_by_the_scale_at_most(
         (*row[:2], None if row[2] is None else round(row[2] / 10) * 10, *row[3:]) for row in rows
     ]
     kept = [row for row in fixed if row[0] != gone]
-    more = tally(query, Records(table_of(fixed), SCHEMA), scale)
-    less = tally(query, Records(table_of(kept), SCHEMA), scale) if left else np.zeros_like(more)
+    more = count_patients(query, Records(table_of(fixed), SCHEMA), scale)
+    less = (
+        count_patients(query, Records(table_of(kept), SCHEMA), scale)
+        if left
+        else np.zeros_like(more)
+    )
     for where_ in query.slices:
         assert np.abs(more[where_] - less[where_]).sum() <= scale
         assert (more[where_] >= less[where_]).all()
@@ -187,17 +191,17 @@ def test_values_go_to_the_bin_that_says_so() -> None:
     records = Records(table_of(rows), SCHEMA)
     axis = Bins(column="age", edges=(0, 50, 60, 100))
     inside = Query(statistics=(Cells(name="n", axes=(axis,)),))
-    assert tally(inside, records, 1).tolist() == [3, 1, 3, 3]
+    assert count_patients(inside, records, 1).tolist() == [3, 1, 3, 3]
     outside = Bins(column="age", edges=(0, 50, 60, 100), outside=True)
     query = Query(statistics=(Cells(name="n", axes=(outside,)),))
-    assert tally(query, records, 1).tolist() == [1, 2, 1, 2, 1, 3]
+    assert count_patients(query, records, 1).tolist() == [1, 2, 1, 2, 1, 3]
 
 
 def test_a_mean_is_of_clipped_values_and_rounds_without_bias() -> None:
     rows: list[tuple[Any, ...]] = [(f"p{n}", None, 3.3, None, None, None) for n in range(20_000)]
     rows += [("none", None, None, None, None, None), ("over", None, 99.0, None, None, None)]
     query = Query(statistics=(Mean(name="m", column="dose", low=0, high=10),))
-    first, second = tally(query, Records(table_of(rows), SCHEMA), 8)
+    first, second = count_patients(query, Records(table_of(rows), SCHEMA), 8)
     assert first + second == 8 * 20_001
     # 20,000 draws between 2 and 3 of 8: a deviation of 6 has a probability below 1e-8
     deviation = np.sqrt(20_000 * 0.64 * 0.36)

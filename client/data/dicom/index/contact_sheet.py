@@ -1,8 +1,7 @@
-"""A contact sheet of what was set aside on suspicion: pages that the site's people look at.
+"""A contact sheet: HTML pages with the pictures that were set aside on suspicion, for review.
 
-It shows the very pictures that may have identifiers burned in. So it is written for the owner's
-eyes alone (folder 0700, files 0600), refers to nothing outside itself, and names each picture by
-the first digits of its key.
+These pictures may have identifiers burned in. So only the owner can read the pages (folder 0700,
+files 0600); they refer to nothing outside, and name each picture by the first digits of its key.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import base64
 import html
 import io
-from itertools import islice
 from pathlib import Path
 
-from client.data.dicom.index.index import Aside, ImageIndex
-from client.data.dicom.isolated_workers import isolated
+from client.data.dicom.index.index import ImageIndex, SetAsideFile
+from client.data.dicom.isolated_workers import batches, isolated
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
 
@@ -28,9 +26,9 @@ code{user-select:all}"""
 
 
 def write_sheet(index: ImageIndex, folder: Path, workers: int = 2) -> int:
-    """Writes `index.html` and pages into a new folder: how many pages.
+    """Writes `index.html` and pages into a new folder and returns the number of pages.
 
-    Raises WardroundError(USAGE) where the folder is there already or cannot be made.
+    Raises WardroundError(USAGE) where the folder exists already or cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -41,34 +39,26 @@ def write_sheet(index: ImageIndex, folder: Path, workers: int = 2) -> int:
             remedy="Name a folder that is not there yet.",
         ) from None
     asides = {aside.path: aside for aside in index.kept_out() if aside.releasable}
+    workers = min(workers, 1 + len(asides) // 8)
     pictures = isolated(
-        thumbnail,
-        (),
-        asides,
-        workers=min(workers, 1 + len(asides) // 8),
-        seconds=60.0,
-        memory=3 << 30,
-        slow=_blank,
-        crashed=_blank,
+        thumbnail, (), asides, workers=workers, seconds=60.0, slow=None, crashed=None
     )
     figures = (_figure(asides[path], png) for path, png in pictures)
     pages = 0
-    while page := list(islice(figures, PER_PAGE)):
-        pages += 1
-        page_file = folder / f"page{pages}.html"
-        durable_files.write(page_file, _page(f"Page {pages}", "".join(page)))
+    for pages, page in enumerate(batches(figures, PER_PAGE), start=1):
+        durable_files.write(folder / f"page{pages}.html", _page(f"Page {pages}", "".join(page)))
     links = "".join(f'<li><a href="page{n}.html">page {n}</a>' for n in range(1, pages + 1))
-    told = (
+    text = (
         f"<p>{len(asides)} pictures were set aside because they may show text or a face. Look at "
         "them; let through what is clean with <code>wardround-site images release KEY...</code>."
         "<p>These pages may show names. They stay on this machine; remove them when you are done."
     )
-    durable_files.write(folder / "index.html", _page("Set aside", f"{told}<ul>{links}</ul>"))
+    durable_files.write(folder / "index.html", _page("Set aside", f"{text}<ul>{links}</ul>"))
     return pages
 
 
 def thumbnail(path: Path) -> bytes | None:
-    """In a worker: its frame as PNG, None where it cannot be decoded."""
+    """The frame as PNG, None where it cannot be decoded. Runs in a worker."""
     from PIL import Image
 
     from client.data.dicom.objects.header import quiet
@@ -85,17 +75,13 @@ def thumbnail(path: Path) -> bytes | None:
     return buffer.getvalue()
 
 
-def _blank(path: Path) -> bytes | None:
-    return None
-
-
-def _figure(aside: Aside, png: bytes | None) -> str:
-    shown = "<p>(cannot be decoded)"
+def _figure(aside: SetAsideFile, png: bytes | None) -> str:
+    picture = "<p>(cannot be decoded)"
     if png is not None:
-        shown = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        picture = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     key, why = html.escape((aside.image or "")[:_DIGITS]), html.escape(aside.verdict)
     kind = html.escape(aside.modality or "")
-    return f"<figure>{shown}<figcaption><code>{key}</code> {kind}<br>{why}</figcaption></figure>"
+    return f"<figure>{picture}<figcaption><code>{key}</code> {kind}<br>{why}</figcaption></figure>"
 
 
 def _page(title: str, body: str) -> bytes:

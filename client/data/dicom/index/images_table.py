@@ -17,15 +17,12 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
 
 TABLE, FUNCTION = "images", "pseudonym"
-_WHOLE = ("rows", "columns", "frames")
-
-
-def _type(column: str) -> str:
-    if column in _WHOLE:
-        return "INTEGER"
-    if column == "study_date":
-        return "DATE"
-    return "DOUBLE" if column in (*NUMBERS, *DOSE_COLUMNS) else "VARCHAR"
+_TYPES = {
+    **dict.fromkeys(COLUMNS, "VARCHAR"),
+    **dict.fromkeys((*NUMBERS, *DOSE_COLUMNS), "DOUBLE"),
+    **dict.fromkeys(("rows", "columns", "frames"), "INTEGER"),
+    "study_date": "DATE",
+}
 
 
 def register(connection: duckdb.DuckDBPyConnection, index: ImageIndex) -> None:
@@ -35,14 +32,13 @@ def register(connection: duckdb.DuckDBPyConnection, index: ImageIndex) -> None:
     `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
     """
     rows = index.ready()
-    names = (*COLUMNS, *DOSE_COLUMNS)
     columns: dict[str, Any] = {}
-    for name in names:
-        kind = object if _type(name) in ("VARCHAR", "DATE") else np.float64
-        columns[name] = np.array([row[name] for row in rows], dtype=kind)
+    for name, kind in _TYPES.items():
+        dtype = object if kind in ("VARCHAR", "DATE") else np.float64
+        columns[name] = np.array([row[name] for row in rows], dtype=dtype)
     columns["frames"] = np.nan_to_num(columns["frames"], nan=1.0)
     connection.register("indexed_images", pd.DataFrame(columns))  # bare arrays of None break it
-    casts = ", ".join(_cast(name) for name in names)
+    casts = ", ".join(_cast(name, kind) for name, kind in _TYPES.items())
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
     connection.create_function("pseudonym_of_text", index.names.of, ["VARCHAR"], "VARCHAR")
@@ -51,7 +47,7 @@ def register(connection: duckdb.DuckDBPyConnection, index: ImageIndex) -> None:
     )
 
 
-def _cast(name: str) -> str:
-    if _type(name) == "DOUBLE":
+def _cast(name: str, kind: str) -> str:
+    if kind == "DOUBLE":
         return f'nullif("{name}", CAST(\'nan\' AS DOUBLE)) AS "{name}"'
-    return f'CAST("{name}" AS {_type(name)}) AS "{name}"'
+    return f'CAST("{name}" AS {kind}) AS "{name}"'

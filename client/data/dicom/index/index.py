@@ -1,11 +1,11 @@
 """The site's index of images: one SQLite file in the state folder, one row per file.
 
-    imaging.db      what client/data/dicom/objects/header.py keeps of each file, and what was seen
-                    of its pixels; 0600, and no identifier in it but the files' own names
+    imaging.db      each file's header (client/data/dicom/objects/header.py) and the result of
+                    screening its pixels; 0600, and no identifier in it but the files' own names
     pseudonym.key   the secret of the pseudonyms in it
 
-Whether an instance is ready is never stored: it follows from the rows and the policy of the day
-each time it is asked, so that an index cannot be staler than site.yaml.
+Whether an instance is ready is never stored: every query derives it from the rows and today's
+policy, so that an index cannot be staler than site.yaml.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from protocol.secret_files import refuse_shared
 FILE = "imaging.db"
 SCHEMA_VERSION = 1
 Seen = Literal["clear", "text", "undecodable"]
-"""What looking at the pixels found."""
+"""The result of screening the pixels."""
 
-_KEPT = (*COLUMNS, *DOSE_COLUMNS)
+_STORED = (*COLUMNS, *DOSE_COLUMNS)
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicion", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
 _SCHEMA = f"""
@@ -39,7 +39,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE instance (
   path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   problem TEXT, reason TEXT, suspicion TEXT, sop_class TEXT, syntax TEXT,
-  {", ".join(f"{c} {_TYPES.get(c, 'REAL')}" for c in _KEPT)},
+  {", ".join(f"{c} {_TYPES.get(c, 'REAL')}" for c in _STORED)},
   seen TEXT, content TEXT) STRICT, WITHOUT ROWID;
 CREATE INDEX instance_image ON instance (image);
 CREATE INDEX instance_unseen ON instance (path)
@@ -78,7 +78,7 @@ WINDOW company AS (PARTITION BY image)
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One file as the index keeps it. `values`: see `client.data.dicom.objects.header.Header`."""
+    """One file as the index stores it. `values`: see `client.data.dicom.objects.header.Header`."""
 
     path: Path
     size: int
@@ -92,8 +92,8 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
-class Aside:
-    """One file that is kept out: its own path is for this site's operator only."""
+class SetAsideFile:
+    """One file that is kept out; its path is for this site's operator only."""
 
     path: Path
     verdict: str
@@ -126,7 +126,7 @@ class ImageIndex:
                 db.row_factory = sqlite3.Row
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")
-                names = _begun(db, state, path)
+                names = _initialise(db, state, path)
             except BaseException:
                 db.close()
                 raise
@@ -151,22 +151,22 @@ class ImageIndex:
         return {_path(row[0]): (row[1], row[2]) for row in rows}
 
     def put(self, rows: Iterable[ImageRow]) -> None:
-        """Writes rows, in place of what was known of the same files."""
-        names = (*_OWN, *_KEPT)
+        """Writes rows; they replace earlier rows of the same files."""
+        names = (*_OWN, *_STORED)
         marks = ", ".join("?" * len(names))
         statement = f"INSERT OR REPLACE INTO instance ({', '.join(names)}) VALUES ({marks})"
         with self._writing():
             self._db.executemany(statement, map(_flat, rows))
 
     def forget(self, paths: Iterable[Path]) -> None:
-        """Files that are no more."""
+        """Removes files that are gone."""
         with self._writing():
             self._db.executemany(
                 "DELETE FROM instance WHERE path = ?", ((os.fsencode(p),) for p in paths)
             )
 
     def unseen(self) -> list[Path]:
-        """Images whose pixels nobody has looked at yet."""
+        """Images whose pixels have not been screened yet."""
         rows = self._db.execute(
             "SELECT path FROM instance"
             " WHERE problem IS NULL AND reason IS NULL AND seen IS NULL ORDER BY path"
@@ -174,7 +174,7 @@ class ImageIndex:
         return [_path(row[0]) for row in rows]
 
     def saw(self, findings: Iterable[tuple[Path, Seen, str | None]]) -> None:
-        """What looking found: (file, finding, SHA-256 of the file's content)."""
+        """Writes results of screening: (file, result, SHA-256 of the file's content)."""
         with self._writing():
             self._db.executemany(
                 "UPDATE instance SET seen = ?, content = ? WHERE path = ?",
@@ -189,11 +189,10 @@ class ImageIndex:
             " FROM instance WHERE dlp IS NOT NULL OR ctdivol_report IS NOT NULL GROUP BY study"
         )
         columns = ", ".join(f"v.{c}" for c in COLUMNS)
-        rows = self._db.execute(
+        rows = self._judged(
             f"SELECT {columns}, dose.dlp, dose.ctdivol_report FROM ({_VERDICTS}) AS v"
             f" LEFT JOIN ({dose}) AS dose ON dose.reported = v.study"
-            " WHERE v.verdict IS NULL ORDER BY v.image",
-            self._parameters,
+            " WHERE v.verdict IS NULL ORDER BY v.image"
         )
         return [dict(row) for row in rows]
 
@@ -201,79 +200,63 @@ class ImageIndex:
         """Keys of ready images -> their files. A key of an image that is not there, or that the
         gate keeps out, is left out."""
         wanted = set(keys)
-        rows = self._db.execute(
-            f"SELECT image, path FROM ({_VERDICTS}) WHERE verdict IS NULL",
-            self._parameters,
-        )
+        rows = self._judged(f"SELECT image, path FROM ({_VERDICTS}) WHERE verdict IS NULL")
         return {image: _path(path) for image, path in rows if image in wanted}
 
     def counts(self) -> dict[str, int]:
         """Verdict -> number of files; "" is ready."""
-        rows = self._db.execute(
-            f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict",
-            self._parameters,
-        )
+        rows = self._judged(f"SELECT verdict, count(*) FROM ({_VERDICTS}) GROUP BY verdict")
         return {row[0] or "": row[1] for row in rows}
 
-    def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[Aside]:
+    def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[SetAsideFile]:
         """Every file that is kept out, or those with one of the verdicts; by path."""
-        rows = self._db.execute(
+        rows = self._judged(
             f"SELECT path, verdict, image, modality FROM ({_VERDICTS})"
-            " WHERE verdict IS NOT NULL ORDER BY path",
-            self._parameters,
+            " WHERE verdict IS NOT NULL ORDER BY path"
         )
         for path, verdict, image, modality in rows:
             if not verdicts or verdict in verdicts:
-                yield Aside(_path(path), verdict, image, modality)
+                yield SetAsideFile(_path(path), verdict, image, modality)
 
     def whole_keys(self, starts: Iterable[str]) -> list[str]:
         """Keys of images by their first digits, 8 or more. Raises WardroundError(USAGE) for what
         is no start of one key."""
         keys = []
         for start in starts:
-            found = self._db.execute(
+            matches = self._db.execute(
                 "SELECT DISTINCT image FROM instance WHERE substr(image, 1, ?) = ? LIMIT 2",
                 (len(start), start.lower()),
             ).fetchall()
-            if len(found) != 1 or len(start) < 8:
+            if len(matches) != 1 or len(start) < 8:
                 raise WardroundError(
                     Code.USAGE,
-                    f"{start} is the start of {'no' if not found else 'more than one'} key.",
+                    f"{start} is the start of {'more than one' if matches else 'no'} key.",
                     remedy="Give 8 digits or more, as on the contact sheet.",
                 )
-            keys.append(str(found[0][0]))
+            keys.append(str(matches[0][0]))
         return keys
 
     def review(self, images: Iterable[str], decision: Literal["release", "withhold"]) -> int:
-        """A person's decision on images, by key: how many of them are in the index."""
+        """Writes a person's decision on images, by key; returns how many are in the index."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing():
-            here = [
-                image
-                for image in images
-                if self._db.execute("SELECT 1 FROM instance WHERE image = ?", (image,)).fetchone()
-            ]
-            self._db.executemany(
-                "INSERT OR REPLACE INTO review VALUES (?, ?, ?)",
-                ((image, decision, time) for image in here),
+            written = self._db.executemany(
+                "INSERT OR REPLACE INTO review"
+                " SELECT DISTINCT image, ?, ? FROM instance WHERE image = ?",
+                ((decision, time, image) for image in images),
             )
-        return len(here)
+        return max(0, written.rowcount)
 
-    @property
-    def _parameters(self) -> dict[str, Any]:
+    def _judged(self, select: str) -> sqlite3.Cursor:
+        """A SELECT from `_VERDICTS` under today's policy."""
         accepted = json.dumps(sorted(self.policy.accept_modalities))
-        return {"accepted": accepted, "detect": self.policy.detect_text}
+        return self._db.execute(select, {"accepted": accepted, "detect": self.policy.detect_text})
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _errors(Path(FILE)):
+        with _errors(Path(FILE)), self._db:  # commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            yield
 
 
 def exists(state: Path) -> bool:
@@ -281,7 +264,7 @@ def exists(state: Path) -> bool:
     return (state / FILE).exists()
 
 
-def _begun(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
+def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
     """The secret; schema and secret are made together, once."""
     db.execute("BEGIN IMMEDIATE")
     version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -325,7 +308,7 @@ def _errors(path: Path) -> Iterator[None]:
 def _flat(row: ImageRow) -> tuple[Any, ...]:
     values = row.values or {}
     own = (os.fsencode(row.path), row.size, row.mtime_ns, row.problem, row.reason, row.suspicion)
-    return (*own, row.sop_class, row.syntax, *(values.get(column) for column in _KEPT))
+    return (*own, row.sop_class, row.syntax, *(values.get(column) for column in _STORED))
 
 
 def _path(stored: bytes) -> Path:

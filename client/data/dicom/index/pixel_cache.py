@@ -1,12 +1,12 @@
-"""Pictures made once: a file of bytes to map into memory, and a catalogue of what is in it.
+"""The cache of decoded pictures: a file of bytes to map into memory, and a catalogue of it.
 
     pictures/catalogue.db      SQLite: file -> content, (preprocessing, content) -> slot or fault
     pictures/v1-28x28.u8       slot after slot, rows * columns bytes each
 
 In the state folder, 0600. The key is the content (SHA-256) and how it was prepared, so that a file
 that moves, or is copied, is not decoded again, and another size or version never mixes with this
-one. A slot is written and synced before the catalogue names it: a crash leaves bytes that nobody
-knows of, and the next picture overwrites them.
+entry. A slot is written and synced before the catalogue names it: a crash leaves bytes that the
+next picture overwrites.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Done:
-    """What was made of one file, to be kept."""
+class CacheEntry:
+    """What became of one file, to be written to the cache."""
 
     path: Path
     stamp: Stamp
@@ -59,7 +59,7 @@ class PictureCache:
 
     @staticmethod
     def open(state: Path, made: Preprocessing) -> PictureCache:
-        """Made where there is none. Raises WardroundError(STATE)."""
+        """Made where there is nentry. Raises WardroundError(STATE)."""
         refuse_shared(state, "state folder")
         folder = state / FOLDER
         with _errors(folder):
@@ -100,39 +100,39 @@ class PictureCache:
             " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL",
             (self.made.name,),
         )
-        found: dict[Path, int | PixelFault] = {}
+        known: dict[Path, int | PixelFault] = {}
         for raw, size, mtime_ns, slot, fault in rows:
             path = Path(os.fsdecode(raw))
             if files.get(path) == (size, mtime_ns):
-                found[path] = slot if slot is not None else PixelFault(fault)
-        return found
+                known[path] = slot if slot is not None else PixelFault(fault)
+        return known
 
     def contents(self) -> frozenset[str]:
         """Digests of the contents that need no decoding."""
         rows = self._db.execute("SELECT content FROM picture WHERE made = ?", (self.made.name,))
         return frozenset(row[0] for row in rows)
 
-    def add(self, done: Iterable[Done]) -> None:
+    def add(self, entries: Iterable[CacheEntry]) -> None:
         """Keeps what was made, all of it or nothing, durably when it returns.
 
         Raises WardroundError(STATE) where it cannot be written.
         """
         with _errors(self._path), self._writing():
             slot = self._slots()
-            for one in done:
-                content, fault = one.prepared.content, one.prepared.fault
+            for entry in entries:
+                content, fault = entry.prepared.content, entry.prepared.fault
                 self._db.execute(
                     "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
-                    (os.fsencode(one.path), *one.stamp, content, None if content else fault),
+                    (os.fsencode(entry.path), *entry.stamp, content, None if content else fault),
                 )
-                if content is None or (one.prepared.picture is None and fault is None):
+                if content is None or (entry.prepared.picture is None and fault is None):
                     continue
                 fresh = self._db.execute(
                     "INSERT OR IGNORE INTO picture VALUES (?, ?, ?, ?)",
                     (self.made.name, content, None if fault else slot, fault),
                 ).rowcount
-                if fresh and one.prepared.picture is not None:
-                    self._write(one.prepared.picture, slot * self._size)
+                if fresh and entry.prepared.picture is not None:
+                    self._write(entry.prepared.picture, slot * self._size)
                     slot += 1
             os.fsync(self._store)
 
@@ -165,29 +165,24 @@ class PictureCache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:  # commits, or rolls back
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def purge(state: Path) -> tuple[int, int]:
     """Removes every cached picture: (files, bytes). What is mapped by a daemon that runs stays
     with it until it lets go. Raises WardroundError(STATE)."""
     folder = state / FOLDER
-    files = size = 0
     with _errors(folder):
         if not folder.is_dir():
             return 0, 0
-        for path in sorted(folder.iterdir()):
-            size += path.stat().st_size
+        files = list(folder.iterdir())
+        size = sum(path.stat().st_size for path in files)
+        for path in files:
             path.unlink()
-            files += 1
         folder.rmdir()
-    return files, size
+    return len(files), size
 
 
 def _private(path: Path) -> int:

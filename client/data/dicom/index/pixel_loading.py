@@ -1,9 +1,9 @@
-"""Keys of the image index -> pictures, each decoded once: index, then cache, then decoders."""
+"""Loads the pictures of keys of the image index, each decoded once and then cached."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.dicom.index.index import ImageIndex
-from client.data.dicom.index.pixel_cache import Done, PictureCache, Stamp
-from client.data.dicom.isolated_workers import isolated
+from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache, Stamp
+from client.data.dicom.isolated_workers import batches, isolated
 from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing, prepare
 from protocol.errors import Code, WardroundError
 
 SECONDS = 30.0
-"""Most for one file."""
-_WORKER_MEMORY = 3 << 30
+"""Limit for one file."""
 _BATCH = 128
 NOT_READY = "not in the index, or kept out by the gate"
 
 Progress = Callable[[int, int], None]
-"""Told (pictures decoded, of how many)."""
+"""Called with (pictures decoded, of how many)."""
 
 
 @dataclass(frozen=True)
@@ -65,45 +64,43 @@ def load(
         for row, key in enumerate(keys):
             if key is None:
                 continue
-            found = known[paths[key]] if key in paths else NOT_READY
-            if isinstance(found, int):
-                pictures[row] = stored[found]
+            slot = known[paths[key]] if key in paths else NOT_READY
+            if isinstance(slot, int):
+                pictures[row] = stored[slot]
             else:
-                aside[str(found)] += 1
+                aside[str(slot)] += 1
     return Pictures(pictures, dict(aside))
 
 
 def fill(
     cache: PictureCache, paths: Collection[Path], workers: int, progress: Progress
 ) -> dict[Path, int | PixelFault]:
-    """Every file's slot in the cache, or why it has none; what is not there yet is decoded, in
-    processes of their own, and kept batch by batch."""
+    """Every file's slot in the cache, or why it has none. Files that the cache does not know are
+    decoded in processes of their own and written batch by batch."""
     stamps = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
     known = cache.find(stamps)
     jobs = [path for path in stamps if path not in known]
     if jobs:
-        done = _decoded(cache, jobs, workers, stamps)
-        for count, batch in _batches(done):
-            cache.add(one for one in batch if one.prepared.fault is not PixelFault.GONE)
-            progress(count, len(jobs))
+        answers = isolated(
+            prepare,
+            (cache.made, cache.contents()),
+            jobs,
+            workers=min(workers, 1 + len(jobs) // 8),
+            seconds=SECONDS,
+            slow=Prepared(None, fault=PixelFault.SLOW),
+            crashed=Prepared(None, fault=PixelFault.CRASHED),
+        )
+        done = 0
+        for batch in batches(answers, _BATCH):
+            cache.add(
+                CacheEntry(path, stamps[path], prepared)
+                for path, prepared in batch
+                if prepared.fault is not PixelFault.GONE
+            )
+            done += len(batch)
+            progress(done, len(jobs))
         known |= cache.find(stamps)
     return {path: known.get(path, PixelFault.GONE) for path in paths}
-
-
-def _decoded(
-    cache: PictureCache, jobs: list[Path], workers: int, stamps: Mapping[Path, Stamp]
-) -> Iterator[Done]:
-    answers = isolated(
-        prepare,
-        (cache.made, cache.contents()),
-        jobs,
-        workers=min(workers, 1 + len(jobs) // 8),
-        seconds=SECONDS,
-        memory=_WORKER_MEMORY,
-        slow=lambda _: Prepared(None, fault=PixelFault.SLOW),
-        crashed=lambda _: Prepared(None, fault=PixelFault.CRASHED),
-    )
-    return (Done(path, stamps[path], prepared) for path, prepared in answers)
 
 
 def _stamp(path: Path) -> Stamp | None:
@@ -112,16 +109,3 @@ def _stamp(path: Path) -> Stamp | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _batches(done: Iterable[Done]) -> Iterator[tuple[int, list[Done]]]:
-    batch: list[Done] = []
-    count = 0
-    for one in done:
-        batch.append(one)
-        count += 1
-        if len(batch) == _BATCH:
-            yield count, batch
-            batch = []
-    if batch:
-        yield count, batch

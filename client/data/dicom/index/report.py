@@ -1,4 +1,4 @@
-"""The gate's report: how much is ready, what was kept out, and why. Counts only."""
+"""The gate's report: how many images are ready, how many were kept out, and why. Counts only."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class Report:
 
 def of(index: ImageIndex) -> Report:
     """The report of today's policy."""
-    ready = index.ready()
-    counts = index.counts()
+    ready, counts = index.ready(), index.counts()
     counts.pop("", None)
     return Report(
         ready=len(ready),

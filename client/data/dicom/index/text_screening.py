@@ -1,4 +1,4 @@
-"""One look at an image's pixels: can they be decoded, and is there text in them."""
+"""Screens an image's pixels: can they be decoded, and is there text in them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from client.data.dicom.pixels.thumbnails import shown
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen, and the SHA-256 of the file's content (None where it could not be read)."""
+class ScreeningResult:
+    """The result, and the SHA-256 of the file's content (None where it could not be read)."""
 
     seen: Seen
     content: str | None
 
 
-def look(path: Path) -> Look:
-    """What the frame shows that a cohort would take. Raises nothing."""
+def screen_pixels(path: Path) -> ScreeningResult:
+    """Screens the frame that a cohort would take. Raises nothing."""
     quiet()
     content = None
     try:
@@ -29,5 +29,5 @@ def look(path: Path) -> Look:
         content = hashlib.sha256(data).hexdigest()
         text = shows_text(shown(data, path))
     except (Exception, RecursionError, MemoryError):
-        return Look("undecodable", content)
-    return Look("text" if text else "clear", content)
+        return ScreeningResult("undecodable", content)
+    return ScreeningResult("text" if text else "clear", content)

@@ -1,4 +1,4 @@
-"""Which attributes of a DICOM object may be known: an allow-list; everything else is never read.
+"""The allow-list of attributes of a DICOM object; everything else is never read.
 
 PS3.15 Annex E, Table E.1-1 says what the Basic Application Level Confidentiality Profile does to
 an attribute: Z replace by nothing or a dummy, X remove, D replace by a dummy, U replace by another
@@ -73,7 +73,6 @@ OTHER_LATERALITY = 0x00200062
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
 """Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
 COLUMNS = tuple(a.column for a in ATTRIBUTES)
-PSEUDONYMS = tuple(a.column for a in ATTRIBUTES if a.kind == "pseudonym")
 NUMBERS = tuple(a.column for a in ATTRIBUTES if a.kind == "number")
 
 IDENTIFYING = (
@@ -91,4 +90,4 @@ IDENTIFYING = (
     0x00101060,  # Patient's Mother's Birth Name
     0x00181000,  # Device Serial Number
 )
-"""Read only to be looked for in what is kept: a text that repeats one of them is not kept."""
+"""Read only for comparison: a text that repeats one of them is not stored."""

@@ -53,23 +53,23 @@ def plain(text: str | None) -> str | None:
 def cleaned(text: str | None, extra: frozenset[str] = frozenset()) -> str | None:
     """The vocabulary's words in `text`, in order and lower case, with bare numbers of at most
     three digits; None where no word is left. `extra`: words that the site declares harmless."""
-    kept = [
+    harmless = [
         word
         for word in re.findall(r"[a-z]+\d?|\d+", _folded(text or ""))
         if word in VOCABULARY or word in extra or (word.isdigit() and len(word) <= 3)
     ]
-    return " ".join(kept)[:_LONGEST] if any(not word.isdigit() for word in kept) else None
+    return " ".join(harmless)[:_LONGEST] if not all(map(str.isdigit, harmless)) else None
 
 
 def words_of(texts: Iterable[str]) -> frozenset[str]:
     """The words by which an identifier would be known again: names of three letters and more,
     numbers of four digits and more. Words of the vocabulary name nobody."""
-    found = set()
-    for text in texts:
-        for word in _parts(text):
-            if len(word) >= _SHORTEST + word.isdigit() and word not in VOCABULARY:
-                found.add(word)
-    return frozenset(found)
+    return frozenset(
+        word
+        for text in texts
+        for word in _parts(text)
+        if len(word) >= _SHORTEST + word.isdigit() and word not in VOCABULARY
+    )
 
 
 def betrays(text: str | None, identifying: frozenset[str]) -> bool:

@@ -5,7 +5,6 @@ PS3.16, TID 10011 (CT Radiation Dose): the coded concepts are of the DICOM vocab
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
@@ -13,32 +12,28 @@ from pydicom.dataset import Dataset
 SOP_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.88.67"})
 """X-Ray Radiation Dose SR Storage."""
 _TOTAL_DLP, _MEAN_CTDIVOL = "113813", "113830"
-_DEEPEST, _MOST = 12, 20_000
-"""Levels of nesting and items that are looked at: a report is a small tree."""
+_MAX_DEPTH, _MAX_ITEMS = 12, 20_000
+"""Levels of nesting and items that are read: a report is a small tree."""
 
 
 def totals(report: Dataset) -> dict[str, float]:
     """`dlp`, the report's total in mGy.cm, and `ctdivol_report`, the greatest mean CTDIvol in mGy;
     what is not there, not finite or negative is left out."""
-    found: dict[str, list[float]] = {_TOTAL_DLP: [], _MEAN_CTDIVOL: []}
-    for code, value in _numbers(report):
-        if code in found and math.isfinite(value) and 0 <= value < 1e6:
-            found[code].append(value)
-    kept = {}
-    if found[_TOTAL_DLP]:
-        kept["dlp"] = sum(found[_TOTAL_DLP])
-    if found[_MEAN_CTDIVOL]:
-        kept["ctdivol_report"] = max(found[_MEAN_CTDIVOL])
-    return kept
+    numbers = [(code, value) for code, value in _numbers(report) if 0 <= value < 1e6]
+    dlp = [value for code, value in numbers if code == _TOTAL_DLP]
+    ctdivol = [value for code, value in numbers if code == _MEAN_CTDIVOL]
+    return ({"dlp": sum(dlp)} if dlp else {}) | (
+        {"ctdivol_report": max(ctdivol)} if ctdivol else {}
+    )
 
 
 def _numbers(report: Dataset) -> Iterator[tuple[str, float]]:
     """(concept code, value) of every numeric item."""
-    left, waiting = _MOST, [(report, 0)]
+    left, waiting = _MAX_ITEMS, [(report, 0)]
     while waiting and left:
         node, depth = waiting.pop()
         left -= 1
-        if depth < _DEEPEST:
+        if depth < _MAX_DEPTH:
             waiting += [(child, depth + 1) for child in node.get("ContentSequence") or ()]
         if node.get("ValueType") == "NUM":
             concept, measured = node.ConceptNameCodeSequence[0], node.MeasuredValueSequence

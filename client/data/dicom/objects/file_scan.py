@@ -1,6 +1,6 @@
-"""Folders and DICOMDIRs -> the files to read. Follows no link to a folder, opens no device.
+"""Lists the files to read in folders and DICOMDIRs. Follows no link to a folder, opens no device.
 
-Names that begin with a dot are left out: what is half-written, and what an operating system hides.
+Names that begin with a dot are left out: half-written files, and what an operating system hides.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.data.dicom.objects.header import Problem, bounded, open_dataset
+from client.data.dicom.objects.header import BoundedFile, Problem, open_dataset
 from protocol.errors import Code, WardroundError
 
 DICOMDIR = "DICOMDIR"
@@ -19,7 +20,7 @@ _RECORDS, _FILE_ID = 0x00041220, 0x00041500
 
 
 @dataclass(frozen=True)
-class Found:
+class ScannedFile:
     """One file, or one that a DICOMDIR names and that is not there (`problem`)."""
 
     path: Path
@@ -28,7 +29,7 @@ class Found:
     problem: Problem | None = None
 
 
-def walk(root: Path) -> Iterator[Found]:
+def walk(root: Path) -> Iterator[ScannedFile]:
     """The regular files at or below `root`, in order of name; where `root` is a DICOMDIR, or a
     folder with one at its top, also what that names and is not there.
 
@@ -43,18 +44,15 @@ def walk(root: Path) -> Iterator[Found]:
             remedy="Correct imaging.folders in site.yaml, or the argument.",
         ) from None
     if stat.S_ISREG(status.st_mode):
-        yield Found(root, status.st_size, status.st_mtime_ns)
+        yield ScannedFile(root, status.st_size, status.st_mtime_ns)
         if root.name.upper() == DICOMDIR:
-            for path in named_by(root):
-                yield _named(path)
+            yield from map(_named, named_by(root))
         return
     yield from _below(root)
     directory = root / DICOMDIR
     if directory.is_file():
-        for path in named_by(directory):
-            found = _named(path)
-            if found.problem is not None:
-                yield found
+        named = map(_named, named_by(directory))
+        yield from (file for file in named if file.problem is not None)
 
 
 def named_by(directory: Path) -> list[Path]:
@@ -62,7 +60,7 @@ def named_by(directory: Path) -> list[Path]:
     is damaged."""
     folder, paths = directory.parent, []
     try:
-        with bounded(directory) as file:
+        with BoundedFile(directory) as file:
             dataset, _ = open_dataset(file, file.size, [_RECORDS])
         for record in dataset.get(_RECORDS, ()).value:
             value = record.get(_FILE_ID)
@@ -82,22 +80,20 @@ def _component(part: object) -> bool:
     return text not in ("", ".", "..") and not {"/", "\\", "\0"} & set(text)
 
 
-def _named(path: Path) -> Found:
-    try:
+def _named(path: Path) -> ScannedFile:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return Found(path, 0, 0, Problem.NOT_THERE)
-    if not stat.S_ISREG(status.st_mode):
-        return Found(path, 0, 0, Problem.NOT_THERE)
-    return Found(path, status.st_size, status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            return ScannedFile(path, status.st_size, status.st_mtime_ns)
+    return ScannedFile(path, 0, 0, Problem.NOT_THERE)
 
 
-def _below(folder: Path) -> Iterator[Found]:
+def _below(folder: Path) -> Iterator[ScannedFile]:
     try:
         with os.scandir(folder) as entries:
             listed = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
     except OSError:
-        yield Found(folder, 0, 0, Problem.DENIED)
+        yield ScannedFile(folder, 0, 0, Problem.DENIED)
         return
     for entry in listed:
         try:
@@ -105,6 +101,6 @@ def _below(folder: Path) -> Iterator[Found]:
                 yield from _below(Path(entry.path))
             elif entry.is_file():
                 status = entry.stat()
-                yield Found(Path(entry.path), status.st_size, status.st_mtime_ns)
+                yield ScannedFile(Path(entry.path), status.st_size, status.st_mtime_ns)
         except OSError:
-            yield Found(Path(entry.path), 0, 0, Problem.DENIED)
+            yield ScannedFile(Path(entry.path), 0, 0, Problem.DENIED)

@@ -1,7 +1,7 @@
-"""The gate: which indexed instances are ready for a cohort, and why the others are kept out.
+"""The gate: decides which indexed instances are ready for a cohort, and why others are kept out.
 
     unreadable -> what is wrong with the file
-    aside      -> what is wrong with the object, its company, or its pixels
+    set aside  -> what is wrong with the object, its company, or its pixels
     ready      -> visible to the site's views
 
 An instance is ready when it can be decoded, names a patient, a study and itself, contradicts no
@@ -41,15 +41,15 @@ class Reason(StrEnum):
 
 
 SUSPICIONS = (Reason.FACE, Reason.BURNED_IN, Reason.AT_RISK, Reason.TEXT)
-"""What a person who has looked at the picture may overrule."""
+"""Reasons that a person who has seen the picture may overrule."""
 
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """What a site lets through. The defaults keep out whatever is in doubt.
+    """A site's settings of the gate. The defaults keep out whatever is in doubt.
 
-    accept_modalities: modalities at risk that are let through unless a tag or the detector speaks
-    against them; detect_text: whether every picture is looked at.
+    accept_modalities: modalities at risk that pass unless a tag or the detector speaks against
+    them; detect_text: whether every picture is screened for text.
     """
 
     accept_modalities: frozenset[str] = frozenset()
@@ -79,7 +79,7 @@ _NOT_IMAGES = re.compile(
 
 
 def object_reason(header: Header) -> Reason | None:
-    """What keeps an object out whatever its company and its pixels are; None: nothing."""
+    """Why an object is kept out by its header alone; None where nothing speaks against it."""
     values = header.values
     if _NOT_IMAGES.fullmatch(header.sop_class) or values["modality"] in ("SEG", "SR", "PR", "KO"):
         return Reason.NOT_AN_IMAGE
@@ -93,7 +93,7 @@ def object_reason(header: Header) -> Reason | None:
 
 
 def suspicion(header: Header) -> Reason | None:
-    """What the header says about its pixels; None where it says nothing against them."""
+    """What the header says against the pixels; None: nothing."""
     if header.face == "YES":
         return Reason.FACE
     if header.burned_in == "YES":

@@ -1,13 +1,14 @@
-"""One file -> what the index may know of it. The door through which every file is read first.
+"""Reads a DICOM file's header: what the index may store of it. Every file is read here first.
 
 A header is read up to the pixel data, and of it only the attributes of an allow-list; identifiers
-are hashed here, so that none leaves this module. Whatever a file holds, the answer is a `Header`
+are hashed here, so that none leaves this module. Whatever a file holds, the result is a `Header`
 or an `Unreadable` with a reason from a closed list: no value of a file is in an error.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import re
@@ -40,7 +41,7 @@ from client.data.dicom.objects.pseudonym import Pseudonyms
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, double float and integer pixel data."""
 _BURNED_IN, _FACE, _CONVERSION = 0x00280301, 0x00280302, 0x00080064
-_SOP_CLASS, _IMAGE_TYPE, _NAME = 0x00080016, 0x00080008, 0x00100010
+_SOP_CLASS, _IMAGE_TYPE = 0x00080016, 0x00080008
 _WANTED: list[Any] = sorted(
     {a.tag for a in attributes.ATTRIBUTES}
     | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE, attributes.OTHER_LATERALITY}
@@ -49,7 +50,7 @@ _WANTED: list[Any] = sorted(
 _CONTENT = 0x0040A730
 _NOT_TEXT = ("US", "SS", "UL", "SL", "FL", "FD", "SQ", "OB", "OW", "AT")
 _BINARY = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in _NOT_TEXT)
-_MOST_INFLATED = 16 << 20
+_MAX_INFLATED = 16 << 20
 """Bytes of a deflated data set in which its header must end."""
 
 
@@ -78,11 +79,10 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What is kept of one instance. `values`: column -> pseudonym, text, number or None.
+    """One instance as the index stores it. `values`: column -> pseudonym, text, number or None.
 
     `sop_class`, `conversion`, `image_type`: of closed vocabularies, for the gate. `burned_in`,
-    `face`: what BurnedInAnnotation and RecognizableVisualFeatures say, None where they say
-    nothing. `named`: whether the object names a patient at all.
+    `face`: BurnedInAnnotation and RecognizableVisualFeatures, None where absent.
     """
 
     values: dict[str, str | float | None]
@@ -96,7 +96,7 @@ class Header:
     dose: dict[str, float] = field(default_factory=dict)
 
 
-class _Bounded(io.BufferedReader):
+class BoundedFile(io.BufferedReader):
     """A file that never allocates more than it holds, whatever length an element claims."""
 
     def __init__(self, path: Path) -> None:
@@ -109,9 +109,7 @@ class _Bounded(io.BufferedReader):
 
 
 def quiet() -> None:
-    """pydicom's own warnings and log quote values. In every process that reads, before it does."""
-    import logging
-
+    """Silences pydicom, whose warnings and log quote values. Every process calls it first."""
     warnings.simplefilter("ignore")
     for name in ("pydicom", "pynetdicom", "pylibjpeg", "PIL"):
         logger = logging.getLogger(name)
@@ -121,15 +119,10 @@ def quiet() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
-def bounded(path: Path) -> _Bounded:
-    """Opens a file for `open_dataset`. Raises OSError."""
-    return _Bounded(path)
-
-
 def read_header(path: Path, names: Pseudonyms, words: frozenset[str] = frozenset()) -> Header:
     """Raises Unreadable and nothing else. `words`: see `descriptors.cleaned`."""
     try:
-        with bounded(path) as file:
+        with BoundedFile(path) as file:
             return _read(file, file.size, names, words)
     except Unreadable:
         raise
@@ -143,7 +136,7 @@ def read_header(path: Path, names: Pseudonyms, words: frozenset[str] = frozenset
 
 def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Header:
     dataset, reached = open_dataset(file, size, _WANTED)
-    sop_class = _text(dataset, _SOP_CLASS) or _meta(dataset, 0x00020002)
+    sop_class = _text(dataset, _SOP_CLASS) or _text(dataset.file_meta, 0x00020002)
     if sop_class == MediaStorageDirectoryStorage:
         raise Unreadable(Problem.DIRECTORY)
     dose = {}
@@ -195,7 +188,10 @@ def open_dataset(file: Any, size: int, wanted: list[Any] | None) -> tuple[FileDa
         raise Unreadable(Problem.DAMAGED)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        dataset.file_meta.TransferSyntaxUID = syntax = _guessed(dataset)
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        syntax = ImplicitVRLittleEndian if implicit else explicit
+        dataset.file_meta.TransferSyntaxUID = syntax
     if not UID(str(syntax)).is_transfer_syntax:
         raise Unreadable(Problem.SYNTAX)
     length = reached[0] if reached else 0
@@ -221,22 +217,19 @@ def _inflated(file: Any, start: bytes) -> bytes | None:
         raise Unreadable(Problem.DAMAGED)
     file.seek(int.from_bytes(group_length[8:], "little"), io.SEEK_CUR)
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _MOST_INFLATED)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _MAX_INFLATED)
     except zlib.error:
         raise Unreadable(Problem.DAMAGED) from None
-
-
-def _guessed(dataset: FileDataset) -> UID:
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def _values(
     dataset: Dataset, names: Pseudonyms, words: frozenset[str]
 ) -> dict[str, str | float | None]:
     identifying = descriptors.words_of(_text(dataset, tag) for tag in attributes.IDENTIFYING)
+
+    def harmless(text: str | None) -> str | None:
+        return None if descriptors.betrays(text, identifying) else text
+
     values: dict[str, str | float | None] = {}
     for attribute in attributes.ATTRIBUTES:
         text = _text(dataset, attribute.tag).strip()
@@ -249,15 +242,11 @@ def _values(
             case "number":
                 value = _number(text, attribute.low, attribute.high)
             case "code":
-                value = descriptors.code(text)
+                value = harmless(descriptors.code(text))
             case "words":
-                value = descriptors.cleaned(text, words - identifying)
+                value = harmless(descriptors.cleaned(text, words - identifying))
             case "text":
-                value = descriptors.plain(text)
-        if attribute.kind in ("code", "words", "text") and descriptors.betrays(
-            str(value or ""), identifying
-        ):
-            value = None
+                value = harmless(descriptors.plain(text))
         values[attribute.column] = value
     if values["laterality"] is None:
         values["laterality"] = descriptors.code(_text(dataset, attributes.OTHER_LATERALITY))
@@ -275,9 +264,7 @@ def _text(dataset: Dataset, tag: int) -> str:
         return ""
     item = dataset.get_item(tag)
     if isinstance(item, RawDataElement) and tag not in _BINARY and item.VR not in _NOT_TEXT:
-        raw = item.value
-        if raw is None:
-            return ""
+        raw = item.value or b""
         if raw.isascii() and b"\x1b" not in raw:
             return raw.decode("ascii").rstrip("\0 ")
     value = dataset[tag].value
@@ -288,15 +275,11 @@ def _text(dataset: Dataset, tag: int) -> str:
     return "" if value is None else str(value)
 
 
-def _meta(dataset: FileDataset, tag: int) -> str:
-    return _text(dataset.file_meta, tag)
-
-
 def _date(text: str) -> str | None:
     """DA (PS3.5, section 6.2), and the form with periods that precedes it -> YYYY-MM-DD."""
-    found = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text, re.ASCII)
+    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text, re.ASCII)
     try:
-        return date(*map(int, found.groups())).isoformat() if found else None
+        return date(*map(int, match.groups())).isoformat() if match else None
     except ValueError:
         return None
 

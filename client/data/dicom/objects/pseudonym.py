@@ -1,4 +1,4 @@
-"""Pseudonyms: what identifies a patient, study or image becomes a keyed hash before it is stored.
+"""Pseudonyms: identifiers of patients, studies and images are stored as keyed hashes.
 
     pseudonym(text) = HMAC-SHA256(secret, text)     (RFC 2104), 64 hex digits
 
@@ -21,14 +21,14 @@ FILE = "pseudonym.key"
 
 
 class Pseudonyms:
-    """The site's secret, and the names that it gives."""
+    """The site's secret, and the pseudonyms made with it."""
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
 
     @property
     def check(self) -> str:
-        """Names the secret without telling it: kept in the index to notice another one."""
+        """A fingerprint of the secret, stored in the index to notice another secret."""
         return hmac.digest(self.secret, b"wardround pseudonym check", hashlib.sha256).hex()
 
     def of(self, text: str) -> str:
@@ -40,7 +40,7 @@ class Pseudonyms:
 
     @staticmethod
     def create(state: Path) -> Pseudonyms:
-        """Makes a secret, durably and for the owner only, or keeps the one that is there."""
+        """Makes a secret, durably and for the owner only, unless there is one; and loads it."""
         create_secret(state / FILE)
         return Pseudonyms.load(state)
 

@@ -133,8 +133,8 @@ def _codestream_signed(dataset: Dataset, number: int) -> bool:
     """Whether a JPEG 2000 codestream says that its 16-bit samples are signed (ISO 15444-1, A.5.1).
     Where the header disagrees, the codestream is believed: it was written with the pixels."""
     stream = get_frame(dataset.PixelData, number, number_of_frames=_frames(dataset))
-    said = get_j2k_parameters(stream)
-    return bool(said.get("is_signed")) and said.get("precision") == 16
+    parameters = get_j2k_parameters(stream)
+    return bool(parameters.get("is_signed")) and parameters.get("precision") == 16
 
 
 def _read_by_gdcm(dataset: Dataset, number: int, path: Path) -> npt.NDArray[Any]:

@@ -1,19 +1,18 @@
-"""A file -> one small grey picture as every task gets it, whatever the scanner wrote.
+"""Makes one small grey picture of a file, the same for every task, whatever the scanner wrote.
 
     decoded (decode.py) -> as it is meant to be shown (windowing.py) -> square pixels, resized
 
-The whole picture is kept: where its shape differs from the one asked for, black borders fill up.
-A picture of zeros only means that there is none to see.
+Nothing is cropped: where the shape differs from the one wanted, black borders fill up. A picture
+of zeros stands for none.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from client.data.dicom.pixels.decode import NoPixels, TooLarge, middle_frame
 from client.data.dicom.pixels.windowing import displayed
 
 VERSION = 1
-"""Of everything that shapes a picture; another number makes every cached picture anew."""
+"""Of everything that shapes a picture; another number makes every cached picture again."""
 LARGEST_FILE = 1 << 30
 """Bytes of a file, at most."""
 
@@ -67,8 +66,8 @@ class Prepared:
 def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()) -> Prepared:
     """One file's picture. Raises nothing. For a process of its own: a codec in C may crash.
 
-    `known`: digests of contents whose picture is there already, so that a file that moved or was
-    copied is not decoded again; then neither picture nor fault is given.
+    `known`: digests of contents whose picture is cached, so that a file that moved or was copied
+    is not decoded again; the result then has neither picture nor fault.
     """
     quiet()
     try:
@@ -103,19 +102,11 @@ def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.N
 def aspect(header: Dataset) -> float:
     """Height of a pixel over its width (PS3.3, C.7.6.3.1.7); 1 where nothing sensible is said."""
     for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
-        ratio = _ratio(header.get(name))
-        if ratio is not None:
-            return ratio
+        with suppress(TypeError, ValueError, ZeroDivisionError):
+            vertical, horizontal = (float(v) for v in header.get(name))
+            if 0.1 <= vertical / horizontal <= 10:
+                return vertical / horizontal
     return 1.0
-
-
-def _ratio(pair: Any) -> float | None:
-    try:
-        vertical, horizontal = (float(v) for v in pair)
-        ratio = vertical / horizontal
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return ratio if math.isfinite(ratio) and 0.1 <= ratio <= 10 else None
 
 
 def resized(

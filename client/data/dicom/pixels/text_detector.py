@@ -1,4 +1,4 @@
-"""Does a picture show text? A detector of modest cost: strokes, glyphs, lines.
+"""A detector of text in a picture, of modest cost: strokes, glyphs, lines.
 
 Text burned in by a scanner or a workstation is drawn: strokes a few pixels wide, of one brightness,
 far from their surroundings; glyphs of one height, side by side, on one line of writing. Anatomy is
@@ -24,8 +24,8 @@ _HEIGHTS = (5, 48)
 _GLYPHS = 5
 """Glyphs that make a line; four where there are two lines."""
 _CHANCE = 120
-"""So many specks more, and one glyph more is asked for: among many specks some fall in line."""
-_MOST = 8_000
+"""Each so many specks raise the required glyphs by one: among many, some form a line by chance."""
+_MAX_COMPONENTS = 8_000
 """Components beyond which a picture is noise."""
 
 
@@ -55,15 +55,15 @@ def shows_text(picture: npt.NDArray[np.uint8]) -> bool:
 
 
 def _written(glyphs: list[_Glyph]) -> bool:
-    found = _chains(glyphs)
-    asked = _GLYPHS + len(glyphs) // _CHANCE
-    return found[:1] >= [asked] or found[1:2] >= [asked - 1]
+    lengths = _chains(glyphs)
+    min_length = _GLYPHS + len(glyphs) // _CHANCE
+    return lengths[:1] >= [min_length] or lengths[1:2] >= [min_length - 1]
 
 
 def _glyphs(strokes: npt.NDArray[np.bool_], picture: npt.NDArray[np.uint8]) -> list[_Glyph]:
     """Components that may be letters or digits, from left to right."""
     labels, count = ndimage.label(strokes, structure=np.ones((3, 3)))
-    if not 0 < count <= _MOST:
+    if not 0 < count <= _MAX_COMPONENTS:
         return []
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     glyphs = []
@@ -93,7 +93,7 @@ def _chains(glyphs: list[_Glyph]) -> list[int]:
             if length[other] >= length[here] and _follows(glyphs[other], glyph):
                 length[here], before[here] = length[other] + 1, other
     taken: set[int] = set()
-    found = []
+    lengths = []
     for end in sorted(range(len(glyphs)), key=lambda n: -length[n]):
         chain, at = [], end
         while at >= 0 and at not in taken:
@@ -101,8 +101,8 @@ def _chains(glyphs: list[_Glyph]) -> list[int]:
             at = before[at]
         taken.update(chain)
         if len(chain) >= _GLYPHS - 1:
-            found.append(len(chain))
-    return sorted(found, reverse=True)
+            lengths.append(len(chain))
+    return sorted(lengths, reverse=True)
 
 
 def _follows(left: _Glyph, right: _Glyph) -> bool:

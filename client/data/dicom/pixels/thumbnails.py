@@ -1,4 +1,4 @@
-"""A picture as the model will see it, for the detector of text and for the contact sheet."""
+"""Pictures as a model sees them, for the detector of text and for the contact sheet."""
 
 from __future__ import annotations
 

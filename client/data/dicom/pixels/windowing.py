@@ -40,23 +40,21 @@ def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArr
         seen = seen[np.isfinite(seen)]
     if not seen.size:
         return np.zeros(values.shape, dtype=np.uint8)
-    shown = _shown(values, seen, header, bits, asked=True)
-    if padding is not None:
-        shown[padding] = 0
-    if shown.any() and (shown.min() < shown.max() or seen.min() == seen.max()):
-        return shown
-    shown = _shown(values, seen, header, bits, asked=False)
-    if padding is not None:
-        shown[padding] = 0
+    for by_window in (True, False):
+        shown = _shown(values, seen, header, bits, by_window)
+        if padding is not None:
+            shown[padding] = 0
+        if shown.any() and (shown.min() < shown.max() or seen.min() == seen.max()):
+            break
     return shown
 
 
 def _shown(
-    values: npt.NDArray[Any], seen: npt.NDArray[Any], header: Dataset, bits: int, *, asked: bool
+    values: npt.NDArray[Any], seen: npt.NDArray[Any], header: Dataset, bits: int, by_window: bool
 ) -> npt.NDArray[np.uint8]:
-    """`asked`: by the window that the object asks for."""
+    """`by_window`: with the window that the object names, if any; else by percentiles."""
     meaning = modality(header)
-    voi = (window(header) if asked else None) or _own(meaning(seen), header, bits, asked)
+    voi = (window(header) if by_window else None) or _percentiles(meaning(seen), bits, by_window)
 
     def brightness(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         light = voi(meaning(samples))
@@ -74,11 +72,9 @@ def modality(header: Dataset) -> Callable[[npt.NDArray[Any]], Values]:
     if items := header.get("ModalityLUTSequence"):
         table, first, _ = _table(items[0])
         return lambda samples: _looked_up(samples, table, first)
-    slope, intercept = (
-        _number(header.get("RescaleSlope"), 1.0),
-        _number(header.get("RescaleIntercept"), 0.0),
-    )
-    return lambda samples: samples.astype(np.float64) * (slope or 1.0) + intercept
+    slope = _number(header.get("RescaleSlope"), 1.0) or 1.0
+    intercept = _number(header.get("RescaleIntercept"), 0.0)
+    return lambda samples: samples.astype(np.float64) * slope + intercept
 
 
 def window(header: Dataset) -> Callable[[Values], Values] | None:
@@ -90,11 +86,8 @@ def window(header: Dataset) -> Callable[[Values], Values] | None:
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     if not math.isfinite(centre) or not width >= (1 if function == "LINEAR" else 1e-12):
         return None
-    if function == "SIGMOID":
-        return lambda measured: sigmoid(measured, centre, width)
-    if function == "LINEAR_EXACT":
-        return lambda measured: linear_exact(measured, centre, width)
-    return lambda measured: linear(measured, centre, width)
+    curve = {"SIGMOID": sigmoid, "LINEAR_EXACT": linear_exact}.get(function, linear)
+    return lambda measured: curve(measured, centre, width)
 
 
 def linear(measured: Values, centre: float, width: float) -> Values:
@@ -134,8 +127,8 @@ def padded(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_] |
     return np.asarray((values >= min(first, second)) & (values <= max(first, second)))
 
 
-def _own(measured: Values, header: Dataset, bits: int, whole: bool) -> Callable[[Values], Values]:
-    """Without a window: 8 bits as they are (`whole`), else from percentile to percentile."""
+def _percentiles(measured: Values, bits: int, whole: bool) -> Callable[[Values], Values]:
+    """Without a window: 8 bits as they are (if `whole`), else from percentile to percentile."""
     low, high = (float(edge) for edge in np.percentile(measured, _TAILS))
     if whole and bits == 8 and measured.min() >= 0 and measured.max() <= 255:
         low, high = 0.0, 255.0

@@ -1,8 +1,8 @@
-"""pynetdicom's server, made to bear strangers: TLS off the accepting thread, bounds, timeouts.
+"""pynetdicom's server, hardened against strangers: TLS in a thread of its own, bounds, timeouts.
 
-As it comes, pynetdicom shakes hands in the thread that accepts, so that one silent peer keeps all
-others out; reads a PDU of any length into memory before it knows who sends it; and waits for the
-rest of one for ever.
+By itself, pynetdicom does TLS handshakes in the thread that accepts, so that one silent peer blocks
+all others; reads a PDU of any length into memory before it knows the sender; and waits for the rest
+of one for ever.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 MAX_PDU = 1 << 20
-"""Bytes: what senders are told, and twice that the most that is read."""
+"""Bytes, as announced to senders; at most twice as many are read."""
 _TIMEOUT = 60.0
 """Seconds for a TLS handshake, or without a byte within a PDU."""
 _CONNECTIONS = 4
-"""Connections for each association that is allowed: those that have not said who they are."""
+"""Connections for each association that is allowed: some have not named themselves yet."""
 
 
 class _BoundedSocket(AssociationSocket):
@@ -28,15 +28,10 @@ class _BoundedSocket(AssociationSocket):
             raise OSError("a PDU longer than any that was agreed on")
         if self.socket is None:
             raise OSError("closed")
-        data = bytearray(nr_bytes)
-        view, got = memoryview(data), 0
-        while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
-            if not count:
-                break
-            got += count
-        view.release()
-        return data[:got]
+        data = bytearray()
+        while len(data) < nr_bytes and (part := self.socket.recv(nr_bytes - len(data))):
+            data += part
+        return data
 
 
 class _Handler(RequestHandler):
@@ -56,7 +51,7 @@ class _Handler(RequestHandler):
 
 
 class AssociationServer(ThreadedAssociationServer):
-    """Give it to `AE.make_server` as server_class, with `tls` in place of ssl_context."""
+    """The server_class for `AE.make_server`, with `tls` in place of ssl_context."""
 
     daemon_threads = True
 
@@ -71,7 +66,7 @@ class AssociationServer(ThreadedAssociationServer):
         return len(self.active_associations) < _CONNECTIONS * self.ae.maximum_associations
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """What a peer does wrong before it is an association; socketserver would print it."""
+        """Counts a failed connection, which socketserver would print."""
         with self._counting:
             self.tls_failures += self.tls is not None
 

@@ -1,4 +1,4 @@
-"""An object while it arrives: small ones in memory, large ones on disk, too large ones nowhere."""
+"""An object while it arrives: in memory if small, on disk if large, nowhere if too large."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from client.data.dicom.receive.object_store import NoRoom, Spool
+from client.data.dicom.receive.object_store import DiskFull, Spool
 
 _IN_MEMORY = 4 << 20
 
 
-class Arriving(io.BytesIO):
-    """What pynetdicom writes the fragments of a data set to.
+class IncomingObject(io.BytesIO):
+    """The buffer to which pynetdicom writes the fragments of a data set.
 
-    head: what stands before the data set in a file; asked when the command is known. `failed`:
-    "large" beyond `largest` bytes, "room" where the disk is full; the rest is then read from the
-    network and thrown away, so that the sender can be told.
+    head: gives what stands before the data set in a file, once the command is known. `failed`:
+    why the object is refused; the rest is then read from the network and thrown away, so that the
+    sender gets an answer.
     """
 
     def __init__(self, head: Callable[[], bytes], spool: Callable[[], Spool], largest: int) -> None:
@@ -31,14 +31,14 @@ class Arriving(io.BytesIO):
         try:
             if self.failed is None:
                 self._take(data)
-        except NoRoom:
-            self._fail("room")
+        except DiskFull:
+            self._fail("the disk is full")
         except OSError:
-            self._fail("disk")
+            self._fail("the disk fails")
         return len(data)
 
     def written(self) -> Spool:
-        """The whole object in a file. Raises NoRoom, OSError."""
+        """The whole object in a file. Raises DiskFull, OSError."""
         spool = self._spooled()
         spool.write(self.getbuffer()[: self.tell()])
         return spool
@@ -57,15 +57,14 @@ class Arriving(io.BytesIO):
 
     def _take(self, data: Any) -> None:
         if self.length > self._largest:
-            self._fail("large")
+            self._fail("larger than receiver.largest")
         elif self._spool is None and self.length <= _IN_MEMORY:
             super().write(data)
         else:
             spool = self._spooled()
             with self.getbuffer() as view:
                 spool.write(view)
-            self.seek(0)
-            self.truncate()
+            self._clear()
             spool.write(data)
 
     def _spooled(self) -> Spool:
@@ -78,5 +77,8 @@ class Arriving(io.BytesIO):
         self.failed = why
         self.discard()
         self._spool = None
+        self._clear()
+
+    def _clear(self) -> None:
         self.seek(0)
         self.truncate()

@@ -1,4 +1,4 @@
-"""Where received objects lie: written whole and durably, or not at all; named by pseudonyms.
+"""The store of received objects: written whole and durably, or not at all; named by pseudonyms.
 
     .incoming/                   what is being written; emptied at every start
     <study>/<image>.dcm          pseudonyms of the two UIDs, so that no name on disk identifies
@@ -13,6 +13,8 @@ import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,13 +28,24 @@ _INCOMING, _LOCK = ".incoming", ".receiver.lock"
 _PIECE = 1 << 20
 
 
-class NoRoom(Exception):
-    """The disk is full, or so nearly that the site wants the rest kept free."""
+class DiskFull(Exception):
+    """The disk is full, or has no more free space than the site wants to keep."""
+
+
+@contextmanager
+def _disk_full() -> Iterator[None]:
+    """Raises DiskFull in place of an OSError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFull from None
+        raise
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What became of an object. `again`: the very same bytes were there; `replaced`: others."""
+    """Where an object was stored. `again`: the same bytes were there; `replaced`: others."""
 
     study: Path
     what: Literal["new", "again", "replaced"]
@@ -44,23 +57,19 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{secrets.token_hex(16)}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor: int | None = os.open(self.path, flags, 0o600)
+        self._file = os.fdopen(os.open(self.path, flags, 0o600), "wb", buffering=0)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Raises NoRoom where the disk is full, OSError otherwise."""
+        """Raises DiskFull where the disk is full, OSError otherwise."""
         view = memoryview(data)
-        try:
+        with _disk_full():
             while view:
-                view = view[os.write(self._open, view[:_PIECE]) :]
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise NoRoom from None
-            raise
+                view = view[self._file.write(view[:_PIECE]) :]
 
     def move(self, target: Path) -> None:
         """To its place, durably: file first, then its name."""
         durable_files.move(self.path, target)
-        self._close()
+        self._file.close()
 
     def same_as(self, target: Path) -> bool:
         """Whether a file holds the very same bytes."""
@@ -74,19 +83,9 @@ class Spool:
 
     def discard(self) -> None:
         """Removes it; no harm where it has moved or gone already."""
-        if self._descriptor is not None:
-            self._close()
+        if not self._file.closed:
+            self._file.close()
             self.path.unlink(missing_ok=True)
-
-    @property
-    def _open(self) -> int:
-        if self._descriptor is None:
-            raise ValueError("the spool is closed")
-        return self._descriptor
-
-    def _close(self) -> None:
-        os.close(self._open)
-        self._descriptor = None
 
 
 class Store:
@@ -134,33 +133,25 @@ class Store:
         os.close(self._lock)
 
     def spool(self) -> Spool:
-        """Raises NoRoom, OSError."""
-        try:
+        """Raises DiskFull, OSError."""
+        with _disk_full():
             return Spool(self.folder / _INCOMING)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoRoom from None
-            raise
 
     def check_room(self, size: int) -> None:
-        """Raises NoRoom where `size` more bytes would go below the floor."""
+        """Raises DiskFull where `size` more bytes would go below the floor."""
         status = os.statvfs(self.folder)
         if status.f_bavail * status.f_frsize - size < self._floor:
-            raise NoRoom
+            raise DiskFull
 
     def keep(self, spool: Spool, study_uid: str, instance_uid: str) -> StoredObject:
-        """Moves a written object to its place. Raises NoRoom, OSError."""
+        """Moves a written object to its place. Raises DiskFull, OSError."""
         study = self.folder / self._names.of(study_uid)
         target = study / f"{self._names.of(instance_uid)}.dcm"
-        try:
+        with _disk_full():
             durable_files.make_folder(study)
             there = target.exists()
             if there and spool.same_as(target):
                 spool.discard()
                 return StoredObject(study, "again")
             spool.move(target)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoRoom from None
-            raise
         return StoredObject(study, "replaced" if there else "new")

@@ -9,7 +9,7 @@
     C000, cannot understand: no data set, a damaged one, or one without its UIDs
 
 An object is written as it came, not decoded. Of its data set only the elements up to the study's
-UID are read. Nothing of an object is logged; counts, titles and addresses are.
+UID are read. Counts, titles and addresses are logged, nothing of an object.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # p
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
-from client.data.dicom.receive.incoming_object import Arriving
-from client.data.dicom.receive.object_store import NoRoom, Store, StoredObject
+from client.data.dicom.receive.incoming_object import IncomingObject
+from client.data.dicom.receive.object_store import DiskFull, Store, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
@@ -55,26 +55,26 @@ _PEEKED = 1 << 20
 """Bytes of a data set within which its study's UID stands: it is one of the first elements."""
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _NOT_FOR_FILES = ("JPIP", "SMPTE", "MIME", "XML Encoding", "Papyrus", "(Retired)")
+_ULTRASOUND_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
 _RETIRED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "5", "6", "12.3"))
 """Ultrasound, nuclear medicine and biplane angiography before 1993-98; archives still hold them."""
 
 
 def image_classes() -> list[str]:
-    """SOP classes that are taken: all that store images, and radiation dose reports."""
-    images = [
+    """SOP classes that are accepted: all that store images, and radiation dose reports."""
+    images = {
         uid
         for uid, (name, kind, _, retired, _) in UID_dictionary.items()
         if kind == "SOP Class" and "Image Storage" in name and not retired and "Video" not in name
-    ]
-    volumes = ["1.2.840.10008.5.1.4.1.1.6.2"]
-    return sorted({*images, *volumes, *_RETIRED, *DOSE_REPORTS})
+    }
+    return sorted(images | {_ULTRASOUND_VOLUME, *_RETIRED} | DOSE_REPORTS)
 
 
 def transfer_syntaxes() -> list[str]:
-    """Those in which an object can be a file: all but references and streams.
+    """Transfer syntaxes in which an object can be a file: all but references and streams.
 
-    The first of a presentation context that both sides have is taken, so uncompressed ones come
-    first: where a sender offers several at once, it must not compress for our sake.
+    Of those that both sides have the first is taken, so uncompressed ones come first: a sender
+    that offers several at once must not compress for our sake.
     """
     syntaxes = [
         uid
@@ -85,7 +85,7 @@ def transfer_syntaxes() -> list[str]:
 
 
 @dataclass
-class Counts:
+class ReceiverCounts:
     """What has happened since the start. `statuses`: answers by status; `rejected`: by reason."""
 
     started: float = field(default_factory=time.time)
@@ -101,12 +101,12 @@ class Counts:
 
 
 class Receiver:
-    """A listening receiver. `arrived(study folder)` is told of every object that is new."""
+    """A listening receiver. It calls `arrived(study folder)` for every new object."""
 
     def __init__(
         self, settings: ReceiverSettings, store: Store, arrived: Callable[[Path], None]
     ) -> None:
-        self.counts = Counts()
+        self.counts = ReceiverCounts()
         self._settings, self._store, self._arrived = settings, store, arrived
         self._lock = threading.Lock()
         self._server: Any = None
@@ -129,18 +129,16 @@ class Receiver:
         for sop_class in image_classes():
             entity.add_supported_context(sop_class, syntaxes)
         handlers: list[Any] = [
-            (evt.EVT_PDU_RECV, self._before),
+            (evt.EVT_PDU_RECV, self._prepare_data_set),
             (evt.EVT_C_STORE, self._store_one),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
-            (evt.EVT_CONN_CLOSE, _abandon),
+            (evt.EVT_CONN_CLOSE, _discard_unfinished),
         ]
+        tls = self._tls()
         try:
             self._server = entity.make_server(
-                settings.address,
-                evt_handlers=handlers,
-                server_class=AssociationServer,
-                tls=self._tls(),
+                settings.address, evt_handlers=handlers, server_class=AssociationServer, tls=tls
             )
         except OSError as error:
             raise WardroundError(
@@ -178,47 +176,50 @@ class Receiver:
                 remedy="Correct imaging.receiver.tls in site.yaml: three PEM files.",
             ) from None
 
-    def _before(self, event: Any) -> None:
-        """Before a PDU is taken apart: where the next message's data set is to go."""
+    def _prepare_data_set(self, event: Any) -> None:
+        """Before a PDU is decoded: sets where the next message's data set is written to."""
         dimse = event.assoc.dimse
         if dimse.message is None:
             message = dimse.message = DIMSEMessage()
-            message.data_set = Arriving(
+            message.data_set = IncomingObject(
                 lambda: _head(event.assoc, message), self._store.spool, self._settings.largest
             )
 
     def _store_one(self, event: Any) -> int:
         data = event.request.DataSet
         try:
-            status, kept = self._take(event, data)
+            status, stored = self._take(event, data)
         finally:
-            if isinstance(data, Arriving):
+            if isinstance(data, IncomingObject):
                 data.discard()
         with self._lock:
             self.counts.statuses[status] += 1
-            if kept is not None:
-                self.counts.kept[kept.what] += 1
+            if stored is not None:
+                self.counts.kept[stored.what] += 1
                 self.counts.bytes += data.length
-        if kept is not None and kept.what != "again":
-            self._arrived(kept.study)
+        if stored is not None and stored.what != "again":
+            self._arrived(stored.study)
         return status
 
     def _take(self, event: Any, data: Any) -> tuple[int, StoredObject | None]:
         request = event.request
-        if not isinstance(data, Arriving) or data.length == 0:
+        if not isinstance(data, IncomingObject) or data.length == 0:
             return NOT_UNDERSTOOD, None
         if data.failed is not None:
-            log("object refused", why=_WHY[data.failed], sender=_peer(event.assoc))
+            log("object refused", why=data.failed, sender=_peer(event.assoc))
             return NO_RESOURCES, None
-        found = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
-        if found is None or found[1] != request.AffectedSOPInstanceUID or not found[2]:
+        uids = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
+        if uids is None:
             return NOT_UNDERSTOOD, None
-        if not found[0] == request.AffectedSOPClassUID == event.context.abstract_syntax:
+        sop_class, instance, study = uids
+        if instance != request.AffectedSOPInstanceUID or not study:
+            return NOT_UNDERSTOOD, None
+        if not sop_class == request.AffectedSOPClassUID == event.context.abstract_syntax:
             return OTHER_CLASS, None
         try:
             self._store.check_room(data.length)
-            return STORED, self._store.keep(data.written(), found[2], found[1])
-        except NoRoom:
+            return STORED, self._store.keep(data.written(), study, instance)
+        except DiskFull:
             log("object refused", why="the disk is full or at its floor")
         except OSError as error:
             log("object refused", why=f"the disk fails: {error.strerror}")
@@ -242,13 +243,6 @@ class Receiver:
         log("association rejected", why=why, title=title, sender=_peer(event.assoc))
 
 
-_WHY = {
-    "large": "larger than receiver.largest",
-    "room": "the disk is full",
-    "disk": "the disk fails",
-}
-
-
 def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
     """The SOP class, instance and study UIDs of a data set, by its first bytes, "" where one is
     not there; None where it cannot be read."""
@@ -262,10 +256,12 @@ def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
             stop_when=lambda tag, vr, length: tag > _STUDY,
             specific_tags=_PEEK,
         )
-        found = [str(dataset[tag].value) if tag in dataset else "" for tag in _PEEK]
+        sop_class, instance, study = (
+            str(dataset[tag].value) if tag in dataset else "" for tag in _PEEK
+        )
     except (Exception, RecursionError, MemoryError):
         return None
-    return found[0], found[1], found[2]
+    return sop_class, instance, study
 
 
 def _head(association: Any, message: Any) -> bytes:
@@ -273,15 +269,13 @@ def _head(association: Any, message: Any) -> bytes:
     writer takes as long for it as all else that an object costs."""
     command = message.command_set
     context = association._accepted_cx[message.context_id]
-    elements = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + b"".join(
-        _element(number, kind, value)
-        for number, kind, value in (
-            (0x02, b"UI", command.AffectedSOPClassUID),
-            (0x03, b"UI", command.AffectedSOPInstanceUID),
-            (0x10, b"UI", context.transfer_syntax[0]),
-            (0x12, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
-            (0x13, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
-        )
+    elements = (
+        b"\2\0\1\0OB\0\0\2\0\0\0\0\1"
+        + _element(0x02, b"UI", command.AffectedSOPClassUID)
+        + _element(0x03, b"UI", command.AffectedSOPInstanceUID)
+        + _element(0x10, b"UI", context.transfer_syntax[0])
+        + _element(0x12, b"UI", PYNETDICOM_IMPLEMENTATION_UID)
+        + _element(0x13, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION)
     )
     length = b"\2\0\0\0UL\4\0" + struct.pack("<L", len(elements))
     return b"\0" * 128 + b"DICM" + length + elements
@@ -293,10 +287,10 @@ def _element(number: int, kind: bytes, value: str) -> bytes:
     return struct.pack("<HH2sH", 2, number, kind, len(padded)) + padded
 
 
-def _abandon(event: Any) -> None:
-    """The line is gone: what was half received goes too."""
+def _discard_unfinished(event: Any) -> None:
+    """The connection is closed: removes an object that was half received."""
     message = event.assoc.dimse.message
-    if message is not None and isinstance(message.data_set, Arriving):
+    if message is not None and isinstance(message.data_set, IncomingObject):
         message.data_set.discard()
 
 

@@ -36,32 +36,33 @@ class ReceiverSettings(Document):
     """DICOM Send to this site. Whoever is not named in `calling` is rejected."""
 
     ae_title: Title = Field(default="WARDROUND", description="1 to 16 characters")
-    listen: Annotated[
-        ListenAddress,
-        Field(description="host:port, such as 0.0.0.0:11112 (port 0: any that is free)"),
-    ] = "127.0.0.1:11112"
-    calling: Annotated[
-        tuple[Title, ...],
-        Field(strict=False, description="a list of the AE titles that may send; none: nobody"),
-    ] = ()
+    listen: ListenAddress = Field(
+        default="127.0.0.1:11112",
+        description="host:port, such as 0.0.0.0:11112 (port 0: any that is free)",
+    )
+    calling: tuple[Title, ...] = Field(
+        default=(), strict=False, description="a list of the AE titles that may send; none: nobody"
+    )
     store: LocalPath | None = Field(
         default=None, description="the path of a folder for what arrives; left out: state/dicom"
     )
-    largest: Annotated[
-        SizeOrBytes,
-        Field(gt=0, description="a number with its unit, such as 512 MiB: most for an object"),
-    ] = 512 * 2**20
-    floor: Annotated[
-        SizeOrBytes,
-        Field(
-            ge=0, description="a number with its unit, such as 2 GiB: free space that stays free"
-        ),
-    ] = 2 * 2**30
-    quiet: Annotated[
-        int,
-        Field(ge=1, le=86400, description="seconds without news after which a study is indexed"),
-    ] = 60
-    associations: Annotated[int, Field(ge=1, le=256, description="most senders at once")] = 16
+    largest: SizeOrBytes = Field(
+        default=512 * 2**20,
+        gt=0,
+        description="a number with its unit, such as 512 MiB: most for an object",
+    )
+    floor: SizeOrBytes = Field(
+        default=2 * 2**30,
+        ge=0,
+        description="a number with its unit, such as 2 GiB: free space that stays free",
+    )
+    quiet: int = Field(
+        default=60,
+        ge=1,
+        le=86400,
+        description="seconds without news after which a study is indexed",
+    )
+    associations: int = Field(default=16, ge=1, le=256, description="most senders at once")
     tls: ReceiverTls | None = Field(
         default=None, description="a mapping with certificate, key and clients; left out: no TLS"
     )

@@ -1,7 +1,7 @@
-"""Hand-over: a study that has been quiet for a while is brought into the index.
+"""Hand-over of received studies to the index, once nothing has arrived for a while.
 
-What has arrived is on disk, so that nothing here need be durable: after a restart everything in
-the store counts as just arrived, and the index knows what it has read already.
+Objects are on disk already, so that nothing here need be durable: after a restart the whole store
+is handed over, and the index skips what it has read.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from protocol.errors import WardroundError
 
 
 class Arrivals:
-    """Studies that wait to be quiet, and the thread that hands them over.
+    """A queue of received studies, and the thread that hands over those that are quiet.
 
-    take_in(folders): indexes them; what it raises is logged, and tried again later.
+    take_in(folders): indexes them; an error is logged, and the studies are tried again later.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Arrivals:
         self._thread.start()
 
     def note(self, study: Path) -> None:
-        """An object of the study has come."""
+        """Records that an object of the study has arrived."""
         with self._changed:
             self._last[study] = time.monotonic()
             self._changed.notify()
@@ -47,11 +47,11 @@ class Arrivals:
             return len(self._last)
 
     def ending(self) -> bool:
-        """Whether the hand-over in hand is to stop."""
+        """Whether the current hand-over must stop."""
         return self._end.is_set()
 
     def close(self) -> None:
-        """Ends with the file in hand. The rest is found again at the next start."""
+        """Ends after the current file. The next start hands over the rest."""
         with self._changed:
             self._end.set()
             self._changed.notify()
@@ -61,7 +61,7 @@ class Arrivals:
         while (studies := self._due()) is not None:
             try:
                 self._take_in(studies)
-            except Exception as error:  # of ours or not: what has arrived must not be forgotten
+            except Exception as error:  # whatever it is, the studies must be tried again
                 known = isinstance(error, WardroundError)
                 log("studies not indexed", why=str(error) if known else type(error).__name__)
                 with self._changed:
@@ -71,7 +71,7 @@ class Arrivals:
                 self.handed_over += len(studies)
 
     def _due(self) -> list[Path] | None:
-        """Waits for studies that have been quiet for long enough; None at the end."""
+        """Waits for studies that have been quiet for long enough; None once closed."""
         with self._changed:
             while not self._end.is_set():
                 now = time.monotonic()

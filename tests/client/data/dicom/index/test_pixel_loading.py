@@ -16,7 +16,7 @@ from client.config.site_config import SiteConfig
 from client.data.dicom.index import pixel_cache, pixel_loading
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
-from client.data.dicom.index.pixel_cache import Done, PictureCache
+from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing
 from client.enrolment import new_site
@@ -101,10 +101,10 @@ def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(
     assert load(index, state, keys(index)).pictures.any()
 
 
-def prepared(number: int, content: str | None = None) -> Done:
+def prepared(number: int, content: str | None = None) -> CacheEntry:
     picture = bytes([number]) * (28 * 28)
     found = Prepared(content or f"{number:064x}", picture)
-    return Done(Path(f"/p/{number}"), (number, number), found)
+    return CacheEntry(Path(f"/p/{number}"), (number, number), found)
 
 
 def test_a_crash_while_writing_leaves_the_cache_whole(
@@ -141,7 +141,7 @@ def test_a_file_of_pictures_that_was_cut_is_made_anew(state: Path) -> None:
 def test_two_sizes_do_not_mix_and_one_content_is_kept_once(state: Path) -> None:
     with PictureCache.open(state, MADE) as opened:
         opened.add(
-            [prepared(1, "a" * 64), Done(Path("/q"), (9, 9), prepared(1, "a" * 64).prepared)]
+            [prepared(1, "a" * 64), CacheEntry(Path("/q"), (9, 9), prepared(1, "a" * 64).prepared)]
         )
         assert len(opened.pictures()) == 1
         assert opened.find({Path("/q"): (9, 9)}) == {Path("/q"): 0}
