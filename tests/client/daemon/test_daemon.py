@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -384,7 +385,7 @@ class Asked:
 @pytest.mark.parametrize(("ttl", "asked"), [(60.0, 1), (-1.0, 0)])
 def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
     post, site = Post(), Asked()
-    delivery = Delivery(Frame(b"{}"), "m", 1, 2, "g", "query", time.time(), ttl)
+    delivery = Delivery(Frame(b"{}"), "m", cast(Any, SimpleNamespace(ttl=ttl)))
     _answer(cast(Any, post), cast(Any, site), delivery)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
 
