@@ -181,7 +181,7 @@ def _reopen(governance: SiteGovernance, site: Site) -> set[str]:
     """The site takes up every study accepted before this start. Returns their digests."""
     accepted = governance.approvals.accepted()
     for study in accepted:
-        site.take_up(study)
+        site.reopen(study)
     return {study.digest for study in accepted}
 
 
