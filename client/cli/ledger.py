@@ -25,7 +25,7 @@ from protocol.terminal.command_line import (
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from client.governance.budget import Budget, Spending
+    from client.governance.budget import Budget, StudySpending
     from client.governance.governance import SiteGovernance
     from protocol.study.study import Study
 
@@ -144,7 +144,7 @@ def _plot(site: SiteGovernance, account: Budget, path: Path) -> None:
     typer.echo(f"Drawn in {path}.", err=True)
 
 
-def _print(account: Budget, studies: Sequence[Spending]) -> None:
+def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
     from rich.table import Column, Table
 
     table = Table(Column("study", no_wrap=True), "standing", "trained", "evaluated", box=None)

@@ -2,8 +2,8 @@
 
     with FleetConnection(FleetConfig("coordinator:9092", ca_crt, node_key)) as fleet:
         while not stopping:
-            if (delivery := fleet.receive(wait=30)) is not None:
-                fleet.reply(delivery, site.answer(delivery.frame))
+            if (incoming := fleet.receive(wait=30)) is not None:
+                fleet.reply(incoming, site.answer(incoming.frame))
 
     inactive ── activate-node ──▶ active ── pull-messages ──▶ a question ── push-messages ──▶ active
        ▲                            │
@@ -32,7 +32,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from client.transport.http_connection import HttpConnection, Interrupted, Response
+from client.transport.http_connection import CallInterrupted, HttpConnection, Response
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
@@ -98,7 +98,7 @@ class FleetConfig:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class IncomingMessage:
     """A question from the coordinator, to be handed to `reply` with its answer."""
 
     frame: Frame
@@ -207,13 +207,13 @@ class FleetConnection:
                 self._call(
                     farewell, "deactivate-node", request, fleet_pb2.DeactivateNodeResponse, limit=3
                 )
-            except (WardroundError, Interrupted):
+            except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
         for line in (*self._lines, self._beat_line):
             line.close()
 
-    def receive(self, wait: float) -> Delivery | None:
+    def receive(self, wait: float) -> IncomingMessage | None:
         """Returns the next question, or None where none came within `wait` seconds or before
         `close`. Faults of the network or the coordinator are not raised: see `last_error`."""
         self._receiving = True
@@ -222,20 +222,20 @@ class FleetConnection:
         finally:
             self._receiving = False
 
-    def _receive(self, deadline: float) -> Delivery | None:
+    def _receive(self, deadline: float) -> IncomingMessage | None:
         while not self._closing.is_set():
             try:
                 if not self._activate_by(deadline):
                     return None
-                delivery, held = self._pull(max(0.0, deadline - time.monotonic()))
-            except Interrupted:
+                incoming, held = self._pull(max(0.0, deadline - time.monotonic()))
+            except CallInterrupted:
                 return None
             except WardroundError as error:
                 self._failed(error)
                 continue
-            if delivery is not None:
+            if incoming is not None:
                 self._poll_pause = _POLL[0]
-                return delivery
+                return incoming
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
@@ -244,26 +244,26 @@ class FleetConnection:
                 self._poll_pause = min(self._poll_pause * 1.2, _POLL[1])
         return None
 
-    def reply(self, delivery: Delivery, frame: Frame) -> bool:
+    def reply(self, incoming: IncomingMessage, frame: Frame) -> bool:
         """Sends an answer, reconnecting as often as the question's time allows.
 
         Returns True where the coordinator took it, False where it no longer wants it. Raises
         WardroundError with the last fault's code where the time ran out.
         """
-        parcel = self._parcel(delivery, frame)
+        parcel = self._parcel(incoming, frame)
         while True:
             try:
                 return self._push(parcel)
-            except Interrupted:
+            except CallInterrupted:
                 raise WardroundError(
                     Code.UNREACHABLE, "The connection was closed before the answer was sent."
                 ) from None
             except WardroundError as error:
                 self._failed(error)
-                if delivery.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
+                if incoming.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
                     raise
             pause = max(0.0, self._retry_at - time.monotonic())
-            self._closing.wait(min(pause, max(0.0, delivery.seconds_left)))
+            self._closing.wait(min(pause, max(0.0, incoming.seconds_left)))
 
     def _activate_by(self, deadline: float) -> bool:
         """Activates the node if need be, once the back-off has passed.
@@ -279,7 +279,7 @@ class FleetConnection:
             self.connect()
         return True
 
-    def _pull(self, wait: float) -> tuple[Delivery | None, bool]:
+    def _pull(self, wait: float) -> tuple[IncomingMessage | None, bool]:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold = min(wait, _HOLD)
@@ -312,7 +312,7 @@ class FleetConnection:
         if inline is None or inline.chunk_ids:
             self._confirm(metadata.run_id, tree.object_id)
         self._have.append(tree.object_id)
-        return Delivery(frame, tree.object_id, metadata), held
+        return IncomingMessage(frame, tree.object_id, metadata), held
 
     def _confirm(self, run_id: int, message_id: str) -> None:
         """Lets the coordinator discard the objects of a message."""
@@ -322,15 +322,15 @@ class FleetConnection:
         reply_type = message_pb2.ConfirmMessageReceivedResponse
         self._call(self._lines[0], "confirm-message-received", request, reply_type)
 
-    def _parcel(self, delivery: Delivery, frame: Frame) -> Parcel:
+    def _parcel(self, incoming: IncomingMessage, frame: Frame) -> Parcel:
         # Times are counted from the question's own, so that the two clocks need not agree.
-        elapsed, question = time.monotonic() - delivery.received, delivery.metadata
+        elapsed, question = time.monotonic() - incoming.received, incoming.metadata
         metadata = Metadata(
             run_id=question.run_id,
             message_id="",
             src_node_id=question.dst_node_id,
             dst_node_id=SUPERLINK_NODE_ID,
-            reply_to_message_id=delivery.message_id,
+            reply_to_message_id=incoming.message_id,
             group_id=question.group_id,
             created_at=question.created_at + elapsed,
             ttl=max(1.0, question.ttl - elapsed),
@@ -494,7 +494,7 @@ class FleetConnection:
                 )
                 if WAIT not in headers:
                     pause = 0.7 * self.config.heartbeat
-            except Interrupted:
+            except CallInterrupted:
                 return
             except WardroundError:
                 pause = 1.0  # `receive` meets the same fault, and handles it

@@ -22,7 +22,7 @@ class Response:
     body: bytes
 
 
-class Interrupted(Exception):
+class CallInterrupted(Exception):
     """The call was cut short by `interrupt`."""
 
 
@@ -57,7 +57,7 @@ class HttpConnection:
     def call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
         """POSTs `body`; `timeout` in seconds without a byte from the other side.
 
-        Raises WardroundError: UNREACHABLE, TLS; Interrupted after `interrupt`.
+        Raises WardroundError: UNREACHABLE, TLS; CallInterrupted after `interrupt`.
         """
         while True:
             fresh = self._connection is None
@@ -84,7 +84,7 @@ class HttpConnection:
         try:
             connection = self._connected()
             if self._interrupted:
-                raise Interrupted
+                raise CallInterrupted
             connection.sock.settimeout(timeout)
             connection.request("POST", path, body, dict(headers))
             answer = connection.getresponse()
@@ -96,7 +96,7 @@ class HttpConnection:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if self._interrupted:
-                raise Interrupted from None
+                raise CallInterrupted from None
             if isinstance(error, ConnectionError | http.client.HTTPException | ssl.SSLEOFError):
                 raise _PeerClosed(self._fault(error)) from None
             raise self._fault(error) from None
