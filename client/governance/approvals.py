@@ -22,7 +22,7 @@ from client.governance.ledger_rows import StudyStatus, record
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 
-MOST_UNDECIDED = 200
+MAX_UNDECIDED = 200
 """Studies that may be waiting or refused at once, so that a coordinator cannot fill the disk."""
 ProposalStatus = Literal["accepted", "waiting", "refused"]
 _WAITING: tuple[StudyStatus, ...] = ("waiting",)
@@ -277,7 +277,7 @@ def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
     undecided = db.execute(
         "SELECT COUNT(*) FROM studies WHERE state IN ('waiting', 'refused')"
     ).fetchone()[0]
-    if undecided > MOST_UNDECIDED:
+    if undecided > MAX_UNDECIDED:
         db.execute(
             "DELETE FROM studies WHERE digest = (SELECT digest FROM studies WHERE state ="
             " 'refused' AND digest != ? AND digest NOT IN (SELECT study FROM plans)"
@@ -285,10 +285,10 @@ def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
             (newest,),
         )
         still = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()[0]
-        if still > MOST_UNDECIDED:
+        if still > MAX_UNDECIDED:
             raise WardroundError(
                 Code.REFUSED_POLICY,
-                f"{MOST_UNDECIDED} studies wait for approval here already.",
+                f"{MAX_UNDECIDED} studies wait for approval here already.",
                 remedy="Approve or reject some of them.",
             )
 

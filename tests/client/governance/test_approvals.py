@@ -146,7 +146,7 @@ def test_a_study_that_was_never_seen_is_not_decided_on(hospital: Hospital) -> No
 def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approvals, "MOST_UNDECIDED", 5)
+    monkeypatch.setattr(approvals, "MAX_UNDECIDED", 5)
     first = numbered(0)
     hospital.approvals.propose(first)
     for number in range(1, 12):
