@@ -203,10 +203,9 @@ class FleetConnection:
         if self._node_id is not None:
             farewell = self._line()
             request = fleet_pb2.DeactivateNodeRequest(node_id=self._node_id)
+            reply_type = fleet_pb2.DeactivateNodeResponse
             try:
-                self._call(
-                    farewell, "deactivate-node", request, fleet_pb2.DeactivateNodeResponse, limit=3
-                )
+                self._call(farewell, "deactivate-node", request, reply_type, limit=3)
             except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
@@ -282,14 +281,10 @@ class FleetConnection:
     def _pull(self, wait: float) -> tuple[IncomingMessage | None, bool]:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
-        hold = min(wait, _HOLD)
+        hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        reply_type = fleet_pb2.PullMessagesResponse
         response, headers = self._call(
-            self._lines[0],
-            "pull-messages",
-            request,
-            fleet_pb2.PullMessagesResponse,
-            {WAIT: f"{hold:.3f}", HAVE: ",".join(self._have)},
-            limit=hold + self.config.call_timeout,
+            self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         self._succeeded()
         held = WAIT in headers
@@ -345,15 +340,11 @@ class FleetConnection:
             message_object_trees=[parcel.tree],
             clientapp_runtime_list=[0.0],
         )
+        reply_type = fleet_pb2.PushMessagesResponse
         while True:
             try:
                 response, headers = self._call(
-                    self._lines[0],
-                    "push-messages",
-                    request,
-                    fleet_pb2.PushMessagesResponse,
-                    {WAIT: f"{_HOLD:.3f}"},
-                    limit=_HOLD + self.config.call_timeout,
+                    self._lines[0], "push-messages", request, reply_type, hold=_HOLD
                 )
                 break
             except _CoordinatorBusy:
@@ -420,20 +411,21 @@ class FleetConnection:
         request: Any,
         response_type: type[T],
         extra: Mapping[str, str] | None = None,
+        *,
+        hold: float | None = None,
         limit: float | None = None,
     ) -> tuple[T, Mapping[str, str]]:
-        headers = {
-            "content-type": PROTOBUF_MEDIA_TYPE,
-            **self._version,
-            **self._signature(),
-            **(extra or {}),
-        }
-        answer = line.call(
-            f"/v1/fleet/{route}",
-            request.SerializeToString(),
-            headers,
-            self.config.call_timeout if limit is None else limit,
-        )
+        """POSTs a request of the Fleet API; returns the response and its HTTP headers.
+
+        hold: seconds for which the coordinator may hold the call. limit: seconds without a byte
+        from it, beyond `hold`; the configuration's call_timeout where it is not given.
+        """
+        headers = {"content-type": PROTOBUF_MEDIA_TYPE, **self._version, **self._signature()}
+        headers |= extra or {}
+        if hold is not None:
+            headers[WAIT] = f"{hold:.3f}"
+        timeout = (hold or 0.0) + (self.config.call_timeout if limit is None else limit)
+        answer = line.call(f"/v1/fleet/{route}", request.SerializeToString(), headers, timeout)
         if answer.headers.get(REFUSED) == BUSY:
             raise _CoordinatorBusy
         if answer.status != 200:
@@ -484,13 +476,9 @@ class FleetConnection:
                     node=self._node(), heartbeat_interval=self.config.heartbeat
                 )
                 hold = min(_HOLD, 0.8 * self.config.heartbeat)
+                reply_type = heartbeat_pb2.SendNodeHeartbeatResponse
                 _, headers = self._call(
-                    self._beat_line,
-                    "send-node-heartbeat",
-                    request,
-                    heartbeat_pb2.SendNodeHeartbeatResponse,
-                    {WAIT: f"{hold:.3f}"},
-                    limit=hold + 10.0,
+                    self._beat_line, "send-node-heartbeat", request, reply_type, hold=hold, limit=10
                 )
                 if WAIT not in headers:
                     pause = 0.7 * self.config.heartbeat
