@@ -20,7 +20,7 @@ LOGGER = "wardround.site"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SHORT = 12
 """Digits of a study's digest that a person reads."""
-_LONGEST = 1000
+_MAX_LENGTH = 1000
 """Characters of a message; a hostile study may name a key half a megabyte long."""
 
 
@@ -35,7 +35,7 @@ def configure(style: Literal["text", "json"], *, verbose: bool = False) -> None:
 
 
 def event(name: str, level: int = logging.INFO, **keys: object) -> None:
-    """One event. Keys whose value is None are left out."""
+    """Logs one event. Keys whose value is None are left out."""
     extra = {f"{key}_" if key in _STANDARD else key: value for key, value in keys.items()}
     logging.getLogger(LOGGER).log(level, name, extra=extra)
 
@@ -56,16 +56,13 @@ class _Text(logging.Formatter):
             text = str(value)[:_SHORT] if key == "study" else str(value)
             bare = text.isprintable() and " " not in text and '"' not in text
             pairs.append(f"{key}={text if bare else json.dumps(text)}")
-        said = printable(record.getMessage()[:_LONGEST])  # titles and keys come from elsewhere
-        return f"{time} {record.levelname:7} {said}  {' '.join(pairs)}".rstrip()
+        message = printable(record.getMessage()[:_MAX_LENGTH])  # may quote another party
+        return f"{time} {record.levelname:7} {message}  {' '.join(pairs)}".rstrip()
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
-            "time": time,
-            "level": record.levelname.lower(),
-            "event": record.getMessage()[:_LONGEST],
-        }
+        line = {"time": time, "level": record.levelname.lower()}
+        line["event"] = record.getMessage()[:_MAX_LENGTH]
         return json.dumps(line | _keys(record), default=str)

@@ -1,4 +1,4 @@
-"""Reading site.yaml: YAML 1.2's plain scalars, no duplicate keys, errors that say what to do.
+"""Reads YAML documents: plain scalars of YAML 1.2, no duplicate keys, errors with remedies.
 
 PyYAML follows YAML 1.1, in which `1e-5` is a string, `19:00` the number 1140 and `on` a truth
 value. A policy must not depend on that, so the loader here resolves scalars as YAML 1.2's core
@@ -18,11 +18,12 @@ from pydantic import BaseModel, ValidationError
 from protocol.errors import Code, WardroundError
 
 M = TypeVar("M", bound=BaseModel)
-_LONGEST = 1 << 20
+_MAX_LENGTH = 1 << 20
+"""Characters of a document that are read."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe: makes dictionaries, lists, strings, numbers, truth values and nothing else."""
+    """Makes dictionaries, lists, strings, numbers, truth values and nothing else."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML declares it so)
 
@@ -52,91 +53,63 @@ _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.va
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in the file. Raises WardroundError(CONFIGURATION)."""
+    """Returns the mapping in the file. Raises WardroundError(CONFIGURATION)."""
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(_LONGEST)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+            value = yaml.load(file.read(_MAX_LENGTH), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        if isinstance(value, dict):
+            return value
+        problem = "is not a mapping of keys to values"
+        remedy = "Start from what `wardround-site init` writes."
     except OSError as error:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{path} cannot be read: {error.strerror}.",
-            remedy="Name the file or its folder with --config, or make one with "
-            "`wardround-site init FOLDER`.",
-        ) from None
+        problem = f"cannot be read: {error.strerror}"
+        remedy = "Name the file or its folder with --config, or make one with "
+        remedy += "`wardround-site init FOLDER`."
     except UnicodeDecodeError:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{path} is not UTF-8 text.",
-            remedy="Save it as UTF-8, which every editor can.",
-        ) from None
+        problem, remedy = "is not UTF-8 text", "Save it as UTF-8, which every editor can."
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{path} is not valid YAML at line {line}: {error.problem}.",
-            remedy="Indent with spaces, and quote text that contains `: ` or `#`.",
-        ) from None
+        problem = f"is not valid YAML at line {line}: {error.problem}"
+        remedy = "Indent with spaces, and quote text that contains `: ` or `#`."
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise WardroundError(
-            Code.CONFIGURATION, f"{path} is not valid: {error}.", remedy="Keep one of them."
-        ) from None
-    if not isinstance(value, dict):
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{path} is not a mapping of keys to values.",
-            remedy="Start from what `wardround-site init` writes.",
-        )
-    return value
+        problem, remedy = f"is not valid: {error}", "Keep one of them."
+    raise WardroundError(Code.CONFIGURATION, f"{path} {problem}.", remedy=remedy)
 
 
 def validate(model: type[M], values: dict[str, Any], source: str) -> M:
-    """`values` as `model`. Raises WardroundError(CONFIGURATION) for the first wrong key, with
-    its full name, what is wrong with it and what it should be."""
+    """Returns `values` as `model`. Raises WardroundError(CONFIGURATION) for the first wrong key,
+    with its full name, what is wrong with it and what it should be."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         # A misspelt key also makes another one missing: the misspelling is what to show.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
-    owner, name = _owner(model, [str(part) for part in first["loc"]])
-    expected = _described(owner, name)
+    path, message = [str(part) for part in first["loc"]], first["msg"].removeprefix("Value error, ")
+    key, (owner, name) = ".".join(path), _owner(model, path)
+    expected = _description(owner, name)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, _names(owner), n=1, cutoff=0.5)
         hint = f"Did you mean `{near[0]}`? " if near else ""
-        keys = ", ".join(_names(owner))
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{source}: `{key}` is not a known key.",
-            remedy=f"{hint}Known here: {keys}.",
-        )
-    if first["type"] == "missing":
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"{source}: `{key}` is missing.",
-            remedy=f"Add it: {expected}" if expected else "Add it.",
-        )
-    if first["type"] == "value_error" and ": do: " in first["msg"]:
-        problem, _, remedy = first["msg"].removeprefix("Value error, ").partition(": do: ")
-        where = f"`{key}`: " if key else ""
-        raise WardroundError(
-            Code.CONFIGURATION, f"{source}: {where}{problem}.", remedy=f"{remedy}."
-        )
-    message = first["msg"].removeprefix("Value error, ")
-    raise WardroundError(
-        Code.CONFIGURATION,
-        f"{source}: `{key}` is wrong: {message[:1].lower()}{message[1:]}.",
-        remedy=f"It is {expected}" if expected else "Correct it.",
-    )
+        problem, remedy = f"`{key}` is not a known key", f"Known here: {', '.join(_names(owner))}."
+        remedy = hint + remedy
+    elif first["type"] == "missing":
+        problem, remedy = f"`{key}` is missing", f"Add it: {expected}" if expected else "Add it."
+    elif first["type"] == "value_error" and ": do: " in message:
+        problem, _, remedy = f"{message}.".partition(": do: ")
+        problem = f"`{key}`: {problem}" if key else problem
+    else:
+        problem = f"`{key}` is wrong: {message[:1].lower()}{message[1:]}"
+        remedy = f"It is {expected}" if expected else "Correct it."
+    raise WardroundError(Code.CONFIGURATION, f"{source}: {problem}.", remedy=remedy)
 
 
 def contradiction(problem: str, remedy: str) -> ValueError:
-    """What a model's validator raises; `validate` shows both halves."""
+    """Returns what a model's validator raises; `validate` shows both parts."""
     return ValueError(f"{problem}: do: {remedy}")
 
 
 def _owner(model: type[BaseModel], path: list[str]) -> tuple[type[BaseModel], str]:
-    """The model that holds the key at `path`, and the key's last name that a model knows."""
+    """Returns the model that holds the key at `path`, and the last part of `path` in a model."""
     name = path[0] if path else ""
     for index, part in enumerate(path):
         name = part
@@ -156,8 +129,8 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (found := _inner(argument)) is not None:
-            return found
+        if (inner := _inner(argument)) is not None:
+            return inner
     return None
 
 
@@ -165,7 +138,7 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [field.alias or key for key, field in model.model_fields.items()]
 
 
-def _described(model: type[BaseModel], name: str) -> str:
+def _description(model: type[BaseModel], name: str) -> str:
     for key, field in model.model_fields.items():
         if name in (key, field.alias):
             return f"{field.description}." if field.description else ""

@@ -1,21 +1,22 @@
-"""What people write in site.yaml beside plain text and numbers: sizes with a unit, paths."""
+"""Types of values in site.yaml: sizes with a unit, paths, numbers, lists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
+T = TypeVar("T")
 _UNITS = {"MiB": 2**20, "GiB": 2**30}
 
 
 def _size(value: Any) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MiB|GiB)", value) if isinstance(value, str) else None
+    if match is None:
         raise ValueError("no number with a unit")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _size_or_bytes(value: Any) -> int:
@@ -42,3 +43,5 @@ LocalPath = Annotated[Path, BeforeValidator(_path)]
 """A path on this machine; `~` is the user's home."""
 Number = Annotated[float, BeforeValidator(_number)]
 """A number, with a decimal point or without."""
+YamlList = Annotated[tuple[T, ...], Field(strict=False)]
+"""A list, read into a tuple."""

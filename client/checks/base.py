@@ -1,6 +1,6 @@
-"""Everything that can fail before the first study, tried: pass, or what to do.
+"""Runs checks of everything that can fail before the first study; each failure has a remedy.
 
-Nothing leaves the site by it: the training step is a dry one, thrown away, and not debited.
+Nothing leaves the site: the training step is a dry one, whose result is discarded and not debited.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from protocol.errors import EXIT_STATUS, Code, WardroundError
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. passed: None where it could not be tried, or is only a doubt.
+    """The result of one check. passed: None where it could not run, or only warns.
 
     found and remedy may be shown to the site's own operator.
     """
@@ -26,7 +26,7 @@ class Finding:
 
 
 class Doubt(Exception):
-    """What a check may raise: not wrong, but worth a look. (found, remedy)"""
+    """Raised by a check for what is no fault, but should be looked at."""
 
     def __init__(self, found: str, remedy: str = "") -> None:
         super().__init__(found)
@@ -34,11 +34,11 @@ class Doubt(Exception):
 
 
 Check = tuple[str, Callable[[], str]]
-"""A name, and what says in words what it found, or raises WardroundError or Doubt."""
+"""A name, and a function that returns its result in words or raises WardroundError or Doubt."""
 
 
 def tried(checks: Iterator[Check]) -> Iterator[Finding]:
-    """One finding a check, as each is done; a check that breaks is a finding too."""
+    """Runs the checks, one after the other; an exception in a check is a finding as well."""
     for name, check in checks:
         try:
             yield Finding(name, True, check())
@@ -53,6 +53,6 @@ def tried(checks: Iterator[Check]) -> Iterator[Finding]:
 
 
 def verdict(findings: list[Finding]) -> int:
-    """Exit status: of the first that failed, else 0."""
+    """Returns the exit status of the first check that failed, else 0."""
     failed = [f.code or Code.INTERNAL for f in findings if f.passed is False]
     return EXIT_STATUS[failed[0]] if failed else 0

@@ -19,30 +19,25 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks import registry
 
-_AS_STUDIES_DO = Evaluation(release="exact")
-"""The usual split; a study may choose another."""
-_STEP = 64
+_USUAL_SPLIT = Evaluation(release="exact")
+"""A study may choose another."""
+_MAX_BATCH = 64
 """Patients in the dry step, at most."""
 
 
 def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
-    """Two for each task that has data; one that says so where none has."""
+    """Yields two checks for each task with data, one for a task of queries."""
     if not config.data:
-        yield "data", _none
+        yield "data", _no_data
     if not config.policy.tasks:
-        yield "policy", _nothing_allowed
+        yield "policy", _no_task_allowed
     for name in sorted(config.data):
-        if _only_asked(name):
+        if name in registry.installed() and not registry.load(name).schema.label:  # for queries
             yield f"data of {name}", partial(_records, config, name)
             continue
         cohorts: list[Cohort] = []
         yield f"data of {name}", partial(_read, config, split, name, cohorts)
         yield f"training {name}", partial(_dry_step, config, name, cohorts)
-
-
-def _only_asked(name: str) -> bool:
-    """Whether nothing is learned from the task's data: it is for queries."""
-    return name in registry.installed() and not registry.load(name).schema.label
 
 
 def _records(config: SiteConfig, name: str) -> str:
@@ -54,22 +49,22 @@ def _records(config: SiteConfig, name: str) -> str:
     return f"{records.patients} patients, for queries"
 
 
-def _none() -> str:
+def _no_data() -> str:
     raise WardroundError(
         Code.NO_DATA, "site.yaml names no data.", remedy="Add `data`, as its comments show."
     )
 
 
-def _nothing_allowed() -> str:
+def _no_task_allowed() -> str:
     raise Doubt("policy.tasks allows no task", "Until it does, every study is refused.")
 
 
 def _read(config: SiteConfig, split: Split, name: str, into: list[Cohort]) -> str:
     task = registry.load(name)
-    cohort = build_cohort(config, task, split.place, _AS_STUDIES_DO)
+    cohort = build_cohort(config, task, split.place, _USUAL_SPLIT)
     into.append(cohort)
     if cohort.notes:
-        raise Doubt(" ".join(cohort.notes), "Training goes on without what was set aside.")
+        raise Doubt(" ".join(cohort.notes), "Training continues without what was set aside.")
     columns = ", ".join(c for c in task.schema.names[:3])
     return f"{cohort.patients} patients; columns {columns}, ... as the task wants them"
 
@@ -82,7 +77,7 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
     learner = DPTrainer(task, 0, gradient_memory(config.policy))
     weights = learner.model.flat.numpy().copy()
     patients = Patients(cohort, task.varied)
-    batch = patients.private_sample(min(1.0, _STEP / cohort.patients))
+    batch = patients.private_sample(min(1.0, _MAX_BATCH / cohort.patients))
     started = time.monotonic()
     learner.clipped_sum(weights, batch, 1.0, 4096)
     learner.scores(weights, patients.evaluation.features)

@@ -1,4 +1,4 @@
-"""Checks of the pictures: the index, what the gate keeps out, the receiver's settings."""
+"""Checks of imaging: the index, what the gate excludes, the receiver's settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protocol.secret_files import refuse_shared
 
 
 def imaging_checks(config: SiteConfig) -> Iterator[Check]:
-    """None for a site without `imaging`."""
+    """Yields no check for a site without `imaging`."""
     imaging = config.imaging
     if imaging is None:
         return
@@ -26,7 +26,7 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
     receiver = imaging.receiver
     if receiver is not None:
         yield "receiver", lambda: _receiver(receiver)
-        yield "room for pictures", lambda: _room(config, imaging, receiver)
+        yield "room for pictures", lambda: _free_space(config, imaging, receiver)
 
 
 def _pictures(config: SiteConfig, imaging: Imaging) -> str:
@@ -36,16 +36,14 @@ def _pictures(config: SiteConfig, imaging: Imaging) -> str:
     if not exists(config.state):
         raise Doubt("nothing is indexed yet", "Run `wardround-site index`.")
     with ImageIndex.open(config.state, imaging.gate) as index:
-        found = report.of(index)
-    out = sum(line.files for line in found.kept_out)
-    said = f"{found.ready} ready, of {found.patients} patients"
-    if out:
-        reasons = "; ".join(f"{line.files} {line.why}" for line in found.kept_out[:4])
-        more = f"; {len(found.kept_out) - 4} more reasons" if len(found.kept_out) > 4 else ""
-        raise Doubt(
-            f"{said}; {out} files kept out: {reasons}{more}", "See `wardround-site images`."
-        )
-    return said
+        summary = report.of(index)
+    ready = f"{summary.ready} ready, of {summary.patients} patients"
+    if not (excluded := sum(line.files for line in summary.kept_out)):
+        return ready
+    reasons = "; ".join(f"{line.files} {line.why}" for line in summary.kept_out[:4])
+    more = f"; {len(summary.kept_out) - 4} more reasons" if len(summary.kept_out) > 4 else ""
+    files = f"{excluded} files kept out: {reasons}{more}"
+    raise Doubt(f"{ready}; {files}", "See `wardround-site images`.")
 
 
 def _readable(folder: str) -> str:
@@ -74,7 +72,7 @@ def _receiver(receiver: ReceiverSettings) -> str:
     return f"listens on {receiver.listen} for {', '.join(receiver.calling)}{plain}"
 
 
-def _room(config: SiteConfig, imaging: Imaging, receiver: ReceiverSettings) -> str:
+def _free_space(config: SiteConfig, imaging: Imaging, receiver: ReceiverSettings) -> str:
     folder = imaging.store(config.state) or config.state
     while not folder.exists():
         folder = folder.parent

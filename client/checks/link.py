@@ -1,4 +1,4 @@
-"""Checks of the way to the coordinator: address, TLS, node key, clock."""
+"""Checks of the connection to the coordinator: address, TLS, node key, clock."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from client.transport.fleet_connection import FleetConfig, FleetConnection
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds."""
-_DAYS_LEFT = 21
+_MIN_DAYS_LEFT = 21
+"""Days that the coordinator's certificate should still be valid."""
 
 
 def link_checks(config: SiteConfig) -> Iterator[Check]:
-    """In the order in which one rests on the other."""
+    """Yields the checks, each after those that it depends on."""
     yield "coordinator reachable", lambda: _reach(config)
     yield "TLS", lambda: _tls(config)
     yield "sign-in", lambda: _sign_in(config)
@@ -40,7 +41,7 @@ def _joined(config: SiteConfig) -> Address:
 
 def _reach(config: SiteConfig) -> str:
     try:
-        with socket.create_connection(_joined(config), timeout=_PATIENCE):
+        with socket.create_connection(_joined(config), timeout=_TIMEOUT):
             return config.coordinator.address
     except OSError as error:
         raise WardroundError(
@@ -56,7 +57,7 @@ def _tls(config: SiteConfig) -> str:
     try:
         context = ssl.create_default_context(cafile=str(authority))
         with (
-            socket.create_connection((host, port), timeout=_PATIENCE) as plain,
+            socket.create_connection((host, port), timeout=_TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             ends = ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
@@ -75,25 +76,27 @@ def _tls(config: SiteConfig) -> str:
         ) from None
     except OSError as error:
         raise WardroundError(
-            Code.UNREACHABLE, f"No connection for TLS ({type(error).__name__})."
+            Code.UNREACHABLE,
+            f"No connection for TLS ({type(error).__name__}).",
+            remedy="Check the address, outbound rules of the firewall, and that it is running.",
         ) from None
     days = (ends - time.time()) / 86400
-    if days < _DAYS_LEFT:
+    if days < _MIN_DAYS_LEFT:
         raise Doubt(f"certificate good for {days:.0f} days", "Tell the coordinator's operator.")
     return f"certificate trusted, good for {days:.0f} days"
 
 
 def _sign_in(config: SiteConfig) -> str:
-    """Signs in as the daemon does; where one is running, asks how it fares: the coordinator
-    lets a site in once."""
+    """Signs in as the daemon does, or reads the status of a running daemon: the coordinator
+    accepts one connection of a site."""
     if running(config.state):
         status = read(config.state)
         if status is not None and status.connected:
             return "the running daemon is signed in"
-        why = status.last_error if status else None
+        error = status.last_error if status else None
         raise WardroundError(
-            Code(why.code) if why else Code.UNREACHABLE,
-            f"The running daemon is not signed in. {why.message if why else ''}".strip(),
+            Code(error.code) if error else Code.UNREACHABLE,
+            f"The running daemon is not signed in. {error.message if error else ''}".strip(),
         )
     _joined(config)
     fleet = FleetConfig(

@@ -14,15 +14,15 @@ from client.governance.governance import SiteGovernance
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
 
-_LEAST_FREE = 256 * 2**20
-_GOOD_FREE = 2 * 2**30
+_MIN_FREE = 256 * 2**20
+_ENOUGH_FREE = 2 * 2**30
 _REMOTE = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "glusterfs")
 """File systems on which SQLite's WAL does not work, since it needs shared memory
 (sqlite.org/wal.html)."""
 
 
 def machine_checks(config: SiteConfig, governance: SiteGovernance) -> Iterator[Check]:
-    """In the order in which one rests on the other."""
+    """Yields the checks, each after those that it depends on."""
     yield "keys", lambda: _keys(config)
     yield "user", _user
     yield "ledger and clock", lambda: _ledger(governance)
@@ -44,7 +44,7 @@ def _user() -> str:
 
 
 def _ledger(governance: SiteGovernance) -> str:
-    """Writes: only that shows a full disk, an older copy, or a clock that went back."""
+    """Writes an entry, which alone shows a full disk, an older copy or a clock set back."""
     governance.audit.append(AuditEvent.OPERATOR, command="check", uid=os.getuid())
     return "readable and writable, the newest copy, and the clock is not behind it"
 
@@ -62,30 +62,31 @@ def _disk(folder: Path) -> str:
             remedy="Move `state` to a local disk; SQLite's log is not safe there.",
         )
     free = shutil.disk_usage(folder).free
-    if free < _LEAST_FREE:
+    if free < _MIN_FREE:
         raise WardroundError(
             Code.LEDGER,
             f"{free / 2**20:.0f} MiB are free for the state folder.",
             remedy="Make room: when the disk is full, training is refused.",
         )
-    if free < _GOOD_FREE:
+    if free < _ENOUGH_FREE:
         raise Doubt(f"{free / 2**20:.0f} MiB free", "Make room before the disk is full.")
     return f"{free / 2**30:.0f} GiB free"
 
 
 def _file_system(folder: Path) -> str:
-    """The type of the longest mount point above `folder` (proc(5), /proc/mounts)."""
-    resolved, found = folder.resolve(), (0, "")
+    """Returns the type of the file system that `folder` lies on (proc(5), /proc/mounts)."""
+    resolved, depth, innermost = folder.resolve(), 0, ""
     for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
         _, point, kind, *_ = line.split(" ")
         mount = Path(point.replace("\\040", " "))
-        if resolved.is_relative_to(mount) and len(mount.parts) >= found[0]:
-            found = len(mount.parts), kind
-    return found[1]
+        if resolved.is_relative_to(mount) and len(mount.parts) >= depth:
+            depth, innermost = len(mount.parts), kind
+    return innermost
 
 
 def _processors(config: SiteConfig) -> str:
-    here, asked = len(os.sched_getaffinity(0)), config.policy.threads
-    if asked > here:
-        raise Doubt(f"policy.threads is {asked}, processors here: {here}", "Lower policy.threads.")
-    return f"{asked} of {here} processors"
+    here, threads = len(os.sched_getaffinity(0)), config.policy.threads
+    if threads > here:
+        found = f"policy.threads is {threads}, processors here: {here}"
+        raise Doubt(found, "Lower policy.threads.")
+    return f"{threads} of {here} processors"

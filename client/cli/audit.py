@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, governing
+from client.cli.options import HERE, Config, governing, progress_bars
 from protocol.errors import unwritable
-from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
+from protocol.terminal.command_line import CommandLine, Json, print_json, print_result
 
 app = CommandLine(
     "Verify or export the audit log: what was seen, decided, spent and sent, hash-chained and "
@@ -29,16 +30,8 @@ def verify(config: Config = HERE, as_json: Json = False) -> None:
 
     Example: wardround-site audit verify
     """
-    from rich.progress import Progress
-
-    with (
-        governing(config, "audit verify") as site,
-        Progress(transient=True, console=console(stderr=True)) as progress,
-    ):
-        bar = progress.add_task("verifying", total=None)
-        entries = site.audit.verify(
-            lambda done, all_: progress.update(bar, completed=done, total=all_)
-        )
+    with governing(config, "audit verify") as site, progress_bars() as show:
+        entries = site.audit.verify(partial(show, "verifying"))
     print_result(f"{entries} entries, all intact.", {"entries": entries, "intact": True}, as_json)
 
 

@@ -1,10 +1,11 @@
-"""The budget over time, as a picture: what each debit cost, what open plans hold, where the cap is.
+"""Plots the budget over time: epsilon of all debits, of open plans, and the cap.
 
 Epsilon does not add up debit by debit; each point composes everything before it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,28 +21,25 @@ from protocol.privacy.accounting import epsilon_over_bands
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_POINTS = 40
+MAX_POINTS = 40
 """Compositions drawn; each costs some tens of milliseconds."""
 
 
 def spending(
     debits: Sequence[Debit], delta: float, progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[datetime, float]]:
-    """(time, epsilon at `delta` of all debits up to it), at MOST_POINTS times at most.
+    """Returns (time, epsilon at `delta` of all debits up to it), at MAX_POINTS times at most.
 
-    The first debit, the last, and times evenly spread over the debits between. `progress` is told
-    (points done, points in all).
+    The times are those of the first debit, the last, and debits evenly spread between them.
+    progress: called with (points done, points in all).
     """
-    stops = sorted(
-        {len(debits) * (i + 1) // MOST_POINTS for i in range(MOST_POINTS)} | {min(1, len(debits))}
-    )
+    spread = {len(debits) * (i + 1) // MAX_POINTS for i in range(MAX_POINTS)}
+    stops = sorted((spread | {min(1, len(debits))}) - {0})
     points: list[tuple[datetime, float]] = []
-    stops = [stop for stop in stops if stop]
     for done, stop in enumerate(stops, start=1):
-        counts: dict[tuple[str, str], int] = {}
+        counts = Counter[tuple[str, str]]()
         for debit in debits[:stop]:
-            key = debit.study, debit.part
-            counts[key] = counts.get(key, 0) + debit.count
+            counts[debit.study, debit.part] += debit.count
         units = {(d.study, d.part): d.event for d in debits[:stop]}
         events = [
             replace(unit, count=unit.count * counts[key])

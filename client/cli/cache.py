@@ -1,15 +1,15 @@
-"""`wardround-site cache`: the pictures that were decoded once."""
+"""cache: the pictures that were decoded once, for all studies."""
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, load
+from client.cli.options import HERE, Config, load, progress_bars
 from protocol.errors import Code, WardroundError
-from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
+from protocol.terminal.command_line import CommandLine, Json, print_json, print_result
 from protocol.terminal.printable import printable
 
 app = CommandLine("Pictures as tasks get them, decoded once and kept in the state folder.")
@@ -29,15 +29,6 @@ def fill(
 
     Example: wardround-site cache fill chest_xray
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from client.cohorts.image_columns import with_pictures
     from client.cohorts.loading import read_table
     from tasks import registry
@@ -48,34 +39,18 @@ def fill(
         raise WardroundError(
             Code.USAGE, "No task in site.yaml reads pictures.", remedy="Add one to `data`."
         )
-    rows: dict[str, int] = {}
-    notes: dict[str, list[str]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as progress:
+    filled: dict[str, tuple[int, list[str]]] = {}
+    with progress_bars() as show:
         for name in names:
-            line = progress.add_task(name, total=None)
-
-            def shown(done: int, of: int, line: TaskID = line) -> None:
-                progress.update(line, completed=done, total=of)
-
-            table, said = with_pictures(
-                site,
-                registry.load(name),
-                read_table(site, name),
-                shown,
-            )
-            rows[name], notes[name] = len(next(iter(table.values()), ())), list(said)
+            task, records = registry.load(name), read_table(site, name)
+            table, notes = with_pictures(site, task, records, partial(show, name))
+            filled[name] = len(next(iter(table.values()), ())), list(notes)
     if as_json:
-        print_json({name: {"rows": rows[name], "notes": notes[name]} for name in names})
+        print_json({name: {"rows": rows, "notes": said} for name, (rows, said) in filled.items()})
         return
-    for name in names:
-        typer.echo(f"{name}: {rows[name]} rows with their pictures")
-        for note in notes[name]:
+    for name, (rows, said) in filled.items():
+        typer.echo(f"{name}: {rows} rows with their pictures")
+        for note in said:
             typer.echo(f"  {printable(note)}")
 
 

@@ -1,4 +1,4 @@
-"""check, start, status: the daemon in daily life."""
+"""check, start, status: try the site's set-up, run its daemon, see what it does."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.cli.options import HERE, Config, governing, load
+from client.cli.options import HERE, Config, governing, load, print_facts
 from client.daemon import stop_signals
 from protocol.errors import WardroundError
-from protocol.terminal.command_line import CommandLine, Json, Log, console, print_json
+from protocol.terminal.command_line import Json, Log, console, print_json
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from client.checks.base import Finding
     from client.config.site_config import SiteConfig
     from client.daemon.daemon import Daemon
-
-
-def mount(app: CommandLine) -> None:
-    for command in (check, start, status):
-        app.command()(command)
 
 
 def check(
@@ -71,24 +66,24 @@ def check(
                 if not as_json:
                     _show_finding(finding)
     status = verdict(findings)
-    seen = _look(site, as_json) if cohort else []
+    cohorts = _inspect_cohorts(site, as_json) if cohort else []
     if as_json:
         rows = [asdict(finding) for finding in findings]
         answer = {"site": site.site, "ok": status == 0, "checks": rows}
-        print_json(answer | ({"cohorts": seen} if cohort else {}))
+        print_json(answer | ({"cohorts": cohorts} if cohort else {}))
     elif status == 0:
         typer.echo(f"\n{site.site} is ready: wardround-site start")
     sys.exit(status)
 
 
-def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
-    """Every task's table, column by column; what cannot be read has been said already."""
+def _inspect_cohorts(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
+    """Assesses each task's table column by column; skips one whose check has failed."""
     from client.cohorts.loading import read_table
     from client.cohorts.quality_page import grid, write_page
     from client.data.quality import assess
     from tasks import registry
 
-    folder, seen = site.state / "reports", []
+    folder, cohorts = site.state / "reports", []
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in sorted(site.data):
         try:
@@ -97,7 +92,7 @@ def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
             continue
         page = folder / f"cohort_{name}.html"
         write_page(quality, page)
-        seen.append(asdict(quality) | {"page": str(page)})
+        cohorts.append(asdict(quality) | {"page": str(page)})
         if not as_json:
             screen = console()
             screen.print()
@@ -105,7 +100,7 @@ def _look(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
             for doubt in quality.doubts:
                 typer.echo(f"  {printable(doubt)}")
             typer.echo(f"  with plots: {page}")
-    return seen
+    return cohorts
 
 
 def start(
@@ -133,7 +128,9 @@ def start(
         from client.daemon.daemon import Daemon
 
         daemon = Daemon(site)
-        threading.Thread(target=_obey, args=(daemon, signals), name="signals", daemon=True).start()
+        threading.Thread(
+            target=_stop_on_signal, args=(daemon, signals), name="signals", daemon=True
+        ).start()
         try:
             daemon.run()
         except WardroundError as error:
@@ -156,22 +153,17 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
     """
     from client.daemon.status import read, running
     from client.governance.budget import budget
-    from client.governance.governance import SiteGovernance
 
-    site = load(config)
-    runs, now = running(site.state), read(site.state)
-    governance = SiteGovernance(site, site.load_identity())
-    try:
+    with governing(config, None) as governance:
+        site = governance.config
+        runs, now = running(site.state), read(site.state)
         account = budget(governance.state, site.policy)
         waiting = governance.approvals.waiting()
-    finally:
-        governance.close_state()
     connected = runs and now is not None and now.connected
     if as_json:
-        answer: dict[str, Any] = {"site": site.site, "running": runs, "waiting": waiting}
-        answer["daemon"] = asdict(now) if now else None
-        answer["budget"] = asdict(account)
-        print_json(answer)
+        answer = {"site": site.site, "running": runs, "waiting": waiting}
+        daemon = asdict(now) if now else None
+        print_json(answer | {"daemon": daemon, "budget": asdict(account)})
     else:
         lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
         if runs and now is not None:
@@ -190,12 +182,12 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         lines.append(("Waiting", f"{waiting} studies for your approval"))
         cap = f" of {account.cap:g}" if account.cap is not None else ""
         lines.append(("Budget", f"epsilon {account.reserved:.3g}{cap} reserved or spent"))
-        _print_lines(lines)
+        print_facts(lines, console())
     sys.exit(0 if connected else 4 if runs else 7)
 
 
-def _obey(daemon: Daemon, signals: set[signal.Signals]) -> None:
-    """Waits for signals, in a thread of its own, and has the daemon stop."""
+def _stop_on_signal(daemon: Daemon, signals: set[signal.Signals]) -> None:
+    """Stops the daemon at each signal; runs in a thread of its own."""
     from client.log_events import event
 
     while True:
@@ -218,14 +210,3 @@ def _show_finding(finding: Finding) -> None:
     if finding.remedy:
         remedy = Text(f"{'':30}{printable(finding.remedy)}", style="yellow")
         screen.print(remedy, soft_wrap=True)
-
-
-def _print_lines(lines: list[tuple[str, str]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in lines:
-        table.add_row(name, printable(value))
-    console().print(table)

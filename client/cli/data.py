@@ -1,4 +1,4 @@
-"""The command about data: the views that are shipped, to be read, copied and changed."""
+"""view: the SQL views that are shipped, to be read, copied and changed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from typing import Annotated
 
 import typer
 
-from protocol.terminal.command_line import CommandLine, Json, print_result
-
-
-def mount(app: CommandLine) -> None:
-    """Adds the command."""
-    app.command()(view)
+from protocol.terminal.command_line import Json, print_result
 
 
 def view(

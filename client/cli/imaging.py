@@ -1,4 +1,4 @@
-"""receive, index, images: pictures come in, and the site sees which are fit for use."""
+"""receive, index, images: how pictures come in, and which of them may be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from client.cli.options import HERE, Config, governing, load
+from client.cli.options import HERE, Config, governing, load, progress_bars
 from client.daemon import stop_signals
 from protocol.errors import Code, WardroundError
 from protocol.terminal.command_line import (
@@ -26,22 +26,13 @@ from protocol.terminal.command_line import (
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
     from client.config.imaging_config import Imaging
     from client.config.site_config import SiteConfig
     from client.daemon.receiver_service import Reception
     from client.data.dicom.index.index import ImageIndex
-    from client.data.dicom.index.indexing import Progress, Tally
+    from client.data.dicom.index.indexing import Tally
 
 images_app = CommandLine(bare=True)
-
-
-def mount(app: CommandLine) -> None:
-    app.command()(receive)
-    app.command()(index)
-    app.add_typer(images_app, name="images")
 
 
 def receive(config: Config = HERE, log: Log = "text") -> None:
@@ -96,18 +87,19 @@ def index(
         raise WardroundError(
             Code.USAGE, "There is nothing to index.", remedy="Name a folder, or imaging.folders."
         )
-    with governing(config, "index"), _opened(site) as open_index, _progress() as progress:
+    with governing(config, "index"), _opened(site) as open_index, progress_bars() as show:
         tally = bring_up_to_date(
             open_index,
             roots,
             workers=imaging.workers,
             words=frozenset(imaging.words),
-            progress=progress,
+            progress=show,
         )
+    facts = _facts(tally)
     if as_json:
-        print_json(_plain(tally))
+        print_json(facts)
     else:
-        _print(tally)
+        _print(facts)
 
 
 @images_app.callback(invoke_without_command=True)
@@ -136,9 +128,9 @@ def images(
 
     site = load(config)
     with _opened(site) as open_index:
-        found = report.of(open_index)
+        summary = report.of(open_index)
         if html is not None:
-            report.write_html(found, html, site.site)
+            report.write_html(summary, html, site.site)
         if sheet is not None:
             from client.data.dicom.index.contact_sheet import write_sheet
 
@@ -147,15 +139,15 @@ def images(
             typer.echo(f"{pages} pages: open {page}", err=True)
         kept_out = list(open_index.kept_out()) if files else []
     if as_json:
-        plain: dict[str, Any] = report.plain(found)
+        facts: dict[str, Any] = report.plain(summary)
         if files:
-            plain["files"] = [
+            facts["files"] = [
                 {"file": str(a.path), "why": a.verdict, "image": a.image} for a in kept_out
             ]
-        print_json(plain)
+        print_json(facts)
         return
     screen = console()
-    report.show(found, screen)
+    report.show(summary, screen)
     for aside in kept_out:
         screen.print(f"{aside.verdict:50} {printable(str(aside.path))}", soft_wrap=True)
 
@@ -221,43 +213,22 @@ def _opened(site: SiteConfig) -> Iterator[ImageIndex]:
         yield opened
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, transient=True, console=console(stderr=True)) as bars:
-        known: dict[str, Any] = {}
-
-        def tell(stage: str, done: int, of: int) -> None:
-            if stage not in known:
-                known[stage] = bars.add_task(stage, total=of)
-            bars.update(known[stage], completed=done, total=of)
-
-        yield tell
-
-
 def _watch(reception: Reception, signals: set[signal.Signals], *, live: bool) -> None:
-    """Until a signal: a status line each second on a screen, else nothing but events."""
+    """Waits for a signal; with `live`, shows a status line that is renewed each second."""
     if not live:
         signal.sigwait(signals)
         return
     from rich.live import Live
+    from rich.text import Text
 
     with Live(console=console(stderr=True), transient=True, auto_refresh=False) as screen:
         while signal.sigtimedwait(signals, 1.0) is None:
-            screen.update(_line(reception), refresh=True)
+            counts = ", ".join(f"{value} {key}" for key, value in reception.summary().items())
+            line = f"{reception.title} at {reception.address}: {counts}"
+            screen.update(Text(printable(line)), refresh=True)
 
 
-def _line(reception: Reception) -> Text:
-    from rich.text import Text
-
-    said = ", ".join(f"{value} {key}" for key, value in reception.summary().items())
-    return Text(printable(f"{reception.title} at {reception.address}: {said}"))
-
-
-def _plain(tally: Tally) -> dict[str, Any]:
+def _facts(tally: Tally) -> dict[str, Any]:
     verdicts = dict(tally.verdicts)
     ready = verdicts.pop("", 0)
     return {
@@ -271,18 +242,13 @@ def _plain(tally: Tally) -> dict[str, Any]:
     }
 
 
-def _print(tally: Tally) -> None:
-    plain = _plain(tally)
-    screen = console()
+def _print(facts: dict[str, Any]) -> None:
+    screen, kept_out = console(), facts["kept_out"]
     screen.print(
-        f"{plain['found']} files: {plain['read']} read, {plain['unchanged']} as before, "
-        f"{plain['gone']} gone; {plain['looked_at']} pictures looked at."
+        f"{facts['found']} files: {facts['read']} read, {facts['unchanged']} as before, "
+        f"{facts['gone']} gone; {facts['looked_at']} pictures looked at."
     )
-    _print_verdicts(plain["ready"], plain["kept_out"], screen)
-
-
-def _print_verdicts(ready: int, kept_out: dict[str, int], screen: Console) -> None:
-    screen.print(f"In the index: {ready} ready, {sum(kept_out.values())} kept out.")
+    screen.print(f"In the index: {facts['ready']} ready, {sum(kept_out.values())} kept out.")
     for why, count in sorted(kept_out.items(), key=lambda item: -item[1]):
         screen.print(f"  {count:7}  {why}")
     if kept_out:

@@ -1,15 +1,16 @@
-"""ledger: what was spent on this site's patients, what is left; its plot, backup, restore."""
+"""ledger: the privacy budget, spent and left; its plot, backup and restore."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, governing, load
+from client.cli.options import HERE, Config, governing, load, progress_bars
 from protocol.errors import Code, WardroundError, unwritable
 from protocol.terminal.command_line import (
     CommandLine,
@@ -24,7 +25,7 @@ from protocol.terminal.command_line import (
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from client.governance.budget import Budget, Spending
+    from client.governance.budget import Budget, StudySpending
     from client.governance.governance import SiteGovernance
     from protocol.study.study import Study
 
@@ -131,25 +132,19 @@ def backup(
 
 
 def _plot(site: SiteGovernance, account: Budget, path: Path) -> None:
-    from rich.progress import Progress
-
     from client.cli.budget_plot import plot_budget
     from client.governance.budget import history
 
-    with Progress(transient=True, console=console(stderr=True)) as progress:
-        bar = progress.add_task("composing", total=None)
-
-        def show(done: int, of: int) -> None:
-            progress.update(bar, completed=done, total=of)
-
+    with progress_bars() as show:
         try:
-            plot_budget(account, history(site.state), site.policy, path, show)
+            debits = history(site.state)
+            plot_budget(account, debits, site.policy, path, partial(show, "composing"))
         except OSError as error:
             raise unwritable(path, error) from None
     typer.echo(f"Drawn in {path}.", err=True)
 
 
-def _print(account: Budget, studies: Sequence[Spending]) -> None:
+def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
     from rich.table import Column, Table
 
     table = Table(Column("study", no_wrap=True), "standing", "trained", "evaluated", box=None)

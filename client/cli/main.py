@@ -1,11 +1,16 @@
-"""`wardround-site`: what a hospital does, from the first key to the daily look at the ledger.
+"""The command `wardround-site`, with all its subcommands.
 
-Each command imports what it needs when it runs, so that --help answers at once.
+Each subcommand imports what it needs when it runs, so that --help answers at once.
 """
 
 from __future__ import annotations
 
-from client.cli import audit, cache, daemon, data, imaging, ledger, personal, setup, studies
+from client.cli import audit, cache, imaging, ledger
+from client.cli.daemon import check, start, status
+from client.cli.data import view
+from client.cli.personal import personal
+from client.cli.setup import enrol, init, join
+from client.cli.studies import approve, reject, revoke, show, studies
 from protocol.terminal import command_line
 from protocol.terminal.command_line import CommandLine
 
@@ -20,8 +25,13 @@ app = CommandLine(
     "refused by this site's rules, 6 protocol, 7 this machine's state, 70 a fault of ours, 130 "
     "interrupted."
 )
-for room in (setup, daemon, studies, personal, imaging, data):
-    room.mount(app)
+for commands in (
+    (init, enrol, join, check, start, status, studies, show, approve, reject, revoke),
+    (personal, imaging.receive, imaging.index, view),
+):
+    for command in commands:
+        app.command()(command)
+app.add_typer(imaging.images_app, name="images")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")
 app.add_typer(cache.app, name="cache")

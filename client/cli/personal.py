@@ -1,4 +1,4 @@
-"""personal: the models that are this site's own, where they are, and how well they do here."""
+"""personal: this site's own models, where they are stored, and how well they do here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from typing import Any
 import typer
 
 from client.cli.options import HERE, Config, load
-from protocol.terminal.command_line import CommandLine, Json, console, print_json
+from protocol.terminal.command_line import Json, console, print_json
 from protocol.terminal.printable import printable
 
-_SHOWN = ("auc", "accuracy")
-
-
-def mount(app: CommandLine) -> None:
-    app.command()(personal)
+_METRICS = ("auc", "accuracy")
 
 
 def personal(config: Config = HERE, as_json: Json = False) -> None:
@@ -30,23 +26,23 @@ def personal(config: Config = HERE, as_json: Json = False) -> None:
     from client.training.algorithm_state import PERSONAL
 
     folder = load(config).state / PERSONAL
-    found = [_described(path) for path in sorted(folder.glob("*/study.json"))]
+    models = [_described(path) for path in sorted(folder.glob("*/study.json"))]
     if as_json:
-        print_json(found)
+        print_json(models)
         return
-    if not found:
+    if not models:
         typer.echo("This site has no models of its own: no study by ditto or fedbn has finished.")
         return
     from rich.table import Table
 
     table = Table("study", "task", "algorithm", box=None)
-    for metric in _SHOWN:
+    for metric in _METRICS:
         table.add_column(f"{metric}, own (released)")
     table.add_column("title")
-    for one in found:
-        figures = [_pair(one["figures"], metric) for metric in _SHOWN]
-        title = printable(one["title"])[:60]
-        table.add_row(one["study"][:12], one["task"], one["algorithm"], *figures, title)
+    for model in models:
+        figures = [_own_and_released(model["figures"], metric) for metric in _METRICS]
+        title = printable(model["title"])[:60]
+        table.add_row(model["study"][:12], model["task"], model["algorithm"], *figures, title)
     console().print(table)
     typer.echo(f"\nEach is in {folder}/STUDY/weights.npy, readable by this site's user alone.")
 
@@ -66,7 +62,7 @@ def _described(path: Path) -> dict[str, Any]:
     }
 
 
-def _pair(figures: dict[str, Any], metric: str) -> str:
-    own, released = (figures.get(name, {}).get(metric) for name in ("own", "released"))
-    shown = ["-" if value is None else f"{value:.3f}" for value in (own, released)]
-    return f"{shown[0]} ({shown[1]})"
+def _own_and_released(figures: dict[str, Any], metric: str) -> str:
+    values = (figures.get(name, {}).get(metric) for name in ("own", "released"))
+    own, released = ("-" if value is None else f"{value:.3f}" for value in values)
+    return f"{own} ({released})"

@@ -1,4 +1,4 @@
-"""init, enrol, join: a hospital comes into a federation."""
+"""init, enrol, join: how a hospital enters a federation."""
 
 from __future__ import annotations
 
@@ -10,22 +10,8 @@ import typer
 
 from client.cli.options import HERE, Config, config_path, load
 from protocol.errors import Code, WardroundError, unwritable
-from protocol.terminal.command_line import (
-    CommandLine,
-    Json,
-    Yes,
-    confirm,
-    console,
-    print_json,
-    print_result,
-)
+from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
-
-
-def mount(app: CommandLine) -> None:
-    app.command()(init)
-    app.command()(enrol)
-    app.command()(join)
 
 
 def init(
@@ -92,10 +78,10 @@ def init(
         site = typer.prompt("This site's name (lower case, such as st-mary)", err=True)
     files = _files(data or [])
     if asking and not files:
-        files = _asked_files()
+        files = _ask_for_a_file()
     if asking and coordinator is None:
-        told = "Coordinator as HOST:PORT (empty: `join` fills it in)"
-        coordinator = typer.prompt(told, default="", show_default=False, err=True) or None
+        question = "Coordinator as HOST:PORT (empty: `join` fills it in)"
+        coordinator = typer.prompt(question, default="", show_default=False, err=True) or None
     from client.enrolment.new_site import init as make
     from client.enrolment.site_template import UNKNOWN_COORDINATOR, SiteAnswers
 
@@ -155,8 +141,8 @@ def enrol(
         except OSError as error:
             raise unwritable(out, error) from None
     if as_json:
-        said = {"identity": made.identity_fingerprint, "node_key": made.node_fingerprint}
-        print_json({"card": made.model_dump(), "fingerprints": said, "file": out})
+        prints = {"identity": made.identity_fingerprint, "node_key": made.node_fingerprint}
+        print_json({"card": made.model_dump(), "fingerprints": prints, "file": out})
         return
     typer.echo(text if out is None else f"Written to {out}.", err=out is not None)
     typer.echo("For the telephone:", err=True)
@@ -203,11 +189,11 @@ def join(
     )
 
 
-def _files(given: list[str]) -> dict[str, Path]:
+def _files(options: list[str]) -> dict[str, Path]:
     files = {}
-    for text in given:
-        task, found, file = text.partition("=")
-        if not found or not task or not file:
+    for text in options:
+        task, _, file = text.partition("=")
+        if not task or not file:
             raise WardroundError(
                 Code.USAGE, f"--data {text} is not TASK=FILE.", remedy="As in heart_disease=h.csv."
             )
@@ -215,12 +201,11 @@ def _files(given: list[str]) -> dict[str, Path]:
     return files
 
 
-def _asked_files() -> dict[str, Path]:
+def _ask_for_a_file() -> dict[str, Path]:
     from tasks import registry
 
-    known = ", ".join(registry.installed())
-    asked = f"A task to prepare for ({known}; empty: none)"
-    task = typer.prompt(asked, default="", err=True).strip()
+    question = f"A task to prepare for ({', '.join(registry.installed())}; empty: none)"
+    task = typer.prompt(question, default="", err=True).strip()
     if not task:
         return {}
     return {task: Path(typer.prompt(f"File with the cohort for {task}", err=True)).absolute()}

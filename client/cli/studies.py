@@ -1,6 +1,6 @@
-"""studies, show, approve, reject, revoke: a person decides about a study.
+"""studies, show, approve, reject, revoke: how a person decides about a study.
 
-All of them work beside a running daemon, which looks at the books before every answer.
+All of them work beside a running daemon, which reads the decisions before every answer.
 """
 
 from __future__ import annotations
@@ -14,36 +14,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, Digest, governing
-from protocol.terminal.command_line import (
-    CommandLine,
-    Json,
-    Yes,
-    confirm,
-    console,
-    print_json,
-    print_result,
-)
+from client.cli.options import HERE, Config, Digest, governing, print_facts
+from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from client.cli.study_summary import Shown
     from client.governance.approvals import Approvals
     from client.governance.governance import SiteGovernance
     from client.governance.ledger_rows import StudyStatus
     from protocol.study.study import Study
-    from tasks.schema import Schema
 
 _SHORT = 12
 """Digits of a digest in tables."""
 Reason = Annotated[str, typer.Option(help="Kept in this site's books, shown to nobody else.")]
-
-
-def mount(app: CommandLine) -> None:
-    for command in (studies, show, approve, reject, revoke):
-        app.command()(command)
 
 
 def studies(config: Config = HERE, as_json: Json = False) -> None:
@@ -92,13 +77,13 @@ def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
     Example: wardround-site show 3f1c2a9b
     """
     with governing(config, "show", study=study[:64]) as site:
-        shown = _shown(site.approvals, *site.approvals.find(study))
+        found, state = site.approvals.find(study)
+        summary = _summary(site.approvals, found)
     if as_json:
-        document = json.loads(shown.study.document)
-        answer = {"digest": shown.study.digest, "state": shown.state, "study": document}
-        print_json(answer | {"words": dict(shown.lines)})
+        answer = {"digest": found.digest, "state": state, "study": json.loads(found.document)}
+        print_json(answer | {"words": dict(summary)})
     else:
-        _print(shown, console())
+        _print(found, state, summary, console())
 
 
 def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
@@ -112,7 +97,7 @@ def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Jso
     with governing(config, "approve", study=study[:64]) as site:
         found, state = site.approvals.find(study)
         if not yes:
-            _print(_shown(site.approvals, found, state), console(stderr=as_json))
+            _print(found, state, _summary(site.approvals, found), console(stderr=as_json))
         confirm("Approve this study?", yes)
         site.approvals.approve(found)
         _done(found.digest, "accepted", as_json)
@@ -165,7 +150,7 @@ def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[tuple
 
 
 def _warn_of_old_rules(site: SiteGovernance) -> None:
-    """A daemon answers only for studies accepted under the rules that it started with."""
+    """Warns of a daemon that was started with other rules, and refuses what these accept."""
     from client.daemon.status import read, running
 
     folder = site.config.state
@@ -174,30 +159,18 @@ def _warn_of_old_rules(site: SiteGovernance) -> None:
         typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
 
 
-def _shown(approvals: Approvals, study: Study, state: StudyStatus) -> Shown:
-    from client.cli.study_summary import show as in_words
-
-    return in_words(approvals, study, state, _schema(study.task.name))
-
-
-def _schema(task: str) -> Schema | None:
-    """Of a task that is installed here."""
+def _summary(approvals: Approvals, study: Study) -> list[tuple[str, str]]:
+    from client.cli.study_summary import summarise
     from tasks import registry
 
-    return registry.load(task).schema if task in registry.installed() else None
+    installed = study.task.name in registry.installed()
+    return summarise(approvals, study, registry.load(study.task.name).schema if installed else None)
 
 
-def _print(shown: Shown, screen: Console) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("Study", shown.study.digest)
-    table.add_row("Standing", shown.state)
-    for question, answer in shown.lines:
-        table.add_row(question, printable(answer))
-    screen.print(table)
+def _print(
+    study: Study, state: StudyStatus, summary: list[tuple[str, str]], screen: Console
+) -> None:
+    print_facts([("Study", study.digest), ("Standing", state), *summary], screen)
 
 
 def _done(digest: str, state: str, as_json: bool) -> None:

@@ -1,12 +1,10 @@
-"""A study in plain words, for the person who decides: who, why, whom, how private, what is left."""
+"""Summarises a study in plain words for the person who decides about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from client.governance.approvals import Approvals
-from client.governance.ledger_rows import StudyStatus
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
@@ -23,25 +21,18 @@ from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
 from tasks.schema import Schema
 
-_MOST = 40
+_MAX_QUESTIONS = 40
 """Questions of a query that are shown."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A study in plain words: lines of (question, answer), for a person who decides."""
+def summarise(
+    approvals: Approvals, study: Study, schema: Schema | None = None
+) -> list[tuple[str, str]]:
+    """Returns (question, answer) pairs: who asks, why, about whom, how private, what it costs.
 
-    study: Study
-    state: StudyStatus
-    lines: tuple[tuple[str, str], ...]
-
-
-def show(
-    approvals: Approvals, study: Study, state: StudyStatus, schema: Schema | None = None
-) -> Shown:
-    """A study, its standing here, and what of the budget it would take. schema: of its task, where
-    that is installed."""
-    lines = [
+    schema: of the study's task, where that is installed.
+    """
+    return [
         ("Title", study.title),
         ("Who asks", study.contact),
         ("What for", study.purpose),
@@ -54,7 +45,6 @@ def show(
         *_what_stays(study),
         *_budget(study, approvals),
     ]
-    return Shown(study, state, tuple(lines))
 
 
 def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
@@ -77,18 +67,14 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
 
 def _patients(study: Study) -> str:
     if study.query is not None:
-        return _respondents(study.query)
+        which = "all of the task's patients"
+        if study.query.where is not None:
+            which = f"the task's patients with a record where {in_words(study.query.where)}"
+        return f"{which}; each counts once in a statistic, by his first such record"
     if not study.evaluation.disjoint:
         return "the task's cohort; a column of it says who trains and who evaluates"
     evaluate = study.evaluation.fraction
     return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
-
-
-def _respondents(query: Query) -> str:
-    which = "all of the task's patients"
-    if query.where is not None:
-        which = f"the task's patients with a record where {in_words(query.where)}"
-    return f"{which}; each counts once in a statistic, by his first such record"
 
 
 def _questions(query: Query) -> list[tuple[str, str]]:
@@ -96,8 +82,8 @@ def _questions(query: Query) -> list[tuple[str, str]]:
         (f"Question {number}", _question(statistic))
         for number, statistic in enumerate(query.statistics, start=1)
     ]
-    rest = [("More questions", str(len(lines) - _MOST))] if len(lines) > _MOST else []
-    return [*lines[:_MOST], *rest]
+    more = len(lines) - _MAX_QUESTIONS
+    return [*lines[:_MAX_QUESTIONS], *([("More questions", str(more))] if more > 0 else [])]
 
 
 def _question(statistic: Statistic) -> str:
@@ -127,10 +113,9 @@ def _what_leaves(study: Study) -> str:
     aggregation = study.aggregation
     if not aggregation.masked:
         rule = aggregation.robust
-        why = f" and combines them by {rule.name}" if rule is not None else ""
-        return (
-            f"this site's own updates, without secure aggregation: the coordinator sees each{why}"
-        )
+        then = f" and combines them by {rule.name}" if rule is not None else ""
+        own = "this site's own updates, without secure aggregation"
+        return f"{own}: the coordinator sees each{then}"
     return (
         f"masked numbers; only sums over {aggregation.least_sites} or more sites can be opened, "
         f"while no more than {aggregation.colluding_sites} collude with the coordinator"

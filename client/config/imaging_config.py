@@ -1,4 +1,4 @@
-"""The section `imaging` of site.yaml: where pictures come from, and which are let through."""
+"""The section `imaging` of site.yaml: where pictures come from, and which may be used."""
 
 from __future__ import annotations
 
@@ -12,36 +12,29 @@ from pydantic import model_validator as validator
 from client.data.dicom.objects.gate import MODALITIES_AT_RISK, GatePolicy
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath
+from client.yaml_values import LocalPath, YamlList
 from protocol.document import Document
 
 
 class Imaging(Document):
-    """Folders to index, what the gate lets through, and the receiver."""
+    """Folders to index, what the gate accepts, and the receiver."""
 
-    folders: Annotated[
-        tuple[LocalPath, ...],
-        Field(strict=False, description="a list of folders or DICOMDIRs, read where they are"),
-    ] = ()
-    accept_modalities: Annotated[
-        tuple[str, ...],
-        Field(
-            strict=False,
-            description="a list of modalities at risk of burned-in text that are let through "
-            f"unless their pictures show some: any of {', '.join(sorted(MODALITIES_AT_RISK))}, or "
-            "another whose objects are screen captures",
-        ),
-    ] = ()
+    folders: YamlList[LocalPath] = Field(
+        default=(), description="a list of folders or DICOMDIRs, read where they are"
+    )
+    accept_modalities: YamlList[str] = Field(
+        default=(),
+        description="a list of modalities at risk of burned-in text that are let through unless "
+        f"their pictures show some: any of {', '.join(sorted(MODALITIES_AT_RISK))}, or another "
+        "whose objects are screen captures",
+    )
     detect_text: bool = Field(
         default=True, description="true or false: look for burned-in text in every picture"
     )
-    words: Annotated[
-        tuple[str, ...],
-        Field(
-            strict=False,
-            description="a list of words that may stay in a protocol's name beside the usual ones",
-        ),
-    ] = ()
+    words: YamlList[str] = Field(
+        default=(),
+        description="a list of words that may stay in a protocol's name beside the usual ones",
+    )
     workers: Annotated[int, Field(ge=1, le=64, description="processes that read files")] = 2
     receiver: ReceiverSettings | None = Field(
         default=None, description="a mapping with ae_title, listen and calling; left out: none"
@@ -66,13 +59,13 @@ class Imaging(Document):
         return GatePolicy(frozenset(self.accept_modalities), self.detect_text)
 
     def store(self, state: Path) -> Path | None:
-        """Where the receiver keeps what arrives; None where there is no receiver."""
+        """Returns the folder in which the receiver stores objects; None without a receiver."""
         if self.receiver is None:
             return None
         return self.receiver.store or state / "dicom"
 
     def absolute(self, base: Path) -> Imaging:
-        """With every path made absolute from the folder of site.yaml."""
+        """Returns this section with every path made absolute, from the folder of site.yaml."""
         receiver = self.receiver
         if receiver is not None:
             tls = receiver.tls

@@ -1,7 +1,7 @@
-"""The hospital's rules, and the check of a study against them. What is not allowed is denied.
+"""The hospital's policy, and the check of a study against it. What it does not allow is refused.
 
-A policy is read from site.yaml when the daemon starts. Nothing in a study can loosen it: `check`
-only compares, and the ledger (client/governance/ledger.py) enforces the caps on epsilon.
+It is read from site.yaml when the daemon starts. Nothing in a study can loosen it: `check` only
+compares, and the ledger (client/governance/ledger.py) enforces the caps on epsilon.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
 from client.yaml_documents import contradiction
-from client.yaml_values import Number, Size
+from client.yaml_values import Number, Size, YamlList
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
@@ -40,21 +40,18 @@ Epsilon = Annotated[Number, Field(gt=0, le=1e4)]
 
 
 class Hours(Document):
-    """A window of local time on some days; one that ends before it begins ends the next day."""
+    """Hours of local time on some days; they end on the next day where `to` is before `from`."""
 
     model_config = ConfigDict(populate_by_name=False)
 
-    days: Annotated[
-        tuple[Day, ...],
-        Field(
-            strict=False, min_length=1, description="a list of mon, tue, wed, thu, fri, sat, sun"
-        ),
-    ] = _DAYS
+    days: YamlList[Day] = Field(
+        default=_DAYS, min_length=1, description="a list of mon, tue, wed, thu, fri, sat, sun"
+    )
     start: ClockTime = Field(alias="from", description='a local time of day such as "19:00"')
     end: ClockTime = Field(alias="to", description='a local time of day such as "06:00"')
 
     def contains(self, local: datetime) -> bool:
-        """Whether the local time lies in the window."""
+        """Returns whether the local time lies in these hours."""
         at, today = local.time(), _DAYS[local.weekday()]
         yesterday = _DAYS[(local - timedelta(days=1)).weekday()]
         if self.start < self.end:
@@ -66,30 +63,22 @@ class Hours(Document):
 class Policy(Document):
     """The rules of one site. Lists name what is allowed; an empty list allows nothing."""
 
-    tasks: Annotated[
-        tuple[Name, ...],
-        Field(strict=False, description="a list of task names, such as [heart_disease]"),
-    ] = ()
-    task_options: Annotated[
-        tuple[str, ...],
-        Field(strict=False, description="a list of the task options that a study may set"),
-    ] = ()
-    queries: Annotated[
-        tuple[StatisticKind, ...],
-        Field(
-            strict=False,
-            description="a list of statistics that queries may ask for: count, histogram, table, "
-            "mean",
-        ),
-    ] = ()
-    purposes: Annotated[
-        tuple[Name, ...],
-        Field(strict=False, description="a list of purposes, such as [research]"),
-    ] = ()
-    modes: Annotated[
-        tuple[Mode, ...],
-        Field(strict=False, description="a list of privacy modes: none, local, distributed"),
-    ] = ()
+    tasks: YamlList[Name] = Field(
+        default=(), description="a list of task names, such as [heart_disease]"
+    )
+    task_options: YamlList[str] = Field(
+        default=(), description="a list of the task options that a study may set"
+    )
+    queries: YamlList[StatisticKind] = Field(
+        default=(),
+        description="a list of statistics that queries may ask for: count, histogram, table, mean",
+    )
+    purposes: YamlList[Name] = Field(
+        default=(), description="a list of purposes, such as [research]"
+    )
+    modes: YamlList[Mode] = Field(
+        default=(), description="a list of privacy modes: none, local, distributed"
+    )
     approval: Literal["hand", "rule"] = Field(
         default="hand",
         description="hand (a person approves each study) or rule (these rules suffice)",
@@ -101,22 +90,16 @@ class Policy(Document):
     least_sites: Annotated[
         int, Field(ge=1, description="the least number of sites in a sum, 3 or more")
     ] = 3
-    colluding_sites: Annotated[
-        int,
-        Field(ge=0, description="how many colluding sites a study must tolerate at least"),
-    ] = 1
+    colluding_sites: int = Field(
+        default=1, ge=0, description="how many colluding sites a study must tolerate at least"
+    )
     least_noise_multiplier: Annotated[
         Number,
         Field(gt=0, le=1e6, description="the floor on every noise multiplier, a number above 0"),
     ] = 0.3
-    delta: Annotated[
-        Number,
-        Field(
-            gt=0,
-            le=0.01,
-            description="a probability above 0 and at most 0.01, well below 1 / patients",
-        ),
-    ] = 1e-5
+    delta: Annotated[Number, Field(gt=0, le=0.01)] = Field(
+        default=1e-5, description="a probability above 0 and at most 0.01, well below 1 / patients"
+    )
     epsilon_per_study: Epsilon | None = Field(
         default=None, description="a number above 0: the most epsilon that one study may spend"
     )
@@ -134,13 +117,9 @@ class Policy(Document):
     exact_evaluation: bool = Field(
         default=False, description="true or false: whether evaluation may be released without noise"
     )
-    hours: Annotated[
-        tuple[Hours, ...],
-        Field(
-            strict=False,
-            description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}',
-        ),
-    ] = ()
+    hours: YamlList[Hours] = Field(
+        default=(), description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}'
+    )
     time_zone: str | None = Field(
         default=None, description="a name such as Europe/Rome; left out: this machine's"
     )
@@ -154,8 +133,7 @@ class Policy(Document):
 
     @validator(mode="after")
     def _consistent(self) -> Self:
-        problems = self._contradictions()
-        for problem, remedy in problems:
+        for problem, remedy in self._contradictions():
             raise contradiction(problem, remedy)
         return self
 
@@ -203,15 +181,15 @@ class Policy(Document):
 
     @property
     def digest(self) -> str:
-        """Names these rules: a study accepted under others is checked again before it goes on."""
+        """Identifies these rules: a study accepted under others is checked before it continues."""
         return digest(canonical(self.model_dump(mode="json")))
 
     def local(self, now: datetime) -> datetime:
-        """The site's local time."""
+        """Returns the site's local time."""
         return now.astimezone(ZoneInfo(self.time_zone) if self.time_zone else None)
 
     def at_work(self, now: datetime) -> bool:
-        """Whether work is allowed now; with no `hours`, always."""
+        """Returns whether work is allowed now; without `hours`, always."""
         return not self.hours or any(window.contains(self.local(now)) for window in self.hours)
 
     def check_hours(self, now: datetime) -> None:
@@ -226,9 +204,9 @@ class Policy(Document):
     def check(self, study: Study, *, site: str, roster: Collection[str]) -> None:
         """Compares a study with every rule that needs neither data nor ledger.
 
-        roster: the sites whose identity keys this site knows. Raises WardroundError:
-        REFUSED_POLICY naming the first rule that forbids it, REFUSED_STUDY where this site or a
-        stranger stands where it should not.
+        roster: the sites whose identity keys this site has. Raises WardroundError: REFUSED_POLICY
+        naming the first rule that forbids the study, REFUSED_STUDY where its roster lacks this site
+        or names a stranger.
         """
         if site not in study.sites:
             raise WardroundError(
@@ -244,10 +222,15 @@ class Policy(Document):
                 remedy="Add it to `roster` in site.yaml once its fingerprint has been compared.",
             )
         for rule, objection in self._objections(study, site):
-            raise _refused(rule, objection)
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"policy.{rule} {objection}.",
+                remedy=f"To allow it, change policy.{rule} in site.yaml and restart the daemon.",
+                rule=rule,
+            )
 
     def objections(self, study: Study, site: str) -> tuple[str, ...]:
-        """Every rule of these that forbids the study, by its key."""
+        """Returns the keys of all rules that forbid the study."""
         return tuple(dict.fromkeys(rule for rule, _ in self._objections(study, site)))
 
     def _objections(self, study: Study, site: str) -> Iterator[tuple[str, str]]:
@@ -257,9 +240,9 @@ class Policy(Document):
         for option in study.task.options:
             if option not in self.task_options:
                 yield "task_options", "does not allow a task option that the study sets"
-        for asked in study.query.asks if study.query is not None else ():
-            if asked not in self.queries:
-                yield "queries", f"does not allow a query for a {asked}"
+        for statistic in study.query.asks if study.query is not None else ():
+            if statistic not in self.queries:
+                yield "queries", f"does not allow a query for a {statistic}"
         if study.purpose not in self.purposes:
             yield "purposes", f"does not allow the purpose {study.purpose}"
         if privacy.mode not in self.modes:
@@ -290,12 +273,3 @@ class Policy(Document):
                 "This site's cohort has fewer patients than policy.least_patients.",
                 remedy="Check the task's view; the rule is the site's own.",
             )
-
-
-def _refused(rule: str, objection: str) -> WardroundError:
-    return WardroundError(
-        Code.REFUSED_POLICY,
-        f"policy.{rule} {objection}.",
-        remedy=f"To allow it, change policy.{rule} in site.yaml and restart the daemon.",
-        rule=rule,
-    )

@@ -1,4 +1,4 @@
-"""The policy's caps on threads and memory, enforced by this process upon itself."""
+"""Applies the policy's caps on threads and memory to this process."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from client.config.policy import Policy
 from protocol.errors import Code, WardroundError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_WORKING_ROOM = 128 * 2**20
+_MIN_WORKING_MEMORY = 128 * 2**20
 """Bytes that a small study needs beyond the program itself."""
 
 
 def limit_threads(policy: Policy) -> None:
-    """For the numerical libraries; must come before they are imported."""
+    """Limits the numerical libraries' threads; to be called before they are imported."""
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(policy.threads)))
 
 
 def limit_memory(policy: Policy, status: Callable[[], str] | None = None) -> None:
     """Caps this process's own (anonymous) memory at `policy.memory`, by RLIMIT_DATA.
 
-    That limit counts what is reserved, and torch's libraries reserve hundreds of MiB that they
-    never touch; these are not held against the policy. An allocation beyond the cap fails, the
-    message in hand is refused, and the daemon lives on.
+    That limit counts reserved memory, and torch's libraries reserve hundreds of MiB that they never
+    touch; these do not count against the policy. An allocation beyond the cap fails, the current
+    message is refused, and the daemon continues.
 
     status: the text of /proc/self/status. Raises WardroundError(CONFIGURATION) where the policy
     leaves no room beside the program itself.
@@ -33,8 +33,8 @@ def limit_memory(policy: Policy, status: Callable[[], str] | None = None) -> Non
     text = status() if status else Path("/proc/self/status").read_text(encoding="ascii")
     sizes = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     reserved, used = (int(sizes[key].split()[0]) * 1024 for key in ("VmData", "RssAnon"))
-    if used + _WORKING_ROOM > policy.memory:
-        needed = (used + _WORKING_ROOM) / 2**30
+    if used + _MIN_WORKING_MEMORY > policy.memory:
+        needed = (used + _MIN_WORKING_MEMORY) / 2**30
         raise WardroundError(
             Code.CONFIGURATION,
             f"policy.memory is {policy.memory / 2**30:.2g} GiB; the daemon itself needs "
@@ -49,10 +49,10 @@ def limit_memory(policy: Policy, status: Callable[[], str] | None = None) -> Non
 
 
 def gradient_memory(policy: Policy) -> int:
-    """Bytes for per-patient gradients: a quarter, since clipping works on copies of them."""
+    """Returns bytes for per-patient gradients: a quarter, since clipping copies them."""
     return policy.memory // 4
 
 
 def database_memory(policy: Policy) -> str:
-    """DuckDB's part while a cohort is read, in its own notation."""
+    """Returns DuckDB's memory limit while a cohort is read, in its own notation."""
     return f"{policy.memory // 4 // 2**20}MiB"

@@ -1,4 +1,4 @@
-"""site.yaml: who this site is, whom it talks to, where its data are, and its rules.
+"""site.yaml: the site's identity, coordinator, roster, data sources and policy.
 
 Paths are relative to the file. Every error names the key and what to do about it.
 """
@@ -25,25 +25,19 @@ from protocol.study.study import Digest, Name
 
 
 class CoordinatorAddress(Document):
-    """Where the coordinator listens, and the certificate that it must show a chain to."""
+    """Where the coordinator listens, and the CA certificate that it must be signed by."""
 
-    address: Annotated[
-        RemoteAddress,
-        Field(description="host:port, such as coordinator.example.org:9092"),
-    ]
+    address: RemoteAddress = Field(description="host:port, such as coordinator.example.org:9092")
     root_certificate: LocalPath = Field(description="the path of a PEM file")
 
 
 class Source(Sources):
-    """One task's data: what may be read, and the SQL view that makes it the task's cohort."""
+    """One task's data: what may be read, and the SQL view that selects the task's cohort."""
 
-    view: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
-        ),
-    ]
+    view: str = Field(
+        min_length=1,
+        description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
+    )
 
     @validator(mode="after")
     def _readable(self) -> Self:
@@ -55,7 +49,7 @@ class Source(Sources):
 
     @property
     def sql(self) -> str:
-        """The view's text. Raises WardroundError(CONFIGURATION) where its file is unreadable."""
+        """The view's SQL. Raises WardroundError(CONFIGURATION) where its file is unreadable."""
         if not self.view.rstrip().endswith(".sql") or "\n" in self.view.strip():
             return self.view
         try:
@@ -69,7 +63,7 @@ class Source(Sources):
 
 
 class SiteConfig(Document):
-    """What `site.yaml` says, with every path absolute."""
+    """The content of site.yaml, with every path absolute."""
 
     site: Name = Field(description="this site's name, lower case, as in every roster")
     identity: LocalPath = Field(description="the path of the Ed25519 key that `init` made")
@@ -121,10 +115,8 @@ class SiteConfig(Document):
         return config.model_copy(update=_absolute(config, base))
 
     def load_identity(self) -> Identity:
-        """The identity key, checked against this site's own entry of the roster.
-
-        Raises WardroundError(IDENTITY).
-        """
+        """Reads the identity key. Raises WardroundError(IDENTITY) unless it is the one that the
+        roster gives for this site."""
         identity = Identity.load(self.identity)
         if identity.public_key.hex() != self.roster[self.site]:
             raise WardroundError(
@@ -153,7 +145,7 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
 
 
 def _below(source: Source, task: str, base: Path) -> dict[str, Any]:
-    """The source's fields with absolute paths, and a template's files in the place of its name."""
+    """Returns the source's fields with absolute paths, and a template's files for its name."""
     fields, view = source.below(base), source.view.strip()
     if view.startswith(templates.PREFIX):
         fields["view"] = templates.view(view, task)

@@ -1,7 +1,7 @@
 """/healthz and /metrics on 127.0.0.1, for the hospital's own monitoring.
 
-The text is Prometheus' exposition format 0.0.4. It counts messages, debits and bytes and shows
-the privacy budget; nothing in it is counted over patients.
+Metrics are in Prometheus' text exposition format 0.0.4: counts of messages, debits and bytes, and
+the privacy budget. No figure is computed from patients.
 """
 
 from __future__ import annotations
@@ -12,31 +12,27 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from client.daemon.status import Board, Status
+from client.daemon.watchdog import StatusReporter
 from client.governance.budget import Budget, budget
 from client.governance.governance import SiteGovernance
 from protocol.errors import Code, WardroundError
 
 _BUDGET_AGE = 60.0
-"""Seconds for which a composed budget is shown again; composing costs processor time."""
-Line = tuple[str, str, str, dict[str, str], float]
-
-
-class Life(Protocol):
-    """Whether the daemon's loop is heard of."""
-
-    @property
-    def alive(self) -> bool: ...
+"""Seconds for which a composed budget is served again; composing costs processor time."""
+_Sample = tuple[str, str, str, dict[str, str], float]
+"""Name, type, help, labels, value."""
 
 
 class Metrics:
-    """The loopback server. Raises WardroundError(PORT_TAKEN) where it cannot listen."""
+    """A monitoring server on loopback, up inside `with`. Raises WardroundError(PORT_TAKEN)."""
 
-    def __init__(self, port: int, board: Board, governance: SiteGovernance, life: Life) -> None:
-        self._board, self._governance, self._life = board, governance, life
+    def __init__(
+        self, port: int, board: Board, governance: SiteGovernance, reporter: StatusReporter
+    ) -> None:
+        self._board, self._governance, self._reporter = board, governance, reporter
         self._budget: tuple[float, Budget | None] = (0.0, None)
         self._composing = threading.Lock()
         try:
@@ -64,26 +60,21 @@ class Metrics:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def health(self) -> tuple[int, dict[str, object]]:
-        """200 while the loop lives and the coordinator is connected, else 503."""
-        now, alive = self._board.now, self._life.alive
+        """Returns HTTP status and body: 200 while the daemon is alive and connected, else 503."""
+        now, alive = self._board.now, self._reporter.alive
         body = {"site": now.site, "alive": alive, "connected": now.connected, "phase": now.phase}
         return (200 if alive and now.connected else 503), body
 
     def text(self) -> str:
-        """Everything, in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         lines, last = [], ""
-        for name, kind, meaning, labels, value in self._lines(self._board.now):
+        for name, kind, meaning, labels, value in self._samples(self._board.now):
             if name != last:
                 lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
             last = name
@@ -91,15 +82,15 @@ class Metrics:
             lines.append(f"{name}{{{inner}}} {value!r}" if inner else f"{name} {value!r}")
         return "\n".join(lines) + "\n"
 
-    def _lines(self, now: Status) -> Iterator[Line]:
-        def gauge(name: str, meaning: str, value: float, **labels: str) -> Line:
+    def _samples(self, now: Status) -> Iterator[_Sample]:
+        def gauge(name: str, meaning: str, value: float, **labels: str) -> _Sample:
             return f"wardround_site_{name}", "gauge", meaning, labels, value
 
-        def counter(name: str, meaning: str, value: float, **labels: str) -> Line:
+        def counter(name: str, meaning: str, value: float, **labels: str) -> _Sample:
             return f"wardround_site_{name}_total", "counter", meaning, labels, value
 
         yield gauge("info", "Which daemon this is.", 1, site=now.site, version=now.version)
-        yield gauge("alive", "1 while the loop is heard of.", int(self._life.alive))
+        yield gauge("alive", "1 while the loop is heard of.", int(self._reporter.alive))
         yield gauge("connected", "1 while the coordinator answers.", int(now.connected))
         yield gauge("round", "Round of the attempt answered last; 0: none.", now.round or 0)
         yield counter("debits", "Attempts debited since the start.", now.debits)
@@ -155,7 +146,7 @@ class Metrics:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing: a scrape every few seconds is no event."""
+                """Logs nothing: there is a scrape every few seconds."""
 
         return Handler
 

@@ -1,4 +1,4 @@
-"""The receiver at work: store, receiver, and the hand-over of quiet studies to the index."""
+"""The DICOM receiver as a service: it stores what arrives and indexes each complete study."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from protocol.errors import Code, WardroundError
 
 
 class Reception:
-    """Listens from `with` on, and has stopped at its end.
+    """A receiver that listens inside `with`.
 
-    Raises WardroundError: CONFIGURATION without imaging.receiver; what the parts raise.
+    Raises WardroundError(CONFIGURATION) without imaging.receiver, and what its parts raise.
     """
 
     def __init__(self, site: SiteConfig) -> None:
@@ -64,7 +64,7 @@ class Reception:
         self._exits.close()
 
     def summary(self) -> dict[str, int]:
-        """Counts for a status line or a log. No identifier among them."""
+        """Returns counts for a status line or a log, without identifiers."""
         counts = self.receiver.counts
         return {
             "stored": counts.kept["new"] + counts.kept["replaced"],

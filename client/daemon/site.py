@@ -1,8 +1,12 @@
-"""The site: what a hospital answers to each message, and in which order it does things.
+"""How a hospital answers each message of the coordinator.
 
-One rule above all: the ledger is debited durably before data is touched (invariant 3). The order
-inside `_prepare` is therefore: known and accepted study, well-formed request, debit, compute.
-What goes wrong is answered with a code; the text stays in the site's own log.
+    Propose   accept the study, let it wait, or refuse it                      -> Standing
+    Prepare   check study and request, load the cohort, debit, compute, then   -> Ready
+    Collect   check the other sites' Readys, add noise and masks               -> Share
+    Close     forget the study                                                 -> Standing
+
+The ledger is debited durably before data enter a computation (invariant 3). An error is answered
+with its code; its text stays in the site's own log.
 """
 
 from __future__ import annotations
@@ -47,14 +51,14 @@ StandingState = Literal["accepted", "waiting", "refused", "closed"]
 
 
 class Governance(Protocol):
-    """What decides at the site: policy, approvals, ledger, audit log."""
+    """What a site needs of its policy, approvals, ledger and audit log."""
 
     def propose(self, study: Study) -> tuple[StandingState, Code | None]:
-        """Where a study stands here, recording it when it is new."""
+        """Returns a study's standing here, and records a new study."""
         ...
 
     def weigh(self, study: Study, *, note: bool) -> DryRunAnswer:
-        """How a study would be answered now, recording nothing; `note`: but that it was asked."""
+        """Returns how a study would be answered now; with `note`, records that it was asked."""
         ...
 
     def admit(self, study: Study) -> None:
@@ -65,35 +69,29 @@ class Governance(Protocol):
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
         ...
 
-    def answered(
-        self,
-        study: str,
-        kind: str,
-        round_: int,
-        attempt: int,
-        sent: Frame,
-        signature: str | None = None,
-    ) -> None:
-        """Notes in the audit log what leaves the site; `signature`: of a Ready."""
+    def answered(self, answer: messages.Ready | messages.Share, sent: Frame) -> None:
+        """Records in the audit log an answer that is about to leave the site, as it is sent."""
         ...
 
     def refused(self, study: str | None, error: WardroundError) -> None:
-        """Notes in the audit log and the site's own log what was refused, and why."""
+        """Records a refusal in the audit log and, with its reason, in the site's own log."""
         ...
 
     def witness(self, ready: messages.Ready) -> None:
-        """Takes note of a Ready that this site signed and that is not of the attempt in hand.
-        Raises WardroundError(LEDGER) where nothing here knows of it: then this is an older copy."""
+        """Checks a Ready that this site signed for an attempt other than the current one.
+
+        Raises WardroundError(LEDGER) where it is not on record: then this is an older copy.
+        """
         ...
 
     def close(self, study: Study, outcome: str) -> None:
-        """The study has ended."""
+        """Records that the study has ended."""
         ...
 
 
 @dataclass
-class _Pending:
-    """The attempt that has been prepared, until the next one begins."""
+class _PreparedAttempt:
+    """An attempt that was answered by a Ready; it is replaced when the next one is prepared."""
 
     round: int
     attempt: int
@@ -103,17 +101,16 @@ class _Pending:
 
 
 @dataclass
-class _Work:
-    """An accepted study, warm: task, cohort, model, and its attempt in hand."""
+class _LoadedStudy:
+    """An accepted study in memory: cohort and model, algorithm state, current attempt."""
 
-    study: Study
     contributor: Contributor | QueryContributor
-    kept: AlgorithmState
-    pending: _Pending | None = None
+    state: AlgorithmState
+    attempt: _PreparedAttempt | None = None
 
 
 class Site:
-    """Answers messages, one at a time. Knows no network."""
+    """Answers messages one at a time, whatever brings them."""
 
     def __init__(
         self,
@@ -128,24 +125,23 @@ class Site:
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
-        """roster: site -> public identity key in hex, this site's own records.
+        """roster: site -> public identity key in hex, from this site's own records.
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
-        a query; without, this site answers none. keep: where a study's algorithm keeps what is the
-        site's own; in memory, unless told otherwise.
-        allow_unmasked: the site's consent to studies without masks (federations in one process).
-        memory: bytes that per-patient gradients may take.
+        a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
+        by default. allow_unmasked: the site's consent to studies without masks (federations in one
+        process). memory: bytes that per-patient gradients may take.
         """
         self.name, self._identity, self._roster = name, identity, dict(roster)
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep = respondent, keep
         self._allow_unmasked, self._memory = allow_unmasked, memory
-        self._work: dict[str, _Work] = {}
-        self._known: dict[str, Study] = {}
+        self._loaded: dict[str, _LoadedStudy] = {}
+        self._accepted: dict[str, Study] = {}
         self._lock = threading.Lock()
 
     def answer(self, received: Frame) -> Frame:
-        """One message in, one out. Never raises: what goes wrong becomes a Refusal."""
+        """Answers one message. Never raises: an error becomes a Refusal."""
         study: str | None = None
         sender = messages.sender(received)
         with self._lock:
@@ -162,13 +158,13 @@ class Site:
                     case messages.Close():
                         return self._close(message, sender)
                 raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
-            except Exception as error:  # the daemon lives on; no text crosses the wire
+            except Exception as error:  # the daemon continues; no text crosses the wire
                 code = self._refuse(study, error)
                 return messages.frame(messages.Refusal(study=study, code=code), to=sender)
 
-    def take_up(self, study: Study) -> None:
-        """A study accepted before this process began, as if it had been proposed again. Never
-        raises: one that cannot be worked on is refused."""
+    def reopen(self, study: Study) -> None:
+        """Reopens a study that was accepted before this process began, as if it were proposed
+        again. Never raises: a study that is no longer possible is refused."""
         with self._lock:
             try:
                 self._consider(study)
@@ -176,9 +172,9 @@ class Site:
                 self._refuse(study.digest, error)
 
     def _refuse(self, study: str | None, error: Exception) -> Code:
-        """Notes a refusal; its code."""
+        """Records a refusal; returns its code."""
         if not isinstance(error, WardroundError):
-            error = WardroundError(Code.INTERNAL, _whereabouts(error))
+            error = WardroundError(Code.INTERNAL, _without_text(error))
         self._governance.refused(study, error)
         return error.code
 
@@ -192,41 +188,34 @@ class Site:
     def _consider(
         self, study: Study, roster: str | None = None, *, dry: bool = False
     ) -> tuple[StandingState, Code | None, tuple[str, ...]]:
-        """A study's standing, why, and which rules of the policy forbid it. dry: records nothing
-        but that it was asked."""
-        rules: tuple[str, ...] = ()
-        state: StandingState
-        code: Code | None
+        """Returns a study's standing, its reason, and the policy's rules that forbid it. A dry run
+        records only that it was asked."""
         try:
             self._check(study, roster)
             if dry:
                 weighed = self._governance.weigh(study, note=True)
-                state, code, rules = weighed.state, weighed.code, weighed.rules
-            else:
-                state, code = self._governance.propose(study)
-                if state == "refused":
-                    rules = self._governance.weigh(study, note=False).rules
+                return weighed.state, weighed.code, weighed.rules
+            state, code = self._governance.propose(study)
+            if state == "refused":
+                return state, code, self._governance.weigh(study, note=False).rules
         except WardroundError as error:
             self._governance.refused(study.digest, error)
-            state, code, rules = "refused", error.code, (error.rule,) if error.rule else ()
-        if state == "accepted" and not dry:
-            self._known[study.digest] = study
-            state, code = self._now(study)
-        return state, code, rules
-
-    def _now(self, study: Study) -> tuple[StandingState, Code | None]:
-        """An accepted study waits outside this site's hours of work."""
-        try:
-            self._governance.admit(study)
-        except WardroundError as error:
-            if error.code is not Code.OUTSIDE_HOURS:
-                raise
-            return "waiting", error.code
-        return "accepted", None
+            return "refused", error.code, (error.rule,) if error.rule else ()
+        if state == "accepted":
+            self._accepted[study.digest] = study
+            try:
+                self._governance.admit(study)
+            except WardroundError as error:
+                if error.code is not Code.OUTSIDE_HOURS:
+                    raise
+                return "waiting", error.code, ()
+        return state, code, ()
 
     def _check(self, study: Study, roster: str | None) -> None:
-        """What makes a study impossible here, whatever the policy says. roster: its sites' keys as
-        the coordinator has them, where it says so."""
+        """Raises WardroundError where a study is impossible here, whatever the policy allows.
+
+        roster: digest of the coordinator's keys for the study's sites, where it sent one.
+        """
         if self.name not in study.sites:
             raise WardroundError(Code.REFUSED_STUDY, "The study's roster lacks this site.")
         unknown = sorted(set(study.sites) - set(self._roster))
@@ -242,7 +231,7 @@ class Site:
             raise WardroundError(
                 Code.IDENTITY,
                 "The coordinator has other identity keys for the study's sites than this site.",
-                remedy="Compare fingerprints by telephone, then `wardround-site join` anew.",
+                remedy="Compare fingerprints by telephone, then `wardround-site join` again.",
             )
         check_headroom(study)
         if not study.aggregation.masked and not self._allow_unmasked:
@@ -269,45 +258,45 @@ class Site:
             raise WardroundError(Code.REFUSED_STUDY, "The query comes with a model.")
         query_schema.check(study.query, task.schema)
 
-    def _accepted(self, digest_: str) -> Study:
-        if digest_ not in self._known:
+    def _admitted(self, study_digest: str) -> Study:
+        if study_digest not in self._accepted:
             raise WardroundError(Code.REFUSED_STUDY, "A message for a study not accepted here.")
-        study = self._known[digest_]
+        study = self._accepted[study_digest]
         self._governance.admit(study)
         return study
 
-    def _warm(self, study: Study) -> _Work:
-        if study.digest not in self._work:
-            task = registry.load(study.task.name, study.task.options)
+    def _load(self, study: Study) -> _LoadedStudy:
+        if study.digest not in self._loaded:
+            task, state = registry.load(study.task.name, study.task.options), AlgorithmState()
+            contributor: Contributor | QueryContributor
             if study.query is not None and self._respondent is not None:
-                self._work[study.digest] = _Work(
-                    study, self._respondent(task, study), AlgorithmState()
-                )
-                return self._work[study.digest]
-            learner = DPTrainer(task, study.optimisation.seed, self._memory)
-            patients, kept = Patients(self._cohort(task, study), task.varied), self._keep(study)
-            if study.privacy.traits.private:
-                learner.try_out(patients.evaluation.features, study.aggregation.rounding)
-            context = SiteContext(study, self.name, patients, learner)
-            self._work[study.digest] = _Work(study, Contributor(context, kept), kept)
-        return self._work[study.digest]
+                contributor = self._respondent(task, study)
+            else:
+                learner = DPTrainer(task, study.optimisation.seed, self._memory)
+                patients = Patients(self._cohort(task, study), task.varied)
+                state = self._keep(study)
+                if study.privacy.traits.private:
+                    learner.try_out(patients.evaluation.features, study.aggregation.rounding)
+                contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
+            self._loaded[study.digest] = _LoadedStudy(contributor, state)
+        return self._loaded[study.digest]
 
     def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:
-        study = self._accepted(message.study)
+        study = self._admitted(message.study)
         sections = _sections(study, message)
         body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
         if digest(body.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
-        work = self._warm(study)
+        loaded = self._load(study)
         self._governance.debit(study, message.round, message.attempt, sections)
-        if work.pending is not None:  # what the ledger refuses leaves the attempt in hand alone
-            work.pending.party.discard()
-            work.pending = None
+        if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
+            loaded.attempt.party.discard()
+            loaded.attempt = None
         party = self._party(study, message, sections)
-        work.kept.begin(message.attempt, message.lost)
-        contribution = work.contributor.contribution(sections, body, message.round)
+        loaded.state.begin(message.attempt, message.lost)
+        contribution = loaded.contributor.contribution(sections, body, message.round)
         words = to_words(contribution, study.aggregation.word_bits)
-        work.pending = _Pending(message.round, message.attempt, sections, party, words)
+        loaded.attempt = _PreparedAttempt(message.round, message.attempt, sections, party, words)
         ready = messages.Ready(
             study=study.digest,
             round=message.round,
@@ -317,7 +306,7 @@ class Site:
             public_key=party.ready.public_key,
             signature=party.ready.signature,
         )
-        return self._sent("ready", messages.frame(ready, to=sender), ready)
+        return self._send(ready, messages.frame(ready, to=sender))
 
     def _party(self, study: Study, message: messages.Prepare, sections: Sections) -> Party:
         context = Context(
@@ -334,53 +323,50 @@ class Site:
         return OpenParty.begin(context, self.name)
 
     def _collect(self, message: messages.Collect, sender: Sender) -> Frame:
-        study = self._accepted(message.study)
-        work = self._work.get(study.digest)
-        pending = work.pending if work is not None else None
-        readys = message.announced
-        for said, ready in zip(message.readys, readys, strict=True):
-            if ready.site != self.name or (pending is not None and ready == pending.party.ready):
+        study = self._admitted(message.study)
+        loaded = self._loaded.get(study.digest)
+        attempt = loaded.attempt if loaded is not None else None
+        for ready, key in zip(message.readys, message.announced, strict=True):
+            if key.site != self.name or (attempt is not None and key == attempt.party.ready):
                 continue
-            if signed_by(ready, self._identity.public_key):
-                self._governance.witness(said)
+            if signed_by(key, self._identity.public_key):
+                self._governance.witness(ready)
         if (
-            work is None
-            or pending is None
-            or (pending.round, pending.attempt) != (message.round, message.attempt)
+            loaded is None
+            or attempt is None
+            or (attempt.round, attempt.attempt) != (message.round, message.attempt)
         ):
-            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the one in hand.")
-        contributor, sections = work.contributor, pending.sections
-        share = pending.party.share(
-            pending.words,
-            readys,
+            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
+        contributor, sections = loaded.contributor, attempt.sections
+        share = attempt.party.share(
+            attempt.words,
+            message.announced,
             study.aggregation.least_sites,
             lambda present: contributor.noise(sections, present),
         )
-        work.kept.share()
+        loaded.state.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        sent = messages.frame(answer, messages.chunks(share), to=sender)
-        return self._sent("share", sent, answer)
+        return self._send(answer, messages.frame(answer, messages.chunks(share), to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
-        work = self._work.pop(message.study, None)
-        if work is not None and work.pending is not None:
-            work.pending.party.discard()
-        study = self._known.pop(message.study, None)
+        loaded = self._loaded.pop(message.study, None)
+        if loaded is not None and loaded.attempt is not None:
+            loaded.attempt.party.discard()
+        study = self._accepted.pop(message.study, None)
         if study is not None:
             self._governance.close(study, message.outcome)
-            kept = work.kept if work is not None else self._keep(study)
-            kept.close(study.document, finished=message.outcome == "finished")
+            state = loaded.state if loaded is not None else self._keep(study)
+            state.close(study.document, finished=message.outcome == "finished")
         closed = messages.Standing(study=message.study, state="closed")
         return messages.frame(closed, to=sender)
 
-    def _sent(self, kind: str, sent: Frame, answer: messages.Ready | messages.Share) -> Frame:
-        signature = answer.signature if isinstance(answer, messages.Ready) else None
-        self._governance.answered(answer.study, kind, answer.round, answer.attempt, sent, signature)
-        return sent
+    def _send(self, answer: messages.Ready | messages.Share, frame: Frame) -> Frame:
+        self._governance.answered(answer, frame)
+        return frame
 
 
-def _whereabouts(error: Exception) -> str:
-    """What was raised and where, for the site's own log; never its text, which may quote data."""
+def _without_text(error: Exception) -> str:
+    """Says what was raised and where, but not the error's text, which may quote data."""
     frames = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))
     return f"An unexpected {type(error).__name__} was raised at {places}."
@@ -388,14 +374,20 @@ def _whereabouts(error: Exception) -> str:
 
 @functools.cache
 def _layout(task: str, options: tuple[tuple[str, Scalar], ...]) -> tuple[int, str]:
-    """(parameters, digest of their layout) of an installed task's model; the seed changes neither.
-    Proposals come again and again, and a large model takes a while to build."""
+    """Returns (parameters, digest of their layout) of an installed task's model.
+
+    Cached, since studies are proposed repeatedly and a large model takes long to build; the seed
+    changes neither.
+    """
     layout = FlatModel(registry.load(task, dict(options)), 0).layout
     return layout.size, layout.digest
 
 
 def _sections(study: Study, message: messages.Prepare) -> Sections:
-    """Raises WardroundError(REFUSED_STUDY) for a round that the study does not have."""
+    """Returns what the attempt sums.
+
+    Raises WardroundError(REFUSED_STUDY) for a round, attempt or evaluation not in the study.
+    """
     last = study.optimisation.rounds
     if (
         message.round > last + 1

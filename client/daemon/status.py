@@ -1,7 +1,7 @@
-"""How the daemon stands, for those who look at it: `status`, /healthz, /metrics, systemd.
+"""The daemon's status, for `wardround-site status`, /healthz, /metrics and systemd.
 
-The daemon writes state/status.json (0600, whole or not at all). It says what the daemon does, not
-what the data are: no count of patients, no score.
+The daemon writes it to state/status.json (0600, whole or not at all). It describes the daemon, not
+the data: no count of patients, no score.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE, _LOCK = "status.json", "daemon.lock"
 
 @dataclass(frozen=True)
 class LastError:
-    """The last thing that went wrong: when (UTC, ISO 8601), by which code, in words."""
+    """The newest error: its time (UTC, ISO 8601), code and text."""
 
     time: str
     code: str
@@ -31,11 +31,11 @@ class LastError:
 
 @dataclass(frozen=True)
 class Status:
-    """A daemon at one moment. Times are UTC in ISO 8601; `uptime` is in seconds.
+    """A daemon's status at one moment. Times are UTC in ISO 8601; `uptime` is in seconds.
 
-    phase: starting, idle, training (computing an answer), summing (the sum is being gathered),
-    stopping, stopped. rules: digest of the policy that it started with. answers: sent, by kind;
-    refusals: by code.
+    phase: starting, idle, training (computing an answer), summing (waiting for the other sites),
+    stopping, stopped. rules: digest of the policy that it started with. answers: number sent by
+    kind; refusals: number by code.
     """
 
     site: str
@@ -61,7 +61,7 @@ class Status:
 
 
 class Board:
-    """The daemon's present status; any thread may change or read it."""
+    """The daemon's current status; any thread may change or read it."""
 
     def __init__(self, status: Status) -> None:
         self._status, self._lock = status, threading.Lock()
@@ -76,7 +76,7 @@ class Board:
             self._status = replace(self._status, **changes)
 
     def count(self, what: str, key: str) -> None:
-        """One more in `answers` or `refusals`."""
+        """Adds one to a count in `answers` or `refusals`."""
         with self._lock:
             counts = dict(getattr(self._status, what))
             changes: dict[str, Any] = {what: counts | {key: counts.get(key, 0) + 1}}
@@ -91,15 +91,13 @@ def utc() -> str:
 
 
 def write(folder: Path, status: Status) -> None:
-    """Replaces status.json. Not fsynced: after a power cut nobody asks how the daemon stood.
-
-    Raises OSError.
-    """
+    """Replaces status.json, without fsync: after a power cut it is out of date anyway. Raises
+    OSError."""
     durable_files.write(folder / FILE, json.dumps(asdict(status)).encode(), durable=False)
 
 
 def read(folder: Path) -> Status | None:
-    """What the daemon wrote last; None where it never ran. Raises WardroundError(STATE)."""
+    """Returns what the daemon wrote last; None where it never ran. Raises WardroundError(STATE)."""
     try:
         values = json.loads((folder / FILE).read_bytes())
         fault = values.pop("last_error")
@@ -114,13 +112,13 @@ def read(folder: Path) -> Status | None:
         raise WardroundError(
             Code.STATE,
             f"{folder / FILE} cannot be read.",
-            remedy="Remove it; a running daemon writes it anew within seconds.",
+            remedy="Remove it; a running daemon writes it again within seconds.",
         ) from None
 
 
 def running(folder: Path) -> bool:
-    """Whether a daemon holds the state folder. Looks only (proc(5), /proc/locks): trying the lock
-    could keep a daemon from starting at that very moment."""
+    """Returns whether a daemon holds the state folder. Only reads /proc/locks (proc(5)), since
+    trying the lock could prevent a daemon from starting at that very moment."""
     try:
         inode = (folder / _LOCK).stat().st_ino
         locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()

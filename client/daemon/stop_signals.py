@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as something to wait for, not something that breaks in."""
+"""SIGTERM and Ctrl-C as signals to wait for, rather than interruptions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def held() -> Iterator[set[signal.Signals]]:
-    """Keeps SIGTERM and SIGINT pending for `signal.sigwait`; lets them through again after.
+    """Blocks SIGTERM and SIGINT inside `with`, so that they wait for `signal.sigwait`.
 
-    To be entered before any thread is started: threads inherit the mask, and a signal goes to
-    whichever does not hold it. A handler could find a lock held by the code that it interrupted.
+    Enter it before any thread is started: threads inherit the mask, and a signal is delivered to
+    any thread that does not block it. (A signal handler could need a lock that the interrupted code
+    holds.)
     """
     signals = {signal.SIGTERM, signal.SIGINT}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

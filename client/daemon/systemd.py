@@ -1,4 +1,4 @@
-"""Tells systemd how the service stands (sd_notify(3)): one datagram to NOTIFY_SOCKET."""
+"""Notifies systemd of the service's state (sd_notify(3)), in datagrams to NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def notify(*lines: str) -> None:
-    """Sends `READY=1`, `STOPPING=1`, `WATCHDOG=1`, `STATUS=...`; nothing where no one listens."""
+    """Sends `READY=1`, `STOPPING=1`, `WATCHDOG=1` or `STATUS=...`, where systemd listens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
@@ -16,11 +16,11 @@ def notify(*lines: str) -> None:
             out.connect("\0" + address[1:] if address[0] == "@" else address)
             out.sendall("\n".join(lines).encode())
         except OSError:
-            return  # the manager is gone; the service goes on
+            return  # the manager is gone; the service continues
 
 
 def watchdog_seconds() -> float | None:
-    """How often the manager wants `WATCHDOG=1` (sd_watchdog_enabled(3)); None: not at all."""
+    """Returns how often systemd wants `WATCHDOG=1` (sd_watchdog_enabled(3)); None for never."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = os.environ.get("WATCHDOG_USEC", "")

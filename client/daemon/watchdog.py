@@ -1,4 +1,4 @@
-"""Beside the loop: says every second how the daemon stands, and that it lives."""
+"""Reports the daemon's status every second: to status.json, the log and systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 from client.daemon import status
@@ -15,14 +14,14 @@ from client.daemon.systemd import notify, watchdog_seconds
 from client.log_events import event
 from protocol.errors import WardroundError
 
-_EVERY = 1.0
-"""Seconds between two looks."""
+_INTERVAL = 1.0
+"""Seconds between two reports."""
 _REWRITE = 10.0
-"""Seconds after which status.json is written although nothing changed: it shows life."""
+"""Seconds after which status.json is written even unchanged, to show that the daemon is alive."""
 
 
 class Connection(Protocol):
-    """What is looked at of `client.transport.fleet_connection.FleetConnection`."""
+    """What is reported of a `client.transport.fleet_connection.FleetConnection`."""
 
     @property
     def connected(self) -> bool: ...
@@ -32,14 +31,14 @@ class Connection(Protocol):
 
 
 class StatusReporter:
-    """A thread that keeps status.json, the log of the connection and systemd's watchdog."""
+    """A reporting thread, which runs inside `with`."""
 
     def __init__(self, folder: Path, board: Board) -> None:
         self._folder, self._board = folder, board
         self._started = self._alive_until = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._was: tuple[bool, str | None] = (False, None)
+        self._reported: tuple[bool, str | None] = (False, None)
         self._written: tuple[float, status.Status | None] = (0.0, None)
         self.connection: Connection | None = None
 
@@ -48,22 +47,17 @@ class StatusReporter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._end.set()
         self._thread.join()
         if isinstance(error, WardroundError):
             self._board.fault(error)
         self._board.set(connected=False, phase="stopped")
-        self._look()
+        self._report()
 
     def expect(self, seconds: float) -> None:
-        """The loop will be heard of again within so many seconds; else it hangs, and systemd is
-        no longer told that it lives."""
+        """Promises another call within so many seconds; after that the daemon counts as hung, and
+        systemd gets no more signs of life."""
         self._alive_until = time.monotonic() + seconds
 
     @property
@@ -72,20 +66,19 @@ class StatusReporter:
 
     def _run(self) -> None:
         period = watchdog_seconds()
-        every = _EVERY if period is None else min(_EVERY, period / 3)
-        while not self._end.wait(every):
-            self._look()
+        interval = _INTERVAL if period is None else min(_INTERVAL, period / 3)
+        while not self._end.wait(interval):
+            self._report()
             if period is not None and self.alive:
                 notify("WATCHDOG=1")
 
-    def _look(self) -> None:
-        self._look_at_connection()
+    def _report(self) -> None:
+        self._report_connection()
         now, (at, last) = self._board.now, self._written
         moment = time.monotonic()
         if now == last and moment - at < _REWRITE:
             return
-        uptime = round(moment - self._started, 1)
-        self._board.set(updated=status.utc(), uptime=uptime)
+        self._board.set(updated=status.utc(), uptime=round(moment - self._started, 1))
         try:
             status.write(self._folder, self._board.now)
         except OSError as error:
@@ -95,17 +88,17 @@ class StatusReporter:
             return
         self._written = (moment, self._board.now)
 
-    def _look_at_connection(self) -> None:
+    def _report_connection(self) -> None:
         connection = self.connection
         if connection is None or self._end.is_set():
             return
-        error = connection.last_error
-        is_now = (connection.connected, error.code.value if error else None)
-        if is_now == self._was:
+        connected, error = connection.connected, connection.last_error
+        state = (connected, error.code.value if error else None)
+        if state == self._reported:
             return
-        self._was = is_now
-        self._board.set(connected=is_now[0])
-        if is_now[0]:
+        self._reported = state
+        self._board.set(connected=connected)
+        if connected:
             event("connected", coordinator=self._board.now.coordinator)
             notify("STATUS=connected")
         elif error is not None:

@@ -1,7 +1,7 @@
-"""Joining a federation: the coordinator's address, CA and roster, compared before they are taken.
+"""Joins a federation: takes over the coordinator's address, CA and roster, after a comparison.
 
-Fingerprints are compared by telephone, because whoever could swap a key on the way could sit
-between the hospitals.
+Fingerprints are compared by telephone, because whoever can swap a key on the way can impersonate a
+hospital.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
 from protocol.wire.enrolment import refused_file
 
-_LONGEST = 1 << 20
+_MAX_BYTES = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]
 
 
 class Bundle(Document):
-    """What a coordinator's operator hands to every site."""
+    """What a coordinator's operator hands to every site: address, CA (PEM) and roster."""
 
     coordinator: str
     ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
@@ -45,7 +45,7 @@ class Bundle(Document):
         again = "Ask the coordinator's operator for the file that `wardround coordinator` made."
         try:
             with path.open("rb") as file:
-                bundle = Bundle.model_validate_json(file.read(_LONGEST))
+                bundle = Bundle.model_validate_json(file.read(_MAX_BYTES))
         except OSError as error:
             raise WardroundError(
                 Code.USAGE, f"The bundle {path} cannot be read: {error.strerror}.", remedy=again
@@ -56,7 +56,8 @@ class Bundle(Document):
         return bundle
 
     def ca_fingerprint(self) -> str:
-        """Of the CA certificate's DER. Raises WardroundError(TLS) where it is no CA."""
+        """Returns the fingerprint of the CA certificate (DER). Raises WardroundError(TLS) where it
+        is no certificate of an authority."""
         try:
             certificate = x509.load_pem_x509_certificate(self.ca.encode())
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
@@ -73,8 +74,8 @@ class Bundle(Document):
 
 
 @dataclass(frozen=True)
-class Joining:
-    """A bundle held against this site: what would change. `sites`: name -> (fingerprint, how)."""
+class BundleComparison:
+    """What a bundle would change at this site. `sites`: name -> (fingerprint, change)."""
 
     config_path: Path
     config: SiteConfig
@@ -83,8 +84,8 @@ class Joining:
     leaving: tuple[str, ...]
 
 
-def compare(config_path: Path, bundle: Bundle) -> Joining:
-    """Holds a bundle against this site; changes nothing.
+def compare(config_path: Path, bundle: Bundle) -> BundleComparison:
+    """Compares a bundle with this site; changes nothing.
 
     Raises WardroundError(IDENTITY) where the bundle lacks this site or gives it another key.
     """
@@ -105,7 +106,11 @@ def compare(config_path: Path, bundle: Bundle) -> Joining:
             "swapped the enrolment card.",
         )
     if len(set(bundle.roster.values())) < len(bundle.roster):
-        raise WardroundError(Code.IDENTITY, "The bundle gives two sites the same identity key.")
+        raise WardroundError(
+            Code.IDENTITY,
+            "The bundle gives two sites the same identity key.",
+            remedy="Nothing was changed. Ask the coordinator's operator for a corrected bundle.",
+        )
 
     def change(site: str, key: str) -> Change:
         if site == config.site:
@@ -118,18 +123,16 @@ def compare(config_path: Path, bundle: Bundle) -> Joining:
         site: (fingerprint(bytes.fromhex(key)), change(site, key))
         for site, key in sorted(bundle.roster.items())
     }
-    return Joining(
-        config_path, config, bundle, sites, tuple(sorted(set(config.roster) - set(bundle.roster)))
-    )
+    leaving = tuple(sorted(set(config.roster) - set(bundle.roster)))
+    return BundleComparison(config_path, config, bundle, sites, leaving)
 
 
-def join(joining: Joining) -> SiteConfig:
+def join(compared: BundleComparison) -> SiteConfig:
     """Writes CA, roster and the coordinator's address; the rest of site.yaml stays as it is.
 
     Raises WardroundError(CONFIGURATION) where site.yaml cannot be changed by machine.
     """
-    path, bundle = joining.config_path.resolve(), joining.bundle
-    base = path.parent
+    path, bundle = compared.config_path.resolve(), compared.bundle
     values = read_yaml(path)
     if not isinstance(values.get("roster"), str):
         raise WardroundError(
@@ -139,21 +142,23 @@ def join(joining: Joining) -> SiteConfig:
         )
     text = _with_address(path, bundle.coordinator)
     for target, content in (
-        (joining.config.coordinator.root_certificate, bundle.ca.encode()),
-        (base / values["roster"], roster_text(bundle.roster)),
+        (compared.config.coordinator.root_certificate, bundle.ca.encode()),
+        (path.parent / values["roster"], roster_text(bundle.roster)),
         (path, text.encode()),
     ):
         try:
             durable_files.write(target, content)
         except OSError as error:
             raise WardroundError(
-                Code.CONFIGURATION, f"{target} cannot be written: {error.strerror}."
+                Code.CONFIGURATION,
+                f"{target} cannot be written: {error.strerror}.",
+                remedy="Check free space and the permissions, and join again.",
             ) from None
     return SiteConfig.load(path)
 
 
 def _with_address(path: Path, address: str) -> str:
-    """site.yaml with another coordinator address and every comment kept."""
+    """Returns the text of site.yaml with another coordinator address, comments included."""
     text = path.read_text(encoding="utf-8")
     block = re.search(r"^coordinator:[ \t]*(#.*)?\n((?:[ \t]+.*\n|[ \t]*#.*\n|\n)*)", text, re.M)
     address_line = r'^([ \t]+address:[ \t]*)("[^"\n]*"|[^\s#]+)'

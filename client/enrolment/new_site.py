@@ -1,4 +1,4 @@
-"""A hospital's folder with keys, state and site.yaml, and the card it enrols with."""
+"""Makes a hospital's folder with keys, state and site.yaml, and its enrolment card."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def init(folder: Path, answers: SiteAnswers) -> SiteConfig:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise WardroundError(
-            Code.STATE, f"{folder.parent} cannot be written: {error.strerror}."
+            Code.STATE,
+            f"{folder.parent} cannot be written: {error.strerror}.",
+            remedy="Name a folder that this user may make, or correct the permissions.",
         ) from None
     try:
         identity = Identity.generate()
@@ -61,13 +63,13 @@ def init(folder: Path, answers: SiteAnswers) -> SiteConfig:
 
 
 def card(config: SiteConfig) -> Card:
-    """This site's enrolment card. Raises WardroundError(IDENTITY), (NODE_KEY)."""
+    """Returns this site's enrolment card. Raises WardroundError(IDENTITY), (NODE_KEY)."""
     identity = config.load_identity()
     node_key = public_pem(load_node_key(config.node_key)).decode()
     return Card(site=config.site, identity=identity.public_key.hex(), node_key=node_key)
 
 
 def roster_text(roster: dict[str, str]) -> bytes:
-    """roster.yaml for site -> public identity key in hex."""
+    """Returns the text of roster.yaml for site -> public identity key in hex."""
     lines = [f'{json.dumps(site)}: "{key}"\n' for site, key in sorted(roster.items())]
     return (_ROSTER_HEAD + "".join(lines)).encode()

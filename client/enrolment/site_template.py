@@ -1,4 +1,4 @@
-"""The site.yaml that `wardround-site init` writes: every rule with what it means, default deny."""
+"""The site.yaml that `wardround-site init` writes: each rule explained, everything denied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VIEW = "view: SELECT * FROM records"
 
 @dataclass(frozen=True)
 class SiteAnswers:
-    """What `init` was told. Whatever is left out is denied."""
+    """The operator's answers to `init`. Whatever is left out is denied."""
 
     site: str
     coordinator: str = UNKNOWN_COORDINATOR

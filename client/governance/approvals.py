@@ -1,11 +1,11 @@
-"""Approval: who may use this hospital's data for what, decided study by study.
+"""Approvals: a site's decision about each study that it was asked to take part in.
 
-    proposed -> refused (the policy or the budget says no)
+    proposed -> refused (forbidden by the policy or the budget)
              -> waiting (approval: hand) -> accepted, or rejected
              -> accepted (approval: rule) -> closed by the coordinator, or revoked here
 
-Only an accepted study is answered. What was refused is looked at again when it is proposed again,
-since rules and budget may have changed; what a person rejected or revoked stays so until a person
+Only accepted studies are answered. A refused one is checked again when it is proposed again, since
+rules and budget may have changed; one that a person rejected or revoked stays so until a person
 approves it.
 """
 
@@ -22,13 +22,16 @@ from client.governance.ledger_rows import StudyStatus, record
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 
-MOST_UNDECIDED = 200
-"""Studies that may wait or stand refused at once: a coordinator cannot fill the disk."""
+MAX_UNDECIDED = 200
+"""Studies that may be waiting or refused at once, so that a coordinator cannot fill the disk."""
+ProposalStatus = Literal["accepted", "waiting", "refused"]
 _WAITING: tuple[StudyStatus, ...] = ("waiting",)
 _OPEN: tuple[StudyStatus, ...] = ("accepted",)
 _UNDECIDED: tuple[StudyStatus, ...] = ("waiting", "refused")
-_NOT_THE_STUDYS = frozenset({Code.LEDGER, Code.CLOCK, Code.INTERNAL})
-_NEEDS = "Run `wardround-site studies` for the list."
+_NOT_OPEN: tuple[StudyStatus, ...] = ("waiting", "refused", "rejected", "revoked")
+_SITE_FAULTS = frozenset({Code.LEDGER, Code.CLOCK, Code.INTERNAL})
+"""Errors for which a study cannot be blamed."""
+_LIST_STUDIES = "Run `wardround-site studies` for the list."
 
 
 @dataclass(frozen=True)
@@ -50,95 +53,70 @@ class ListedStudy:
 
 @dataclass(frozen=True)
 class DryRunAnswer:
-    """What a study would be answered, and which keys of the policy forbid it."""
+    """How a study would be answered, and which keys of the policy forbid it."""
 
-    state: Literal["accepted", "waiting", "refused"]
+    state: ProposalStatus
     code: Code | None = None
     rules: tuple[str, ...] = ()
 
 
 class Approvals:
-    """Decisions about studies, each durable and audited."""
+    """Decides about studies; each decision is durable and audited."""
 
     def __init__(self, ledger: Ledger, site: str, roster: Collection[str]) -> None:
-        """roster: the sites whose identity keys this site knows."""
+        """roster: the sites whose identity keys this site has."""
         self._state, self._audit, self.policy = ledger.state, ledger.audit, ledger.policy
         self._ledger, self._site, self._roster = ledger, site, frozenset(roster)
 
-    def propose(
-        self, study: Study, *, patients: int | None = None
-    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
-        """What the site answers to a proposal, and why where it refuses. Records a new study.
-
-        patients: of this site's cohort, where it is known already. Raises WardroundError(LEDGER),
-        (CLOCK) where nothing can be recorded.
-        """
-        stand = self._stand(study.digest)
-        if stand is not None and stand[0] not in _UNDECIDED:
-            return _answer(*stand)
+    def propose(self, study: Study) -> tuple[ProposalStatus, Code | None]:
+        """Decides about a proposed study, and records it. Returns the answer and, of a refusal,
+        the reason. Raises WardroundError(LEDGER) or (CLOCK) where nothing can be recorded."""
+        decided = self._standing(study.digest)
+        if decided is not None and decided[0] not in _UNDECIDED:
+            return _answer(*decided)
         try:
             self.check(study)
-            if patients is not None:
-                self.policy.check_patients(patients)
             self._set(study, "waiting", AuditEvent.STUDY_SEEN, among=_UNDECIDED)
             if self.policy.approval == "rule":
                 self._ledger.accept(study, by="rule", among=_WAITING)
         except WardroundError as error:
-            if error.code in _NOT_THE_STUDYS:
-                raise
-            self._set(
-                study,
-                "refused",
-                AuditEvent.STUDY_REFUSED,
-                error.code,
-                error.message,
-                among=_UNDECIDED,
-            )
-        return _answer(*self._known(study.digest))
+            self._refuse(study, "refused", AuditEvent.STUDY_REFUSED, error, among=_UNDECIDED)
+        return _answer(*self._recorded(study.digest))
 
     def approve(self, study: Study) -> None:
-        """Accepts by hand: a study that waits, or one rejected, revoked or refused before.
+        """Accepts by hand a study that waits or was rejected, revoked or refused before.
 
         Raises WardroundError: USAGE for a study that was never proposed, REFUSED_POLICY,
-        REFUSED_STUDY or REFUSED_BUDGET where site.yaml forbids it still.
+        REFUSED_STUDY or REFUSED_BUDGET where site.yaml still forbids it.
         """
-        self.policy.check(study, site=self._site, roster=self._roster)
-        self._ledger.accept(study, by="hand", among=("waiting", "refused", "rejected", "revoked"))
+        self._check_rules(study)
+        self._ledger.accept(study, by="hand", among=_NOT_OPEN)
 
     def reject(self, study: Study, *, reason: str = "") -> None:
         """Refuses by hand a study not yet accepted. Raises WardroundError(USAGE)."""
-        self._known(study.digest)
-        among: tuple[StudyStatus, ...] = ("waiting", "refused", "rejected", "revoked")
-        self._set(study, "rejected", AuditEvent.STUDY_REJECTED, reason=reason, among=among)
+        self._recorded(study.digest)
+        self._set(study, "rejected", AuditEvent.STUDY_REJECTED, reason=reason, among=_NOT_OPEN)
         self._require(study, "rejected")
 
     def revoke(self, study: Study, *, reason: str = "") -> None:
-        """Stops an accepted study at its next message. What it has not debited is free again.
-
-        Raises WardroundError(USAGE).
-        """
-        self._known(study.digest)
-        self._set(
-            study,
-            "revoked",
-            AuditEvent.STUDY_REVOKED,
-            Code.REVOKED,
-            reason,
-            among=("accepted", "revoked"),
-        )
+        """Stops an accepted study at its next message. What it has not debited may be spent by
+        others. Raises WardroundError(USAGE)."""
+        self._recorded(study.digest)
+        among: tuple[StudyStatus, ...] = ("accepted", "revoked")
+        self._set(study, "revoked", AuditEvent.STUDY_REVOKED, Code.REVOKED, reason, among=among)
         self._require(study, "revoked")
 
     def close(self, study: Study, outcome: str) -> None:
-        """The coordinator has ended the study. One that was refused stays so."""
-        if self._stand(study.digest) is not None:
+        """Closes a study that the coordinator has ended. A refused one stays refused."""
+        if self._standing(study.digest) is not None:
             among: tuple[StudyStatus, ...] = ("accepted", "waiting")
             self._set(study, "closed", AuditEvent.STUDY_CLOSED, reason=outcome, among=among)
 
     def recheck(self) -> tuple[str, ...]:
-        """Holds open studies, newest first, against today's rules; revokes what they forbid.
+        """Checks open studies, newest first, against the current rules; revokes what they forbid.
 
-        To be called when the daemon starts: a study accepted under other rules is not answered
-        before. Returns the titles of those revoked.
+        To be called when the daemon starts: until then, studies accepted under other rules are not
+        answered. Returns the titles of those revoked.
         """
         with self._state.reading() as db:
             rows = db.execute(
@@ -146,39 +124,30 @@ class Approvals:
                 " ORDER BY seen DESC",
                 (self.policy.digest,),
             ).fetchall()
-        revoked, kept = [], []
+        revoked, allowed = [], []
         for (document,) in rows:
             study = Study.parse(document)
             try:
                 self.check(study)
-                kept.append(study)
+                allowed.append(study)
             except WardroundError as error:
-                if error.code in _NOT_THE_STUDYS:
-                    raise
-                self._set(
-                    study,
-                    "revoked",
-                    AuditEvent.STUDY_REVOKED,
-                    error.code,
-                    error.message,
-                    among=_OPEN,
-                )
+                self._refuse(study, "revoked", AuditEvent.STUDY_REVOKED, error, among=_OPEN)
                 revoked.append(study.title)
-        for study in kept:
+        for study in allowed:
             self._ledger.accept(study, by="policy", among=_OPEN)
         return tuple(revoked)
 
     def studies(self) -> tuple[ListedStudy, ...]:
-        """Every study this site has seen, oldest first."""
+        """Returns every study that was proposed here, oldest first."""
         with self._state.reading() as db:
             rows = db.execute(
                 "SELECT document, state, code, reason, seen, changed, attempt FROM studies"
                 " ORDER BY seen, digest"
             ).fetchall()
-        return tuple(_listed(*row) for row in rows)
+        return tuple(_listed(Study.parse(document), *row) for document, *row in rows)
 
     def accepted(self) -> tuple[Study, ...]:
-        """The studies that are open here, oldest first."""
+        """Returns the studies that are open here, oldest first."""
         with self._state.reading() as db:
             rows = db.execute(
                 "SELECT document FROM studies WHERE state = 'accepted' ORDER BY seen, digest"
@@ -186,13 +155,14 @@ class Approvals:
         return tuple(Study.parse(document) for (document,) in rows)
 
     def waiting(self) -> int:
-        """How many studies wait for a person's decision."""
+        """Returns how many studies wait for a person's decision."""
         with self._state.reading() as db:
             row = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()
         return int(row[0])
 
     def find(self, digest: str) -> tuple[Study, StudyStatus]:
-        """The one study whose digest begins so. Raises WardroundError(USAGE)."""
+        """Returns the one study whose digest begins with `digest`, and its standing. Raises
+        WardroundError(USAGE) where there is none, or more than one."""
         with self._state.reading() as db:
             rows = db.execute(
                 "SELECT document, state FROM studies WHERE substr(digest, 1, ?) = ? LIMIT 2",
@@ -200,30 +170,31 @@ class Approvals:
             ).fetchall()
         if len(rows) != 1 or len(digest) < 4:
             what = "More than one study begins" if len(rows) == 2 else "No study here begins"
-            raise WardroundError(Code.USAGE, f"{what} with {digest[:64]!r}.", remedy=_NEEDS)
+            raise WardroundError(Code.USAGE, f"{what} with {digest[:64]!r}.", remedy=_LIST_STUDIES)
         return Study.parse(rows[0][0]), rows[0][1]
 
     def check(self, study: Study) -> tuple[float, float]:
-        """Holds a study against rules and budget: (its epsilon, epsilon of all with it) at the
-        policy's delta. Raises WardroundError: REFUSED_POLICY, REFUSED_STUDY, REFUSED_BUDGET."""
+        """Checks a study against rules and budget. Returns (its epsilon, epsilon of all studies
+        with it), at the policy's delta. Raises WardroundError: REFUSED_POLICY, REFUSED_STUDY,
+        REFUSED_BUDGET."""
         self._check_rules(study)
         return self._ledger.check_caps(study)
 
     def weigh(self, study: Study) -> DryRunAnswer:
-        """How the study would be answered if it were proposed now; records nothing.
+        """Returns how the study would be answered if it were proposed now; records nothing.
 
         Raises WardroundError(LEDGER) where the budget cannot be read.
         """
-        stand = self._stand(study.digest)
-        if stand is not None and stand[0] not in _UNDECIDED:
-            return DryRunAnswer(*_answer(*stand))
+        decided = self._standing(study.digest)
+        if decided is not None and decided[0] not in _UNDECIDED:
+            return DryRunAnswer(*_answer(*decided))
         rules = dict.fromkeys(self.policy.objections(study, self._site))
         code = None
         for check in (self._check_rules, self._ledger.check_caps):
             try:
                 check(study)
             except WardroundError as error:
-                if error.code in _NOT_THE_STUDYS:
+                if error.code in _SITE_FAULTS:
                     raise
                 code = code or error.code
                 rules |= {error.rule: None} if error.rule else {}
@@ -234,69 +205,79 @@ class Approvals:
     def _check_rules(self, study: Study) -> None:
         self.policy.check(study, site=self._site, roster=self._roster)
 
-    def _stand(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
+    def _standing(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
         with self._state.reading() as db:
-            row = db.execute(
-                "SELECT state, code FROM studies WHERE digest = ?", (digest,)
-            ).fetchone()
-        return (row[0], Code(row[1]) if row[1] else None) if row else None
+            return _standing_in(db, digest)
 
-    def _known(self, digest: str) -> tuple[StudyStatus, Code | None]:
-        stand = self._stand(digest)
-        if stand is None:
-            raise WardroundError(Code.USAGE, "This site never saw this study.", remedy=_NEEDS)
-        return stand
+    def _recorded(self, digest: str) -> tuple[StudyStatus, Code | None]:
+        standing = self._standing(digest)
+        if standing is None:
+            what = "This site never saw this study."
+            raise WardroundError(Code.USAGE, what, remedy=_LIST_STUDIES)
+        return standing
 
     def _require(self, study: Study, wanted: StudyStatus) -> None:
-        state = self._known(study.digest)[0]
+        state, _ = self._recorded(study.digest)
         if state != wanted:
-            raise WardroundError(
-                Code.USAGE, f"This study is {state}; it cannot be {wanted}.", remedy=_NEEDS
-            )
+            what = f"This study is {state}; it cannot be {wanted}."
+            raise WardroundError(Code.USAGE, what, remedy=_LIST_STUDIES)
+
+    def _refuse(
+        self,
+        study: Study,
+        status: StudyStatus,
+        event: AuditEvent,
+        error: WardroundError,
+        *,
+        among: Collection[StudyStatus],
+    ) -> None:
+        """Records that `error` forbids the study; raises it where the study is not to blame."""
+        if error.code in _SITE_FAULTS:
+            raise error
+        self._set(study, status, event, error.code, error.message, among=among)
 
     def _set(
         self,
         study: Study,
-        stand: StudyStatus,
+        status: StudyStatus,
         event: AuditEvent,
         code: Code | None = None,
         reason: str = "",
         *,
         among: Collection[StudyStatus],
     ) -> None:
-        """Writes the standing and its audit entry. Nothing happens where that is how it stands,
-        or where a decision taken meanwhile put it outside of `among`."""
+        """Writes a study's standing and its audit entry. Does nothing where it has that standing
+        already, or where a decision taken meanwhile left it outside of `among`."""
         now = self._state.clock().isoformat(timespec="milliseconds")
         with self._state.transaction() as db:
-            new = record(db, study, stand, now)
-            if new:
+            if record(db, study, status, now):
                 _refuse_flood(db, study.digest)
             else:
-                row = db.execute(
-                    "SELECT state, code FROM studies WHERE digest = ?", (study.digest,)
-                ).fetchone()
-                if row == (stand, code) or row[0] not in among:
+                before = _standing_in(db, study.digest)
+                if before is None or before == (status, code) or before[0] not in among:
                     return
             db.execute(
                 "UPDATE studies SET state = ?, code = ?, reason = ?, changed = ? WHERE digest = ?",
-                (stand, code, reason[:300], now, study.digest),
+                (status, code, reason[:300], now, study.digest),
             )
-            # A reason typed by hand stays out of the log: it might name a patient.
-            fields: dict[str, Scalar] = {
-                "study": study.digest,
-                "task": study.task.name,
-                "code": code,
-            }
-            if event == AuditEvent.STUDY_CLOSED:
+            fields: dict[str, Scalar] = {"study": study.digest, "task": study.task.name}
+            fields["code"] = code
+            if event == AuditEvent.STUDY_CLOSED:  # no reason typed by hand: it might name a patient
                 fields["outcome"] = reason
             self._audit.append_within(db, event, fields)
 
 
+def _standing_in(db: sqlite3.Connection, digest: str) -> tuple[StudyStatus, Code | None] | None:
+    row = db.execute("SELECT state, code FROM studies WHERE digest = ?", (digest,)).fetchone()
+    return (row[0], Code(row[1]) if row[1] else None) if row else None
+
+
 def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
+    """Deletes the oldest refused study where there are too many, or refuses the newest."""
     undecided = db.execute(
         "SELECT COUNT(*) FROM studies WHERE state IN ('waiting', 'refused')"
     ).fetchone()[0]
-    if undecided > MOST_UNDECIDED:
+    if undecided > MAX_UNDECIDED:
         db.execute(
             "DELETE FROM studies WHERE digest = (SELECT digest FROM studies WHERE state ="
             " 'refused' AND digest != ? AND digest NOT IN (SELECT study FROM plans)"
@@ -304,26 +285,24 @@ def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
             (newest,),
         )
         still = db.execute("SELECT COUNT(*) FROM studies WHERE state = 'waiting'").fetchone()[0]
-        if still > MOST_UNDECIDED:
+        if still > MAX_UNDECIDED:
             raise WardroundError(
                 Code.REFUSED_POLICY,
-                f"{MOST_UNDECIDED} studies wait for approval here already.",
+                f"{MAX_UNDECIDED} studies wait for approval here already.",
                 remedy="Approve or reject some of them.",
             )
 
 
-def _answer(
-    stand: StudyStatus, code: Code | None
-) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
-    if stand == "accepted" or stand == "waiting":
-        return stand, None
-    if stand == "closed":
+def _answer(status: StudyStatus, code: Code | None) -> tuple[ProposalStatus, Code | None]:
+    if status == "accepted" or status == "waiting":
+        return status, None
+    if status == "closed":
         return "refused", Code.REFUSED_REPLAY
-    return "refused", code or (Code.REVOKED if stand == "revoked" else Code.REFUSED_POLICY)
+    return "refused", code or (Code.REVOKED if status == "revoked" else Code.REFUSED_POLICY)
 
 
 def _listed(
-    document: bytes,
+    study: Study,
     state: StudyStatus,
     code: str | None,
     reason: str,
@@ -331,7 +310,6 @@ def _listed(
     changed: str,
     attempt: int,
 ) -> ListedStudy:
-    study = Study.parse(document)
     return ListedStudy(
         digest=study.digest,
         title=study.title,

@@ -1,13 +1,13 @@
-"""The audit log: what this site saw, decided, spent and sent. Append-only, chained, signed.
+"""The audit log of what this site received, decided, spent and sent: append-only and signed.
 
     hash_n = SHA-256(canonical {site, seq, time, event, fields, previous = hash_(n-1)})
     signature_n = Ed25519(identity, "wardround audit entry", hash_n)
 
-Whoever lacks the identity key cannot write an entry; whoever has it still cannot change or remove
-an old one without breaking every later hash; cutting the tail shows against head.json, a copy of
-the newest hash outside the database (client/governance/audit_head.py). What it cannot show: a
-holder of the key who rewrites the whole chain and the head. Ship the export elsewhere against that.
-No entry holds patient data: fields are scalars, short, and named by this program.
+Only a holder of the identity key can write an entry, and even he cannot change or remove an old one
+without breaking every later hash; a removed tail shows against head.json, a copy of the newest hash
+outside the database (client/governance/audit_head.py). A holder of the key who rewrites the whole
+chain and the head is not detected: send the export to another machine against that. No entry holds
+patient data: fields are short scalars, named by this program.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PURPOSE = "wardround audit entry"
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far the clock may step back (NTP corrects by less); more is refused."""
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One line of the log. `time` is UTC in ISO 8601; hashes and signature are hexadecimal."""
+    """An entry of the log. `time` is UTC in ISO 8601; hashes and signature are hexadecimal."""
 
     seq: int
     time: str
@@ -54,7 +54,7 @@ class Audit:
         self._state, self._site, self._identity = state, site, identity
 
     def append(self, event: AuditEvent, **fields: Scalar) -> None:
-        """One durable entry of its own. Raises WardroundError(LEDGER), (CLOCK)."""
+        """Appends one entry, durable on return. Raises WardroundError(LEDGER), (CLOCK)."""
         with self._state.transaction() as db:
             self.append_within(db, event, fields)
 
@@ -66,13 +66,13 @@ class Audit:
         *,
         clock_may_go_back: bool = False,
     ) -> None:
-        """One entry inside a transaction of `SiteState.transaction`: both are kept, or neither.
+        """Appends one entry within a `SiteState.transaction`, with which it is stored or undone.
 
         Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, and
         WardroundError(INTERNAL) for a field that is no short scalar.
         """
         for name, value in fields.items():
-            if not _FIELD.match(name) or (isinstance(value, str) and len(value) > _LONGEST):
+            if not _FIELD.match(name) or (isinstance(value, str) and len(value) > _MAX_LENGTH):
                 raise WardroundError(Code.INTERNAL, f"The audit field {name} is not short.")
         row = db.execute("SELECT seq, hash, time FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
         seq, previous = (row[0], row[1]) if row else (0, GENESIS)
@@ -93,35 +93,35 @@ class Audit:
             (seq + 1, time, event.value, text, previous, hashed, signature),
         )
 
-    def entries(self, after: int = 0, most: int = -1) -> list[AuditEntry]:
-        """At most `most` entries (-1: all) with a number above `after`, oldest first."""
+    def entries(self, after: int = 0, limit: int = -1) -> list[AuditEntry]:
+        """Returns at most `limit` entries (-1: all) with a number above `after`, oldest first."""
         with self._state.reading() as db:
-            return list(_rows(db, after, most))
+            return list(_rows(db, after, limit))
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Checks every hash, link, number and signature, the head outside, and that studies,
         plans and debits in the ledger are those of the log. Returns the number of entries.
 
-        progress: told (entries checked, entries in all). Raises WardroundError(AUDIT), naming the
-        first entry at fault.
+        progress: called with (entries checked, entries in all). Raises WardroundError(AUDIT),
+        naming the first entry at fault.
         """
-        known = self._state.mirrored_head()
-        seen, previous, told = 0, GENESIS, AuditReplay()
+        head = self._state.mirrored_head()
+        checked, previous, replay = 0, GENESIS, AuditReplay()
         with self._state.reading() as db:
             total = db.execute("SELECT COUNT(*) FROM audit").fetchone()[0]
             for entry in _rows(db, 0, -1):
-                seen += 1
-                self._check(entry, seen, previous)
-                if known is not None and entry.seq == known.seq and entry.hash != known.hash:
-                    raise _broken(seen, "is not the one that head.json names")
-                told.add(entry.event, entry.fields)
+                checked += 1
+                self._check(entry, checked, previous)
+                if head is not None and entry.seq == head.seq and entry.hash != head.hash:
+                    raise _broken(checked, "is not the one that head.json names")
+                replay.add(entry.event, entry.fields)
                 previous = entry.hash
-                if progress is not None and (seen % 1000 == 0 or seen == total):
-                    progress(seen, total)
-            if known is None or known.seq > seen:
-                raise _broken(seen + 1, "is missing: the newest entries were removed")
-            told.compare(db)
-        return seen
+                if progress is not None and (checked % 1000 == 0 or checked == total):
+                    progress(checked, total)
+            if head is None or head.seq > checked:
+                raise _broken(checked + 1, "is missing: the newest entries were removed")
+            replay.compare(db)
+        return checked
 
     def _check(self, entry: AuditEntry, number: int, previous: str) -> None:
         if entry.seq != number:
@@ -134,7 +134,7 @@ class Audit:
             raise _broken(number, "does not carry this site's signature")
 
     def export(self) -> Iterator[str]:
-        """JSON Lines, one entry a line, oldest first."""
+        """Yields JSON Lines, one entry a line, oldest first."""
         after = 0
         while batch := self.entries(after, 1000):
             for entry in batch:
@@ -145,26 +145,16 @@ class Audit:
 def entry_hash(
     site: str, seq: int, time: str, event: str, fields: Mapping[str, Any], previous: str
 ) -> str:
-    """The hash that the chain is made of, in hexadecimal."""
-    return digest(
-        canonical(
-            {
-                "site": site,
-                "seq": seq,
-                "time": time,
-                "event": str(event),
-                "fields": dict(fields),
-                "previous": previous,
-            }
-        )
-    )
+    """Returns an entry's hash in the chain, in hexadecimal."""
+    content = {"site": site, "seq": seq, "time": time, "event": str(event)}
+    return digest(canonical(content | {"fields": dict(fields), "previous": previous}))
 
 
-def _rows(db: sqlite3.Connection, after: int, most: int) -> Iterator[AuditEntry]:
+def _rows(db: sqlite3.Connection, after: int, limit: int) -> Iterator[AuditEntry]:
     rows = db.execute(
         "SELECT seq, time, event, fields, previous, hash, signature FROM audit WHERE seq > ?"
         " ORDER BY seq LIMIT ?",
-        (after, most),
+        (after, limit),
     )
     for seq, time, event, fields, previous, hashed, signature in rows:
         try:

@@ -1,10 +1,12 @@
-"""The head of the audit chain, kept outside the database: it shows when the database is older.
+"""The head of the audit chain, stored outside the database to detect an older copy of it.
 
-Order of writing, and what a power cut leaves: the database commits first, the head follows. A cut
-between the two leaves a database one entry ahead of its head, which the next opening recognises
-(the entry that the head names is still there) and repairs; nothing had been answered yet. A head
-ahead of its database can only come from a database that lost entries: it was cut or an older copy
-was put back. So there is no false alarm, and no loss that looks fine.
+database commits ──▶ head.json is written ──▶ the site answers
+
+head equal to the newest entry     normal
+head names an earlier entry        power cut between the two writes; nothing was answered yet,
+                                   and the next write repairs it
+head names no entry there is       the database lost entries: it was cut, or an older copy was
+                                   put back
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from protocol.document import canonical
 from protocol.errors import Code, WardroundError
 
 GENESIS = "0" * 64
-"""What the first entry of a chain has for its predecessor."""
+"""Stands for the hash before the first entry of a chain."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ChainHead:
 
     @staticmethod
     def read(path: Path) -> ChainHead | None:
-        """None where there is no file. Raises WardroundError(LEDGER) where it is not a head."""
+        """Returns None without a file. Raises WardroundError(LEDGER) where it holds no head."""
         try:
             fields = json.loads(path.read_bytes())
             return ChainHead(int(fields["seq"]), str(fields["hash"]))

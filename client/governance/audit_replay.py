@@ -1,7 +1,7 @@
-"""What the audit log tells, and whether the ledger's tables say the same.
+"""Replays the audit log and compares the result with the ledger's tables.
 
 The log is signed and chained, the tables are not: whoever can write the file could accept a study
-nobody approved, weaken a plan or drop a debit. Reading the log again finds it.
+that nobody approved, weaken a plan or drop a debit. The comparison reveals it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from enum import StrEnum
 
-from client.governance.ledger_rows import event, plan_digest, plan_of
+from client.governance.ledger_rows import parse_event, plan_digest, plan_of
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -19,7 +19,7 @@ Scalar = str | int | float | bool | None
 
 
 class AuditEvent(StrEnum):
-    """The vocabulary of the log."""
+    """What an entry of the log records."""
 
     STUDY_ASKED = "study_asked"
     STUDY_SEEN = "study_seen"
@@ -48,7 +48,7 @@ _STANDING: dict[str, str] = {
 
 
 class AuditReplay:
-    """Standings and debits as the log tells them."""
+    """The studies' standings, plans and debits as the log records them."""
 
     def __init__(self) -> None:
         self._standing: dict[str, str] = {}
@@ -56,12 +56,12 @@ class AuditReplay:
         self._debits: set[tuple[str, int, str, int, int]] = set()
 
     def add(self, happened: str, fields: Mapping[str, Scalar]) -> None:
-        """Takes in one entry; entries come in their order."""
+        """Applies the next entry of the log."""
         study = str(fields.get("study"))
         if happened in _STANDING:
             self._standing[study] = _STANDING[happened]
         if happened in (AuditEvent.STUDY_ACCEPTED, AuditEvent.PRIVACY_DEBITED):
-            plan = fields.get("plan")  # 0.1.0 noted none, and the first acceptance counts
+            plan = fields.get("plan")  # release 0.1.0 logged none; the first acceptance counts
             self._plans.setdefault(study, None if plan is None else str(plan))
         if happened == AuditEvent.PRIVACY_DEBITED:
             for part in ("train", "evaluate"):
@@ -71,7 +71,7 @@ class AuditReplay:
                     self._debits.add((study, *place, count))
 
     def compare(self, db: sqlite3.Connection) -> None:
-        """Raises WardroundError(AUDIT) where a table says otherwise."""
+        """Raises WardroundError(AUDIT) where a table differs from the log."""
         rows = db.execute("SELECT study, attempt, part, round, count FROM debits").fetchall()
         if set(rows) != self._debits:
             raise _differs("debits")
@@ -96,7 +96,7 @@ class AuditReplay:
             standing[name] = state
             if digest(document) != name or (state == "accepted" and name not in plans):
                 raise _differs("studies")
-            if attempt < last.get(name, 0):  # would let an attempt that was paid for be repeated
+            if attempt < last.get(name, 0):  # a paid attempt could be repeated
                 raise _differs("studies")
             if name in plans and not self._same_plan(name, document, plans.pop(name)):
                 raise _differs("plans")
@@ -109,13 +109,14 @@ class AuditReplay:
             raise _differs("studies")
 
     def _same_plan(self, study: str, document: bytes, rows: Mapping[str, tuple[str, int]]) -> bool:
-        """Whether a plan's rows are those that the log noted; for one that 0.1.0 accepted, whether
-        they say, as events, what the study plans."""
-        noted = self._plans[study]
-        if noted is not None:
-            return plan_digest(rows) == noted
+        """Returns whether a plan's rows have the digest in the log; where release 0.1.0 logged
+        none, whether they are what the study plans."""
+        logged = self._plans[study]
+        if logged is not None:
+            return plan_digest(rows) == logged
         written = {
-            part: (event(text) if text else None, planned) for part, (text, planned) in rows.items()
+            part: (parse_event(text) if text else None, planned)
+            for part, (text, planned) in rows.items()
         }
         return written == plan_of(Study.parse(document))
 

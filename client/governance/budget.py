@@ -1,24 +1,24 @@
-"""What was spent and what is left: the ledger as a person reads it."""
+"""The privacy budget, read from the ledger: what was spent, and what is left."""
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from client.config.policy import Policy
 from client.governance.database import SiteState
-from client.governance.ledger_rows import StudyStatus, charged, event
+from client.governance.ledger_rows import StudyStatus, charged, parse_event
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.study.study import Study
 
 
 @dataclass(frozen=True)
-class Spending:
-    """One study in the ledger. Attempts that trained and evaluated: debited of planned.
+class StudySpending:
+    """One study in the ledger.
 
-    epsilon, planned_epsilon: at the policy's delta, of what was debited and of the whole plan.
-    exact: which parts, if any, were released without noise, so that no epsilon covers them.
+    trained, evaluated: attempts (debited, planned). epsilon, planned_epsilon: at the policy's
+    delta, of what was debited and of the whole plan. exact: the parts that were released without
+    noise, so that no epsilon covers them.
     """
 
     digest: str
@@ -33,11 +33,11 @@ class Spending:
 
 @dataclass(frozen=True)
 class Budget:
-    """The lifetime's account, at `delta`, for the patient touched most.
+    """The epsilon of all studies at `delta`, for the most exposed patient.
 
-    spent: epsilon of all debits. reserved: of all debits and the open studies' plans, which is
-    what the cap is compared with. left: cap - reserved, not below 0; a bound from below of what
-    another study may spend, since epsilon composes better than by adding. None: no cap set.
+    spent: of all debits. reserved: of all debits and the open studies' plans, which is what the cap
+    limits. left: cap - reserved, at least 0; a lower bound of what another study may spend, since
+    epsilon composes better than by adding; None without a cap.
     """
 
     delta: float
@@ -48,7 +48,7 @@ class Budget:
 
 
 def budget(state: SiteState, policy: Policy) -> Budget:
-    """What was spent and reserved in all. Raises WardroundError(LEDGER)."""
+    """Returns what was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         spent, reserved = charged(db, open_plans=False), charged(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
@@ -62,17 +62,33 @@ def budget(state: SiteState, policy: Policy) -> Budget:
     )
 
 
-def spending_by_study(state: SiteState, policy: Policy) -> tuple[Spending, ...]:
-    """What each study has spent and planned, oldest first. Raises WardroundError(LEDGER)."""
+def spending_by_study(state: SiteState, policy: Policy) -> tuple[StudySpending, ...]:
+    """Returns what each study has spent and planned, oldest first.
+
+    Raises WardroundError(LEDGER).
+    """
+    plans: dict[str, _Plan] = {}
     with state.reading() as db:
-        rows = _study_rows(db)
-    return tuple(_spending(row, policy.delta) for row in rows)
+        for study, part, *row in db.execute(
+            "SELECT study, part, event, planned, debited FROM plans"
+        ):
+            plans.setdefault(study, {})[part] = (*row,)
+        studies = db.execute(
+            "SELECT document, state, digest FROM studies ORDER BY seen, digest"
+        ).fetchall()
+    return tuple(
+        _spending(Study.parse(document), status, plans[digest], policy.delta)
+        for document, status, digest in studies
+        if digest in plans
+    )
 
 
 @dataclass(frozen=True)
 class Debit:
-    """One row of the ledger: `count` attempts of a part of a study. `event`: of one attempt, or
-    None where it was exact. time: UTC in ISO 8601."""
+    """One row of the ledger: `count` attempts of a part of a study.
+
+    event: of one attempt; None where it was exact. time: UTC in ISO 8601.
+    """
 
     time: str
     study: str
@@ -82,45 +98,34 @@ class Debit:
 
 
 def history(state: SiteState) -> tuple[Debit, ...]:
-    """Every debit, oldest first. Raises WardroundError(LEDGER)."""
+    """Returns every debit, oldest first. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         rows = db.execute(
             "SELECT time, debits.study, debits.part, count, event FROM debits JOIN plans"
             " ON plans.study = debits.study AND plans.part = debits.part ORDER BY time, attempt"
         ).fetchall()
-    units = {text: event(text) for text in {row[-1] for row in rows} if text}
+    units = {text: parse_event(text) for text in {row[-1] for row in rows} if text}
     return tuple(Debit(t, study, part, n, units.get(text)) for t, study, part, n, text in rows)
 
 
-_Row = tuple[str, bytes, StudyStatus, dict[str, tuple[str, int, int]]]
+_Plan = dict[str, tuple[str, int, int]]
+"""Part -> (event as written, attempts planned, attempts debited)."""
 
 
-def _study_rows(db: sqlite3.Connection) -> list[_Row]:
-    plans: dict[str, dict[str, tuple[str, int, int]]] = {}
-    for study, part, text, planned, debited in db.execute(
-        "SELECT study, part, event, planned, debited FROM plans"
-    ):
-        plans.setdefault(study, {})[part] = (text, planned, debited)
-    rows = db.execute("SELECT digest, document, state FROM studies ORDER BY seen, digest")
-    return [(d, doc, state, plans[d]) for d, doc, state in rows.fetchall() if d in plans]
-
-
-def _spending(row: _Row, delta: float) -> Spending:
-    digest, document, state, plan = row
-    units = [(event(text), planned, debited) for text, planned, debited in plan.values() if text]
-
+def _spending(study: Study, state: StudyStatus, plan: _Plan, delta: float) -> StudySpending:
     def epsilon_of(column: Literal[1, 2]) -> float:
-        attempts = [(unit[0], unit[column]) for unit in units]
+        rows = [(parse_event(row[0]), row[column]) for row in plan.values() if row[0]]
         return epsilon_over_bands(
-            [replace(unit, count=unit.count * n) for unit, n in attempts if n], delta
+            [replace(unit, count=unit.count * attempts) for unit, attempts in rows if attempts],
+            delta,
         )
 
     def counts(part: str) -> tuple[int, int]:
         return plan[part][2], plan[part][1]
 
-    return Spending(
-        digest=digest,
-        title=Study.parse(document).title,
+    return StudySpending(
+        digest=study.digest,
+        title=study.title,
         state=state,
         trained=counts("train"),
         evaluated=counts("evaluate"),

@@ -1,4 +1,4 @@
-"""The site's memory: one SQLite file, in a folder that only the site's user can read.
+"""The site's durable state: one SQLite file, in a folder that only the site's user can read.
 
     state.sqlite   studies, plans, debits, attempts, audit log (WAL, synchronous=FULL); a copy
                    from before a migration stays beside it (migrations.py)
@@ -6,10 +6,14 @@
     split.key      the secret that splits patients (patient_split.py)
     daemon.lock    held by the one daemon; write.lock held by whoever writes (a daemon, a command)
 
-With WAL and synchronous=FULL a COMMIT returns after the fsync of the log, so what has been
-committed survives a power cut (sqlite.org/pragma.html#pragma_synchronous). WAL needs a local
-file system. Every write goes through `SiteState.transaction`: one writer at a time, BEGIN
-IMMEDIATE, and first the check that this is not an older copy.
+Every write is one `SiteState.transaction`:
+
+    lock write.lock -> BEGIN IMMEDIATE -> refuse an older copy -> rows -> COMMIT -> head.json
+                                          any error: ROLLBACK
+
+With WAL and synchronous=FULL, COMMIT returns after the fsync of the log, so what has been
+committed survives a power cut (sqlite.org/pragma.html#pragma_synchronous). WAL needs a local file
+system.
 """
 
 from __future__ import annotations
@@ -71,26 +75,28 @@ CREATE TRIGGER debits_are_append_only_d BEFORE DELETE ON debits
 
 
 def utc_now() -> datetime:
-    """The wall clock, with its zone."""
+    """The wall clock's time in UTC, aware of its zone."""
     return datetime.now(UTC)
 
 
 class SiteState:
     """An open state folder, made by `SiteState.create` (once) or `open`; `close` releases it.
 
-    Safe to share between threads; between processes writes queue on a lock.
+    Safe to share between threads; the writes of several processes queue on a lock.
     """
 
     def __init__(
-        self, folder: Path, db: sqlite3.Connection, clock: Callable[[], datetime], lock: int | None
+        self,
+        folder: Path,
+        db: sqlite3.Connection,
+        split: Split,
+        clock: Callable[[], datetime],
+        daemon_lock: int | None,
     ) -> None:
-        self.folder = folder
-        self.clock = clock
-        self._db = db
-        self._daemon = lock
-        self._thread = threading.RLock()
-        self._write = _lock_file(folder / _WRITE)
-        self.split = Split.load(folder)
+        self.folder, self.split, self.clock = folder, split, clock
+        self._db, self._daemon_lock = db, daemon_lock
+        self._thread_lock = threading.RLock()
+        self._write_lock = _lock_file(folder / _WRITE)
 
     @staticmethod
     def create(
@@ -98,7 +104,7 @@ class SiteState:
     ) -> SiteState:
         """Makes the folder (0700) and everything in it; `public_key` is the site's, in hex.
 
-        Goes on where an earlier creation was cut short. Raises WardroundError(STATE) where a
+        Completes an earlier creation that was cut short. Raises WardroundError(STATE) where a
         state exists already, (LEDGER) where one existed and its database is gone.
         """
         try:
@@ -124,7 +130,7 @@ class SiteState:
                         f"{folder} holds a site's state already.",
                         remedy="Name another folder, or start the daemon on this one.",
                     )
-                for statement in _statements(_SCHEMA):
+                for statement in _SCHEMA.strip().split(";\n"):
                     db.execute(statement)
                 db.executemany(
                     "INSERT INTO meta VALUES (?, ?)",
@@ -137,7 +143,9 @@ class SiteState:
             durable_files.sync(folder)
         except OSError as error:
             raise WardroundError(
-                Code.STATE, f"{folder} cannot be written: {error.strerror}."
+                Code.STATE,
+                f"{folder} cannot be written: {error.strerror}.",
+                remedy="Check free space, the mount and the permissions, or name another folder.",
             ) from None
         return SiteState.open(folder, site, public_key, clock=clock)
 
@@ -150,9 +158,9 @@ class SiteState:
         daemon: bool = False,
         clock: Callable[[], datetime] = utc_now,
     ) -> SiteState:
-        """Opens a state folder; with `daemon`, holds it against a second daemon until `close`.
+        """Opens a state folder; with `daemon`, locks out a second daemon until `close`.
 
-        One of an older release is migrated first, a copy stays beside it. Raises
+        A state of an older release is migrated first, and a copy left beside it. Raises
         WardroundError(STATE) for a folder that is not there, is open to other users, is another
         site's or is held by a daemon already; (RELEASE) for one of a newer release; (LEDGER) for a
         damaged or read-only database, and, with `daemon`, for an older copy put back.
@@ -171,11 +179,10 @@ class SiteState:
             db = _connect(database)
             with db_errors(folder):
                 older = needs_migration(db, database)
-                _recognise(db, folder, site, public_key)
+                split = _check_owner(db, folder, site, public_key)
                 if older:
                     _migrate(db, folder, daemon=daemon)
-            state = SiteState(folder, db, clock, lock)
-            _same_split(db, state.split, folder)
+            state = SiteState(folder, db, split, clock, lock)
             if daemon:
                 state.refuse_older()
         except BaseException:
@@ -188,10 +195,10 @@ class SiteState:
     def transaction(self, *, acknowledging: bool = False) -> Iterator[sqlite3.Connection]:
         """All or nothing, durable when the block has been left. One writer at a time.
 
-        An older copy is refused here, unless this is the writing that acknowledges it. Raises
-        WardroundError(LEDGER) where the database cannot be written (full disk, read-only).
+        Raises WardroundError(LEDGER) where the database cannot be written (full disk, read-only)
+        and, unless `acknowledging` it, for an older copy.
         """
-        with self._thread, _writing(self.folder, self._write), db_errors(self.folder):
+        with self._thread_lock, _writing(self.folder, self._write_lock), db_errors(self.folder):
             db = self._db
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -210,7 +217,7 @@ class SiteState:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent snapshot."""
-        with self._thread, db_errors(self.folder):
+        with self._thread_lock, db_errors(self.folder):
             self._db.execute("BEGIN")
             try:
                 yield self._db
@@ -230,15 +237,12 @@ class SiteState:
         """Raises WardroundError(LEDGER) unless the database holds the entry that head.json names
         and was not made by `backup`."""
         known = self.mirrored_head()
-        with self._thread, db_errors(self.folder):
+        with self._thread_lock, db_errors(self.folder):
             copied = self._db.execute("SELECT 1 FROM meta WHERE key = 'backup'").fetchone()
             if known is not None and not copied:
-                if known == ChainHead(0, GENESIS):
-                    return
-                row = self._db.execute(
-                    "SELECT hash FROM audit WHERE seq = ?", (known.seq,)
-                ).fetchone()
-                if row is not None and row[0] == known.hash:
+                query = "SELECT seq, hash FROM audit WHERE seq = ?"
+                row = self._db.execute(query, (known.seq,)).fetchone()
+                if known == ChainHead(*(row or (0, GENESIS))):
                     return
         raise WardroundError(
             Code.LEDGER,
@@ -248,39 +252,39 @@ class SiteState:
         )
 
     def backup(self, target: Path) -> None:
-        """A copy of the database while it is in use, to be kept with split.key.
+        """Copies the database while it is in use; to be stored with split.key.
 
-        The copy knows that it is one, so that putting it back is always noticed. Raises
+        The copy is marked as one, so that putting it back is always noticed. Raises
         WardroundError(LEDGER).
         """
         refuse_shared(target.parent, "backup folder")
-        with db_errors(target.parent), self._thread:
+        with db_errors(target.parent), self._thread_lock:
             copy_database(self._db, target)
 
     def close(self) -> None:
-        with self._thread:
+        with self._thread_lock:
             self._db.close()
-            os.close(self._write)
-            if self._daemon is not None:
-                os.close(self._daemon)
+            os.close(self._write_lock)
+            if self._daemon_lock is not None:
+                os.close(self._daemon_lock)
 
 
 @contextmanager
 def db_errors(folder: Path) -> Iterator[None]:
-    """What SQLite or the disk raises becomes WardroundError(LEDGER), quoting no content."""
+    """Turns errors of SQLite or the disk into WardroundError(LEDGER), quoting no content."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        known = getattr(error, "sqlite_errorname", "") or getattr(error, "strerror", "")
+        reason = getattr(error, "sqlite_errorname", "") or getattr(error, "strerror", "")
         raise WardroundError(
             Code.LEDGER,
-            f"The ledger in {folder} cannot be read or written ({known or type(error).__name__}).",
+            f"The ledger in {folder} cannot be read or written ({reason or type(error).__name__}).",
             remedy="Check free space, the mount and the permissions; training stays refused.",
         ) from None
 
 
 def _migrate(db: sqlite3.Connection, folder: Path, *, daemon: bool) -> None:
-    """Not while a daemon of the older release works on it, unless this is the daemon."""
+    """Migrates, unless a daemon of the older release works on the folder."""
     lock = None if daemon else _hold(folder)
     write = _lock_file(folder / _WRITE)
     try:
@@ -294,7 +298,7 @@ def _migrate(db: sqlite3.Connection, folder: Path, *, daemon: bool) -> None:
 
 @contextmanager
 def _writing(folder: Path, lock: int) -> Iterator[None]:
-    """One writer at a time, over all processes."""
+    """Holds the write lock, so that there is one writer over all processes."""
     deadline = time.monotonic() + 10
     while True:
         try:
@@ -304,7 +308,7 @@ def _writing(folder: Path, lock: int) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise WardroundError(
                     Code.LEDGER,
-                    f"Another process keeps {folder} locked for writing.",
+                    f"Another process holds the write lock of {folder}.",
                     remedy="See which wardround-site command is stuck, and end it.",
                 ) from None
             time.sleep(0.001)
@@ -331,7 +335,9 @@ def _connect(database: Path) -> sqlite3.Connection:
         return db
 
 
-def _recognise(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> None:
+def _check_owner(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> Split:
+    """Returns the folder's split secret. Raises WardroundError unless the database is sound and
+    site, identity and secret are those that it was made with."""
     if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise WardroundError(
             Code.LEDGER,
@@ -345,15 +351,14 @@ def _recognise(db: sqlite3.Connection, folder: Path, site: str, public_key: str)
             f"The ledger in {folder} belongs to another site or another identity key.",
             remedy="Correct `state`, `site` or `identity` in site.yaml.",
         )
-
-
-def _same_split(db: sqlite3.Connection, split: Split, folder: Path) -> None:
-    if db.execute("SELECT value FROM meta WHERE key = 'split'").fetchone()[0] != split.check:
+    split = Split.load(folder)
+    if meta["split"] != split.check:
         raise WardroundError(
             Code.STATE,
             f"{folder / SPLIT} is not the secret that this ledger was written with.",
             remedy="Put split.key back from a backup: another one moves patients between bands.",
         )
+    return split
 
 
 def _lock_file(path: Path) -> int:
@@ -376,12 +381,3 @@ def _hold(folder: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -1,4 +1,4 @@
-"""What the site's answers rest on: one door to policy, approvals, ledger and audit log."""
+"""The site's governance: policy, approvals, ledger and audit log behind one interface."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
 
 from client.config.site_config import SiteConfig
-from client.governance.approvals import Approvals, DryRunAnswer
+from client.governance.approvals import Approvals, DryRunAnswer, ProposalStatus
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.database import SiteState, utc_now
@@ -21,7 +20,7 @@ from protocol.identity import Identity
 from protocol.release import Sender
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
-from protocol.wire.messages import Frame, Ready, frame
+from protocol.wire.messages import Frame, Ready, Share, frame
 
 _log = logging.getLogger("wardround.site")
 _FIRST_RELEASE = Sender("0.1.0", 1)
@@ -39,9 +38,9 @@ class SiteGovernance:
         clock: Callable[[], datetime] = utc_now,
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
-        """With `daemon`, holds the folder against a second daemon and holds open studies against
-        today's rules. notify: is given a notice of all that happens, for a display or a log; it
-        must not raise. Raises WardroundError: STATE, LEDGER, CLOCK."""
+        """With `daemon`, locks out a second daemon and checks open studies against the current
+        rules. notify: receives a notice of each event, for a display or a log; must not raise.
+        Raises WardroundError: STATE, LEDGER, CLOCK."""
         self.config, self.policy, self._notify = config, config.policy, notify
         public_key = identity.public_key.hex()
         self.state = SiteState.open(
@@ -59,17 +58,15 @@ class SiteGovernance:
             self.state.close()
             raise
 
-    def propose(
-        self, study: Study
-    ) -> tuple[Literal["accepted", "waiting", "refused"], Code | None]:
-        """Where a study stands here, recorded when it is new."""
+    def propose(self, study: Study) -> tuple[ProposalStatus, Code | None]:
+        """Returns a study's standing here, and why; records a new study."""
         standing, code = self.approvals.propose(study)
         self._notify(Proposed(study, standing, code))
         return standing, code
 
     def weigh(self, study: Study, *, note: bool) -> DryRunAnswer:
-        """How the study would be answered now. With `note`, the audit log keeps that it was asked;
-        nothing else is recorded."""
+        """Returns how the study would be answered now. With `note`, the audit log records that it
+        was asked, and nothing else."""
         weighed = self.approvals.weigh(study)
         if note:
             fields: dict[str, Scalar] = {"study": study.digest, "task": study.task.name}
@@ -86,36 +83,28 @@ class SiteGovernance:
         self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
         self._notify(Debited(study, round_, attempt))
 
-    def answered(
-        self,
-        study: str,
-        kind: str,
-        round_: int,
-        attempt: int,
-        sent: Frame,
-        signature: str | None = None,
-    ) -> None:
-        """Notes what leaves the site: its size, its SHA-256 and, of a Ready, its signature, by
-        which `witness` knows it again. Raises WardroundError(LEDGER) where that cannot be noted,
-        so that nothing leaves unseen."""
+    def answered(self, answer: Ready | Share, sent: Frame) -> None:
+        """Records an answer before it leaves: its size, its SHA-256 and, of a Ready, the signature
+        by which `witness` recognises it. Raises WardroundError(LEDGER) where it cannot be recorded,
+        so that nothing leaves unrecorded."""
         hashed = hashlib.sha256(sent.header)
         for chunk in sent.body:
             hashed.update(chunk)
         self.audit.append(
             AuditEvent.MESSAGE_ANSWERED,
-            study=study,
-            kind=kind,
-            round=round_,
-            attempt=attempt,
+            study=answer.study,
+            kind=answer.type,
+            round=answer.round,
+            attempt=answer.attempt,
             bytes=sent.size,
             sha256=hashed.hexdigest(),
-            **({} if signature is None else {"signature": signature}),
+            **({"signature": answer.signature} if isinstance(answer, Ready) else {}),
         )
-        self._notify(Answered(study, kind, round_, attempt, sent.size))
+        self._notify(Answered(answer.study, answer.type, answer.round, answer.attempt, sent.size))
 
     def refused(self, study: str | None, error: WardroundError) -> None:
-        """Notes a refusal, in the audit log by its code and in the site's own log with its text.
-        Never raises: where even that cannot be written, the refusal stands."""
+        """Records a refusal by its code in the audit log and with its text in the site's own log.
+        Never raises: the refusal stands even where it cannot be recorded."""
         _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
         fields: dict[str, Scalar] = {"study": study, "code": error.code.value}
         try:
@@ -125,12 +114,12 @@ class SiteGovernance:
         self._notify(Refused(study, error))
 
     def witness(self, ready: Ready) -> None:
-        """Holds a Ready signed here against the audit log, which has the signature of every one
-        sent (what 0.1.0 wrote has the SHA-256 of its header instead).
+        """Looks a Ready that was signed here up in the audit log, which has the signature of every
+        one sent (release 0.1.0 logged the SHA-256 of the header instead).
 
-        Study, round and attempt are not what the signature is over, so they are taken from the log
-        and not from the message: nobody can pass an old Ready off as one that the log lacks.
-        Raises WardroundError(LEDGER) where the log lacks it: this state is an older copy.
+        The signature does not cover study, round and attempt, so they are taken from the log, not
+        from the message: nobody can present an old Ready as one that the log lacks. Raises
+        WardroundError(LEDGER) where the log lacks it: this state is an older copy.
         """
         with self.state.reading() as db:
             for (text,) in db.execute(
@@ -148,10 +137,10 @@ class SiteGovernance:
         self.ledger.witness(ready.study, ready.attempt)
 
     def close(self, study: Study, outcome: str) -> None:
-        """The study has ended; what its plan did not use is free again."""
+        """Closes a study; what its plan did not use may be spent by others."""
         self.approvals.close(study, outcome)
         self._notify(Closed(study, outcome))
 
     def close_state(self) -> None:
-        """Releases the state folder. What it holds is durable already."""
+        """Releases the state folder, in which everything is durable already."""
         self.state.close()

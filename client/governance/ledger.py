@@ -1,13 +1,15 @@
-"""The privacy ledger: what was spent on this site's patients, over every study, for ever.
+"""The privacy ledger: what was spent on this site's patients, over all studies and for ever.
 
-A study's whole plan is reserved when the study is accepted: it is accepted only if its plan,
-every other open plan and all that was ever debited stay below the caps together. So two studies
-can never stop each other half-way, and a debit needs no epsilon computed, only integers counted:
-it must lie within its own plan. What a study has not debited is free again when it is closed or
-revoked; what was debited never is, whatever became of the attempt.
+    accept       reserves the study's whole plan; refused where all debits and all open plans
+                 together would exceed a cap
+    debit        charges one attempt within the reserved plan, before any data are used; durable
+                 on return, and never credited, whatever becomes of the attempt
+    close or     releases what the plan has not debited
+    revoke
 
-The order of an attempt: `debit` returns after the fsync, only then may data be touched. A crash
-before the commit spent nothing, since nothing was computed; a crash after it has spent.
+So two studies cannot stop each other half-way, and a debit counts integers without composing
+epsilon. A crash before the commit has spent nothing, since nothing was computed; a crash after it
+has spent the attempt.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from protocol.privacy.releases import (
 )
 from protocol.study.study import Study
 
-_ENDED: dict[str, tuple[Code, str]] = {
+_NOT_OPEN: dict[str, tuple[Code, str]] = {
     "waiting": (Code.WAITING_APPROVAL, "waits for approval"),
     "refused": (Code.REFUSED_STUDY, "was refused"),
     "rejected": (Code.REFUSED_STUDY, "was rejected by hand"),
@@ -48,32 +50,32 @@ _ENDED: dict[str, tuple[Code, str]] = {
 
 
 class Ledger:
-    """Accepts, debits, releases. Every change is one transaction with its audit entry."""
+    """Accepts and debits studies. Each change is one transaction with its audit entry."""
 
     def __init__(self, state: SiteState, audit: Audit, policy: Policy) -> None:
         self.state, self.audit, self.policy = state, audit, policy
 
     def check_caps(self, study: Study) -> tuple[float, float]:
-        """(epsilon of the study's plan, epsilon of all that is charged with it), at the policy's
-        delta. Raises WardroundError(REFUSED_STUDY) where the study states less epsilon than it
-        spends, (REFUSED_BUDGET) naming the cap that it would exceed.
+        """Returns (epsilon of the study's plan, epsilon of all that is charged with it), at the
+        policy's delta. Raises WardroundError(REFUSED_STUDY) where the study states less epsilon
+        than it spends, (REFUSED_BUDGET) naming the cap that it would exceed.
         """
         check_claim(study)
         with self.state.reading() as db:
             others = charged(db, but=study.digest)
-        return self._checked(study, others)
+        return self._compose(study, others)
 
     def accept(self, study: Study, *, by: str, among: Collection[StudyStatus]) -> None:
         """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
 
-        The study must stand recorded, in one of the states `among`. Raises WardroundError:
-        REFUSED_BUDGET, REFUSED_STUDY, and USAGE where it stands otherwise.
+        Raises WardroundError: REFUSED_BUDGET, REFUSED_STUDY, and USAGE unless the study is recorded
+        in one of the states `among`.
         """
         check_claim(study)
         while True:
             with self.state.reading() as db:
                 others, seen = charged(db, but=study.digest), acceptances(db)
-            self._checked(study, others)  # outside the transaction: it may take a second
+            self._compose(study, others)  # outside the transaction: it may take a second
             with self.state.transaction() as db:
                 if acceptances(db) != seen:
                     continue  # another study came first: what is charged may have grown
@@ -98,12 +100,12 @@ class Ledger:
                 return
 
     def admit(self, study: str) -> None:
-        """Raises WardroundError unless the study is open here, under the policy of today and
-        within its hours: WAITING_APPROVAL, REVOKED, REFUSED_STUDY, REFUSED_REPLAY, REFUSED_POLICY,
+        """Raises WardroundError unless the study is open here, under the current policy and within
+        its hours: WAITING_APPROVAL, REVOKED, REFUSED_STUDY, REFUSED_REPLAY, REFUSED_POLICY,
         OUTSIDE_HOURS.
         """
         with self.state.reading() as db:
-            self._admitted(db, study)
+            self._last_answered(db, study)
         self.policy.check_hours(self.state.clock())
 
     def debit(
@@ -112,43 +114,36 @@ class Ledger:
         """Charges one attempt, durably when it returns; never credited.
 
         Raises WardroundError: REFUSED_REPLAY where (round, attempt) is not above the last one,
-        REFUSED_STUDY for a round or section the study has not, ATTEMPTS_SPENT, REFUSED_BUDGET
-        beyond the reserved plan, what `admit` raises, LEDGER and CLOCK.
+        REFUSED_STUDY for a round or section that the study does not have, ATTEMPTS_SPENT,
+        REFUSED_BUDGET beyond the reserved plan, what `admit` raises, LEDGER and CLOCK.
         """
-        self._check_place(study, round_, attempt, train, evaluate)
+        _check_planned(study, round_, attempt, train, evaluate)
         self.policy.check_hours(self.state.clock())
         with self.state.transaction() as db:
-            last_round, last_attempt = self._admitted(db, study.digest)
+            last_round, last_attempt = self._last_answered(db, study.digest)
             if attempt <= last_attempt or round_ < last_round:
                 raise WardroundError(
                     Code.REFUSED_REPLAY,
                     f"Round {round_}, attempt {attempt} is not above the last one answered here, "
                     f"round {last_round}, attempt {last_attempt}.",
-                    remedy="A coordinator that lost its state starts the study anew.",
+                    remedy="A coordinator that lost its state must start the study again.",
                 )
-            parts = [part for part, on in (("train", train), ("evaluate", evaluate)) if on]
-            for part in parts:
-                self._charge(db, study.digest, part, round_, attempt, 1)
+            for part, wanted in (("train", train), ("evaluate", evaluate)):
+                if wanted:
+                    self._charge(db, study.digest, part, round_, attempt, 1)
             db.execute(
                 "UPDATE studies SET round = ?, attempt = ? WHERE digest = ?",
                 (round_, attempt, study.digest),
             )
-            self.audit.append_within(
-                db,
-                AuditEvent.PRIVACY_DEBITED,
-                {
-                    "study": study.digest,
-                    "round": round_,
-                    "attempt": attempt,
-                    "train": int(train),
-                    "evaluate": int(evaluate),
-                },
-            )
+            fields: dict[str, Scalar] = {"study": study.digest, "round": round_, "attempt": attempt}
+            fields |= {"train": int(train), "evaluate": int(evaluate)}
+            self.audit.append_within(db, AuditEvent.PRIVACY_DEBITED, fields)
 
     def witness(self, study: str, attempt: int) -> None:
-        """Tells the ledger of a message, signed by this site and checked by the caller, for an
-        attempt of a study. Where the ledger lacks that debit it is an older copy: every writing
-        is refused from then on, until acknowledged. Raises WardroundError(LEDGER) in that case.
+        """Checks that the ledger has an attempt for which this site has signed a Ready.
+
+        Where the debit is missing, the ledger is an older copy: it is marked as one, so that every
+        write is refused until `acknowledge`, and WardroundError(LEDGER) is raised.
         """
         with self.state.transaction() as db:
             row = db.execute("SELECT attempt FROM studies WHERE digest = ?", (study,)).fetchone()
@@ -158,11 +153,11 @@ class Ledger:
         self.state.refuse_older()
 
     def acknowledge(self, lost: Sequence[Study] = ()) -> tuple[str, ...]:
-        """The operator's answer to an older copy, or to a clock that was ahead.
+        """Accepts an older copy of the ledger, or one written while the clock was ahead.
 
-        On an older copy every study open in it is charged in full and revoked, since nobody knows
-        how much of it was spent; so are the `lost` ones, which the coordinator's history shows and
-        the copy may lack. Returns the titles of the studies charged. Raises WardroundError(LEDGER).
+        In an older copy every open study is charged in full and revoked, since nobody knows how
+        much of it was spent; so are the `lost` studies, which the copy may lack. Returns the titles
+        of the studies charged. Raises WardroundError(LEDGER).
         """
         try:
             self.state.refuse_older()
@@ -170,24 +165,25 @@ class Ledger:
         except WardroundError:
             older = True
         with self.state.transaction(acknowledging=True) as db:
-            hit = {study.digest: study for study in lost}
+            studies = {study.digest: study for study in lost}
             if older:
                 rows = db.execute("SELECT digest, document FROM studies WHERE state = 'accepted'")
-                hit |= {digest: Study.parse(document) for digest, document in rows.fetchall()}
-            for study in hit.values():
+                studies |= {digest: Study.parse(document) for digest, document in rows.fetchall()}
+            for study in studies.values():
                 self._charge_in_full(db, study)
-            if hit:
+            if studies:
                 count_acceptance(db)
             db.execute("DELETE FROM meta WHERE key = 'backup'")
             self.audit.append_within(
                 db,
                 AuditEvent.ACKNOWLEDGED,
-                {"older_copy": older, "studies_charged": len(hit)},
+                {"older_copy": older, "studies_charged": len(studies)},
                 clock_may_go_back=True,
             )
-        return tuple(study.title for study in hit.values())
+        return tuple(study.title for study in studies.values())
 
-    def _checked(self, study: Study, others: Sequence[Event]) -> tuple[float, float]:
+    def _compose(self, study: Study, others: Sequence[Event]) -> tuple[float, float]:
+        """Returns epsilon of the study and with `others`; raises where a cap is exceeded."""
         policy = self.policy
         own = exposed_events(study, planned_events(study))
         alone = epsilon_over_bands(own, policy.delta)
@@ -199,15 +195,15 @@ class Ledger:
         _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
         return alone, total
 
-    def _admitted(self, db: sqlite3.Connection, study: str) -> tuple[int, int]:
-        """(last round, last attempt) of an open study."""
+    def _last_answered(self, db: sqlite3.Connection, study: str) -> tuple[int, int]:
+        """Returns (last round, last attempt) of an open study; raises for any other."""
         row = db.execute(
             "SELECT state, policy, round, attempt FROM studies WHERE digest = ?", (study,)
         ).fetchone()
         if row is None:
             raise WardroundError(Code.REFUSED_STUDY, "A message for a study never seen here.")
         if row[0] != "accepted":
-            code, what = _ENDED[row[0]]
+            code, what = _NOT_OPEN[row[0]]
             raise WardroundError(code, f"The study {study[:12]} {what}.")
         if row[1] != self.policy.digest:
             raise WardroundError(
@@ -217,25 +213,10 @@ class Ledger:
             )
         return row[2], row[3]
 
-    def _check_place(
-        self, study: Study, round_: int, attempt: int, train: bool, evaluate: bool
-    ) -> None:
-        rounds = study.optimisation.rounds
-        if not 1 <= round_ <= rounds + 1 or attempt < 1:
-            raise WardroundError(Code.REFUSED_STUDY, f"The study has no round {round_}.")
-        if attempt > study.aggregation.attempts:
-            raise WardroundError(
-                Code.ATTEMPTS_SPENT, f"The study pays for {study.aggregation.attempts} attempts."
-            )
-        if not (train or evaluate) or (train and round_ > rounds):
-            raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not train.")
-        if evaluate and not study.evaluates(round_):
-            raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not evaluate.")
-
     def _charge(
         self, db: sqlite3.Connection, study: str, part: str, round_: int, attempt: int, count: int
     ) -> None:
-        """Counts attempts of a part as debited, within the plan that was reserved for it."""
+        """Debits `count` attempts of a part, within the plan that was reserved for it."""
         changed = db.execute(
             "UPDATE plans SET debited = debited + ? WHERE study = ? AND part = ?"
             " AND debited + ? <= planned",
@@ -256,31 +237,19 @@ class Ledger:
         record(db, study, "revoked", self._now())
         plan = write_plan(db, study)
         past_the_last = study.aggregation.attempts + 1
-        remaining: dict[str, int] = {
-            part: planned - debited
-            for part, planned, debited in db.execute(
-                "SELECT part, planned, debited FROM plans WHERE study = ?", (study.digest,)
+        remaining: dict[str, int] = dict(
+            db.execute(
+                "SELECT part, planned - debited FROM plans WHERE study = ?", (study.digest,)
             ).fetchall()
-        }
+        )
+        about: dict[str, Scalar] = {"study": study.digest}
         if any(remaining.values()):
             for part, count in remaining.items():
                 if count:
                     self._charge(db, study.digest, part, 0, past_the_last, count)
-            self.audit.append_within(
-                db,
-                AuditEvent.PRIVACY_DEBITED,
-                {
-                    "study": study.digest,
-                    "round": 0,
-                    "attempt": past_the_last,
-                    "plan": plan,
-                    **remaining,
-                },
-                clock_may_go_back=True,
-            )
-        self.audit.append_within(
-            db, AuditEvent.STUDY_REVOKED, {"study": study.digest}, clock_may_go_back=True
-        )
+            debit = about | {"round": 0, "attempt": past_the_last, "plan": plan, **remaining}
+            self.audit.append_within(db, AuditEvent.PRIVACY_DEBITED, debit, clock_may_go_back=True)
+        self.audit.append_within(db, AuditEvent.STUDY_REVOKED, about, clock_may_go_back=True)
         db.execute(
             "UPDATE studies SET state = 'revoked', code = 'revoked', reason = ?, changed = ?,"
             " round = ?, attempt = ? WHERE digest = ?",
@@ -297,8 +266,23 @@ class Ledger:
         return self.state.clock().isoformat(timespec="milliseconds")
 
 
+def _check_planned(study: Study, round_: int, attempt: int, train: bool, evaluate: bool) -> None:
+    """Raises WardroundError for an attempt that the study does not plan."""
+    rounds = study.optimisation.rounds
+    if not 1 <= round_ <= rounds + 1 or attempt < 1:
+        raise WardroundError(Code.REFUSED_STUDY, f"The study has no round {round_}.")
+    if attempt > study.aggregation.attempts:
+        raise WardroundError(
+            Code.ATTEMPTS_SPENT, f"The study pays for {study.aggregation.attempts} attempts."
+        )
+    if not (train or evaluate) or (train and round_ > rounds):
+        raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not train.")
+    if evaluate and not study.evaluates(round_):
+        raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not evaluate.")
+
+
 def _within(value: float, cap: float | None, needed: bool, rule: str) -> None:
-    """Raises where `value` exceeds the cap, or where a cap is needed and there is none."""
+    """Raises WardroundError(REFUSED_BUDGET) above the cap, or without a cap that is needed."""
     if needed and not (cap is not None and math.isfinite(value) and value <= cap):
         limit = "is not set" if cap is None else f"is {cap:g}"
         raise WardroundError(

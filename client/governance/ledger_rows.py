@@ -1,18 +1,17 @@
-"""The rows of the ledger: studies, their plans, and what of them is charged.
+"""The ledger's rows: studies, their plans, and what is charged for them.
 
-A plan's row says what one attempt of a part (train, evaluate) spends, how many attempts were
+A plan's row states what one attempt of a part (train, evaluate) spends, how many attempts were
 planned and how many debited; an event of "" is an exact release, which is counted and which no
-epsilon covers. What a row says is what was reserved, for ever: it is read as it was written, and
-never held against what this release would write.
+epsilon covers. A row is read as it was written, and never compared with what this release would
+write (invariant 8).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Literal
 
 from protocol.document import canonical, digest
@@ -30,7 +29,7 @@ StudyStatus = Literal["waiting", "accepted", "refused", "rejected", "revoked", "
 
 
 def record(db: sqlite3.Connection, study: Study, stand: StudyStatus, now: str) -> bool:
-    """Writes a study down, once. Returns whether it was new."""
+    """Inserts a study, unless it is there. Returns whether it was new."""
     inserted = db.execute(
         "INSERT OR IGNORE INTO studies (digest, document, state, seen, changed)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -44,9 +43,10 @@ Plan = Mapping[str, tuple[Event | None, int]]
 
 
 def write_plan(db: sqlite3.Connection, study: Study) -> str:
-    """One row for each part; kept as it is where the study was accepted before.
+    """Inserts a plan's rows, one for each part, unless the study was accepted before.
 
-    Returns the digest of the plan as it is new, for the audit log, where the first one counts.
+    Returns the digest of the plan that this release makes, for the audit log, in which a study's
+    first one counts.
     """
     rows = {
         part: (canonical(asdict(unit)).decode() if unit is not None else "", planned)
@@ -61,12 +61,12 @@ def write_plan(db: sqlite3.Connection, study: Study) -> str:
 
 
 def plan_digest(rows: Mapping[str, tuple[str, int]]) -> str:
-    """SHA-256 of a plan's rows, part -> (event as it is written, attempts planned)."""
+    """Returns the SHA-256 of a plan's rows, part -> (event as written, attempts planned)."""
     return digest(canonical({part: list(row) for part, row in rows.items()}))
 
 
 def plan_of(study: Study) -> Plan:
-    """What the study plans, as this release accounts for it."""
+    """Returns what the study plans, as this release accounts for it."""
     rows: dict[str, tuple[Event | None, int]] = {
         "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
         "evaluate": (evaluation_event(study), most_evaluations(study)),
@@ -78,7 +78,7 @@ def plan_of(study: Study) -> Plan:
 
 
 def acceptances(db: sqlite3.Connection) -> int:
-    """How often something was reserved or charged: while it stays, no charge has grown."""
+    """Returns how often a plan was reserved or charged; unchanged, nothing more is charged."""
     row = db.execute("SELECT value FROM meta WHERE key = 'acceptances'").fetchone()
     return int(row[0]) if row else 0
 
@@ -91,7 +91,8 @@ def count_acceptance(db: sqlite3.Connection) -> None:
 def charged(
     db: sqlite3.Connection, *, but: str | None = None, open_plans: bool = True
 ) -> tuple[Event, ...]:
-    """Events of all studies but one: whole plans of open ones, debits of the others."""
+    """Returns the events of all studies but one: of open ones the whole plans (or, without
+    `open_plans`, the debits), of the others the debits."""
     rows = db.execute(
         "SELECT studies.digest, state, event, planned, debited FROM plans"
         " JOIN studies ON studies.digest = plans.study WHERE event != ''"
@@ -100,18 +101,17 @@ def charged(
     for study, state, text, planned, debited in rows:
         attempts = planned if state == "accepted" and open_plans else debited
         if study != but and attempts:
-            unit = event(text)
+            unit = parse_event(text)
             events.append(replace(unit, count=unit.count * attempts))
     return tuple(events)
 
 
-def event(text: str) -> Event:
-    """An event as a row has it. Fields that were added since it was written have their defaults.
+def parse_event(text: str) -> Event:
+    """Parses a row's event. Fields added to `Event` since it was written have their defaults.
 
     Raises WardroundError(RELEASE) naming a field that a newer release wrote.
     """
-    fields = json.loads(text)
-    known = {field.name for field in dataclasses.fields(Event)}
-    if unknown := sorted(set(fields) - known):
+    values = json.loads(text)
+    if unknown := sorted(set(values) - {field.name for field in fields(Event)}):
         raise unknown_field(unknown[0], "The ledger")
-    return Event(**(fields | {"band": tuple(fields["band"])}))
+    return Event(**(values | {"band": tuple(values["band"])}))

@@ -1,9 +1,9 @@
-"""From the schema of an older release's ledger to this one's, with a copy left beside it.
+"""Migrates the ledger of an older release to this one's schema, and leaves a copy beside it.
 
-A migration is one function per step, run in one transaction: after a power cut the ledger is the
-older one or the newer one. The copy, state.sqlite.schema-1 for example, knows that it is one:
-putting it back is noticed, and charges every open study in full (`wardround-site ledger
-acknowledge`), since nobody knows what was spent after it was made.
+The steps, one function each, run in one transaction: after a power cut the ledger has the older
+schema or the newer one. The copy, state.sqlite.schema-1 for example, is marked as one: putting it
+back is noticed, and charges every open study in full (`wardround-site ledger acknowledge`), since
+nobody knows what was spent after it was made.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ def _release(db: sqlite3.Connection) -> None:
 
 
 STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _release}
-"""Schema -> what makes it the next one."""
+"""Schema -> the step from it to the next one."""
 SCHEMA_VERSION = max(STEPS) + 1
 
 
 def schema_of(db: sqlite3.Connection) -> int:
-    """0 where a creation was cut short."""
+    """Returns the version of the schema; 0 where a creation was cut short."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def set_schema(db: sqlite3.Connection, version: int) -> None:
-    """Within a transaction."""
+    """Writes the version of the schema; to be called within a transaction."""
     db.execute(f"PRAGMA user_version = {int(version)}")
 
 
 def note_release(db: sqlite3.Connection) -> None:
-    """Within a transaction."""
+    """Writes this release into the ledger; to be called within a transaction."""
     db.execute("INSERT OR REPLACE INTO meta VALUES ('release', ?)", (RELEASE,))
 
 
 def needs_migration(db: sqlite3.Connection, database: Path) -> bool:
-    """Whether an older release wrote the ledger.
+    """Returns whether an older release wrote the ledger.
 
-    Raises WardroundError(RELEASE) for one of a newer release, (STATE) for none that ever was.
+    Raises WardroundError(RELEASE) for a ledger of a newer release, (STATE) for an unknown schema.
     """
-    found = schema_of(db)
-    if found > SCHEMA_VERSION:
-        raise _newer(db, database, found)
-    if found != SCHEMA_VERSION and found not in STEPS:
+    schema = schema_of(db)
+    if schema > SCHEMA_VERSION:
+        raise _newer(db, database, schema)
+    if schema != SCHEMA_VERSION and schema not in STEPS:
         raise WardroundError(
             Code.STATE,
             f"The ledger in {database.parent} has no schema: its creation was cut short.",
             remedy="Run `wardround-site init` again.",
         )
-    return found != SCHEMA_VERSION
+    return schema != SCHEMA_VERSION
 
 
 def migrate(db: sqlite3.Connection, database: Path) -> None:
-    """Makes the ledger one of this release; nothing where it is. One caller at a time.
+    """Brings the ledger to this release's schema. The caller holds the write lock.
 
-    Raises sqlite3.Error or OSError, after which the ledger is as it was.
+    Raises sqlite3.Error or OSError, after which the ledger is unchanged.
     """
-    found = schema_of(db)
-    if found == SCHEMA_VERSION:
+    schema = schema_of(db)
+    if schema == SCHEMA_VERSION:
         return  # another process was quicker
-    copy = database.with_name(f"{database.name}.schema-{found}")
+    copy = database.with_name(f"{database.name}.schema-{schema}")
     if not copy.exists():
         copy_database(db, copy)
     db.execute("BEGIN IMMEDIATE")
     try:
-        for step in range(found, SCHEMA_VERSION):
+        for step in range(schema, SCHEMA_VERSION):
             STEPS[step](db)
         set_schema(db, SCHEMA_VERSION)
         db.execute("COMMIT")
@@ -90,8 +90,10 @@ def migrate(db: sqlite3.Connection, database: Path) -> None:
 
 
 def copy_database(db: sqlite3.Connection, target: Path) -> None:
-    """A consistent copy, 0600, durable, whole or not at all, that knows it is a copy. Raises
-    FileExistsError where something is there: a copy is never replaced."""
+    """Makes a consistent copy, 0600 and durable, whole or not at all, that is marked as a copy.
+
+    Raises FileExistsError where `target` exists: a copy is never replaced.
+    """
     if target.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     partial = target.with_name(f"{target.name}.partial")
@@ -108,14 +110,14 @@ def copy_database(db: sqlite3.Connection, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _newer(db: sqlite3.Connection, database: Path, found: int) -> WardroundError:
+def _newer(db: sqlite3.Connection, database: Path, schema: int) -> WardroundError:
     row = db.execute("SELECT value FROM meta WHERE key = 'release'").fetchone()
     release = row[0] if row else "a newer release"
     copy = database.with_name(f"{database.name}.schema-{SCHEMA_VERSION}")
     back = f", or put {copy.name} back and acknowledge it" if copy.exists() else ""
     return WardroundError(
         Code.RELEASE,
-        f"The ledger in {database.parent} has schema {found}, of wardround {release}; this is "
+        f"The ledger in {database.parent} has schema {schema}, of wardround {release}; this is "
         f"wardround {RELEASE}, which reads schema {SCHEMA_VERSION} and older.",
         remedy=f"Install wardround {release}{back}.",
     )

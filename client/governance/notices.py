@@ -1,7 +1,4 @@
-"""What a site's governance tells whoever watches it: one value for each thing that has happened.
-
-Notices inform; they decide nothing. Each is given once what it tells of is durable.
-"""
+"""The notices that a site's governance gives to an observer, each once its event is durable."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from protocol.study.study import Study
 
 @dataclass(frozen=True)
 class Proposed:
-    """A study was proposed, for the first time or again, and this is its standing."""
+    """A study was proposed, for the first time or again, and has this standing."""
 
     study: Study
     standing: Literal["accepted", "waiting", "refused"]

@@ -1,4 +1,4 @@
-"""Which patients train and which evaluate: a place in [0, 1) per patient, fixed for life.
+"""The split of patients into training and evaluation: a number in [0, 1) each, fixed for life.
 
     u(patient) = first 53 bits of HMAC-SHA256(site secret, patient) / 2^53     (RFC 2104)
 
@@ -24,18 +24,18 @@ FILE = "split.key"
 
 
 class Split:
-    """The site's secret and the places it gives to patients."""
+    """The site's split secret, and the number u that it gives to each patient."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @property
     def check(self) -> str:
-        """Names the secret without telling it: kept in the database to notice another one."""
+        """Identifies the secret without revealing it; stored in the database to notice another."""
         return self._hash(b"wardround split check").hex()
 
     def place(self, patient: str) -> float:
-        """u in [0, 1)."""
+        """Returns u in [0, 1)."""
         word = int.from_bytes(self._hash(b"patient:" + patient.encode())[:8]) >> 11
         return word / 2.0**53
 
@@ -48,7 +48,7 @@ class Split:
 
     @staticmethod
     def create(folder: Path) -> Split:
-        """Makes a secret, durably and for the owner only, or keeps the one that is there."""
+        """Makes a secret, durable and for its owner only, unless there is one."""
         create_secret(folder / FILE)
         return Split.load(folder)
 

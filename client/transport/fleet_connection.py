@@ -1,17 +1,17 @@
-"""The site's end of the federation: a Flower Fleet API client that runs no foreign code.
-
-It activates with its node key, keeps a heartbeat, waits for questions without polling (a
-coordinator of ours holds the call; at a stock Flower SuperLink it polls, fast when busy and slowly
-when idle) and sends the answers. A FAB is never fetched.
+"""The site's client of Flower's Fleet API. It never fetches a FAB, so it runs no foreign code.
 
     with FleetConnection(FleetConfig("coordinator:9092", ca_crt, node_key)) as fleet:
         while not stopping:
-            if (delivery := fleet.receive(wait=30)) is not None:
-                fleet.reply(delivery, site.answer(delivery.frame))
+            if (incoming := fleet.receive(wait=30)) is not None:
+                fleet.reply(incoming, site.answer(incoming.frame))
 
-`receive` and `reply` belong to one thread; `close` may be called from any thread or signal
-handler. Connections are made and made again inside `receive`; `connected` and `last_error` say
-how it stands.
+    inactive ── activate-node ──▶ active ── pull-messages ──▶ a question ── push-messages ──▶ active
+       ▲                            │
+       └─ NODE_KEY or CLOCK refused ┴─ any other fault: back-off, then the same call again
+
+A wardround coordinator holds a pull until there is a question; a stock Flower SuperLink is polled,
+often when busy and rarely when idle. `receive` and `reply` belong to one thread, a second thread
+sends heartbeats, and `close` may be called from any thread or signal handler.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -24,17 +24,15 @@ import threading
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from client.transport.http_connection import HttpConnection, Interrupted, Response
+from client.transport.http_connection import CallInterrupted, HttpConnection, Response
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
@@ -86,8 +84,8 @@ class FleetConfig:
     """How a site reaches its coordinator.
 
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
-    heartbeat: seconds (Flower allows 10 to 1800); a site unheard of for twice as long is offline.
-    lines: connections used at once for a large body.
+    heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
+    one, a site counts as offline. lines: connections used at once for a large body.
     """
 
     address: str
@@ -100,31 +98,29 @@ class FleetConfig:
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A question that has come in. Give it back to `reply` with the answer."""
+class IncomingMessage:
+    """A question from the coordinator, to be handed to `reply` with its answer."""
 
     frame: Frame
     message_id: str
-    run_id: int
-    node_id: int
-    group: str
-    kind: str
-    created_at: float
-    ttl: float
+    metadata: Metadata
     received: float = field(default_factory=time.monotonic)
 
     @property
     def seconds_left(self) -> float:
-        """Time in which an answer is still wanted, by this machine's monotonic clock."""
-        return self.ttl - (time.monotonic() - self.received)
+        """How long the coordinator still waits for an answer, by this machine's monotonic clock."""
+        return self.metadata.ttl - (time.monotonic() - self.received)
 
 
-class _Busy(Exception):
-    """The coordinator asks to be called again."""
+class _CoordinatorBusy(Exception):
+    """The coordinator asks for the same call again, later."""
 
 
 class FleetConnection:
-    """See the module's text. Raises WardroundError(NODE_KEY or TLS) at once for unfit files."""
+    """A Fleet API client that reconnects by itself.
+
+    Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
+    """
 
     def __init__(self, config: FleetConfig) -> None:
         self.config = config
@@ -137,25 +133,23 @@ class FleetConnection:
         self._activated = threading.Event()
         self._lines = [self._line() for _ in range(max(1, config.lines))]
         self._beat_line = self._line()
-        self._pool: ThreadPoolExecutor | None = None
-        self._beat: threading.Thread | None = None
+        self._heartbeats: threading.Thread | None = None
         self._node_id: int | None = None
         self._error: WardroundError | None = None
         self._failures = 0
         self._retry_at = 0.0
         self._receiving = False
-        self._idle = _POLL[0]
+        self._poll_pause = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
 
-    # --- state ---
     @property
     def connected(self) -> bool:
-        """The coordinator knows this site and answered its last call."""
+        """Whether the coordinator knows this site and answered its last call."""
         return self._node_id is not None and self._error is None
 
     @property
     def last_error(self) -> WardroundError | None:
-        """Why it is not connected; None when it is, or has not tried yet."""
+        """Why the site is not connected; None when it is, or has not tried yet."""
         return self._error
 
     def connect(self) -> None:
@@ -176,16 +170,18 @@ class FleetConnection:
             self._failed(error)
             raise
         self._node_id = response.node_id
-        self._well()
+        self._succeeded()
         self._activated.set()
-        if self._beat is None:
-            self._beat = threading.Thread(target=self._beating, name="heartbeat", daemon=True)
-            self._beat.start()
+        if self._heartbeats is None:
+            self._heartbeats = threading.Thread(
+                target=self._send_heartbeats, name="heartbeat", daemon=True
+            )
+            self._heartbeats.start()
 
     def close(self) -> None:
-        """Ends `receive` at once, and for good. From any thread or signal handler.
+        """Ends `receive` at once and for good; from any thread or signal handler.
 
-        An answer has been paid for: `reply` still sends it, once.
+        An answer has been paid for, so that `reply` still tries once to send it.
         """
         self._closing.set()
         self._activated.set()
@@ -199,91 +195,80 @@ class FleetConnection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         self._hang_up()
-        if self._beat is not None:
-            self._beat.join(timeout=5)
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        if self._heartbeats is not None:
+            self._heartbeats.join(timeout=5)
         if self._node_id is not None:
             farewell = self._line()
             request = fleet_pb2.DeactivateNodeRequest(node_id=self._node_id)
+            reply_type = fleet_pb2.DeactivateNodeResponse
             try:
-                self._call(
-                    farewell, "deactivate-node", request, fleet_pb2.DeactivateNodeResponse, limit=3
-                )
-            except (WardroundError, Interrupted):
-                self._node_id = None  # it will be missed by its heartbeat
+                self._call(farewell, "deactivate-node", request, reply_type, limit=3)
+            except (WardroundError, CallInterrupted):
+                self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
         for line in (*self._lines, self._beat_line):
             line.close()
 
-    # --- questions and answers ---
-    def receive(self, wait: float) -> Delivery | None:
-        """The next question, or None when none came within `wait` seconds, or after `close`.
-
-        Never raises for the network or the coordinator: see `last_error`.
-        """
+    def receive(self, wait: float) -> IncomingMessage | None:
+        """Returns the next question, or None where none came within `wait` seconds or before
+        `close`. Faults of the network or the coordinator are not raised: see `last_error`."""
         self._receiving = True
         try:
             return self._receive(time.monotonic() + wait)
         finally:
             self._receiving = False
 
-    def reply(self, delivery: Delivery, frame: Frame) -> bool:
-        """Sends an answer, through as many reconnections as the question's time allows.
-
-        True when the coordinator took it, False when it no longer wants it. Raises
-        WardroundError when the time ran out, with the last fault's code.
-        """
-        return self._reply(delivery, self._parcel(delivery, frame))
-
-    # --- calls ---
-    def _receive(self, deadline: float) -> Delivery | None:
+    def _receive(self, deadline: float) -> IncomingMessage | None:
         while not self._closing.is_set():
             try:
-                if not self._ready(deadline):
+                if not self._activate_by(deadline):
                     return None
-                delivery, held = self._pull(max(0.0, deadline - time.monotonic()))
-            except Interrupted:
+                incoming, held = self._pull(max(0.0, deadline - time.monotonic()))
+            except CallInterrupted:
                 return None
             except WardroundError as error:
                 self._failed(error)
                 continue
-            if delivery is not None:
-                self._idle = _POLL[0]
-                return delivery
+            if incoming is not None:
+                self._poll_pause = _POLL[0]
+                return incoming
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
             if not held:
-                self._closing.wait(min(left, self._idle))
-                self._idle = min(self._idle * 1.2, _POLL[1])
+                self._closing.wait(min(left, self._poll_pause))
+                self._poll_pause = min(self._poll_pause * 1.2, _POLL[1])
         return None
 
-    def _reply(self, delivery: Delivery, parcel: Parcel) -> bool:
+    def reply(self, incoming: IncomingMessage, frame: Frame) -> bool:
+        """Sends an answer, reconnecting as often as the question's time allows.
+
+        Returns True where the coordinator took it, False where it no longer wants it. Raises
+        WardroundError with the last fault's code where the time ran out.
+        """
+        parcel = self._parcel(incoming, frame)
         while True:
             try:
                 return self._push(parcel)
-            except Interrupted:
+            except CallInterrupted:
                 raise WardroundError(
                     Code.UNREACHABLE, "The connection was closed before the answer was sent."
                 ) from None
             except WardroundError as error:
                 self._failed(error)
-                if delivery.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
+                if incoming.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
                     raise
             pause = max(0.0, self._retry_at - time.monotonic())
-            self._closing.wait(min(pause, max(0.0, delivery.seconds_left)))
+            self._closing.wait(min(pause, max(0.0, incoming.seconds_left)))
 
-    def _ready(self, deadline: float) -> bool:
-        """Connects if need be, not before the back-off allows. False when `deadline` passed."""
+    def _activate_by(self, deadline: float) -> bool:
+        """Activates the node if need be, once the back-off has passed.
+
+        Returns False where that is after `deadline`.
+        """
         pause = self._retry_at - time.monotonic()
         if pause > 0:
             self._closing.wait(min(pause, max(0.0, deadline - time.monotonic())))
@@ -293,18 +278,15 @@ class FleetConnection:
             self.connect()
         return True
 
-    def _pull(self, wait: float) -> tuple[Delivery | None, bool]:
+    def _pull(self, wait: float) -> tuple[IncomingMessage | None, bool]:
+        """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
-        hold = min(wait, _HOLD)
+        hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        reply_type = fleet_pb2.PullMessagesResponse
         response, headers = self._call(
-            self._lines[0],
-            "pull-messages",
-            request,
-            fleet_pb2.PullMessagesResponse,
-            {WAIT: f"{hold:.3f}", HAVE: ",".join(self._have)},
-            limit=hold + self.config.call_timeout,
+            self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
-        self._well()
+        self._succeeded()
         held = WAIT in headers
         if not response.messages_list:
             return None, held
@@ -325,67 +307,49 @@ class FleetConnection:
         if inline is None or inline.chunk_ids:
             self._confirm(metadata.run_id, tree.object_id)
         self._have.append(tree.object_id)
-        delivery = Delivery(
-            frame,
-            tree.object_id,
-            metadata.run_id,
-            metadata.dst_node_id,
-            metadata.group_id,
-            metadata.message_type,
-            metadata.created_at,
-            metadata.ttl,
-        )
-        return delivery, held
+        return IncomingMessage(frame, tree.object_id, metadata), held
 
     def _confirm(self, run_id: int, message_id: str) -> None:
-        """Tells the coordinator that it may forget the objects of a message."""
+        """Lets the coordinator discard the objects of a message."""
         request = message_pb2.ConfirmMessageReceivedRequest(
             node=self._node(), run_id=run_id, message_object_id=message_id
         )
         reply_type = message_pb2.ConfirmMessageReceivedResponse
         self._call(self._lines[0], "confirm-message-received", request, reply_type)
 
-    def _parcel(self, delivery: Delivery, frame: Frame) -> Parcel:
+    def _parcel(self, incoming: IncomingMessage, frame: Frame) -> Parcel:
         # Times are counted from the question's own, so that the two clocks need not agree.
-        elapsed = time.monotonic() - delivery.received
+        elapsed, question = time.monotonic() - incoming.received, incoming.metadata
         metadata = Metadata(
-            run_id=delivery.run_id,
+            run_id=question.run_id,
             message_id="",
-            src_node_id=delivery.node_id,
+            src_node_id=question.dst_node_id,
             dst_node_id=SUPERLINK_NODE_ID,
-            reply_to_message_id=delivery.message_id,
-            group_id=delivery.group,
-            created_at=delivery.created_at + elapsed,
-            ttl=max(1.0, delivery.ttl - elapsed),
-            message_type=delivery.kind,
+            reply_to_message_id=incoming.message_id,
+            group_id=question.group_id,
+            created_at=question.created_at + elapsed,
+            ttl=max(1.0, question.ttl - elapsed),
+            message_type=question.message_type,
         )
         return pack(metadata, frame.header, WireBody.cut(frame.body))
 
     def _push(self, parcel: Parcel) -> bool:
-        while (sent := self._push_once(parcel)) is None:
-            self._well()  # other sites are sending; it is our turn later
-        return sent
-
-    def _push_once(self, parcel: Parcel) -> bool | None:
-        """None: the coordinator takes no large answer yet."""
         request = fleet_pb2.PushMessagesRequest(
             node=self._node(),
             messages_list=[message_to_proto(parcel.message)],
             message_object_trees=[parcel.tree],
             clientapp_runtime_list=[0.0],
         )
-        try:
-            response, headers = self._call(
-                self._lines[0],
-                "push-messages",
-                request,
-                fleet_pb2.PushMessagesResponse,
-                {WAIT: f"{_HOLD:.3f}"},
-                limit=_HOLD + self.config.call_timeout,
-            )
-        except _Busy:
-            return None
-        self._well()
+        reply_type = fleet_pb2.PushMessagesResponse
+        while True:
+            try:
+                response, headers = self._call(
+                    self._lines[0], "push-messages", request, reply_type, hold=_HOLD
+                )
+                break
+            except _CoordinatorBusy:
+                self._succeeded()  # other sites are sending large answers; ours is sent later
+        self._succeeded()
         if headers.get(STORED) == "0":
             return False
 
@@ -401,52 +365,44 @@ class FleetConnection:
             result, _ = self._call(line, "push-object", push, message_pb2.PushObjectResponse)
             return bool(result.stored)
 
-        return all(self._spread(send, list(response.objects_to_push)))
+        return all(self._on_all_lines(send, response.objects_to_push))
 
-    def _fetch(self, run_id: int, object_ids: Sequence[str]) -> list[bytes]:
+    def _fetch(self, run_id: int, object_ids: Iterable[str]) -> list[bytes]:
         def take(line: HttpConnection, object_id: str) -> bytes:
             request = message_pb2.PullObjectRequest(
                 node=self._node(), run_id=run_id, object_id=object_id
             )
             pause = _POLL[0]
             while not self._closing.is_set():
-                found, _ = self._call(line, "pull-object", request, message_pb2.PullObjectResponse)
-                if not found.object_found:
+                answer, _ = self._call(line, "pull-object", request, message_pb2.PullObjectResponse)
+                if not answer.object_found:
                     break
-                if found.object_available:
-                    return bytes(found.object_content)
+                if answer.object_available:
+                    return bytes(answer.object_content)
                 self._closing.wait(pause)  # a stock server shows a message before its objects
                 pause = min(2 * pause, 0.2)
             raise WardroundError(Code.UNREACHABLE, "A question was withdrawn while it was fetched.")
 
-        return self._spread(take, list(object_ids))
+        return self._on_all_lines(take, object_ids)
 
-    def _spread(self, work: Any, items: list[str]) -> list[Any]:
-        """Does `work(line, item)` for all items, on several lines when there are several."""
-        if len(items) <= 2 or len(self._lines) == 1:
-            return [work(self._lines[0], item) for item in items]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(len(self._lines), thread_name_prefix="fleet")
-        results: list[Any] = [None] * len(items)
-        todo: deque[int] = deque(range(len(items)))
+    def _on_all_lines(
+        self, work: Callable[[HttpConnection, str], T], items: Iterable[str]
+    ) -> list[T]:
+        """Returns `work(line, item)` for each item; three or more items share all lines."""
+        items, idle = list(items), deque(self._lines)
+        if len(items) <= 2 or len(idle) == 1:
+            return [work(idle[0], item) for item in items]
 
-        def run(line: HttpConnection) -> None:
-            while True:
-                try:
-                    index = todo.popleft()
-                except IndexError:
-                    return
-                try:
-                    results[index] = work(line, items[index])
-                except BaseException:
-                    todo.clear()
-                    raise
+        def run(item: str) -> T:
+            line = idle.pop()
+            try:
+                return work(line, item)
+            finally:
+                idle.append(line)
 
-        futures = [self._pool.submit(run, line) for line in self._lines]
-        wait_for(futures)  # a line must be free before it is used for anything else
-        for future in futures:
-            future.result()
-        return results
+        # After a fault `map` drops what has not begun, and leaving `with` awaits what has.
+        with ThreadPoolExecutor(len(idle), thread_name_prefix="fleet") as threads:
+            return list(threads.map(run, items))
 
     def _call(
         self,
@@ -455,24 +411,25 @@ class FleetConnection:
         request: Any,
         response_type: type[T],
         extra: Mapping[str, str] | None = None,
+        *,
+        hold: float | None = None,
         limit: float | None = None,
     ) -> tuple[T, Mapping[str, str]]:
-        headers = {
-            "content-type": PROTOBUF_MEDIA_TYPE,
-            **self._version,
-            **self._signature(),
-            **(extra or {}),
-        }
-        answer = line.call(
-            f"/v1/fleet/{route}",
-            request.SerializeToString(),
-            headers,
-            self.config.call_timeout if limit is None else limit,
-        )
+        """POSTs a request of the Fleet API; returns the response and its HTTP headers.
+
+        hold: seconds for which the coordinator may hold the call. limit: seconds without a byte
+        from it, beyond `hold`; the configuration's call_timeout where it is not given.
+        """
+        headers = {"content-type": PROTOBUF_MEDIA_TYPE, **self._version, **self._signature()}
+        headers |= extra or {}
+        if hold is not None:
+            headers[WAIT] = f"{hold:.3f}"
+        timeout = (hold or 0.0) + (self.config.call_timeout if limit is None else limit)
+        answer = line.call(f"/v1/fleet/{route}", request.SerializeToString(), headers, timeout)
         if answer.headers.get(REFUSED) == BUSY:
-            raise _Busy
+            raise _CoordinatorBusy
         if answer.status != 200:
-            raise self._refusal(answer)
+            raise _refusal(answer)
         response: Any = response_type()
         response.ParseFromString(answer.body)
         return response, answer.headers
@@ -495,14 +452,12 @@ class FleetConnection:
             raise WardroundError(Code.UNREACHABLE, "This site is not connected.")
         return Node(node_id=self._node_id)
 
-    # --- faults ---
-    def _well(self) -> None:
+    def _succeeded(self) -> None:
         self._error, self._failures, self._retry_at = None, 0, 0.0
 
     def _failed(self, error: WardroundError) -> None:
         if error.code in (Code.NODE_KEY, Code.CLOCK):
-            # The node id is worth nothing any more: the coordinator was restarted, or the site
-            # taken off its list.
+            # The coordinator was restarted or has removed the site: the node id is void.
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
@@ -511,52 +466,8 @@ class FleetConnection:
         pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
         self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1.0)
 
-    def _refusal(self, answer: Response) -> WardroundError:
-        reason = answer.headers.get(REFUSED, "")
-        peer = answer.headers.get("flwr-package-version", "")
-        if answer.status == 401:
-            skew = _clock_difference(answer.headers.get("date"))
-            if reason == "clock" or (not reason and skew is not None and skew > _CLOCK_LIMIT):
-                off = "" if skew is None else f" by {skew:.0f} s"
-                return WardroundError(
-                    Code.CLOCK,
-                    f"This machine's clock differs from the coordinator's{off}.",
-                    remedy="Set the clock (NTP); more than five minutes are refused.",
-                )
-            return WardroundError(
-                Code.NODE_KEY,
-                "The coordinator does not know this site's node key.",
-                remedy="Have the public key that `wardround-site init` printed registered there.",
-            )
-        if reason == "version" or (peer and peer != FLOWER_VERSION):
-            return WardroundError(
-                Code.FLWR_VERSION,
-                f"The coordinator runs Flower {peer or 'of another release'}, this site "
-                f"{FLOWER_VERSION}.",
-                remedy="Install the same wardround release on both sides.",
-            )
-        code = _flower_code(answer.body)
-        if code == 1001:
-            return WardroundError(
-                Code.FLWR_VERSION,
-                f"The coordinator runs another Flower release than {FLOWER_VERSION}.",
-                remedy="Install the same wardround release on both sides.",
-            )
-        if reason == "active" or code == 2004:
-            return WardroundError(
-                Code.UNREACHABLE,
-                "The coordinator still counts this site as connected.",
-                remedy="It is tried again. If it lasts, another process uses the same node key.",
-            )
-        return WardroundError(
-            Code.UNREACHABLE,
-            f"The coordinator answered with HTTP status {answer.status}.",
-            remedy="It is tried again; see the coordinator's event log.",
-        )
-
-    # --- heartbeat ---
-    def _beating(self) -> None:
-        """Says that this site is there. The call is held, so that its end is noticed at once."""
+    def _send_heartbeats(self) -> None:
+        """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""
         while not self._closing.is_set():
             self._activated.wait()
             pause = 0.0
@@ -565,24 +476,59 @@ class FleetConnection:
                     node=self._node(), heartbeat_interval=self.config.heartbeat
                 )
                 hold = min(_HOLD, 0.8 * self.config.heartbeat)
+                reply_type = heartbeat_pb2.SendNodeHeartbeatResponse
                 _, headers = self._call(
-                    self._beat_line,
-                    "send-node-heartbeat",
-                    request,
-                    heartbeat_pb2.SendNodeHeartbeatResponse,
-                    {WAIT: f"{hold:.3f}"},
-                    limit=hold + 10.0,
+                    self._beat_line, "send-node-heartbeat", request, reply_type, hold=hold, limit=10
                 )
                 if WAIT not in headers:
                     pause = 0.7 * self.config.heartbeat
-            except Interrupted:
+            except CallInterrupted:
                 return
             except WardroundError:
-                pause = 1.0  # the receiver meets the same fault, and deals with it
+                pause = 1.0  # `receive` meets the same fault, and handles it
             self._closing.wait(pause)
 
     def _line(self) -> HttpConnection:
         return HttpConnection(self.config.address, self._context, self.config.connect_timeout)
+
+
+def _refusal(answer: Response) -> WardroundError:
+    """The error for an answer of the coordinator other than 200."""
+    reason = answer.headers.get(REFUSED, "")
+    release = answer.headers.get("flwr-package-version", "")
+    if answer.status == 401:
+        skew = _clock_difference(answer.headers.get("date"))
+        if reason == "clock" or (not reason and skew is not None and skew > _CLOCK_LIMIT):
+            off = "" if skew is None else f" by {skew:.0f} s"
+            return WardroundError(
+                Code.CLOCK,
+                f"This machine's clock differs from the coordinator's{off}.",
+                remedy="Set the clock (NTP); more than five minutes are refused.",
+            )
+        return WardroundError(
+            Code.NODE_KEY,
+            "The coordinator does not know this site's node key.",
+            remedy="Have the public key that `wardround-site init` printed registered there.",
+        )
+    code = _flower_code(answer.body)
+    if reason == "version" or code == 1001 or (release and release != FLOWER_VERSION):
+        return WardroundError(
+            Code.FLWR_VERSION,
+            f"The coordinator runs Flower {release or 'of another release'}, this site "
+            f"{FLOWER_VERSION}.",
+            remedy="Install the same wardround release on both sides.",
+        )
+    if reason == "active" or code == 2004:
+        return WardroundError(
+            Code.UNREACHABLE,
+            "The coordinator still counts this site as connected.",
+            remedy="It is tried again. If it lasts, another process uses the same node key.",
+        )
+    return WardroundError(
+        Code.UNREACHABLE,
+        f"The coordinator answered with HTTP status {answer.status}.",
+        remedy="It is tried again; see the coordinator's event log.",
+    )
 
 
 def _tls(root_certificate: Path) -> ssl.SSLContext:
@@ -607,7 +553,7 @@ def _clock_difference(date: str | None) -> float | None:
 
 
 def _flower_code(body: bytes) -> int | None:
-    """The number of a Flower API error."""
+    """The error number of Flower's API in an answer's body, if there is one."""
     try:
         value = json.loads(body)
         value = json.loads(value) if isinstance(value, str) else value

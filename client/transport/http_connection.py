@@ -15,19 +15,19 @@ from protocol.errors import Code, WardroundError
 
 @dataclass(frozen=True)
 class Response:
-    """What came back; header names in lower case."""
+    """An HTTP answer; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-class Interrupted(Exception):
+class CallInterrupted(Exception):
     """The call was cut short by `interrupt`."""
 
 
-class _HungUp(Exception):
-    """The other side closed the connection."""
+class _PeerClosed(Exception):
+    """The other side has closed the connection; `error` says so to a person."""
 
     def __init__(self, error: WardroundError) -> None:
         super().__init__()
@@ -57,19 +57,16 @@ class HttpConnection:
     def call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
         """POSTs `body`; `timeout` in seconds without a byte from the other side.
 
-        Raises WardroundError: UNREACHABLE, TLS; Interrupted after `interrupt`.
+        Raises WardroundError: UNREACHABLE, TLS; CallInterrupted after `interrupt`.
         """
-        fresh = self._connection is None
-        try:
-            return self._call(path, body, headers, timeout)
-        except _HungUp as fault:
-            # A kept-alive connection may have been closed by the other side meanwhile.
-            if fresh:
-                raise fault.error from None
-        try:
-            return self._call(path, body, headers, timeout)
-        except _HungUp as fault:
-            raise fault.error from None
+        while True:
+            fresh = self._connection is None
+            try:
+                return self._call(path, body, headers, timeout)
+            except _PeerClosed as fault:
+                # An idle connection may have been closed meanwhile: try once more on a new one.
+                if fresh:
+                    raise fault.error from None
 
     def interrupt(self) -> None:
         """Cuts the running call short and all later ones; from any thread or signal handler."""
@@ -87,7 +84,7 @@ class HttpConnection:
         try:
             connection = self._connected()
             if self._interrupted:
-                raise Interrupted
+                raise CallInterrupted
             connection.sock.settimeout(timeout)
             connection.request("POST", path, body, dict(headers))
             answer = connection.getresponse()
@@ -99,23 +96,23 @@ class HttpConnection:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if self._interrupted:
-                raise Interrupted from None
+                raise CallInterrupted from None
             if isinstance(error, ConnectionError | http.client.HTTPException | ssl.SSLEOFError):
-                raise _HungUp(self._fault(error)) from None
+                raise _PeerClosed(self._fault(error)) from None
             raise self._fault(error) from None
 
     def _connected(self) -> http.client.HTTPSConnection:
         if self._connection is None:
             connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
-            connection.sock = self._secured()
+            connection.sock = self._open_socket()
             self._connection = connection
         return self._connection
 
-    def _secured(self) -> ssl.SSLSocket:
-        """Connects step by step, so that `interrupt` can cut each of them short."""
+    def _open_socket(self) -> ssl.SSLSocket:
+        """Connects in steps, each of which `interrupt` can cut short."""
         fault: OSError = OSError("no address")
-        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in found:
+        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in addresses:
             plain = socket.socket(family, kind, protocol)
             try:
                 plain.settimeout(self._connect_timeout)

@@ -1,8 +1,8 @@
-"""The site's node key: what Flower's node authentication knows the site by.
+"""The site's node key, by which Flower's node authentication identifies the site.
 
 ECDSA P-384, PEM, the public part as SubjectPublicKeyInfo: the form that Flower's own tools make
-with ssh-keygen. The private part never leaves the site; the coordinator's operator gets the
-public part and puts it on the allow-list.
+with ssh-keygen. The coordinator's operator puts the public part on the allow-list; the private
+part never leaves the site.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def create_node_key(path: Path) -> bytes:
         raise WardroundError(
             Code.NODE_KEY,
             f"There is a node key at {path} already.",
-            remedy="Use it; a new one must be registered at the coordinator anew.",
+            remedy="Use it; a new one must be registered at the coordinator.",
         ) from None
     return public_pem(key)
 
@@ -45,7 +45,7 @@ def create_node_key(path: Path) -> bytes:
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Reads a node key, in PEM or in OpenSSH's form.
 
-    Raises WardroundError(NODE_KEY) where `read_secret` does, and where it is no ECDSA key.
+    Raises WardroundError(NODE_KEY) for a file that `read_secret` refuses or that is no ECDSA key.
     """
     content = read_secret(
         path,
@@ -73,8 +73,4 @@ def public_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _unfit(path: Path, what: str) -> WardroundError:
-    return WardroundError(
-        Code.NODE_KEY,
-        f"The node key {path} {what}.",
-        remedy=_NEW,
-    )
+    return WardroundError(Code.NODE_KEY, f"The node key {path} {what}.", remedy=_NEW)

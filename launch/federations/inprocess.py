@@ -20,7 +20,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
-from protocol.wire.messages import Frame, Ready
+from protocol.wire.messages import Frame, Ready, Share
 from server.outcome import Outcome
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
@@ -51,15 +51,7 @@ class Simulated:
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not above the last one.")
         self._last[study.digest] = (round_, attempt)
 
-    def answered(
-        self,
-        study: str,
-        kind: str,
-        round_: int,
-        attempt: int,
-        sent: Frame,
-        signature: str | None = None,
-    ) -> None:
+    def answered(self, answer: Ready | Share, sent: Frame) -> None:
         return None
 
     def refused(self, study: str | None, error: WardroundError) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.budget_plot import MOST_POINTS, plot_budget, spending
+from client.cli.budget_plot import MAX_POINTS, plot_budget, spending
 from client.governance.budget import budget, history
 from tests.client.hospital import Hospital, numbered
 
@@ -47,7 +47,7 @@ def test_a_long_history_is_drawn_at_a_bounded_number_of_points(hospital: Hospita
         hospital.debit(study, round_, round_)
     debits = history(hospital.state)
     points = spending(debits, 1e-5)
-    assert len(points) <= MOST_POINTS + 1
+    assert len(points) <= MAX_POINTS + 1
     assert points[0][0].isoformat(timespec="milliseconds") == debits[0].time
     assert points[-1][0].isoformat(timespec="milliseconds") == debits[-1].time
 

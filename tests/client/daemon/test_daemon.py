@@ -11,9 +11,9 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -26,7 +26,7 @@ from client.daemon.daemon import Daemon as Loop
 from client.daemon.daemon import _answer
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
-from client.transport.fleet_connection import Delivery
+from client.transport.fleet_connection import IncomingMessage
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -365,7 +365,7 @@ class Post:
     def __init__(self) -> None:
         self.sent: list[Frame] = []
 
-    def reply(self, delivery: Delivery, frame: Frame) -> bool:
+    def reply(self, incoming: IncomingMessage, frame: Frame) -> bool:
         self.sent.append(frame)
         return True
 
@@ -384,8 +384,8 @@ class Asked:
 @pytest.mark.parametrize(("ttl", "asked"), [(60.0, 1), (-1.0, 0)])
 def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
     post, site = Post(), Asked()
-    delivery = Delivery(Frame(b"{}"), "m", 1, 2, "g", "query", time.time(), ttl)
-    _answer(cast(Any, post), cast(Any, site), delivery)  # each has what is called of it
+    incoming = IncomingMessage(Frame(b"{}"), "m", cast(Any, SimpleNamespace(ttl=ttl)))
+    _answer(cast(Any, post), cast(Any, site), incoming)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
 
 

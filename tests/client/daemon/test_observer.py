@@ -80,14 +80,14 @@ def test_an_attempt_is_followed_from_debit_to_share(
         1,
     )
     assert board.now.rounds == ONE.optimisation.rounds
-    assert not observer.owing
+    assert not observer.owes_share
     observer(READY)
     assert shown(board, "phase", "bytes_sent") == ("summing", 412)
-    assert observer.owing
+    assert observer.owes_share
     observer(SHARE)
     assert shown(board, "phase", "bytes_sent") == ("idle", 1412)
     assert board.now.answers == {"ready": 1, "share": 1}
-    assert not observer.owing
+    assert not observer.owes_share
     assert logged() == [
         {"event": "debited", **place},
         {"event": "sent", "kind": "ready", "bytes": 412, **place},
@@ -101,9 +101,9 @@ def test_the_next_debit_or_the_end_of_the_study_ends_what_is_owed(
     observer(Proposed(ONE, "accepted", None))
     for end in (Debited(ONE, 2, 4), Closed(ONE, "failed")):
         observer(READY)
-        assert observer.owing
+        assert observer.owes_share
         observer(end)
-        assert not observer.owing
+        assert not observer.owes_share
     assert shown(board, "phase", "study", "title", "round", "attempt") == (
         ("idle", None, None, None, None)
     )
@@ -122,4 +122,4 @@ def test_a_refusal_is_counted_and_leaves_an_attempt_in_hand(
     assert board.now.last_error is not None
     assert board.now.last_error.code == "refused_replay"
     assert board.now.phase == "idle"
-    assert observer.owing
+    assert observer.owes_share

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client.cli.study_summary import show
+from client.cli.study_summary import summarise
 from client.cohorts.loading import build_query_contributor
 from client.cohorts.query_counts import QueryContributor
 from client.config.policy import Policy
@@ -222,15 +222,15 @@ def test_a_study_accepted_before_a_restart_is_taken_up_or_refused(
 ) -> None:
     study, strange = counted(epsilon=0.5), counted(epsilon=0.4)
     assert asked.propose(study.document).state == "accepted"
-    asked.site._known.clear()  # as in a new process
+    asked.site._accepted.clear()  # as in a new process
     assert asked.answer(study) is Code.REFUSED_STUDY
-    asked.site.take_up(study)
+    asked.site.reopen(study)
     assert not isinstance(asked.answer(study), Code)
     asked.site._respondent = None
-    asked.site.take_up(strange)
+    asked.site.reopen(strange)
     assert asked.governance.audit.entries()[-1].fields["code"] == "refused_policy"
     monkeypatch.setattr(asked.site, "_check", lambda *_: 1 / 0)
-    asked.site.take_up(strange)
+    asked.site.reopen(strange)
     assert asked.governance.audit.entries()[-1].fields["code"] == "internal"
     assert asked.answer(strange) is Code.REFUSED_STUDY
 
@@ -379,7 +379,7 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     asked.propose(study.document)
     approvals = asked.governance.approvals
     found = approvals.find(study.digest)
-    words = dict(show(approvals, *found, registry.load(TASK).schema).lines)
+    words = dict(summarise(approvals, found[0], registry.load(TASK).schema))
     assert f"{COLUMN} > 12 and malignant = 1" in words["Which patients"]
     assert "counts once" in words["Which patients"]
     assert words["Question 1"] == "patients: how many"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.study_summary import show
+from client.cli.study_summary import summarise
 from client.governance import approvals
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
@@ -49,11 +49,6 @@ def test_by_rule_it_is_accepted_at_once(tmp_path: Path) -> None:
     assert hospital.approvals.propose(study()) == ("accepted", None)
     entries = hospital.audit.entries()
     assert entries[-1].fields["by"] == "rule"
-
-
-def test_too_few_patients_are_refused(hospital: Hospital) -> None:
-    assert hospital.approvals.propose(study(), patients=19) == ("refused", Code.TOO_FEW_PATIENTS)
-    assert hospital.approvals.propose(study(), patients=20) == ("waiting", None)
 
 
 def test_what_a_person_decided_is_not_undone_by_proposing_again(hospital: Hospital) -> None:
@@ -129,8 +124,8 @@ def test_a_person_decides_on_a_study_that_is_read_once(
 ) -> None:
     hospital.approvals.propose(study())
     documents = parsed(monkeypatch)
-    found, standing = hospital.approvals.find(study().digest[:12])
-    show(hospital.approvals, found, standing, SCHEMA)
+    found, _ = hospital.approvals.find(study().digest[:12])
+    summarise(hospital.approvals, found, SCHEMA)
     hospital.approvals.approve(found)
     assert documents == [study().document]
     assert state(hospital) == "accepted"
@@ -151,7 +146,7 @@ def test_a_study_that_was_never_seen_is_not_decided_on(hospital: Hospital) -> No
 def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(approvals, "MOST_UNDECIDED", 5)
+    monkeypatch.setattr(approvals, "MAX_UNDECIDED", 5)
     first = numbered(0)
     hospital.approvals.propose(first)
     for number in range(1, 12):
@@ -166,7 +161,7 @@ def test_a_flood_of_proposals_neither_fills_the_list_nor_hides_what_waits(
 
 
 def words(hospital: Hospital, digest: str) -> dict[str, str]:
-    return dict(show(hospital.approvals, *hospital.approvals.find(digest), SCHEMA).lines)
+    return dict(summarise(hospital.approvals, hospital.approvals.find(digest)[0], SCHEMA))
 
 
 def test_it_is_shown_in_plain_words_before_it_is_approved(hospital: Hospital) -> None:

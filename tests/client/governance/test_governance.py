@@ -16,7 +16,7 @@ from client.governance.notices import Answered, Closed, Debited, Notice, Propose
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.vector_layout import Sections
-from protocol.wire.messages import Frame
+from protocol.wire.messages import Frame, Share
 from tests.client.hospital import SITES, study
 
 
@@ -58,7 +58,7 @@ def test_an_attempt_leaves_its_trace(config: SiteConfig) -> None:
     site.admit(one)
     site.debit(one, 1, 1, Sections(one, train=True, evaluate=False))
     sent = Frame(b"header", [b"one", memoryview(b"two")])
-    site.answered(one.digest, "share", 1, 1, sent)
+    site.answered(Share(study=one.digest, round=1, attempt=1), sent)
     site.refused(None, WardroundError(Code.MESSAGE, "A message header is malformed."))
     site.close(one, "finished")
     entries = site.audit.entries()
@@ -91,7 +91,7 @@ def test_whoever_watches_is_told_once_it_is_durable(config: SiteConfig) -> None:
     site.debit(one, 1, 1, sections)
     with pytest.raises(WardroundError):
         site.debit(one, 1, 1, sections)
-    site.answered(one.digest, "share", 1, 1, Frame(b"header"))
+    site.answered(Share(study=one.digest, round=1, attempt=1), Frame(b"header"))
     site.refused(None, refusal)
     site.close(one, "finished")
     assert seen == [
@@ -109,7 +109,7 @@ def test_a_refusal_stands_even_where_it_cannot_be_noted(config: SiteConfig) -> N
     (config.state / "head.json").unlink()
     site.refused("a" * 64, WardroundError(Code.REFUSED_STUDY, "No."))
     with pytest.raises(WardroundError) as caught:
-        site.answered("a" * 64, "share", 1, 1, Frame(b"x"))
+        site.answered(Share(study="a" * 64, round=1, attempt=1), Frame(b"x"))
     assert caught.value.code == Code.LEDGER
     site.close_state()
     with pytest.raises(WardroundError):
