@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from client.enrolment import join, new_site
@@ -126,12 +125,7 @@ class Deployment:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def run(self, *overrides: str) -> list[float]:

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from sysconfig import get_path
-from types import TracebackType
 from typing import Self
 
 from cryptography.hazmat.primitives import serialization
@@ -52,12 +51,7 @@ class StockFlower:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ThreadPoolExecutor(self.sites) as pool:  # each takes seconds to end
             list(pool.map(Guarded.stop, self._nodes))
         self._stack.close()

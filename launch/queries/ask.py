@@ -29,12 +29,12 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
-from server.outcome import Outcome, RoundReport
-from server.rounds.listener import Listeners
+from server.outcome import Outcome
+from server.rounds.listener import Listener, Listeners
 from server.tracking.query_page import page
 from server.tracking.query_report import plain
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt, TrackingListener
+from server.tracking.tracker import MlflowTracker, Receipt
 from tasks.schema import PATIENT
 
 _FAREWELL = 20.0
@@ -126,7 +126,7 @@ def _here(question: Question, price: Price, where: Where) -> QueryResult:
     tracker.begin(study, {"query": _configuration(question, price)}, RELEASE)
     try:
         with progress:
-            listeners = Listeners(progress, TrackingListener(tracker))
+            listeners = Listeners(progress, tracker)
             outcome = InProcessFederation({}, tables).run(study, question.task, listeners)
     except BaseException:
         tracker.settle(timeout=10.0)
@@ -183,7 +183,7 @@ def _leave(outcome: Outcome, output: Path) -> None:
         ) from None
 
 
-class Progress:
+class Progress(Listener):
     """A listener that says what is waited for. Use as a context manager."""
 
     def __init__(self, study: Study, console: Console | None) -> None:
@@ -207,12 +207,6 @@ class Progress:
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         self._say(f"attempt {attempt} was lost ({why})")
-
-    def round(self, report: RoundReport) -> None:
-        return None
-
-    def finish(self, outcome: Outcome) -> None:
-        return None
 
     def _say(self, text: str) -> None:
         if self._console is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from types import TracebackType
 from typing import Literal, Self
 
 from rich.console import Console, Group
@@ -57,12 +56,7 @@ class Progressing:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 

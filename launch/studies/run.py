@@ -32,7 +32,7 @@ from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked
+from server.tracking.tracker import MlflowTracker, Receipt, Tracker
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Table
@@ -88,7 +88,7 @@ def run_inprocess(
             Progressing(study, console) as shown,
             federation_of(config, cohorts, study, task) as federation,
         ):
-            listeners = Listeners(shown, TrackingListener(tracker))
+            listeners = Listeners(shown, tracker)
             chronicle = RunFolder(folder, listeners, checkpoints=checkpoints)
             chronicle.begin(study, config)
             for report in chronicle.reports:
@@ -276,7 +276,7 @@ def tracking(
 ) -> Iterator[Tracker]:
     """A tracker that has begun; the run is closed as killed where the study has no outcome.
     parent: the MLflow run of which this one is a part, whose runs register no models."""
-    tracker: Tracker = Untracked()
+    tracker = Tracker()
     if config.tracking.uri:
         tracker = MlflowTracker(
             config.tracking.uri,

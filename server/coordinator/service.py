@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 
 from protocol import durable_files
@@ -120,12 +119,7 @@ class Coordinator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def serve(self, ending: threading.Event) -> None:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
+from server.rounds.listener import Listener
 from server.tracking import backlog
 from server.tracking.delivery_queue import DeliveryQueue, Job
 from server.tracking.mlflow_run import TrackedRun
@@ -35,51 +36,22 @@ class Receipt:
     remedy: str = ""
 
 
-class Tracker(Protocol):
-    """What the round loop's owner calls, in this order."""
+class Tracker(Listener):
+    """Takes what a study reports, as a listener of its rounds. This one tracks nothing."""
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
         """Opens the study's run. Raises WardroundError(TRACKING) where it cannot."""
-        ...
-
-    def round(self, report: RoundReport) -> None:
-        """Returns at once."""
-        ...
-
-    def finish(self, outcome: Outcome) -> None:
-        """Returns at once."""
-        ...
 
     def compared(self, baselines: Baselines) -> None:
-        """Adds what the study was compared with; returns at once."""
-        ...
+        """Adds the figures of the baselines; returns at once."""
 
     def settle(self, timeout: float = 60.0) -> Receipt:
-        """Waits until all is written, `timeout` seconds at most. Without an outcome handed in,
-        the run is closed as killed."""
-        ...
-
-
-class Untracked:
-    """The tracker of a study that is not tracked."""
-
-    def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
-        pass
-
-    def round(self, report: RoundReport) -> None:
-        pass
-
-    def finish(self, outcome: Outcome) -> None:
-        pass
-
-    def compared(self, baselines: Baselines) -> None:
-        pass
-
-    def settle(self, timeout: float = 60.0) -> Receipt:
+        """Waits until all is written, `timeout` seconds at most. Without an outcome, the run is
+        closed as killed."""
         return Receipt()
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """One study's run on an MLflow server.
 
     `model` names the registered model (default: the task). What could not be delivered is kept
@@ -228,25 +200,6 @@ def deliver(
         tracker.round(report)
     tracker.finish(outcome)
     return tracker.settle(timeout)
-
-
-class TrackingListener:
-    """A tracker as a listener of the round loop: what names a site is not passed on."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        pass
-
-    def lost(self, round_: int, attempt: int, why: str) -> None:
-        pass
-
-    def round(self, report: RoundReport) -> None:
-        self._tracker.round(report)
-
-    def finish(self, outcome: Outcome) -> None:
-        self._tracker.finish(outcome)
 
 
 def require_answer(uri: str, timeout: float = 3.0) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Self
 
 from protocol.errors import Code, WardroundError
@@ -77,12 +76,7 @@ class FleetRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _conversation(

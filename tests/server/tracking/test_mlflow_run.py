@@ -40,7 +40,7 @@ from server import undelivered
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.mlflow_run import TrackedRun
-from server.tracking.tracker import MlflowTracker, Receipt, TrackingListener, require_answer
+from server.tracking.tracker import MlflowTracker, Receipt, require_answer
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tests.narrowing import present
@@ -74,10 +74,9 @@ def finished(server: MlflowServer) -> tuple[Outcome, Receipt]:
 def _track(server: MlflowServer, done: Outcome, **options: Any) -> Receipt:
     tracker = MlflowTracker(server.url, EXPERIMENT, **options)
     tracker.begin(done.study, CONFIGURATION, "1.2.3+abc")
-    listener = TrackingListener(tracker)
     for one in done.rounds:
-        listener.round(one)
-    listener.finish(done)
+        tracker.round(one)
+    tracker.finish(done)
     return tracker.settle()
 
 
@@ -562,9 +561,8 @@ def test_who_is_waited_for_is_not_passed_on(server: MlflowServer) -> None:
     of = study()
     tracker = MlflowTracker(server.url, EXPERIMENT)
     tracker.begin(of, {}, "1")
-    listener = TrackingListener(tracker)
-    listener.waiting("offline", ("CANARY-7f3a",))
-    listener.lost(1, 1, "CANARY-7f3a")
+    tracker.waiting("offline", ("CANARY-7f3a",))
+    tracker.lost(1, 1, "CANARY-7f3a")
     tracker.settle()
     stored = server.database.read_bytes() + server.log.read_bytes()
     wal = server.database.with_name("mlflow.db-wal")
