@@ -32,7 +32,8 @@ By = Annotated[
 ]
 
 
-def options(
+def run_query(
+    question: "Question",
     epsilon: Annotated[
         float,
         typer.Option(help="Bound on each patient's privacy loss, all statistics together."),
@@ -78,28 +79,63 @@ def options(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The options of every query."""
+    """Asks a question, or with --dry-run says what it would cost; every query has these options."""
+    from dataclasses import replace
+
+    from launch.queries.ask import Where, ask, would
+    from launch.queries.query_builder import Price, cost
+    from launch.queries.result_view import show
+
+    question = replace(question, least_count=least_count, title=title or question.title)
+    price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
+    errors = console(stderr=True)
+    where = Where(
+        credentials=credentials.expanduser() if credentials is not None else None,
+        coordinator=coordinator,
+        tracking=tracking,
+        output=output,
+        console=errors,
+    )
+    if dry_run:
+        study, answers = would(question, price, where)
+        if as_json:
+            print_json({"study": json.loads(study.document), "sites": answers})
+            return
+        screen = console()
+        screen.print(cost(study))
+        for name, sites in (answers or {}).get("answers", {}).items():
+            screen.print(f"{sites} sites: {printable(name)}")
+        for rule, sites in (answers or {}).get("rules", {}).items():
+            screen.print(f"{sites} refuse by policy.{printable(rule)}")
+        return
+    answered = ask(question, price, where)
+    if as_json:
+        outcome = answered.outcome
+        spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
+        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
+    else:
+        show(answered, console())
+    if page is not None:  # what was paid for is on the screen by now, whatever the disk says
+        try:
+            page.write_text(answered.page(), encoding="utf-8")
+        except OSError as error:
+            raise unwritable(page, error) from None
 
 
 def _command(make: Callable[..., "Question"]) -> Callable[..., None]:
     """A command with the options of its question and those of every query."""
+    own = list(inspect.signature(make).parameters.values())
+    _, *shared = inspect.signature(run_query).parameters.values()
 
     @functools.wraps(make)
-    def run(**given: Any) -> None:
-        own = {name: given.pop(name) for name in inspect.signature(make).parameters}
-        _run(make(**own), **given)
+    def run(**options: Any) -> None:
+        question = make(**{parameter.name: options.pop(parameter.name) for parameter in own})
+        run_query(question, **options)
 
-    shared = inspect.signature(options).parameters
-    mine = inspect.signature(make).parameters
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it, by inspect
-        [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in (*mine.values(), *shared.values())
-        ]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
     )
-    run.__annotations__ = {
-        parameter.name: parameter.annotation for parameter in (*mine.values(), *shared.values())
-    }
+    run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
     query_app.command(name=make.__name__, help=make.__doc__)(run)
     return run
 
@@ -230,62 +266,3 @@ def mean(task: Task, by: By, where: Condition = "") -> "Question":
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _run(
-    question: "Question",
-    *,
-    epsilon: float,
-    delta: float,
-    least_count: int,
-    purpose: str,
-    title: str,
-    attempts: int,
-    credentials: Path | None,
-    coordinator: str | None,
-    tracking: str | None,
-    output: Path,
-    page: Path | None,
-    as_json: bool,
-    dry_run: bool,
-) -> None:
-    from dataclasses import replace
-
-    from launch.queries.ask import Where, ask, would
-    from launch.queries.query_builder import Price, cost
-    from launch.queries.result_view import show
-
-    question = replace(question, least_count=least_count, title=title or question.title)
-    price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
-    errors = console(stderr=True)
-    where = Where(
-        credentials=credentials.expanduser() if credentials is not None else None,
-        coordinator=coordinator,
-        tracking=tracking,
-        output=output,
-        console=errors,
-    )
-    if dry_run:
-        study, answers = would(question, price, where)
-        if as_json:
-            print_json({"study": json.loads(study.document), "sites": answers})
-            return
-        screen = console()
-        screen.print(cost(study))
-        for name, sites in (answers or {}).get("answers", {}).items():
-            screen.print(f"{sites} sites: {printable(name)}")
-        for rule, sites in (answers or {}).get("rules", {}).items():
-            screen.print(f"{sites} refuse by policy.{printable(rule)}")
-        return
-    answered = ask(question, price, where)
-    if as_json:
-        outcome = answered.outcome
-        spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
-        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
-    else:
-        show(answered, console())
-    if page is not None:  # what was paid for is on the screen by now, whatever the disk says
-        try:
-            page.write_text(answered.page(), encoding="utf-8")
-        except OSError as error:
-            raise unwritable(page, error) from None
