@@ -20,7 +20,8 @@ from typing import Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from launch.demo.child_process import Guarded
+from launch.demo.child_process import Guarded, script
+from launch.demo.local_ports import free_port
 from server.enrolment.certificates import Pki
 
 APP = Path(__file__).with_name("stock_app")
@@ -143,17 +144,6 @@ def _make_node_key(private: Path, public: Path) -> None:
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
     )
-
-
-def script(name: str) -> str:
-    """A console script of this environment."""
-    return str(Path(get_path("scripts")) / name)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

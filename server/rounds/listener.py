@@ -34,20 +34,20 @@ class Listeners(Listener):
     """Several listeners as one."""
 
     def __init__(self, *listeners: Listener) -> None:
-        self._all = listeners
+        self._listeners = listeners
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.waiting(why, sites)
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.lost(round_, attempt, why)
 
     def round(self, report: RoundReport) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.round(report)
 
     def finish(self, outcome: Outcome) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.finish(outcome)
