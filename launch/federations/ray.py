@@ -140,8 +140,8 @@ class RayFleet:
         yield from ((node, None) for node in waiting.values())
 
     def _engine(self) -> None:
-        """Runs Flower's engine until the study is over, in its own thread, so that Ctrl-C reaches the
-        round loop in the main thread."""
+        """Runs Flower's engine until the study is over. It has its own thread, so that Ctrl-C
+        reaches the round loop in the main thread."""
         try:
             self._simulate()
         except BaseException as error:

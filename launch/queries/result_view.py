@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.queries.ask import QueryResult, lines
+from launch.queries.ask import QueryResult, receipt_lines
 from protocol.terminal.printable import printable
 from server.tracking.query_report import AnswerRow, answered, captions, question
 
@@ -25,7 +25,7 @@ def show(result: QueryResult, console: Console) -> None:
         console.print(_table(answer.name, [row for row in rows if row.telling]))
         if caption:
             console.print(Text(printable(caption), style="dim"))
-    for line in lines(result):
+    for line in receipt_lines(result):
         console.print(Text(printable(line)), soft_wrap=True)
 
 
