@@ -82,7 +82,8 @@ def run_query(
     """Asks a question, or with --dry-run says what it would cost; every query has these options."""
     from dataclasses import replace
 
-    from launch.queries.ask import Where, ask, would
+    from launch.queries import ask as asking
+    from launch.queries.ask import Where, ask
     from launch.queries.query_builder import Price, cost
     from launch.queries.result_view import show
 
@@ -97,7 +98,7 @@ def run_query(
         console=errors,
     )
     if dry_run:
-        study, answers = would(question, price, where)
+        study, answers = asking.dry_run(question, price, where)
         if as_json:
             print_json({"study": json.loads(study.document), "sites": answers})
             return

@@ -187,7 +187,7 @@ def run_rounds(
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
     identity key in hex. Raises what `Rounds.run` raises."""
-    patience = Patience(join=0.0, look=0.0, failures=3)
+    patience = Patience(join=0.0, poll=0.0, failures=3)
     rounds = Rounds(study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience)
     return rounds.run()
 

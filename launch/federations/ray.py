@@ -164,7 +164,7 @@ class RayFleet:
 
         @client.query(_FRAME)
         def answer(message: Message, context: Context) -> Message:
-            return answered(shared, sites, message, context)
+            return answer_in_worker(shared, sites, message, context)
 
         @server.main()
         def main(grid: Grid, context: Context) -> None:
@@ -227,7 +227,7 @@ class RayFederation:
 
 
 # --- in a worker ---
-def answered(shared: Any, sites: list[str], message: Message, context: Context) -> Message:
+def answer_in_worker(shared: Any, sites: list[str], message: Message, context: Context) -> Message:
     """One message to one site, whose state comes with the context and goes back in it."""
     from flwr.app import ConfigRecord
 

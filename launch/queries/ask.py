@@ -99,7 +99,7 @@ def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> Query
     return answered
 
 
-def would(question: Question, price: Price, where: Where) -> tuple[Study, dict[str, Any] | None]:
+def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict[str, Any] | None]:
     """The study that `ask` would send, and how a deployment's sites would answer it. No data is
     read, and no site records the study."""
     if where.credentials is None:

@@ -18,7 +18,7 @@ from server.outcome import Outcome, RoundReport, read_metrics
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 
 
-def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
+def store(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
     """Writes an outcome and its configuration into `folder`, readable by its owner only."""
     make_folder(folder)
     write(folder / _STUDY, outcome.study.document)
@@ -30,7 +30,7 @@ def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_ver
 
 
 def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
-    """What `keep` wrote: outcome, configuration, code version.
+    """What `store` wrote: outcome, configuration, code version.
 
     Raises WardroundError(STATE) where the folder does not hold it.
     """

@@ -88,10 +88,10 @@ class StudyTracking:
 
     def _store(self, outcome: Outcome, error: WardroundError) -> Receipt:
         folder = self._undelivered / outcome.study.digest[:12]
-        backlog.keep(folder, outcome, dict(self._configuration), RELEASE)
+        backlog.store(folder, outcome, dict(self._configuration), RELEASE)
         return Receipt(
             missing=("run",),
-            remedy=f"{error.message} It is kept in {folder}. When the server is back: "
+            remedy=f"{error.message} It is stored in {folder}. When the server is back: "
             + backlog.deliver_command(
                 folder,
                 without_credentials(self._uri or ""),

@@ -51,7 +51,7 @@ def run(rule: Callable[[int], Code | None]) -> tuple[Outcome, Whimsical]:
     sites: dict[str, Site] = dict(federation._fleet._sites)
     whimsical = Whimsical(rule)
     sites["west"]._governance = whimsical
-    patience = Patience(join=5.0, look=0.0, failures=3)
+    patience = Patience(join=5.0, poll=0.0, failures=3)
     rounds = Rounds(
         study, TASK, InProcessFleet(sites), federation.roster, Listeners(), patience=patience
     )
