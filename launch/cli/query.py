@@ -23,7 +23,7 @@ query_app = CommandLine(
     "query is debited from every site's ledger; --dry-run says how much, and asks nothing."
 )
 
-Task = Annotated[str, typer.Option(help="The task whose cohort is asked about.")]
+Task = Annotated[str, typer.Option(help="The task whose cohort is counted.")]
 Condition = Annotated[
     str, typer.Option("--where", help="A condition on a record: 'age >= 60 and sex = 0'.")
 ]
@@ -40,14 +40,14 @@ def run_query(
     ] = 0.5,
     delta: Annotated[float, typer.Option(help="The delta at which epsilon holds.")] = 1e-5,
     least_count: Annotated[
-        int, typer.Option(help="A count below it is shown as 'fewer than'.")
+        int, typer.Option(help="Smaller counts are shown as 'fewer than'.")
     ] = 10,
     purpose: Annotated[
-        str, typer.Option(help="What it is for, as sites read it and their policies match it.")
+        str, typer.Option(help="The purpose, which sites read and their policies match.")
     ] = "research",
-    title: Annotated[str, typer.Option(help="What it is called, as sites read it.")] = "",
+    title: Annotated[str, typer.Option(help="The title that sites read.")] = "",
     attempts: Annotated[
-        int, typer.Option(help="Sums that are paid for, should a site drop out.")
+        int, typer.Option(help="Attempts that epsilon pays for, in case a site drops out.")
     ] = 1,
     credentials: Annotated[
         Path | None,
@@ -59,7 +59,7 @@ def run_query(
     coordinator: Annotated[
         str | None,
         typer.Option(
-            envvar="WARDROUND_COORDINATOR", help="host:port, instead of the credentials' one."
+            envvar="WARDROUND_COORDINATOR", help="host:port, instead of the one in the credentials."
         ),
     ] = None,
     tracking: Annotated[
@@ -75,7 +75,7 @@ def run_query(
         Path | None, typer.Option("--html", help="Write a page with plots to this file.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would cost; ask no site's data.")
+        bool, typer.Option("--dry-run", help="Show the cost; read no data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +116,7 @@ def run_query(
         print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
     else:
         show(answered, console())
-    if page is not None:  # what was paid for is on the screen by now, whatever the disk says
+    if page is not None:  # the answers are on the screen, should the disk be full
         try:
             page.write_text(answered.page(), encoding="utf-8")
         except OSError as error:
