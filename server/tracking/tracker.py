@@ -19,7 +19,6 @@ from urllib.request import build_opener
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
-from server.rounds.listener import Listener
 from server.tracking import backlog
 from server.tracking.delivery_queue import DeliveryQueue, Job
 from server.tracking.mlflow_run import TrackedRun
@@ -36,7 +35,7 @@ class Receipt:
     remedy: str = ""
 
 
-class Tracker(Listener):
+class Tracker:
     """Takes what a study reports, as a listener of its rounds. This one tracks nothing."""
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
@@ -49,6 +48,18 @@ class Tracker(Listener):
         """Waits until all is written, `timeout` seconds at most. Without an outcome, the run is
         closed as killed."""
         return Receipt()
+
+    def waiting(self, why: str, sites: tuple[str, ...]) -> None:
+        """Does nothing: a site's name is not passed on."""
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Does nothing."""
+
+    def round(self, report: RoundReport) -> None:
+        """Adds a round; returns at once."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Adds the outcome and ends the run; returns at once."""
 
 
 class MlflowTracker(Tracker):
