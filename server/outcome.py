@@ -7,9 +7,10 @@ in which one site's update, metric or count could stand: a metric's name is one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,51 @@ class Outcome:
         if self.answers and [a.name for a in self.answers] != [s.name for s in asked]:
             raise ValueError("answers to other questions than the study's")
 
+    def figures(self) -> dict[str, Any]:
+        """The outcome as plain values, without its study, weights and rounds."""
+        return {
+            "status": self.status,
+            "metrics": {name: asdict(of) for name, of in self.metrics.items()},
+            "epsilon": self.epsilon,
+            "epsilon_broken": self.epsilon_broken,
+            "uncovered": self.uncovered,
+            "seconds": self.seconds,
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+            "calibration": [asdict(point) for point in self.calibration],
+            "answers": [asdict(answer) for answer in self.answers],
+        }
+
+    @staticmethod
+    def of_figures(
+        plain: Mapping[str, Any],
+        study: Study,
+        weights: npt.NDArray[np.float32],
+        rounds: tuple[RoundReport, ...],
+    ) -> Outcome:
+        """The inverse of `figures`; null is read as NaN in metrics and calibration.
+
+        Raises AttributeError, KeyError, TypeError or ValueError where `plain` is malformed.
+        """
+        return Outcome(
+            status=plain["status"],
+            study=study,
+            weights=weights,
+            rounds=rounds,
+            metrics=read_metrics(plain["metrics"]),
+            epsilon=plain["epsilon"],
+            epsilon_broken=plain["epsilon_broken"],
+            uncovered=str(plain["uncovered"]),
+            seconds=float(plain["seconds"]),
+            bytes_sent=int(plain["bytes_sent"]),
+            bytes_received=int(plain["bytes_received"]),
+            calibration=tuple(
+                CalibrationPoint(_number(point["score"]), _number(point["observed"]))
+                for point in plain["calibration"]
+            ),
+            answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+        )
+
 
 @dataclass(frozen=True)
 class Baselines:
@@ -91,6 +137,18 @@ class Baselines:
             raise ValueError(f"not a baseline: {', '.join(unknown)}")
         if unknown := sorted({n for of in self.figures.values() for n in of} - set(COMPARED)):
             raise ValueError(f"not a figure of a baseline: {', '.join(unknown)}")
+
+
+def read_metrics(plain: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Metrics as `dataclasses.asdict` writes them, by name; null is read as NaN."""
+    return {
+        str(name): Estimate(*(_number(of[end]) for end in ("value", "low", "high")))
+        for name, of in plain.items()
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:

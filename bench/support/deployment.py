@@ -10,17 +10,17 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from client.enrolment import join, new_site
-from client.enrolment.site_template import SiteAnswers
 from launch.config.compose import load, plain
-from launch.demo.child_process import Guarded
-from launch.demo.hospitals import write_csv
+from launch.demo.child_process import Guarded, script
+from launch.demo.hospitals import answers, write_csv
+from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
@@ -29,7 +29,6 @@ from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import authority, bundle, create
 from server.enrolment.accounts import Accounts, Credentials, issue
 from server.enrolment.roster import Roster
-from support.stock_flower import free_port, script
 from tasks.base import Task
 
 _READY = 60.0
@@ -126,12 +125,7 @@ class Deployment:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def run(self, *overrides: str) -> list[float]:
@@ -140,21 +134,13 @@ class Deployment:
 
     def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""
-        answers = SiteAnswers(
-            site=site,
-            data={self.task.name: data},
-            tasks=(self.task.name,),
-            purposes=("research",),
-            modes=("none", "local", "distributed"),
-            approval="rule",
-            delta=1e-3,
+        allowed = replace(
+            answers(site, self.task, data),
             epsilon_per_study=20.0,
             epsilon_lifetime=1000.0,
             epsilon_broken=1000.0,
-            exact_evaluation=True,
-            threads=1,
         )
-        config = new_site.init(self.folder / site, answers)
+        config = new_site.init(self.folder / site, allowed)
         rules = self.folder / site / new_site.SITE_YAML
         rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
         card = new_site.card(config)

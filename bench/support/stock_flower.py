@@ -15,13 +15,13 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from sysconfig import get_path
-from types import TracebackType
 from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from launch.demo.child_process import Guarded
+from launch.demo.child_process import Guarded, script
+from launch.demo.local_ports import free_port
 from server.enrolment.certificates import Pki
 
 APP = Path(__file__).with_name("stock_app")
@@ -52,12 +52,7 @@ class StockFlower:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ThreadPoolExecutor(self.sites) as pool:  # each takes seconds to end
             list(pool.map(Guarded.stop, self._nodes))
         self._stack.close()
@@ -149,17 +144,6 @@ def _make_node_key(private: Path, public: Path) -> None:
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
     )
-
-
-def script(name: str) -> str:
-    """A console script of this environment."""
-    return str(Path(get_path("scripts")) / name)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""`wardround coordinator`: set up and run a coordinator, enrol hospitals, give out accounts."""
+"""`wardround coordinator`: set up and run a coordinator, enrol hospitals, make accounts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _config(path: Path) -> CoordinatorConfig:
 
 @coordinator_app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     host: Annotated[
         list[str],
         typer.Option("--host", help="Name or address by which sites reach it. May be repeated."),
@@ -96,8 +96,8 @@ def start(
 ) -> None:
     """Run the coordinator in the foreground, until SIGTERM or Ctrl-C.
 
-    Under systemd or in a container, for as long as the federation lives. Studies that run when it
-    is stopped continue from their last round when it is started again.
+    Run it under systemd or in a container. Studies that are running when it stops continue from
+    their last round when it starts again.
 
     Example: wardround coordinator start --config /srv/coordinator --log json
     """
@@ -111,9 +111,9 @@ def start(
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    # What a reload is for is followed anyway: roster, accounts, server certificate.
+    # Roster, accounts and server certificate are reread without a reload.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
-    loaded = _config(folder or config)  # it was an argument once
+    loaded = _config(folder or config)  # older releases took the folder as an argument
     journal = Journal(loaded.event_log, console=sys.stdout, as_json=log == "json")
     try:
         with Coordinator(loaded, journal) as coordinator:
@@ -131,7 +131,7 @@ def start(
 def status(config: Config = HERE, as_json: Json = False) -> None:
     """Show whether the coordinator runs, its sites and its studies.
 
-    The first look when a site or a data scientist says that something does not answer.
+    Run it first when a site or a data scientist reports that something does not answer.
 
     Example: wardround coordinator status --config /srv/coordinator
     """
@@ -203,7 +203,7 @@ def expel(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Take a site off the roster; a running coordinator lets it in no more.
+    """Remove a site from the roster; a running coordinator disconnects and refuses it.
 
     When a hospital leaves, or before it is enrolled again with new keys.
 
@@ -218,14 +218,14 @@ def expel(
 
 @coordinator_app.command()
 def bundle(
-    out: Annotated[Path, typer.Option(help="A file that is not there yet.")],
+    out: Annotated[Path, typer.Option(help="A new file.")],
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
     """Write what every site needs: address, CA certificate, all sites' identity keys.
 
-    After every change of the roster, to be sent to all sites: each takes it with
-    `wardround-site join` and compares the fingerprints shown here.
+    Send it to all sites after every change of the roster: each loads it with `wardround-site join`
+    and compares the fingerprints shown here.
 
     Example: wardround coordinator bundle --out bundle.json
     """
@@ -251,13 +251,13 @@ def renew(
     config: Config = HERE,
     host: Annotated[
         list[str] | None,
-        typer.Option("--host", help="Other names than those of the old one. May be repeated."),
+        typer.Option("--host", help="New host names instead of the old ones. May be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Issue a new server certificate; a running coordinator takes it up, sites need nothing.
+    """Issue a new server certificate; a running coordinator loads it, sites change nothing.
 
-    Before the days run out that `status` shows, or when the coordinator gets another name.
+    Before the certificate expires (`status` shows the days left), or when the host name changes.
 
     Example: wardround coordinator renew --host fl.example.org
     """
@@ -289,14 +289,14 @@ def cancel(
 @account_app.command("add")
 def account_add(
     name: Annotated[str, typer.Argument(help="Whose account, in lower case.")],
-    out: Annotated[Path, typer.Option(help="A file that is not there yet, for its owner only.")],
+    out: Annotated[Path, typer.Option(help="A new file, readable by its owner only.")],
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
     """Make an account, and the credentials file that its owner gets.
 
-    For every data scientist who is to submit studies. Hand the file over by a way that is
-    private: it holds the only copy of the token.
+    For every data scientist who may submit studies. Send the file by a private channel: it holds
+    the only copy of the token.
 
     Example: wardround coordinator account add ada --out ada.json
     """
@@ -312,7 +312,7 @@ def account_add(
     except OSError as error:
         accounts.remove(name)
         raise unwritable(out, error) from None
-    done = f"{out} holds the only copy of the token; hand it over by a way that is private."
+    done = f"{out} holds the only copy of the token; send it by a private channel."
     print_result(done, {"account": name, "file": out}, as_json)
 
 
@@ -336,7 +336,7 @@ def account_remove(
 
 @account_app.command("list")
 def account_list(config: Config = HERE, as_json: Json = False) -> None:
-    """List the accounts, and since when they are there.
+    """List the accounts, and when each was made.
 
     To see who may submit studies.
 

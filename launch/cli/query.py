@@ -23,7 +23,7 @@ query_app = CommandLine(
     "query is debited from every site's ledger; --dry-run says how much, and asks nothing."
 )
 
-Task = Annotated[str, typer.Option(help="The task whose cohort is asked about.")]
+Task = Annotated[str, typer.Option(help="The task whose cohort is counted.")]
 Condition = Annotated[
     str, typer.Option("--where", help="A condition on a record: 'age >= 60 and sex = 0'.")
 ]
@@ -32,21 +32,22 @@ By = Annotated[
 ]
 
 
-def options(
+def run_query(
+    question: "Question",
     epsilon: Annotated[
         float,
         typer.Option(help="Bound on each patient's privacy loss, all statistics together."),
     ] = 0.5,
     delta: Annotated[float, typer.Option(help="The delta at which epsilon holds.")] = 1e-5,
     least_count: Annotated[
-        int, typer.Option(help="A count below it is shown as 'fewer than'.")
+        int, typer.Option(help="Smaller counts are shown as 'fewer than'.")
     ] = 10,
     purpose: Annotated[
-        str, typer.Option(help="What it is for, as sites read it and their policies match it.")
+        str, typer.Option(help="The purpose, which sites read and their policies match.")
     ] = "research",
-    title: Annotated[str, typer.Option(help="What it is called, as sites read it.")] = "",
+    title: Annotated[str, typer.Option(help="The title that sites read.")] = "",
     attempts: Annotated[
-        int, typer.Option(help="Sums that are paid for, should a site drop out.")
+        int, typer.Option(help="Attempts that epsilon pays for, in case a site drops out.")
     ] = 1,
     credentials: Annotated[
         Path | None,
@@ -58,7 +59,7 @@ def options(
     coordinator: Annotated[
         str | None,
         typer.Option(
-            envvar="WARDROUND_COORDINATOR", help="host:port, instead of the credentials' one."
+            envvar="WARDROUND_COORDINATOR", help="host:port, instead of the one in the credentials."
         ),
     ] = None,
     tracking: Annotated[
@@ -74,32 +75,68 @@ def options(
         Path | None, typer.Option("--html", help="Write a page with plots to this file.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would cost; ask no site's data.")
+        bool, typer.Option("--dry-run", help="Show the cost; read no data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """The options of every query."""
+    """Asks a question, or with --dry-run says what it would cost; every query has these options."""
+    from dataclasses import replace
+
+    from launch.queries import ask as asking
+    from launch.queries.ask import Where, ask
+    from launch.queries.query_builder import Price, cost
+    from launch.queries.result_view import show
+
+    question = replace(question, least_count=least_count, title=title or question.title)
+    price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
+    errors = console(stderr=True)
+    where = Where(
+        credentials=credentials.expanduser() if credentials is not None else None,
+        coordinator=coordinator,
+        tracking=tracking,
+        output=output,
+        console=errors,
+    )
+    if dry_run:
+        study, answers = asking.dry_run(question, price, where)
+        if as_json:
+            print_json({"study": json.loads(study.document), "sites": answers})
+            return
+        screen = console()
+        screen.print(cost(study))
+        for name, sites in (answers or {}).get("answers", {}).items():
+            screen.print(f"{sites} sites: {printable(name)}")
+        for rule, sites in (answers or {}).get("rules", {}).items():
+            screen.print(f"{sites} refuse by policy.{printable(rule)}")
+        return
+    answered = ask(question, price, where)
+    if as_json:
+        outcome = answered.outcome
+        spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
+        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
+    else:
+        show(answered, console())
+    if page is not None:  # the answers are on the screen, should the disk be full
+        try:
+            page.write_text(answered.page(), encoding="utf-8")
+        except OSError as error:
+            raise unwritable(page, error) from None
 
 
 def _command(make: Callable[..., "Question"]) -> Callable[..., None]:
     """A command with the options of its question and those of every query."""
+    own = list(inspect.signature(make).parameters.values())
+    _, *shared = inspect.signature(run_query).parameters.values()
 
     @functools.wraps(make)
-    def run(**given: Any) -> None:
-        own = {name: given.pop(name) for name in inspect.signature(make).parameters}
-        _run(make(**own), **given)
+    def run(**options: Any) -> None:
+        question = make(**{parameter.name: options.pop(parameter.name) for parameter in own})
+        run_query(question, **options)
 
-    shared = inspect.signature(options).parameters
-    mine = inspect.signature(make).parameters
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it, by inspect
-        [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for parameter in (*mine.values(), *shared.values())
-        ]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
     )
-    run.__annotations__ = {
-        parameter.name: parameter.annotation for parameter in (*mine.values(), *shared.values())
-    }
+    run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
     query_app.command(name=make.__name__, help=make.__doc__)(run)
     return run
 
@@ -230,62 +267,3 @@ def mean(task: Task, by: By, where: Condition = "") -> "Question":
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _run(
-    question: "Question",
-    *,
-    epsilon: float,
-    delta: float,
-    least_count: int,
-    purpose: str,
-    title: str,
-    attempts: int,
-    credentials: Path | None,
-    coordinator: str | None,
-    tracking: str | None,
-    output: Path,
-    page: Path | None,
-    as_json: bool,
-    dry_run: bool,
-) -> None:
-    from dataclasses import replace
-
-    from launch.queries.ask import Where, ask, would
-    from launch.queries.query_builder import Price, cost
-    from launch.queries.result_view import show
-
-    question = replace(question, least_count=least_count, title=title or question.title)
-    price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
-    errors = console(stderr=True)
-    where = Where(
-        credentials=credentials.expanduser() if credentials is not None else None,
-        coordinator=coordinator,
-        tracking=tracking,
-        output=output,
-        console=errors,
-    )
-    if dry_run:
-        study, answers = would(question, price, where)
-        if as_json:
-            print_json({"study": json.loads(study.document), "sites": answers})
-            return
-        screen = console()
-        screen.print(cost(study))
-        for name, sites in (answers or {}).get("answers", {}).items():
-            screen.print(f"{sites} sites: {printable(name)}")
-        for rule, sites in (answers or {}).get("rules", {}).items():
-            screen.print(f"{sites} refuse by policy.{printable(rule)}")
-        return
-    answered = ask(question, price, where)
-    if as_json:
-        outcome = answered.outcome
-        spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
-        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
-    else:
-        show(answered, console())
-    if page is not None:  # what was paid for is on the screen by now, whatever the disk says
-        try:
-            page.write_text(answered.page(), encoding="utf-8")
-        except OSError as error:
-            raise unwritable(page, error) from None

@@ -55,17 +55,17 @@ def run_command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Run a study, and show what it found and what privacy it spent.
+    """Run a study, and show its results and its privacy cost.
 
     A study is one sentence of overrides (Hydra's grammar). `--info` explains every group and key,
-    `--cfg` shows what a sentence comes to. Without federation=deployment all sites are simulated
-    in this process, on public data.
+    `--cfg` shows the configuration of a sentence. Without federation=deployment all sites are
+    simulated in this process, on public data.
 
     Several studies are one sentence with several values, run side by side as a sweep:
 
         wardround run -m privacy.epsilon=0.3,1,3,10 "seed=range(5)"
 
-    The result is left under outputs/ (summary.json, weights.npy, study.json) and in MLflow, where
+    Results are written under outputs/ (summary.json, weights.npy, study.json) and to MLflow where
     MLFLOW_TRACKING_URI or tracking.uri names a server. --json prints summary.json (of a sweep,
     sweep.json).
 
@@ -113,7 +113,7 @@ def _show_configuration(words: list[str], what: str, as_json: bool) -> None:
 def _study(words: list[str], where: str, as_json: bool) -> None:
     from launch.config import compose
 
-    config = None if where else compose.load(words)  # a typo is said before torch is there
+    config = None if where else compose.load(words)  # a typo is reported before torch is imported
     from launch.studies.result_view import show
     from launch.studies.resume import resume
     from launch.studies.run import run
@@ -154,9 +154,8 @@ def plan_command(
 ) -> None:
     """Show what a study would cost, and who would take part in it; run nothing.
 
-    Before every new kind of study. Privacy, bytes and time follow from the study alone. With
-    federation=deployment, the sites that are connected are asked how they would answer, which no
-    site records as a study.
+    Run it before every new kind of study. Privacy, bytes and time follow from the study alone. With
+    federation=deployment the connected sites say how they would answer; they record no study.
 
     Example: wardround plan task=heart_disease privacy.epsilon=1 federation=deployment
     """

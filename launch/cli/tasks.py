@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """One task. `options`: option -> its values, the usual one first. `data`: public data on this
-    machine, by the number of its sites; None where there is none, and `remedy` says why."""
+class InstalledTask:
+    """A task of this installation. `options`: option -> its values, the default first. `data`:
+    number of sites whose public data is on this machine; None where there is none, for the reason
+    in `remedy`."""
 
     name: str
     version: int
@@ -31,8 +32,8 @@ class Known:
     remedy: str
 
 
-def known(task: Task) -> Known:
-    """What is to be told of a task. Reads its public data, where it is here."""
+def describe(task: Task) -> InstalledTask:
+    """The facts of one task. Reads its public data where it is on this machine."""
     from launch.studies.public_data import data_root
 
     data, remedy = None, ""
@@ -42,7 +43,7 @@ def known(task: Task) -> Known:
         remedy = "each hospital's own data only"
     except WardroundError as error:
         remedy = error.remedy or error.message
-    return Known(
+    return InstalledTask(
         task.name,
         task.version,
         task.title,
@@ -65,33 +66,33 @@ def tasks_command(as_json: Json = False) -> None:
     """
     from tasks import registry
 
-    found: list[Known] = []
+    tasks: list[InstalledTask] = []
     errors = console(stderr=True)
     with errors.status("reading public data"):
         for name in registry.installed():
             try:
-                found.append(known(registry.load(name)))
+                tasks.append(describe(registry.load(name)))
             except Exception as error:  # a broken plug-in hides itself only
                 kind = type(error).__name__
                 errors.print(f"{printable(name)} cannot be loaded ({kind}).", style="yellow")
     if as_json:
-        print_json([asdict(task) for task in found])
+        print_json([asdict(task) for task in tasks])
         return
     screen = console()
-    screen.print(_table(found))
-    if any(task.options for task in found):
+    screen.print(_table(tasks))
+    if any(task.options for task in tasks):
         screen.print()
-        screen.print(_options(found))
+        screen.print(_options(tasks))
 
 
-def _table(found: list[Known]) -> Table:
+def _table(tasks: list[InstalledTask]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     for heading in ("input", "public data here", "what it learns"):
         table.add_column(heading)
-    for task in found:
+    for task in tasks:
         pictures = f"{task.images} picture{'s' * (task.images > 1)}"
         parts = [f"{task.columns} columns"] * bool(task.columns) + [pictures] * bool(task.images)
         data = task.remedy if task.data is None else f"{task.data} sites"
@@ -100,14 +101,14 @@ def _table(found: list[Known]) -> Table:
     return table
 
 
-def _options(found: list[Known]) -> Table:
+def _options(tasks: list[InstalledTask]) -> Table:
     from rich.table import Table
 
     table = Table(title="task.options", title_justify="left", box=None, pad_edge=False)
     table.add_column("of", no_wrap=True)
     table.add_column("option", no_wrap=True)
-    table.add_column("values, the usual one first")
-    for task in found:
+    table.add_column("values, the default first")
+    for task in tasks:
         for option, values in task.options.items():
             table.add_row(*map(printable, (task.name, option, ", ".join(values))))
     return table

@@ -1,4 +1,4 @@
-"""`wardround tracking`: bring to MLflow what it did not take while a study ran."""
+"""`wardround tracking`: deliver studies to MLflow that it did not receive while they ran."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def deliver(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Deliver a study to MLflow that was kept here while the server was away.
+    """Deliver a study that was stored here while MLflow was away.
 
-    When `wardround run` said "Not in MLflow yet" and the server is back. It is added to the run
-    that the study has there already; what arrived is not written twice.
+    When `wardround run` said "Not in MLflow yet" and the server is back. It is added to
+    the study's run, if there is one; nothing is written twice.
 
     Example: wardround tracking deliver outputs/undelivered/3f1c2a9b8d7e http://mlflow:5000 icu
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ MISSING_TEXT = "???"
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a key says, and the closed (`least`, `most`) or open (`above`, `below`) ends of its
-    range; `choices` where the values are words."""
+    """What a key means, and the values that it may have: a range with closed (`min`, `max`) or open
+    (`above`, `below`) ends, or one of `choices`."""
 
     text: str
-    least: float | None = None
+    min: float | None = None
     above: float | None = None
-    most: float | None = None
+    max: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
 
@@ -33,13 +34,12 @@ class Meaning:
         """The values as people read them; empty where every value of the type will do."""
         if self.choices:
             return " or ".join(self.choices)
-        ends = (
-            ("at least", self.least),
-            ("above", self.above),
-            ("at most", self.most),
-            ("below", self.below),
-        )
-        return " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+        words, ends = ("at least", "above", "at most", "below"), self._ends
+        return " and ".join(f"{w} {e:g}" for w, e in zip(words, ends, strict=True) if e is not None)
+
+    @property
+    def _ends(self) -> tuple[float | None, ...]:
+        return self.min, self.above, self.max, self.below
 
     def allows(self, value: Any) -> bool:
         """Whether the value lies in the range; None always does."""
@@ -50,23 +50,23 @@ class Meaning:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
         return (
-            value == value
-            and (self.least is None or value >= self.least)
+            not math.isnan(value)
+            and (self.min is None or value >= self.min)
             and (self.above is None or value > self.above)
-            and (self.most is None or value <= self.most)
+            and (self.max is None or value <= self.max)
             and (self.below is None or value < self.below)
         )
 
-    def nearest(self, value: Any, usual: Any) -> str:
-        """The nearest allowed value, or where an open end has none, the usual one."""
+    def nearest(self, value: Any, default: Any) -> str:
+        """The nearest allowed value; the default where the range has an open end there."""
         if self.choices:
             near = difflib.get_close_matches(str(value), self.choices, n=1, cutoff=0.3)
             return near[0] if near else self.choices[0]
-        for end in (self.least, self.most):
-            outside = end is not None and ((value < end) == (end is self.least))
-            if end is not None and outside and value == value:
-                return f"{end:g}"
-        return "1" if usual is None else str(usual)
+        if self.min is not None and value < self.min:
+            return f"{self.min:g}"
+        if self.max is not None and value > self.max:
+            return f"{self.max:g}"
+        return "1" if default is None else str(default)
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def key(
     default: Any,
     text: str,
     *,
-    least: float | None = None,
+    min: float | None = None,
     above: float | None = None,
-    most: float | None = None,
+    max: float | None = None,
     below: float | None = None,
     choices: Sequence[str] = (),
 ) -> Any:
     """A dataclass field with its meaning; a list or dictionary as default is copied."""
-    meaning = Meaning(text, least, above, most, below, tuple(choices))
+    meaning = Meaning(text, min, above, max, below, tuple(choices))
     metadata = {"meaning": meaning}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)

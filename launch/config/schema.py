@@ -50,16 +50,16 @@ class PrivacyConfig:
         choices=get_args(Mode),
     )
     epsilon: float | None = key(
-        None, "what a patient may lose over all of the study, at delta", above=0, most=1e4
+        None, "what a patient may lose over all of the study, at delta", above=0, max=1e4
     )
     delta: float = key(
         1e-5, "the probability left out of epsilon, well below 1 / patients", above=0, below=0.5
     )
     clip_norm: float = key(
-        1.0, "the norm to which each patient's gradient is clipped", above=0, most=1e6
+        1.0, "the norm to which each patient's gradient is clipped", above=0, max=1e6
     )
     sampling_rate: float = key(
-        1.0, "the probability with which a patient is drawn into a step", above=0, most=1
+        1.0, "the probability with which a patient is drawn into a step", above=0, max=1
     )
 
 
@@ -68,12 +68,12 @@ class AlgorithmConfig:
     """What a site does with its steps of a round."""
 
     name: str = key("fedavg", "the algorithm; the group sets it", choices=(*PARTS["algorithm"],))
-    mu: float | None = key(None, "fedprox: pull to the model of the round", above=0, most=1e4)
+    mu: float | None = key(None, "fedprox: pull to the model of the round", above=0, max=1e4)
     attraction: float | None = key(
-        None, "ditto: pull of a site's own model to the shared one (lambda)", least=0, most=1e4
+        None, "ditto: pull of a site's own model to the shared one (lambda)", min=0, max=1e4
     )
-    steps: int | None = key(None, "ditto: steps of the own model a round", least=1, most=100_000)
-    lr: float | None = key(None, "ditto: learning rate of the own model", above=0, most=1e4)
+    steps: int | None = key(None, "ditto: steps of the own model a round", min=1, max=100_000)
+    lr: float | None = key(None, "ditto: learning rate of the own model", above=0, max=1e4)
     evaluated: str | None = key(
         None, "ditto: whose scores are pooled", choices=("shared", "personal")
     )
@@ -84,10 +84,10 @@ class ScheduleConfig:
     """The server's learning rate from round to round."""
 
     name: str = key("constant", "its course; the group sets it", choices=(*PARTS["schedule"],))
-    warmup: int | None = key(None, "rounds of linear rise before it", least=0, most=100_000)
-    floor: float | None = key(None, "cosine: what is left at the end", least=0, most=1)
-    every: int | None = key(None, "step: rounds between two falls", least=1, most=100_000)
-    factor: float | None = key(None, "step: what each fall multiplies with", above=0, most=1)
+    warmup: int | None = key(None, "rounds of linear rise before it", min=0, max=100_000)
+    floor: float | None = key(None, "cosine: what is left at the end", min=0, max=1)
+    every: int | None = key(None, "step: rounds between two falls", min=1, max=100_000)
+    factor: float | None = key(None, "step: what each fall multiplies with", above=0, max=1)
 
 
 @dataclass
@@ -100,9 +100,9 @@ class StopConfig:
         choices=("auc", "average_precision", "accuracy", "brier", "log_loss"),
     )
     patience: int = key(
-        5, "evaluations in a row without improvement, then stop", least=1, most=100_000
+        5, "evaluations in a row without improvement, then stop", min=1, max=100_000
     )
-    least: float = key(0.0, "what counts as an improvement is more than this", least=0, most=1e4)
+    least: float = key(0.0, "what counts as an improvement is more than this", min=0, max=1e4)
 
 
 @dataclass
@@ -111,7 +111,7 @@ class RobustConfig:
 
     name: str = key("none", "the rule; the group sets it", choices=(*PARTS["robust"],))
     byzantine: int | None = key(
-        None, "trimmed_mean, krum: sites that may send anything", least=0, most=499
+        None, "trimmed_mean, krum: sites that may send anything", min=0, max=499
     )
 
 
@@ -120,11 +120,11 @@ class OptimiserConfig:
     """The server optimiser on the flat vector."""
 
     name: str = key(MISSING, "the update rule; the group sets it")
-    lr: float = key(1.0, "its learning rate", above=0, most=1e4)
-    momentum: float = key(0.0, "of fedavgm", least=0, below=1)
-    beta1: float = key(0.9, "decay of the first moment", least=0, below=1)
-    beta2: float = key(0.99, "decay of the second moment", least=0, below=1)
-    tau: float = key(1e-3, "adaptivity, the least divisor of a step", above=0, most=1)
+    lr: float = key(1.0, "its learning rate", above=0, max=1e4)
+    momentum: float = key(0.0, "of fedavgm", min=0, below=1)
+    beta1: float = key(0.9, "decay of the first moment", min=0, below=1)
+    beta2: float = key(0.99, "decay of the second moment", min=0, below=1)
+    tau: float = key(1e-3, "adaptivity, the least divisor of a step", above=0, max=1)
 
 
 @dataclass
@@ -132,20 +132,18 @@ class AggregationConfig:
     """Secure aggregation; null lets wardround choose from the roster and the model."""
 
     least_sites: int | None = key(
-        None, "the least number of sites in a sum (null: 3, or all if fewer)", least=1, most=1000
+        None, "the least number of sites in a sum (null: 3, or all if fewer)", min=1, max=1000
     )
-    colluding_sites: int = key(
-        1, "how many sites may collude with the coordinator", least=0, most=999
-    )
+    colluding_sites: int = key(1, "how many sites may collude with the coordinator", min=0, max=999)
     spare_attempts: int | None = key(
-        None, "attempts beyond one a round that epsilon pays for", least=0, most=99_000
+        None, "attempts beyond one a round that epsilon pays for", min=0, max=99_000
     )
-    word_bits: int | None = key(None, "bits of a masked number: 32 or 64", least=32, most=64)
+    word_bits: int | None = key(None, "bits of a masked number: 32 or 64", min=32, max=64)
     update_range: float = key(
-        8.0, "bound of one coordinate of a site's weighted update", above=0, most=1e6
+        8.0, "bound of one coordinate of a site's weighted update", above=0, max=1e6
     )
     scale: int | None = key(
-        None, "the integer that the clip norm becomes (distributed)", least=1, most=2**40
+        None, "the integer that the clip norm becomes (distributed)", min=1, max=2**40
     )
 
 
@@ -154,9 +152,9 @@ class EvaluationConfig:
     """When models are scored, on which patients, and how the histograms leave."""
 
     every: int = key(
-        0, "evaluate after every so many rounds; 0: at the end only", least=0, most=100_000
+        0, "evaluate after every so many rounds; 0: at the end only", min=0, max=100_000
     )
-    bins: int | None = key(None, "bins of the score histogram", least=2, most=4096)
+    bins: int | None = key(None, "bins of the score histogram", min=2, max=4096)
     release: str = key(
         "noised", "noised and debited, or exact and not covered", choices=get_args(Release)
     )
@@ -183,7 +181,7 @@ class FederationConfig:
         choices=("cancel", "leave"),
     )
     workers: int | None = key(
-        None, "ray: processes that play the sites (null: one a core)", least=1, most=4096
+        None, "ray: processes that play the sites (null: one a core)", min=1, max=4096
     )
     address: str | None = key(None, "ray: a running cluster (auto, or its address); null: our own")
 
@@ -204,18 +202,18 @@ class Config:
     title: str = key(MISSING, "what hospitals and reviewers read first")
     purpose: str = key("research", "what the data is used for; a policy names what it allows")
     contact: str = key(MISSING, "whom a hospital asks")
-    rounds: int = key(20, "rounds of training", least=1, most=100_000)
+    rounds: int = key(20, "rounds of training", min=1, max=100_000)
     local_steps: int = key(
-        1, "steps at a site in a round (1 in mode distributed)", least=1, most=100_000
+        1, "steps at a site in a round (1 in mode distributed)", min=1, max=100_000
     )
-    local_lr: float = key(0.5, "learning rate at the sites", above=0, most=1e4)
-    server_lr: float = key(1.0, "learning rate of fedavg and fedavgm", above=0, most=1e4)
+    local_lr: float = key(0.5, "learning rate at the sites", above=0, max=1e4)
+    server_lr: float = key(1.0, "learning rate of fedavg and fedavgm", above=0, max=1e4)
     averaging: str = key(
         "none",
         "release the last iterate, or the mean of the last half of them",
         choices=get_args(Averaging),
     )
-    seed: int = key(0, "of initial weights, and of sampling in mode none", least=0, below=2**63)
+    seed: int = key(0, "of initial weights, and of sampling in mode none", min=0, below=2**63)
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(
         [],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from sysconfig import get_path
 
 from launch.demo import guard_process
 
@@ -49,6 +50,11 @@ class Guarded:
         """Ends them and waits until they are gone; harmless where they are."""
         self.end()
         self._process.wait()
+
+
+def script(name: str) -> str:
+    """A console script of this environment."""
+    return str(Path(get_path("scripts")) / name)
 
 
 def stop_all(processes: Sequence[Guarded]) -> None:

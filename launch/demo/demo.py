@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +22,9 @@ from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from launch.config import compose
 from launch.config.schema import Config
-from launch.demo.child_process import Guarded, stop_all
+from launch.demo.child_process import Guarded, script, stop_all
 from launch.demo.hospitals import FRACTION, Hospitals, Tabular
+from launch.demo.local_ports import free_port, is_listening
 from launch.demo.mlflow_server import MlflowServer
 from launch.studies.baselines import compare
 from launch.studies.result_view import show, show_comparison
@@ -88,7 +87,7 @@ class Demo:
         return finished
 
     def _clear(self) -> None:
-        """Makes the folder anew; one that no demo made is never touched.
+        """Empties the folder; one that no demo made is never touched.
 
         Raises WardroundError(STATE).
         """
@@ -138,11 +137,11 @@ class Demo:
         for name, patients in declared.items():
             site = SiteConfig.load(self.folder / name / new_site.SITE_YAML)
             roster.add(new_site.card(site), patients)
-        brought = self.folder / "bundle.json"
-        brought.write_text(json.dumps(bundle(config)))
+        path = self.folder / "bundle.json"
+        path.write_text(json.dumps(bundle(config)))
         for name in declared:
-            given = join.Bundle.load(brought)
-            join.join(join.compare(self.folder / name / new_site.SITE_YAML, given))
+            rules = self.folder / name / new_site.SITE_YAML
+            join.join(join.compare(rules, join.Bundle.load(path)))
         token = Accounts(config.accounts).add("demo")
         issue(
             self.folder / "credentials.json",
@@ -156,39 +155,20 @@ class Demo:
         self, coordinator: CoordinatorConfig, sites: list[str]
     ) -> list[tuple[str, list[str]]]:
         """What their operators start, by the same console scripts."""
-        scripts = Path(sys.executable).parent
-        coordinate = [str(scripts / "wardround"), "coordinator", "start", str(coordinator.folder)]
-        return [
-            ("coordinator", coordinate),
-            *(
-                (
-                    f"site-{name}",
-                    [
-                        str(scripts / "wardround-site"),
-                        "start",
-                        "--config",
-                        str(self.folder / name / new_site.SITE_YAML),
-                    ],
-                )
-                for name in sites
-            ),
+        commands = [
+            ("coordinator", [script("wardround"), "coordinator", "start", str(coordinator.folder)])
         ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        for name in sites:
+            rules = str(self.folder / name / new_site.SITE_YAML)
+            commands.append(
+                (f"site-{name}", [script("wardround-site"), "start", "--config", rules])
+            )
+        return commands
 
 
 def wait_for(coordinator: CoordinatorConfig, log: Path, timeout: float = 60.0) -> None:
-    """Until the coordinator listens. Raises WardroundError(UNREACHABLE) naming its log."""
-    address = Address.parse(coordinator.address)
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(address, 1.0):
-            return
-        time.sleep(0.1)
-    raise WardroundError(
-        Code.UNREACHABLE, "The coordinator did not start.", remedy=f"Its own words are in {log}."
-    )
+    """Waits until the coordinator listens. Raises WardroundError(UNREACHABLE) naming its log."""
+    if not is_listening(*Address.parse(coordinator.address), timeout):
+        raise WardroundError(
+            Code.UNREACHABLE, "The coordinator did not start.", remedy=f"Its log is {log}."
+        )

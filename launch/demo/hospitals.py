@@ -32,11 +32,9 @@ class Hospitals(Protocol):
 
         Returns what each would train on: the data is public, and the demo compares models on it.
         """
-        ...
 
     def examples(self) -> dict[str, bytes]:
         """Files that show what the model was trained on, to lie beside it in MLflow."""
-        ...
 
 
 @dataclass(frozen=True)

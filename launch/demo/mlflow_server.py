@@ -6,19 +6,17 @@ the process that started it.
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from launch.demo.child_process import Guarded
+from launch.demo.local_ports import LOOPBACK, free_port
 from protocol.errors import Code, WardroundError
 
-_HOST = "127.0.0.1"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -43,7 +41,7 @@ class MlflowServer:
     @property
     def url(self) -> str:
         """What goes into `tracking.uri`; known once `start` was called."""
-        return f"http://{_HOST}:{self._port}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def log(self) -> Path:
@@ -63,8 +61,15 @@ class MlflowServer:
         Raises WardroundError(PORT_TAKEN) where the port asked for is in use.
         """
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._port = _free_port(self._port)
-        command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST]
+        try:
+            self._port = free_port(self._port)
+        except OSError:
+            raise WardroundError(
+                Code.PORT_TAKEN,
+                f"Port {self._port} on {LOOPBACK} is in use, so MLflow cannot start there.",
+                remedy="End what listens there, or choose another --port (0 takes a free one).",
+            ) from None
+        command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK]
         command += ["--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self.artifacts)]
@@ -87,7 +92,7 @@ class MlflowServer:
         raise WardroundError(
             Code.TRACKING,
             f"The MLflow server did not start on {self.url}.",
-            remedy=f"Its own words are in {self.log}.",
+            remedy=f"Its log is {self.log}.",
         )
 
     def healthy(self, timeout: float = 1.0) -> bool:
@@ -113,25 +118,5 @@ class MlflowServer:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _free_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            raise WardroundError(
-                Code.PORT_TAKEN,
-                f"Port {port} on {_HOST} is in use, so MLflow cannot start there.",
-                remedy="End what listens there, or choose another --port (0 takes a free one).",
-            ) from None
-        taken: int = probe.getsockname()[1]
-        return taken

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,9 @@ from client.data.cohort import Cohort
 from client.data.dicom.index.index import ImageIndex
 from client.enrolment import new_site
 from launch.demo import dicom_sender, synthetic_radiographs
-from launch.demo.child_process import Guarded, stop_all
+from launch.demo.child_process import Guarded, script, stop_all
 from launch.demo.hospitals import answers, part_of, write_csv
+from launch.demo.local_ports import free_port
 from launch.demo.synthetic_radiographs import HABITS, Radiograph
 from launch.federations.inprocess import split_of
 from protocol.errors import Code, WardroundError
@@ -75,11 +74,16 @@ class Radiology:
                 sites[site] = self._hospital(folder, site, made)
         receivers = {
             site: Guarded(
-                [_script(), "receive", "--config", str(folder / site / new_site.SITE_YAML)],
+                [
+                    script("wardround-site"),
+                    "receive",
+                    "--config",
+                    str(folder / site / new_site.SITE_YAML),
+                ],
                 folder / f"receiver-{site}.log",
                 {"OMP_NUM_THREADS": "1"},
             )
-            for site in sites
+            for site, config in sites.items()
         }
         try:
             for site, config in sites.items():
@@ -109,7 +113,7 @@ class Radiology:
         rules = folder / site / new_site.SITE_YAML
         receiver = {
             "ae_title": site.upper(),
-            "listen": f"127.0.0.1:{_free_port()}",
+            "listen": f"127.0.0.1:{free_port()}",
             "calling": [dicom_sender.AE_TITLE],
             "quiet": 2,
             "floor": "0 MiB",
@@ -131,7 +135,7 @@ def _send(config: SiteConfig, files: list[Path], log: Path) -> None:
         raise WardroundError(
             Code.INTERNAL,
             f"The receiver of {config.site} kept {kept} of {len(files)} pictures.",
-            remedy=f"Its own words are in {log}.",
+            remedy=f"Its log is {log}.",
         )
 
 
@@ -146,7 +150,7 @@ def _until_indexed(config: SiteConfig, sent: int, log: Path) -> None:
     raise WardroundError(
         Code.INTERNAL,
         f"What {config.site} received is not indexed.",
-        remedy=f"Its own words are in {log}.",
+        remedy=f"Its log is {log}.",
     )
 
 
@@ -166,13 +170,3 @@ def _gated(sites: dict[str, SiteConfig], sent: dict[str, int]) -> Grid:
         aside = ", ".join(f"{count} {why}" for why, count in sorted(counts.items()) if why)
         grid.add_row(site, str(sent[site]), str(counts.get("", 0)), aside)
     return grid
-
-
-def _script() -> str:
-    return str(Path(sys.executable).parent / "wardround-site")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

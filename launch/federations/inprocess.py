@@ -1,12 +1,13 @@
 """All sites of a federation in this process: the same round loop and site code, no sockets.
 
-For tests, sweeps and notebooks, on data that the person at this keyboard holds anyway. That is why
-these sites keep no ledger: what a hospital's own daemon would refuse is for its own daemon to say.
+For tests, sweeps and notebooks, on data that the user already holds. Therefore the simulated sites
+have no ledger and no policy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,12 +26,13 @@ from server.outcome import Outcome
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import Rounds
+from server.rounds.transport import Fleet
 from tasks.base import Task
 from tasks.schema import Table
 
 
 class Simulated:
-    """Governance of a simulated site: agrees to everything, and still refuses replays."""
+    """Governance of a simulated site: accepts every study, and still refuses replays."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, int]] = {}
@@ -43,7 +45,7 @@ class Simulated:
         return DryRunAnswer("accepted")
 
     def admit(self, study: Study) -> None:
-        return None
+        pass
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         last_round, last_attempt = self._last.get(study.digest, (1, 0))
@@ -52,7 +54,7 @@ class Simulated:
         self._last[study.digest] = (round_, attempt)
 
     def answered(self, answer: Ready | Share, sent: Frame) -> None:
-        return None
+        pass
 
     def refused(self, study: str | None, error: WardroundError) -> None:
         self.errors.append(error)
@@ -65,7 +67,7 @@ class Simulated:
 
 
 class InProcessFleet:
-    """Sites that are called directly, one after the other."""
+    """A `server.rounds.transport.Fleet` of sites that are called directly, one by one."""
 
     def __init__(self, sites: Mapping[str, Site]) -> None:
         self._sites = dict(sites)
@@ -104,11 +106,11 @@ class Simulation(Protocol):
 
 
 SITES = "sites"
-"""Folder beside a checkpoint: what its study's algorithm keeps at each site, to go on from."""
+"""Folder beside a checkpoint: the state of the study's algorithm at each site."""
 
 
-class _Beside(AlgorithmState):
-    """Kept beside a checkpoint, and left there or removed together with it."""
+class _CheckpointedState(AlgorithmState):
+    """A site's algorithm state beside a checkpoint, which is removed together with it."""
 
     def close(self, study: bytes, *, finished: bool) -> None:
         pass
@@ -120,12 +122,12 @@ class InProcessFederation:
     def __init__(
         self, cohorts: Mapping[str, Cohort], tables: Mapping[str, Table] | None = None
     ) -> None:
-        asked = tables or {}
-        identities = {site: Identity.generate() for site in sorted({*cohorts, *asked})}
+        tables = tables or {}
+        identities = {site: Identity.generate() for site in sorted({*cohorts, *tables})}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
         self.governance = {site: Simulated() for site in self.roster}
         self.kept: dict[tuple[str, str], AlgorithmState] = {}
-        """(site, study's digest) -> what the study's algorithm keeps there."""
+        """(site, study's digest) -> the state of the study's algorithm there."""
         self._checkpoint: Path | None = None
         self._fleet = InProcessFleet(
             {
@@ -134,44 +136,31 @@ class InProcessFederation:
                     identities[site],
                     self.roster,
                     self.governance[site],
-                    _given(cohorts.get(site)),
-                    respondent=_asked(asked.get(site)),
-                    keep=self._keeping(site),
+                    _cohort_loader(cohorts.get(site)),
+                    respondent=_query_contributor(tables.get(site)),
+                    keep=partial(self._state, site),
                     allow_unmasked=True,
                 )
                 for site in self.roster
             }
         )
 
-    def _keeping(self, site: str) -> Callable[[Study], AlgorithmState]:
-        def keep(study: Study) -> AlgorithmState:
-            if (site, study.digest) not in self.kept:
-                made = AlgorithmState()
-                if self._checkpoint is not None:
-                    folder = self._checkpoint.with_name(SITES) / site
-                    made = _Beside(folder, study.model.parameters)
-                self.kept[site, study.digest] = made
-            return self.kept[site, study.digest]
-
-        return keep
+    def _state(self, site: str, study: Study) -> AlgorithmState:
+        if (site, study.digest) not in self.kept:
+            state = AlgorithmState()
+            if self._checkpoint is not None:
+                folder = self._checkpoint.with_name(SITES) / site
+                state = _CheckpointedState(folder, study.model.parameters)
+            self.kept[site, study.digest] = state
+        return self.kept[site, study.digest]
 
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
         """Raises what `Rounds.run` raises, or a site's own error where that says more."""
         self._checkpoint = checkpoint
-        patience = Patience(join=0.0, look=0.0, failures=3)
-        rounds = Rounds(
-            study,
-            task,
-            self._fleet,
-            self.roster,
-            listener,
-            checkpoint=checkpoint,
-            patience=patience,
-        )
         try:
-            return rounds.run()
+            return run_rounds(study, task, self._fleet, self.roster, listener, checkpoint)
         except WardroundError as error:
             if error.code in (Code.TOO_FEW_SITES, Code.AGGREGATION):
                 for site in self.governance.values():
@@ -180,7 +169,22 @@ class InProcessFederation:
             raise
 
 
-def _given(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
+def run_rounds(
+    study: Study,
+    task: Task,
+    fleet: Fleet,
+    roster: Mapping[str, str],
+    listener: Listener,
+    checkpoint: Path | None,
+) -> Outcome:
+    """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
+    identity key in hex. Raises what `Rounds.run` raises."""
+    patience = Patience(join=0.0, poll=0.0, failures=3)
+    rounds = Rounds(study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience)
+    return rounds.run()
+
+
+def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
     def load(task: Task, study: Study) -> Cohort:
         if cohort is None:
             raise WardroundError(Code.NO_DATA, "This simulated site has tables for queries only.")
@@ -189,9 +193,7 @@ def _given(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
     return load
 
 
-def _asked(table: Table | None) -> Callable[[Task, Study], QueryContributor] | None:
-    return (
-        None
-        if table is None
-        else lambda task, study: QueryContributor.of(study, task.schema, table)
-    )
+def _query_contributor(table: Table | None) -> Callable[[Task, Study], QueryContributor] | None:
+    if table is None:
+        return None
+    return lambda task, study: QueryContributor.of(study, task.schema, table)

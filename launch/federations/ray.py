@@ -1,9 +1,9 @@
 """Hundreds of simulated sites in the workers of a Ray cluster, on Flower's simulation engine.
 
-The round loop and the site code are the same as everywhere; only the way between them differs: a
-frame is a Flower message to a virtual SuperNode, whose ClientApp is a site. Any idle worker may
-take any message, so a site's own state lies in Flower's Context (site_snapshot.py), and what
-all need (study, keys, patients) in Ray's object store, from which a worker takes it once.
+The round loop and the site code are those of a deployment. A frame is a Flower message to a virtual
+SuperNode, whose ClientApp is a site. Any idle worker may take any message, so a site's state is in
+Flower's Context (site_snapshot.py); study, keys and patients are in Ray's object store, from which
+a worker reads them once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.data.cohort import Cohort
+from launch.federations.inprocess import run_rounds
 from launch.federations.site_snapshot import WorkerContext
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -33,13 +33,11 @@ from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
 from server.outcome import Outcome
 from server.rounds.listener import Listener
-from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
 from tasks import registry
 from tasks.base import Task
 
 if TYPE_CHECKING:
-    from flwr.app import Context, Message
+    from flwr.app import Context, Message, RecordDict
     from flwr.serverapp import Grid
 
 _START = 300.0
@@ -54,8 +52,9 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a worker needs to play any site: in Ray's object store, with references to patients."""
+class _SharedInput:
+    """Everything that a worker needs to simulate any site; cohorts, or references to them in Ray's
+    object store, by site."""
 
     document: bytes
     task: tuple[str, dict[str, Any]]
@@ -66,8 +65,8 @@ class _Given:
 class RayFleet:
     """Sites behind Flower's grid. `close` ends the engine."""
 
-    def __init__(self, sites: list[str], given: _Given, workers: int, address: str | None) -> None:
-        self._sites, self._given = sites, given
+    def __init__(self, shared: _SharedInput, workers: int, address: str | None) -> None:
+        self._sites, self._shared = sorted(shared.cohorts), shared
         self._workers, self._address = workers, address
         self._grids: queue.Queue[Grid | BaseException] = queue.Queue()
         self._over = threading.Event()
@@ -91,7 +90,7 @@ class RayFleet:
         everybody = dict.fromkeys(self._registered(grid), Frame(b""))
         for node, answer in self._exchange(everybody, _START, _WHO):
             if answer is None:
-                raise _broken(TimeoutError("a node is silent"))
+                raise _broken(TimeoutError("a node does not answer"))
             self._nodes[self._sites[int(answer.header)]] = node
 
     def _registered(self, grid: Grid) -> list[int]:
@@ -123,15 +122,14 @@ class RayFleet:
     def _exchange(
         self, frames: Mapping[int, Frame], timeout: float, kind: str
     ) -> Iterator[tuple[int, Frame | None]]:
-        from flwr.app import ConfigRecord, Message, RecordDict
+        from flwr.app import Message
 
         if self._grid is None:
             raise _broken(RuntimeError("it has not started"))
         waiting, messages = {}, []
         for node, frame in frames.items():
-            record = ConfigRecord({"header": frame.header, "body": b"".join(frame.body)})
-            content = RecordDict({"frame": record})
-            messages.append(Message(content, dst_node_id=node, message_type=f"query.{kind}"))
+            content, type_ = _content(frame), f"query.{kind}"
+            messages.append(Message(content, dst_node_id=node, message_type=type_))
         for node, identifier in zip(frames, self._grid.push_messages(messages), strict=True):
             waiting[identifier] = node
         deadline = time.monotonic() + timeout
@@ -142,8 +140,8 @@ class RayFleet:
         yield from ((node, None) for node in waiting.values())
 
     def _engine(self) -> None:
-        """Flower's engine wants a thread until the study is over; ours is the main one, so that
-        Ctrl-C reaches the round loop."""
+        """Runs Flower's engine until the study is over. It has its own thread, so that Ctrl-C
+        reaches the round loop in the main thread."""
         try:
             self._simulate()
         except BaseException as error:
@@ -156,14 +154,8 @@ class RayFleet:
         from flwr.simulation import run_simulation
 
         _init(self._workers, self._address)
-        given = ray.put(
-            _Given(
-                self._given.document,
-                self._given.task,
-                self._given.seeds,
-                {site: ray.put(cohort) for site, cohort in self._given.cohorts.items()},
-            )
-        )
+        cohorts = {site: ray.put(cohort) for site, cohort in self._shared.cohorts.items()}
+        shared = ray.put(replace(self._shared, cohorts=cohorts))
         sites, client, server = self._sites, ClientApp(), ServerApp()
 
         @client.query(_WHO)
@@ -172,7 +164,7 @@ class RayFleet:
 
         @client.query(_FRAME)
         def answer(message: Message, context: Context) -> Message:
-            return answered(given, sites, message, context)
+            return answer_in_worker(shared, sites, message, context)
 
         @server.main()
         def main(grid: Grid, context: Context) -> None:
@@ -211,14 +203,10 @@ class RayFederation:
             )
         seeds = {site: os.urandom(32) for site in sorted(cohorts)}
         self._roster = {site: _identity(seed).public_key.hex() for site, seed in seeds.items()}
-        given = _Given(
-            study.document,
-            (task.name, dict(task.options)),
-            seeds,
-            dict(cohorts),
-        )
+        reference = (task.name, dict(task.options))
+        shared = _SharedInput(study.document, reference, seeds, dict(cohorts))
         cores = min(os.cpu_count() or 1, len(cohorts))
-        self._fleet = RayFleet(sorted(cohorts), given, workers or cores, address)
+        self._fleet = RayFleet(shared, workers or cores, address)
 
     def __enter__(self) -> Self:
         try:
@@ -228,37 +216,22 @@ class RayFederation:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._fleet.close()
 
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
         """Raises what `Rounds.run` raises."""
-        patience = Patience(join=0.0, look=0.0, failures=3)
-        rounds = Rounds(
-            study,
-            task,
-            self._fleet,
-            self._roster,
-            listener,
-            checkpoint=checkpoint,
-            patience=patience,
-        )
-        return rounds.run()
+        return run_rounds(study, task, self._fleet, self._roster, listener, checkpoint)
 
 
 # --- in a worker ---
-def answered(given: Any, sites: list[str], message: Message, context: Context) -> Message:
+def answer_in_worker(shared: Any, sites: list[str], message: Message, context: Context) -> Message:
     """One message to one site, whose state comes with the context and goes back in it."""
     from flwr.app import ConfigRecord
 
-    station, name = _station(given), sites[int(context.node_config["partition-id"])]
+    station, name = _station(shared), sites[int(context.node_config["partition-id"])]
     if _STATE in context.state:
         site = station.thaw(name, _bytes(context.state.config_records[_STATE]["frozen"]))
     else:
@@ -269,16 +242,16 @@ def answered(given: Any, sites: list[str], message: Message, context: Context) -
 
 
 @functools.lru_cache(maxsize=1)
-def _station(given: Any) -> WorkerContext:
-    """What this worker has at hand; made once, patients as their sites are played."""
+def _station(shared: Any) -> WorkerContext:
+    """This worker's study, task and keys; made once. A cohort is read when its site is needed."""
     import ray
 
-    found: _Given = ray.get(given)
+    read: _SharedInput = ray.get(shared)
     return WorkerContext(
-        Study.parse(found.document),
-        registry.load(*found.task),
-        {site: _identity(seed) for site, seed in found.seeds.items()},
-        lambda site: ray.get(found.cohorts[site]),
+        Study.parse(read.document),
+        registry.load(*read.task),
+        {site: _identity(seed) for site, seed in read.seeds.items()},
+        lambda site: ray.get(read.cohorts[site]),
     )
 
 
@@ -306,10 +279,16 @@ def _init(workers: int, address: str | None) -> None:
 
 
 def _reply(message: Message, frame: Frame) -> Message:
-    from flwr.app import ConfigRecord, Message, RecordDict
+    from flwr.app import Message
+
+    return Message(_content(frame), reply_to=message)
+
+
+def _content(frame: Frame) -> RecordDict:
+    from flwr.app import ConfigRecord, RecordDict
 
     record = ConfigRecord({"header": frame.header, "body": b"".join(frame.body)})
-    return Message(RecordDict({"frame": record}), reply_to=message)
+    return RecordDict({"frame": record})
 
 
 def _frame_of(message: Message) -> Frame:

@@ -1,9 +1,9 @@
 """A simulated site between two messages, as bytes: so that any worker may answer the next one.
 
-What every worker has of its own (patients, warm model, keys, the study) is named and not copied.
-What is the site's alone travels: which studies it accepted, the attempt in hand with its words and
-one-time key, replay counters, and what its algorithm keeps from round to round. Only a simulation
-does this; a hospital's one-time keys and kept vectors never leave the hospital's memory or disk.
+Patients, model, keys and study, which every worker has, are pickled as references. The site's own
+state is copied: the studies it accepted, the current attempt with its words and one-time key,
+replay counters, and the state of its algorithm. Only simulations do this; a hospital's one-time
+keys and algorithm state never leave its memory or disk.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOCK = type(threading.Lock())
 
 
 class WorkerContext:
-    """What a worker has at hand to play the sites of one study; each site's patients once."""
+    """Everything that a worker needs to simulate the sites of one study."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class WorkerContext:
         identities: Mapping[str, Identity],
         cohort: Callable[[str], Cohort],
     ) -> None:
-        """cohort: brings one site's patients; asked once a site."""
+        """cohort: loads one site's patients; called once a site."""
         self.study, self._task, self._identities = study, task, identities
         self._cohort, self._patients = cohort, dict[str, Patients]()
         self.roster = {name: key.public_key.hex() for name, key in identities.items()}
@@ -59,7 +59,7 @@ class WorkerContext:
         return self._patients[site]
 
     def site(self, name: str) -> Site:
-        """A site that has heard of nothing yet."""
+        """A site that has received no message yet."""
         return Site(
             name,
             self._identities[name],
@@ -75,18 +75,18 @@ class WorkerContext:
 
     # --- to bytes and back ---
     def freeze(self, site: Site) -> bytes:
-        """The site's own part; what stands at every station is named in it."""
+        """The site's own state, with references to what every worker has."""
         buffer = io.BytesIO()
-        _Freezer(buffer, self, site).dump(site)
+        _SitePickler(buffer, site).dump(site)
         return buffer.getvalue()
 
     def thaw(self, name: str, frozen: bytes) -> Site:
-        """The site as `freeze` of a station of the same study left it."""
-        site: Site = _Thawer(io.BytesIO(frozen), self, name).load()
+        """The site that a worker of the same study pickled with `freeze`."""
+        site: Site = _SiteUnpickler(io.BytesIO(frozen), self, name).load()
         return site
 
     def named(self, what: str, site: str) -> Any:
-        """What a name in frozen bytes stands for at this station."""
+        """The object of this worker that a reference stands for."""
         match what:
             case "study":
                 return self.study
@@ -106,14 +106,13 @@ class WorkerContext:
 
 
 def new_kept(study: Study) -> AlgorithmState:
-    """What a site's algorithm keeps, in memory; it travels with the site."""
+    """A site's algorithm state in memory; it is pickled with the site."""
     return AlgorithmState()
 
 
-class _Freezer(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, station: WorkerContext, site: Site) -> None:
+class _SitePickler(pickle.Pickler):
+    def __init__(self, file: io.BytesIO, site: Site) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._load = site._cohort
         self._types: dict[type, str] = {
             Study: "study",
             DPTrainer: "learner",
@@ -128,7 +127,7 @@ class _Freezer(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Contributor):
             return Contributor, (obj.context, obj.kept)
-        if isinstance(obj, Context):  # without what it has worked out and can work out again
+        if isinstance(obj, Context):  # without its cached properties
             return Context, tuple(getattr(obj, field.name) for field in dataclasses.fields(obj))
         if isinstance(obj, X25519PrivateKey):
             return X25519PrivateKey.from_private_bytes, (obj.private_bytes_raw(),)
@@ -137,7 +136,7 @@ class _Freezer(pickle.Pickler):
         return NotImplemented
 
 
-class _Thawer(pickle.Unpickler):
+class _SiteUnpickler(pickle.Unpickler):
     def __init__(self, file: io.BytesIO, station: WorkerContext, site: str) -> None:
         super().__init__(file)
         self._station, self._site = station, site

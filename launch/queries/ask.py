@@ -21,6 +21,7 @@ from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation
 from launch.queries.query_builder import USUAL, Price, build_query, cost
 from launch.queries.question import Question
+from launch.studies.progress import WAITING
 from launch.studies.public_data import data_root
 from protocol.durable_files import PUBLIC, write
 from protocol.errors import Code, WardroundError
@@ -29,20 +30,15 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
-from server.outcome import Outcome, RoundReport
-from server.rounds.listener import Listeners
+from server.outcome import Outcome
+from server.rounds.listener import Listener, Listeners
 from server.tracking.query_page import page
 from server.tracking.query_report import plain
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt, TrackingListener
+from server.tracking.tracker import MlflowTracker, Receipt
 from tasks.schema import PATIENT
 
 _FAREWELL = 20.0
-_WAITING = {
-    "offline": "waiting for sites to come online: ",
-    "approval": "waiting for approval at: ",
-    "hours": "waiting for the working hours of: ",
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Where:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A query at its end. Shows itself in a notebook."""
+    """The answers to a question. Shows itself in a notebook."""
 
     outcome: Outcome
     receipt: Receipt
@@ -88,24 +84,24 @@ _HERE = Where()
 
 
 def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> QueryResult:
-    """Says what it will cost, asks, and waits for the answers. By default of the task's public
-    data, in this process.
+    """Shows the cost of a question, asks it, and waits for the answers; by default from the task's
+    public data, in this process.
 
     Raises WardroundError as `Rounds.run` does, CREDENTIALS, TLS, UNREACHABLE, NO_DATA;
-    KeyboardInterrupt when interrupted, after the query was taken back.
+    KeyboardInterrupt when interrupted, after the query was cancelled.
     """
     if where.credentials is not None:
         answered = _remotely(question, price, where)
     else:
         answered = _here(question, price, where)
     if where.output is not None:
-        _leave(answered.outcome, where.output)
+        _write_result(answered.outcome, where.output)
     return answered
 
 
-def would(question: Question, price: Price, where: Where) -> tuple[Study, dict[str, Any] | None]:
-    """The study that `ask` would send, and how a deployment's sites would answer it; asks nothing
-    of their data."""
+def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict[str, Any] | None]:
+    """The study that `ask` would send, and how a deployment's sites would answer it. No data is
+    read, and no site records the study."""
     if where.credentials is None:
         return build_query(question, _declared(question), price), None
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
@@ -121,12 +117,12 @@ def _here(question: Question, price: Price, where: Where) -> QueryResult:
         with progress:
             outcome = InProcessFederation({}, tables).run(study, question.task, progress)
         return QueryResult(outcome, Receipt())
-    kept = (where.output or Path("outputs")) / "undelivered"
-    tracker = MlflowTracker(where.tracking, where.experiment, undelivered=kept)
+    undelivered = (where.output or Path("outputs")) / "undelivered"
+    tracker = MlflowTracker(where.tracking, where.experiment, undelivered=undelivered)
     tracker.begin(study, {"query": _configuration(question, price)}, RELEASE)
     try:
         with progress:
-            listeners = Listeners(progress, TrackingListener(tracker))
+            listeners = Listeners(progress, tracker)
             outcome = InProcessFederation({}, tables).run(study, question.task, listeners)
     except BaseException:
         tracker.settle(timeout=10.0)
@@ -171,7 +167,7 @@ def _configuration(question: Question, price: Price) -> dict[str, Any]:
     }
 
 
-def _leave(outcome: Outcome, output: Path) -> None:
+def _write_result(outcome: Outcome, output: Path) -> None:
     folder = output / outcome.study.digest[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,8 +179,8 @@ def _leave(outcome: Outcome, output: Path) -> None:
         ) from None
 
 
-class Progress:
-    """A listener that says what is waited for. Use as a context manager."""
+class Progress(Listener):
+    """A listener that shows which sites a query waits for. Use as a context manager."""
 
     def __init__(self, study: Study, console: Console | None) -> None:
         self._study, self._console = study, console
@@ -203,24 +199,18 @@ class Progress:
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         if sites:
-            self._say(_WAITING[why] + ", ".join(sites))
+            self._say(WAITING[why] + ", ".join(sites))
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         self._say(f"attempt {attempt} was lost ({why})")
-
-    def round(self, report: RoundReport) -> None:
-        return None
-
-    def finish(self, outcome: Outcome) -> None:
-        return None
 
     def _say(self, text: str) -> None:
         if self._console is not None:
             self._console.print(Text(printable(text)))
 
 
-def lines(answered: QueryResult) -> Iterator[str]:
-    """Privacy spent and where to find it, for whoever asked."""
+def receipt_lines(answered: QueryResult) -> Iterator[str]:
+    """Privacy spent, the study's digest and its run in MLflow."""
     outcome = answered.outcome
     if outcome.epsilon is not None:
         yield f"epsilon {outcome.epsilon:.4g} spent at delta {outcome.study.privacy.delta:g}"

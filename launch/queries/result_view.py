@@ -6,54 +6,52 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.queries.ask import QueryResult, lines
+from launch.queries.ask import QueryResult, receipt_lines
 from protocol.terminal.printable import printable
-from server.tracking.query_report import AnswerRow, captions, question, rows
+from server.tracking.query_report import AnswerRow, answered, captions, question
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def show(answered: QueryResult, console: Console) -> None:
+def show(result: QueryResult, console: Console) -> None:
     """Figures with 95% intervals of the noise, what was spent, where it lies."""
-    outcome = answered.outcome
+    outcome = result.outcome
     query = outcome.study.query
     if query is None:
         return
     console.print(Text(printable(f"Of {question(query)}:")))
-    said = captions(outcome.study)
-    for index, answer in enumerate(outcome.answers):
-        found = [row for row in rows(query, index, answer) if row.telling]
-        console.print(_table(answer.name, found))
-        if said[index]:
-            console.print(Text(printable(said[index]), style="dim"))
-    for line in lines(answered):
+    for (answer, rows), caption in zip(answered(outcome), captions(outcome.study), strict=False):
+        console.print(_table(answer.name, [row for row in rows if row.telling]))
+        if caption:
+            console.print(Text(printable(caption), style="dim"))
+    for line in receipt_lines(result):
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-def _table(name: str, found: list[AnswerRow]) -> Table:
+def _table(name: str, rows: list[AnswerRow]) -> Table:
     title = Text(printable(name), style="bold")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    width = max((len(row.label) for row in found), default=1)
+    width = max((len(row.label) for row in rows), default=1)
     for _ in range(width):
         table.add_column()
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")
     table.add_column("")
-    most = max((row.estimate.value for row in found if row.estimate is not None), default=0.0)
-    for row in found:
+    longest = max((row.estimate.value for row in rows if row.estimate is not None), default=0.0)
+    for row in rows:
         of, label = row.estimate, [Text(printable(part)) for part in row.label]
         if of is None:
             table.add_row(*label, Text(row.hidden, style="dim"), "", "")
             continue
         interval = f"{_figure(of.low)} to {_figure(of.high)}"
-        table.add_row(*label, _figure(of.value), interval, bar(of.value, most))
+        table.add_row(*label, _figure(of.value), interval, bar(of.value, longest))
     return table
 
 
-def bar(value: float, most: float) -> str:
+def bar(value: float, longest: float) -> str:
     """A bar of at most 30 characters, to an eighth of one."""
-    eighths = round(8 * _WIDTH * max(0.0, value) / most) if most > 0 else 0
+    eighths = round(8 * _WIDTH * max(0.0, value) / longest) if longest > 0 else 0
     return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 

@@ -35,11 +35,10 @@ from protocol.privacy.releases import (
 )
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
+from server.rounds.dry_run import ANSWERS
 from server.rounds.proposal import rules_in_words
 from server.rounds.round_loop import uncovered
 from tasks import registry
-
-_ANSWERS = ("accepted", "waiting", "refused", "away")
 
 
 @dataclass(frozen=True)
@@ -133,9 +132,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
 def answers_of(plain: Mapping[str, Any]) -> DryRunAnswers:
     """What a coordinator answers to a plan."""
     return DryRunAnswers(
-        **{
-            name: int(plain["answers"][name]) for name in ("accepted", "waiting", "refused", "away")
-        },
+        **{name: int(plain["answers"][name]) for name in ANSWERS},
         rules={str(rule): int(many) for rule, many in plain["rules"].items()},
         codes={str(code): int(many) for code, many in plain["codes"].items()},
     )
@@ -148,15 +145,18 @@ def objections(config: SiteConfig, study: Study) -> tuple[str, ...]:
 
 
 def _caps(policy: Policy, study: Study) -> list[str]:
-    own = exposed_events(study, planned_events(study))
-    if not own:
+    events = exposed_events(study, planned_events(study))
+    if not events:
         return []
-    alone = epsilon_over_bands(own, policy.delta)
-    caps = {"epsilon_per_study": alone, "epsilon_lifetime": alone}
+    epsilon = epsilon_over_bands(events, policy.delta)
+    costs = [
+        ("epsilon_per_study", policy.epsilon_per_study, epsilon),
+        ("epsilon_lifetime", policy.epsilon_lifetime, epsilon),
+    ]
     if study.privacy.traits.shares_noise:
-        caps["epsilon_broken"] = planned_broken_epsilon(study, policy.delta)
-    limits = {rule: getattr(policy, rule) for rule in caps}
-    return [rule for rule, cap in limits.items() if cap is None or caps[rule] > cap]
+        broken = planned_broken_epsilon(study, policy.delta)
+        costs.append(("epsilon_broken", policy.epsilon_broken, broken))
+    return [rule for rule, cap, cost in costs if cap is None or cost > cap]
 
 
 def show(planned: Planned, console: Console) -> None:
@@ -210,8 +210,7 @@ def _answers(planned: Planned) -> Table:
         table.add_row("wait for a person", str(answers.waiting), "")
         table.add_row("refuse", str(answers.refused), Text(printable(answers.why)))
         table.add_row("not connected", str(answers.away), "")
-        least = planned.study.aggregation.least_sites
-        table.add_row("needed", str(least), "")
+        table.add_row("needed", str(planned.study.aggregation.least_sites), "")
     else:
         table.add_row("simulated", str(len(planned.study.roster)), "they have no policies")
     for path, rules in planned.policies.items():

@@ -1,10 +1,9 @@
-"""What a person sees while a study runs: a live table in a terminal, plain lines elsewhere."""
+"""The progress display of a study: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from statistics import median
-from types import TracebackType
 from typing import Literal, Self
 
 from rich.console import Console, Group
@@ -27,6 +26,11 @@ from server.outcome import Outcome, RoundReport
 
 SHOWN = 12
 """Rounds in the live table; the last ones stay in view."""
+WAITING = {
+    "offline": "waiting for sites to come online: ",
+    "approval": "waiting for approval at: ",
+    "hours": "waiting for the working hours of: ",
+}
 COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 
 
@@ -57,22 +61,12 @@ class Progressing:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        words = {
-            "offline": "waiting for sites to come online: ",
-            "approval": "waiting for approval at: ",
-            "hours": "waiting for the working hours of: ",
-        }
-        self._say(words[why] + ", ".join(sites) if sites else "")
+        self._say(WAITING[why] + ", ".join(sites) if sites else "")
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         self._say(f"round {round_}: attempt {attempt} was lost ({why}); trying again")
@@ -109,8 +103,8 @@ class Progressing:
 
 
 def time_left(reports: list[RoundReport], rounds: int) -> str:
-    """What the rounds still to come will take, as the median of the last ones did. Rounds told
-    again (a study followed anew) count with the time that they took."""
+    """The expected time of the remaining rounds, from the median of the last 20. A round that is
+    replayed (of a study that is followed again) counts with the time that it took."""
     remaining = rounds - reports[-1].round
     if remaining <= 0:
         return ""

@@ -3,8 +3,8 @@
     wardround run --resume outputs/3f1c2a9b8d7e
     wardround run --resume 3f1c2a9b federation=deployment federation.credentials=me.json
 
-The study is the same document with the same digest, so neither privacy nor MLflow's run starts
-anew. Nothing of it can be changed; where it is tracked and how the coordinator is reached can.
+The study is the same document with the same digest, so its privacy cost and its MLflow run
+continue. It cannot be changed; only where it is tracked and how the coordinator is reached can.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _CHANGEABLE = ("tracking.", "federation.")
 
 
 def resume(where: str, overrides: Sequence[str], console: Console | None = None) -> Finished:
-    """Goes on with the study in a folder, or with one at the coordinator by its digest.
+    """Resumes the study in a folder, or follows one at the coordinator by its digest.
 
-    Raises WardroundError: USAGE where there is nothing to go on with, CONFIGURATION for a key that
+    Raises WardroundError: USAGE where there is nothing to resume, CONFIGURATION for a key that
     would change the study, STATE for a damaged file; and what `launch.studies.run.run` raises.
     """
     folder = Path(where)
     if not folder.is_dir():
         return _at_coordinator(where, overrides, console)
-    study, config = _kept(folder, overrides)
+    study, config = _read_folder(folder, overrides)
     if (folder / "summary.json").exists():
         raise WardroundError(
             Code.USAGE,
@@ -51,19 +51,19 @@ def resume(where: str, overrides: Sequence[str], console: Console | None = None)
     if config.federation.name == "deployment":
         with _remote(config) as remote:
             states = {row["study"]: row["state"] for row in remote.studies()}
-        return _followed(study, states.get(study.digest), config, console)
+        return _follow(study, states.get(study.digest), config, console)
     if not (folder / CHECKPOINT).exists():
         raise WardroundError(
             Code.USAGE,
-            f"The study in {folder} has no round behind it.",
-            remedy="Run it anew: nothing is lost.",
+            f"The study in {folder} has not finished a round.",
+            remedy="Run it again from the beginning: nothing is lost.",
         )
     task = registry.load(config.task.name, config.task.options)
     tables = task.public_sites(data_root())
     return run_inprocess(config, task, tables, console, study=study)
 
 
-def _kept(folder: Path, overrides: Sequence[str]) -> tuple[Study, Config]:
+def _read_folder(folder: Path, overrides: Sequence[str]) -> tuple[Study, Config]:
     for override in overrides:
         if not override.startswith(_CHANGEABLE):
             raise WardroundError(
@@ -87,9 +87,9 @@ def _kept(folder: Path, overrides: Sequence[str]) -> tuple[Study, Config]:
             remedy=f"Call it {study.digest[:12]}, as it was.",
         )
     config = compose.from_yaml(text, overrides)
-    given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if given and without_credentials(given) == config.tracking.uri:
-        config.tracking.uri = given  # the file holds no password
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri and without_credentials(uri) == config.tracking.uri:
+        config.tracking.uri = uri  # the file holds no password
     return study, config
 
 
@@ -103,25 +103,24 @@ def _at_coordinator(digest: str, overrides: Sequence[str], console: Console | No
             "coordinator together with federation=deployment.",
         )
     with _remote(config) as remote:
-        found = [row for row in remote.studies() if row["study"].startswith(digest)]
-        if len(found) != 1:
+        rows = [row for row in remote.studies() if row["study"].startswith(digest)]
+        if len(rows) != 1:
             raise WardroundError(
                 Code.USAGE,
-                f"{len(found) or 'No'} studies at the coordinator begin with {digest}.",
+                f"{len(rows) or 'No'} studies at the coordinator begin with {digest}.",
                 remedy="Give more of the digest, as summary.json or MLflow have it.",
             )
-        study = Study.parse(canonical(remote.study(found[0]["study"])["document"]))
+        study = Study.parse(canonical(remote.study(rows[0]["study"])["document"]))
     task = replace(config.task, name=study.task.name, options=dict(study.task.options))
-    return _followed(study, found[0]["state"], replace(config, task=task), console)
+    return _follow(study, rows[0]["state"], replace(config, task=task), console)
 
 
 def _remote(config: Config) -> RemoteFederation:
     return RemoteFederation(credentials_of(config), address=config.federation.coordinator)
 
 
-def _followed(study: Study, state: str | None, config: Config, console: Console | None) -> Finished:
-    """A study at the coordinator, and its state there. One that was cancelled there is over at
-    every site."""
+def _follow(study: Study, state: str | None, config: Config, console: Console | None) -> Finished:
+    """Follows a study at the coordinator, given its state there."""
     if state == "cancelled":
         raise WardroundError(
             Code.USAGE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from launch.federations.inprocess import InProcessFederation, Simulation, cohort
 from launch.studies.baselines import Judged, compare, figures_of
 from launch.studies.progress import Progressing
 from launch.studies.public_data import data_root
-from launch.studies.run_folder import RunFolder, begin, can_go_on, forget, leave
+from launch.studies.run_folder import RunFolder, begin, forget, is_resumable, leave
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
@@ -32,7 +32,7 @@ from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt, Tracker, TrackingListener, Untracked
+from server.tracking.tracker import MlflowTracker, Receipt, Tracker
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Table
@@ -43,7 +43,7 @@ _FAREWELL = 20.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A study at its end, where it was left, and what it was compared with."""
+    """A finished study, its folder, its run in MLflow, and the models it was compared with."""
 
     outcome: Outcome
     folder: Path
@@ -52,7 +52,7 @@ class Finished:
 
 
 def run(config: Config, console: Console | None = None, *, parent: str | None = None) -> Finished:
-    """Runs the study that a configuration describes. parent: the MLflow run that it is part of.
+    """Runs the study that a configuration describes. parent: the MLflow run of its sweep.
 
     Raises WardroundError for whatever goes wrong, KeyboardInterrupt when interrupted; MLflow then
     holds a run that says so.
@@ -74,48 +74,36 @@ def run_inprocess(
     parent: str | None = None,
     checkpoints: bool = True,
 ) -> Finished:
-    """As `run`, on tables that are given: site -> columns. study: one to resume. checkpoints:
-    whether it can be resumed after an interruption, which costs 5 ms a round."""
+    """Runs a study on simulated sites with these tables: site -> columns. study: one to resume.
+    checkpoints: whether it can be resumed after an interruption, which costs 5 ms a round. Raises
+    as `run`."""
     cohorts = cohorts_of(task, tables, split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
-    if study is not None and config.federation.name == "ray":
-        refuse_forgetful(study)
-    study = same_data(study, declared) if study else build_study(config, task, declared)
+    if study is None:
+        study = build_study(config, task, declared)
+    else:
+        require_resumable(study, config, declared)
     with result_folder(config, study, console, resumed=resumed) as folder:
         with (
             tracking(config, study, folder.parent, parent) as tracker,
             Progressing(study, console) as shown,
             federation_of(config, cohorts, study, task) as federation,
         ):
-            listeners = Listeners(shown, TrackingListener(tracker))
-            chronicle = RunFolder(folder, listeners, checkpoints=checkpoints)
-            chronicle.begin(study, config)
-            for report in chronicle.reports:
+            begin(folder, study, config)
+            record = RunFolder(folder, Listeners(shown, tracker), checkpoints=checkpoints)
+            for report in record.reports:
                 shown.round(report)
-            federation.run(study, task, chronicle, checkpoint=chronicle.checkpoint)
-        outcome = chronicle.result
+            federation.run(study, task, record, checkpoint=record.checkpoint)
+        outcome, rows = record.result, list[Judged]()
         leave(outcome, folder)
-        rows = tuple(_baselines(config, task, cohorts, declared, outcome, console))
-        if rows:
+        if which := config.baselines:
+            console = console or command_line.console(stderr=True)
+            with console.status("training at one hospital alone, and on all data pooled"):
+                rows = compare(config, task, cohorts, declared, outcome.weights, which)
             tracker.compared(figures_of(rows))
             write_summary(outcome, folder / "summary.json", figures_of(rows).figures)
-    return Finished(outcome, folder, tracker.settle(), rows)
-
-
-def _baselines(
-    config: Config,
-    task: Task,
-    cohorts: Mapping[str, Cohort],
-    declared: Mapping[str, int],
-    outcome: Outcome,
-    console: Console | None,
-) -> Sequence[Judged]:
-    if not config.baselines:
-        return ()
-    shown = console or command_line.console(stderr=True)
-    with shown.status("training at one hospital alone, and on all data pooled"):
-        return compare(config, task, cohorts, declared, outcome.weights, config.baselines)
+    return Finished(outcome, folder, tracker.settle(), tuple(rows))
 
 
 @contextlib.contextmanager
@@ -140,32 +128,23 @@ def federation_of(
         )
 
 
-def refuse_forgetful(study: Study) -> None:
-    """Sites that wander between Ray's workers forget what is their own when Ray ends.
-
-    Raises WardroundError(USAGE) for a study that would go on without it as another one.
-    """
-    if keeps_state(study.optimisation.local):
+def require_resumable(study: Study, config: Config, declared: Mapping[str, int]) -> None:
+    """Raises WardroundError(USAGE) where the data here is not the study's, or where its sites'
+    state is lost: it lives in Ray's workers, and ends with them."""
+    local = study.optimisation.local
+    if config.federation.name == "ray" and keeps_state(local):
         raise WardroundError(
             Code.USAGE,
-            f"A study with algorithm={study.optimisation.local.name} cannot go on under Ray: what "
-            "its sites keep to themselves ended with it.",
-            remedy="Run it anew, or with federation=inprocess or in a deployment, which keep it.",
+            f"A study with algorithm={local.name} cannot be resumed under Ray: the state of its "
+            "sites ended with it.",
+            remedy="Run it again, or with federation=inprocess or in a deployment, which store it.",
         )
-
-
-def same_data(study: Study, declared: Mapping[str, int]) -> Study:
-    """The study, if it was made for these patients.
-
-    Raises WardroundError(USAGE) where the data here has changed since.
-    """
     if {member.name: member.patients for member in study.roster} != dict(declared):
         raise WardroundError(
             Code.USAGE,
             "The data here is not what the study was declared on.",
             remedy="Bring back the data as it was, or run a new study.",
         )
-    return study
 
 
 def credentials_of(config: Config) -> Path:
@@ -185,7 +164,7 @@ def run_deployment(
 ) -> Finished:
     """Submits the study to the coordinator of `federation.credentials` and follows it.
 
-    study: one submitted before, which is followed again, or resumed where it failed.
+    study: one submitted before; it is followed, or resumed if it failed.
     Interrupted, it cancels the study or leaves it, as `federation.on_interrupt` says. Raises also
     CREDENTIALS, TLS, UNREACHABLE.
     """
@@ -210,8 +189,8 @@ def run_deployment(
 
 
 def withdraw(remote: RemoteFederation, digest: str) -> None:
-    """Cancels a study and sees it to its end, there and in MLflow. Its submission may have been
-    cut short, so that the coordinator hears of the study only now."""
+    """Cancels a study and waits for its end, so that MLflow says so too. Tries for some seconds:
+    the coordinator may be receiving the submission only now."""
     for _ in range(5):
         with contextlib.suppress(WardroundError):
             remote.cancel(digest, wait=_FAREWELL)
@@ -220,7 +199,7 @@ def withdraw(remote: RemoteFederation, digest: str) -> None:
 
 
 def split_plan(config: Config) -> Evaluation:
-    """How cohorts are split, which is settled before the study is."""
+    """The part of a study's evaluation by which cohorts are split, before the study is built."""
     return Evaluation.model_validate(
         {
             "release": "exact",
@@ -231,7 +210,7 @@ def split_plan(config: Config) -> Evaluation:
 
 
 def declared_patients(cohorts: Mapping[str, Cohort]) -> dict[str, int]:
-    """Training patients by site, banded, as the holder of these cohorts may declare them."""
+    """Site -> number of training patients, banded as a site may declare it."""
     return {site: banded(len(cohort.members("train"))) for site, cohort in cohorts.items()}
 
 
@@ -239,9 +218,9 @@ def declared_patients(cohorts: Mapping[str, Cohort]) -> dict[str, int]:
 def result_folder(
     config: Config, study: Study, console: Console | None = None, *, resumed: bool = False
 ) -> Iterator[Path]:
-    """The study's folder under `output`: made before any work, and gone again if nothing came.
+    """The study's folder under `output`: made before any work, and removed if there is no result.
 
-    What an interrupted study needs to go on stays, and the console says how it does. Raises
+    An interrupted study that can be resumed keeps its folder, and the console says how. Raises
     WardroundError(USAGE) where the folder cannot be written.
     """
     folder = Path(config.output) / study.digest[:12]
@@ -257,8 +236,7 @@ def result_folder(
     try:
         yield folder
     except BaseException as error:
-        goes_on = isinstance(error, KeyboardInterrupt) and can_go_on(folder, config.federation.name)
-        if goes_on:
+        if isinstance(error, KeyboardInterrupt) and is_resumable(folder, config.federation.name):
             (console or command_line.console(stderr=True)).print(
                 Text(printable(f"To continue: wardround run --resume {folder}")), soft_wrap=True
             )
@@ -272,17 +250,17 @@ def result_folder(
 
 @contextlib.contextmanager
 def tracking(
-    config: Config, study: Study, kept: Path, parent: str | None = None
+    config: Config, study: Study, output: Path, parent: str | None = None
 ) -> Iterator[Tracker]:
     """A tracker that has begun; the run is closed as killed where the study has no outcome.
-    parent: the MLflow run of which this one is a part, whose runs register no models."""
-    tracker: Tracker = Untracked()
+    parent: the MLflow run of a sweep, whose children register no models."""
+    tracker = Tracker()
     if config.tracking.uri:
         tracker = MlflowTracker(
             config.tracking.uri,
             config.tracking.experiment,
             model=config.tracking.model,
-            undelivered=kept / "undelivered",
+            undelivered=output / "undelivered",
             parent=parent,
         )
     tracker.begin(study, plain(config), RELEASE)

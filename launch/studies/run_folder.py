@@ -1,11 +1,11 @@
 """The folder of a study that runs in process, from which it can be resumed after an interruption.
 
-Its folder holds study.json and configuration.yaml from the start, checkpoint.pt, rounds.jsonl and
-what sites keep to themselves while it runs, weights.npy and summary.json at the end.
+It holds study.json and configuration.yaml from the start; checkpoint.pt, rounds.jsonl and the
+state of simulated sites while the study runs; weights.npy and summary.json at the end.
 
-Each round is reported once. Interrupted between the sum that scored a model and the
-checkpoint, a study scores that model again; the second histogram is dropped here, so that what is
-released, and hence epsilon, is what the first run said.
+Each round is reported once. A study that is interrupted between the sum that scored a model and the
+checkpoint scores that model again; the second histogram is dropped here, so that what is released,
+and hence epsilon, is what the first run reported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import yaml
@@ -27,7 +26,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.coordinator.study_events import report_from_json, report_to_json
 from server.outcome import Outcome, RoundReport
-from server.rounds.listener import Listener
+from server.rounds.listener import Listener, Listeners
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
 
@@ -39,13 +38,14 @@ STUDY, CONFIGURATION, CHECKPOINT, ROUNDS = (
 )
 
 
-class RunFolder:
-    """A listener that keeps what it hears in `folder` and passes it on, each round once."""
+class RunFolder(Listeners):
+    """A listener that records a study in `folder` and passes its reports on, each round once."""
 
     def __init__(self, folder: Path, listener: Listener, *, checkpoints: bool = True) -> None:
-        """checkpoints: whether the study can be gone on with after an interruption."""
-        self.folder, self._listener, self._checkpoints = folder, listener, checkpoints
-        self._before = tuple(_kept(folder / ROUNDS))
+        """checkpoints: whether the study can be resumed after an interruption."""
+        super().__init__(listener)
+        self.folder, self._checkpoints = folder, checkpoints
+        self._before = tuple(_recorded_rounds(folder / ROUNDS))
         self.reports = list(self._before)
         self.outcome: Outcome | None = None
 
@@ -60,30 +60,20 @@ class RunFolder:
             raise WardroundError(Code.INTERNAL, "The study has no outcome yet.")
         return self.outcome
 
-    def begin(self, study: Study, config: Config) -> None:
-        """Writes what a later `--resume` starts from; see the function `begin`."""
-        begin(self.folder, study, config)
-
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        self._listener.waiting(why, sites)
-
-    def lost(self, round_: int, attempt: int, why: str) -> None:
-        self._listener.lost(round_, attempt, why)
-
     def round(self, report: RoundReport) -> None:
-        if any(kept.round == report.round for kept in self.reports):
+        if any(earlier.round == report.round for earlier in self.reports):
             return
         line = json.dumps(report_to_json(report)).encode() + b"\n"
         append(self.folder / ROUNDS, line, mode=PUBLIC, durable=self._checkpoints)
         self.reports.append(report)
-        self._listener.round(report)
+        super().round(report)
 
     def finish(self, outcome: Outcome) -> None:
-        """Passes on the outcome of the whole study, not of its last stretch alone."""
+        """Passes on the outcome of the whole study, including the rounds recorded before."""
         before = self._before
         metrics = outcome.metrics
         if before and before[-1].round == outcome.study.optimisation.rounds:
-            metrics = before[-1].metrics  # told before: the closing round's second answer is not
+            metrics = before[-1].metrics  # reported before; the second histogram is dropped
         self.outcome = replace(
             outcome,
             rounds=tuple(self.reports),
@@ -92,41 +82,42 @@ class RunFolder:
             bytes_sent=outcome.bytes_sent + sum(report.bytes_sent for report in before),
             bytes_received=outcome.bytes_received + sum(r.bytes_received for r in before),
         )
-        self._listener.finish(self.outcome)
+        super().finish(self.outcome)
 
 
 def begin(folder: Path, study: Study, config: Config) -> None:
-    """Writes what a later `--resume` starts from; no secret is in it."""
+    """Writes what `--resume` starts from, without secrets."""
     write(folder / STUDY, study.document, mode=PUBLIC)
     text = yaml.safe_dump(redacted(plain(config)), sort_keys=False, allow_unicode=True)
     write(folder / CONFIGURATION, text.encode(), mode=PUBLIC)
 
 
-def can_go_on(folder: Path, federation: str) -> bool:
+def is_resumable(folder: Path, federation: str) -> bool:
     """Whether an interrupted study can be resumed: from a checkpoint, or at its coordinator."""
     needed = STUDY if federation == "deployment" else CHECKPOINT
     return (folder / needed).exists()
 
 
 def leave(outcome: Outcome, folder: Path) -> None:
-    """weights.npy and summary.json, the last one at the end; what only a resumption needs goes."""
+    """Writes weights.npy and then summary.json, and removes what only a resumption needs."""
     with writing(folder / "weights.npy", mode=PUBLIC) as file:
         np.save(file, outcome.weights)
     write_summary(outcome, folder / "summary.json")
-    for path in (folder / ROUNDS, *folder.glob(f"*{CHECKPOINT}*")):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / SITES, ignore_errors=True)
+    _remove(folder, ROUNDS)
 
 
 def forget(folder: Path) -> None:
-    """Takes away what `RunFolder.begin` and a study without result left."""
-    named = (folder / name for name in (STUDY, CONFIGURATION, ROUNDS))
-    for path in (*named, *folder.glob(f"*{CHECKPOINT}*")):
+    """Removes what `begin` and a study without a result left."""
+    _remove(folder, STUDY, CONFIGURATION, ROUNDS)
+
+
+def _remove(folder: Path, *names: str) -> None:
+    for path in (*(folder / name for name in names), *folder.glob(f"*{CHECKPOINT}*")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / SITES, ignore_errors=True)
 
 
-def _kept(path: Path) -> list[RoundReport]:
+def _recorded_rounds(path: Path) -> list[RoundReport]:
     """Whole lines only: a crash may have cut the last one short."""
     if not path.exists():
         return []

@@ -1,14 +1,14 @@
-"""Configuration -> study: everything public is fixed here, before anything private is touched.
+"""Configuration -> study, the document that sites are asked to accept.
 
-The noise follows from epsilon, delta and the number of attempts, scale and words from the model
-and the roster (`protocol.privacy.calibration`). The result is the document that sites are asked to
-accept.
+Noise follows from epsilon, delta and the number of attempts; scale and word size from the model and
+the roster (`protocol.privacy.calibration`). No private data is read.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from pydantic import ValidationError
 
@@ -67,8 +67,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
     try:
-        draft = _draft(config, task, declared)
-        return _calibrated(config, draft)
+        return _calibrated(config, _draft(config, task, declared))
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise WardroundError(
@@ -104,9 +103,9 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     spare = aggregation.spare_attempts
     if spare is None:
         spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
-    least = aggregation.least_sites
-    if least is None:
-        least = min(max(3, fewest_sites(robust_of(config))), len(declared))
+    min_sites = aggregation.least_sites
+    if min_sites is None:
+        min_sites = min(max(3, fewest_sites(robust_of(config))), len(declared))
     return Study(
         title=config.title,
         purpose=config.purpose,
@@ -129,22 +128,15 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             local=local_of(config),
             schedule=schedule_of(config),
             stop=stop_of(config),
-            server=ServerOptimiser(
-                name=config.optimiser.name,
-                lr=config.optimiser.lr,
-                momentum=config.optimiser.momentum,
-                beta1=config.optimiser.beta1,
-                beta2=config.optimiser.beta2,
-                tau=config.optimiser.tau,
-            ),
+            server=ServerOptimiser(**asdict(config.optimiser)),
             averaging=one_of(config.averaging, Averaging, "averaging"),
             seed=config.seed,
         ),
         aggregation=Aggregation(
             masked=config.federation.masked,
             robust=robust_of(config),
-            least_sites=least,
-            colluding_sites=min(aggregation.colluding_sites, max(0, least - 1)),
+            least_sites=min_sites,
+            colluding_sites=min(aggregation.colluding_sites, max(0, min_sites - 1)),
             attempts=config.rounds + 1 + spare,
             word_bits=one_of(aggregation.word_bits or 32, WordBits, "aggregation.word_bits"),
             update_range=aggregation.update_range,

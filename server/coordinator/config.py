@@ -107,7 +107,7 @@ class CoordinatorConfig(Document):
                 f"{path} is not valid YAML{f' at line {mark.line + 1}' if mark else ''}.",
                 remedy="Indent with spaces, and quote addresses.",
             ) from None
-        schema.found(folder)
+        schema.version_of(folder)
         if not isinstance(values, dict):
             raise WardroundError(
                 Code.CONFIGURATION, f"{path} is not a mapping of keys to values.",

@@ -9,8 +9,8 @@
     GET    /studies/{digest}/weights float32 little-endian, of a study that has finished
     DELETE /studies/{digest}         cancels one's own study
 
-Denied by default: without a good token every path answers 401, before anything is looked at. No
-code is taken, only a study; work is done in threads, never in the loop that serves the hospitals.
+Without a valid token every path answers 401, before anything else is read. Studies are accepted,
+never code. Work is done in threads, never in the event loop that serves the hospitals.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from anyio.to_thread import run_sync
@@ -32,7 +33,7 @@ from protocol.errors import Code, WardroundError
 from protocol.release import PROTOCOL, RELEASE_HEADER, Sender
 from protocol.study.study import Study
 from server.coordinator.journal import Journal
-from server.coordinator.rate_limits import Limits
+from server.coordinator.rate_limits import AT_ONCE, LimitedCall, Limits
 from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
 from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
@@ -42,7 +43,7 @@ from server.tracking.study_tracking import TrackingRequest
 BODY_LIMIT = 512 * 1024
 """Bytes of a submission."""
 BEAT = 15.0
-"""Seconds after which a silent event stream sends an empty line: both ends are alive."""
+"""Seconds without an event after which a stream sends an empty line, as a sign of life."""
 _BODY_SECONDS = 30.0
 
 _STATUS = {
@@ -59,7 +60,7 @@ _STATUS = {
 
 
 class _HttpError(Exception):
-    """An answer that is no study's fault."""
+    """A refusal of a call, with its HTTP status."""
 
     def __init__(self, status: int, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -76,8 +77,7 @@ class Submitted(Document):
 
 
 class Studies(Protocol):
-    """What the control API asks of the coordinator that it stands in front of. Each raises
-    WardroundError where it refuses."""
+    """The coordinator's methods that the control API calls; a refusal raises WardroundError."""
 
     def federation(self) -> dict[str, Any]: ...
 
@@ -155,30 +155,20 @@ class ControlApi:
 
     async def _submit(self, request: Request) -> Response:
         account = request.scope["account"]
-        if self._limits.full(account, "submission"):
-            raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
-        with self._limits.open(account, "submission"):
+        with self._limited(account, "submission"):
             submitted = _submitted(await _body(request))
             study = await run_sync(_study_of, submitted, request)
-            digest, state = await run_sync(
-                self._coordinator.submit,
-                account,
-                study,
-                submitted.configuration,
-                submitted.tracking,
-            )
+            options = (submitted.configuration, submitted.tracking)
+            digest, state = await run_sync(self._coordinator.submit, account, study, *options)
         return JSONResponse({"study": digest, "state": state}, 202)
 
     async def _plan(self, request: Request) -> Response:
-        account = request.scope["account"]
-        if self._limits.full(account, "submission"):
-            raise _HttpError(429, "Two submissions are being looked at.", "Wait for them.")
-        with self._limits.open(account, "submission"):
+        with self._limited(request.scope["account"], "submission"):
             study = await run_sync(_study_of, _submitted(await _body(request)), request)
             return JSONResponse(await run_sync(self._coordinator.consult, study))
 
     async def _study(self, request: Request) -> Response:
-        study = self._found(request)
+        study = self._find(request)
         configuration = study.folder / "configuration.json"
         return JSONResponse(
             study.row()
@@ -189,7 +179,7 @@ class ControlApi:
         )
 
     async def _cancel(self, request: Request) -> Response:
-        study, account = self._found(request), request.scope["account"]
+        study, account = self._find(request), request.scope["account"]
         if study.submission.account != account:
             raise _HttpError(
                 403,
@@ -201,30 +191,27 @@ class ControlApi:
         return JSONResponse({"study": study.digest, "state": study.state}, 202)
 
     async def _weights(self, request: Request) -> Response:
-        study = self._found(request)
+        study = self._find(request)
         if study.state != "finished":
             raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
-        if self._limits.full(account := request.scope["account"], "download"):
-            raise _HttpError(429, "Four downloads are open.", "Wait for them.")
-        scope_of = self._limits.open(account, "download")
+        limited = self._limited(request.scope["account"], "download")
 
         class Download(FileResponse):
             async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-                with scope_of:
+                with limited:
                     await super().__call__(scope, receive, send)
 
         return Download(study.weights, media_type="application/octet-stream")
 
     async def _events(self, request: Request) -> Response:
-        study, account = self._found(request), request.scope["account"]
+        study, account = self._find(request), request.scope["account"]
         after = request.query_params.get("after", "0")
         if not after.isascii() or not after.isdigit() or len(after) > 9:
             raise _HttpError(422, "`after` is not a number.", "Give the last event's n.")
-        if self._limits.full(account, "stream"):
-            raise _HttpError(429, "32 event streams are open.", "Close some.")
+        limited = self._limited(account, "stream")
 
         async def lines() -> AsyncIterator[bytes]:
-            with self._limits.open(account, "stream"):
+            with limited:
                 async for line in _lines(study.log, int(after)):
                     yield line
 
@@ -232,7 +219,14 @@ class ControlApi:
             lines(), media_type="application/x-ndjson", headers={"cache-control": "no-store"}
         )
 
-    def _found(self, request: Request) -> StudyRun:
+    def _limited(self, account: str, kind: LimitedCall) -> AbstractContextManager[None]:
+        """The call while it is open. Raises _HttpError(429) where the account has too many."""
+        if self._limits.full(account, kind):
+            most = f"At most {AT_ONCE[kind]} {kind}s of an account may be open."
+            raise _HttpError(429, most, "Wait for one to end, or close one.")
+        return self._limits.open(account, kind)
+
+    def _find(self, request: Request) -> StudyRun:
         study = self._coordinator.study(str(request.path_params["digest"]))
         if study is None:
             raise _HttpError(
@@ -242,7 +236,7 @@ class ControlApi:
 
 
 class _Sent:
-    """The way back, which remembers what status was sent."""
+    """The caller's `send`, remembering the status that was sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -265,11 +259,11 @@ class _Sent:
 async def _lines(log: StudyLog, after: int) -> AsyncIterator[bytes]:
     """Events after number `after` as they happen, until the study or the coordinator ends."""
     while True:
-        found = await run_sync(log.lines, after)
-        for line in found:
+        lines = await run_sync(log.lines, after)
+        for line in lines:
             yield line
-        after += len(found)
-        if not found:
+        after += len(lines)
+        if not lines:
             if log.ended or log.closed:
                 return
             await log.wait(after, BEAT)
@@ -309,8 +303,9 @@ def _submitted(body: bytes) -> Submitted:
 
 
 def _study_of(submitted: Submitted, request: Request) -> Study:
-    """Raises WardroundError: REFUSED_STUDY, and RELEASE where a release that this one is not made
-    it; MESSAGE where the header that names the release is none."""
+    """The submitted study. Raises WardroundError: REFUSED_STUDY; RELEASE where this release cannot
+    read the sender's study; MESSAGE where the header that names the sender's release is malformed.
+    """
     said = request.headers.get(RELEASE_HEADER)
     sender = None if said is None else Sender.said(said, PROTOCOL)
     return Study.parse(canonical(submitted.document), sender)
@@ -318,15 +313,15 @@ def _study_of(submitted: Submitted, request: Request) -> Study:
 
 def _token(scope: Scope) -> str:
     """The bearer token (RFC 6750, section 2.1); empty where there is none, or more than one."""
-    found = [value for key, value in scope["headers"] if key == b"authorization"]
-    if len(found) != 1 or len(found[0]) > 512:
+    values = [value for key, value in scope["headers"] if key == b"authorization"]
+    if len(values) != 1 or len(values[0]) > 512:
         return ""
-    kind, _, token = found[0].decode("latin-1").partition(" ")
+    kind, _, token = values[0].decode("latin-1").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 
 
 async def _unauthorised(scope: Scope, receive: Receive, send: Send) -> None:
-    """The same for every path, method and bad token; the body is not read."""
+    """Answers 401, alike for every path, method and bad token, without reading the body."""
     error = WardroundError(
         Code.CREDENTIALS,
         "The coordinator does not know this token.",

@@ -1,4 +1,4 @@
-"""Keeps the SuperLink's allow-list as the roster file says, and logs which sites come and go."""
+"""Keeps the SuperLink's allow-list equal to the roster file, and logs which sites come and go."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from server.transport.superlink import SuperLink
 
 
 class Members:
-    """Looked at again and again by one thread."""
+    """The sites that may connect and those that are connected; updated by one thread."""
 
     def __init__(self, link: SuperLink, roster: Roster, journal: Journal) -> None:
         self._link, self._roster, self._journal = link, roster, journal
         self._registered: dict[str, RosterEntry] = {}
         self._trouble = ""
-        self._here: frozenset[str] = frozenset()
+        self._online: frozenset[str] = frozenset()
 
     def follow_roster(self) -> None:
-        """Lets enrolled sites in and expelled ones no more, as the roster file says by now."""
+        """Registers the sites that were enrolled and unregisters those that were expelled."""
         try:
             wanted, trouble = self._roster.sites(), ""
-        except WardroundError as error:  # goes on with what was read last
+        except WardroundError as error:  # the roster that was read last stays in force
             wanted, trouble = self._registered, error.message
         if trouble != self._trouble:
             self._trouble = trouble
@@ -37,9 +37,9 @@ class Members:
             self._registered[name] = entry
 
     def follow_connections(self) -> bool:
-        """Tells who came and who went; whether anybody did."""
-        before, here = self._here, self._link.online()
-        self._here = here
+        """Logs which sites came and went; returns whether any did."""
+        before, here = self._online, self._link.online()
+        self._online = here
         for site in sorted(here - before):
             self._journal.write("site-online", site=site, online=len(here))
         for site in sorted(before - here):

@@ -32,7 +32,7 @@ _COPIED = (
 )
 
 
-def found(folder: Path) -> int:
+def version_of(folder: Path) -> int:
     """The schema of a coordinator's folder.
 
     Raises WardroundError: RELEASE where a newer release wrote it, STATE where that cannot be read.
@@ -64,9 +64,9 @@ def migrate(folder: Path) -> bool:
     """Makes the folder one of this release; whether there was anything to do. The caller holds it
     against other coordinators.
 
-    Raises WardroundError: what `found` raises, STATE where it cannot be written.
+    Raises WardroundError: what `version_of` raises, STATE where it cannot be written.
     """
-    schema = found(folder)
+    schema = version_of(folder)
     if schema == SCHEMA:
         return False
     try:

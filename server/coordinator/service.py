@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 
 from protocol import durable_files
@@ -33,10 +32,10 @@ from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 
 PREFIX = "/v1/wardround"
-_LOOK = 0.5
-"""Seconds between looks at the roster file and at who is connected."""
-_NOTE = 5.0
-"""Seconds between notes for `wardround coordinator status`, while nobody comes or goes."""
+_INTERVAL = 0.5
+"""Seconds between two readings of the roster file and of the list of connected sites."""
+_STATUS_INTERVAL = 5.0
+"""Seconds between two writings of status.json while the list of connected sites is the same."""
 
 
 class Coordinator:
@@ -55,7 +54,7 @@ class Coordinator:
             )
         )
         self.roster = Roster(config.roster)
-        self._around = CoordinatorServices(
+        self._services = CoordinatorServices(
             self.link,
             self.roster,
             journal,
@@ -88,7 +87,6 @@ class Coordinator:
             for folder in sorted(self._folder.iterdir()):  # before anybody can ask for them
                 if not folder.name.startswith("."):
                     self._load(folder.name)
-            found = self.studies()
             api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
             self.link.mount(PREFIX, api)
             self.link.start()
@@ -99,15 +97,14 @@ class Coordinator:
         self.address = self.link.address
         self.journal.write("coordinator", address=self.address, version=RELEASE)
         self._members.follow_roster()
-        for study in found:
+        for study in self.studies():
             if study.state == "running":
                 study.start()
         return self
 
     def stop(self) -> None:
         """Ends; studies that are running resume at the next start. May be called twice."""
-        with self._lock:
-            studies = list(self._studies.values())
+        studies = self.studies()
         for study in studies:
             study.suspend()
         for study in studies:
@@ -120,26 +117,21 @@ class Coordinator:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def serve(self, ending: threading.Event) -> None:
-        """Follows the roster, certificates and comings and goings until `ending` is set."""
+        """Follows the roster, the certificate and the connections until `ending` is set."""
         certificate, noted = self._certificate_seen(), 0.0
         while not ending.is_set():
             self._members.follow_roster()
-            if self._members.follow_connections() or time.monotonic() - noted > _NOTE:
+            if self._members.follow_connections() or time.monotonic() - noted > _STATUS_INTERVAL:
                 noted = time.monotonic()
                 self._write_status(running=True)
             if (seen := self._certificate_seen()) != certificate:
                 certificate = seen
                 self._renew()
-            ending.wait(_LOOK)
+            ending.wait(_INTERVAL)
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
@@ -166,8 +158,8 @@ class Coordinator:
     def studies(self) -> list[StudyRun]:
         """Every study, the latest first."""
         with self._lock:
-            found = list(self._studies.values())
-        return sorted(found, key=lambda study: study.submission.submitted, reverse=True)
+            studies = list(self._studies.values())
+        return sorted(studies, key=lambda study: study.submission.submitted, reverse=True)
 
     def study(self, digest: str) -> StudyRun | None:
         return self._studies.get(digest)
@@ -181,9 +173,9 @@ class Coordinator:
     ) -> tuple[str, StudyStatus]:
         """Checks a study, opens its tracking and starts it; its digest and state.
 
-        The same study again is no error: one that has failed goes on where it was, with the
-        attempts that are left. Raises WardroundError, and then nothing is left behind:
-        REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, USAGE, TRACKING, STATE.
+        A study may be submitted again: one that failed resumes with the attempts that are left.
+        Raises WardroundError (REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, USAGE, TRACKING, STATE),
+        and then nothing was stored.
         """
         with self._lock:
             if study.digest in self._submitting:
@@ -195,15 +187,15 @@ class Coordinator:
             self._submitting.discard(study.digest)
 
     def consult(self, study: Study) -> dict[str, Any]:
-        """Asks the sites that are connected whether they would take part, and tells how many would
-        and which rules of how many sites forbid it. Nothing is recorded here or there.
+        """Asks the connected sites whether they would take part; returns what `dry_run` returns.
+        Nothing is recorded, here or at a site.
 
         Raises WardroundError: REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
         """
         self._check(study)
         sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
-            return dry_run(study, sites, self.roster.identities(), self._around.patience)
+            return dry_run(study, sites, self.roster.identities(), self._services.patience)
         finally:
             sites.hang_up()
 
@@ -217,14 +209,14 @@ class Coordinator:
             raise WardroundError(
                 Code.USAGE,
                 "Somebody else's study has this digest.",
-                remedy="Only who submitted a study can go on with it; submit your own.",
+                remedy="Only its submitter can resume a study; submit your own.",
             )
         self._check(study)
         if sum(s.state == "running" for s in self.studies()) >= self.config.studies:
             raise _busy(f"{self.config.studies} studies are running already.")
         folder = self._folder / study.digest
         if known is not None:
-            run = StudyRun.load(folder, self._around)
+            run = StudyRun.load(folder, self._services)
         else:
             submission = Submission(
                 account=account,
@@ -232,7 +224,9 @@ class Coordinator:
                 tracking=wish,
                 uri=self.config.tracking.uri,
             )
-            run = StudyRun.create(folder, self._around, study, submission, redacted(configuration))
+            run = StudyRun.create(
+                folder, self._services, study, submission, redacted(configuration)
+            )
         run.log.append("submitted", account=account)
         with self._lock:
             self._studies[study.digest] = run
@@ -240,7 +234,7 @@ class Coordinator:
         return run.digest, run.state
 
     def _check(self, study: Study) -> None:
-        """What makes a study impossible here. Raises WardroundError."""
+        """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
@@ -262,7 +256,7 @@ class Coordinator:
     # --- inside ---
     def _load(self, name: str) -> None:
         try:
-            run = StudyRun.load(self._folder / name, self._around)
+            run = StudyRun.load(self._folder / name, self._services)
             if run.digest != name:
                 raise WardroundError(
                     Code.STATE,

@@ -1,4 +1,4 @@
-"""What needs no running coordinator: making its folder, its status, the bundle for sites."""
+"""Commands that need no running coordinator: make its folder, show its status, write a bundle."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def authority_fingerprint(pem: str) -> str:
 
 
 def status(config: CoordinatorConfig) -> dict[str, Any]:
-    """Whether it runs, since when, sites and studies as a running coordinator last noted them."""
+    """Whether the coordinator runs, since when, and sites and studies as it last wrote them."""
     try:
         noted = json.loads((config.state / "status.json").read_bytes())
     except (OSError, ValueError):
@@ -126,12 +126,12 @@ def cancel(config: CoordinatorConfig, start: str) -> str:
     """
     studies = config.state / "studies"
     names = os.listdir(studies) if studies.is_dir() else []
-    found = [name for name in names if start and name.startswith(start)]
-    if len(found) != 1 or found[0].startswith("."):
+    matching = [name for name in names if start and name.startswith(start)]
+    if len(matching) != 1 or matching[0].startswith("."):
         raise WardroundError(
             Code.USAGE,
-            f"{len(found)} studies begin with {start!r}.",
+            f"{len(matching)} studies begin with {start!r}.",
             remedy="`wardround coordinator status` names them.",
         )
-    durable_files.write(studies / found[0] / "cancelled", b"")
-    return found[0]
+    durable_files.write(studies / matching[0] / "cancelled", b"")
+    return matching[0]

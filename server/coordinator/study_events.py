@@ -6,7 +6,6 @@ of finished, failed or cancelled at the end. A figure that is not finite is null
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,9 +15,8 @@ import numpy.typing as npt
 
 from protocol.document import finite
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
-from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
+from server.outcome import Outcome, RoundReport, read_metrics
 from server.rounds.listener import Listener
 from server.tracking.tracker import Receipt
 
@@ -43,7 +41,7 @@ def report_from_json(event: Event) -> RoundReport:
             bytes_sent=int(event["bytes_sent"]),
             bytes_received=int(event["bytes_received"]),
             epsilon=None if event["epsilon"] is None else float(event["epsilon"]),
-            metrics=_metrics(event["metrics"]),
+            metrics=read_metrics(event["metrics"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed() from None
@@ -51,18 +49,7 @@ def report_from_json(event: Event) -> RoundReport:
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """Without the study, its rounds and its weights, which have events and files of their own."""
-    return {
-        "status": outcome.status,
-        "metrics": finite({name: asdict(of) for name, of in outcome.metrics.items()}),
-        "epsilon": finite(outcome.epsilon),
-        "epsilon_broken": finite(outcome.epsilon_broken),
-        "uncovered": outcome.uncovered,
-        "seconds": outcome.seconds,
-        "bytes_sent": outcome.bytes_sent,
-        "bytes_received": outcome.bytes_received,
-        "calibration": finite([asdict(point) for point in outcome.calibration]),
-        "answers": [asdict(answer) for answer in outcome.answers],
-    }
+    return dict(finite(outcome.figures()))
 
 
 def outcome_from_json(
@@ -73,24 +60,7 @@ def outcome_from_json(
 ) -> Outcome:
     """weights: (P,) float32. Raises WardroundError(MESSAGE)."""
     try:
-        return Outcome(
-            status=plain["status"],
-            study=study,
-            weights=weights,
-            rounds=rounds,
-            metrics=_metrics(plain["metrics"]),
-            epsilon=plain["epsilon"],
-            epsilon_broken=plain["epsilon_broken"],
-            uncovered=str(plain["uncovered"]),
-            seconds=float(plain["seconds"]),
-            bytes_sent=int(plain["bytes_sent"]),
-            bytes_received=int(plain["bytes_received"]),
-            calibration=tuple(
-                CalibrationPoint(_number(point["score"]), _number(point["observed"]))
-                for point in plain["calibration"]
-            ),
-            answers=tuple(Answer.read(answer) for answer in plain["answers"]),
-        )
+        return Outcome.of_figures(plain, study, weights, rounds)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed() from None
 
@@ -134,17 +104,6 @@ def error_from_json(plain: Event) -> WardroundError:
     return WardroundError(
         code, str(plain.get("message", ""))[:2000], remedy=str(plain.get("remedy", ""))[:2000]
     )
-
-
-def _metrics(plain: Any) -> dict[str, Estimate]:
-    return {
-        str(name): Estimate(_number(of["value"]), _number(of["low"]), _number(of["high"]))
-        for name, of in plain.items()
-    }
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _malformed() -> WardroundError:

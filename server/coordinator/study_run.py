@@ -75,18 +75,18 @@ class StudyRun:
     def __init__(
         self,
         folder: Path,
-        around: CoordinatorServices,
+        services: CoordinatorServices,
         study: Study,
         submission: Submission,
         tracking: StudyTracking,
         *,
         resumed: bool,
     ) -> None:
-        """What `create` and `load` return. resumed: the study catches up with MLflow when it runs.
+        """Called by `create` and `load`. resumed: MLflow gets earlier rounds again when it runs.
 
         Raises OSError, ValueError for damaged events.
         """
-        self.folder, self._around = folder, around
+        self.folder, self._services = folder, services
         self.study, self.submission = study, submission
         self.log = StudyLog(folder / "events.jsonl")
         self._reports = [report_from_json(event) for event in self.log.events("round")]
@@ -95,10 +95,10 @@ class StudyRun:
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = folder / "cancelled"
-        self._sites = Conversation(around.link, self.study.digest[:12], self._cancelled.exists)
+        self._sites = Conversation(services.link, self.study.digest[:12], self._cancelled.exists)
 
     @staticmethod
-    def load(folder: Path, around: CoordinatorServices) -> StudyRun:
+    def load(folder: Path, services: CoordinatorServices) -> StudyRun:
         """A study as its folder has it.
 
         Raises WardroundError(STATE or REFUSED_STUDY) where that is damaged.
@@ -107,8 +107,8 @@ class StudyRun:
             study = Study.parse((folder / "study.json").read_bytes())
             submission = Submission.model_validate_json((folder / "submission.json").read_bytes())
             configuration = json.loads((folder / "configuration.json").read_bytes())
-            tracking = around.tracking(study, submission, configuration)
-            return StudyRun(folder, around, study, submission, tracking, resumed=True)
+            tracking = services.tracking(study, submission, configuration)
+            return StudyRun(folder, services, study, submission, tracking, resumed=True)
         except (OSError, ValueError):
             raise WardroundError(
                 Code.STATE,
@@ -119,7 +119,7 @@ class StudyRun:
     @staticmethod
     def create(
         folder: Path,
-        around: CoordinatorServices,
+        services: CoordinatorServices,
         study: Study,
         submission: Submission,
         configuration: Mapping[str, Any],
@@ -128,7 +128,7 @@ class StudyRun:
 
         Raises WardroundError(TRACKING), OSError.
         """
-        tracking = around.tracking(study, submission, configuration)
+        tracking = services.tracking(study, submission, configuration)
         tracking.begin()
         new = folder.with_name(f".new-{folder.name}")
         shutil.rmtree(new, ignore_errors=True)  # of a coordinator that was killed
@@ -140,7 +140,7 @@ class StudyRun:
             durable_files.move(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
-        return StudyRun(folder, around, study, submission, tracking, resumed=False)
+        return StudyRun(folder, services, study, submission, tracking, resumed=False)
 
     @property
     def digest(self) -> str:
@@ -211,7 +211,7 @@ class StudyRun:
 
     def round(self, report: RoundReport) -> None:
         if any(known.round == report.round for known in self._reports):
-            return  # told before a restart
+            return  # reported before a restart
         self._reports.append(report)
         self.log.append("round", **report_to_json(report))
         self._tracking.round(report)
@@ -245,7 +245,7 @@ class StudyRun:
             self._sites.hang_up()
 
     def _rounds(self) -> Rounds:
-        identities = self._around.roster.identities()
+        identities = self._services.roster.identities()
         if gone := sorted(set(self.study.sites) - set(identities)):
             raise WardroundError(
                 Code.IDENTITY,
@@ -266,7 +266,7 @@ class StudyRun:
             identities,
             self,
             checkpoint=self.folder / "checkpoint.pt",
-            patience=self._around.patience,
+            patience=self._services.patience,
             cancelled=self._sites.stopped,
         )
 
@@ -289,7 +289,7 @@ class StudyRun:
         self._say(f"study-{type_}", code=None if error is None else error.code)
 
     def _say(self, event: str, **keys: str | int | float | None) -> None:
-        self._around.journal.write(event, study=self.digest[:12], **keys)
+        self._services.journal.write(event, study=self.digest[:12], **keys)
 
 
 def unexpected(error: Exception) -> WardroundError:

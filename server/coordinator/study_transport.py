@@ -15,13 +15,13 @@ class SuspendedError(Exception):
 
 
 class Conversation:
-    """A `server.rounds.transport.Fleet`, and what the round loop looks at between two exchanges."""
+    """A `server.rounds.transport.Fleet` that can be suspended, or ended to cancel the study."""
 
     def __init__(self, link: SuperLink, label: str, cancelled: Callable[[], bool]) -> None:
         self._link, self._label, self._cancelled = link, label, cancelled
         self._run: FleetRun | None = None
         self._suspended = threading.Event()
-        self._leaving = False
+        self._closing = False
 
     @property
     def suspended(self) -> bool:
@@ -42,8 +42,8 @@ class Conversation:
         """Whether the study is cancelled. Raises SuspendedError."""
         if self.suspended:
             raise SuspendedError
-        self._leaving = self._cancelled()
-        return self._leaving
+        self._closing = self._cancelled()
+        return self._closing
 
     def online(self) -> frozenset[str]:
         """Nobody once suspended, so that the round loop's farewell reaches no site."""
@@ -56,7 +56,7 @@ class Conversation:
             self._run = self._link.open_run(self._label)
         run, here = self._run, self.online()
         # Looked at only now: whoever hangs up from here on finds the run that is asked below.
-        if self.suspended or (self._cancelled() and not self._leaving):
+        if self.suspended or (self._cancelled() and not self._closing):
             here = frozenset()
         yield from ((site, None) for site in frames if site not in here)
         if here:

@@ -1,8 +1,8 @@
-"""Data scientists' accounts at a coordinator: a random token each, of which only a hash is kept.
+"""Data scientists' accounts at a coordinator: a random token each, of which only a hash is stored.
 
 A token has 256 bits from the operating system, so its plain SHA-256 can be neither guessed nor
-found in a table: slow hashes (scrypt, Argon2) are for what people think up, and would let anybody
-who knocks keep the coordinator busy.
+found in a table. Slow hashes (scrypt, Argon2) are for passwords that people choose; here they would
+let any caller keep the coordinator busy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PREFIX = "wardround_"
 
 
 class Account(Document):
-    """What is kept of one account."""
+    """The stored facts of one account."""
 
     token_sha256: Digest
     created: str
@@ -38,7 +38,7 @@ class _AccountsFile(Document):
 
 
 class Credentials(Document):
-    """What a data scientist gets: where the coordinator is, how to know it, who I am."""
+    """A data scientist's credentials file: coordinator, its CA, account and token."""
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     coordinator: str
@@ -66,7 +66,7 @@ class Credentials(Document):
 
 
 class Accounts:
-    """The file of accounts. It is looked at again at every call: a removal holds at once."""
+    """The file of accounts, checked for changes at every call: a removal holds at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = JsonFile(path, _AccountsFile)
@@ -114,7 +114,7 @@ class Accounts:
     def owner(self, token: str) -> str | None:
         """Whose token it is; None for nobody's, and for everybody's while the file is unreadable.
 
-        Every stored hash is compared in constant time, the one found or not.
+        All stored hashes are compared, each in constant time, even after a match.
         """
         try:
             accounts = self._file.value().accounts

@@ -35,10 +35,13 @@ class JsonFile(Generic[D]):
         """
         read = self._read
         try:
-            found = self.path.stat()
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if read is None or seen != read[0]:
-                read = self._read = (seen, self.kind.model_validate_json(self.path.read_bytes()))
+            status = self.path.stat()
+            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if read is None or identity != read[0]:
+                read = self._read = (
+                    identity,
+                    self.kind.model_validate_json(self.path.read_bytes()),
+                )
         except FileNotFoundError:
             return self.kind()
         except ValidationError as error:

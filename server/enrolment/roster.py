@@ -34,7 +34,7 @@ class _RosterFile(Document):
 
 
 class Roster:
-    """The roster file; read anew when it has changed."""
+    """The roster file; read again when it has changed."""
 
     def __init__(self, path: Path) -> None:
         self._file = JsonFile(path, _RosterFile)

@@ -72,20 +72,20 @@ class Checkpoint:
             fields = dict(torch.load(path, weights_only=True))
         except Exception as error:
             raise _unreadable(path, type(error).__name__) from None
-        found, written = _parsed(path, fields)
-        if found.study != study:
+        checkpoint, written = _parsed(path, fields)
+        if checkpoint.study != study:
             raise WardroundError(
                 Code.STATE,
                 f"The checkpoint {path} belongs to another study.",
                 remedy="Give each study its own folder.",
             )
         if written < FORMAT:
-            _keep(path, written)
-        return found
+            _copy_older(path, written)
+        return checkpoint
 
 
 def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:
-    """And the format in which it was written."""
+    """The checkpoint, and the format in which it was written."""
     written, release = fields.pop("format", 1), fields.pop("release", "0.1.0")
     if not isinstance(written, int) or written < 1:
         raise _unreadable(path, "no format")
@@ -94,7 +94,7 @@ def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:
             Code.RELEASE,
             f"The checkpoint {path} has format {written}, of wardround {str(release)[:20]}; this "
             f"is wardround {RELEASE}, which reads format {FORMAT} and older.",
-            remedy="Install the release that wrote it, or start the study anew in another folder.",
+            remedy="Install the release that wrote it, or start the study again in another folder.",
         )
     for step in range(written, FORMAT):
         fields = _OLDER[step](fields)
@@ -107,7 +107,7 @@ def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:
         raise _unreadable(path, "a field is missing") from None
 
 
-def _keep(path: Path, written: int) -> None:
+def _copy_older(path: Path, written: int) -> None:
     """A copy of what an older release wrote. Raises WardroundError(STATE)."""
     copy = path.with_name(f"{path.name}.format-{written}")
     if copy.exists():
@@ -127,5 +127,5 @@ def _unreadable(path: Path, why: str) -> WardroundError:
     return WardroundError(
         Code.STATE,
         f"The checkpoint {path} cannot be read ({why}).",
-        remedy="Move it away to start the study anew, or restore it from a backup.",
+        remedy="Move it away to start the study again, or restore it from a backup.",
     )

@@ -1,6 +1,6 @@
 """Early stopping: when the pooled metric has not improved for a while, close with the best model.
 
-It looks only at metrics that the study opens anyway, so it is post-processing of what the sites
+It uses only metrics that the study opens anyway, so it is post-processing of sums that the sites
 were debited for. A study that stops early leaves the rest of its plan undebited, and the ledgers
 close at what was used.
 """
@@ -19,7 +19,7 @@ from protocol.vectors import Vector
 
 @dataclass
 class Stopping:
-    """What early stopping remembers. `best`: (P,) float32, the model with the best metric so far;
+    """The state of early stopping. `best`: (P,) float32, the model with the best metric so far;
     `stale`: evaluations since. Everything here stands in the checkpoint."""
 
     plan: Stop | None
@@ -32,15 +32,15 @@ class Stopping:
         """Whether patience is spent."""
         return self.plan is not None and self.stale >= self.plan.patience
 
-    def look(self, metrics: Mapping[str, Estimate], scored: Vector) -> None:
-        """Takes note of what `scored` scored. A metric left undefined is no improvement."""
+    def update(self, metrics: Mapping[str, Estimate], scored: Vector) -> None:
+        """Records the metrics of the model `scored`. An undefined metric is no improvement."""
         if self.plan is None:
             return
-        found = metrics.get(self.plan.metric)
-        if found is None or not self._better(self.plan, found.value):
+        metric = metrics.get(self.plan.metric)
+        if metric is None or not self._better(self.plan, metric.value):
             self.stale += 1
             return
-        self.value, self.best, self.stale = found.value, torch.tensor(scored), 0
+        self.value, self.best, self.stale = metric.value, torch.tensor(scored), 0
 
     def _better(self, plan: Stop, value: float) -> bool:
         if self.value is None:

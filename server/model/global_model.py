@@ -99,8 +99,8 @@ class GlobalModel:
             self._average.add_(iterate - self._average, alpha=1 / self._averaged)
 
     def checkpoint(self, attempts: Attempts, pending: RoundReport | None) -> Checkpoint:
-        """All that the study needs to go on. pending: the last round's report, where its metrics
-        are still to come."""
+        """Everything that the study needs to resume. pending: the last round's report, where its
+        metrics are still to come."""
         return Checkpoint(
             study=self._study.digest,
             round=self.round,
@@ -117,15 +117,15 @@ class GlobalModel:
             pending=None if pending is None else asdict(pending),
         )
 
-    def restore(self, found: Checkpoint) -> None:
+    def restore(self, saved: Checkpoint) -> None:
         """Takes the model's part of a checkpoint of the same study."""
-        self.round = found.round
+        self.round = saved.round
         with torch.no_grad():
-            self._weights.copy_(found.weights)
-        self._average, self._averaged = found.average, found.averaged
-        self._optimiser.load_state_dict(found.optimiser)
-        self._control = None if found.control is None else found.control.numpy()
-        self.stopping = Stopping(self._study.optimisation.stop, *found.stopping)
+            self._weights.copy_(saved.weights)
+        self._average, self._averaged = saved.average, saved.averaged
+        self._optimiser.load_state_dict(saved.optimiser)
+        self._control = None if saved.control is None else saved.control.numpy()
+        self.stopping = Stopping(self._study.optimisation.stop, *saved.stopping)
 
 
 def initial_weights(study: Study, task: Task) -> Vector:

@@ -1,4 +1,4 @@
-"""Parses sites' answers: garbage counts as none, what another release wrote as a refusal."""
+"""Parses sites' answers: garbage is no answer, an unreadable other release is a refusal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SiteStanding:
 
 
 def answer_of(received: Frame) -> messages.Answer | None:
-    """A site's answer; None for what is no answer (a site's garbage costs its attempt only)."""
+    """A site's answer; None where it is none (garbage costs the site's attempt only)."""
     try:
         message = messages.parse(received)
     except WardroundError as error:
@@ -39,7 +39,7 @@ def answer_of(received: Frame) -> messages.Answer | None:
 
 
 def standing_of(received: Frame) -> SiteStanding | None:
-    """A site's answer to a proposal; None for what is none."""
+    """A site's answer to a proposal; None where it is none."""
     sender = messages.sender(received)
     match answer_of(received):
         case messages.Refusal(code=code):

@@ -1,7 +1,7 @@
 """One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
 
-Replies are folded into one vector as they come; nothing here holds two sites' answers at once,
-but where a robust rule has to (`server.model.robust_aggregation`).
+Replies are folded into one vector as they come. Two sites' answers are in memory at once only where
+a robust rule needs them (`server.model.robust_aggregation`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Opened:
-    """The sum over the participants. `refusals`: code by site, of those that said no. `updates`:
-    site -> (P,) integers, only where the study's robust rule has to see them."""
+    """The sum over the participants. `refusals`: site -> code, of those that refused. `updates`:
+    site -> (P,) integers, only where the study has a robust rule."""
 
     total: Integers
     participants: frozenset[str]
@@ -46,7 +46,7 @@ class Opened:
 
 @dataclass
 class Lost(Exception):
-    """The attempt gave no sum. `refusals`: code by site, of those that said no."""
+    """The attempt gave no sum. `refusals`: site -> code, of those that refused."""
 
     why: str
     refusals: dict[str, Code] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """Everything one attempt needs."""
+    """The coordinator's side of one attempt; `run` carries it out."""
 
     study: Study
     identities: Mapping[str, str]
@@ -101,7 +101,7 @@ class Attempt:
         return self._collect(prepare, readys, sections, refusals)
 
     def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
-        """Small answers, all of them, in the order in which they came."""
+        """(site, its answer or None, the frame received), in the order in which they came."""
         answers: list[tuple[str, messages.Answer | None, Frame]] = []
         for site, received in self.fleet.ask(frames, self.timeout):
             if received is None:
@@ -133,9 +133,9 @@ class Attempt:
                     refusals[site] = error.code
             elif answer is not None:
                 refusals[site] = Code.MESSAGE
-        least = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
-        if len(readys) < least:
-            raise Lost(f"{len(readys)} sites were ready, {least} are needed", refusals)
+        needed = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
+        if len(readys) < needed:
+            raise Lost(f"{len(readys)} sites were ready, {needed} are needed", refusals)
         return sorted(readys, key=lambda ready: ready.site)
 
     def _collect(

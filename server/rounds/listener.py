@@ -8,43 +8,46 @@ from server.outcome import Outcome, RoundReport
 
 
 class Listener(Protocol):
-    """Called from the thread that runs the rounds; must return at once."""
+    """Called from the thread that runs the rounds; must return at once.
+
+    A class that inherits it overrides what it wants to hear; the rest does nothing.
+    """
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
         """The study waits for these sites (empty: it waits no longer)."""
-        ...
+        return
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         """An attempt was lost; it stays charged, and another one follows."""
-        ...
+        return
 
     def round(self, report: RoundReport) -> None:
         """A round was opened."""
-        ...
+        return
 
     def finish(self, outcome: Outcome) -> None:
         """The study has ended."""
-        ...
+        return
 
 
-class Listeners:
+class Listeners(Listener):
     """Several listeners as one."""
 
     def __init__(self, *listeners: Listener) -> None:
-        self._all = listeners
+        self._listeners = listeners
 
     def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.waiting(why, sites)
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.lost(round_, attempt, why)
 
     def round(self, report: RoundReport) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.round(report)
 
     def finish(self, outcome: Outcome) -> None:
-        for listener in self._all:
+        for listener in self._listeners:
             listener.finish(outcome)

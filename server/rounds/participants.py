@@ -21,25 +21,25 @@ _FOR_GOOD = frozenset(
     }
 )
 """A site that refuses with one of these takes no further part in the study."""
-_REST = 30.0
-"""Seconds between two looks at sites outside their hours of work."""
+_HOURS_POLL = 30.0
+"""Seconds between two requests to sites outside their working hours."""
 
 
 class Participants:
-    """The sites of one study that are asked. Nothing here costs privacy."""
+    """The sites that the attempts of one study ask. Nothing here costs privacy."""
 
     def __init__(self, proposal: Proposal) -> None:
         self._proposal = proposal
         self._sites: frozenset[str] = frozenset()
         self._resting: frozenset[str] = frozenset()
-        self._next_look = 0.0
+        self._next_poll = 0.0
 
     def gather(self) -> None:
         """Raises what `Proposal.gather` raises."""
         self._sites = self._proposal.gather()
 
     def note(self, refusals: Mapping[str, Code]) -> None:
-        """What an attempt heard instead of answers: who is asked no more, who is asked later."""
+        """Excludes sites that refused for good, and defers those outside their working hours."""
         self._sites -= {site for site, code in refusals.items() if code in _FOR_GOOD}
         self._resting |= {s for s, code in refusals.items() if code is Code.OUTSIDE_HOURS}
 
@@ -55,29 +55,29 @@ class Participants:
         """
         proposal = self._proposal
         study, listener, patience = proposal.study, proposal.listener, proposal.patience
-        least = len(study.roster) if sections.exact else study.aggregation.least_sites
-        deadline, told = time.monotonic() + patience.join, False
-        while len(here := self._askable()) < least:
+        needed = len(study.roster) if sections.exact else study.aggregation.least_sites
+        deadline, reported = time.monotonic() + patience.join, False
+        while len(here := self._askable()) < needed:
             proposal.check_cancelled()
             if time.monotonic() > deadline:
                 raise WardroundError(
                     Code.TOO_FEW_SITES,
-                    f"{len(here)} sites are there, {least} are needed.",
+                    f"{len(here)} sites are there, {needed} are needed.",
                     remedy="Start the missing sites' daemons and resume the study.",
                 )
             resting = self._sites & self._resting
             missing = tuple(sorted(resting or self._sites - here))
             listener.waiting("hours" if resting else "offline", missing)
-            told = True
-            time.sleep(patience.look)
-        if told:
+            reported = True
+            time.sleep(patience.poll)
+        if reported:
             listener.waiting("offline", ())
         return here
 
     def _askable(self) -> frozenset[str]:
         fleet = self._proposal.fleet
-        if self._resting and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + _REST
+        if self._resting and time.monotonic() >= self._next_poll:
+            self._next_poll = time.monotonic() + _HOURS_POLL
             standings = self._proposal.ask(self._resting & fleet.online())
             self._resting -= {
                 s for s, found in standings.items() if found.standing.state == "accepted"

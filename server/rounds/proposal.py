@@ -24,18 +24,18 @@ from server.rounds.transport import Fleet
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: for one answer, for sites to come online or approve, between two looks."""
+    """Seconds: for one answer, for sites to come online or approve, between two polls."""
 
     answer: float = 3600.0
     join: float = 24 * 3600.0
-    look: float = 0.5
+    poll: float = 0.5
     failures: int = 5
     """Attempts in a row that may be lost before the study fails."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Who takes part in a study."""
+    """Proposes a study to its sites and collects their answers."""
 
     study: Study
     fleet: Fleet
@@ -87,7 +87,7 @@ class Proposal:
                 self.listener.waiting("approval", tuple(sorted(undecided & here - resting)))
             if not undecided or time.monotonic() >= deadline:
                 break
-            time.sleep(self.patience.look)
+            time.sleep(self.patience.poll)
         self.listener.waiting("offline", ())
         require_enough(self.study, frozenset(accepted), refused, len(undecided), rules, others)
         return frozenset(accepted)
@@ -143,19 +143,19 @@ def require_enough(
     of sites with which this one cannot work.
     """
     exact = Sections(study, train=True, evaluate=False).exact
-    least = len(study.roster) if exact else study.aggregation.least_sites
-    if len(left) >= least:
+    needed = len(study.roster) if exact else study.aggregation.least_sites
+    if len(left) >= needed:
         return
     codes = sorted(refused.values())
     reasons = [f"{codes.count(code)} refused ({code})" for code in dict.fromkeys(codes)]
     if absent:
         reasons.append(f"{absent} did not answer or approve in time")
     why = "Refused by" if left else "No site's policy accepts the study"
-    named = rules_in_words(rules)
+    names = rules_in_words(rules)
     raise WardroundError(
         Code.TOO_FEW_SITES,
-        f"{len(left)} of {len(study.roster)} sites take part, {least} are needed: "
-        f"{', '.join(reasons) or 'the others left'}." + (f" {why}: {named}." if named else ""),
+        f"{len(left)} of {len(study.roster)} sites take part, {needed} are needed: "
+        f"{', '.join(reasons) or 'the others left'}." + (f" {why}: {names}." if names else ""),
         remedy=releases_in_words(others)
         or "At a site that refused, `wardround-site studies` says which rule it was, and "
         "`wardround-site check` and the daemon's log what is wrong with its data or software.",

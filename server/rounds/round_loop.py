@@ -1,8 +1,8 @@
 """The round loop: one study from its proposal to its last sum, the same for every federation.
 
 Round r asks for one sum: the update from the model made by round r - 1 and, where the study says
-so, that model's score histogram. A closing round only evaluates. What cannot be opened is tried
-again with a fresh attempt, until the attempts that epsilon pays for are spent.
+so, that model's score histogram. A closing round only evaluates. A sum that cannot be opened is
+asked for again in a new attempt, until the attempts that epsilon pays for are spent.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Rounds:
         self._scored: Histogram | None = None
         self._answers: tuple[Answer, ...] = ()
         self._started = time.monotonic()
-        found = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
-        if found is not None:
-            self.model.restore(found)
-            self.attempts, self._pending = found.attempts, found.report
+        saved = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
+        if saved is not None:
+            self.model.restore(saved)
+            self.attempts, self._pending = saved.attempts, saved.report
 
     def run(self) -> Outcome:
         """Proposes the study, runs every round, closes it.
@@ -119,9 +119,9 @@ class Rounds:
         started, before = time.monotonic(), replace(self.traffic)
         sections = Sections(self.study, train=True, evaluate=self.study.evaluates(round_))
         opened = self._sum(round_, sections)
-        found = self._report_scores(opened, sections)
+        metrics = self._report_scores(opened, sections)
         if sections.evaluate:
-            self.model.stopping.look(found, self.model.iterate)
+            self.model.stopping.update(metrics, self.model.iterate)
         if not self._stopped():  # the model is released as it was scored
             self._step(opened, sections)
         if not self._stopped():
@@ -136,9 +136,7 @@ class Rounds:
             )
         if self._checkpoint is not None:
             self.model.checkpoint(self.attempts, self._pending).save(self._checkpoint)
-        if self._stopped():
-            return
-        if not self.study.evaluates(round_ + 1):
+        if not self._stopped() and not self.study.evaluates(round_ + 1):
             self._emit({})
 
     def _step(self, opened: Opened, sections: Sections) -> None:
@@ -183,7 +181,7 @@ class Rounds:
                 self.attempts = self.attempts.lose()
                 self._note(round_, lost)
                 last = lost
-                time.sleep(min(self.patience.look, 0.1 * failure))
+                time.sleep(min(self.patience.poll, 0.1 * failure))
         codes = ", ".join(sorted(set(last.refusals.values()))) or "no answer"
         raise WardroundError(
             Code.AGGREGATION,
@@ -193,7 +191,7 @@ class Rounds:
         )
 
     def _lost(self) -> tuple[int, ...]:
-        """Of interest to sites that keep state from round to round."""
+        """Attempts without a sum; only sites with state between rounds need to know them."""
         return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
     def _note(self, round_: int, lost: Lost) -> None:
@@ -204,7 +202,7 @@ class Rounds:
         self._participants.require_enough(lost.refusals)
 
     def _report_scores(self, opened: Opened, sections: Sections) -> dict[str, Estimate]:
-        """The sum that scored a model completes the report of the round that made it."""
+        """Completes the report of the round that made the model which this sum scored."""
         if not sections.evaluate:
             return {}
         sites = len(opened.participants)
@@ -212,16 +210,15 @@ class Rounds:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
             return {}
         variance = histogram_variance(self.study, sites) * sites
-        counts = decode_histogram(self.study, opened.total[sections.histogram])
-        self._scored = counts
-        found = pooled_metrics(counts, variance / self.study.evaluation.scale**2)
-        self._emit(found)
-        return found
+        self._scored = decode_histogram(self.study, opened.total[sections.histogram])
+        metrics = pooled_metrics(self._scored, variance / self.study.evaluation.scale**2)
+        self._emit(metrics)
+        return metrics
 
-    def _emit(self, found: dict[str, Estimate]) -> None:
+    def _emit(self, metrics: dict[str, Estimate]) -> None:
         report, self._pending = self._pending, None
         if report is not None:  # none after a resumption at the closing round
-            self._reports.append(replace(report, metrics=found))
+            self._reports.append(replace(report, metrics=metrics))
             self.listener.round(self._reports[-1])
 
     def _outcome(self, status: Status, final: dict[str, Estimate]) -> Outcome:

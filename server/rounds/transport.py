@@ -13,7 +13,6 @@ class Fleet(Protocol):
 
     def online(self) -> frozenset[str]:
         """Names of the sites that can be asked now."""
-        ...
 
     def ask(
         self, frames: Mapping[str, Frame], timeout: float
@@ -23,4 +22,3 @@ class Fleet(Protocol):
         None stands for a site that is gone or did not answer within `timeout` seconds. Every site
         asked is yielded once. A frame's body may be an iterator that is consumed once.
         """
-        ...

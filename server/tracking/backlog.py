@@ -12,59 +12,41 @@ import numpy as np
 
 from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
-from server.outcome import Answer, CalibrationPoint, Outcome, RoundReport
+from server.outcome import Outcome, RoundReport, read_metrics
 
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 
 
-def keep(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
+def store(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
     """Writes an outcome and its configuration into `folder`, readable by its owner only."""
     make_folder(folder)
     write(folder / _STUDY, outcome.study.document)
     with writing(folder / _WEIGHTS) as file:
         np.save(file, outcome.weights, allow_pickle=False)
-    plain = {
-        "status": outcome.status,
-        "rounds": [asdict(report) for report in outcome.rounds],
-        "metrics": {name: asdict(of) for name, of in outcome.metrics.items()},
-        "epsilon": outcome.epsilon,
-        "epsilon_broken": outcome.epsilon_broken,
-        "uncovered": outcome.uncovered,
-        "seconds": outcome.seconds,
-        "bytes_sent": outcome.bytes_sent,
-        "bytes_received": outcome.bytes_received,
-        "calibration": [asdict(point) for point in outcome.calibration],
-        "answers": [asdict(answer) for answer in outcome.answers],
-    }
+    plain = outcome.figures() | {"rounds": [asdict(report) for report in outcome.rounds]}
     content = {"outcome": plain, "configuration": configuration, "code_version": code_version}
     write(folder / _OUTCOME, json.dumps(content, default=str).encode())
 
 
 def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
-    """What `keep` wrote: outcome, configuration, code version.
+    """What `store` wrote: outcome, configuration, code version.
 
     Raises WardroundError(STATE) where the folder does not hold it.
     """
     try:
         content = json.loads((folder / _OUTCOME).read_text())
         plain = content["outcome"]
-        outcome = Outcome(
-            **plain
-            | {
-                "study": Study.parse((folder / _STUDY).read_bytes()),
-                "weights": np.load(folder / _WEIGHTS, allow_pickle=False),
-                "rounds": tuple(
-                    RoundReport(**report | {"metrics": _estimates(report["metrics"])})
-                    for report in plain["rounds"]
-                ),
-                "metrics": _estimates(plain["metrics"]),
-                "calibration": tuple(CalibrationPoint(**point) for point in plain["calibration"]),
-                "answers": tuple(Answer.read(answer) for answer in plain["answers"]),
-            }
+        outcome = Outcome.of_figures(
+            plain,
+            Study.parse((folder / _STUDY).read_bytes()),
+            np.load(folder / _WEIGHTS, allow_pickle=False),
+            tuple(
+                RoundReport(**report | {"metrics": read_metrics(report["metrics"])})
+                for report in plain["rounds"]
+            ),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise WardroundError(
             Code.STATE,
             f"{folder} holds no undelivered study ({type(error).__name__}).",
@@ -73,11 +55,7 @@ def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
     return outcome, content["configuration"], content["code_version"]
 
 
-def _estimates(plain: dict[str, dict[str, float]]) -> dict[str, Estimate]:
-    return {name: Estimate(**of) for name, of in plain.items()}
-
-
 def deliver_command(folder: Path, uri: str, experiment: str, model: str | None) -> str:
-    """What to type to deliver a kept study later."""
+    """The command that delivers a stored study later."""
     words = ["wardround", "tracking", "deliver", str(folder), uri, experiment]
     return shlex.join(words + (["--model", model] if model else []))

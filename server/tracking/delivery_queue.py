@@ -1,7 +1,7 @@
 """A queue of jobs that one thread delivers in order, so that whoever adds a job never waits.
 
-A job whose other side is away is tried again until it goes through; one that is refused for good
-is noted and left behind, and the rest goes on.
+A job whose server is away is tried again until it succeeds; one that is refused is recorded and
+dropped, and the next one follows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 class AwayError(Exception):
-    """The other side cannot be reached or is not well now; trying again may help."""
+    """The server cannot be reached or fails for now; trying again may help."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to deliver, and what a person calls it. `run` raises AwayError to be called again,
-    so what it did before must do no harm twice; anything else that it raises is a refusal."""
+    """Something to deliver, and its name for people. `run` is idempotent: it raises AwayError to be
+    called again; anything else that it raises is a refusal."""
 
     what: str
     run: Callable[[], None]

@@ -1,7 +1,7 @@
-"""Writes one study's run in MLflow. The only module that imports MLflow.
+"""Writes one study's run to MLflow. The only module that imports MLflow.
 
-Its methods take aggregates (`server.outcome`) and public documents, and may be called again after
-a failure: what is there already is found and left as it is.
+Its methods take aggregates (`server.outcome`) and public documents, and are idempotent: after a
+failure they are called again, and whatever was written before stays as it is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import yaml
 
@@ -30,7 +30,6 @@ from server.tracking.tags_and_metrics import (
     claims,
     final_metrics,
     opening_tags,
-    part_of,
     round_metrics,
 )
 from tasks import registry
@@ -52,15 +51,14 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""Read by MLflow at import or call; the environment's own settings win. No retries inside MLflow:
-its seven with growing pauses take minutes, and the courier tries again anyway."""
+"""Read by MLflow at import or call; variables that are set already win. No retries inside MLflow:
+its seven with growing pauses take minutes, and the delivery queue tries again anyway."""
 
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _PACKAGES = ("wardround", "torch", "numpy", "pandas", "mlflow")
-_METRICS_PER_CALL, _PER_CALL = 1000, 100
+_METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
 _AGAIN = {408, 429}
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -75,22 +73,19 @@ def client_of(uri: str) -> MlflowClient:
 def _retriable(
     method: Callable[Concatenate[TrackedRun, P], None],
 ) -> Callable[Concatenate[TrackedRun, P], None]:
-    """Raises AwayError where trying again may help; passes a refusal on."""
+    """The method, raising AwayError where trying again may help; other errors are refusals."""
 
     def call(self: TrackedRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
         from mlflow.exceptions import MlflowException
-        from requests.exceptions import HTTPError as Answered
-        from requests.exceptions import RequestException
+        from requests.exceptions import HTTPError, RequestException
 
         try:
             method(self, *args, **kwargs)
-        except MlflowException as error:
-            status = int(error.get_http_status_code())
-            if status >= 500 or status in _AGAIN:
-                raise AwayError(f"status {status}") from error
-            raise
-        except Answered as error:
-            status = error.response.status_code if error.response is not None else 500
+        except (MlflowException, HTTPError) as error:
+            if isinstance(error, MlflowException):
+                status = int(error.get_http_status_code())
+            else:
+                status = error.response.status_code if error.response is not None else 500
             if status >= 500 or status in _AGAIN:
                 raise AwayError(f"status {status}") from error
             raise
@@ -116,8 +111,7 @@ class TrackedRun:
     @property
     def url(self) -> str:
         """The run's page."""
-        base = without_credentials(self._uri)
-        return f"{base}/#/experiments/{self._experiment_id}/runs/{self._run}" if self._run else ""
+        return run_page(self._uri, self._experiment_id, self._run) if self._run else ""
 
     @property
     def model_uri(self) -> str:
@@ -136,10 +130,7 @@ class TrackedRun:
     def open(self, code_version: str) -> None:
         """Finds or makes the experiment and the run, and tags the run."""
         client, study = self._client, self._study
-        found = client.get_experiment_by_name(self._experiment)
-        self._experiment_id = (
-            found.experiment_id if found else client.create_experiment(self._experiment)
-        )
+        self._experiment_id = experiment_id(client, self._experiment)
         where = f"tags.`wardround.study` = '{study.digest}'"
         runs = client.search_runs([self._experiment_id], filter_string=where, max_results=1)
         if runs:
@@ -150,7 +141,7 @@ class TrackedRun:
         else:
             run = client.create_run(
                 self._experiment_id,
-                tags=opening_tags(study, code_version) | part_of(self._parent),
+                tags=opening_tags(study, code_version, self._parent),
                 run_name=study.title[:200],
             )
             self._run = run.info.run_id
@@ -164,15 +155,15 @@ class TrackedRun:
         wanted = flatten(dict(configuration) | {"study": public})
         there = self._client.get_run(self._run).data.params
         params = [Param(key, value) for key, value in wanted.items() if key not in there]
-        for some in _batches(params, _PER_CALL):
-            self._client.log_batch(self._run, params=some)
+        for start in range(0, len(params), _PARAMETERS_PER_CALL):
+            self._client.log_batch(self._run, params=params[start : start + _PARAMETERS_PER_CALL])
 
     @_retriable
     def documents(self, configuration: Mapping[str, Any]) -> None:
         """The study as it was hashed, and the configuration it came from."""
         text = yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True)
         files = {"study.json": self._study.document, "configuration.yaml": text.encode()}
-        self._upload(files, "")
+        upload(self._client, self._run, files)
 
     @_retriable
     def rounds(self, reports: Sequence[tuple[int, RoundReport]]) -> None:
@@ -183,8 +174,8 @@ class TrackedRun:
             if report.round not in self._written
             for name, value in round_metrics(report)
         ]
-        for some in _batches(points, _METRICS_PER_CALL):
-            self._client.log_batch(self._run, metrics=some)
+        for start in range(0, len(points), _METRICS_PER_CALL):
+            self._client.log_batch(self._run, metrics=points[start : start + _METRICS_PER_CALL])
 
     @_retriable
     def log_model(self, outcome: Outcome) -> None:
@@ -263,8 +254,8 @@ class TrackedRun:
 
     @_retriable
     def unfinished(self, outcome: Outcome) -> None:
-        """The weights of a study that did not finish: kept, but neither logged as a model nor
-        registered, so that nobody takes them for one."""
+        """The weights of a study that did not finish, as artifacts only: they are neither logged
+        as a model nor registered, so that nobody takes them for one."""
         with tempfile.TemporaryDirectory() as scratch:
             released_model.write(Path(scratch) / "data", self._study, outcome.weights)
             self._client.log_artifacts(self._run, str(Path(scratch) / "data"), "unfinished")
@@ -284,7 +275,7 @@ class TrackedRun:
     @_retriable
     def figures(self, outcome: Outcome) -> None:
         """Learning curve and calibration as pictures."""
-        self._upload(figures(outcome), "figures")
+        upload(self._client, self._run, figures(outcome), "figures")
 
     @_retriable
     def baselines(self, baselines: Baselines, when: int) -> None:
@@ -300,32 +291,45 @@ class TrackedRun:
     def answers(self, outcome: Outcome) -> None:
         """What a query came to: answers.json, and a page with bars."""
         text = json.dumps(query_report.plain(outcome), indent=2)
-        self._upload({"answers.json": text.encode(), "answers.html": page(outcome).encode()}, "")
+        files = {"answers.json": text.encode(), "answers.html": page(outcome).encode()}
+        upload(self._client, self._run, files)
 
     @_retriable
     def end(self, status: str, when: int) -> None:
         """Closes the run: finished, failed or killed."""
-        self._client.set_terminated(self._run, _STATUS[status], when)
+        self._client.set_terminated(self._run, STATUS[status], when)
 
     def _metric(self, name: str, value: float, when: int, step: int) -> Metric:
         from mlflow.entities import Metric
 
         return Metric(name, float(value), when, step, model_id=self._model_id or None)
 
-    def _upload(self, files: Mapping[str, bytes], folder: str) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            for name, content in files.items():
-                (Path(scratch) / name).write_bytes(content)
-            self._client.log_artifacts(self._run, scratch, folder or None)
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The identifier of an experiment, which is made where there is none."""
+    experiment = client.get_experiment_by_name(name)
+    return str(experiment.experiment_id if experiment else client.create_experiment(name))
+
+
+def run_page(uri: str, experiment: str, run: str) -> str:
+    """The address of a run's page, by the identifiers of experiment and run."""
+    return f"{without_credentials(uri)}/#/experiments/{experiment}/runs/{run}"
+
+
+def upload(
+    client: MlflowClient, run: str, files: Mapping[str, bytes], folder: str | None = None
+) -> None:
+    """Writes files (name -> content) into a folder of the run's artifacts."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            (Path(scratch) / name).write_bytes(content)
+        client.log_artifacts(run, scratch, folder)
 
 
 def attach(run_page: str, files: Mapping[str, bytes], folder: str) -> None:
     """Files beside a finished run, by the address of its page (`TrackedRun.url`)."""
     uri, _, rest = run_page.partition("/#/")
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, content in files.items():
-            (Path(scratch) / name).write_bytes(content)
-        client_of(uri).log_artifacts(rest.rpartition("/")[2], scratch, folder)
+    upload(client_of(uri), rest.rpartition("/")[2], files, folder)
 
 
 def _signature(schema: Schema) -> object:
@@ -344,7 +348,3 @@ def _signature(schema: Schema) -> object:
         ),
         outputs=Columns([ColSpec(DataType.double, "score")]),
     )
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

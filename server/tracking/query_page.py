@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from server.outcome import Outcome
-from server.tracking.query_report import AnswerRow, captions, question, rows
+from server.tracking.query_report import AnswerRow, answered, captions, question
 
 _STYLE = """
 :root { color-scheme: light dark; --bar: #4878a8; --noise: #222; }
@@ -22,36 +22,35 @@ td.bar { width: 45% } svg { display: block; width: 100%; height: 1.1rem }
 def page(outcome: Outcome) -> str:
     """The whole document. Everything that a person wrote is escaped."""
     study, query = outcome.study, outcome.study.query
-    parts, said = [], captions(study)
-    for index, answer in enumerate(outcome.answers if query is not None else ()):
-        if query is not None:
-            found = [row for row in rows(query, index, answer) if row.telling]
-            parts.append(_section(answer.name, said[index], found))
+    sections = [
+        _section(answer.name, caption, [row for row in rows if row.telling])
+        for (answer, rows), caption in zip(answered(outcome), captions(study), strict=False)
+    ]
     cohort = "" if query is None else f"<p>Of {html.escape(question(query))}.</p>"
     spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(study.title)}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
 <h1>{html.escape(study.title)}</h1>{cohort}
-{"".join(parts)}
+{"".join(sections)}
 <footer><p>Task {study.task.name} at {len(study.roster)} sites, summed under secure aggregation.
 Epsilon {spent} at delta {study.privacy.delta:g} for each patient. Lines are 95% intervals of the
 noise. Study <code>{study.digest}</code>.</p></footer></body></html>
 """
 
 
-def _section(name: str, said: str, found: list[AnswerRow]) -> str:
-    most = max((row.estimate.high for row in found if row.estimate is not None), default=1.0)
-    lines = "".join(_line(row, max(most, 1e-9)) for row in found)
-    caption = f"<p class='few'>{html.escape(said)}</p>" if said else ""
-    return f"<h2>{html.escape(name)}</h2>{caption}<table>{lines}</table>"
+def _section(name: str, caption: str, rows: list[AnswerRow]) -> str:
+    longest = max((row.estimate.high for row in rows if row.estimate is not None), default=1.0)
+    lines = "".join(_line(row, max(longest, 1e-9)) for row in rows)
+    said = f"<p class='few'>{html.escape(caption)}</p>" if caption else ""
+    return f"<h2>{html.escape(name)}</h2>{said}<table>{lines}</table>"
 
 
-def _line(row: AnswerRow, most: float) -> str:
+def _line(row: AnswerRow, longest: float) -> str:
     label, of = html.escape(" · ".join(row.label)), row.estimate
     if of is None:
         return f"<tr><td>{label}</td><td class='number few'>{row.hidden}</td><td></td></tr>"
-    at, low, high = (100 * max(0.0, value) / most for value in (of.value, of.low, of.high))
+    at, low, high = (100 * max(0.0, value) / longest for value in (of.value, of.low, of.high))
     picture = (
         f"<svg viewBox='0 0 100 10' preserveAspectRatio='none' role='img' aria-label='{label}'>"
         f"<rect width='{at:.2f}' height='10' fill='var(--bar)' opacity='.7'/>"

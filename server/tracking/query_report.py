@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from protocol.metrics.query_answers import Answer, derived_names, labels
@@ -17,8 +18,8 @@ from server.outcome import Outcome
 from tasks import query_schema, registry
 from tasks.schema import Column
 
-_MOST_METRICS = 500
-_MOST_ROWS = 60
+_MAX_METRICS = 500
+_MAX_ROWS = 60
 _TOO_FEW = "too few patients for their noise"
 
 
@@ -37,7 +38,7 @@ class AnswerRow:
 
 
 def rows(query: Query, index: int, answer: Answer) -> list[AnswerRow]:
-    """Its cells with 95% intervals of the noise, or what was derived from them."""
+    """An answer's cells with 95% intervals of the noise, or what was derived from them."""
     statistic = query.statistics[index]
     if names := derived_names(statistic):
         return [AnswerRow((name,), answer.derived.get(name), _TOO_FEW) for name in names]
@@ -52,53 +53,57 @@ def rows(query: Query, index: int, answer: Answer) -> list[AnswerRow]:
     ]
 
 
-def plain(outcome: Outcome) -> list[dict[str, Any]]:
-    """Every answer as JSON; a figure that is not shown has no value but, as `hidden`, why."""
+def answered(outcome: Outcome) -> list[tuple[Answer, list[AnswerRow]]]:
+    """Every answer of a query with its rows; nothing for a study that trains."""
     query = outcome.study.query
     if query is None:
         return []
-    found = []
-    for index, answer in enumerate(outcome.answers):
-        cells = []
-        for row in rows(query, index, answer):
-            of = row.estimate
-            figures: dict[str, Any] = {"hidden": row.hidden}
-            if of is not None:
-                figures = {"value": of.value, "low": of.low, "high": of.high}
-            cells.append({"label": list(row.label), **figures})
-        found.append({"name": answer.name, "within_95": answer.half_width, "rows": cells})
-    return found
+    return [(answer, rows(query, at, answer)) for at, answer in enumerate(outcome.answers)]
+
+
+def plain(outcome: Outcome) -> list[dict[str, Any]]:
+    """Every answer as JSON; a figure that is not shown has no value but, as `hidden`, why."""
+    return [
+        {
+            "name": answer.name,
+            "within_95": answer.half_width,
+            "rows": [
+                {"label": list(row.label)}
+                | ({"hidden": row.hidden} if row.estimate is None else asdict(row.estimate))
+                for row in found
+            ],
+        }
+        for answer, found in answered(outcome)
+    ]
 
 
 def metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
     """`statistic/label`, and its interval as `_low` and `_high`; the first 500."""
-    query, number = outcome.study.query, 0
-    for index, answer in enumerate(outcome.answers if query is not None else ()):
-        for row in rows(query, index, answer) if query is not None else []:
-            if row.estimate is None or number >= _MOST_METRICS:
-                continue
-            number += 1
-            name = f"{_slug(answer.name)}/{_slug(' '.join(row.label))}"
-            of = row.estimate
-            yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
+    shown = (
+        (f"{_slug(answer.name)}/{_slug(' '.join(row.label))}", row.estimate)
+        for answer, found in answered(outcome)
+        for row in found
+        if row.estimate is not None
+    )
+    for name, of in islice(shown, _MAX_METRICS):
+        yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
 
 
 def markdown(outcome: Outcome) -> str:
     """The answers as tables."""
-    query = outcome.study.query
-    if query is None or not outcome.answers:
+    if not outcome.answers:
         return "## Answers\n\nThe query ended before it was answered."
     parts, shown = ["## Answers", "Over all sites together; intervals (95%) are of the noise."], 0
-    for index, answer in enumerate(outcome.answers):
+    for answer, found in answered(outcome):
         lines = [f"### {escaped(answer.name)}", "", "| | value | 95% interval |", "|---|---|---|"]
-        for row in rows(query, index, answer):
+        for row in found:
             of, name = row.estimate, escaped(" · ".join(row.label))
             if of is None:
                 lines.append(f"| {name} | {row.hidden} | |")
             else:
                 lines.append(f"| {name} | **{of.value:.4g}** | {of.low:.4g} to {of.high:.4g} |")
         shown += len(lines)
-        if shown > _MOST_ROWS and index:
+        if shown > _MAX_ROWS and len(parts) > 2:
             parts.append("More of it is in the artifact `answers.json`.")
             break
         parts.append("\n".join(lines))
@@ -107,14 +112,15 @@ def markdown(outcome: Outcome) -> str:
 
 def captions(study: Study) -> list[str]:
     """What the columns of each statistic mean, in which unit; "" where the task does not say."""
+    if study.query is None:
+        return []
     known = {}
-    if study.query is not None and study.task.name in registry.installed():
+    if study.task.name in registry.installed():
         known = query_schema.columns(registry.load(study.task.name, study.task.options).schema)
-    found = []
-    for statistic in study.query.statistics if study.query is not None else ():
-        columns = [known[name] for name in statistic.columns if name in known]
-        found.append("; ".join(map(_meaning, columns)))
-    return found
+    return [
+        "; ".join(_meaning(known[name]) for name in statistic.columns if name in known)
+        for statistic in study.query.statistics
+    ]
 
 
 def _meaning(column: Column) -> str:

@@ -17,7 +17,7 @@ from server.tracking.parameters import redacted, without_credentials
 from server.tracking.tracker import MlflowTracker, Receipt
 
 _SETTLE = 30.0
-"""Seconds that a study's end waits for MLflow; what it has not taken then is kept."""
+"""Seconds that a study's end waits for MLflow; the rest is then stored."""
 
 
 class TrackingRequest(Document):
@@ -28,7 +28,7 @@ class TrackingRequest(Document):
 
 
 class StudyTracking:
-    """What a study tells MLflow; nothing where the coordinator has none."""
+    """A study's run in MLflow; does nothing where the coordinator has no MLflow server."""
 
     def __init__(
         self,
@@ -36,12 +36,11 @@ class StudyTracking:
         wish: TrackingRequest,
         study: Study,
         configuration: Mapping[str, Any],
-        kept: Path,
+        undelivered: Path,
     ) -> None:
-        """kept: the folder for what MLflow did not take."""
-        self._uri, self._wish, self._kept = uri, wish, kept
+        """undelivered: the folder for studies that MLflow did not take."""
+        self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
-        self._version = RELEASE
         self._tracker: MlflowTracker | None = None
 
     def begin(self) -> None:
@@ -50,13 +49,13 @@ class StudyTracking:
         if self._uri is None:
             return
         tracker = MlflowTracker(
-            self._uri, self._wish.experiment, model=self._wish.model, undelivered=self._kept
+            self._uri, self._wish.experiment, model=self._wish.model, undelivered=self._undelivered
         )
-        tracker.begin(self._study, self._configuration, self._version)
+        tracker.begin(self._study, self._configuration, RELEASE)
         self._tracker = tracker
 
     def catch_up(self, reports: Sequence[RoundReport]) -> None:
-        """Goes on in the study's run, which gets what it missed. Raises as `begin`."""
+        """Continues the study's run, which gets the rounds that it missed. Raises as `begin`."""
         self.begin()
         for report in reports:
             self.round(report)
@@ -67,9 +66,9 @@ class StudyTracking:
             self._tracker.round(report)
 
     def finish(self, outcome: Outcome | None) -> Receipt:
-        """Hands the end over, and waits some seconds for MLflow to take it.
+        """Queues the end of the study, and waits some seconds until MLflow has it.
 
-        Where MLflow was away when the study was resumed, all of it is handed over now, or kept.
+        Where MLflow was away when the study was resumed, all of the study is sent now, or stored.
         """
         if self._uri is None:
             return Receipt()
@@ -79,7 +78,7 @@ class StudyTracking:
                 self.catch_up(outcome.rounds)
             except WardroundError as error:
                 if time.monotonic() > deadline:
-                    return self._keep(outcome, error)
+                    return self._store(outcome, error)
                 time.sleep(1.0)
         if self._tracker is None:
             return Receipt()
@@ -87,12 +86,12 @@ class StudyTracking:
             self._tracker.finish(outcome)
         return self._tracker.settle(_SETTLE)
 
-    def _keep(self, outcome: Outcome, error: WardroundError) -> Receipt:
-        folder = self._kept / outcome.study.digest[:12]
-        backlog.keep(folder, outcome, dict(self._configuration), self._version)
+    def _store(self, outcome: Outcome, error: WardroundError) -> Receipt:
+        folder = self._undelivered / outcome.study.digest[:12]
+        backlog.store(folder, outcome, dict(self._configuration), RELEASE)
         return Receipt(
             missing=("run",),
-            remedy=f"{error.message} It is kept in {folder}. When the server is back: "
+            remedy=f"{error.message} It is stored in {folder}. When the server is back: "
             + backlog.deliver_command(
                 folder,
                 without_credentials(self._uri or ""),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from protocol import durable_files
-from protocol.metrics.score_histogram import Estimate
+from protocol.document import finite
 from server.outcome import Outcome
 from server.tracking.query_report import plain
 
@@ -30,7 +31,7 @@ def summary(
         "mode": study.privacy.mode,
         "status": outcome.status,
         "rounds": len(outcome.rounds),
-        "metrics": {name: _interval(of) for name, of in sorted(outcome.metrics.items())},
+        "metrics": {name: finite(asdict(of)) for name, of in sorted(outcome.metrics.items())},
         "epsilon": _spent(outcome.epsilon),
         "epsilon_broken": _spent(outcome.epsilon_broken),
         "uncovered": outcome.uncovered,
@@ -49,18 +50,6 @@ def write_summary(
     """Durable on return: a reader finds the old file or the whole new one. Raises OSError."""
     text = json.dumps(summary(outcome, baselines), indent=2, allow_nan=False) + "\n"
     durable_files.write(path, text.encode(), mode=durable_files.PUBLIC)
-
-
-def _interval(estimate: Estimate) -> dict[str, float | None]:
-    return {
-        "value": _finite(estimate.value),
-        "low": _finite(estimate.low),
-        "high": _finite(estimate.high),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _spent(epsilon: float | None) -> float | str | None:

@@ -1,24 +1,20 @@
-"""A sweep in MLflow: one parent run, below which the studies' runs stand, with figure and table."""
+"""A sweep in MLflow: a parent run with figure and table, whose children are its studies' runs."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 from protocol.errors import Code, WardroundError
-from server.tracking.mlflow_run import client_of
+from server.tracking.mlflow_run import STATUS, client_of, experiment_id, run_page, upload
 from server.tracking.parameters import without_credentials
 from server.tracking.tracker import require_answer
 
 T = TypeVar("T")
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
 class TrackedSweep:
-    """The parent run. What MLflow does not take at the end lies beside the sweep's own files."""
+    """The parent run of a sweep. The files that it holds are on this machine too."""
 
     def __init__(self, uri: str, experiment: str, name: str, keys: Mapping[str, str]) -> None:
         """Opens the run. keys: swept key -> its values, as parameters.
@@ -28,7 +24,7 @@ class TrackedSweep:
         self._uri = uri.rstrip("/")
         require_answer(self._uri)
         self._client = client_of(self._uri)
-        self._experiment = _or_away(self._uri, lambda: self._found(experiment))
+        self._experiment = _or_away(self._uri, lambda: experiment_id(self._client, experiment))
         run = _or_away(
             self._uri,
             lambda: self._client.create_run(
@@ -41,8 +37,7 @@ class TrackedSweep:
     @property
     def url(self) -> str:
         """The run's page."""
-        base = without_credentials(self._uri)
-        return f"{base}/#/experiments/{self._experiment}/runs/{self.run}"
+        return run_page(self._uri, self._experiment, self.run)
 
     def finish(self, status: str, files: Mapping[str, bytes], metrics: Mapping[str, float]) -> None:
         """Adds files and figures of the whole sweep, and closes the run.
@@ -60,20 +55,13 @@ class TrackedSweep:
     ) -> None:
         for name, value in metrics.items():
             self._client.log_metric(self.run, name, value)
-        with tempfile.TemporaryDirectory() as scratch:
-            for name, content in files.items():
-                (Path(scratch) / name).write_bytes(content)
-            if os.listdir(scratch):
-                self._client.log_artifacts(self.run, scratch, "sweep")
-        self._client.set_terminated(self.run, _STATUS[status])
-
-    def _found(self, experiment: str) -> str:
-        found = self._client.get_experiment_by_name(experiment)
-        return str(found.experiment_id if found else self._client.create_experiment(experiment))
+        if files:
+            upload(self._client, self.run, files, "sweep")
+        self._client.set_terminated(self.run, STATUS[status])
 
 
 def _or_away(uri: str, call: Callable[[], T]) -> T:
-    """The call's result. MLflow's own errors may quote what was sent; ours names the server."""
+    """The call's result; an error names the server, since MLflow's own may quote what was sent."""
     try:
         return call()
     except Exception as error:

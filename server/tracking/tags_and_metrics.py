@@ -12,8 +12,8 @@ from server.tracking import query_report
 from server.tracking.model_card import describe
 
 
-def opening_tags(study: Study, code_version: str) -> dict[str, str]:
-    """Tags of a run that begins."""
+def opening_tags(study: Study, code_version: str, parent: str | None) -> dict[str, str]:
+    """Tags of a run that begins. parent: the run below which MLflow shows it."""
     return {
         "wardround.study": study.digest,
         "wardround.purpose": study.purpose,
@@ -23,18 +23,14 @@ def opening_tags(study: Study, code_version: str) -> dict[str, str]:
         "wardround.sites": str(len(study.roster)),
         "wardround.code_version": code_version,
         "mlflow.note.content": describe(study),
+        **({} if parent is None else {"mlflow.parentRunId": parent}),
     }
 
 
-def part_of(parent: str | None) -> dict[str, str]:
-    """The tag that makes MLflow show a run below its parent."""
-    return {} if parent is None else {"mlflow.parentRunId": parent}
-
-
 def claims(outcome: Outcome) -> dict[str, str]:
-    """What the run, the logged model, its file and the registered version each say."""
+    """Tags of the run, the logged model, its file and the registered version."""
     study = outcome.study
-    said = {
+    tags = {
         "wardround.study": study.digest,
         "wardround.task": f"{study.task.name} {study.task.version}",
         "wardround.mode": study.privacy.mode,
@@ -42,13 +38,13 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.uncovered": outcome.uncovered or "nobody",
     }
     if outcome.epsilon is not None:
-        said |= {
+        tags |= {
             "wardround.epsilon": repr(outcome.epsilon),
             "wardround.delta": repr(study.privacy.delta),
         }
     if outcome.epsilon_broken is not None:
-        said["wardround.epsilon_broken"] = repr(outcome.epsilon_broken)
-    return said
+        tags["wardround.epsilon_broken"] = repr(outcome.epsilon_broken)
+    return tags
 
 
 def round_metrics(report: RoundReport) -> Iterator[tuple[str, float]]:
@@ -87,7 +83,7 @@ def _spread(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, float]]:
 
 
 def _known(figures: Iterable[tuple[str, float | None]]) -> Iterator[tuple[str, float]]:
-    """Without what there is not. An infinite epsilon stays: MLflow shows it as 1.8e308."""
+    """The figures that are known and finite. An infinite epsilon stays: MLflow shows 1.8e308."""
     for name, value in figures:
         if value is not None and (math.isfinite(value) or (value > 0 and "epsilon" in name)):
             yield name, value

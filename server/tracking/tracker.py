@@ -1,8 +1,8 @@
-"""The tracker: hands a study's aggregates to MLflow without ever holding a round up.
+"""The tracker: sends a study's aggregates to MLflow without delaying a round.
 
-Whoever runs rounds hands in `RoundReport`s and one `Outcome` and never waits: a thread writes,
-and catches up when the server was away. What it wrote already is not written twice, so a study
-that is resumed, or delivered later (backlog.py), goes on in the same run.
+The round loop hands over `RoundReport`s and one `Outcome` and never waits: a thread writes, and
+catches up after an outage. Nothing is written twice, so a study that is resumed, or delivered
+later (backlog.py), continues its run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-from urllib.error import HTTPError, URLError
+from typing import Any
+from urllib.error import HTTPError
 from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
@@ -27,7 +27,7 @@ from server.tracking.parameters import redacted, without_credentials
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where a study is found in MLflow, and what of it is not there (with what to do next)."""
+    """Where a study is in MLflow, which parts are missing there, and what to do about it."""
 
     url: str = ""
     model: str = ""
@@ -35,56 +35,39 @@ class Receipt:
     remedy: str = ""
 
 
-class Tracker(Protocol):
-    """What the round loop's owner calls, in this order."""
+class Tracker:
+    """Takes what a study reports, as a listener of its rounds. This one tracks nothing."""
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
         """Opens the study's run. Raises WardroundError(TRACKING) where it cannot."""
-        ...
-
-    def round(self, report: RoundReport) -> None:
-        """Returns at once."""
-        ...
-
-    def finish(self, outcome: Outcome) -> None:
-        """Returns at once."""
-        ...
 
     def compared(self, baselines: Baselines) -> None:
-        """Adds what the study was compared with; returns at once."""
-        ...
+        """Adds the figures of the baselines; returns at once."""
 
     def settle(self, timeout: float = 60.0) -> Receipt:
-        """Waits until all is written, `timeout` seconds at most. Without an outcome handed in,
-        the run is closed as killed."""
-        ...
-
-
-class Untracked:
-    """The tracker of a study that is not tracked."""
-
-    def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
-        pass
-
-    def round(self, report: RoundReport) -> None:
-        pass
-
-    def finish(self, outcome: Outcome) -> None:
-        pass
-
-    def compared(self, baselines: Baselines) -> None:
-        pass
-
-    def settle(self, timeout: float = 60.0) -> Receipt:
+        """Waits until all is written, `timeout` seconds at most. Without an outcome, the run is
+        closed as killed."""
         return Receipt()
 
+    def waiting(self, why: str, sites: tuple[str, ...]) -> None:
+        """Does nothing: a site's name is not passed on."""
 
-class MlflowTracker:
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Does nothing."""
+
+    def round(self, report: RoundReport) -> None:
+        """Adds a round; returns at once."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Adds the outcome and ends the run; returns at once."""
+
+
+class MlflowTracker(Tracker):
     """One study's run on an MLflow server.
 
-    `model` names the registered model (default: the task). What could not be delivered is kept
-    under `undelivered`, one folder per study; nowhere where that is None. The queue holds the
-    reports that the round loop keeps for its outcome anyway, a study's rounds at most.
+    `model` names the registered model (default: the task). A study that could not be delivered is
+    stored in its own folder under `undelivered`, or dropped where that is None. The queue holds at
+    most a study's rounds.
     """
 
     def __init__(
@@ -98,9 +81,8 @@ class MlflowTracker:
         pause: float = 1.0,
         parent: str | None = None,
     ) -> None:
-        """parent: the run of a sweep, of which this one is a part; parts register no models.
-        Seconds: `patience` that `begin` waits for the run to be opened, `pause` between two tries
-        of what the server did not take.
+        """parent: the sweep's run; its children register no models. Seconds: `patience` for which
+        `begin` waits until the run is open, `pause` between two tries of a delivery.
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """
@@ -119,7 +101,7 @@ class MlflowTracker:
         self._run: TrackedRun | None = None
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
-        """Opens the study's run, or goes on in the one it has.
+        """Opens the study's run, or continues the one it has.
 
         Raises WardroundError(TRACKING) within seconds where the server is away or refuses.
         """
@@ -173,8 +155,8 @@ class MlflowTracker:
     def settle(self, timeout: float = 60.0) -> Receipt:
         """Waits until all is written, `timeout` seconds at most.
 
-        What is missing then is kept in a folder that the receipt names with the command which
-        delivers it later.
+        A study of which parts are missing is stored in a folder; the receipt names it and the
+        command that delivers it later.
         """
         run = self._run
         if run is None:
@@ -185,17 +167,17 @@ class MlflowTracker:
         self._courier.wait(timeout)
         missing = self._courier.missing
         self._courier.stop()
-        remedy = self._keep() if missing else ""
+        remedy = self._store() if missing else ""
         return Receipt(run.url, run.model_uri, missing, remedy)
 
-    def _keep(self) -> str:
+    def _store(self) -> str:
         if self._outcome is None or self._undelivered is None:
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._outcome.study.digest[:12]
-        backlog.keep(folder, self._outcome, self._configuration, self._code_version)
+        backlog.store(folder, self._outcome, self._configuration, self._code_version)
         address = without_credentials(self._uri)
         command = backlog.deliver_command(folder, address, self._experiment, self._model)
-        return f"It is kept in {folder}. When the server is back: {command}"
+        return f"It is stored in {folder}. When the server is back: {command}"
 
     def _opened(self) -> TrackedRun:
         if self._run is None:
@@ -217,7 +199,7 @@ class MlflowTracker:
 def deliver(
     folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
 ) -> Receipt:
-    """Brings a kept study to MLflow, into the run that it has there if any.
+    """Sends a stored study to MLflow, to its run there or to a new one.
 
     Raises WardroundError: STATE for the folder, TRACKING for the server.
     """
@@ -230,43 +212,22 @@ def deliver(
     return tracker.settle(timeout)
 
 
-class TrackingListener:
-    """A tracker as a listener of the round loop: what names a site is not passed on."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        pass
-
-    def lost(self, round_: int, attempt: int, why: str) -> None:
-        pass
-
-    def round(self, report: RoundReport) -> None:
-        self._tracker.round(report)
-
-    def finish(self, outcome: Outcome) -> None:
-        self._tracker.finish(outcome)
-
-
 def require_answer(uri: str, timeout: float = 3.0) -> None:
     """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
-    reason = ""
     try:
         build_opener().open(f"{uri}/health", timeout=timeout).close()
     except HTTPError:
         return
-    except URLError as error:
-        reason = str(error.reason)
-    except OSError as error:
-        reason = str(error)
-    if reason and "CERTIFICATE" not in reason:
+    except OSError as error:  # URLError is one
+        reason = str(getattr(error, "reason", error))
+        if "CERTIFICATE" in reason:  # a server answers; MLflow's client has settings of its own
+            return
         raise WardroundError(
             Code.TRACKING,
             f"No MLflow server answers at {without_credentials(uri)} ({reason}).",
             remedy="Start it (`mlflow server --backend-store-uri sqlite:///mlflow.db`), correct "
             "tracking.uri, or run untracked with tracking=off.",
-        )
+        ) from None
 
 
 def _now() -> int:

@@ -3,8 +3,8 @@
 The rules are Flower's own (flwr.superlink.routers.fleet.node_auth): the ECDSA signature of a
 timestamp at most 305 s old, by a key on the allow-list, which must be the key of the node that
 the body names. Flower reads the body first; here an outsider cannot make the coordinator read
-anything but a header. The reason of a refusal is told, so that a site's operator can mend it; it
-tells an outsider nothing that he does not know.
+anything but a header. A refusal states its reason, so that a site's operator can correct it; an
+outsider learns nothing new from it.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)

@@ -1,4 +1,4 @@
-"""One study's exchanges with its sites: the `Fleet` that the round loop is given."""
+"""One study's exchanges with its sites: the `Fleet` of a deployment."""
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Self
 
 from protocol.errors import Code, WardroundError
@@ -22,8 +21,8 @@ from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
 from server.transport.event_log import EventLog
 from server.transport.link_state import Exchange, FleetState
 
-_LOOK = 0.5
-"""Seconds between looks at who is still there, while nothing comes in."""
+_CHECK_INTERVAL = 0.5
+"""Seconds between two checks for lost sites, while nothing comes in."""
 
 
 class FleetRun:
@@ -68,7 +67,7 @@ class FleetRun:
                 f"Not registered at this coordinator: {', '.join(unknown)}.",
                 remedy="Register the sites' node keys first.",
             )
-        return self._conversation(frames, time.monotonic() + timeout)
+        return self._exchanges(frames, time.monotonic() + timeout)
 
     def close(self) -> None:
         """Ends the run; whatever is still open in it is answered None."""
@@ -77,15 +76,10 @@ class FleetRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _conversation(
+    def _exchanges(
         self, frames: Mapping[str, Frame], deadline: float
     ) -> Iterator[tuple[str, Frame | None]]:
         mailbox: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
@@ -143,7 +137,7 @@ class FleetRun:
         while True:
             left = deadline - time.monotonic()
             try:
-                return mailbox.get(timeout=max(0.0, min(left, _LOOK)))
+                return mailbox.get(timeout=max(0.0, min(left, _CHECK_INTERVAL)))
             except queue.Empty:
                 for exchange in pending:
                     if left <= 0 or self._is_lost(exchange):

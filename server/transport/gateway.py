@@ -1,12 +1,11 @@
 """All HTTP routes of a coordinator, as one ASGI application.
 
-Flower's twelve `/v1/fleet/*` routes, served by Flower's own handlers on our LinkState, and what
-other modules mount. Flower's Control, Runtime and SuperExec APIs are not here, so there is nothing
-to protect: whoever holds only the CA certificate meets 404 and 401.
+Flower's twelve `/v1/fleet/*` routes, served by Flower's own handlers on our LinkState, and the
+applications that other modules mount. Flower's Control, Runtime and SuperExec APIs are not served:
+a caller that holds only the CA certificate gets 404 or 401.
 
-Around the handlers: authentication before the body is read, calls that are held until there is
-something to say (instead of polling), slots for large uploads, and a site whose held connections
-break is known to be gone at once (instead of a minute later).
+Added to the handlers: authentication before the body is read, long polling, slots for large
+uploads, and detecting at once (instead of a minute later) that a site's connections broke.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -27,7 +26,6 @@ require_flower()
 from flwr.common.constant import SUPERLINK_NODE_ID, Status
 from flwr.proto import fleet_pb2
 from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
     PullObjectRequest,
     PullObjectResponse,
     PushObjectRequest,
@@ -130,6 +128,9 @@ class HttpCall:
         await self.begin(status, media_type, len(body))
         await self.send({"type": "http.response.body", "body": body})
 
+    async def reply_json(self, status: int, content: object) -> None:
+        await self.reply(status, "application/json", json.dumps(content).encode())
+
 
 class Gateway:
     """The ASGI application. `start` and `stop` belong to the event loop that serves it."""
@@ -158,7 +159,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """Lets go of every held call."""
+        """Ends every held call."""
         self._closing.set()
         self._pool.shutdown(wait=False)
 
@@ -175,14 +176,11 @@ class Gateway:
         }
         client = scope.get("client") or ("", 0)
         call = HttpCall(path.removeprefix(PREFIX), headers, client[0], receive, send)
-        if (
-            not path.startswith(PREFIX)
-            or call.route not in FLEET_ROUTES
-            or scope["method"] != "POST"
-        ):
+        known = path.startswith(PREFIX) and call.route in FLEET_ROUTES
+        if not known or scope["method"] != "POST":
             self.events.refused(path[:120], "route", call.address)
             call.reply_headers["connection"] = "close"
-            await call.reply(404, "application/json", b'{"detail":"Not Found"}')
+            await call.reply_json(404, {"detail": "Not Found"})
             return
         call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_VERSION
         try:
@@ -197,22 +195,19 @@ class Gateway:
                 name = self._name(call.node_id)
                 self.events.refused(call.route, refusal.reason, call.address, name)
                 call.reply_headers["connection"] = "close"  # its body may be unread
-            detail = {"detail": "Refused"}
-            if refusal.status == 401:
-                detail = {"detail": "Invalid SuperNode authentication"}
-            await call.reply(refusal.status, "application/json", json.dumps(detail).encode())
+            detail = "Invalid SuperNode authentication" if refusal.status == 401 else "Refused"
+            await call.reply_json(refusal.status, {"detail": detail})
         except FlowerError as error:
             self.events.refused(call.route, f"flower-{error.code}", call.address,
                                 self._name(call.node_id))  # fmt: skip
             spec = API_ERROR_MAP[error.code]
             call.reply_headers.update(spec.http_headers or {})
-            content = json.dumps(error.to_json(spec.public_message)).encode()
-            await call.reply(spec.http_status_code, "application/json", content)
+            await call.reply_json(spec.http_status_code, error.to_json(spec.public_message))
         except Exception as error:
             # Flower's handlers raise ValueError, IndexError and such for malformed requests of
             # registered nodes. The type is worth knowing; the text may quote what was sent.
             self.events.write("error", route=call.route, type=type(error).__name__)
-            await call.reply(500, "application/json", b'{"detail":"Internal server error."}')
+            await call.reply_json(500, {"detail": "Internal server error."})
 
     async def _serve(self, call: HttpCall) -> None:
         call.node_id, public_key = authenticate(call.headers, self.state)
@@ -260,7 +255,9 @@ class Gateway:
                     return fleet_pb2.DeactivateNodeResponse()  # its connections broke before this
                 return fleet_handlers.deactivate_node(request, state)
             case "confirm-message-received":
-                self._check_own_message(call, request)
+                exchange = state.exchange_of_message(request.message_object_id)
+                if exchange is not None and exchange.node_id != call.node_id:
+                    raise CallRefusedError(403, "node")
                 return fleet_handlers.confirm_message_received(request, state, state.object_store)
             case "get-run":
                 return fleet_handlers.get_run(request, state)
@@ -274,7 +271,7 @@ class Gateway:
 
     # --- large objects ---
     async def _pull_object(self, call: HttpCall, request: PullObjectRequest) -> Any:
-        """As Flower's handler, but large contents go out in slices of the one stored copy."""
+        """As Flower's handler, but sends large contents in slices of the stored copy."""
         content = self.state.get_object(request.run_id, request.object_id)
         ended = check_abort(request.run_id, _NOT_RUNNING, self.state)
         if content is None or ended or len(content) < _IN_A_THREAD:
@@ -300,12 +297,12 @@ class Gateway:
         return await loop.run_in_executor(self._pool, self._store_large, request)
 
     def _store_large(self, request: PushObjectRequest) -> PushObjectResponse:
-        """As Flower's handler, which copies the content each time it looks at it."""
-        content = request.object_content
-        session, object_id = request.session_id, request.object_id
-        if check_abort(request.run_id, _NOT_RUNNING, self.state):
-            return PushObjectResponse(stored=False)
-        stored = self.state.store_object(request.run_id, session, object_id, content)
+        """Does what Flower's handler does without its copies of the content."""
+        stored = not check_abort(request.run_id, _NOT_RUNNING, self.state) and (
+            self.state.store_object(
+                request.run_id, request.session_id, request.object_id, request.object_content
+            )
+        )
         return PushObjectResponse(stored=stored)
 
     # --- calls that are held ---
@@ -396,19 +393,13 @@ class Gateway:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(do)
 
-    # --- rights ---
-    def _check_own_message(self, call: HttpCall, request: ConfirmMessageReceivedRequest) -> None:
-        exchange = self.state.exchange_of_message(request.message_object_id)
-        if exchange is not None and exchange.node_id != call.node_id:
-            raise CallRefusedError(403, "node")
-
     def _name(self, node_id: int) -> str | None:
         node = self.state.nodes.get(node_id)
         return node.name if node is not None else None
 
 
 def large_object_head(size: int) -> bytes:
-    """A PullObjectResponse up to the bytes of its content, which may follow as they are.
+    """The bytes of a PullObjectResponse before its content, which follows unchanged.
 
     Protocol Buffers encoding: a length-delimited field is its tag, its length as varint, its bytes.
     """

@@ -1,10 +1,10 @@
-"""Requests to sites that still await their answers, kept in a real Flower LinkState.
+"""Requests to sites that are not yet answered, in a real Flower LinkState.
 
-One question to one site is an `Exchange`: the message that waits for the node in the LinkState,
-the chunks of its reply as they come in, and the mailbox of the `ask` that put it. Flower's own
-handlers read and write the LinkState; what is overridden here is where a reply's parts go (to the
-exchange, for the caller to fold and drop, instead of into the object store) and that a message
-lost on the way can be handed out again. Nothing is on disk: a restarted coordinator starts empty.
+A request to a site is an `Exchange`: the message that waits for the node in the LinkState, the
+chunks of its reply as they come in, and the mailbox of the `ask` that posted it. Flower's own
+handlers read and write the LinkState. Two things are overridden: a reply's parts go to the exchange
+instead of the object store, so that the caller folds and frees them; and a message that was lost on
+the way can be delivered again. Nothing is on disk: a restarted coordinator starts empty.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -46,7 +46,7 @@ Answer = tuple[str, Frame | None]
 
 
 class Chunks(Sequence[Buffer]):
-    """A reply's body in memory, read once: each chunk is let go when the next one is asked for."""
+    """A reply's body in memory, read once: each chunk is freed when the next one is read."""
 
     def __init__(self, chunks: Sequence[Buffer]) -> None:
         self._chunks: list[Buffer | None] = list(chunks)
@@ -59,10 +59,10 @@ class Chunks(Sequence[Buffer]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Buffer]: ...
     def __getitem__(self, index: int | slice) -> Buffer | Sequence[Buffer]:
-        found = self._chunks[index]
-        if found is None or (isinstance(found, list) and None in found):
-            raise LookupError("This reply's body has been read and let go already.")
-        return cast("Buffer | Sequence[Buffer]", found)  # no None in it: see above
+        chunk = self._chunks[index]
+        if chunk is None or (isinstance(chunk, list) and None in chunk):
+            raise LookupError("This reply's body has been read and freed already.")
+        return cast("Buffer | Sequence[Buffer]", chunk)  # no None in it: see above
 
     def __iter__(self) -> Iterator[Buffer]:
         for index in range(len(self._chunks)):
@@ -72,13 +72,13 @@ class Chunks(Sequence[Buffer]):
             del chunk
 
     def clear(self) -> None:
-        """Lets go of what has not been read."""
+        """Frees what has not been read."""
         self._chunks = [None] * len(self._chunks)
 
 
 @dataclass(eq=False)
 class Exchange:
-    """One question to one site, until its answer has been folded."""
+    """One request to one site, until its answer has been folded."""
 
     name: str
     node_id: int
@@ -113,14 +113,14 @@ class Exchange:
             return True
 
     def drop(self) -> None:
-        """Lets go of what came in; a body that is still being read ends there."""
+        """Frees what was received; a body that is still being read ends there."""
         with self.lock:
             if self.answer is not None and isinstance(self.answer.body, Chunks):
                 self.answer.body.clear()
             self.settled, self.answer, self.received = True, None, {}
 
     def complete(self) -> bool:
-        """Makes the answer out of what has come in; True when the exchange has ended."""
+        """Assembles the answer once all of it was received; True when the exchange has ended."""
         with self.lock:
             if self.settled or self.expected - self.received.keys():
                 return self.settled

@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import uvicorn
@@ -83,7 +82,7 @@ class SuperLinkConfig:
 
 
 class SuperLink:
-    """A running coordinator door. Use as a context manager, or `start` and `stop`."""
+    """The server that sites connect to. Use as a context manager, or `start` and `stop`."""
 
     def __init__(self, config: SuperLinkConfig) -> None:
         self.config = config
@@ -113,7 +112,7 @@ class SuperLink:
         """
         config = self.config
         read_key(config.private_key)  # refused here, since uvicorn reads it whoever else can
-        _give_large_buffers_back()
+        _return_large_buffers()
         self._socket = _listening_socket(config.host, config.port)
         uvicorn_config = uvicorn.Config(
             self._gateway,
@@ -153,7 +152,7 @@ class SuperLink:
         return self
 
     def stop(self) -> None:
-        """Ends what is open, hangs up and frees the port. May be called twice."""
+        """Ends open exchanges, closes all connections and frees the port. May be called twice."""
         server, thread, loop = self._server, self._thread, self._loop
         self._server = None
         if server is None or thread is None:
@@ -172,12 +171,7 @@ class SuperLink:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -249,7 +243,7 @@ class SuperLink:
     def ask(
         self, frames: Mapping[str, Frame], timeout: float
     ) -> Iterator[tuple[str, Frame | None]]:
-        """As `FleetRun.ask`, in the coordinator's own run."""
+        """Does what `FleetRun.ask` does, in the coordinator's own run."""
         if self._run is None:
             raise WardroundError(Code.INTERNAL, "The coordinator's server is not started.")
         return self._run.ask(frames, timeout)
@@ -267,11 +261,11 @@ class SuperLink:
         await server.serve(sockets=[listening])
 
 
-def _give_large_buffers_back() -> None:
-    """Has glibc return buffers of a chunk's size to the system as soon as they are free.
+def _return_large_buffers() -> None:
+    """Makes glibc return buffers of a chunk's size to the system as soon as they are free.
 
-    By default it keeps them in heaps that fragment: the same traffic then peaks at 2.3 times a
-    body instead of 1.4. Elsewhere than on glibc nothing is changed.
+    By default they stay in heaps that fragment: the same traffic then peaks at 2.3 times a body
+    instead of 1.4. Without glibc nothing is changed.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, 1 << 20)

@@ -17,7 +17,7 @@ from server.rounds.round_loop import Rounds
 from tasks import registry
 from tests.attack.simulated import TASK, Federation, changed, cohorts, study_of
 
-PATIENCE = Patience(answer=5.0, join=0.0, look=0.0)
+PATIENCE = Patience(answer=5.0, join=0.0, poll=0.0)
 OVERFLOWING: dict[str, tuple[str, dict[str, Any]]] = {
     "scale": ("aggregation", {"scale": 2**30, "word_bits": 32}),
     "scale beyond any word": ("aggregation", {"scale": 2**40}),

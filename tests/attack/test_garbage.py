@@ -108,7 +108,7 @@ def test_one_lie_costs_one_attempt_at_most(study: Study, name: str) -> None:
         Lying(federation, kind, change),
         federation.roster,
         listener,
-        patience=Patience(answer=5.0, join=0.0, look=0.0),
+        patience=Patience(answer=5.0, join=0.0, poll=0.0),
     ).run()
     assert outcome.status == "finished"
     assert [report.round for report in outcome.rounds] == [1, 2, 3]

@@ -62,7 +62,7 @@ def _outputs(folder: Path) -> None:
     (folder / "metrics_uninterrupted.json").write_text(json.dumps(metrics, indent=1) + "\n")
     kept = folder / "undelivered" / whole.outcome.study.digest[:12]
     configuration: dict[str, Any] = plain(load([*words, "title='Left alone'"]))
-    backlog.keep(kept, whole.outcome, configuration, version("wardround"))
+    backlog.store(kept, whole.outcome, configuration, version("wardround"))
 
 
 def _models(folder: Path) -> None:

@@ -26,7 +26,7 @@ import yaml
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import WardroundError
 from server.released_model import example
-from server.tracking.tracker import MlflowTracker, TrackingListener
+from server.tracking.tracker import MlflowTracker
 from tasks import registry
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 
@@ -55,10 +55,9 @@ def registered(server: MlflowServer) -> str:
     done = outcome(study())
     tracker = MlflowTracker(server.url, "artifact store")
     tracker.begin(done.study, CONFIGURATION, "1.2.3")
-    listener = TrackingListener(tracker)
     for report in done.rounds:
-        listener.round(report)
-    listener.finish(done)
+        tracker.round(report)
+    tracker.finish(done)
     receipt = tracker.settle(120)
     if receipt.missing:
         raise RuntimeError(f"MLflow has not got all of it: {receipt.missing}")

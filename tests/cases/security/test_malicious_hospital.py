@@ -107,7 +107,7 @@ def end_of(study: Study, patients: dict[str, Cohort], lie: Lie | None) -> str:
         InProcessFleet(sites),
         roster,
         Listeners(),
-        patience=Patience(answer=5.0, join=0.0, look=0.0, failures=3),
+        patience=Patience(answer=5.0, join=0.0, poll=0.0, failures=3),
     )
     try:
         outcome = rounds.run()

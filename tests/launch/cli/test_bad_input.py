@@ -22,8 +22,9 @@ from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from client.enrolment.site_template import SiteAnswers
 from launch.demo.child_process import Guarded
-from launch.demo.demo import free_port, wait_for
+from launch.demo.demo import wait_for
 from launch.demo.hospitals import write_csv
+from launch.demo.local_ports import free_port
 from protocol.errors import EXIT_STATUS, Code
 from protocol.wire.enrolment import Card
 from server.coordinator.config import CoordinatorConfig

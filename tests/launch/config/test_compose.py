@@ -130,14 +130,14 @@ def test_ranges_are_the_study_s_own() -> None:
         field = sections[section].model_fields.get(name) if section in sections else None
         if field is None or key.meaning.choices:
             continue
-        study = {"least": "ge", "above": "gt", "most": "le", "below": "lt"}
+        study = {"min": "ge", "above": "gt", "max": "le", "below": "lt"}
         for end, sign in study.items():
             value = getattr(key.meaning, end)
             limits = [getattr(m, sign) for m in field.metadata if hasattr(m, sign)]
             for limit in limits:
                 compared += 1
                 assert value is not None, (key.name, end)
-                within = value >= limit if end in ("least", "above") else value <= limit
+                within = value >= limit if end in ("min", "above") else value <= limit
                 assert within, (key.name, end)
     assert compared > 15
 

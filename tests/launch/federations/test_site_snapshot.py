@@ -62,7 +62,7 @@ def study(*overrides: str) -> Study:
 
 def wandered(of: Study, loads: list[str]) -> Outcome:
     fleet = Wandering(of, loads)
-    patience = Patience(join=0.0, look=0.0, failures=1)
+    patience = Patience(join=0.0, poll=0.0, failures=1)
     return Rounds(of, TASK, fleet, fleet.roster, Listeners(), patience=patience).run()
 
 

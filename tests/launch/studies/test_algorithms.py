@@ -162,7 +162,7 @@ def test_scaffolds_variates_stay_the_mean_of_the_sites_own_after_a_lost_attempt(
     task = registry.load("quadratic")
     fleet = Losing(federation._fleet, "b", 2)
     rounds = Rounds(
-        study, task, fleet, federation.roster, Listeners(), patience=Patience(look=0.0, failures=3)
+        study, task, fleet, federation.roster, Listeners(), patience=Patience(poll=0.0, failures=3)
     )
     rounds.run()
     assert rounds.attempts.lost == (2,)

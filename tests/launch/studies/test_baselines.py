@@ -18,14 +18,14 @@ from launch.studies.result_view import show_comparison
 from launch.studies.run import declared_patients, run, split_plan
 from protocol.errors import WardroundError
 from server.outcome import Baselines
-from server.tracking.tracker import Untracked
+from server.tracking.tracker import Tracker
 from tasks.flat_model import FlatModel
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
 
 
-class Noting(Untracked):
+class Noting(Tracker):
     """A tracker that keeps what it was told to compare with."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ def test_baselines_stand_beside_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = Noting()
-    monkeypatch.setattr(launched, "Untracked", lambda: tracker)
+    monkeypatch.setattr(launched, "Tracker", lambda: tracker)
     words = ["privacy=none", "rounds=4", "tracking=off", f"output={tmp_path}"]
     finished = run(load([*words, "baselines=[local,pooled]"]))
     assert [row.which for row in finished.baselines] == ["local", "federated", "pooled"]

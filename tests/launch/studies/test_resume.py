@@ -161,7 +161,7 @@ def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
         assert refused.value.remedy
     (moved / "summary.json").unlink()
     again = moved.rename(tmp_path / finished.outcome.study.digest[:12])
-    with pytest.raises(WardroundError, match="no round behind it"):
+    with pytest.raises(WardroundError, match="has not finished a round"):
         resume(str(again), [])
 
 

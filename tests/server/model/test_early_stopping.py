@@ -14,7 +14,7 @@ def watched(plan: Stop | None, *values: float | None) -> Stopping:
     for number, value in enumerate(values):
         metric = str(plan.metric) if plan is not None else "auc"
         metrics = {} if value is None else {metric: Estimate(value, value, value)}
-        found.look(metrics, np.array([number], dtype=np.float32))
+        found.update(metrics, np.array([number], dtype=np.float32))
     return found
 
 
@@ -59,6 +59,6 @@ def test_without_a_plan_it_never_stops() -> None:
 def test_the_best_model_is_a_copy() -> None:
     weights = np.array([1.0], dtype=np.float32)
     found = Stopping(Stop())
-    found.look({"auc": Estimate(0.5, 0.5, 0.5)}, weights)
+    found.update({"auc": Estimate(0.5, 0.5, 0.5)}, weights)
     weights[0] = 9.0
     assert best(found) == 1.0

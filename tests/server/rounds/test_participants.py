@@ -51,7 +51,7 @@ def run(rule: Callable[[int], Code | None]) -> tuple[Outcome, Whimsical]:
     sites: dict[str, Site] = dict(federation._fleet._sites)
     whimsical = Whimsical(rule)
     sites["west"]._governance = whimsical
-    patience = Patience(join=5.0, look=0.0, failures=3)
+    patience = Patience(join=5.0, poll=0.0, failures=3)
     rounds = Rounds(
         study, TASK, InProcessFleet(sites), federation.roster, Listeners(), patience=patience
     )
@@ -68,7 +68,7 @@ def test_a_site_that_revokes_is_asked_no_more_and_the_rest_goes_on() -> None:
 def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.rounds.participants._REST", 0.0)
+    monkeypatch.setattr("server.rounds.participants._HOURS_POLL", 0.0)
     west_state = {"looks": 0}
 
     def rule(attempts: int) -> Code | None:

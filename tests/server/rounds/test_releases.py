@@ -32,7 +32,7 @@ CONFIG = compose.load(["privacy=none", "evaluation=exact", "rounds=3", "aggregat
 PRIVATE = compose.load(["privacy=distributed", "privacy.epsilon=8", "rounds=2"])
 COHORTS = cohorts_of(TASK, TASK.public_sites(None), split_plan(CONFIG))
 SITES = tuple(COHORTS)
-PATIENCE = Patience(join=0.0, look=0.0, failures=3)
+PATIENCE = Patience(join=0.0, poll=0.0, failures=3)
 
 
 @dataclass
