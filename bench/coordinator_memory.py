@@ -40,7 +40,7 @@ from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from protocol.wire.messages import Frame
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.roster import Roster
@@ -138,7 +138,9 @@ class LightSites:
         roster = {name: key.public_key.hex() for name, key in keys.items()}
         for name in names:
             node = create_node_key(folder / f"{name}.pem").decode()
-            Roster(config.roster).add(Card(site=name, identity=roster[name], node_key=node), 100)
+            Roster(config.roster).add(
+                EnrolmentCard(site=name, identity=roster[name], node_key=node), 100
+            )
             fleet = FleetConnection(
                 FleetConfig(
                     config.address, config.pki.ca_certificate, folder / f"{name}.pem", lines=1

@@ -38,7 +38,7 @@ from client.data.dicom.index.text_screening import screen_pixels
 from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.objects.header import quiet
-from client.data.dicom.pixels.preprocessing import Prepared, Preprocessing, prepare
+from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing, prepare_picture
 from client.data.dicom.pixels.text_detector import shows_text
 from client.enrolment.new_site import init
 from client.enrolment.site_template import SiteAnswers
@@ -112,16 +112,16 @@ def caching(folder: Path) -> list[bool]:
     made = Preprocessing(224, 224)
     files = [written(radiograph(n, side=2048), folder / f"{n}.dcm") for n in range(DECODED)]
     quiet()
-    prepare(files[0], made)  # loads what it needs
+    prepare_picture(files[0], made)  # loads what it needs
     began = time.monotonic()
-    prepared = [prepare(file, made) for file in files]
+    prepared = [prepare_picture(file, made) for file in files]
     decoded = (time.monotonic() - began) / DECODED
     pictures = [one.picture for one in prepared if one.picture is not None]
     state = folder / "state"
     state.mkdir(mode=0o700)
     with PictureCache.open(state, made) as cache:
         cache.add(
-            CacheEntry(folder / f"{n}", (n, n), Prepared(f"{n:064x}", pictures[n % DECODED]))
+            CacheEntry(folder / f"{n}", (n, n), PreparedPicture(f"{n:064x}", pictures[n % DECODED]))
             for n in range(PICTURES)
         )
         stored = cache.pictures()
@@ -164,7 +164,7 @@ def gone_through(path: Path) -> float:
     """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
     began = time.monotonic()
     screen_pixels(path)
-    prepare(path, Preprocessing(224, 224))
+    prepare_picture(path, Preprocessing(224, 224))
     return time.monotonic() - began
 
 

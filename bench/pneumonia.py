@@ -37,7 +37,7 @@ from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from launch.config.compose import load
-from launch.demo.synthetic_radiographs import HABITS, Radiograph, header
+from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, header
 from launch.federations.inprocess import InProcessFederation, split_of
 from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients
@@ -84,7 +84,7 @@ def hospital(folder: Path, site: str, table: Table) -> SiteConfig:
     files, lines, drawn = folder / f"{site}-dicom", [], np.random.default_rng(0)
     files.mkdir()
     for row, picture in enumerate(table[RADIOGRAPH]):
-        radiograph = Radiograph(str(table[PATIENT][row]), f"{site}{row}", False, HABITS[0])
+        radiograph = Radiograph(str(table[PATIENT][row]), f"{site}{row}", False, SCANNER_MODELS[0])
         dataset = header(radiograph, drawn)
         dataset.Rows, dataset.Columns = picture.shape
         dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7

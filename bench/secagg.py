@@ -26,7 +26,7 @@ from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.privacy.gaussian import gaussian
 from protocol.privacy.skellam import skellam
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context
 from protocol.secagg.party import Party
 from protocol.study.study import Evaluation, Study
@@ -76,7 +76,7 @@ def masking() -> bool:
         share = parties[0].share(words, readys, 3)
         taken.append(time.process_time() - start)
         body = messages.chunks(share)
-        opening = Opening([ready.site for ready in readys], PARAMETERS, 32)
+        opening = ShareSum([ready.site for ready in readys], PARAMETERS, 32)
         start = time.process_time()
         opening.fold(readys[0].site, body)
         folded.append(time.process_time() - start)

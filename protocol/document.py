@@ -26,7 +26,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def added(default: Any, **constraints: Any) -> Any:
+def added_field(default: Any, **constraints: Any) -> Any:
     """A field that a later release added to a document. It is left out while it has its default,
     which means what older releases do and never changes: they can read such a document."""
     return Field(default=default, exclude_if=lambda value: bool(value == default), **constraints)

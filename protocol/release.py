@@ -43,7 +43,7 @@ class Sender:
         return Sender(release, protocol)
 
 
-HERE = Sender(RELEASE, PROTOCOL)
+THIS_RELEASE = Sender(RELEASE, PROTOCOL)
 
 
 def cannot_work_together(sender: Sender | None, why: str) -> WardroundError:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocol.errors import Code, WardroundError, unknown_name
-from protocol.study.condition import Among, Compares, Leaf, Missing, leaves
-from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.condition import Comparison, IsMissing, IsOneOf, Leaf, leaves
+from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Query
 from tasks.schema import Column, Schema
 
 OTHER = "other"
@@ -57,13 +57,13 @@ def check(query: Query, schema: Schema) -> None:
 
 def _check_leaf(leaf: Leaf, column: Column) -> None:
     match leaf:
-        case Compares():
+        case Comparison():
             require_kind(column, "number")
-        case Among():
+        case IsOneOf():
             require_kind(column, "category")
             for category in leaf.categories:
                 require_category(column, category)
-        case Missing():
+        case IsMissing():
             pass
         case never:
             assert_never(never)
@@ -82,7 +82,7 @@ def _check_axis(axis: Axis, schema: Schema) -> None:
                     f"The query counts other categories of {column.name} than the task has.",
                     remedy=f"They are: {', '.join(categories(column))}.",
                 )
-        case Holds():
+        case ConditionAxis():
             pass  # its condition is one of the query's
         case never:
             assert_never(never)

@@ -30,10 +30,10 @@ _BUILT_IN = {
 
 def installed() -> dict[str, str]:
     """Task name -> "module:class"."""
-    return dict(sorted((plugged() | _BUILT_IN).items()))
+    return dict(sorted((plugin_tasks() | _BUILT_IN).items()))
 
 
-def plugged() -> dict[str, str]:
+def plugin_tasks() -> dict[str, str]:
     """The tasks of plug-ins, which cannot replace a built-in task."""
     entries = entry_points(group="wardround.tasks")
     return {entry.name: entry.value for entry in entries if entry.name not in _BUILT_IN}

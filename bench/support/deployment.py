@@ -18,7 +18,7 @@ from typing import Self
 
 from client.enrolment import join, new_site
 from launch.config.compose import load, plain
-from launch.demo.child_process import Guarded, script
+from launch.demo.child_process import GuardedProcess, script
 from launch.demo.hospitals import answers, write_csv
 from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
@@ -49,7 +49,7 @@ def make_coordinator(folder: Path) -> CoordinatorConfig:
 def start(stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str) -> None:
     """One of our console scripts, on one numerical thread, until the stack is closed."""
     environment = {"OMP_NUM_THREADS": "1", **env}
-    stack.callback(Guarded([script(program), *args], log, environment).stop)
+    stack.callback(GuardedProcess([script(program), *args], log, environment).stop)
 
 
 def until_online(remote: RemoteFederation, sites: int, logs: Path) -> None:
@@ -118,7 +118,7 @@ class Deployment:
             until_online(self.remote, 0, self.folder)
             for site in tables:
                 path = self.folder / site / new_site.SITE_YAML
-                join.join(join.compare(path, join.Bundle.load(brought)))
+                join.join(join.compare(path, join.FederationBundle.load(brought)))
                 log = self.folder / f"{site}.log"
                 start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
             until_online(self.remote, len(tables), self.folder)

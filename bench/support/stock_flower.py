@@ -20,7 +20,7 @@ from typing import Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from launch.demo.child_process import Guarded, script
+from launch.demo.child_process import GuardedProcess, script
 from launch.demo.local_ports import free_port
 from server.enrolment.certificates import Pki
 
@@ -43,7 +43,7 @@ class StockFlower:
         path = f"{get_path('scripts')}{os.pathsep}{os.environ.get('PATH', '')}"
         self.env = {**_QUIET, "PATH": path, "FLWR_HOME": str(folder / "flwr")}
         self._stack = ExitStack()
-        self._nodes: list[Guarded] = []
+        self._nodes: list[GuardedProcess] = []
         self._blocks = 0
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class StockFlower:
 
     def __exit__(self, *_: object) -> None:
         with ThreadPoolExecutor(self.sites) as pool:  # each takes seconds to end
-            list(pool.map(Guarded.stop, self._nodes))
+            list(pool.map(GuardedProcess.stop, self._nodes))
         self._stack.close()
 
     def run(self, rounds: int, limit: float = 300.0) -> list[float]:
@@ -99,8 +99,8 @@ class StockFlower:
                                "--auth-supernode-private-key", str(key))  # fmt: skip
             self._nodes.append(node)
 
-    def _child(self, stack: ExitStack, name: str, program: str, *options: str) -> Guarded:
-        process = Guarded([script(program), *options], self.folder / f"{name}.log", self.env)
+    def _child(self, stack: ExitStack, name: str, program: str, *options: str) -> GuardedProcess:
+        process = GuardedProcess([script(program), *options], self.folder / f"{name}.log", self.env)
         stack.callback(process.stop)
         return process
 

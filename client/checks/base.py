@@ -12,7 +12,7 @@ from protocol.errors import EXIT_STATUS, Code, WardroundError
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """The result of one check. passed: None where it could not run, or only warns.
 
     found and remedy may be shown to the site's own operator.
@@ -25,7 +25,7 @@ class Finding:
     code: Code | None = None
 
 
-class Doubt(Exception):
+class CheckWarning(Exception):
     """Raised by a check for what is no fault, but should be looked at."""
 
     def __init__(self, found: str, remedy: str = "") -> None:
@@ -37,22 +37,22 @@ Check = tuple[str, Callable[[], str]]
 """A name, and a function that returns its result in words or raises WardroundError or Doubt."""
 
 
-def tried(checks: Iterator[Check]) -> Iterator[Finding]:
+def tried(checks: Iterator[Check]) -> Iterator[CheckResult]:
     """Runs the checks, one after the other; an exception in a check is a finding as well."""
     for name, check in checks:
         try:
-            yield Finding(name, True, check())
-        except Doubt as doubt:
-            yield Finding(name, None, doubt.found, doubt.remedy)
+            yield CheckResult(name, True, check())
+        except CheckWarning as doubt:
+            yield CheckResult(name, None, doubt.found, doubt.remedy)
         except WardroundError as error:
-            yield Finding(name, False, error.message, error.remedy, error.code)
+            yield CheckResult(name, False, error.message, error.remedy, error.code)
         except Exception as error:
             kind = type(error).__name__
             remedy = "Report it with this name; no data is in it."
-            yield Finding(name, False, f"An unexpected {kind}.", remedy, Code.INTERNAL)
+            yield CheckResult(name, False, f"An unexpected {kind}.", remedy, Code.INTERNAL)
 
 
-def verdict(findings: list[Finding]) -> int:
+def verdict(findings: list[CheckResult]) -> int:
     """Returns the exit status of the first check that failed, else 0."""
     failed = [f.code or Code.INTERNAL for f in findings if f.passed is False]
     return EXIT_STATUS[failed[0]] if failed else 0

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from client.checks.base import Check, Doubt
+from client.checks.base import Check, CheckWarning
 from client.cohorts.loading import build_cohort, read_table
-from client.cohorts.query_counts import Records
+from client.cohorts.query_counts import QueryRecords
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from protocol.errors import Code, WardroundError
@@ -25,7 +25,7 @@ _MAX_BATCH = 64
 """Patients in the dry step, at most."""
 
 
-def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
+def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
     """Yields two checks for each task with data, one for a task of queries."""
     if not config.data:
         yield "data", _no_data
@@ -42,7 +42,7 @@ def data_checks(config: SiteConfig, split: Split) -> Iterator[Check]:
 
 def _records(config: SiteConfig, name: str) -> str:
     schema = registry.load(name).schema
-    records = Records(read_table(config, name), schema)
+    records = QueryRecords(read_table(config, name), schema)
     for column in schema.columns:
         records.values(column.name)
     config.policy.check_patients(records.patients)
@@ -56,22 +56,22 @@ def _no_data() -> str:
 
 
 def _no_task_allowed() -> str:
-    raise Doubt("policy.tasks allows no task", "Until it does, every study is refused.")
+    raise CheckWarning("policy.tasks allows no task", "Until it does, every study is refused.")
 
 
-def _read(config: SiteConfig, split: Split, name: str, into: list[Cohort]) -> str:
+def _read(config: SiteConfig, split: PatientSplit, name: str, into: list[Cohort]) -> str:
     task = registry.load(name)
     cohort = build_cohort(config, task, split.place, _USUAL_SPLIT)
     into.append(cohort)
     if cohort.notes:
-        raise Doubt(" ".join(cohort.notes), "Training continues without what was set aside.")
+        raise CheckWarning(" ".join(cohort.notes), "Training continues without what was set aside.")
     columns = ", ".join(c for c in task.schema.names[:3])
     return f"{cohort.patients} patients; columns {columns}, ... as the task wants them"
 
 
 def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
     if not cohorts:
-        raise Doubt("not tried: there is no cohort")
+        raise CheckWarning("not tried: there is no cohort")
     cohort = cohorts[0]
     task = registry.load(name)
     learner = DPTrainer(task, 0, gradient_memory(config.policy))

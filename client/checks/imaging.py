@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 
-from client.checks.base import Check, Doubt
+from client.checks.base import Check, CheckWarning
 from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.dicom.receive.settings import ReceiverSettings
@@ -34,7 +34,7 @@ def _pictures(config: SiteConfig, imaging: Imaging) -> str:
     from client.data.dicom.index.index import ImageIndex, exists
 
     if not exists(config.state):
-        raise Doubt("nothing is indexed yet", "Run `wardround-site index`.")
+        raise CheckWarning("nothing is indexed yet", "Run `wardround-site index`.")
     with ImageIndex.open(config.state, imaging.gate) as index:
         summary = report.of(index)
     ready = f"{summary.ready} ready, of {summary.patients} patients"
@@ -43,7 +43,7 @@ def _pictures(config: SiteConfig, imaging: Imaging) -> str:
     reasons = "; ".join(f"{line.files} {line.why}" for line in summary.kept_out[:4])
     more = f"; {len(summary.kept_out) - 4} more reasons" if len(summary.kept_out) > 4 else ""
     files = f"{excluded} files kept out: {reasons}{more}"
-    raise Doubt(f"{ready}; {files}", "See `wardround-site images`.")
+    raise CheckWarning(f"{ready}; {files}", "See `wardround-site images`.")
 
 
 def _readable(folder: str) -> str:
@@ -60,12 +60,12 @@ def _receiver(receiver: ReceiverSettings) -> str:
     if receiver.tls is not None:
         refuse_shared(receiver.tls.key, "receiver's key", Code.TLS)
     if not receiver.calling:
-        raise Doubt("nobody may send", "Name AE titles in imaging.receiver.calling.")
+        raise CheckWarning("nobody may send", "Name AE titles in imaging.receiver.calling.")
     host, port = receiver.address
     try:
         socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), 2).close()  # noqa: S104 (compared with, not bound)
     except OSError:
-        raise Doubt(
+        raise CheckWarning(
             f"nothing listens on {receiver.listen}", "Run `wardround-site receive`."
         ) from None
     plain = "" if receiver.tls else ", without TLS"

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 
-from client.checks.base import Check, Doubt
+from client.checks.base import Check, CheckWarning
 from client.config.site_config import SiteConfig
 from client.daemon.status import read, running
 from client.enrolment.site_template import UNKNOWN_COORDINATOR
@@ -82,7 +82,9 @@ def _tls(config: SiteConfig) -> str:
         ) from None
     days = (ends - time.time()) / 86400
     if days < _MIN_DAYS_LEFT:
-        raise Doubt(f"certificate good for {days:.0f} days", "Tell the coordinator's operator.")
+        raise CheckWarning(
+            f"certificate good for {days:.0f} days", "Tell the coordinator's operator."
+        )
     return f"certificate trusted, good for {days:.0f} days"
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.checks.base import Check, Doubt
+from client.checks.base import Check, CheckWarning
 from client.config.site_config import SiteConfig
 from client.governance.audit_replay import AuditEvent
 from client.governance.governance import SiteGovernance
@@ -39,7 +39,7 @@ def _keys(config: SiteConfig) -> str:
 
 def _user() -> str:
     if os.geteuid() == 0:
-        raise Doubt("runs as root", "Run it as a user of its own, as the systemd unit does.")
+        raise CheckWarning("runs as root", "Run it as a user of its own, as the systemd unit does.")
     return f"uid {os.geteuid()}, unprivileged"
 
 
@@ -69,7 +69,7 @@ def _disk(folder: Path) -> str:
             remedy="Make room: when the disk is full, training is refused.",
         )
     if free < _ENOUGH_FREE:
-        raise Doubt(f"{free / 2**20:.0f} MiB free", "Make room before the disk is full.")
+        raise CheckWarning(f"{free / 2**20:.0f} MiB free", "Make room before the disk is full.")
     return f"{free / 2**30:.0f} GiB free"
 
 
@@ -88,5 +88,5 @@ def _processors(config: SiteConfig) -> str:
     here, threads = len(os.sched_getaffinity(0)), config.policy.threads
     if threads > here:
         found = f"policy.threads is {threads}, processors here: {here}"
-        raise Doubt(found, "Lower policy.threads.")
+        raise CheckWarning(found, "Lower policy.threads.")
     return f"{threads} of {here} processors"

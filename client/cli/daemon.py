@@ -19,7 +19,7 @@ from protocol.terminal.command_line import Json, Log, console, print_json
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from client.checks.base import Finding
+    from client.checks.base import CheckResult
     from client.config.site_config import SiteConfig
     from client.daemon.daemon import Daemon
 
@@ -48,7 +48,7 @@ def check(
 
     site = load(config)
     limit_threads(site.policy)
-    findings: list[Finding] = []
+    findings: list[CheckResult] = []
     with governing(config, None) as governance:
         from client.checks.data import data_checks
         from client.checks.imaging import imaging_checks
@@ -196,7 +196,7 @@ def _stop_on_signal(daemon: Daemon, signals: set[signal.Signals]) -> None:
         daemon.stop()
 
 
-def _show_finding(finding: Finding) -> None:
+def _show_finding(finding: CheckResult) -> None:
     from rich.text import Text
 
     mark, style = {

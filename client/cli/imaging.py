@@ -28,9 +28,9 @@ from protocol.terminal.printable import printable
 if TYPE_CHECKING:
     from client.config.imaging_config import Imaging
     from client.config.site_config import SiteConfig
-    from client.daemon.receiver_service import Reception
+    from client.daemon.receiver_service import ReceiverService
     from client.data.dicom.index.index import ImageIndex
-    from client.data.dicom.index.indexing import Tally
+    from client.data.dicom.index.indexing import IndexingCounts
 
 images_app = CommandLine(bare=True)
 
@@ -46,11 +46,11 @@ def receive(config: Config = HERE, log: Log = "text") -> None:
     """
     site = load(config)
     with stop_signals.held() as signals:
-        from client.daemon.receiver_service import Reception
+        from client.daemon.receiver_service import ReceiverService
         from client.log_events import configure, event
 
         configure(log)
-        with Reception(site) as reception:
+        with ReceiverService(site) as reception:
             event("listening", site=site.site, title=reception.title, address=reception.address)
             if not reception.settings.calling:
                 event("nobody may send", do="name AE titles in imaging.receiver.calling")
@@ -213,7 +213,7 @@ def _opened(site: SiteConfig) -> Iterator[ImageIndex]:
         yield opened
 
 
-def _watch(reception: Reception, signals: set[signal.Signals], *, live: bool) -> None:
+def _watch(reception: ReceiverService, signals: set[signal.Signals], *, live: bool) -> None:
     """Waits for a signal; with `live`, shows a status line that is renewed each second."""
     if not live:
         signal.sigwait(signals)
@@ -228,7 +228,7 @@ def _watch(reception: Reception, signals: set[signal.Signals], *, live: bool) ->
             screen.update(Text(printable(line)), refresh=True)
 
 
-def _facts(tally: Tally) -> dict[str, Any]:
+def _facts(tally: IndexingCounts) -> dict[str, Any]:
     verdicts = dict(tally.verdicts)
     ready = verdicts.pop("", 0)
     return {

@@ -168,7 +168,7 @@ def join(
 
     from client.enrolment import join
 
-    compared = join.compare(config_path(config), join.Bundle.load(bundle))
+    compared = join.compare(config_path(config), join.FederationBundle.load(bundle))
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
     screen.print(f"CA           {compared.bundle.ca_fingerprint()}")

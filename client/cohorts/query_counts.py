@@ -18,8 +18,17 @@ from client.data.cohort import identifiers
 from protocol.errors import Code, WardroundError
 from protocol.privacy import query_noise
 from protocol.privacy.randomness import Stream
-from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not, Order
-from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.condition import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Condition,
+    IsMissing,
+    IsOneOf,
+    Not,
+    Order,
+)
+from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
@@ -46,7 +55,7 @@ class ThreeValuedMask:
     false: Mask
 
 
-class Records:
+class QueryRecords:
     """A site's records of a task, as a query reads them. Holds no identifier."""
 
     def __init__(self, table: Table, schema: Schema) -> None:
@@ -92,19 +101,19 @@ class Records:
             case None:
                 everybody = np.ones(len(self._patient), bool)
                 return ThreeValuedMask(everybody, ~everybody)
-            case Missing():
+            case IsMissing():
                 missing = np.isnan(self.values(condition.column))
                 return ThreeValuedMask(missing, ~missing)
-            case Compares() | Among():
+            case Comparison() | IsOneOf():
                 values = self.values(condition.column)
                 known, met = ~np.isnan(values), self._met(condition, values)
                 return ThreeValuedMask(known & met, known & ~met)
             case Not():
                 inner = self.truth(condition.of)
                 return ThreeValuedMask(inner.false, inner.true)
-            case Both():
+            case AllOf():
                 return self._joined(condition.of, np.logical_and, np.logical_or)
-            case Either():
+            case AnyOf():
                 return self._joined(condition.of, np.logical_or, np.logical_and)
         assert_never(condition)
 
@@ -116,13 +125,13 @@ class Records:
             true.reduce([t.true for t in truths]), false.reduce([t.false for t in truths])
         )
 
-    def _met(self, leaf: Compares | Among, values: npt.NDArray[np.float64]) -> Mask:
+    def _met(self, leaf: Comparison | IsOneOf, values: npt.NDArray[np.float64]) -> Mask:
         match leaf:
-            case Among():
+            case IsOneOf():
                 known = categories(self._columns[leaf.column])
                 wanted = [known.index(category) for category in leaf.categories]
                 return np.isin(values, wanted)
-            case Compares():
+            case Comparison():
                 with np.errstate(invalid="ignore"):
                     return np.asarray(_ORDERS[leaf.order](values, leaf.value), dtype=np.bool_)
         assert_never(leaf)
@@ -144,7 +153,7 @@ def _column(table: Table, name: str) -> npt.NDArray[Any]:
     return table[name]
 
 
-def count_patients(query: Query, records: Records, scale: int) -> npt.NDArray[np.int64]:
+def count_patients(query: Query, records: QueryRecords, scale: int) -> npt.NDArray[np.int64]:
     """(cells,) integers: each patient adds `scale` to one cell of each statistic, or in all to the
     two of a mean; nothing where he has no record that meets the conditions."""
     cohort = records.truth(query.where).true
@@ -162,7 +171,7 @@ def count_patients(query: Query, records: Records, scale: int) -> npt.NDArray[np
     return np.concatenate(parts).astype(np.int64)
 
 
-def _placed(statistic: Mean, records: Records, selected: Mask, scale: int) -> Cell:
+def _placed(statistic: Mean, records: QueryRecords, selected: Mask, scale: int) -> Cell:
     """(2,) integers: how far up the range the patients' values are, and how far down."""
     values = records.values(statistic.column)
     rows = records.first(selected & ~np.isnan(values))
@@ -174,7 +183,7 @@ def _placed(statistic: Mean, records: Records, selected: Mask, scale: int) -> Ce
     return np.array([first, len(rows) * scale - first], dtype=np.int64)
 
 
-def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Cell:
+def _cell(statistic: Cells, records: QueryRecords, rows: npt.NDArray[np.int64]) -> Cell:
     """(n,) rows -> (n,) places in the product of the axes."""
     place = np.zeros(len(rows), dtype=np.int64)
     for axis in statistic.axes:
@@ -184,7 +193,7 @@ def _cell(statistic: Cells, records: Records, rows: npt.NDArray[np.int64]) -> Ce
             case Categories():
                 values = records.values(axis.column)[rows]
                 along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
-            case Holds():
+            case ConditionAxis():
                 truth = records.truth(axis.condition)
                 along = np.where(truth.true, 0, np.where(truth.false, 1, 2))[rows]
             case never:
@@ -208,14 +217,14 @@ class QueryContributor:
     needs no model."""
 
     study: Study
-    records: Records
+    records: QueryRecords
 
     @staticmethod
     def of(study: Study, schema: Schema, table: Table) -> QueryContributor:
         """Reads every column that the query names, so that what is malformed in them is found
         before anything is debited. Raises WardroundError(MALFORMED_DATA)."""
-        query, _ = query_noise.asked(study)
-        records = Records(table, schema)
+        query, _ = query_noise.query_and_event(study)
+        records = QueryRecords(table, schema)
         for name in query.columns:
             records.values(name)
         return QueryContributor(study, records)
@@ -224,7 +233,7 @@ class QueryContributor:
         self, sections: Sections, weights: Vector, round_: int
     ) -> npt.NDArray[np.int64]:
         """(cells,) integers. The ledger has been debited for them before."""
-        query, _ = query_noise.asked(self.study)
+        query, _ = query_noise.query_and_event(self.study)
         return count_patients(query, self.records, self.study.evaluation.scale)
 
     def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:

@@ -25,7 +25,7 @@ from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
 from client.daemon.site import Site
-from client.daemon.status import Board, Status, utc
+from client.daemon.status import Status, StatusBoard, utc
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
@@ -55,7 +55,7 @@ class Daemon:
 
     def __init__(self, config: SiteConfig) -> None:
         self.config = config
-        self.board = Board(
+        self.board = StatusBoard(
             Status(
                 site=config.site,
                 coordinator=config.coordinator.address,

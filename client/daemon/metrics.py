@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from client.daemon.status import Board, Status
+from client.daemon.status import Status, StatusBoard
 from client.daemon.watchdog import StatusReporter
 from client.governance.budget import Budget, budget
 from client.governance.governance import SiteGovernance
@@ -30,7 +30,7 @@ class Metrics:
     """A monitoring server on loopback, up inside `with`. Raises WardroundError(PORT_TAKEN)."""
 
     def __init__(
-        self, port: int, board: Board, governance: SiteGovernance, reporter: StatusReporter
+        self, port: int, board: StatusBoard, governance: SiteGovernance, reporter: StatusReporter
     ) -> None:
         self._board, self._governance, self._reporter = board, governance, reporter
         self._budget: tuple[float, Budget | None] = (0.0, None)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import assert_never
 
-from client.daemon.status import Board
+from client.daemon.status import StatusBoard
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from client.log_events import event
 
@@ -14,7 +14,7 @@ from client.log_events import event
 class Observer:
     """Receives the notices of one daemon's governance."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: StatusBoard) -> None:
         self._board = board
         self._standings: dict[str, str] = {}
         self.owes_share = False

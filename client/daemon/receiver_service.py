@@ -9,14 +9,14 @@ from pathlib import Path
 from client.config.site_config import SiteConfig
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
-from client.data.dicom.receive.object_store import Store
+from client.data.dicom.receive.object_store import ObjectStore
 from client.data.dicom.receive.receiver import Receiver
-from client.data.dicom.receive.study_handover import Arrivals
+from client.data.dicom.receive.study_handover import StudyHandover
 from client.log_events import event
 from protocol.errors import Code, WardroundError
 
 
-class Reception:
+class ReceiverService:
     """A receiver that listens inside `with`.
 
     Raises WardroundError(CONFIGURATION) without imaging.receiver, and what its parts raise.
@@ -44,14 +44,14 @@ class Reception:
     def address(self) -> str:
         return str(self.settings.address._replace(port=self._port))
 
-    def __enter__(self) -> Reception:
+    def __enter__(self) -> ReceiverService:
         with ExitStack() as exits:
             index = ImageIndex.open(self._state, self._imaging.gate)
             names = index.names
             index.close()
-            store = Store.open(self._folder, names, self.settings.floor)
+            store = ObjectStore.open(self._folder, names, self.settings.floor)
             exits.callback(store.close)
-            self._arrivals = Arrivals(self._folder, self.settings.quiet, self._take_in)
+            self._arrivals = StudyHandover(self._folder, self.settings.quiet, self._take_in)
             self.receiver = Receiver(self.settings, store, self._arrivals.note)
             self._port = self.receiver.start()
             exits.callback(self._arrivals.close)

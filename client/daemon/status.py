@@ -60,7 +60,7 @@ class Status:
     last_error: LastError | None = None
 
 
-class Board:
+class StatusBoard:
     """The daemon's current status; any thread may change or read it."""
 
     def __init__(self, status: Status) -> None:

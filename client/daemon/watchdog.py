@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from client.daemon import status
-from client.daemon.status import Board
+from client.daemon.status import StatusBoard
 from client.daemon.systemd import notify, watchdog_seconds
 from client.log_events import event
 from protocol.errors import WardroundError
@@ -33,7 +33,7 @@ class Connection(Protocol):
 class StatusReporter:
     """A reporting thread, which runs inside `with`."""
 
-    def __init__(self, folder: Path, board: Board) -> None:
+    def __init__(self, folder: Path, board: StatusBoard) -> None:
         self._folder, self._board = folder, board
         self._started = self._alive_until = time.monotonic()
         self._end = threading.Event()

@@ -31,7 +31,7 @@ _MAX_BYTES = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]
 
 
-class Bundle(Document):
+class FederationBundle(Document):
     """What a coordinator's operator hands to every site: address, CA (PEM) and roster."""
 
     coordinator: str
@@ -39,13 +39,13 @@ class Bundle(Document):
     roster: Annotated[dict[Name, Digest], Field(min_length=1, max_length=1000)]
 
     @staticmethod
-    def load(path: Path) -> Bundle:
+    def load(path: Path) -> FederationBundle:
         """Raises WardroundError(USAGE) for a file that is not a bundle, (RELEASE) for one of a
         newer release, (TLS) for its CA."""
         again = "Ask the coordinator's operator for the file that `wardround coordinator` made."
         try:
             with path.open("rb") as file:
-                bundle = Bundle.model_validate_json(file.read(_MAX_BYTES))
+                bundle = FederationBundle.model_validate_json(file.read(_MAX_BYTES))
         except OSError as error:
             raise WardroundError(
                 Code.USAGE, f"The bundle {path} cannot be read: {error.strerror}.", remedy=again
@@ -79,12 +79,12 @@ class BundleComparison:
 
     config_path: Path
     config: SiteConfig
-    bundle: Bundle
+    bundle: FederationBundle
     sites: dict[str, tuple[str, Change]]
     leaving: tuple[str, ...]
 
 
-def compare(config_path: Path, bundle: Bundle) -> BundleComparison:
+def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
     """Compares a bundle with this site; changes nothing.
 
     Raises WardroundError(IDENTITY) where the bundle lacks this site or gives it another key.

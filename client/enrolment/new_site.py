@@ -14,7 +14,7 @@ from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 
 SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
 _ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"
@@ -62,11 +62,11 @@ def init(folder: Path, answers: SiteAnswers) -> SiteConfig:
     return SiteConfig.load(folder / SITE_YAML)
 
 
-def card(config: SiteConfig) -> Card:
+def card(config: SiteConfig) -> EnrolmentCard:
     """Returns this site's enrolment card. Raises WardroundError(IDENTITY), (NODE_KEY)."""
     identity = config.load_identity()
     node_key = public_pem(load_node_key(config.node_key)).decode()
-    return Card(site=config.site, identity=identity.public_key.hex(), node_key=node_key)
+    return EnrolmentCard(site=config.site, identity=identity.public_key.hex(), node_key=node_key)
 
 
 def roster_text(roster: dict[str, str]) -> bytes:

@@ -39,7 +39,7 @@ from client.governance.migrations import (
     set_schema,
 )
 from client.governance.patient_split import FILE as SPLIT
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
@@ -89,7 +89,7 @@ class SiteState:
         self,
         folder: Path,
         db: sqlite3.Connection,
-        split: Split,
+        split: PatientSplit,
         clock: Callable[[], datetime],
         daemon_lock: int | None,
     ) -> None:
@@ -110,7 +110,7 @@ class SiteState:
         try:
             durable_files.make_folder(folder)
             refuse_shared(folder, "state folder")
-            split, head = Split.create(folder), ChainHead.read(folder / _HEAD)
+            split, head = PatientSplit.create(folder), ChainHead.read(folder / _HEAD)
             if head is not None and head.seq > 0 and not (folder / _DATABASE).exists():
                 raise WardroundError(
                     Code.LEDGER,
@@ -335,7 +335,7 @@ def _connect(database: Path) -> sqlite3.Connection:
         return db
 
 
-def _check_owner(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> Split:
+def _check_owner(db: sqlite3.Connection, folder: Path, site: str, public_key: str) -> PatientSplit:
     """Returns the folder's split secret. Raises WardroundError unless the database is sound and
     site, identity and secret are those that it was made with."""
     if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
@@ -351,7 +351,7 @@ def _check_owner(db: sqlite3.Connection, folder: Path, site: str, public_key: st
             f"The ledger in {folder} belongs to another site or another identity key.",
             remedy="Correct `state`, `site` or `identity` in site.yaml.",
         )
-    split = Split.load(folder)
+    split = PatientSplit.load(folder)
     if meta["split"] != split.check:
         raise WardroundError(
             Code.STATE,

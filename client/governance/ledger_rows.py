@@ -19,7 +19,7 @@ from protocol.privacy.accounting import Event
 from protocol.privacy.releases import (
     evaluation_event,
     exposed_events,
-    most_evaluations,
+    max_evaluations,
     training_event,
 )
 from protocol.release import unknown_field
@@ -69,7 +69,7 @@ def plan_of(study: Study) -> Plan:
     """Returns what the study plans, as this release accounts for it."""
     rows: dict[str, tuple[Event | None, int]] = {
         "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
-        "evaluate": (evaluation_event(study), most_evaluations(study)),
+        "evaluate": (evaluation_event(study), max_evaluations(study)),
     }
     return {
         part: (exposed_events(study, (unit,))[0] if unit else None, planned)

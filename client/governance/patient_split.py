@@ -23,7 +23,7 @@ from protocol.secret_files import SECRET_BYTES, create_secret, read_secret
 FILE = "split.key"
 
 
-class Split:
+class PatientSplit:
     """The site's split secret, and the number u that it gives to each patient."""
 
     def __init__(self, secret: bytes) -> None:
@@ -47,13 +47,13 @@ class Split:
         return hmac.digest(self._secret, message, hashlib.sha256)
 
     @staticmethod
-    def create(folder: Path) -> Split:
+    def create(folder: Path) -> PatientSplit:
         """Makes a secret, durable and for its owner only, unless there is one."""
         create_secret(folder / FILE)
-        return Split.load(folder)
+        return PatientSplit.load(folder)
 
     @staticmethod
-    def load(folder: Path) -> Split:
+    def load(folder: Path) -> PatientSplit:
         """Raises WardroundError(STATE) where it is missing, damaged, or open to other users."""
         secret = read_secret(
             folder / FILE,
@@ -62,4 +62,4 @@ class Split:
             remedy="Put it back from a backup: a new one would move patients between bands.",
             size=SECRET_BYTES,
         )
-        return Split(secret)
+        return PatientSplit(secret)

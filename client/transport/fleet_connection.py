@@ -56,12 +56,12 @@ from protocol.wire.flower_encoding import (
     REFUSED,
     STORED,
     WAIT,
-    Parcel,
+    PackedMessage,
     WireBody,
     chunk_data,
     frame_of_objects,
-    inline_of,
     pack,
+    read_inline_content,
     tree_ids,
 )
 
@@ -294,7 +294,7 @@ class FleetConnection:
         metadata, tree = message.metadata, response.message_object_trees[0]
         if tree.object_id in self._have:
             return None, held
-        inline = inline_of(message.content) if message.has_content() else None
+        inline = read_inline_content(message.content) if message.has_content() else None
         if inline is None:
             ids = list(tree_ids(tree))
             contents = dict(zip(ids, self._fetch(metadata.run_id, ids), strict=True))
@@ -317,7 +317,7 @@ class FleetConnection:
         reply_type = message_pb2.ConfirmMessageReceivedResponse
         self._call(self._lines[0], "confirm-message-received", request, reply_type)
 
-    def _parcel(self, incoming: IncomingMessage, frame: Frame) -> Parcel:
+    def _parcel(self, incoming: IncomingMessage, frame: Frame) -> PackedMessage:
         # Times are counted from the question's own, so that the two clocks need not agree.
         elapsed, question = time.monotonic() - incoming.received, incoming.metadata
         metadata = Metadata(
@@ -333,7 +333,7 @@ class FleetConnection:
         )
         return pack(metadata, frame.header, WireBody.cut(frame.body))
 
-    def _push(self, parcel: Parcel) -> bool:
+    def _push(self, parcel: PackedMessage) -> bool:
         request = fleet_pb2.PushMessagesRequest(
             node=self._node(),
             messages_list=[message_to_proto(parcel.message)],

@@ -177,10 +177,10 @@ def enrol(
 
     Example: wardround coordinator enrol north.json --patients 150
     """
-    from protocol.wire.enrolment import Card
+    from protocol.wire.enrolment import EnrolmentCard
     from server.enrolment.roster import Roster, banded
 
-    roster, found = Roster(_config(config).roster), Card.load(card)
+    roster, found = Roster(_config(config).roster), EnrolmentCard.load(card)
     typer.echo(f"site      {printable(found.site)}", err=as_json)
     typer.echo(f"identity  {found.identity_fingerprint}", err=as_json)
     typer.echo(f"node key  {found.node_fingerprint}", err=as_json)

@@ -61,7 +61,7 @@ def _typed(config: Any) -> Config:
 def _register() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for name in registry.plugged():
+    for name in registry.plugin_tasks():
         store.store(group="task", name=name, node={"name": name})
 
 
@@ -116,7 +116,7 @@ def groups() -> dict[str, list[str]]:
         names = [file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml")]
         if names and folder.name != "recipe":
             found[folder.name] = sorted(names)
-    found["task"] = sorted({*found["task"], *registry.plugged()})
+    found["task"] = sorted({*found["task"], *registry.plugin_tasks()})
     return dict(sorted(found.items()))
 
 

@@ -18,7 +18,7 @@ MISSING_TEXT = "???"
 
 
 @dataclass(frozen=True)
-class Meaning:
+class KeyMeaning:
     """What a key means, and the values that it may have: a range with closed (`min`, `max`) or open
     (`above`, `below`) ends, or one of `choices`."""
 
@@ -76,7 +76,7 @@ class Key:
     name: str
     type: str
     default: Any
-    meaning: Meaning
+    meaning: KeyMeaning
 
 
 def key(
@@ -90,7 +90,7 @@ def key(
     choices: Sequence[str] = (),
 ) -> Any:
     """A dataclass field with its meaning; a list or dictionary as default is copied."""
-    meaning = Meaning(text, min, above, max, below, tuple(choices))
+    meaning = KeyMeaning(text, min, above, max, below, tuple(choices))
     metadata = {"meaning": meaning}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
@@ -99,7 +99,7 @@ def key(
 
 def group(section: type, text: str) -> Any:
     """A dataclass field that holds a section of keys."""
-    return dataclasses.field(default_factory=section, metadata={"meaning": Meaning(text)})
+    return dataclasses.field(default_factory=section, metadata={"meaning": KeyMeaning(text)})
 
 
 def keys_of(section: type, prefix: str = "") -> Iterator[Key]:

@@ -9,12 +9,12 @@ from pydantic import TypeAdapter
 
 from launch.config.schema import PARTS, Config
 from protocol.errors import Code, WardroundError
-from protocol.study.algorithms import Local, Robust, Schedule, Stop
+from protocol.study.algorithms import LocalAlgorithm, RobustRule, Schedule, StopRule
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Release
 
 
-def local_of(config: Config) -> Local:
+def local_of(config: Config) -> LocalAlgorithm:
     """The study's `optimisation.local`. These four raise pydantic's ValidationError."""
     chosen = _chosen("algorithm", config.algorithm)
     return _LOCAL.validate_python(
@@ -27,14 +27,14 @@ def schedule_of(config: Config) -> Schedule:
     return _SCHEDULE.validate_python(_chosen("schedule", config.schedule))
 
 
-def stop_of(config: Config) -> Stop | None:
+def stop_of(config: Config) -> StopRule | None:
     """The study's `optimisation.stop`."""
     if config.stop.metric is None:
         return None
-    return Stop.model_validate(dataclasses.asdict(config.stop))
+    return StopRule.model_validate(dataclasses.asdict(config.stop))
 
 
-def robust_of(config: Config) -> Robust | None:
+def robust_of(config: Config) -> RobustRule | None:
     """The study's `aggregation.robust`."""
     if config.robust.name == "none":
         return None
@@ -65,9 +65,9 @@ def one_of(value: Any, literal: Any, key: str) -> Any:
     return value
 
 
-_LOCAL: TypeAdapter[Local] = TypeAdapter(Local)
+_LOCAL: TypeAdapter[LocalAlgorithm] = TypeAdapter(LocalAlgorithm)
 _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
-_ROBUST: TypeAdapter[Robust] = TypeAdapter(Robust)
+_ROBUST: TypeAdapter[RobustRule] = TypeAdapter(RobustRule)
 
 
 def _chosen(section: str, values: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sysconfig import get_path
 from launch.demo import guard_process
 
 
-class Guarded:
+class GuardedProcess:
     """A command that runs until `stop`, or until this process is gone."""
 
     def __init__(
@@ -57,7 +57,7 @@ def script(name: str) -> str:
     return str(Path(get_path("scripts")) / name)
 
 
-def stop_all(processes: Sequence[Guarded]) -> None:
+def stop_all(processes: Sequence[GuardedProcess]) -> None:
     """Ends all of them together."""
     for process in processes:
         process.end()

@@ -22,13 +22,13 @@ from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from launch.config import compose
 from launch.config.schema import Config
-from launch.demo.child_process import Guarded, script, stop_all
-from launch.demo.hospitals import FRACTION, Hospitals, Tabular
+from launch.demo.child_process import GuardedProcess, script, stop_all
+from launch.demo.hospitals import FRACTION, Hospitals, TabularHospitals
 from launch.demo.local_ports import free_port, is_listening
 from launch.demo.mlflow_server import MlflowServer
 from launch.studies.baselines import compare
 from launch.studies.result_view import show, show_comparison
-from launch.studies.run import Finished, declared_patients, run, split_plan
+from launch.studies.run import FinishedStudy, declared_patients, run, split_plan
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.terminal.printable import printable
@@ -50,7 +50,7 @@ class Demo:
     task: Task
     overrides: tuple[str, ...] = ()
 
-    def run(self, console: Console) -> Finished:
+    def run(self, console: Console) -> FinishedStudy:
         """Raises WardroundError; no process is left behind, whatever happens."""
         started = time.monotonic()
         config = self._configuration()
@@ -66,11 +66,11 @@ class Demo:
             stack.callback(mlflow.stop)
             mlflow.start()
             coordinator = self._set_up(mlflow.url, declared)
-            processes: list[Guarded] = []
+            processes: list[GuardedProcess] = []
             stack.callback(stop_all, processes)
             for name, command in self._commands(coordinator, sorted(declared)):
                 log = self.folder / f"{name}.log"
-                processes.append(Guarded(command, log, {"OMP_NUM_THREADS": "1"}))
+                processes.append(GuardedProcess(command, log, {"OMP_NUM_THREADS": "1"}))
             with console.status("starting processes"):
                 mlflow.wait()
                 wait_for(coordinator, self.folder / "coordinator.log")
@@ -120,14 +120,14 @@ class Demo:
 
     def _hospitals(self, config: Config) -> Hospitals:
         if self.task.schema.images and self.task.schema.columns:
-            from launch.demo.fusion import Fused
+            from launch.demo.fusion import FusionHospitals
 
-            return Fused(self.task, split_plan(config))
+            return FusionHospitals(self.task, split_plan(config))
         if self.task.schema.images:
-            from launch.demo.radiology import Radiology
+            from launch.demo.radiology import RadiologyHospitals
 
-            return Radiology(self.task, split_plan(config))
-        return Tabular(self.task, split_plan(config))
+            return RadiologyHospitals(self.task, split_plan(config))
+        return TabularHospitals(self.task, split_plan(config))
 
     def _set_up(self, mlflow: str, declared: Mapping[str, int]) -> CoordinatorConfig:
         """What operators do once: enrolment, the roster brought to every site, an account."""
@@ -141,7 +141,7 @@ class Demo:
         path.write_text(json.dumps(bundle(config)))
         for name in declared:
             rules = self.folder / name / new_site.SITE_YAML
-            join.join(join.compare(rules, join.Bundle.load(path)))
+            join.join(join.compare(rules, join.FederationBundle.load(path)))
         token = Accounts(config.accounts).add("demo")
         issue(
             self.folder / "credentials.json",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from launch.demo.hospitals import part_of
-from launch.demo.radiology import Radiology
+from launch.demo.radiology import RadiologyHospitals
 from launch.demo.synthetic_radiographs import Radiograph
 from tasks.datasets.generated_patients import record
 from tasks.schema import SPLIT
@@ -25,7 +25,7 @@ FROM labels LEFT JOIN images
   AND images.modality IN ('CR', 'DX') AND images.view_position IN ('PA', 'AP')"""
 
 
-class Fused(Radiology):
+class FusionHospitals(RadiologyHospitals):
     """Hospitals whose patients have a radiograph, a record, or both."""
 
     view: ClassVar[str] = _VIEW

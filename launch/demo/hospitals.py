@@ -38,7 +38,7 @@ class Hospitals(Protocol):
 
 
 @dataclass(frozen=True)
-class Tabular:
+class TabularHospitals:
     """Hospitals of a task's public tables."""
 
     task: Task

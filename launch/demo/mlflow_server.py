@@ -13,7 +13,7 @@ from typing import Self
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from launch.demo.child_process import Guarded
+from launch.demo.child_process import GuardedProcess
 from launch.demo.local_ports import LOOPBACK, free_port
 from protocol.errors import Code, WardroundError
 
@@ -36,7 +36,7 @@ class MlflowServer:
     def __init__(self, home: Path, port: int = 0) -> None:
         self._home = home.resolve()
         self._port = port
-        self._process: Guarded | None = None
+        self._process: GuardedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -73,7 +73,7 @@ class MlflowServer:
         command += ["--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.database}"]
         command += ["--artifacts-destination", str(self.artifacts)]
-        self._process = Guarded(command, self.log, _QUIET, cwd=self._home)
+        self._process = GuardedProcess(command, self.log, _QUIET, cwd=self._home)
 
     def wait(self, timeout: float = 120.0) -> str:
         """Waits until the server is healthy; its URL.

@@ -22,10 +22,10 @@ from client.data.cohort import Cohort
 from client.data.dicom.index.index import ImageIndex
 from client.enrolment import new_site
 from launch.demo import dicom_sender, synthetic_radiographs
-from launch.demo.child_process import Guarded, script, stop_all
+from launch.demo.child_process import GuardedProcess, script, stop_all
 from launch.demo.hospitals import answers, part_of, write_csv
 from launch.demo.local_ports import free_port
-from launch.demo.synthetic_radiographs import HABITS, Radiograph
+from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph
 from launch.federations.inprocess import split_of
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
@@ -42,7 +42,7 @@ WHERE images.modality IN ('CR', 'DX') AND images.view_position IN ('PA', 'AP')""
 
 
 @dataclass(frozen=True)
-class Radiology:
+class RadiologyHospitals:
     """Four hospitals, each with two makes of scanner, and a PACS that sends to them."""
 
     task: Task
@@ -65,7 +65,10 @@ class Radiology:
         sites, files = {}, {}
         for number, site in enumerate(sorted(PREVALENCE)):
             with console.status(f"drawing radiographs for {site}"):
-                habits = (HABITS[number % len(HABITS)], HABITS[(number + 1) % len(HABITS)])
+                habits = (
+                    SCANNER_MODELS[number % len(SCANNER_MODELS)],
+                    SCANNER_MODELS[(number + 1) % len(SCANNER_MODELS)],
+                )
                 made = synthetic_radiographs.cohort(
                     site, _PATIENTS, PREVALENCE[site], habits, _SEED + number
                 )
@@ -73,7 +76,7 @@ class Radiology:
                 files[site] = synthetic_radiographs.write(made, _SIDE, _SEED + number, pacs)
                 sites[site] = self._hospital(folder, site, made)
         receivers = {
-            site: Guarded(
+            site: GuardedProcess(
                 [
                     script("wardround-site"),
                     "receive",

@@ -37,7 +37,7 @@ _ROOT = "1.2.826.0.1.3680043.10.1525."
 
 
 @dataclass(frozen=True)
-class Habit:
+class ScannerModel:
     """How one make of scanner writes its pictures."""
 
     manufacturer: str
@@ -51,12 +51,14 @@ class Habit:
     aspect: float = 1.0
 
 
-HABITS = (
-    Habit("Synthetic Imaging A", "DX", ExplicitVRLittleEndian, 12),
-    Habit("Synthetic Imaging B", "CR", JPEG2000Lossless, 10, inverted=True),
-    Habit("Synthetic Imaging C", "DX", JPEGLSLossless, 14, window="SIGMOID", border=6),
-    Habit("Synthetic Imaging D", "CR", RLELossless, 12, inverted=True, window="LINEAR_EXACT"),
-    Habit("Synthetic Imaging E", "DX", ImplicitVRLittleEndian, 8, window="", aspect=1.25),
+SCANNER_MODELS = (
+    ScannerModel("Synthetic Imaging A", "DX", ExplicitVRLittleEndian, 12),
+    ScannerModel("Synthetic Imaging B", "CR", JPEG2000Lossless, 10, inverted=True),
+    ScannerModel("Synthetic Imaging C", "DX", JPEGLSLossless, 14, window="SIGMOID", border=6),
+    ScannerModel(
+        "Synthetic Imaging D", "CR", RLELossless, 12, inverted=True, window="LINEAR_EXACT"
+    ),
+    ScannerModel("Synthetic Imaging E", "DX", ImplicitVRLittleEndian, 8, window="", aspect=1.25),
 )
 
 
@@ -67,12 +69,12 @@ class Radiograph:
     patient: str
     accession: str
     ill: bool
-    habit: Habit
+    habit: ScannerModel
     flaw: Flaw = ""
 
 
 def cohort(
-    site: str, patients: int, prevalence: float, habits: tuple[Habit, ...], seed: int
+    site: str, patients: int, prevalence: float, habits: tuple[ScannerModel, ...], seed: int
 ) -> list[Radiograph]:
     """A site's radiographs: one or two of each patient, and one with each flaw besides."""
     drawn = np.random.default_rng(seed)

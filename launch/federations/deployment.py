@@ -32,7 +32,7 @@ from server.coordinator.study_events import (
 )
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listener
-from server.tracking.tracker import Receipt
+from server.tracking.tracker import TrackingReceipt
 
 
 class RemoteFederation:
@@ -53,7 +53,7 @@ class RemoteFederation:
         """
         self._control = ControlClient(credentials, address, timeout)
         self._patience = patience
-        self.receipt = Receipt()
+        self.receipt = TrackingReceipt()
         """Where the study that was followed last is found in MLflow."""
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from client.cohorts.query_counts import QueryContributor
 from client.daemon.site import Site, StandingState
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from client.training.algorithm_state import AlgorithmState
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -25,13 +25,13 @@ from protocol.wire.messages import Frame, Ready, Share
 from server.outcome import Outcome
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from server.rounds.transport import Fleet
 from tasks.base import Task
 from tasks.schema import Table
 
 
-class Simulated:
+class SimulatedGovernance:
     """Governance of a simulated site: accepts every study, and still refuses replays."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class InProcessFleet:
 
 def split_of(site: str) -> Callable[[str], float]:
     """A simulated site's split of patients: deterministic, unlike a hospital's secret one."""
-    return Split(f"wardround in process: {site}".encode()).place
+    return PatientSplit(f"wardround in process: {site}".encode()).place
 
 
 def cohorts_of(
@@ -125,7 +125,7 @@ class InProcessFederation:
         tables = tables or {}
         identities = {site: Identity.generate() for site in sorted({*cohorts, *tables})}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
-        self.governance = {site: Simulated() for site in self.roster}
+        self.governance = {site: SimulatedGovernance() for site in self.roster}
         self.kept: dict[tuple[str, str], AlgorithmState] = {}
         """(site, study's digest) -> the state of the study's algorithm there."""
         self._checkpoint: Path | None = None
@@ -157,7 +157,7 @@ class InProcessFederation:
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
-        """Raises what `Rounds.run` raises, or a site's own error where that says more."""
+        """Raises what `RoundLoop.run` raises, or a site's own error where that says more."""
         self._checkpoint = checkpoint
         try:
             return run_rounds(study, task, self._fleet, self.roster, listener, checkpoint)
@@ -178,9 +178,11 @@ def run_rounds(
     checkpoint: Path | None,
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
-    identity key in hex. Raises what `Rounds.run` raises."""
+    identity key in hex. Raises what `RoundLoop.run` raises."""
     patience = Patience(join=0.0, poll=0.0, failures=3)
-    rounds = Rounds(study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience)
+    rounds = RoundLoop(
+        study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
+    )
     return rounds.run()
 
 

@@ -24,7 +24,7 @@ from client.training.algorithm_state import AlgorithmState
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
-from launch.federations.inprocess import Simulated
+from launch.federations.inprocess import SimulatedGovernance
 from protocol.identity import Identity
 from protocol.secagg.context import Context
 from protocol.study.study import Study
@@ -64,7 +64,7 @@ class WorkerContext:
             name,
             self._identities[name],
             self.roster,
-            Simulated(),
+            SimulatedGovernance(),
             self.load(name),
             keep=new_kept,
             allow_unmasked=True,

@@ -35,7 +35,7 @@ from server.rounds.listener import Listener, Listeners
 from server.tracking.query_page import page
 from server.tracking.query_report import plain
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt
+from server.tracking.tracker import MlflowTracker, TrackingReceipt
 from tasks.schema import PATIENT
 
 _FAREWELL = 20.0
@@ -62,7 +62,7 @@ class QueryResult:
     """The answers to a question. Shows itself in a notebook."""
 
     outcome: Outcome
-    receipt: Receipt
+    receipt: TrackingReceipt
 
     def __getitem__(self, name: str) -> Answer:
         return {answer.name: answer for answer in self.outcome.answers}[name]
@@ -112,11 +112,11 @@ def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict
 def _here(question: Question, price: Price, where: Where) -> QueryResult:
     tables = question.task.public_sites(data_root())
     study = build_query(question, _declared(question), price)
-    progress = Progress(study, where.console)
+    progress = QueryProgress(study, where.console)
     if where.tracking is None:
         with progress:
             outcome = InProcessFederation({}, tables).run(study, question.task, progress)
-        return QueryResult(outcome, Receipt())
+        return QueryResult(outcome, TrackingReceipt())
     undelivered = (where.output or Path("outputs")) / "undelivered"
     tracker = MlflowTracker(where.tracking, where.experiment, undelivered=undelivered)
     tracker.begin(study, {"query": _configuration(question, price)}, RELEASE)
@@ -142,7 +142,7 @@ def _remotely(question: Question, price: Price, where: Where) -> QueryResult:
         study = build_query(question, remote.patients(), price)
         configuration = {"query": _configuration(question, price)}
         names = {"experiment": where.experiment}
-        with Progress(study, where.console) as progress:
+        with QueryProgress(study, where.console) as progress:
             try:
                 outcome = remote.run(study, configuration, names, progress)
             except KeyboardInterrupt:
@@ -179,14 +179,14 @@ def _write_result(outcome: Outcome, output: Path) -> None:
         ) from None
 
 
-class Progress(Listener):
+class QueryProgress(Listener):
     """A listener that shows which sites a query waits for. Use as a context manager."""
 
     def __init__(self, study: Study, console: Console | None) -> None:
         self._study, self._console = study, console
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> QueryProgress:
         if self._console is not None:
             self._console.print(cost(self._study), markup=False, highlight=False)
             if self._console.is_terminal:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.errors import Code, WardroundError
-from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
+from protocol.study.condition import AllOf, AnyOf, Comparison, Condition, IsMissing, IsOneOf, Not
 from tasks.query_schema import find, require_category, require_kind
 from tasks.schema import Column, Schema
 
@@ -67,11 +67,11 @@ class _Reader:
 
     def either(self) -> Condition:
         parts = self._joined("or", self._both)
-        return parts[0] if len(parts) == 1 else Either(of=tuple(parts))
+        return parts[0] if len(parts) == 1 else AnyOf(of=tuple(parts))
 
     def _both(self) -> Condition:
         parts = self._joined("and", self._one)
-        return parts[0] if len(parts) == 1 else Both(of=tuple(parts))
+        return parts[0] if len(parts) == 1 else AllOf(of=tuple(parts))
 
     def _joined(self, word: str, part: Callable[[], Condition]) -> list[Condition]:
         parts = [part()]
@@ -100,16 +100,16 @@ class _Reader:
             negated = self._skip("not")
             if not self._skip("null"):
                 self._expect("missing")
-            found = Missing(column=column.name)
+            found = IsMissing(column=column.name)
             return Not(of=found) if negated else found
         if self._skip("between"):
             low = self._number(column)
             self._expect("and")
             high = self._number(column)
-            return Both(
+            return AllOf(
                 of=(
-                    Compares(column=column.name, order=">=", value=low),
-                    Compares(column=column.name, order="<=", value=high),
+                    Comparison(column=column.name, order=">=", value=low),
+                    Comparison(column=column.name, order="<=", value=high),
                 )
             )
         negated = self._skip("not")
@@ -119,7 +119,7 @@ class _Reader:
             while self._skip(","):
                 among.append(self._category(column))
             self._expect(")")
-            found_in = Among(column=column.name, categories=tuple(among))
+            found_in = IsOneOf(column=column.name, categories=tuple(among))
             return Not(of=found_in) if negated else found_in
         if negated:
             raise _wrong(f"after 'not' I expected 'in', not {self.left!r}")
@@ -131,10 +131,10 @@ class _Reader:
             raise _wrong(f"after the column {column.name} I expected a comparison")
         self._at += 1
         if column.kind == "number":
-            return Compares(column=column.name, order=sign, value=self._number(column))
+            return Comparison(column=column.name, order=sign, value=self._number(column))
         if sign not in ("=", "!="):
             require_kind(column, "number")
-        same = Among(column=column.name, categories=(self._category(column),))
+        same = IsOneOf(column=column.name, categories=(self._category(column),))
         return same if sign == "=" else Not(of=same)
 
     def _number(self, column: Column) -> float:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import Condition
-from protocol.study.query import Axis, Bins, Categories, Cells, Holds, Mean, Statistic
+from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Statistic
 from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.schema import Column
@@ -96,7 +96,7 @@ class Question:
         name, _, how = text.partition(":")
         known = query_schema.columns(self.task.schema)
         if name.strip() not in known and any(sign in text for sign in " <>=("):
-            return Holds(condition=parse(text, self.task.schema))
+            return ConditionAxis(condition=parse(text, self.task.schema))
         column = query_schema.find(self.task.schema, name.strip())
         if column.kind == "category":
             if how:

@@ -33,7 +33,7 @@ PUBLIC = "nothing: the public score"
 
 
 @dataclass(frozen=True)
-class Judged:
+class BaselineScore:
     """AUC and accuracy of one or several models; the lowest and highest where several. `which` is
     one of `server.outcome.BASELINES`; `untrained`: how many of them privacy left untrained."""
 
@@ -53,7 +53,7 @@ def compare(
     declared: Mapping[str, int],
     federated: Vector,
     which: Sequence[str] = ("local", "pooled"),
-) -> list[Judged]:
+) -> list[BaselineScore]:
     """The task's public score where it knows one, one hospital alone (mean over hospitals),
     federated, all data pooled, as `which` asks.
 
@@ -65,14 +65,16 @@ def compare(
     patients = Patients(pooled).evaluation
     learner = DPTrainer(task, config.seed)
 
-    def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> Judged:
+    def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> BaselineScore:
         counts = [
             histogram(learner.scores(w, patients.features), patients.labels.numpy(), _BINS)
             for w in models
         ]
         aucs = [float(roc_auc(c.astype(np.float64))) for c in counts]
         right = float(np.mean([accuracy(c.astype(np.float64)) for c in counts]))
-        return Judged(which, name, float(np.mean(aucs)), right, min(aucs), max(aucs), untrained)
+        return BaselineScore(
+            which, name, float(np.mean(aucs)), right, min(aucs), max(aucs), untrained
+        )
 
     def train(name: str, cohort: Cohort, size: int) -> Vector | None:
         try:
@@ -83,7 +85,7 @@ def compare(
             return None
         return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
 
-    def trained(which: str, name: str, found: list[Vector | None]) -> Judged:
+    def trained(which: str, name: str, found: list[Vector | None]) -> BaselineScore:
         models = [FlatModel(task, config.seed).weights() if w is None else w for w in found]
         return judge(which, name, models, sum(w is None for w in found))
 
@@ -92,7 +94,7 @@ def compare(
         first = pooled.first(pooled.members("evaluation"), "evaluation")
         known = histogram(pooled.public[first], patients.labels.numpy(), _BINS).astype(np.float64)
         value = float(roc_auc(known))
-        rows.append(Judged("public", PUBLIC, value, float(accuracy(known)), value, value))
+        rows.append(BaselineScore("public", PUBLIC, value, float(accuracy(known)), value, value))
     if "local" in which:
         alone = [train(site, cohort, declared[site]) for site, cohort in cohorts.items()]
         rows.append(trained("local", "one hospital alone", alone))
@@ -103,7 +105,7 @@ def compare(
     return rows
 
 
-def figures_of(rows: Sequence[Judged]) -> Baselines:
+def figures_of(rows: Sequence[BaselineScore]) -> Baselines:
     """The rows as tracking and summary.json take them."""
     return Baselines(
         {

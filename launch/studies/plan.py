@@ -28,7 +28,7 @@ from launch.studies.study_builder import build_study
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
     exposed_events,
-    most_evaluations,
+    max_evaluations,
     planned_broken_epsilon,
     planned_events,
     spent_epsilon,
@@ -63,7 +63,7 @@ class DryRunAnswers:
 
 
 @dataclass(frozen=True)
-class Planned:
+class StudyPlan:
     """A study that has not been proposed, and what it comes to."""
 
     study: Study
@@ -89,7 +89,7 @@ class Planned:
             "evaluation_noise_multiplier": study.evaluation.noise_multiplier,
             "attempts": study.aggregation.attempts,
             "rounds": study.optimisation.rounds,
-            "evaluations": most_evaluations(study),
+            "evaluations": max_evaluations(study),
             "uncovered": uncovered(study),
             "patients": {member.name: member.patients for member in study.roster},
             "traffic": asdict(self.traffic),
@@ -99,7 +99,7 @@ class Planned:
         }
 
 
-def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
+def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
     """The study that a configuration describes, weighed. policies: paths of site.yaml files.
 
     Raises WardroundError as `launch.studies.run.run` does before its first round, and as
@@ -117,10 +117,10 @@ def plan(config: Config, policies: Sequence[str] = ()) -> Planned:
         cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
         study = build_study(config, task, declared_patients(cohorts))
     attempts, private = study.aggregation.attempts, study.privacy.traits.private
-    return Planned(
+    return StudyPlan(
         study=study,
         simulated=answers is None,
-        epsilon=spent_epsilon(study, attempts, most_evaluations(study)),
+        epsilon=spent_epsilon(study, attempts, max_evaluations(study)),
         epsilon_broken=planned_broken_epsilon(study, study.privacy.delta) if private else None,
         traffic=traffic(study),
         seconds=seconds(study, task, simulated=answers is None),
@@ -159,7 +159,7 @@ def _caps(policy: Policy, study: Study) -> list[str]:
     return [rule for rule, cap, cost in costs if cap is None or cost > cap]
 
 
-def show(planned: Planned, console: Console) -> None:
+def show(planned: StudyPlan, console: Console) -> None:
     """Two tables: what it costs, and who would take part."""
     console.print(_cost(planned))
     console.print()
@@ -168,7 +168,7 @@ def show(planned: Planned, console: Console) -> None:
         console.print(unprotected, style="yellow", highlight=False)
 
 
-def _cost(planned: Planned) -> Table:
+def _cost(planned: StudyPlan) -> Table:
     study, sent = planned.study, planned.traffic
     privacy, sites = study.privacy, len(study.roster)
     title = Text(printable(f"{study.title}: what it would cost"))
@@ -200,7 +200,7 @@ def _cost(planned: Planned) -> Table:
     return table
 
 
-def _answers(planned: Planned) -> Table:
+def _answers(planned: StudyPlan) -> Table:
     table = Table(title="Who would take part", title_justify="left", box=None)
     table.add_column("", style="cyan")
     table.add_column("sites", justify="right")

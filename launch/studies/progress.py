@@ -34,7 +34,7 @@ WAITING = {
 COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 
 
-class Progressing:
+class StudyProgress:
     """A listener that shows rounds as they happen. Use as a context manager."""
 
     def __init__(self, study: Study, console: Console | None = None) -> None:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.studies.baselines import Judged
-from launch.studies.run import Finished
+from launch.studies.baselines import BaselineScore
+from launch.studies.run import FinishedStudy
 from protocol.terminal.printable import printable
 
 _NAMES = {
@@ -22,7 +22,7 @@ _NAMES = {
 }
 
 
-def show(finished: Finished, console: Console) -> None:
+def show(finished: FinishedStudy, console: Console) -> None:
     """Pooled figures with intervals, privacy spent, and where everything lies."""
     outcome = finished.outcome
     title = Text(printable(outcome.study.title))
@@ -59,7 +59,7 @@ def show(finished: Finished, console: Console) -> None:
         show_comparison(finished.baselines, console)
 
 
-def show_comparison(rows: Sequence[Judged], console: Console) -> None:
+def show_comparison(rows: Sequence[BaselineScore], console: Console) -> None:
     """Federated beside one hospital alone and all data pooled, and what that gains over a score
     that needed no data at all."""
     table = Table(title="Was federating worth it?", title_justify="left", box=None)

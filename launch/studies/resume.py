@@ -20,7 +20,7 @@ from launch.config import compose
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
-from launch.studies.run import Finished, credentials_of, run_deployment, run_inprocess
+from launch.studies.run import FinishedStudy, credentials_of, run_deployment, run_inprocess
 from launch.studies.run_folder import CHECKPOINT, CONFIGURATION, STUDY
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
@@ -31,7 +31,7 @@ from tasks import registry
 _CHANGEABLE = ("tracking.", "federation.")
 
 
-def resume(where: str, overrides: Sequence[str], console: Console | None = None) -> Finished:
+def resume(where: str, overrides: Sequence[str], console: Console | None = None) -> FinishedStudy:
     """Resumes the study in a folder, or follows one at the coordinator by its digest.
 
     Raises WardroundError: USAGE where there is nothing to resume, CONFIGURATION for a key that
@@ -93,7 +93,9 @@ def _read_folder(folder: Path, overrides: Sequence[str]) -> tuple[Study, Config]
     return study, config
 
 
-def _at_coordinator(digest: str, overrides: Sequence[str], console: Console | None) -> Finished:
+def _at_coordinator(
+    digest: str, overrides: Sequence[str], console: Console | None
+) -> FinishedStudy:
     config = compose.load(overrides)
     if config.federation.name != "deployment":
         raise WardroundError(
@@ -119,7 +121,9 @@ def _remote(config: Config) -> RemoteFederation:
     return RemoteFederation(credentials_of(config), address=config.federation.coordinator)
 
 
-def _follow(study: Study, state: str | None, config: Config, console: Console | None) -> Finished:
+def _follow(
+    study: Study, state: str | None, config: Config, console: Console | None
+) -> FinishedStudy:
     """Follows a study at the coordinator, given its state there."""
     if state == "cancelled":
         raise WardroundError(

@@ -16,8 +16,8 @@ from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
-from launch.studies.baselines import Judged, compare, figures_of
-from launch.studies.progress import Progressing
+from launch.studies.baselines import BaselineScore, compare, figures_of
+from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
 from launch.studies.run_folder import RunFolder, begin, forget, is_resumable, leave
 from launch.studies.study_builder import build_study
@@ -32,7 +32,7 @@ from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from server.tracking.parameters import redacted
 from server.tracking.summary import write_summary
-from server.tracking.tracker import MlflowTracker, Receipt, Tracker
+from server.tracking.tracker import MlflowTracker, Tracker, TrackingReceipt
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Table
@@ -42,16 +42,18 @@ _FAREWELL = 20.0
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedStudy:
     """A finished study, its folder, its run in MLflow, and the models it was compared with."""
 
     outcome: Outcome
     folder: Path
-    receipt: Receipt
-    baselines: tuple[Judged, ...] = ()
+    receipt: TrackingReceipt
+    baselines: tuple[BaselineScore, ...] = ()
 
 
-def run(config: Config, console: Console | None = None, *, parent: str | None = None) -> Finished:
+def run(
+    config: Config, console: Console | None = None, *, parent: str | None = None
+) -> FinishedStudy:
     """Runs the study that a configuration describes. parent: the MLflow run of its sweep.
 
     Raises WardroundError for whatever goes wrong, KeyboardInterrupt when interrupted; MLflow then
@@ -73,7 +75,7 @@ def run_inprocess(
     study: Study | None = None,
     parent: str | None = None,
     checkpoints: bool = True,
-) -> Finished:
+) -> FinishedStudy:
     """Runs a study on simulated sites with these tables: site -> columns. study: one to resume.
     checkpoints: whether it can be resumed after an interruption, which costs 5 ms a round. Raises
     as `run`."""
@@ -87,7 +89,7 @@ def run_inprocess(
     with result_folder(config, study, console, resumed=resumed) as folder:
         with (
             tracking(config, study, folder.parent, parent) as tracker,
-            Progressing(study, console) as shown,
+            StudyProgress(study, console) as shown,
             federation_of(config, cohorts, study, task) as federation,
         ):
             begin(folder, study, config)
@@ -95,7 +97,7 @@ def run_inprocess(
             for report in record.reports:
                 shown.round(report)
             federation.run(study, task, record, checkpoint=record.checkpoint)
-        outcome, rows = record.result, list[Judged]()
+        outcome, rows = record.result, list[BaselineScore]()
         leave(outcome, folder)
         if which := config.baselines:
             console = console or command_line.console(stderr=True)
@@ -103,7 +105,7 @@ def run_inprocess(
                 rows = compare(config, task, cohorts, declared, outcome.weights, which)
             tracker.compared(figures_of(rows))
             write_summary(outcome, folder / "summary.json", figures_of(rows).figures)
-    return Finished(outcome, folder, tracker.settle(), tuple(rows))
+    return FinishedStudy(outcome, folder, tracker.settle(), tuple(rows))
 
 
 @contextlib.contextmanager
@@ -161,7 +163,7 @@ def credentials_of(config: Config) -> Path:
 
 def run_deployment(
     config: Config, console: Console | None = None, *, study: Study | None = None
-) -> Finished:
+) -> FinishedStudy:
     """Submits the study to the coordinator of `federation.credentials` and follows it.
 
     study: one submitted before; it is followed, or resumed if it failed.
@@ -175,7 +177,7 @@ def run_deployment(
         study = study or build_study(config, task, remote.patients())
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:
-            with Progressing(study, console) as shown:
+            with StudyProgress(study, console) as shown:
                 begin(folder, study, config)
                 try:
                     outcome = remote.run(study, redacted(plain(config)), names, shown)
@@ -185,7 +187,7 @@ def run_deployment(
                         forget(folder)
                     raise
             leave(outcome, folder)
-        return Finished(outcome, folder, remote.receipt)
+        return FinishedStudy(outcome, folder, remote.receipt)
 
 
 def withdraw(remote: RemoteFederation, digest: str) -> None:

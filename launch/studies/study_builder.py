@@ -33,7 +33,7 @@ from protocol.privacy.calibration import (
     with_words,
 )
 from protocol.secagg.fixed_point import WordBits
-from protocol.study.algorithms import fewest_sites
+from protocol.study.algorithms import min_sites_of_rule
 from protocol.study.privacy_mode import traits_of
 from protocol.study.study import (
     Aggregation,
@@ -105,7 +105,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
     min_sites = aggregation.least_sites
     if min_sites is None:
-        min_sites = min(max(3, fewest_sites(robust_of(config))), len(declared))
+        min_sites = min(max(3, min_sites_of_rule(robust_of(config))), len(declared))
     return Study(
         title=config.title,
         purpose=config.purpose,

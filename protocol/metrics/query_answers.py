@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from protocol.metrics.score_histogram import Estimate, project
-from protocol.privacy.query_noise import asked, half_width, pooled
+from protocol.privacy.query_noise import half_width, pooled_noise, query_and_event
 from protocol.study.query import Bins, Cells, Mean, Statistic
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers
@@ -48,10 +48,10 @@ class Answer:
 
 def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, ...]:
     """(cells,) opened integers of |U| = `participants` -> one answer for each statistic."""
-    query, event = asked(study)
+    query, event = query_and_event(study)
     counts = total.astype(np.float64) / event.scale
     width = half_width(study, participants)
-    values, chances = pooled(study, participants)
+    values, chances = pooled_noise(study, participants)
     generator = np.random.default_rng(0)
 
     def noise(cells: int) -> Counts:

@@ -18,7 +18,7 @@ from protocol.privacy.accounting import calibrate, epsilon_over_bands
 from protocol.privacy.events import Event
 from protocol.privacy.releases import (
     evaluation_event,
-    most_evaluations,
+    max_evaluations,
     planned_events,
     training_event,
 )
@@ -80,7 +80,7 @@ def _query_noise(draft: Study, query: Query, epsilon: float) -> float:
 def _evaluations(study: Study) -> Event | None:
     """What all attempts to evaluate release together."""
     event = evaluation_event(study)
-    return event and replace(event, count=event.count * most_evaluations(study))
+    return event and replace(event, count=event.count * max_evaluations(study))
 
 
 def _beside(study: Study) -> list[Event]:

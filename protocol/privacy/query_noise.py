@@ -20,7 +20,7 @@ from protocol.study.vector_layout import histogram_variance
 _WRAP = 2.0**-41
 
 
-def asked(study: Study) -> tuple[Query, Event]:
+def query_and_event(study: Study) -> tuple[Query, Event]:
     """The query, and what one attempt at it spends. Raises WardroundError(INTERNAL) where the study
     trains instead."""
     event = evaluation_event(study)
@@ -31,7 +31,7 @@ def asked(study: Study) -> tuple[Query, Event]:
 
 def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
     """(cells,) integers, fresh each time: one site's noise where |U| = `participants`."""
-    query, event = asked(study)
+    query, event = query_and_event(study)
     honest = participants - study.aggregation.colluding_sites
     match query.mechanism:
         case "skellam":
@@ -41,11 +41,11 @@ def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
     assert_never(query.mechanism)
 
 
-def pooled(
+def pooled_noise(
     study: Study, participants: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Values, in patients, of the noise on one opened cell, and their probabilities."""
-    query, event = asked(study)
+    query, event = query_and_event(study)
     shape = participants / (participants - study.aggregation.colluding_sites)
     match query.mechanism:
         case "skellam":
@@ -59,15 +59,15 @@ def pooled(
 
 def half_width(study: Study, participants: int) -> float:
     """The least w, in patients, with P(|noise| <= w) >= 95%."""
-    values, chances = pooled(study, participants)
+    values, chances = pooled_noise(study, participants)
     order = np.argsort(np.abs(values), kind="stable")
     enough = np.searchsorted(np.cumsum(chances[order]), 0.95 * chances.sum())
     return float(np.abs(values[order])[min(enough, len(values) - 1)])
 
 
-def largest(study: Study) -> float:
+def max_noise(study: Study) -> float:
     """What no cell's noise exceeds in the study, but with probability 2^-41; discrete Laplace."""
-    query, event = asked(study)
+    query, event = query_and_event(study)
     least, x = study.aggregation.least_sites, study.aggregation.colluding_sites
     draws = query.cells * study.aggregation.attempts
     shape = max(n / (n - x) for n in (least, len(study.roster)))

@@ -31,7 +31,7 @@ def bands(study: Study) -> tuple[Band, Band]:
     return (0.0, edge), (edge, 1.0)
 
 
-def most_evaluations(study: Study) -> int:
+def max_evaluations(study: Study) -> int:
     """Attempts that may evaluate: one a round that does, and every spare one."""
     spare = study.aggregation.attempts - (study.optimisation.rounds + 1)
     return study.evaluations + spare
@@ -104,7 +104,7 @@ def evaluation_event(study: Study) -> Event | None:
 
 def planned_events(study: Study) -> tuple[Event, ...]:
     """What the study spends when every attempt is used."""
-    return _several(study, study.aggregation.attempts, most_evaluations(study))
+    return _several(study, study.aggregation.attempts, max_evaluations(study))
 
 
 def exposed_events(study: Study, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -127,7 +127,7 @@ def spent_epsilon(
     lost ones included; None in mode none. `broken`: if secure aggregation did not hold."""
     if not study.privacy.traits.private:
         return None
-    evaluations = min(evaluations, most_evaluations(study))
+    evaluations = min(evaluations, max_evaluations(study))
     events = _several(study, min(attempts, study.aggregation.attempts), evaluations)
     delta = study.privacy.delta
     return _broken(study, events, delta) if broken else epsilon_over_bands(events, delta)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocol.errors import Code, WardroundError
-from protocol.privacy.query_noise import largest
+from protocol.privacy.query_noise import max_noise
 from protocol.privacy.skellam import MOST_VARIANCE
 from protocol.secagg.fixed_point import (
     SITE_PATIENTS,
     WordBits,
     bits_for,
-    most_sampled,
+    max_sampled,
     rounding_slack,
     word_bits_for,
 )
@@ -44,7 +44,7 @@ def word_bits_needed(study: Study) -> WordBits:
     update = word_bits_for(
         scale=aggregation.scale,
         dimension=study.model.parameters,
-        most_patients=most_sampled(
+        most_patients=max_sampled(
             _MARGIN * study.patients(), privacy.sampling_rate, aggregation.attempts
         ),
         noise_multiplier=privacy.noise_multiplier,
@@ -58,7 +58,7 @@ def word_bits_needed(study: Study) -> WordBits:
 def _query_bits(study: Study, query: Query) -> WordBits:
     match query.mechanism:
         case "laplace":
-            most = _scored(study) + largest(study)
+            most = _scored(study) + max_noise(study)
             return bits_for(most, 0.0, query.cells, study.aggregation.attempts)
         case "skellam":
             return _histogram_bits(study)
@@ -91,7 +91,7 @@ def _scored(study: Study) -> float:
 def _check_sampled(study: Study) -> None:
     rate, attempts = study.privacy.sampling_rate, study.aggregation.attempts
     largest_site = max(member.patients for member in study.roster)
-    if most_sampled(_MARGIN * largest_site, rate, attempts) > SITE_PATIENTS:
+    if max_sampled(_MARGIN * largest_site, rate, attempts) > SITE_PATIENTS:
         raise WardroundError(
             Code.CONFIGURATION,
             f"A site could sample more than {SITE_PATIENTS} patients a round, whose sum is not "

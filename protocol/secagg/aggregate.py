@@ -20,7 +20,7 @@ _LOST = "The attempt is lost and stays charged; begin the next."
 Chunk = bytes | bytearray | memoryview | npt.NDArray[np.unsignedinteger[Any]]
 
 
-class Opening:
+class ShareSum:
     """The sum of one attempt's shares mod 2^k, k = word_bits.
 
     participants: U as sent to the sites. length: coordinates of a contribution, guards not

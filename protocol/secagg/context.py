@@ -179,7 +179,7 @@ def signed_by(ready: SignedKey, identity: bytes) -> bool:
     return verify(identity, SIGNED_READY, message, _bytes(ready.signature))
 
 
-class Agreed(NamedTuple):
+class CheckedReadys(NamedTuple):
     """What the sites of an attempt have in common once their Readys are checked."""
 
     participants: tuple[SignedKey, ...]
@@ -190,7 +190,7 @@ class Agreed(NamedTuple):
 
 def check_readys(
     context: Context, readys: Sequence[SignedKey], *, least_sites: int, masked: bool = True
-) -> Agreed:
+) -> CheckedReadys:
     """All Readys of U, checked as DESIGN's second exchange asks.
 
     Raises WardroundError: CONFIGURATION for a least_sites that masks nothing, TOO_FEW_SITES for
@@ -203,7 +203,7 @@ def check_readys(
 @lru_cache(maxsize=4)
 def _checked(
     context: Context, readys: tuple[SignedKey, ...], least_sites: int, masked: bool
-) -> Agreed:
+) -> CheckedReadys:
     """Sites in one process, whose context and Readys are the same, check them once."""
     if masked and least_sites < LEAST_SITES:
         raise WardroundError(
@@ -233,7 +233,7 @@ def _checked(
     fields: list[str | bytes | int] = [VERSION, context.digest, len(participants)]
     for ready in participants:
         fields += [ready.site, ready.context, ready.public_key, ready.signature]
-    return Agreed(participants, hashlib.sha256(encode(*fields)).digest())
+    return CheckedReadys(participants, hashlib.sha256(encode(*fields)).digest())
 
 
 def _bytes(text: str) -> bytes:

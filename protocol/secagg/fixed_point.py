@@ -130,7 +130,7 @@ def round_sum(clipped: npt.NDArray[np.floating[Any]], clip_norm: float, scale: i
     return integers
 
 
-def most_sampled(patients: int, sampling_rate: float, attempts: int) -> int:
+def max_sampled(patients: int, sampling_rate: float, attempts: int) -> int:
     """Patients that a Poisson sample exceeds with probability below 2^-41 over all attempts
     (Bernstein's inequality)."""
     mean = patients * sampling_rate

@@ -63,7 +63,7 @@ class DittoOptions(Document):
         assert_never(self.evaluated)
 
 
-Local = Annotated[
+LocalAlgorithm = Annotated[
     FedAvgOptions | FedProxOptions | ScaffoldOptions | FedBNOptions | DittoOptions,
     Field(discriminator="name"),
 ]
@@ -99,7 +99,7 @@ class Step(_Schedule):
 Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
 
 
-class Stop(Document):
+class StopRule(Document):
     """Early stopping: after `patience` evaluations in a row that do not improve the best by more
     than `least`, the study ends and releases the best model scored.
 
@@ -143,10 +143,10 @@ class Krum(Document):
     byzantine: Annotated[int, Field(ge=0, le=499)] = 1
 
 
-Robust = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
+RobustRule = Annotated[Median | TrimmedMean | Krum, Field(discriminator="name")]
 
 
-def keeps_state(local: Local) -> bool:
+def keeps_state(local: LocalAlgorithm) -> bool:
     """Whether sites have state that lasts from round to round."""
     match local:
         case ScaffoldOptions() | FedBNOptions() | DittoOptions():
@@ -156,7 +156,7 @@ def keeps_state(local: Local) -> bool:
     assert_never(local)
 
 
-def sends_control(local: Local) -> bool:
+def sends_control(local: LocalAlgorithm) -> bool:
     """Whether control variates travel beside the updates."""
     match local:
         case ScaffoldOptions():
@@ -166,7 +166,7 @@ def sends_control(local: Local) -> bool:
     assert_never(local)
 
 
-def check_local(local: Local, mode: Mode) -> None:
+def check_local(local: LocalAlgorithm, mode: Mode) -> None:
     """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
     traits = traits_of(mode)
     match local:
@@ -201,7 +201,7 @@ def check_local(local: Local, mode: Mode) -> None:
 
 
 def check_robust(
-    robust: Robust | None, local: Local, mode: Mode, *, masked: bool, least_sites: int
+    robust: RobustRule | None, local: LocalAlgorithm, mode: Mode, *, masked: bool, least_sites: int
 ) -> None:
     """Raises ValueError where a robust rule cannot see single updates, or has too few of them."""
     if robust is None:
@@ -221,14 +221,14 @@ def check_robust(
             f"{local.name} cannot run under {robust.name}: its control variates must stay the mean "
             "of all sites' own"
         )
-    if (needed := fewest_sites(robust)) > least_sites:
+    if (needed := min_sites_of_rule(robust)) > least_sites:
         raise ValueError(
             f"{robust.name} needs {needed} sites in every sum, and aggregation.least_sites is "
             f"{least_sites}"
         )
 
 
-def fewest_sites(robust: Robust | None) -> int:
+def min_sites_of_rule(robust: RobustRule | None) -> int:
     """The least number of sites for which the rule's claim holds: for the trimmed mean above 2 f
     (Yin et al. 2018), for Krum above 2 f + 2 (Blanchard et al. 2017, Proposition 4.2)."""
     match robust:
@@ -241,7 +241,7 @@ def fewest_sites(robust: Robust | None) -> int:
     assert_never(robust)
 
 
-def check_stop(stop: Stop | None, *, every: int, averages: bool) -> None:
+def check_stop(stop: StopRule | None, *, every: int, averages: bool) -> None:
     """Raises ValueError where early stopping has no evaluations, or contradicts averaging."""
     if stop is None:
         return

@@ -24,7 +24,7 @@ MOST_DEPTH = 16
 _WORDS = frozenset({"and", "or", "not", "in", "is", "missing"})
 
 
-class Compares(Document):
+class Comparison(Document):
     """Compares a number column with a constant, in the column's unit."""
 
     kind: Literal["compares"] = "compares"
@@ -33,7 +33,7 @@ class Compares(Document):
     value: Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
-class Among(Document):
+class IsOneOf(Document):
     """A category column has one of these values."""
 
     kind: Literal["among"] = "among"
@@ -41,7 +41,7 @@ class Among(Document):
     categories: Annotated[tuple[Category, ...], Field(min_length=1, max_length=1000, strict=False)]
 
 
-class Missing(Document):
+class IsMissing(Document):
     """The column has no value."""
 
     kind: Literal["missing"] = "missing"
@@ -55,24 +55,26 @@ class Not(Document):
     of: Condition
 
 
-class Both(Document):
+class AllOf(Document):
     """Conjunction: all parts hold."""
 
     kind: Literal["and"] = "and"
     of: Annotated[tuple[Condition, ...], Field(min_length=2, max_length=100, strict=False)]
 
 
-class Either(Document):
+class AnyOf(Document):
     """Disjunction: at least one part holds."""
 
     kind: Literal["or"] = "or"
     of: Annotated[tuple[Condition, ...], Field(min_length=2, max_length=100, strict=False)]
 
 
-Condition = Annotated[Compares | Among | Missing | Not | Both | Either, Field(discriminator="kind")]
-Leaf = Compares | Among | Missing
+Condition = Annotated[
+    Comparison | IsOneOf | IsMissing | Not | AllOf | AnyOf, Field(discriminator="kind")
+]
+Leaf = Comparison | IsOneOf | IsMissing
 
-for _node in (Not, Both, Either):
+for _node in (Not, AllOf, AnyOf):
     _node.model_rebuild()
 
 
@@ -94,11 +96,11 @@ def _nodes(condition: Condition, depth: int) -> Iterator[tuple[Condition, int]]:
     """The condition at this depth, then every node below it with its own."""
     yield condition, depth
     match condition:
-        case Compares() | Among() | Missing():
+        case Comparison() | IsOneOf() | IsMissing():
             return
         case Not():
             yield from _nodes(condition.of, depth + 1)
-        case Both() | Either():
+        case AllOf() | AnyOf():
             for part in condition.of:
                 yield from _nodes(part, depth + 1)
         case never:
@@ -108,20 +110,20 @@ def _nodes(condition: Condition, depth: int) -> Iterator[tuple[Condition, int]]:
 def in_words(condition: Condition) -> str:
     """As `launch.queries.condition_parser` reads it: `age >= 60 and sex = 0`."""
     match condition:
-        case Compares():
+        case Comparison():
             return f"{condition.column} {condition.order} {condition.value:.15g}"
-        case Among(categories=(only,)):
+        case IsOneOf(categories=(only,)):
             return f"{condition.column} = {_quoted(only)}"
-        case Among():
+        case IsOneOf():
             listed = ", ".join(map(_quoted, condition.categories))
             return f"{condition.column} in ({listed})"
-        case Missing():
+        case IsMissing():
             return f"{condition.column} is missing"
         case Not():
             return f"not ({in_words(condition.of)})"
-        case Both() | Either():
+        case AllOf() | AnyOf():
             parts = (
-                f"({in_words(part)})" if isinstance(part, Both | Either) else in_words(part)
+                f"({in_words(part)})" if isinstance(part, AllOf | AnyOf) else in_words(part)
                 for part in condition.of
             )
             return f" {condition.kind} ".join(parts)

@@ -70,7 +70,7 @@ class Categories(Document):
         return (*self.categories, "missing")
 
 
-class Holds(Document):
+class ConditionAxis(Document):
     """Whether a condition holds: yes, no, or unknown because a value is missing."""
 
     kind: Literal["holds"] = "holds"
@@ -85,7 +85,7 @@ class Holds(Document):
         return ("yes", "no", "unknown")
 
 
-Axis = Annotated[Bins | Categories | Holds, Field(discriminator="kind")]
+Axis = Annotated[Bins | Categories | ConditionAxis, Field(discriminator="kind")]
 
 
 def _conditions(axis: Axis) -> tuple[Condition, ...]:
@@ -93,7 +93,7 @@ def _conditions(axis: Axis) -> tuple[Condition, ...]:
     match axis:
         case Bins() | Categories():
             return ()
-        case Holds():
+        case ConditionAxis():
             return (axis.condition,)
     assert_never(axis)
 

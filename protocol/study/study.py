@@ -20,10 +20,10 @@ from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
     Constant,
     FedAvgOptions,
-    Local,
-    Robust,
+    LocalAlgorithm,
+    RobustRule,
     Schedule,
-    Stop,
+    StopRule,
     check_local,
     check_robust,
     check_stop,
@@ -100,11 +100,11 @@ class Optimisation(Document):
     rounds: Annotated[int, Field(ge=0, le=100_000)]
     local_steps: Annotated[int, Field(ge=1, le=100_000)] = 1
     local_lr: Annotated[float, Field(gt=0, le=1e4)] = 0.1
-    local: Local = FedAvgOptions()
+    local: LocalAlgorithm = FedAvgOptions()
     server: ServerOptimiser = ServerOptimiser()
     schedule: Schedule = Constant()
     averaging: Averaging = "none"
-    stop: Stop | None = None
+    stop: StopRule | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @property
@@ -128,7 +128,7 @@ class Aggregation(Document):
     """
 
     masked: bool = True
-    robust: Robust | None = None
+    robust: RobustRule | None = None
     least_sites: Annotated[int, Field(ge=1, le=1000)] = 3
     colluding_sites: Annotated[int, Field(ge=0, le=999)] = 1
     attempts: Annotated[int, Field(ge=1, le=200_000)]

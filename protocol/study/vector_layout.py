@@ -41,7 +41,7 @@ class Sections:
 
     @property
     def control(self) -> slice:
-        start, present = self.update.stop, self.train and controlled(self.study)
+        start, present = self.update.stop, self.train and uses_control_variates(self.study)
         return slice(start, start + (self.study.model.parameters if present else 0))
 
     @property
@@ -69,7 +69,7 @@ class Sections:
     @property
     def kind(self) -> str:
         """The kind of aggregate, part of the context that masks are bound to."""
-        control = self.train and controlled(self.study)
+        control = self.train and uses_control_variates(self.study)
         present = {"update": self.train, "control": control, "histogram": self.evaluate}
         return "+".join(name for name in present if present[name])
 
@@ -79,7 +79,7 @@ def histogram_cells(study: Study) -> int:
     return 2 * study.evaluation.bins if study.query is None else study.query.cells
 
 
-def controlled(study: Study) -> bool:
+def uses_control_variates(study: Study) -> bool:
     """Whether control variates travel (SCAFFOLD)."""
     return sends_control(study.optimisation.local)
 

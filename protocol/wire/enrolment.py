@@ -33,7 +33,7 @@ def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> 
     return WardroundError(Code.USAGE, message, remedy=remedy)
 
 
-class Card(Document):
+class EnrolmentCard(Document):
     """A site's name and its two public keys, as `wardround-site enrol` prints them."""
 
     site: Name
@@ -41,12 +41,12 @@ class Card(Document):
     node_key: Annotated[str, StringConstraints(max_length=4096)]
 
     @staticmethod
-    def load(path: Path) -> Card:
+    def load(path: Path) -> EnrolmentCard:
         """Raises WardroundError(USAGE), (RELEASE) where a newer release wrote it, or (NODE_KEY)
         where the key is not ECDSA P-384."""
         again = "Ask the site for the file that `wardround-site enrol` printed."
         try:
-            card = Card.model_validate_json(path.read_bytes()[:_CARD_LIMIT])
+            card = EnrolmentCard.model_validate_json(path.read_bytes()[:_CARD_LIMIT])
         except OSError as error:
             raise WardroundError(
                 Code.USAGE, f"The card {path} cannot be read: {error.strerror}.", remedy=again

@@ -106,7 +106,7 @@ class WireBody:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PackedMessage:
     """A Flower message ready to be sent: `message` inline, and its tree of objects.
 
     `objects` holds the small objects by id (Message, RecordDict, ...), `chunks` the large ones.
@@ -118,7 +118,7 @@ class Parcel:
     chunks: Mapping[str, WireChunk]
 
 
-def pack(metadata: Metadata, header: bytes, body: WireBody) -> Parcel:
+def pack(metadata: Metadata, header: bytes, body: WireBody) -> PackedMessage:
     """Header, body and routing -> Flower message. Sets the message id in `metadata`."""
     if body.chunks:
         ids = [chunk.object_id for chunk in body.chunks]
@@ -136,11 +136,11 @@ def pack(metadata: Metadata, header: bytes, body: WireBody) -> Parcel:
         objects = dict(_small_objects(message))
         tree = get_object_tree(message)
     metadata.__dict__["_message_id"] = tree.object_id
-    return Parcel(make_message(metadata, inline), tree, objects, chunks)
+    return PackedMessage(make_message(metadata, inline), tree, objects, chunks)
 
 
 @dataclass(frozen=True)
-class Inline:
+class InlineContent:
     """The inline part of a message: header, and the body or the ids of its chunks in order."""
 
     header: bytes
@@ -148,7 +148,7 @@ class Inline:
     chunk_ids: tuple[str, ...]
 
 
-def inline_of(content: RecordDict) -> Inline | None:
+def read_inline_content(content: RecordDict) -> InlineContent | None:
     """Reads a message's inline content; None where there is none (a stock peer sent it).
 
     Raises WardroundError(MESSAGE) for content that is not a frame.
@@ -163,7 +163,7 @@ def inline_of(content: RecordDict) -> Inline | None:
         raise _malformed()
     if len(header) > HEADER_LIMIT or not all(isinstance(item, str) for item in ids):
         raise _malformed()
-    return Inline(header, body, tuple(cast("list[str]", ids)))
+    return InlineContent(header, body, tuple(cast("list[str]", ids)))
 
 
 def chunk_data(content: bytes) -> memoryview:
@@ -181,7 +181,7 @@ def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
         message = inflate_object_from_contents(root_id, contents)
         if not isinstance(message, Message) or not message.has_content():
             raise _malformed()
-        inline = inline_of(message.content)
+        inline = read_inline_content(message.content)
         if inline is None or inline.chunk_ids:
             raise _malformed()
         if "body" not in message.content:

@@ -25,10 +25,10 @@ from pydantic import FailFast, Field, StringConstraints, TypeAdapter, Validation
 from protocol.document import ANNOTATIONS, Document, canonical, first_fault, read_object
 from protocol.errors import Code, WardroundError
 from protocol.release import (
-    HERE,
     OLDEST_PROTOCOL,
     PROTOCOL,
     RELEASE,
+    THIS_RELEASE,
     Sender,
     cannot_work_together,
     unknown_field,
@@ -169,7 +169,9 @@ Message = Annotated[Request | Answer, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[Request | Answer] = TypeAdapter(Message)
 
 
-def frame(message: Request | Answer, body: Sequence[Buffer] = (), *, to: Sender = HERE) -> Frame:
+def frame(
+    message: Request | Answer, body: Sequence[Buffer] = (), *, to: Sender = THIS_RELEASE
+) -> Frame:
     """Message and vector -> frame. `to`: who asked, where this is an answer."""
     if to.protocol == 1:
         return Frame(canonical(_in_first_protocol(message)), body)
@@ -199,7 +201,7 @@ def sender(received: Frame) -> Sender:
     try:
         return _sender(_fields(_header(received)))
     except WardroundError:
-        return HERE
+        return THIS_RELEASE
 
 
 def _header(received: Frame) -> bytes:

@@ -31,7 +31,7 @@ class Tracking(Document):
     )
 
 
-class Waiting(Document):
+class WaitingLimits(Document):
     """How long a study waits."""
 
     answer: Seconds = Field(default=3600.0, description="seconds for one answer of a site")
@@ -56,8 +56,8 @@ class CoordinatorConfig(Document):
     )
     listen: ListenAddress = Field(description="host:port on this machine, such as 0.0.0.0:9092")
     tracking: Tracking = Field(default=Tracking(), description="a mapping with uri")
-    waiting: Waiting = Field(
-        default=Waiting(), description="a mapping with answer, join and failures"
+    waiting: WaitingLimits = Field(
+        default=WaitingLimits(), description="a mapping with answer, join and failures"
     )
     studies: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=16, description="a whole number: studies that may run at once"

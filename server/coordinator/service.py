@@ -20,7 +20,7 @@ from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
 from server.coordinator.membership import Members
 from server.coordinator.study_run import CoordinatorServices, StudyRun, StudyStatus, Submission
-from server.coordinator.study_transport import Conversation
+from server.coordinator.study_transport import StudyFleet
 from server.enrolment.accounts import Accounts
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
@@ -193,7 +193,7 @@ class Coordinator:
         Raises WardroundError: REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
         """
         self._check(study)
-        sites = Conversation(self.link, f"plan-{study.digest[:8]}", lambda: False)
+        sites = StudyFleet(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
             return dry_run(study, sites, self.roster.identities(), self._services.patience)
         finally:

@@ -18,7 +18,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport, read_metrics
 from server.rounds.listener import Listener
-from server.tracking.tracker import Receipt
+from server.tracking.tracker import TrackingReceipt
 
 Event = Mapping[str, Any]
 ENDS = frozenset({"finished", "failed", "cancelled"})
@@ -79,11 +79,11 @@ def deliver(event: Event, listener: Listener) -> RoundReport | None:
     return None
 
 
-def receipt_from_json(plain: Event | None) -> Receipt:
+def receipt_from_json(plain: Event | None) -> TrackingReceipt:
     """Where the study is in MLflow, as `dataclasses.asdict` wrote it."""
     if plain is None:
-        return Receipt()
-    return Receipt(
+        return TrackingReceipt()
+    return TrackingReceipt(
         url=str(plain.get("url", "")),
         model=str(plain.get("model", "")),
         missing=tuple(str(what) for what in plain.get("missing", ())),

@@ -28,12 +28,12 @@ from server.coordinator.study_events import (
     report_to_json,
 )
 from server.coordinator.study_log import StudyLog
-from server.coordinator.study_transport import Conversation, SuspendedError
+from server.coordinator.study_transport import StudyFleet, StudySuspendedError
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
@@ -95,7 +95,7 @@ class StudyRun:
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = folder / "cancelled"
-        self._sites = Conversation(services.link, self.study.digest[:12], self._cancelled.exists)
+        self._sites = StudyFleet(services.link, self.study.digest[:12], self._cancelled.exists)
 
     @staticmethod
     def load(folder: Path, services: CoordinatorServices) -> StudyRun:
@@ -231,7 +231,7 @@ class StudyRun:
     def _work(self) -> None:
         try:
             self._rounds().run()
-        except SuspendedError:
+        except StudySuspendedError:
             self._say("study-suspended")
         except KeyboardInterrupt:
             self._end("cancelled")
@@ -244,7 +244,7 @@ class StudyRun:
         finally:
             self._sites.hang_up()
 
-    def _rounds(self) -> Rounds:
+    def _rounds(self) -> RoundLoop:
         identities = self._services.roster.identities()
         if gone := sorted(set(self.study.sites) - set(identities)):
             raise WardroundError(
@@ -259,7 +259,7 @@ class StudyRun:
                 self._tracking.catch_up(self._reports)
             except WardroundError as error:  # no reason to hold the study up
                 self._say("tracking-away", code=error.code)
-        return Rounds(
+        return RoundLoop(
             self.study,
             registry.load(self.study.task.name, self.study.task.options),
             self._sites,

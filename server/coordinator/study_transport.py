@@ -10,11 +10,11 @@ from server.transport.fleet_run import FleetRun
 from server.transport.superlink import SuperLink
 
 
-class SuspendedError(Exception):
+class StudySuspendedError(Exception):
     """Leaves the round loop without telling the sites that the study has ended."""
 
 
-class Conversation:
+class StudyFleet:
     """A `server.rounds.transport.Fleet` that can be suspended, or ended to cancel the study."""
 
     def __init__(self, link: SuperLink, label: str, cancelled: Callable[[], bool]) -> None:
@@ -41,7 +41,7 @@ class Conversation:
     def stopped(self) -> bool:
         """Whether the study is cancelled. Raises SuspendedError."""
         if self.suspended:
-            raise SuspendedError
+            raise StudySuspendedError
         self._closing = self._cancelled()
         return self._closing
 

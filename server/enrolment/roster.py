@@ -16,7 +16,7 @@ from pydantic import Field
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Digest, Name
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.json_store import JsonFile, changed
 
 
@@ -47,7 +47,7 @@ class Roster:
         """Site -> public identity key in hex."""
         return {name: entry.identity for name, entry in self.sites().items()}
 
-    def add(self, card: Card, patients: int) -> RosterEntry:
+    def add(self, card: EnrolmentCard, patients: int) -> RosterEntry:
         """Enrols a site; `patients` is rounded to what may be declared.
 
         Raises WardroundError(USAGE) for a name or a key that is on the roster already.

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 
 from protocol.metrics.score_histogram import Estimate
-from protocol.study.algorithms import Stop
+from protocol.study.algorithms import StopRule
 from protocol.vectors import Vector
 
 
 @dataclass
-class Stopping:
+class EarlyStopping:
     """The state of early stopping. `best`: (P,) float32, the model with the best metric so far;
     `stale`: evaluations since. Everything here stands in the checkpoint."""
 
-    plan: Stop | None
+    plan: StopRule | None
     value: float | None = None
     best: torch.Tensor | None = None
     stale: int = 0
@@ -42,7 +42,7 @@ class Stopping:
             return
         self.value, self.best, self.stale = metric.value, torch.tensor(scored), 0
 
-    def _better(self, plan: Stop, value: float) -> bool:
+    def _better(self, plan: StopRule, value: float) -> bool:
         if self.value is None:
             return True
         gain = value - self.value if plan.rises else self.value - value

@@ -18,12 +18,12 @@ from protocol.study.algorithms import (
     ScaffoldOptions,
 )
 from protocol.study.study import Study
-from protocol.study.vector_layout import Sections, controlled
+from protocol.study.vector_layout import Sections, uses_control_variates
 from protocol.vectors import Vector
 from server.model import optimisers
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
-from server.model.early_stopping import Stopping
+from server.model.early_stopping import EarlyStopping
 from server.model.schedules import factor
 from server.outcome import RoundReport
 from tasks.base import Task
@@ -40,8 +40,10 @@ class GlobalModel:
         self._optimiser = optimisers.build(self._weights, study.optimisation.server)
         self._average: torch.Tensor | None = None
         self._averaged = 0
-        self._control = np.zeros(study.model.parameters, np.float32) if controlled(study) else None
-        self.stopping = Stopping(study.optimisation.stop)
+        self._control = (
+            np.zeros(study.model.parameters, np.float32) if uses_control_variates(study) else None
+        )
+        self.stopping = EarlyStopping(study.optimisation.stop)
         self.round = 0
 
     @property
@@ -125,7 +127,7 @@ class GlobalModel:
         self._average, self._averaged = saved.average, saved.averaged
         self._optimiser.load_state_dict(saved.optimiser)
         self._control = None if saved.control is None else saved.control.numpy()
-        self.stopping = Stopping(self._study.optimisation.stop, *saved.stopping)
+        self.stopping = EarlyStopping(self._study.optimisation.stop, *saved.stopping)
 
 
 def initial_weights(study: Study, task: Task) -> Vector:

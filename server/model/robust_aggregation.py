@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from protocol.secagg.aggregate import Chunk, Opening
+from protocol.secagg.aggregate import Chunk, ShareSum
 from protocol.study.algorithms import Krum, Median, TrimmedMean
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections, update_scale
@@ -26,8 +26,8 @@ _VALUES = 1 << 20
 """Float64 values looked at at a time (8 MiB)."""
 
 
-class Visible:
-    """An `Opening` of shares without masks that keeps each site's update by itself."""
+class UnmaskedOpening:
+    """An `ShareSum` of shares without masks that keeps each site's update by itself."""
 
     def __init__(self, participants: Sequence[str], sections: Sections) -> None:
         self._sections = sections
@@ -38,9 +38,9 @@ class Visible:
         """Bytes of one share, once one has come."""
 
     def fold(self, site: str, chunks: Iterable[Chunk]) -> None:
-        """Takes one site's share. Raises what `Opening.fold` and `Opening.open` raise of it."""
+        """Takes one site's share. Raises what `ShareSum.fold` and `ShareSum.open` raise of it."""
         sections = self._sections
-        alone = Opening([site], sections.length, sections.study.aggregation.word_bits)
+        alone = ShareSum([site], sections.length, sections.study.aggregation.word_bits)
         alone.fold(site, chunks)
         share = alone.open()
         if site not in self._missing:

@@ -13,14 +13,14 @@ import numpy as np
 
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, check_ready
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections
 from protocol.vectors import Vector
 from protocol.wire import messages
 from protocol.wire.messages import Frame
-from server.model.robust_aggregation import Visible
+from server.model.robust_aggregation import UnmaskedOpening
 from server.rounds.answers import answer_of
 from server.rounds.transport import Fleet
 
@@ -34,7 +34,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSum:
     """The sum over the participants. `refusals`: site -> code, of those that refused. `updates`:
     site -> (P,) integers, only where the study has a robust rule."""
 
@@ -45,7 +45,7 @@ class Opened:
 
 
 @dataclass
-class Lost(Exception):
+class AttemptLostError(Exception):
     """The attempt gave no sum. `refusals`: site -> code, of those that refused."""
 
     why: str
@@ -70,7 +70,7 @@ class Attempt:
         sections: Sections,
         model_body: Vector,
         lost: Sequence[int] = (),
-    ) -> Opened:
+    ) -> OpenedSum:
         """Asks `sites` and opens the sum over those that are ready.
 
         model_body: (sections.body,) float32, the model that the round starts from. lost: attempts
@@ -135,7 +135,7 @@ class Attempt:
                 refusals[site] = Code.MESSAGE
         needed = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
         if len(readys) < needed:
-            raise Lost(f"{len(readys)} sites were ready, {needed} are needed", refusals)
+            raise AttemptLostError(f"{len(readys)} sites were ready, {needed} are needed", refusals)
         return sorted(readys, key=lambda ready: ready.site)
 
     def _collect(
@@ -144,7 +144,7 @@ class Attempt:
         readys: list[messages.Ready],
         sections: Sections,
         refusals: dict[str, Code],
-    ) -> Opened:
+    ) -> OpenedSum:
         collect = messages.Collect(
             study=prepare.study,
             round=prepare.round,
@@ -167,18 +167,22 @@ class Attempt:
             else:
                 refusals[site] = Code.MESSAGE
         try:
-            updates = opening.updates if isinstance(opening, Visible) else {}
-            return Opened(opening.open(), frozenset(participants), refusals, updates)
+            updates = opening.updates if isinstance(opening, UnmaskedOpening) else {}
+            return OpenedSum(opening.open(), frozenset(participants), refusals, updates)
         except WardroundError as error:
-            raise Lost(error.message, refusals) from None
+            raise AttemptLostError(error.message, refusals) from None
 
-    def _opening(self, participants: list[str], sections: Sections) -> Opening | Visible:
+    def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
         if sections.train and self.study.aggregation.robust is not None:
-            return Visible(participants, sections)
-        return Opening(participants, sections.length, self.study.aggregation.word_bits)
+            return UnmaskedOpening(participants, sections)
+        return ShareSum(participants, sections.length, self.study.aggregation.word_bits)
 
     def _fold(
-        self, opening: Opening | Visible, site: str, received: Frame, refusals: dict[str, Code]
+        self,
+        opening: ShareSum | UnmaskedOpening,
+        site: str,
+        received: Frame,
+        refusals: dict[str, Code],
     ) -> None:
         """A share that cannot be folded spoils the attempt; the others are still taken in."""
         try:

@@ -34,7 +34,7 @@ from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
 from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
-from server.rounds.attempt import Attempt, Lost, Opened, Traffic
+from server.rounds.attempt import Attempt, AttemptLostError, OpenedSum, Traffic
 from server.rounds.listener import Listener
 from server.rounds.participants import Participants
 from server.rounds.proposal import Patience, Proposal
@@ -42,7 +42,7 @@ from server.rounds.transport import Fleet
 from tasks.base import Task
 
 
-class Rounds:
+class RoundLoop:
     """One study. `run` returns its outcome or raises WardroundError with what to do."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Rounds:
         if not self._stopped() and not self.study.evaluates(round_ + 1):
             self._emit({})
 
-    def _step(self, opened: Opened, sections: Sections) -> None:
+    def _step(self, opened: OpenedSum, sections: Sections) -> None:
         if opened.updates:
             gradient = robust_gradient(self.study, opened.updates)
         else:
@@ -157,7 +157,7 @@ class Rounds:
         opened = self._sum(self.study.optimisation.rounds + 1, sections)
         return self._report_scores(opened, sections)
 
-    def _sum(self, round_: int, sections: Sections) -> Opened:
+    def _sum(self, round_: int, sections: Sections) -> OpenedSum:
         """Attempts until one opens."""
         body = self.model.body(sections)
         for failure in range(self.patience.failures):
@@ -177,7 +177,7 @@ class Rounds:
                 )
                 self._participants.note(opened.refusals)
                 return opened
-            except Lost as lost:
+            except AttemptLostError as lost:
                 self.attempts = self.attempts.lose()
                 self._note(round_, lost)
                 last = lost
@@ -194,14 +194,14 @@ class Rounds:
         """Attempts without a sum; only sites with state between rounds need to know them."""
         return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
-    def _note(self, round_: int, lost: Lost) -> None:
+    def _note(self, round_: int, lost: AttemptLostError) -> None:
         self.listener.lost(round_, self.attempts.made, lost.why)
         if Code.DIVERGED in lost.refusals.values():
             raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
         self._participants.require_enough(lost.refusals)
 
-    def _report_scores(self, opened: Opened, sections: Sections) -> dict[str, Estimate]:
+    def _report_scores(self, opened: OpenedSum, sections: Sections) -> dict[str, Estimate]:
         """Completes the report of the round that made the model which this sum scored."""
         if not sections.evaluate:
             return {}

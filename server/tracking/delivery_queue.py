@@ -15,7 +15,7 @@ from dataclasses import dataclass
 _log = logging.getLogger(__name__)
 
 
-class AwayError(Exception):
+class ServerAwayError(Exception):
     """The server cannot be reached or fails for now; trying again may help."""
 
 
@@ -74,7 +74,7 @@ class DeliveryQueue:
         while (job := self._next()) is not None:
             try:
                 job.run()
-            except AwayError as error:
+            except ServerAwayError as error:
                 self._note(job, f"away: {error}", "tracking.waits")
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopped, self._pause)

@@ -21,7 +21,7 @@ from protocol.study.study import Study
 from server import released_model
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import query_report
-from server.tracking.delivery_queue import AwayError
+from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.figures import figures
 from server.tracking.model_card import describe, describe_model
 from server.tracking.parameters import flatten, without_credentials
@@ -87,10 +87,10 @@ def _retriable(
             else:
                 status = error.response.status_code if error.response is not None else 500
             if status >= 500 or status in _AGAIN:
-                raise AwayError(f"status {status}") from error
+                raise ServerAwayError(f"status {status}") from error
             raise
         except (RequestException, ConnectionError, TimeoutError) as error:
-            raise AwayError(type(error).__name__) from error
+            raise ServerAwayError(type(error).__name__) from error
 
     return call
 

@@ -14,7 +14,7 @@ from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.parameters import redacted, without_credentials
-from server.tracking.tracker import MlflowTracker, Receipt
+from server.tracking.tracker import MlflowTracker, TrackingReceipt
 
 _SETTLE = 30.0
 """Seconds that a study's end waits for MLflow; the rest is then stored."""
@@ -65,13 +65,13 @@ class StudyTracking:
         if self._tracker is not None:
             self._tracker.round(report)
 
-    def finish(self, outcome: Outcome | None) -> Receipt:
+    def finish(self, outcome: Outcome | None) -> TrackingReceipt:
         """Queues the end of the study, and waits some seconds until MLflow has it.
 
         Where MLflow was away when the study was resumed, all of the study is sent now, or stored.
         """
         if self._uri is None:
-            return Receipt()
+            return TrackingReceipt()
         deadline = time.monotonic() + _SETTLE
         while self._tracker is None and outcome is not None:
             try:
@@ -81,15 +81,15 @@ class StudyTracking:
                     return self._store(outcome, error)
                 time.sleep(1.0)
         if self._tracker is None:
-            return Receipt()
+            return TrackingReceipt()
         if outcome is not None:
             self._tracker.finish(outcome)
         return self._tracker.settle(_SETTLE)
 
-    def _store(self, outcome: Outcome, error: WardroundError) -> Receipt:
+    def _store(self, outcome: Outcome, error: WardroundError) -> TrackingReceipt:
         folder = self._undelivered / outcome.study.digest[:12]
         backlog.store(folder, outcome, dict(self._configuration), RELEASE)
-        return Receipt(
+        return TrackingReceipt(
             missing=("run",),
             remedy=f"{error.message} It is stored in {folder}. When the server is back: "
             + backlog.deliver_command(

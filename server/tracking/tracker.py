@@ -26,7 +26,7 @@ from server.tracking.parameters import redacted, without_credentials
 
 
 @dataclass(frozen=True)
-class Receipt:
+class TrackingReceipt:
     """Where a study is in MLflow, which parts are missing there, and what to do about it."""
 
     url: str = ""
@@ -44,10 +44,10 @@ class Tracker:
     def compared(self, baselines: Baselines) -> None:
         """Adds the figures of the baselines; returns at once."""
 
-    def settle(self, timeout: float = 60.0) -> Receipt:
+    def settle(self, timeout: float = 60.0) -> TrackingReceipt:
         """Waits until all is written, `timeout` seconds at most. Without an outcome, the run is
         closed as killed."""
-        return Receipt()
+        return TrackingReceipt()
 
     def waiting(self, why: str, sites: tuple[str, ...]) -> None:
         """Does nothing: a site's name is not passed on."""
@@ -152,7 +152,7 @@ class MlflowTracker(Tracker):
         run, now = self._opened(), _now()
         self._courier.put(Job("baselines", lambda: run.baselines(baselines, now)))
 
-    def settle(self, timeout: float = 60.0) -> Receipt:
+    def settle(self, timeout: float = 60.0) -> TrackingReceipt:
         """Waits until all is written, `timeout` seconds at most.
 
         A study of which parts are missing is stored in a folder; the receipt names it and the
@@ -160,7 +160,7 @@ class MlflowTracker(Tracker):
         """
         run = self._run
         if run is None:
-            return Receipt()
+            return TrackingReceipt()
         if self._outcome is None:
             now = _now()
             self._courier.put(Job("end of the run", lambda: run.end("killed", now)))
@@ -168,7 +168,7 @@ class MlflowTracker(Tracker):
         missing = self._courier.missing
         self._courier.stop()
         remedy = self._store() if missing else ""
-        return Receipt(run.url, run.model_uri, missing, remedy)
+        return TrackingReceipt(run.url, run.model_uri, missing, remedy)
 
     def _store(self) -> str:
         if self._outcome is None or self._undelivered is None:
@@ -198,7 +198,7 @@ class MlflowTracker(Tracker):
 
 def deliver(
     folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
-) -> Receipt:
+) -> TrackingReceipt:
     """Sends a stored study to MLflow, to its run there or to a new one.
 
     Raises WardroundError: STATE for the folder, TRACKING for the server.

@@ -34,18 +34,18 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
-    Inline,
-    Parcel,
+    InlineContent,
+    PackedMessage,
     chunk_data,
     frame_of_objects,
-    inline_of,
+    read_inline_content,
     tree_ids,
 )
 
 Answer = tuple[str, Frame | None]
 
 
-class Chunks(Sequence[Buffer]):
+class ReadOnceChunks(Sequence[Buffer]):
     """A reply's body in memory, read once: each chunk is freed when the next one is read."""
 
     def __init__(self, chunks: Sequence[Buffer]) -> None:
@@ -87,7 +87,7 @@ class Exchange:
     mailbox: queue.SimpleQueue[Exchange]
     reply_id: str = ""
     session_id: str = ""
-    inline: Inline | None = None
+    inline: InlineContent | None = None
     expected: frozenset[str] = frozenset()
     received: dict[str, bytes] = field(default_factory=dict)
     answer: Frame | None = None
@@ -115,7 +115,7 @@ class Exchange:
     def drop(self) -> None:
         """Frees what was received; a body that is still being read ends there."""
         with self.lock:
-            if self.answer is not None and isinstance(self.answer.body, Chunks):
+            if self.answer is not None and isinstance(self.answer.body, ReadOnceChunks):
                 self.answer.body.clear()
             self.settled, self.answer, self.received = True, None, {}
 
@@ -136,7 +136,9 @@ class Exchange:
         if not self.inline.chunk_ids:
             return Frame(self.inline.header, (self.inline.body,) if self.inline.body else ())
         parts = {key: chunk_data(content) for key, content in self.received.items()}
-        return Frame(self.inline.header, Chunks([parts[key] for key in self.inline.chunk_ids]))
+        return Frame(
+            self.inline.header, ReadOnceChunks([parts[key] for key in self.inline.chunk_ids])
+        )
 
 
 class FleetState(InMemoryLinkState):
@@ -209,7 +211,9 @@ class FleetState(InMemoryLinkState):
         return float("inf")
 
     # --- exchanges ---
-    def post(self, name: str, parcel: Parcel, mailbox: queue.SimpleQueue[Exchange]) -> Exchange:
+    def post(
+        self, name: str, parcel: PackedMessage, mailbox: queue.SimpleQueue[Exchange]
+    ) -> Exchange:
         """Stores a message for its node and wakes the node's pull.
 
         The objects are stored first: a message that can be seen can be fetched.
@@ -283,7 +287,7 @@ class FleetState(InMemoryLinkState):
             self._cleanup_push_session(session_id, cleanup_messages=False)
             return False, []
         try:
-            inline = inline_of(message.content) if message.has_content() else None
+            inline = read_inline_content(message.content) if message.has_content() else None
         except WardroundError:
             self.settle(exchange, None)
             return False, []

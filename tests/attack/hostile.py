@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from protocol.document import digest
 from protocol.errors import Code
-from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Answer, Collect, Frame, Ready, Refusal, Share
@@ -113,7 +113,7 @@ class Hostile:
         """The sum over these sites. Raises WardroundError where it does not open."""
         shares = {site: self.words(reply) for site, reply in replies.items()}
         length = len(next(iter(shares.values()))) - GUARDS
-        opening = Opening(sorted(shares), length, self.study.aggregation.word_bits)
+        opening = ShareSum(sorted(shares), length, self.study.aggregation.word_bits)
         for site, words in shares.items():
             opening.fold(site, [words])
         return opening.open().astype(np.int64)

@@ -45,11 +45,11 @@ def pages() -> Iterator[tuple[int, bytes]]:
 def record(folder: Path) -> None:
     """frames.bin gets every frame; N.dump the memory in which the Nth sum has just been opened,
     but for what stood there before the first message."""
-    from protocol.secagg.aggregate import Opening
+    from protocol.secagg.aggregate import ShareSum
     from server.transport.fleet_run import FleetRun
 
     frames = (folder / "frames.bin").open("ab")
-    ask, open_, opened = FleetRun.ask, Opening.open, [0]
+    ask, open_, opened = FleetRun.ask, ShareSum.open, [0]
 
     def keep(direction: bytes, site: str, frame: Frame) -> Frame:
         body = b"".join(bytes(chunk) for chunk in frame.body)
@@ -75,7 +75,7 @@ def record(folder: Path) -> None:
                     file.write(page)
                     last = at
 
-    def opening(self: Opening) -> Any:
+    def opening(self: ShareSum) -> Any:
         total = open_(self)
         opened[0] += 1
         if opened[0] in _DUMPED:
@@ -85,7 +85,7 @@ def record(folder: Path) -> None:
     before = {at: crc32(page) for at, page in pages()}
 
     patch.object(FleetRun, "ask", asking).start()
-    patch.object(Opening, "open", opening).start()
+    patch.object(ShareSum, "open", opening).start()
 
 
 def read_frames(folder: Path) -> Iterator[tuple[str, str, bytes, bytes]]:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from launch.config.compose import load
-from launch.federations.inprocess import Simulated, cohorts_of
+from launch.federations.inprocess import SimulatedGovernance, cohorts_of
 from launch.studies.run import split_plan
 from launch.studies.study_builder import build_study
 from protocol.document import digest
 from protocol.identity import Identity
-from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
@@ -29,7 +29,7 @@ from tests.narrowing import instance
 TASK = "breast_cancer"
 
 
-class Paying(Simulated):
+class Paying(SimulatedGovernance):
     """Remembers what was debited."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Federation:
     def open(self, study: Study, shares: Mapping[str, Frame]) -> npt.NDArray[np.int64]:
         bits = study.aggregation.word_bits
         length = sum(len(bytes(c)) for c in next(iter(shares.values())).body) * 8 // bits - GUARDS
-        opening = Opening(sorted(shares), length, bits)
+        opening = ShareSum(sorted(shares), length, bits)
         for site, frame in shares.items():
             opening.fold(site, frame.body)
         return opening.open().astype(np.int64)

@@ -32,7 +32,7 @@ from launch.config.compose import load, plain
 from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.coordinator.setup import bundle, create
 from server.enrolment.roster import Roster
 from server.transport.superlink import SuperLink, SuperLinkConfig
@@ -144,11 +144,11 @@ class Ring:
             self._found(site, table(site, real[site]))
             card = new_site.card(self.config(site))
             self.roster[site], self._keys[site] = card.identity, card.node_key.encode()
-            enrolled.add(Card.model_validate(card.model_dump()), self.patients[site])
+            enrolled.add(EnrolmentCard.model_validate(card.model_dump()), self.patients[site])
         brought = folder / "bundle.json"
         brought.write_text(json.dumps(bundle(self.coordinator)))
         for site in SITES:
-            given = join.Bundle.load(brought)
+            given = join.FederationBundle.load(brought)
             join.join(join.compare(folder / site / new_site.SITE_YAML, given))
         self.link = self.listen()
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}

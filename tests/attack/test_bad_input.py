@@ -13,7 +13,7 @@ from protocol.privacy.word_size import check_headroom, word_bits_needed
 from protocol.study.study import Study
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks import registry
 from tests.attack.simulated import TASK, Federation, changed, cohorts, study_of
 
@@ -36,9 +36,9 @@ def federation() -> Federation:
     return Federation.of(cohorts(4))
 
 
-def rounds(federation: Federation, study: Study, roster: dict[str, str]) -> Rounds:
+def rounds(federation: Federation, study: Study, roster: dict[str, str]) -> RoundLoop:
     fleet = InProcessFleet(federation.sites)
-    return Rounds(study, registry.load(TASK), fleet, roster, Listeners(), patience=PATIENCE)
+    return RoundLoop(study, registry.load(TASK), fleet, roster, Listeners(), patience=PATIENCE)
 
 
 def refused(federation: Federation, study: Study, roster: dict[str, str]) -> WardroundError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import Code, WardroundError
-from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.wire.messages import Share
 from tests.attack.hostile import Hostile
 from tests.attack.sites import SITES
@@ -83,13 +83,13 @@ def test_a_share_of_garbage_spoils_the_attempt_and_no_other(hostile: Hostile) ->
     shares = {site: hostile.words(reply).copy() for site, reply in replies.items()}
     shares[VICTIM][:] = np.random.default_rng(0).integers(0, 2**32, len(shares[VICTIM]))
     bits = hostile.study.aggregation.word_bits
-    opening = Opening(SITES, len(shares[VICTIM]) - GUARDS, bits)
+    opening = ShareSum(SITES, len(shares[VICTIM]) - GUARDS, bits)
     for site, words in shares.items():
         opening.fold(site, [words])
     with pytest.raises(WardroundError, match="guards") as spoiled:
         opening.open()
     assert not any(site in spoiled.value.message for site in SITES)
-    short = Opening(SITES, len(shares[VICTIM]) - GUARDS, bits)
+    short = ShareSum(SITES, len(shares[VICTIM]) - GUARDS, bits)
     with pytest.raises(WardroundError, match=VICTIM):
         short.fold(VICTIM, [shares[VICTIM][:-1]])
     after = hostile.next_attempt()

@@ -14,7 +14,7 @@ from protocol.wire import messages
 from protocol.wire.messages import Frame, Ready, Share
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks import registry
 from tests.attack.simulated import TASK, Federation, cohorts, study_of
 
@@ -102,7 +102,7 @@ def study() -> Study:
 def test_one_lie_costs_one_attempt_at_most(study: Study, name: str) -> None:
     kind, change, lost = LIES[name]
     federation, listener = Federation.of(cohorts(4)), Losses()
-    outcome = Rounds(
+    outcome = RoundLoop(
         study,
         registry.load(TASK),
         Lying(federation, kind, change),

@@ -20,7 +20,7 @@ import pytest
 from scipy import stats
 
 from launch.demo.mlflow_server import MlflowServer
-from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.study.study import Study
 from protocol.wire import messages
 from tests.attack.needles import Needles, files
@@ -133,7 +133,7 @@ def test_the_opened_sums_are_the_sites_own_to_the_bit(kept: Kept) -> None:
         for attempt, shares in kept.shares(study).items():
             diaries = [kept.ring.diary(site, study, attempt) for site in SITES]
             truth = np.sum([d["x"] + d["e"] for d in diaries], axis=0)
-            opening = Opening(SITES, len(truth), study.aggregation.word_bits)
+            opening = ShareSum(SITES, len(truth), study.aggregation.word_bits)
             for site, share in shares.items():
                 opening.fold(site, [share])
             np.testing.assert_array_equal(opening.open(), truth)

@@ -97,7 +97,7 @@ class Federation:
             self.enrol(name)
         (folder / "bundle.json").write_text(json.dumps(bundle(self.config)))
         for name in self.names:
-            given = join.Bundle.load(folder / "bundle.json")
+            given = join.FederationBundle.load(folder / "bundle.json")
             join.join(join.compare(self.site_yaml(name), given))
         self.credentials = credentials(self.config, self.config.address, "ada")
         self.hospitals: list[Hospital] = []

@@ -27,7 +27,7 @@ from protocol.study.study import Study
 from server.enrolment.certificates import Pki
 from server.outcome import Outcome, RoundReport
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import Table
@@ -81,7 +81,7 @@ class Running:
     def __init__(self, wards: Wards, study: Study, patience: Patience) -> None:
         self.told = Told()
         self._cancelled = threading.Event()
-        self._rounds = Rounds(
+        self._rounds = RoundLoop(
             study,
             registry.load(TASK),
             wards.link.open_run(study.digest[:12]),
@@ -141,7 +141,7 @@ class Wards:
         bundle.write_text(json.dumps(text))
         for site in self.sites:
             path = self.folder / site / "site.yaml"
-            join.join(join.compare(path, join.Bundle.load(bundle)))
+            join.join(join.compare(path, join.FederationBundle.load(bundle)))
 
     def restart_coordinator(self, pause: float = 0.5) -> None:
         self.link.stop()

@@ -94,7 +94,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             brought.write_text(json.dumps(bundle(config) | {"coordinator": coordinator.address}))
             for site in tables:
                 path = folder / site / new_site.SITE_YAML
-                join.join(join.compare(path, join.Bundle.load(brought)))
+                join.join(join.compare(path, join.FederationBundle.load(brought)))
                 daemons.append(Daemon(folder / site))
             account = credentials(config, coordinator.address, "ada")
             with RemoteFederation(account) as remote:

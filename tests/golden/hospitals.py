@@ -14,7 +14,7 @@ from client.cohorts.query_counts import QueryContributor
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.transport.fleet_connection import FleetConfig, FleetConnection
-from launch.federations.inprocess import Simulated, split_of
+from launch.federations.inprocess import SimulatedGovernance, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.wire.messages import Frame
@@ -37,7 +37,7 @@ class OtherHospitals:
     ) -> None:
         """roster: site -> public identity key in hex, of all sites."""
         self.names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        self.governance = {name: Simulated() for name in self.names}
+        self.governance = {name: SimulatedGovernance() for name in self.names}
         self._folder, self._heard = folder, heard
         self._sites = {name: self._site(name, roster, tables[name]) for name in self.names}
         self._stopping = threading.Event()

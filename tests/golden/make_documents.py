@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.document import canonical
 from protocol.errors import Code
 from protocol.identity import Identity, fingerprint
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, check_readys, roster_digest
 from protocol.secagg.party import Party
 from protocol.study.query import Query
@@ -347,7 +347,7 @@ def _make_aggregation(path: Path) -> None:
         secrets[name] = secret.private_bytes_raw().hex()
     drawn = np.random.default_rng(1)
     given = {name: drawn.integers(-1000, 1000, 20) for name in names}
-    opening = Opening(names, 20, 32)
+    opening = ShareSum(names, 20, 32)
     shares = {}
     for name, party in parties.items():
         share = party.share(given[name].astype(np.uint32), readys, 3)

@@ -36,7 +36,7 @@ from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire import messages
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from protocol.wire.messages import Frame
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
@@ -134,7 +134,7 @@ class Making:
         self._site()
         self._others()
         (folder / "bundle.json").write_text(json.dumps(bundle(self.config), indent=2) + "\n")
-        given = join.Bundle.load(folder / "bundle.json")
+        given = join.FederationBundle.load(folder / "bundle.json")
         join.join(join.compare(self.site / new_site.SITE_YAML, given))
         self.roster = Roster(self.config.roster).identities()
 
@@ -178,7 +178,9 @@ class Making:
             write_csv(rows, self.site / data[name])
         card = new_site.card(SiteConfig.load(rules))
         (self.folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
-        Roster(self.config.roster).add(Card.load(self.folder / "card.json"), PATIENTS[SITE])
+        Roster(self.config.roster).add(
+            EnrolmentCard.load(self.folder / "card.json"), PATIENTS[SITE]
+        )
 
     def _others(self) -> None:
         for name in set(SITES) - {SITE}:
@@ -187,7 +189,7 @@ class Making:
             identity = Identity.generate()
             identity.save(place / IDENTITY)
             key = create_node_key(place / NODE_KEY).decode()
-            card = Card(site=name, identity=identity.public_key.hex(), node_key=key)
+            card = EnrolmentCard(site=name, identity=identity.public_key.hex(), node_key=key)
             Roster(self.config.roster).add(card, PATIENTS[name])
 
     # --- studies ---

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from tests.golden.make_federation import Making
 
 TWINS = "twins"
@@ -100,7 +100,7 @@ def make_site_facts(folder: Path, made: Making) -> None:
     )
     (folder / "ledger.json").write_text("{\n" + ",\n".join(tables) + "\n}\n")
     states = {row["digest"]: row["state"] for row in rows["studies"]}
-    split = Split.load(state)
+    split = PatientSplit.load(state)
     names = [f"north-{number:03d}" for number in range(20)] + ["", "Åse Øst"]
     expected = made.expected | {
         "site": "north",

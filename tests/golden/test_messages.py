@@ -15,17 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.enrolment.join import Bundle
-from launch.federations.inprocess import Simulated, split_of
+from client.enrolment.join import FederationBundle
+from launch.federations.inprocess import SimulatedGovernance, split_of
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, SignedKey, check_readys, roster_digest
 from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from protocol.wire.messages import Frame
 from server.enrolment.roster import Roster
 from tasks import registry
@@ -110,7 +110,7 @@ def test_a_hospital_answers_what_an_older_coordinator_asked(golden: Golden, tmp_
         "south",
         identity,
         roster,
-        Simulated(),
+        SimulatedGovernance(),
         lambda task, study: Cohort.build(task, table, split_of("south"), study.evaluation),
     )
     said = messages.parse(site.answer(propose))
@@ -154,7 +154,7 @@ def test_an_older_hospitals_answers_are_taken(golden: Golden) -> None:
         agreed = check_readys(context, collect.announced, least_sites=3)
         assert [one.site for one in agreed.participants] == list(study.sites)
         words = sum(len(bytes(chunk)) for chunk in frames[start + 3].body)
-        opening = Opening(study.sites, sections.length, study.aggregation.word_bits)
+        opening = ShareSum(study.sites, sections.length, study.aggregation.word_bits)
         assert words == opening.size
         rounds += 1
     assert rounds == 3
@@ -172,7 +172,7 @@ def test_secure_aggregation_gives_the_same_bytes(golden: Golden) -> None:
     assert {n: fingerprint(bytes.fromhex(key)) for n, key in roster} == told["fingerprints"]
     readys = [SignedKey(**ready) for ready in told["readys"]]
     assert check_readys(context, readys, least_sites=3).context.hex() == told["agreed"]
-    opening = Opening(sorted(told["roster"]), 20, 32)
+    opening = ShareSum(sorted(told["roster"]), 20, 32)
     for ready in readys:
         secret = bytes.fromhex(told["one_time_secrets"][ready.site])
         party = Party(context, ready, X25519PrivateKey.from_private_bytes(secret))
@@ -185,8 +185,8 @@ def test_secure_aggregation_gives_the_same_bytes(golden: Golden) -> None:
 
 
 def test_a_card_and_a_bundle_are_read(golden: Golden) -> None:
-    card = Card.load(golden / "card.json")
-    bundle = Bundle.load(golden / "bundle.json")
+    card = EnrolmentCard.load(golden / "card.json")
+    bundle = FederationBundle.load(golden / "bundle.json")
     assert (card.site, bundle.coordinator) == ("north", "127.0.0.1:9092")
     assert bundle.roster[card.site] == card.identity
     enrolled = Roster(golden / "coordinator/roster.json")
@@ -198,12 +198,12 @@ def test_a_card_and_a_bundle_are_read(golden: Golden) -> None:
 @pytest.mark.parametrize(("release", "name"), everywhere("twins/card_bad_*.json"))
 def test_a_card_with_one_thing_wrong_is_refused(release: str, name: str) -> None:
     with pytest.raises(WardroundError) as refused:
-        Card.load(HERE / release / name)
+        EnrolmentCard.load(HERE / release / name)
     assert refused.value.code in (code_of(name, Code.USAGE), Code.NODE_KEY)
 
 
 @pytest.mark.parametrize(("release", "name"), everywhere("twins/bundle_bad_*.json"))
 def test_a_bundle_with_one_thing_wrong_is_refused(release: str, name: str) -> None:
     with pytest.raises(WardroundError) as refused:
-        Bundle.load(HERE / release / name)
+        FederationBundle.load(HERE / release / name)
     assert refused.value.code in (code_of(name, Code.USAGE), Code.TLS)

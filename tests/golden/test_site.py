@@ -16,7 +16,7 @@ import pytest
 from client.config.site_config import SiteConfig
 from client.governance.audit import PURPOSE, entry_hash
 from client.governance.governance import SiteGovernance
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from client.training.algorithm_state import algorithm_state_in
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
@@ -231,7 +231,7 @@ def test_what_an_algorithm_kept_is_read(golden: Golden, site: Path) -> None:
 
 def test_every_patient_stays_in_his_part(golden: Golden, site: Path) -> None:
     """Who trains and who evaluates follows from the hospital's secret; epsilon rests on it."""
-    split = Split.load(site / "state")
+    split = PatientSplit.load(site / "state")
     places = golden.expected["places"]
     assert {name: split.place(name) for name in places} == places
 

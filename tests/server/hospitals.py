@@ -12,14 +12,14 @@ from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
 from launch.config.compose import load, plain
 from launch.federations.deployment import RemoteFederation
-from launch.federations.inprocess import Simulated, cohorts_of
+from launch.federations.inprocess import SimulatedGovernance, cohorts_of
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire import messages
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator
@@ -54,7 +54,7 @@ class Hospitals:
         self.patients = declared_patients(self.cohorts)
         self._identities = {name: Identity.generate() for name in self.cohorts}
         self._keys = {name: create_node_key(folder / f"{name}.pem") for name in self.cohorts}
-        self.governance = {name: Simulated() for name in self.cohorts}
+        self.governance = {name: SimulatedGovernance() for name in self.cohorts}
         self._stopping = threading.Event()
         self._held_from: int | None = None
         self._let_go = threading.Event()
@@ -67,8 +67,8 @@ class Hospitals:
     def names(self) -> list[str]:
         return sorted(self.cohorts)
 
-    def card(self, name: str) -> Card:
-        return Card(
+    def card(self, name: str) -> EnrolmentCard:
+        return EnrolmentCard(
             site=name,
             identity=self._identities[name].public_key.hex(),
             node_key=self._keys[name].decode(),

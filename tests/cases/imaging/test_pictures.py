@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from client.data.dicom.pixels.decode import middle_frame
-from client.data.dicom.pixels.preprocessing import Preprocessing, picture, prepare
+from client.data.dicom.pixels.preprocessing import Preprocessing, picture, prepare_picture
 from client.data.dicom.pixels.windowing import displayed
 
 HERE = Path(__file__).resolve().parent
@@ -98,5 +98,5 @@ def test_pixels_of_an_enhanced_object_become_square() -> None:
     ],
 )
 def test_a_file_is_read_or_the_reason_says_what_is_wrong(name: str, word: str) -> None:
-    fault = prepare(HERE / f"{name}.dcm", Preprocessing(28, 28)).fault
+    fault = prepare_picture(HERE / f"{name}.dcm", Preprocessing(28, 28)).fault
     assert fault is None or word.lower() in fault.value.lower()

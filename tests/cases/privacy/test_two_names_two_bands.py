@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from protocol.privacy.accounting import Event, calibrate, epsilon, epsilon_over_bands
 
 _DELTA = 1e-5
@@ -21,7 +21,7 @@ _PATIENTS = 2000
 
 def test_two_names_of_a_patient_often_stand_in_different_bands() -> None:
     """The premise, not a fault: a place says nothing of who bears the name."""
-    split = Split(bytes(range(32)))
+    split = PatientSplit(bytes(range(32)))
     apart = sum(
         (split.place(f"MRN-{patient}") < 0.5) != (split.place(f"pseudonym-{patient}") < 0.5)
         for patient in range(_PATIENTS)

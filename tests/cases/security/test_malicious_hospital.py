@@ -23,7 +23,7 @@ from protocol.wire import messages
 from protocol.wire.messages import Frame, Share
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks import registry
 from tests.attack.hostile import Words
 from tests.attack.simulated import TASK, Paying, cohorts, study_of
@@ -101,7 +101,7 @@ def end_of(study: Study, patients: dict[str, Cohort], lie: Lie | None) -> str:
         name: site(name, identities[name], roster, cohort, lie if name == LIAR else None)
         for name, cohort in patients.items()
     }
-    rounds = Rounds(
+    rounds = RoundLoop(
         study,
         registry.load(TASK),
         InProcessFleet(sites),

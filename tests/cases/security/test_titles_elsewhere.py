@@ -25,15 +25,15 @@ from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
 from launch.studies import plan, result_view
 from launch.studies.plan_bytes import traffic
-from launch.studies.progress import Progressing
-from launch.studies.run import Finished
+from launch.studies.progress import StudyProgress
+from launch.studies.run import FinishedStudy
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.terminal.command_line import fail
 from server.coordinator.journal import Journal
 from server.coordinator.study_events import Event, deliver, error_from_json
-from server.tracking.tracker import Receipt
+from server.tracking.tracker import TrackingReceipt
 from tests.cases.security.titles import WORDS, Words
 from tests.client.hospital import SITE, SITES
 from tests.client.hospital import study as study_for_a_site
@@ -61,14 +61,14 @@ def terminal(file: io.StringIO) -> Console:
 def result(title: str) -> str:
     """The end of `wardround run`."""
     text, done = io.StringIO(), outcomes.outcome(outcomes.study(title=title))
-    result_view.show(Finished(done, Path("outputs"), Receipt()), terminal(text))
+    result_view.show(FinishedStudy(done, Path("outputs"), TrackingReceipt()), terminal(text))
     return text.getvalue()
 
 
 def planned(title: str) -> str:
     """`wardround plan`."""
     text, study = io.StringIO(), outcomes.study(title=title)
-    found = plan.Planned(
+    found = plan.StudyPlan(
         study=study,
         simulated=True,
         epsilon=None,
@@ -103,7 +103,7 @@ def followed(happened: Event, *, live: bool) -> str:
     text = io.StringIO()
     piped = Console(file=text, force_terminal=False, width=300, color_system=None)
     console = terminal(text) if live else piped
-    with Progressing(outcomes.study(), console) as shown:
+    with StudyProgress(outcomes.study(), console) as shown:
         deliver(happened, shown)
     return text.getvalue()
 

@@ -39,7 +39,7 @@ class Ward:
     def join(self, address: str, ca: Path | None = None) -> None:
         roster = {"west": self.card.identity, "east": Identity.generate().public_key.hex()}
         authority = (ca or self.pki.ca_certificate).read_text()
-        bundle = join.Bundle(coordinator=address, ca=authority, roster=roster)
+        bundle = join.FederationBundle(coordinator=address, ca=authority, roster=roster)
         join.join(join.compare(self.folder / "site.yaml", bundle))
 
     def edit(self, old: str, new: str) -> None:

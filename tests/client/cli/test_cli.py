@@ -20,7 +20,7 @@ from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
 from tests.client.hospital import study as a_study
 
@@ -195,14 +195,14 @@ def test_a_comment_explains_every_rule(site: Path) -> None:
 def test_the_card_is_what_the_coordinator_reads(site: Path, run: Run, tmp_path: Path) -> None:
     shown = run("enrol", "--config", site)
     (tmp_path / "card.json").write_text(shown.out)
-    card = Card.load(tmp_path / "card.json")
+    card = EnrolmentCard.load(tmp_path / "card.json")
     assert card.site == "alpha"
     assert card.identity == own_key(site)
     assert card.identity_fingerprint in shown.err
     assert card.node_fingerprint in shown.err
     assert "PRIVATE" not in shown.out
     assert run("enrol", "--config", site, "--out", tmp_path / "again.json").status == 0
-    assert Card.load(tmp_path / "again.json") == card
+    assert EnrolmentCard.load(tmp_path / "again.json") == card
 
 
 def test_a_key_that_others_can_read_is_refused(site: Path, run: Run) -> None:
@@ -394,7 +394,7 @@ def test_a_program_reads_what_every_command_did(tmp_path: Path, run: Run) -> Non
     made = told("init", folder, "--site", "north")
     assert made == {"site": "north", "config": str(folder / "site.yaml")}
     shown = told("enrol", "--out", tmp_path / "north.json")
-    card = Card.load(tmp_path / "north.json")
+    card = EnrolmentCard.load(tmp_path / "north.json")
     assert shown["card"] == card.model_dump()
     assert shown["fingerprints"]["identity"] == card.identity_fingerprint
     copy = private / "monday.sqlite"

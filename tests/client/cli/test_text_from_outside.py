@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from client.checks.base import Finding
+from client.checks.base import CheckResult
 from client.cli import daemon, main
 from client.cohorts.quality_page import grid
 from client.config.site_config import SiteConfig
@@ -113,7 +113,7 @@ def test_an_operator_reads_them_as_text(
 
 
 def test_a_finding_and_a_column_are_text(capsys: pytest.CaptureFixture[str]) -> None:
-    daemon._show_finding(Finding("TLS", False, ALL_OF_IT, ALL_OF_IT))
+    daemon._show_finding(CheckResult("TLS", False, ALL_OF_IT, ALL_OF_IT))
     assert faults(capsys.readouterr().out) == []
     column = ColumnQuality(ALL_OF_IT, ALL_OF_IT, 0, 0, None, (), (), (ALL_OF_IT,))
     command_line.console().print(grid(Quality("breast_cancer", 1, 1, 9, 0, 1, (column,))))

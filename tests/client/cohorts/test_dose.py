@@ -16,7 +16,7 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from launch.queries import presets
 from launch.queries.ask import ask
 from launch.queries.query_builder import build_query
@@ -135,6 +135,6 @@ def test_it_is_for_queries_alone() -> None:
 
 
 def test_check_reads_its_records_and_tries_no_training(config: SiteConfig) -> None:
-    findings = list(tried(data_checks(config, Split(b"0" * 32))))
+    findings = list(tried(data_checks(config, PatientSplit(b"0" * 32))))
     (about,) = [finding for finding in findings if finding.name.endswith("dicom_dose")]
     assert (about.passed, about.found) == (True, "4 patients, for queries")

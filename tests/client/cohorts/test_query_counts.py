@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.cohorts.query_counts import QueryContributor, Records, count_patients
+from client.cohorts.query_counts import QueryContributor, QueryRecords, count_patients
 from protocol.errors import Code, WardroundError
-from protocol.study.condition import Among, Both, Compares, Condition, Either, Missing, Not
-from protocol.study.query import Bins, Categories, Cells, Holds, Mean, Query
+from protocol.study.condition import AllOf, AnyOf, Comparison, Condition, IsMissing, IsOneOf, Not
+from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.vector_layout import Sections
 from tasks.schema import PATIENT, Column, Schema, Table
 from tests.protocol.query_document import asked
@@ -44,30 +44,30 @@ ROWS = st.lists(
 NAMES = (PATIENT, "age", "dose", "sex", "ward", "died")
 LEAVES = st.one_of(
     st.builds(
-        Compares,
+        Comparison,
         column=st.sampled_from(["age", "dose"]),
         order=st.sampled_from(["<", "<=", ">", ">=", "=", "!="]),
         value=st.sampled_from([-5.0, 0.0, 50.0, 59.9, 60.0]),
     ),
     st.builds(
-        Among,
+        IsOneOf,
         column=st.just("sex"),
         categories=st.sampled_from([("f",), ("m",), ("f", "m")]),
     ),
     st.builds(
-        Among,
+        IsOneOf,
         column=st.just("ward"),
         categories=st.sampled_from([("a",), ("b", "c"), ("a", "other")]),
     ),
-    st.builds(Among, column=st.just("died"), categories=st.sampled_from([("0",), ("1",)])),
-    st.builds(Missing, column=st.sampled_from(["age", "sex", "ward", "died"])),
+    st.builds(IsOneOf, column=st.just("died"), categories=st.sampled_from([("0",), ("1",)])),
+    st.builds(IsMissing, column=st.sampled_from(["age", "sex", "ward", "died"])),
 )
 CONDITIONS: st.SearchStrategy[Condition] = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
         st.builds(Not, of=inner),
-        st.builds(Both, of=st.tuples(inner, inner)),
-        st.builds(Either, of=st.tuples(inner, inner, inner)),
+        st.builds(AllOf, of=st.tuples(inner, inner)),
+        st.builds(AnyOf, of=st.tuples(inner, inner, inner)),
     ),
     max_leaves=6,
 )
@@ -86,20 +86,20 @@ def table_of(rows: list[tuple[Any, ...]]) -> Table:
 
 def sql(condition: Condition) -> str:
     """The same in SQL, whose nulls are three-valued too."""
-    if isinstance(condition, Compares):
+    if isinstance(condition, Comparison):
         return f"({condition.column} {condition.order} {condition.value})"
-    if isinstance(condition, Among):
+    if isinstance(condition, IsOneOf):
         if condition.column == "died":
             return f"(died IN ({','.join(condition.categories)}))"
         listed = ",".join(f"'{c}'" for c in condition.categories)
         known = "('a','b','c')"
         value = f"CASE WHEN ward IN {known} THEN ward WHEN ward IS NOT NULL THEN 'other' END"
         return f"({value if condition.column == 'ward' else condition.column} IN ({listed}))"
-    if isinstance(condition, Missing):
+    if isinstance(condition, IsMissing):
         return f"({condition.column} IS NULL)"
     if isinstance(condition, Not):
         return f"(NOT {sql(condition.of)})"
-    word = " AND " if isinstance(condition, Both) else " OR "
+    word = " AND " if isinstance(condition, AllOf) else " OR "
     return f"({word.join(sql(part) for part in condition.of)})"
 
 
@@ -119,7 +119,7 @@ def in_duckdb(rows: list[tuple[Any, ...]], select: str) -> list[tuple[Any, ...]]
 def test_a_condition_is_true_false_or_unknown_as_in_sql(
     rows: list[tuple[Any, ...]], condition: Condition
 ) -> None:
-    truth = Records(table_of(rows), SCHEMA).truth(condition)
+    truth = QueryRecords(table_of(rows), SCHEMA).truth(condition)
     found = [
         True if t else (False if f else None) for t, f in zip(truth.true, truth.false, strict=True)
     ]
@@ -135,7 +135,7 @@ def test_counts_are_of_patients_by_their_first_record_that_meets_the_conditions(
 ) -> None:
     sexes = Categories(column="sex", categories=("f", "m"))
     query = Query(where=where, statistics=(Cells(name="n", where=own, axes=(sexes,)),))
-    counts = count_patients(query, Records(table_of(rows), SCHEMA), 1)
+    counts = count_patients(query, QueryRecords(table_of(rows), SCHEMA), 1)
     met = f"{sql(where)} AND {sql(own)}"
     expected = dict(
         in_duckdb(
@@ -155,7 +155,7 @@ STATISTICS = (
         name="table",
         axes=(
             Categories(column="ward", categories=("a", "b", "c", "other")),
-            Holds(condition=Compares(column="age", order=">", value=50)),
+            ConditionAxis(condition=Comparison(column="age", order=">", value=50)),
         ),
     ),
     Mean(name="mean", column="dose", low=0, high=10),
@@ -174,9 +174,9 @@ def test_one_patient_more_or_less_moves_each_statistic_by_the_scale_at_most(
         (*row[:2], None if row[2] is None else round(row[2] / 10) * 10, *row[3:]) for row in rows
     ]
     kept = [row for row in fixed if row[0] != gone]
-    more = count_patients(query, Records(table_of(fixed), SCHEMA), scale)
+    more = count_patients(query, QueryRecords(table_of(fixed), SCHEMA), scale)
     less = (
-        count_patients(query, Records(table_of(kept), SCHEMA), scale)
+        count_patients(query, QueryRecords(table_of(kept), SCHEMA), scale)
         if left
         else np.zeros_like(more)
     )
@@ -188,7 +188,7 @@ def test_one_patient_more_or_less_moves_each_statistic_by_the_scale_at_most(
 def test_values_go_to_the_bin_that_says_so() -> None:
     ages = [None, -5.0, 0.0, 49.9, 50.0, 60.0, 100.0, 120.0, -1.0, np.inf]
     rows = [(f"p{n}", age, None, None, None, None) for n, age in enumerate(ages)]
-    records = Records(table_of(rows), SCHEMA)
+    records = QueryRecords(table_of(rows), SCHEMA)
     axis = Bins(column="age", edges=(0, 50, 60, 100))
     inside = Query(statistics=(Cells(name="n", axes=(axis,)),))
     assert count_patients(inside, records, 1).tolist() == [3, 1, 3, 3]
@@ -201,7 +201,7 @@ def test_a_mean_is_of_clipped_values_and_rounds_without_bias() -> None:
     rows: list[tuple[Any, ...]] = [(f"p{n}", None, 3.3, None, None, None) for n in range(20_000)]
     rows += [("none", None, None, None, None, None), ("over", None, 99.0, None, None, None)]
     query = Query(statistics=(Mean(name="m", column="dose", low=0, high=10),))
-    first, second = count_patients(query, Records(table_of(rows), SCHEMA), 8)
+    first, second = count_patients(query, QueryRecords(table_of(rows), SCHEMA), 8)
     assert first + second == 8 * 20_001
     # 20,000 draws between 2 and 3 of 8: a deviation of 6 has a probability below 1e-8
     deviation = np.sqrt(20_000 * 0.64 * 0.36)
@@ -227,7 +227,7 @@ def test_what_is_malformed_is_found_before_anything_is_counted() -> None:
     assert "row 2" in caught.value.message
     assert "'x'" not in str(caught.value)
     with pytest.raises(WardroundError) as caught:
-        Records(table_of([(None, 1.0, 1.0, "f", "a", None)]), SCHEMA)
+        QueryRecords(table_of([(None, 1.0, 1.0, "f", "a", None)]), SCHEMA)
     assert caught.value.code is Code.MALFORMED_DATA
 
 

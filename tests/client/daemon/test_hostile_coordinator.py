@@ -28,7 +28,7 @@ from client.data.cohort import Cohort
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
-from client.governance.patient_split import Split
+from client.governance.patient_split import PatientSplit
 from client.log_events import LOGGER, configure
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
@@ -276,7 +276,9 @@ def counting(method: Callable[..., Any], touched: Touched) -> Callable[..., Any]
     return call
 
 
-def counted(config: SiteConfig, split: Split, touched: Touched) -> Callable[[Task, Study], Cohort]:
+def counted(
+    config: SiteConfig, split: PatientSplit, touched: Touched
+) -> Callable[[Task, Study], Cohort]:
     load_cohort = loader(config, split.place, lambda study, cohort: None)
 
     def loading(task: Task, study: Study) -> Cohort:

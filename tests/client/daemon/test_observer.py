@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client.daemon.observer import Observer
-from client.daemon.status import Board, Status
+from client.daemon.status import Status, StatusBoard
 from client.governance.notices import Answered, Closed, Debited, Proposed, Refused
 from client.log_events import LOGGER
 from protocol.errors import Code, WardroundError
@@ -22,12 +22,12 @@ SHARE = Answered(ONE.digest, "share", 2, 3, 1000)
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(Status("north", "c:1", "0", 1, "2026-01-01", "2026-01-01", phase="idle"))
+def board() -> StatusBoard:
+    return StatusBoard(Status("north", "c:1", "0", 1, "2026-01-01", "2026-01-01", phase="idle"))
 
 
 @pytest.fixture
-def observer(board: Board) -> Observer:
+def observer(board: StatusBoard) -> Observer:
     return Observer(board)
 
 
@@ -49,7 +49,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]
     return take
 
 
-def shown(board: Board, *names: str) -> tuple[Any, ...]:
+def shown(board: StatusBoard, *names: str) -> tuple[Any, ...]:
     now = asdict(board.now)
     return tuple(now[name] for name in names)
 
@@ -67,7 +67,7 @@ def test_a_standing_is_logged_when_it_changes(
 
 
 def test_an_attempt_is_followed_from_debit_to_share(
-    observer: Observer, board: Board, logged: Callable[[], list[dict[str, Any]]]
+    observer: Observer, board: StatusBoard, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
     place = {"study": ONE.digest, "round": 2, "attempt": 3}
     observer(Debited(ONE, 2, 3))
@@ -96,7 +96,7 @@ def test_an_attempt_is_followed_from_debit_to_share(
 
 
 def test_the_next_debit_or_the_end_of_the_study_ends_what_is_owed(
-    observer: Observer, board: Board, logged: Callable[[], list[dict[str, Any]]]
+    observer: Observer, board: StatusBoard, logged: Callable[[], list[dict[str, Any]]]
 ) -> None:
     observer(Proposed(ONE, "accepted", None))
     for end in (Debited(ONE, 2, 4), Closed(ONE, "failed")):
@@ -113,7 +113,7 @@ def test_the_next_debit_or_the_end_of_the_study_ends_what_is_owed(
 
 
 def test_a_refusal_is_counted_and_leaves_an_attempt_in_hand(
-    observer: Observer, board: Board
+    observer: Observer, board: StatusBoard
 ) -> None:
     observer(Debited(ONE, 2, 3))
     observer(READY)

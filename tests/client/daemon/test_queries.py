@@ -29,7 +29,7 @@ from launch.queries.question import Question
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context
 from protocol.secagg.context import SignedKey as Signed
 from protocol.secagg.fixed_point import to_words
@@ -104,7 +104,7 @@ class Asked:
         shared = self.site.answer(messages.frame(collect))
         assert isinstance(messages.parse(shared), messages.Share)
         signed = [Signed(r.site, r.context, r.public_key, r.signature) for r in readys]
-        opening = Opening([r.site for r in readys], sections.length, study.aggregation.word_bits)
+        opening = ShareSum([r.site for r in readys], sections.length, study.aggregation.word_bits)
         opening.fold(SITE, shared.body)
         for name, party in parties.items():
             nothing = to_words(np.zeros(sections.length, np.int64), study.aggregation.word_bits)

@@ -19,7 +19,7 @@ import pytest
 from client.config.site_config import SiteConfig
 from client.daemon import status
 from client.daemon.metrics import Metrics
-from client.daemon.status import Board, Status
+from client.daemon.status import Status, StatusBoard
 from client.daemon.systemd import notify, watchdog_seconds
 from client.daemon.watchdog import StatusReporter
 from client.enrolment import new_site
@@ -29,8 +29,8 @@ from protocol.errors import Code, WardroundError
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(Status("north", "c:1", "0", 1, "2026-01-01", "2026-01-01"))
+def board() -> StatusBoard:
+    return StatusBoard(Status("north", "c:1", "0", 1, "2026-01-01", "2026-01-01"))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_what_is_written_is_read_and_private(tmp_path: Path, board: Board) -> None:
+def test_what_is_written_is_read_and_private(tmp_path: Path, board: StatusBoard) -> None:
     board.count("answers", "ready")
     board.count("answers", "ready")
     board.fault(WardroundError(Code.TLS, "No.", remedy="Do."))
@@ -103,7 +103,7 @@ def test_running_means_that_a_daemon_holds_the_folder(config: SiteConfig) -> Non
 
 
 def test_the_watch_tells_of_connection_loss_and_of_the_end(
-    config: SiteConfig, board: Board, caplog: pytest.LogCaptureFixture
+    config: SiteConfig, board: StatusBoard, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = Link()
     watch = StatusReporter(config.state, board)
@@ -122,7 +122,7 @@ def test_the_watch_tells_of_connection_loss_and_of_the_end(
 
 
 def test_health_follows_connection_and_life(
-    board: Board, governance: SiteGovernance, config: SiteConfig
+    board: StatusBoard, governance: SiteGovernance, config: SiteConfig
 ) -> None:
     watch, port = StatusReporter(config.state, board), free_port()
     with Metrics(port, board, governance, watch):
@@ -137,7 +137,7 @@ def test_health_follows_connection_and_life(
 
 
 def test_metrics_are_prometheus_text_without_patients(
-    board: Board, governance: SiteGovernance, config: SiteConfig
+    board: StatusBoard, governance: SiteGovernance, config: SiteConfig
 ) -> None:
     board.count("refusals", "refused_policy")
     board.set(debits=7, bytes_sent=12)
@@ -157,7 +157,7 @@ def test_metrics_are_prometheus_text_without_patients(
 
 
 def test_metrics_listen_on_loopback_only_and_refuse_a_taken_port(
-    board: Board, governance: SiteGovernance, config: SiteConfig
+    board: StatusBoard, governance: SiteGovernance, config: SiteConfig
 ) -> None:
     watch = StatusReporter(config.state, board)
     with Metrics(0, board, governance, watch) as first:
@@ -191,7 +191,7 @@ def test_the_watchdog_is_this_process_s_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_hanging_loop_is_not_reported_alive(
-    tmp_path: Path, config: SiteConfig, board: Board, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: SiteConfig, board: StatusBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

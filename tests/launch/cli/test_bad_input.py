@@ -21,12 +21,12 @@ import pytest
 from client.config.site_config import SiteConfig
 from client.enrolment import join, new_site
 from client.enrolment.site_template import SiteAnswers
-from launch.demo.child_process import Guarded
+from launch.demo.child_process import GuardedProcess
 from launch.demo.demo import wait_for
 from launch.demo.hospitals import write_csv
 from launch.demo.local_ports import free_port
 from protocol.errors import EXIT_STATUS, Code
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.setup import authority, bundle, create
 from server.enrolment.accounts import Accounts, Credentials, issue
@@ -190,7 +190,7 @@ class Federation:
     credentials: Path
     plug_in: Path
     other_plug_in: Path
-    running: dict[str, Guarded] = field(default_factory=dict)
+    running: dict[str, GuardedProcess] = field(default_factory=dict)
 
     def studies(self) -> list[str]:
         """Folders of studies at the coordinator."""
@@ -247,10 +247,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
         cut.write_bytes(whole.read_bytes()[:3000])
         site(folder, name, {"breast_cancer": cut if name == "east" else whole, "plugged": whole})
         card = json.loads((run("wardround-site", "enrol", "--config", name, cwd=folder)).out)
-        roster.add(Card.model_validate(card), 50)
+        roster.add(EnrolmentCard.model_validate(card), 50)
     (folder / "bundle.json").write_text(json.dumps(bundle(config)))
     for name in names:
-        given = join.Bundle.load(folder / "bundle.json")
+        given = join.FederationBundle.load(folder / "bundle.json")
         join.join(join.compare(folder / name / new_site.SITE_YAML, given))
     (folder / "other").mkdir()
     made_ = Federation(
@@ -267,7 +267,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
         ):
             path = made_.other_plug_in if name == "south" else plug_in
             env = {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-            process = Guarded([str(word) for word in words], folder / f"{name}.log", env)
+            process = GuardedProcess([str(word) for word in words], folder / f"{name}.log", env)
             stack.callback(process.stop)
             made_.running[name] = process
         wait_for(config, folder / "coordinator.log")
@@ -407,7 +407,7 @@ def test_a_site_with_another_authority_or_another_key_is_told_at_the_keyboard(
 
     def joined(**changes: str) -> Said:
         bundled.write_text(json.dumps(content | changes))
-        given = join.Bundle.load(bundled)
+        given = join.FederationBundle.load(bundled)
         join.join(join.compare(tmp_path / "stray" / new_site.SITE_YAML, given))
         return run("wardround-site", "start", "--config", "stray", cwd=tmp_path)
 
@@ -438,9 +438,9 @@ def test_mlflow_is_down_when_a_study_is_submitted(here: Path, tmp_path: Path) ->
         site(tmp_path, name, {})
         loaded = SiteConfig.load(tmp_path / name / new_site.SITE_YAML)
         card = new_site.card(loaded).model_dump()
-        Roster(config.roster).add(Card.model_validate(card), 50)
+        Roster(config.roster).add(EnrolmentCard.model_validate(card), 50)
     words = [str(SCRIPTS / "wardround"), "coordinator", "start", str(config.folder)]
-    process = Guarded(words, tmp_path / "coordinator.log")
+    process = GuardedProcess(words, tmp_path / "coordinator.log")
     try:
         wait_for(config, tmp_path / "coordinator.log")
         path = account(config, tmp_path / "ada.json")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from client.enrolment.join import Bundle
+from client.enrolment.join import FederationBundle
 from client.transport.node_key import create_node_key
 from launch.cli.coordinator import coordinator_app
 from protocol.errors import Code, WardroundError
@@ -95,7 +95,7 @@ def test_the_bundle_is_what_a_site_joins_by(folder: Path, card: Path, tmp_path: 
     out = tmp_path / "bundle.json"
     told = do("bundle", "--out", out, "-f", folder)
     assert told.exit_code == 0
-    bundle = Bundle.load(out)
+    bundle = FederationBundle.load(out)
     assert bundle.coordinator == "127.0.0.1:9092"
     assert bundle.ca_fingerprint() in told.stdout
     assert bundle.roster[json.loads(card.read_text())["site"]]

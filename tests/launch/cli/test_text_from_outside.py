@@ -21,16 +21,16 @@ from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from launch.studies import plan
 from launch.studies.plan_bytes import traffic
-from launch.studies.progress import Progressing
+from launch.studies.progress import StudyProgress
 from launch.studies.result_view import show
-from launch.studies.run import Finished
+from launch.studies.run import FinishedStudy
 from launch.sweeps.result import SweepResult, SweepRow
 from protocol.metrics.query_answers import Answer
 from protocol.study.study import Study
 from server.coordinator.journal import Journal
 from server.coordinator.setup import create
 from server.coordinator.study_events import Event, deliver
-from server.tracking.tracker import Receipt
+from server.tracking.tracker import TrackingReceipt
 from tasks import registry
 from tests.protocol.terminal.hostile_text import ALL_OF_IT, faults
 from tests.server.tracking import outcomes
@@ -42,12 +42,12 @@ what is printed must be safe whatever prints it."""
 
 def finished_study(console: Console) -> None:
     done = replace(outcomes.outcome(outcomes.study(title=ALL_OF_IT)), uncovered=ALL_OF_IT)
-    show(Finished(done, Path("outputs"), Receipt()), console)
+    show(FinishedStudy(done, Path("outputs"), TrackingReceipt()), console)
 
 
 def receipt_of_the_coordinator(console: Console) -> None:
-    receipt = Receipt(ALL_OF_IT, "m", (ALL_OF_IT,), ALL_OF_IT)
-    show(Finished(outcomes.outcome(outcomes.study()), Path("outputs"), receipt), console)
+    receipt = TrackingReceipt(ALL_OF_IT, "m", (ALL_OF_IT,), ALL_OF_IT)
+    show(FinishedStudy(outcomes.outcome(outcomes.study()), Path("outputs"), receipt), console)
 
 
 def planned_study(console: Console) -> None:
@@ -62,7 +62,7 @@ def rules_of_the_sites(console: Console) -> None:
 def show_plan(title: str, codes: dict[str, int], console: Console) -> None:
     study = outcomes.study(title=title)
     answers = plan.DryRunAnswers(0, 0, 2, 1, {}, codes)
-    found = plan.Planned(
+    found = plan.StudyPlan(
         study, False, None, None, traffic(study), 1.0, answers, {"[site].yaml": ()}
     )
     plan.show(found, console)
@@ -77,17 +77,17 @@ def awaited_site(console: Console) -> None:
 
 
 def follow(event: Event, console: Console) -> None:
-    with Progressing(outcomes.study(), console) as shown:
+    with StudyProgress(outcomes.study(), console) as shown:
         deliver(event, shown)
 
 
 def awaited_site_of_a_query(console: Console) -> None:
-    with ask.Progress(query_study(), console) as shown:
+    with ask.QueryProgress(query_study(), console) as shown:
         shown.waiting("approval", (ALL_OF_IT,))
 
 
 def lost_attempt_of_a_query(console: Console) -> None:
-    with ask.Progress(query_study(), console) as shown:
+    with ask.QueryProgress(query_study(), console) as shown:
         shown.lost(1, 1, ALL_OF_IT)
 
 
@@ -101,7 +101,7 @@ def receipt_of_a_query(console: Console) -> None:
     assert study.query is not None
     answer = Answer(study.query.statistics[0].name, (12.0,), 1.0, {})
     done = replace(outcomes.outcome(outcomes.study()), study=study, answers=(answer,))
-    receipt = Receipt(ALL_OF_IT, "", (ALL_OF_IT,), ALL_OF_IT)
+    receipt = TrackingReceipt(ALL_OF_IT, "", (ALL_OF_IT,), ALL_OF_IT)
     result_view.show(ask.QueryResult(done, receipt), console)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from client.data.cohort import Cohort
-from launch.demo.fusion import Fused
+from launch.demo.fusion import FusionHospitals
 from launch.demo.hospitals import write_csv
-from launch.demo.synthetic_radiographs import HABITS, cohort
+from launch.demo.synthetic_radiographs import SCANNER_MODELS, cohort
 from protocol.study.study import Evaluation
 from tasks.schema import PATIENT, SPLIT
 from tasks.shipped.fusion import RADIOGRAPH, Fusion
@@ -20,8 +20,8 @@ _TASK = Fusion()
 
 
 def _columns() -> Mapping[str, Any]:
-    made = cohort("east", 60, 0.4, HABITS[:2], 7)
-    return Fused(_TASK, Evaluation(release="exact")).columns("east", made)
+    made = cohort("east", 60, 0.4, SCANNER_MODELS[:2], 7)
+    return FusionHospitals(_TASK, Evaluation(release="exact")).columns("east", made)
 
 
 def test_every_patient_has_one_row_with_the_columns_of_the_task() -> None:

@@ -13,9 +13,9 @@ from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.pixels.preprocessing import Preprocessing, picture
 from launch.demo.synthetic_radiographs import (
     COMMENT,
-    HABITS,
-    Habit,
+    SCANNER_MODELS,
     Radiograph,
+    ScannerModel,
     cohort,
     draw,
     write,
@@ -23,7 +23,7 @@ from launch.demo.synthetic_radiographs import (
 
 
 def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path) -> None:
-    made = cohort("north", 6, 0.5, HABITS, 3)
+    made = cohort("north", 6, 0.5, SCANNER_MODELS, 3)
     first, again = (write(made, 64, 3, tmp_path / run) for run in ("a", "b"))
     for one, other in zip(first, again, strict=True):
         dataset = dcmread(one)
@@ -32,8 +32,8 @@ def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path
         assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("habit", HABITS, ids=lambda habit: habit.manufacturer[-1])
-def test_every_makes_picture_is_what_was_drawn(habit: Habit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("habit", SCANNER_MODELS, ids=lambda habit: habit.manufacturer[-1])
+def test_every_makes_picture_is_what_was_drawn(habit: ScannerModel, tmp_path: Path) -> None:
     path = write([Radiograph("P", "A", True, habit)], 96, 4, tmp_path)[0]
     light = draw(np.random.default_rng(4), 96, ill=True)
     shown = picture(path.read_bytes(), Preprocessing(96, 96 + 2 * habit.border))
@@ -45,7 +45,7 @@ def test_every_makes_picture_is_what_was_drawn(habit: Habit, tmp_path: Path) -> 
 
 
 def test_a_gate_keeps_out_what_names_somebody_and_what_cannot_be_read(tmp_path: Path) -> None:
-    made = cohort("west", 4, 0.5, HABITS, 5)
+    made = cohort("west", 4, 0.5, SCANNER_MODELS, 5)
     write(made, 144, 5, tmp_path / "pacs")
     (tmp_path / "state").mkdir(mode=0o700)
     with ImageIndex.open(tmp_path / "state") as index:

@@ -12,7 +12,7 @@ import pytest
 
 from launch.config.compose import load
 from launch.studies import run as launched
-from launch.studies.progress import Progressing
+from launch.studies.progress import StudyProgress
 from launch.studies.resume import resume
 from launch.studies.run import run
 from protocol.errors import Code, WardroundError
@@ -30,7 +30,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield found
 
 
-class Leaving(Progressing):
+class Leaving(StudyProgress):
     """A person who presses Ctrl-C after the first round."""
 
     def round(self, report: RoundReport) -> None:

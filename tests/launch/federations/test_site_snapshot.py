@@ -17,7 +17,7 @@ from protocol.wire.messages import Frame
 from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
@@ -63,7 +63,7 @@ def study(*overrides: str) -> Study:
 def wandered(of: Study, loads: list[str]) -> Outcome:
     fleet = Wandering(of, loads)
     patience = Patience(join=0.0, poll=0.0, failures=1)
-    return Rounds(of, TASK, fleet, fleet.roster, Listeners(), patience=patience).run()
+    return RoundLoop(of, TASK, fleet, fleet.roster, Listeners(), patience=patience).run()
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "scaffold", "ditto"])
@@ -88,7 +88,7 @@ def test_one_time_keys_and_noise_survive_the_journey(mode: str) -> None:
 def test_what_travels_is_the_site_s_own_and_small() -> None:
     of = study("privacy=none", "federation.masked=true")
     fleet = Wandering(of, [])
-    Rounds(of, TASK, fleet, fleet.roster, Listeners(), patience=Patience(join=0.0)).run()
+    RoundLoop(of, TASK, fleet, fleet.roster, Listeners(), patience=Patience(join=0.0)).run()
     records = {len(cohort.features) for cohort in COHORTS.values()}
     assert min(records) > 40
     for frozen in fleet.frozen.values():

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.condition import (
-    Among,
-    Both,
-    Compares,
+    AllOf,
+    AnyOf,
+    Comparison,
     Condition,
-    Either,
-    Missing,
+    IsMissing,
+    IsOneOf,
     Not,
     in_words,
 )
@@ -31,26 +31,26 @@ SCHEMA = Schema(
 )
 LEAVES = st.one_of(
     st.builds(
-        Compares,
+        Comparison,
         column=st.just("age"),
         order=st.sampled_from(["<", "<=", ">", ">=", "=", "!="]),
         value=st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.12g}")),
     ),
     st.builds(
-        Among,
+        IsOneOf,
         column=st.just("ward"),
         categories=st.lists(
             st.sampled_from(["a b", "and", "it's", "x", "other"]), min_size=1, unique=True
         ).map(tuple),
     ),
-    st.builds(Missing, column=st.sampled_from(["age", "sex", "died"])),
+    st.builds(IsMissing, column=st.sampled_from(["age", "sex", "died"])),
 )
 CONDITIONS: st.SearchStrategy[Condition] = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
         st.builds(Not, of=inner),
-        st.builds(Both, of=st.lists(inner, min_size=2, max_size=3).map(tuple)),
-        st.builds(Either, of=st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(AllOf, of=st.lists(inner, min_size=2, max_size=3).map(tuple)),
+        st.builds(AnyOf, of=st.lists(inner, min_size=2, max_size=3).map(tuple)),
     ),
     max_leaves=8,
 )

@@ -19,8 +19,8 @@ from launch.queries.question import Question
 from launch.queries.result_view import bar
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import answers
-from protocol.privacy.query_noise import asked, half_width, share
-from protocol.study.query import Bins, Categories, Cells, Holds
+from protocol.privacy.query_noise import half_width, query_and_event, share
+from protocol.study.query import Bins, Categories, Cells, ConditionAxis
 from protocol.study.study import Study
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
 from server.outcome import Outcome
@@ -50,7 +50,7 @@ def test_axes_are_bins_edges_categories_or_conditions() -> None:
     assert isinstance(edged := question.axis("mean_radius:10/15/20"), Bins)
     assert edged.edges == (10, 15, 20)
     assert isinstance(question.axis("malignant"), Categories)
-    assert isinstance(question.axis("mean_radius > 15"), Holds)
+    assert isinstance(question.axis("mean_radius > 15"), ConditionAxis)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_below_the_least_count_nothing_is_shown() -> None:
 def test_noise_over_many_empty_bins_has_no_median(each: int, supported: bool) -> None:
     """30 bins of 1 sum to 30, over the least count of 10; so does their noise alone at times."""
     study = build_query(Question.about(TASK, least_count=10).quantiles("mean_radius:30"), PATIENTS)
-    _, event = asked(study)
+    _, event = query_and_event(study)
     (answer,) = answers(study, np.full(31, each * round(event.scale), np.int64), len(PATIENTS))
     assert bool(answer.derived) is supported
 

@@ -26,7 +26,7 @@ from server.model.global_model import GlobalModel
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from server.rounds.transport import Fleet
 from tasks import registry
 from tasks.flat_model import FlatModel
@@ -161,7 +161,7 @@ def test_scaffolds_variates_stay_the_mean_of_the_sites_own_after_a_lost_attempt(
     )  # fmt: skip
     task = registry.load("quadratic")
     fleet = Losing(federation._fleet, "b", 2)
-    rounds = Rounds(
+    rounds = RoundLoop(
         study, task, fleet, federation.roster, Listeners(), patience=Patience(poll=0.0, failures=3)
     )
     rounds.run()

@@ -11,14 +11,14 @@ from rich.console import Console
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers as Rules
 from launch.config import compose
-from launch.studies.plan import Planned, plan, show
+from launch.studies.plan import StudyPlan, plan, show
 from launch.studies.run import run
 from tasks import registry
 
 SMALL = ("rounds=4", "tracking=off")
 
 
-def planned(*words: str, policies: tuple[str, ...] = ()) -> Planned:
+def planned(*words: str, policies: tuple[str, ...] = ()) -> StudyPlan:
     return plan(compose.load([*SMALL, *words]), policies)
 
 

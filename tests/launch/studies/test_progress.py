@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from launch.config.compose import load
-from launch.studies.progress import Progressing, time_left
+from launch.studies.progress import StudyProgress, time_left
 from launch.studies.study_builder import build_study
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
@@ -28,10 +28,10 @@ def report(round_: int, *, seconds: float = 2.0, auc: float | None = None) -> Ro
     return RoundReport(round_, round_, 2, seconds, 1000, 2000, round_ / 10, metrics)
 
 
-def shown(study: Study, *, terminal: bool) -> tuple[Progressing, io.StringIO]:
+def shown(study: Study, *, terminal: bool) -> tuple[StudyProgress, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=100, color_system=None)
-    return Progressing(study, console), text
+    return StudyProgress(study, console), text
 
 
 def test_a_pipe_gets_plain_lines_with_what_matters(study: Study) -> None:

@@ -16,7 +16,7 @@ from protocol.privacy.releases import (
     check_claim,
     evaluation_event,
     exposed_events,
-    most_evaluations,
+    max_evaluations,
     planned_broken_epsilon,
     planned_events,
     spent_epsilon,
@@ -50,7 +50,7 @@ def test_no_honest_course_of_a_study_exceeds_its_plan(
     attempts = [*range(1, rounds + 2), *lost]
     evaluations = sum(planned.evaluates(round_) for round_ in attempts)
     assert len(attempts) <= planned.aggregation.attempts
-    assert evaluations <= most_evaluations(planned) <= planned.aggregation.attempts
+    assert evaluations <= max_evaluations(planned) <= planned.aggregation.attempts
 
 
 def test_local_training_spends_every_step_of_every_attempt() -> None:

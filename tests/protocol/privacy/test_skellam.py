@@ -16,7 +16,7 @@ from protocol.privacy.skellam import (
     poisson,
     skellam,
 )
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.party import Party
 from tests.protocol.federation import context, identity, names
 
@@ -143,7 +143,7 @@ def test_an_opened_sum_has_the_planned_noise_and_colluders_leave_mu(some: int) -
     parties = {site: Party.begin(agreed, site, identity(site)) for site in sites[:some]}
     readys = [party.ready for party in parties.values()]
     drawn: dict[str, np.ndarray] = {}
-    opening = Opening(list(parties), length, 32)
+    opening = ShareSum(list(parties), length, 32)
     for site, party in parties.items():
 
         def noise(participants: int, site: str = site) -> np.ndarray:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.fixed_point import WordBits
 from protocol.secagg.party import Party
 from tests.protocol.federation import begin, names, readys
@@ -29,14 +29,14 @@ def test_a_share_may_come_in_pieces_of_any_length(cuts: list[int], bits: WordBit
     words[-2:] = 1
     data = words.tobytes()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    opening = Opening(["only"], 4, bits)
+    opening = ShareSum(["only"], 4, bits)
     opening.fold("only", [data[a:b] for a, b in pairwise(edges)])
     assert opening.open().tolist() == [1, 2, 3, 4]
 
 
 def test_what_is_missing_is_named_and_nothing_opens_before_the_last() -> None:
     sent = shares(begin(FOUR))
-    opening = Opening(FOUR, 3, 32)
+    opening = ShareSum(FOUR, 3, 32)
     for site in FOUR[:3]:
         opening.fold(site, [sent[site]])
     assert opening.missing == {FOUR[3]}
@@ -48,7 +48,7 @@ def test_what_is_missing_is_named_and_nothing_opens_before_the_last() -> None:
 
 def test_a_share_sent_twice_or_by_an_outsider_leaves_the_sum_untouched() -> None:
     sent = shares(begin(FOUR))
-    opening = Opening(FOUR, 3, 32)
+    opening = ShareSum(FOUR, 3, 32)
     for site in FOUR:
         opening.fold(site, [sent[site]])
     with pytest.raises(WardroundError) as refusal:
@@ -62,7 +62,7 @@ def test_a_share_sent_twice_or_by_an_outsider_leaves_the_sum_untouched() -> None
 @pytest.mark.parametrize("change", [-5, -4, -1, 1, 4, 400])
 def test_a_share_of_another_length_names_its_site_and_loses_the_attempt(change: int) -> None:
     sent = shares(begin(FOUR))
-    opening = Opening(FOUR, 3, 32)
+    opening = ShareSum(FOUR, 3, 32)
     data = sent[FOUR[2]].tobytes()
     wrong = data + bytes(change) if change > 0 else data[:change]
     for site in (FOUR[0], FOUR[1], FOUR[3]):
@@ -76,7 +76,7 @@ def test_a_share_of_another_length_names_its_site_and_loses_the_attempt(change: 
 
 def test_an_interrupted_share_cannot_be_mended_by_others() -> None:
     sent = shares(begin(FOUR))
-    opening = Opening(FOUR, 3, 32)
+    opening = ShareSum(FOUR, 3, 32)
 
     def cut_off() -> Iterator[bytes]:
         yield sent[FOUR[0]].tobytes()[:8]
@@ -92,7 +92,7 @@ def test_an_interrupted_share_cannot_be_mended_by_others() -> None:
 
 def test_guards_catch_a_mask_of_another_attempt() -> None:
     one, other = shares(begin(FOUR)), shares(begin(FOUR))
-    opening = Opening(FOUR, 3, 32)
+    opening = ShareSum(FOUR, 3, 32)
     for site in FOUR[:3]:
         opening.fold(site, [one[site]])
     opening.fold(FOUR[3], [other[FOUR[3]]])
@@ -104,7 +104,7 @@ def test_guards_catch_a_mask_of_another_attempt() -> None:
 def test_guards_catch_a_share_of_noise_or_zeros() -> None:
     for garbage in (np.zeros(5, dtype=np.uint32), np.arange(5, dtype=np.uint32)):
         sent = shares(begin(FOUR)) | {FOUR[1]: garbage}
-        opening = Opening(FOUR, 3, 32)
+        opening = ShareSum(FOUR, 3, 32)
         for site in FOUR:
             opening.fold(site, [sent[site]])
         with pytest.raises(WardroundError, match="guards"):
@@ -119,7 +119,7 @@ def test_a_site_cannot_be_opened_by_the_shares_it_was_masked_with_for_others() -
     sent = {site: parties[site].share(ones, few, 3) for site in FOUR[:2]}
     sent |= {site: parties[site].share(ones, readys(parties), 3) for site in FOUR[2:]}
     for group in (FOUR[:2], FOUR[2:], FOUR[:3], FOUR):
-        opening = Opening(group, 3, 32)
+        opening = ShareSum(group, 3, 32)
         for site in group:
             opening.fold(site, [sent[site]])
         with pytest.raises(WardroundError, match="guards"):
@@ -128,4 +128,4 @@ def test_a_site_cannot_be_opened_by_the_shares_it_was_masked_with_for_others() -
 
 def test_a_participant_named_twice_is_refused() -> None:
     with pytest.raises(WardroundError):
-        Opening(["a", "a", "b"], 3, 32)
+        ShareSum(["a", "a", "b"], 3, 32)

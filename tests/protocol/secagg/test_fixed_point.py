@@ -20,7 +20,7 @@ from protocol.secagg.fixed_point import (
     SITE_TERMS,
     WordBits,
     clip_and_round,
-    most_sampled,
+    max_sampled,
     round_sum,
     sensitivity,
     to_words,
@@ -132,7 +132,7 @@ def test_the_slack_of_a_site_covers_what_float64_may_add() -> None:
 
 @pytest.mark.parametrize(("patients", "rate"), [(740, 0.2), (40, 0.05), (10**5, 0.01), (10, 1.0)])
 def test_the_most_sampled_patients_bound_the_binomial_tail(patients: int, rate: float) -> None:
-    most, attempts = most_sampled(patients, rate, 300), 300
+    most, attempts = max_sampled(patients, rate, 300), 300
     assert stats.binom.sf(most, patients, rate) * attempts <= 2.0**-41
     assert patients * rate <= most <= patients
 

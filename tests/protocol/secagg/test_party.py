@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.secagg.aggregate import GUARDS, Opening
+from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.secagg.context import Context, SignedKey, check_ready, check_readys, encode
 from protocol.secagg.fixed_point import WordBits
 from protocol.secagg.party import NoiseShare, OpenParty, Party
@@ -49,7 +49,7 @@ def test_the_opened_sum_is_the_integer_sum_bit_for_bit(data: st.DataObject) -> N
     own = {site: draw.integers(0, 2**bits, length, dtype=np.uint64) for site in chosen}
     noise = {site: draw.integers(-(2**40), 2**40, length) for site in chosen}
     word: Any = np.uint32 if bits == 32 else np.uint64
-    opening = Opening(chosen, length, bits)
+    opening = ShareSum(chosen, length, bits)
 
     def noise_of(site: str) -> NoiseShare:
         return lambda _: noise[site]
@@ -68,7 +68,7 @@ def test_the_opened_sum_is_the_integer_sum_bit_for_bit(data: st.DataObject) -> N
 @given(values=st.lists(st.integers(-(2**28), 2**28 - 1), min_size=4, max_size=4))
 def test_a_sum_that_fits_comes_out_signed(values: list[int]) -> None:
     parties = begin(FOUR)
-    opening = Opening(FOUR, 1, 32)
+    opening = ShareSum(FOUR, 1, 32)
     for value, (site, party) in zip(values, parties.items(), strict=True):
         words = np.array([value], dtype=np.int64).astype(np.uint32)
         opening.fold(site, [party.share(words, readys(parties), 3)])
@@ -308,7 +308,7 @@ def test_an_exact_release_takes_the_whole_roster() -> None:
     refused(Code.TOO_FEW_SITES, parties[FOUR[0]], readys(parties, FOUR[:3]))
     with pytest.raises(WardroundError, match=FOUR[3]):
         check_readys(parties[FOUR[0]].context, readys(parties, FOUR[:3]), least_sites=3)
-    opening = Opening(FOUR, 5, 32)
+    opening = ShareSum(FOUR, 5, 32)
     for site in FOUR:
         opening.fold(site, [parties[site].share(ZEROS, readys(parties), 3)])
     assert opening.open().tolist() == [0] * 5

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protocol.errors import WardroundError
 from protocol.secagg import party as secagg
-from protocol.secagg.aggregate import Opening
+from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import SignedKey
 from protocol.secagg.masks import add_masks
 from protocol.secagg.party import Party
@@ -162,12 +162,12 @@ def test_a_late_answer_to_a_lost_attempt_opens_only_that_attempt() -> None:
         everyone = [party.ready for party in parties.values()]
         sent.append({site: party.share(zeros, everyone, 3) for site, party in parties.items()})
     first, second = sent
-    mixed = Opening(sites, LENGTH, 32)
+    mixed = ShareSum(sites, LENGTH, 32)
     for site in sites:
         mixed.fold(site, [(first if site == sites[3] else second)[site]])
     with pytest.raises(WardroundError, match="guards"):
         mixed.open()
-    own = Opening(sites, LENGTH, 32)
+    own = ShareSum(sites, LENGTH, 32)
     for site in sites:
         own.fold(site, [first[site]])
     assert own.open().tolist() == [0] * LENGTH

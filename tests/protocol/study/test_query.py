@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import epsilon, epsilon_over_bands
 from protocol.privacy.events import Event
-from protocol.privacy.query_noise import half_width, pooled
+from protocol.privacy.query_noise import half_width, pooled_noise
 from protocol.privacy.releases import (
     check_claim,
     evaluation_event,
@@ -162,7 +162,7 @@ def test_broken_or_unmasked_one_share_protects_less() -> None:
 def test_the_noise_is_as_wide_as_it_says(mechanism: str) -> None:
     scale = {"laplace": 1, "skellam": 256}[mechanism]
     study = asked({"mechanism": mechanism}, evaluation__scale=scale)
-    values, chances = pooled(study, 3)
+    values, chances = pooled_noise(study, 3)
     width = half_width(study, 3)
     inside = chances[np.abs(values) <= width].sum()
     assert 0.95 <= inside < 0.97

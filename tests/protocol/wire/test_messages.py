@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
-from protocol.release import HERE, PROTOCOL, RELEASE, Sender
+from protocol.release import PROTOCOL, RELEASE, THIS_RELEASE, Sender
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from tests.protocol.study_document import study
@@ -142,7 +142,7 @@ def test_truncated_or_flipped_headers_never_crash(
         return
     header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
     flipped = bytes(header)
-    assert _parsed(flipped) != message or messages.sender(Frame(flipped)) != HERE
+    assert _parsed(flipped) != message or messages.sender(Frame(flipped)) != THIS_RELEASE
 
 
 def test_what_is_refused_is_not_quoted() -> None:

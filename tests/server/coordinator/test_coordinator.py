@@ -23,7 +23,7 @@ from server.coordinator.journal import Journal
 from server.coordinator.lock import is_running
 from server.coordinator.membership import Members
 from server.coordinator.service import Coordinator
-from server.coordinator.study_transport import Conversation
+from server.coordinator.study_transport import StudyFleet
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
 from tests.server.hospitals import (
@@ -208,7 +208,7 @@ def test_a_study_says_whom_it_waits_for_and_can_be_cancelled_meanwhile(
         event = next(event for event in events if event["type"] == "waiting")
         assert (event["why"], event["sites"]) == ("offline", ["south", "west"])
         assert alice.studies()[0]["waiting"] == {"offline": ["south", "west"]}
-        Calls(monkeypatch, Conversation, "online").until_one_more()
+        Calls(monkeypatch, StudyFleet, "online").until_one_more()
         alice.cancel(digest)
         assert [e["type"] for e in events] == ["cancelled"], "it repeats itself while it waits"
 

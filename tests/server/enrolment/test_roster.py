@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.enrolment.join import Bundle
+from client.enrolment.join import FederationBundle
 from client.transport.node_key import create_node_key
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, fingerprint
-from protocol.wire.enrolment import Card
+from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
 from server.enrolment.roster import Roster, banded
 
 
-def card(folder: Path, name: str) -> Card:
+def card(folder: Path, name: str) -> EnrolmentCard:
     key = create_node_key(folder / f"{name}.pem").decode()
-    return Card(site=name, identity=Identity.generate().public_key.hex(), node_key=key)
+    return EnrolmentCard(site=name, identity=Identity.generate().public_key.hex(), node_key=key)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_a_site_prints_is_what_is_enrolled(tmp_path: Path, roster: Roster) 
     mine = card(tmp_path, "north")
     path = tmp_path / "card.json"
     path.write_text(mine.model_dump_json())
-    read = Card.load(path)
+    read = EnrolmentCard.load(path)
     assert read == mine
     assert read.node_fingerprint == mine.node_fingerprint
     assert read.identity_fingerprint == fingerprint(bytes.fromhex(mine.identity))
@@ -70,7 +70,7 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     for key in ("", "no key", Path(tmp_path / "north.pem").read_text()):
         path.write_text(json.dumps(mine | {"node_key": key}))
         with pytest.raises(WardroundError) as refused:
-            Card.load(path)
+            EnrolmentCard.load(path)
         assert refused.value.code is Code.NODE_KEY
 
 
@@ -81,7 +81,7 @@ def test_a_malformed_card_is_refused_by_field(tmp_path: Path, change: dict[str, 
     path = tmp_path / "card.json"
     path.write_text(json.dumps(card(tmp_path, "north").model_dump() | change))
     with pytest.raises(WardroundError, match=next(iter(change))) as refused:
-        Card.load(path)
+        EnrolmentCard.load(path)
     assert refused.value.code is (Code.RELEASE if "more" in change else Code.USAGE)
 
 
@@ -93,7 +93,7 @@ def test_a_site_can_join_by_the_bundle(tmp_path: Path, roster: Roster) -> None:
     path = tmp_path / "bundle.json"
     content = roster.bundle("coordinator.example.org:9092", pki.ca_certificate.read_text())
     path.write_text(json.dumps(content))
-    bundle = Bundle.load(path)
+    bundle = FederationBundle.load(path)
     assert bundle.coordinator == "coordinator.example.org:9092"
     assert bundle.roster == roster.identities()
 

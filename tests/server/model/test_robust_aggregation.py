@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from protocol.errors import WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections, encode_update, update_scale
-from server.model.robust_aggregation import Visible, krum, robust_gradient
+from server.model.robust_aggregation import UnmaskedOpening, krum, robust_gradient
 from tests.protocol.study_document import study
 
 SITES = ("a", "b", "c", "d", "e")
@@ -109,7 +109,7 @@ def share(found: Study, update: Integers, histogram: list[int]) -> bytes:
 def test_updates_are_kept_apart_and_histograms_are_summed() -> None:
     found = plan(3, name="median")
     sections = Sections(found, train=True, evaluate=True)
-    opening = Visible(found.sites, sections)
+    opening = UnmaskedOpening(found.sites, sections)
     for site, update in sent(found, *ONE_LIAR[:3]).items():
         opening.fold(site, [share(found, update, [1, 2, 3, 4])])
     total = opening.open()
@@ -122,7 +122,7 @@ def test_updates_are_kept_apart_and_histograms_are_summed() -> None:
 def test_a_share_that_is_missing_strange_or_malformed_is_not_opened() -> None:
     found = plan(3, name="median")
     sections = Sections(found, train=True, evaluate=False)
-    opening, update = Visible(found.sites, sections), np.zeros(2, dtype=np.int64)
+    opening, update = UnmaskedOpening(found.sites, sections), np.zeros(2, dtype=np.int64)
     opening.fold("a", [share(found, update, [])])
     with pytest.raises(WardroundError, match="wrong length"):
         opening.fold("b", [share(found, update, [])[:-4]])

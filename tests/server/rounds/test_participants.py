@@ -6,7 +6,12 @@ import pytest
 
 from client.daemon.site import Site, StandingState
 from launch.config import compose
-from launch.federations.inprocess import InProcessFederation, InProcessFleet, Simulated, cohorts_of
+from launch.federations.inprocess import (
+    InProcessFederation,
+    InProcessFleet,
+    SimulatedGovernance,
+    cohorts_of,
+)
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
@@ -15,7 +20,7 @@ from protocol.study.vector_layout import Sections
 from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
@@ -25,7 +30,7 @@ CONFIG = compose.load(
 COHORTS = cohorts_of(TASK, TASK.public_sites(None), split_plan(CONFIG))
 
 
-class Whimsical(Simulated):
+class Whimsical(SimulatedGovernance):
     """A site whose governance refuses by a rule of the test's."""
 
     def __init__(self, rule: Callable[[int], Code | None]) -> None:
@@ -52,7 +57,7 @@ def run(rule: Callable[[int], Code | None]) -> tuple[Outcome, Whimsical]:
     whimsical = Whimsical(rule)
     sites["west"]._governance = whimsical
     patience = Patience(join=5.0, poll=0.0, failures=3)
-    rounds = Rounds(
+    rounds = RoundLoop(
         study, TASK, InProcessFleet(sites), federation.roster, Listeners(), patience=patience
     )
     return rounds.run(), whimsical

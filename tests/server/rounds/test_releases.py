@@ -24,7 +24,7 @@ from server.outcome import Outcome
 from server.rounds.dry_run import dry_run
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
-from server.rounds.round_loop import Rounds
+from server.rounds.round_loop import RoundLoop
 from tasks.shipped.breast_cancer import BreastCancer
 
 TASK = BreastCancer()
@@ -99,7 +99,7 @@ def study_of(config: Any = CONFIG) -> Study:
 
 def run(study: Study, fleet: Any, federation: InProcessFederation) -> Outcome:
     listeners = Listeners()
-    return Rounds(study, TASK, fleet, federation.roster, listeners, patience=PATIENCE).run()
+    return RoundLoop(study, TASK, fleet, federation.roster, listeners, patience=PATIENCE).run()
 
 
 def test_sites_of_the_first_release_are_said_to_be_older() -> None:

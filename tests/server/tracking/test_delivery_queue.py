@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from server.tracking.delivery_queue import AwayError, DeliveryQueue, Job
+from server.tracking.delivery_queue import DeliveryQueue, Job, ServerAwayError
 from tests.waiting import HUNG, NEVER
 
 
 def test_an_away_side_is_tried_again_in_order_and_a_refusal_left_behind() -> None:
     done: list[str] = []
-    tries = iter([AwayError("status 503"), AwayError("status 503")])
+    tries = iter([ServerAwayError("status 503"), ServerAwayError("status 503")])
 
     def away_twice() -> None:
         if error := next(tries, None):
@@ -51,7 +51,7 @@ def test_what_hangs_holds_nobody_up_and_is_named() -> None:
 
 def test_trouble_is_told_before_time_is_up() -> None:
     def away() -> None:
-        raise AwayError("status 503")
+        raise ServerAwayError("status 503")
 
     courier = DeliveryQueue("test", pause=0.01)
     courier.put(Job("run", away))

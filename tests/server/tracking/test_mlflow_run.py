@@ -40,7 +40,7 @@ from server import undelivered
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.mlflow_run import TrackedRun
-from server.tracking.tracker import MlflowTracker, Receipt, require_answer
+from server.tracking.tracker import MlflowTracker, TrackingReceipt, require_answer
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tests.narrowing import present
@@ -65,13 +65,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture(scope="module")
-def finished(server: MlflowServer) -> tuple[Outcome, Receipt]:
+def finished(server: MlflowServer) -> tuple[Outcome, TrackingReceipt]:
     """One study tracked from beginning to end."""
     done = outcome(study())
     return done, _track(server, done)
 
 
-def _track(server: MlflowServer, done: Outcome, **options: Any) -> Receipt:
+def _track(server: MlflowServer, done: Outcome, **options: Any) -> TrackingReceipt:
     tracker = MlflowTracker(server.url, EXPERIMENT, **options)
     tracker.begin(done.study, CONFIGURATION, "1.2.3+abc")
     for one in done.rounds:
@@ -99,7 +99,7 @@ def _artifact(server: MlflowServer, run: Any, path: str, folder: Path) -> bytes:
 
 
 def test_a_reviewer_finds_study_figures_and_documents(
-    server: MlflowServer, finished: tuple[Outcome, Receipt], tmp_path: Path
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt], tmp_path: Path
 ) -> None:
     done, receipt = finished
     assert receipt.missing == ()
@@ -125,7 +125,7 @@ def test_a_reviewer_finds_study_figures_and_documents(
 
 
 def test_rounds_are_steps_with_intervals_and_costs(
-    server: MlflowServer, finished: tuple[Outcome, Receipt]
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt]
 ) -> None:
     done, _ = finished
     run = _run(server, done.study)
@@ -147,7 +147,7 @@ def test_rounds_are_steps_with_intervals_and_costs(
 
 
 def test_the_description_says_what_a_reviewer_asks(
-    server: MlflowServer, finished: tuple[Outcome, Receipt]
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt]
 ) -> None:
     done, _ = finished
     note = _run(server, done.study).data.tags["mlflow.note.content"]
@@ -165,7 +165,7 @@ def test_the_description_says_what_a_reviewer_asks(
 
 
 def test_the_registered_model_scores_like_the_torch_model(
-    finished: tuple[Outcome, Receipt], server: MlflowServer
+    finished: tuple[Outcome, TrackingReceipt], server: MlflowServer
 ) -> None:
     import mlflow
 
@@ -198,7 +198,7 @@ def test_the_registered_model_scores_like_the_torch_model(
 
 
 def test_the_model_version_carries_its_claims_and_no_code(
-    finished: tuple[Outcome, Receipt], server: MlflowServer, tmp_path: Path
+    finished: tuple[Outcome, TrackingReceipt], server: MlflowServer, tmp_path: Path
 ) -> None:
     import mlflow
 
@@ -225,7 +225,7 @@ def loaded_example(folder: Path) -> dict[str, list[float]]:
 
 
 def test_a_second_study_becomes_the_next_version(
-    finished: tuple[Outcome, Receipt], server: MlflowServer
+    finished: tuple[Outcome, TrackingReceipt], server: MlflowServer
 ) -> None:
     first = finished[1].model
     second = _track(server, outcome(study())).model

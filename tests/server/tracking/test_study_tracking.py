@@ -11,7 +11,7 @@ from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.tracking import backlog, study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
-from server.tracking.tracker import Receipt
+from server.tracking.tracker import TrackingReceipt
 from tests.server.hospitals import free_port
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
@@ -81,5 +81,5 @@ def test_a_coordinator_without_mlflow_tracks_nothing(tmp_path: Path) -> None:
     tracking = StudyTracking(None, WISH, done.study, CONFIGURATION, tmp_path)
     tracking.begin()
     tracking.round(done.rounds[0])
-    assert tracking.finish(done) == Receipt()
+    assert tracking.finish(done) == TrackingReceipt()
     assert list(tmp_path.iterdir()) == []

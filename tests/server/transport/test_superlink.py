@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.messages import Frame
-from server.transport.link_state import Chunks
+from server.transport.link_state import ReadOnceChunks
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.narrowing import instance, present
 from tests.server.transport.live_superlink import Answers, Door, open_door, wait_until
@@ -432,7 +432,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(door: Door) -> None:
 
 
 def test_a_body_is_read_once() -> None:
-    chunks = Chunks([b"ab", b"cd"])
+    chunks = ReadOnceChunks([b"ab", b"cd"])
     assert len(chunks) == 2
     assert list(chunks) == [b"ab", b"cd"]
     with pytest.raises(LookupError):

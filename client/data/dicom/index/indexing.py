@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass
-class Tally:
+class IndexingCounts:
     """Counts of files in one run."""
 
     found: int = 0
@@ -51,14 +51,14 @@ def bring_up_to_date(
     words: frozenset[str] = frozenset(),
     progress: Progress = lambda stage, done, of: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Tally:
+) -> IndexingCounts:
     """Reads `roots` (folders, files, DICOMDIRs) into the index, with `workers` processes.
 
     `words`: see `client.data.dicom.objects.descriptors.cleaned`. `stop`: called after every file;
     the next run does the rest. Raises WardroundError: NO_DATA for a root
     that is not there, STATE where the index cannot be written.
     """
-    tally = Tally()
+    tally = IndexingCounts()
     jobs: list[ScannedFile] = []
     for root in (Path(os.path.abspath(r)) for r in roots):
         known = index.known(root)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing
+from client.data.dicom.pixels.preprocessing import PixelFault, PreparedPicture, Preprocessing
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
@@ -46,7 +46,7 @@ class CacheEntry:
 
     path: Path
     stamp: Stamp
-    prepared: Prepared
+    prepared: PreparedPicture
 
 
 class PictureCache:

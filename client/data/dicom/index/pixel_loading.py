@@ -13,7 +13,12 @@ import numpy.typing as npt
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache, Stamp
 from client.data.dicom.isolated_workers import batches, isolated
-from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing, prepare
+from client.data.dicom.pixels.preprocessing import (
+    PixelFault,
+    PreparedPicture,
+    Preprocessing,
+    prepare_picture,
+)
 from protocol.errors import Code, WardroundError
 
 SECONDS = 30.0
@@ -26,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LoadedPictures:
     """pictures (N, rows, columns) uint8, one a key, zeros where there is none; set_aside: why
     keys that were given have none -> how many keys."""
 
@@ -43,7 +48,7 @@ def load(
     memory: int,
     workers: int = 1,
     progress: Progress = lambda done, of: None,
-) -> Pictures:
+) -> LoadedPictures:
     """keys: of ready images, None for none. memory: bytes that the pictures may take.
 
     Raises WardroundError: CONFIGURATION where they need more memory, STATE for the cache.
@@ -69,7 +74,7 @@ def load(
                 pictures[row] = stored[slot]
             else:
                 aside[str(slot)] += 1
-    return Pictures(pictures, dict(aside))
+    return LoadedPictures(pictures, dict(aside))
 
 
 def fill(
@@ -82,13 +87,13 @@ def fill(
     jobs = [path for path in stamps if path not in known]
     if jobs:
         answers = isolated(
-            prepare,
+            prepare_picture,
             (cache.made, cache.contents()),
             jobs,
             workers=min(workers, 1 + len(jobs) // 8),
             seconds=SECONDS,
-            slow=Prepared(None, fault=PixelFault.SLOW),
-            crashed=Prepared(None, fault=PixelFault.CRASHED),
+            slow=PreparedPicture(None, fault=PixelFault.SLOW),
+            crashed=PreparedPicture(None, fault=PixelFault.CRASHED),
         )
         done = 0
         for batch in batches(answers, _BATCH):

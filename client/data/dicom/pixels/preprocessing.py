@@ -54,7 +54,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedPicture:
     """What became of one file. content: SHA-256 of its bytes, None where they cannot be read;
     picture: rows * columns bytes, None where there is a fault."""
 
@@ -63,7 +63,9 @@ class Prepared:
     fault: PixelFault | None = None
 
 
-def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()) -> Prepared:
+def prepare_picture(
+    path: Path, made: Preprocessing, known: frozenset[str] = frozenset()
+) -> PreparedPicture:
     """One file's picture. Raises nothing. For a process of its own: a codec in C may crash.
 
     `known`: digests of contents whose picture is cached, so that a file that moved or was copied
@@ -72,24 +74,24 @@ def prepare(path: Path, made: Preprocessing, known: frozenset[str] = frozenset()
     quiet()
     try:
         if path.stat().st_size > LARGEST_FILE:
-            return Prepared(None, fault=PixelFault.TOO_LARGE)
+            return PreparedPicture(None, fault=PixelFault.TOO_LARGE)
         data = path.read_bytes()
     except OSError:
-        return Prepared(None, fault=PixelFault.GONE)
+        return PreparedPicture(None, fault=PixelFault.GONE)
     content = hashlib.sha256(data).hexdigest()
     if content in known:
-        return Prepared(content)
+        return PreparedPicture(content)
     try:
         shown = picture(data, made, path)
     except TooLarge:
-        return Prepared(content, fault=PixelFault.TOO_LARGE)
+        return PreparedPicture(content, fault=PixelFault.TOO_LARGE)
     except NoPixels:
-        return Prepared(content, fault=PixelFault.NO_PIXELS)
+        return PreparedPicture(content, fault=PixelFault.NO_PIXELS)
     except (Unreadable, Exception, RecursionError, MemoryError):
-        return Prepared(content, fault=PixelFault.UNDECODABLE)
+        return PreparedPicture(content, fault=PixelFault.UNDECODABLE)
     if not shown.any():
-        return Prepared(content, fault=PixelFault.BLANK)
-    return Prepared(content, shown.tobytes())
+        return PreparedPicture(content, fault=PixelFault.BLANK)
+    return PreparedPicture(content, shown.tobytes())
 
 
 def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:

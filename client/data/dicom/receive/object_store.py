@@ -88,7 +88,7 @@ class Spool:
             self.path.unlink(missing_ok=True)
 
 
-class Store:
+class ObjectStore:
     """The folder of one receiver."""
 
     def __init__(self, folder: Path, names: Pseudonyms, floor: int, lock: int) -> None:
@@ -98,7 +98,7 @@ class Store:
         self._lock = lock
 
     @staticmethod
-    def open(folder: Path, names: Pseudonyms, floor: int) -> Store:
+    def open(folder: Path, names: Pseudonyms, floor: int) -> ObjectStore:
         """Makes or takes the folder (0700) and removes what an earlier run left half-written.
 
         floor: bytes of free space to be left. Raises WardroundError(STATE) where another receiver
@@ -127,7 +127,7 @@ class Store:
                 f"{folder} cannot be written: {error.strerror}.",
                 remedy="Correct imaging.receiver.store in site.yaml, or the permissions.",
             ) from None
-        return Store(folder, names, floor, lock)
+        return ObjectStore(folder, names, floor, lock)
 
     def close(self) -> None:
         os.close(self._lock)

@@ -43,7 +43,7 @@ from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
 from client.data.dicom.receive.incoming_object import IncomingObject
-from client.data.dicom.receive.object_store import DiskFull, Store, StoredObject
+from client.data.dicom.receive.object_store import DiskFull, ObjectStore, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
@@ -104,7 +104,7 @@ class Receiver:
     """A listening receiver. It calls `arrived(study folder)` for every new object."""
 
     def __init__(
-        self, settings: ReceiverSettings, store: Store, arrived: Callable[[Path], None]
+        self, settings: ReceiverSettings, store: ObjectStore, arrived: Callable[[Path], None]
     ) -> None:
         self.counts = ReceiverCounts()
         self._settings, self._store, self._arrived = settings, store, arrived

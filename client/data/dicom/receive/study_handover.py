@@ -15,7 +15,7 @@ from client.log_events import event as log
 from protocol.errors import WardroundError
 
 
-class Arrivals:
+class StudyHandover:
     """A queue of received studies, and the thread that hands over those that are quiet.
 
     take_in(folders): indexes them; an error is logged, and the studies are tried again later.

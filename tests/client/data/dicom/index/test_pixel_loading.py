@@ -18,10 +18,10 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.objects.gate import GatePolicy
-from client.data.dicom.pixels.preprocessing import PixelFault, Prepared, Preprocessing
+from client.data.dicom.pixels.preprocessing import PixelFault, PreparedPicture, Preprocessing
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
-from launch.demo.synthetic_radiographs import HABITS, Radiograph, cohort, write
+from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, cohort, write
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks import registry
@@ -38,8 +38,8 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(state: Path, tmp_path: Path) -> Iterator[ImageIndex]:
-    made = [Radiograph(f"P{k}", f"A{k}", k % 2 == 0, HABITS[k % 5]) for k in range(10)]
-    made.append(Radiograph("P10", "A10", False, HABITS[1], "blank"))
+    made = [Radiograph(f"P{k}", f"A{k}", k % 2 == 0, SCANNER_MODELS[k % 5]) for k in range(10)]
+    made.append(Radiograph("P10", "A10", False, SCANNER_MODELS[1], "blank"))
     write(made, 64, 3, tmp_path / "pacs")
     with ImageIndex.open(state, GatePolicy(detect_text=False)) as opened:
         bring_up_to_date(opened, [tmp_path / "pacs"], workers=1)
@@ -50,7 +50,7 @@ def keys(index: ImageIndex) -> list[str | None]:
     return [row["image"] for row in index.ready()]
 
 
-def load(index: ImageIndex, state: Path, wanted: list[str | None]) -> pixel_loading.Pictures:
+def load(index: ImageIndex, state: Path, wanted: list[str | None]) -> pixel_loading.LoadedPictures:
     return pixel_loading.load(index, state, wanted, MADE, memory=1 << 20)
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_moved_is_not_decoded_again_and_one_that_changed_is(
     assert np.array_equal(load(index, state, wanted).pictures, before)
     with PictureCache.open(state, MADE) as opened:
         assert len(opened.pictures()) == 10
-    write([Radiograph("P0", "A0", True, HABITS[0])], 64, 99, moved)
+    write([Radiograph("P0", "A0", True, SCANNER_MODELS[0])], 64, 99, moved)
     bring_up_to_date(index, [moved], workers=1)
     changed = load(index, state, wanted).pictures != before
     assert changed.any(axis=(1, 2)).sum() == 1
@@ -103,7 +103,7 @@ def test_the_cache_is_the_owners_alone_and_purge_leaves_nothing(
 
 def prepared(number: int, content: str | None = None) -> CacheEntry:
     picture = bytes([number]) * (28 * 28)
-    found = Prepared(content or f"{number:064x}", picture)
+    found = PreparedPicture(content or f"{number:064x}", picture)
     return CacheEntry(Path(f"/p/{number}"), (number, number), found)
 
 
@@ -166,7 +166,7 @@ def test_pictures_beyond_the_policys_memory_are_refused(index: ImageIndex, state
 
 def site(tmp_path: Path, labels: str, extra: str = "") -> SiteConfig:
     """A hospital with 26 patients and one radiograph with each flaw, indexed."""
-    made = cohort("north", 26, 0.5, HABITS, 5)
+    made = cohort("north", 26, 0.5, SCANNER_MODELS, 5)
     write(made, 64, 5, tmp_path / "pacs")
     rows = [f"{one.accession},{int(one.ill)}" for one in made] if not labels else labels.split()
     (tmp_path / "labels.csv").write_text("accession_number,pneumonia\n" + "\n".join(rows) + "\n")

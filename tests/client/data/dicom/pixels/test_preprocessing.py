@@ -27,10 +27,10 @@ from client.data.dicom.pixels.preprocessing import (
     PixelFault,
     Preprocessing,
     picture,
-    prepare,
+    prepare_picture,
     resized,
 )
-from launch.demo.synthetic_radiographs import HABITS, Radiograph, datasets
+from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, datasets
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "nowhere")) / "dicom"
 needs_files = pytest.mark.skipif(not DATA.is_dir(), reason="WARDROUND_DATA has no folder dicom")
@@ -72,13 +72,13 @@ def written(dataset: Dataset) -> bytes:
 
 def plain(bits: int = 12) -> Dataset:
     """A synthetic radiograph without compression."""
-    habit = next(h for h in HABITS if h.bits == bits and h.syntax == ExplicitVRLittleEndian)
+    habit = next(h for h in SCANNER_MODELS if h.bits == bits and h.syntax == ExplicitVRLittleEndian)
     return next(datasets([Radiograph("P", "A", True, habit)], 96, seed=1))
 
 
 @needs_files
 def test_every_public_file_has_a_picture_or_a_known_fault() -> None:
-    found = {name: prepare(path, SMALL) for name, path in files().items()}
+    found = {name: prepare_picture(path, SMALL) for name, path in files().items()}
     assert {name for name, one in found.items() if one.fault} == UNREADABLE
     assert all(found[name].fault is PixelFault.UNDECODABLE for name in UNREADABLE)
     assert all(len(one.picture or b"") == 64 * 64 for one in found.values() if not one.fault)
@@ -202,7 +202,7 @@ def test_what_is_wrong_with_a_file_is_said(
 ) -> None:
     path = tmp_path / "DOE_JANE.dcm"
     path.write_bytes(spoil(written(plain())))
-    found = prepare(path, SMALL)
+    found = prepare_picture(path, SMALL)
     assert found.fault is fault
     assert found.picture is None
 
@@ -211,7 +211,7 @@ def test_a_file_of_two_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large.dcm"
     with path.open("wb") as file:
         file.truncate(2 << 30)
-    found = prepare(path, SMALL)
+    found = prepare_picture(path, SMALL)
     assert found.fault is PixelFault.TOO_LARGE
     assert found.content is None
 

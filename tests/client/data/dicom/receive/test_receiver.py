@@ -25,7 +25,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from client.config.site_config import SiteConfig
-from client.daemon.receiver_service import Reception
+from client.daemon.receiver_service import ReceiverService
 from protocol.errors import WardroundError
 from tests.client.data.dicom.dicom_files import CANARIES, DX, folder_of, radiograph, written
 from tests.client.data.dicom.running_receiver import Process, site
@@ -215,7 +215,7 @@ def test_names_on_disk_and_in_the_log_identify_nobody(receiver: Process) -> None
 
 def test_two_receivers_do_not_share_a_store(receiver: Process) -> None:
     config = SiteConfig.load(receiver.folder / "site.yaml")
-    with pytest.raises(WardroundError, match="Another receiver"), Reception(config):
+    with pytest.raises(WardroundError, match="Another receiver"), ReceiverService(config):
         pass
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.data.dicom.receive.study_handover import Arrivals
+from client.data.dicom.receive.study_handover import StudyHandover
 
 
 def test_a_study_is_handed_over_once_and_again_when_it_failed() -> None:
@@ -22,7 +22,7 @@ def test_a_study_is_handed_over_once_and_again_when_it_failed() -> None:
         if "a" in names:
             done.set()
 
-    arrivals = Arrivals(Path("/store"), 0.05, take_in)
+    arrivals = StudyHandover(Path("/store"), 0.05, take_in)
     arrivals.note(Path("/store/a"))
     arrivals.start()
     assert done.wait(30)
