@@ -285,9 +285,9 @@ def tracking(
             undelivered=kept / "undelivered",
             parent=parent,
         )
-    tracker.begin(study, plain(config), RELEASE)
     try:
+        tracker.begin(study, plain(config), RELEASE)
         yield tracker
     except BaseException:
-        tracker.settle(timeout=10.0)
+        tracker.settle(_FAREWELL)
         raise

@@ -116,6 +116,7 @@ class MlflowTracker:
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
+        self._killed = False
         self._run: TrackedRun | None = None
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
@@ -126,11 +127,13 @@ class MlflowTracker:
         require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        self._run = run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
+        run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
         run.connect()
         self._courier = DeliveryQueue(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
+        self._run = run  # from here on an interruption leaves a run that must be closed
         if trouble := self._courier.wait_or_trouble(self._patience):
+            self._run = None
             self._courier.stop()
             raise WardroundError(
                 Code.TRACKING,
@@ -180,8 +183,8 @@ class MlflowTracker:
         if run is None:
             return Receipt()
         if self._outcome is None:
-            now = _now()
-            self._courier.put(Job("end of the run", lambda: run.end("killed", now)))
+            now, self._killed = _now(), True
+            self._courier.put(Job("end of the run", lambda: run.end("killed", now)), first=True)
         self._courier.wait(timeout)
         missing = self._courier.missing
         self._courier.stop()
@@ -212,6 +215,10 @@ class MlflowTracker:
             run.rounds(batch)
             with self._lock:
                 del self._queued[: len(batch)]
+                more = bool(self._queued)
+            if more and self._killed:  # the end of the run goes before the rest
+                self._courier.put(Job("rounds", self._deliver_rounds))
+                return
 
 
 def deliver(
