@@ -58,7 +58,7 @@ def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(HUNG)
         except subprocess.TimeoutExpired:  # how a PACS ends is its own affair
             process.kill()
             process.wait()
