@@ -20,6 +20,8 @@ from tasks import registry
 if TYPE_CHECKING:
     from tests.deployment.conftest import Finished
 
+pytestmark = pytest.mark.timeout(1000)
+
 ROOT = Path(__file__).parents[2]
 
 

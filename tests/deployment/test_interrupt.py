@@ -8,7 +8,11 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.deployment.processes import Command
+
+pytestmark = pytest.mark.timeout(1000)
 
 WARDROUND = Path(sys.executable).with_name("wardround")
 LONG = "rounds=300"

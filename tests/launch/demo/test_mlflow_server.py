@@ -42,7 +42,7 @@ def _listening(port: int) -> set[str]:
 def test_a_server_is_healthy_on_loopback_and_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "mlflow"
     with MlflowServer(home) as server:
-        assert server.healthy()
+        assert server.healthy(HUNG)
         port = int(server.url.rsplit(":", 1)[1])
         addresses = _listening(port)
         guarded = _processes_naming(str(home))

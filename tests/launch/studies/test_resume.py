@@ -19,6 +19,8 @@ from launch.studies.run import run
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
+pytestmark = pytest.mark.timeout(1000)
+
 WARDROUND = Path(sys.executable).with_name("wardround")
 STUDY = ("task=gated", "privacy=none", "rounds=8", "local_steps=1", "evaluation.every=1")
 _GATED = '''"""Breast cancer, whose fourth round waits for as long as a file `gate` lies there."""

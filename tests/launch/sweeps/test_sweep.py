@@ -21,6 +21,8 @@ from launch.sweeps.sweep import Sweep
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
+pytestmark = pytest.mark.timeout(1000)
+
 WARDROUND = Path(sys.executable).with_name("wardround")
 SMALL = ("privacy=none", "rounds=2")
 
