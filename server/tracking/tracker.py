@@ -156,7 +156,7 @@ class MlflowTracker:
     def finish(self, outcome: Outcome) -> None:
         """Queues the outcome, its model, and the end of the run; returns at once."""
         run, now = self._opened(), _now()
-        self._outcome = outcome
+        self._outcome, self._killed = outcome, outcome.status == "killed"
         if outcome.study.query is not None:
             self._courier.put(Job("answers", lambda: run.answers(outcome)))
         elif outcome.status == "finished" and self._parent is None:
@@ -166,7 +166,8 @@ class MlflowTracker:
             self._courier.put(Job("unfinished weights", lambda: run.unfinished(outcome)))
         self._courier.put(Job("final metrics", lambda: run.final(outcome, now)))
         self._courier.put(Job("figures", lambda: run.figures(outcome)))
-        self._courier.put(Job("end of the run", lambda: run.end(outcome.status, now)))
+        end = Job("end of the run", lambda: run.end(outcome.status, now))
+        self._courier.put(end, first=self._killed)
 
     def compared(self, baselines: Baselines) -> None:
         """Queues the figures of other trainings; returns at once."""

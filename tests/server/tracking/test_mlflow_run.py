@@ -263,8 +263,9 @@ def test_a_study_that_never_came_to_an_outcome_is_killed(server: MlflowServer) -
     assert run.data.metrics["auc"] == pytest.approx(0.91)
 
 
+@pytest.mark.parametrize("handed_in", [False, True], ids=["no outcome", "an outcome"])
 def test_a_killed_run_ends_before_the_rounds_that_still_wait(
-    server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, monkeypatch: pytest.MonkeyPatch, *, handed_in: bool
 ) -> None:
     """So that it ends even where the time for a farewell is too short for all of them."""
     called: list[str] = []
@@ -290,6 +291,8 @@ def test_a_killed_run_ends_before_the_rounds_that_still_wait(
     assert begun.wait(HUNG)
     for number in range(2, 61):
         tracker.round(report(number))
+    if handed_in:
+        tracker.finish(ended(of, "killed"))
     receipts: list[Receipt] = []
     settling = threading.Thread(target=lambda: receipts.append(tracker.settle()))
     settling.start()
