@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 HUNG = 240.0
-"""Seconds after which whoever is waited for counts as hung; pytest gives up after 300."""
+"""Seconds after which whoever is waited for counts as hung; pytest gives up after 300, or what a
+mark says."""
 NEVER = 1e6
 """Seconds, for a time-out of the product that must not be what ends a call."""
 

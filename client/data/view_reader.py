@@ -24,6 +24,9 @@ from client.data.sources.settings import Sources
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
 
+_AGAIN = 0.1
+"""Seconds from one interruption of a late view to the next."""
+
 
 def read(
     sources: Sources,
@@ -133,13 +136,14 @@ def _failing_view(error: duckdb.Error) -> WardroundError:
 
 
 class _Deadline:
-    """Interrupts the session's connection when the time is over."""
+    """Interrupts the session's connection once the time is over, again and again: an interruption
+    that comes between two statements is lost."""
 
     def __init__(self, session: Session, minutes: float) -> None:
-        self._minutes = minutes
+        self._minutes, self._connection = minutes, session.connection
         self._end = time.monotonic() + 60 * minutes
-        self._timer = threading.Timer(60 * minutes, session.connection.interrupt)
-        self._timer.daemon = True
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._interrupt, name="deadline", daemon=True)
 
     @property
     def left(self) -> float:
@@ -152,11 +156,16 @@ class _Deadline:
             raise _too_slow(self._minutes)
 
     def __enter__(self) -> _Deadline:
-        self._timer.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._done.set()
+        self._thread.join()
+
+    def _interrupt(self) -> None:
+        while not self._done.wait(max(self.left, _AGAIN)):
+            self._connection.interrupt()
 
 
 def _too_slow(minutes: float) -> WardroundError:

@@ -265,9 +265,9 @@ def tracking(
             undelivered=output / "undelivered",
             parent=parent,
         )
-    tracker.begin(study, plain(config), RELEASE)
     try:
+        tracker.begin(study, plain(config), RELEASE)
         yield tracker
     except BaseException:
-        tracker.settle(timeout=10.0)
+        tracker.settle(_FAREWELL)
         raise

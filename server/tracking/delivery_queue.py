@@ -41,10 +41,11 @@ class DeliveryQueue:
         self._trouble = ""
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
-    def put(self, job: Job) -> None:
-        """Returns at once."""
+    def put(self, job: Job, *, first: bool = False) -> None:
+        """Returns at once. first: before all that waits, behind what is being delivered."""
         with self._changed:
-            self._jobs.append(job)
+            waiting = len(self._jobs)
+            self._jobs.insert(min(1, waiting) if first else waiting, job)
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:

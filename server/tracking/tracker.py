@@ -98,6 +98,7 @@ class MlflowTracker(Tracker):
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
+        self._killed = False
         self._run: TrackedRun | None = None
 
     def begin(self, study: Study, configuration: Mapping[str, Any], code_version: str) -> None:
@@ -108,11 +109,13 @@ class MlflowTracker(Tracker):
         require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        self._run = run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
+        run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
         run.connect()
         self._courier = DeliveryQueue(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
+        self._run = run  # from here on an interruption leaves a run that must be closed
         if trouble := self._courier.wait_or_trouble(self._patience):
+            self._run = None
             self._courier.stop()
             raise WardroundError(
                 Code.TRACKING,
@@ -135,7 +138,7 @@ class MlflowTracker(Tracker):
     def finish(self, outcome: Outcome) -> None:
         """Queues the outcome, its model, and the end of the run; returns at once."""
         run, now = self._opened(), _now()
-        self._outcome = outcome
+        self._outcome, self._killed = outcome, outcome.status == "killed"
         if outcome.study.query is not None:
             self._courier.put(Job("answers", lambda: run.answers(outcome)))
         elif outcome.status == "finished" and self._parent is None:
@@ -145,7 +148,8 @@ class MlflowTracker(Tracker):
             self._courier.put(Job("unfinished weights", lambda: run.unfinished(outcome)))
         self._courier.put(Job("final metrics", lambda: run.final(outcome, now)))
         self._courier.put(Job("figures", lambda: run.figures(outcome)))
-        self._courier.put(Job("end of the run", lambda: run.end(outcome.status, now)))
+        end = Job("end of the run", lambda: run.end(outcome.status, now))
+        self._courier.put(end, first=self._killed)
 
     def compared(self, baselines: Baselines) -> None:
         """Queues the figures of other trainings; returns at once."""
@@ -162,8 +166,8 @@ class MlflowTracker(Tracker):
         if run is None:
             return TrackingReceipt()
         if self._outcome is None:
-            now = _now()
-            self._courier.put(Job("end of the run", lambda: run.end("killed", now)))
+            now, self._killed = _now(), True
+            self._courier.put(Job("end of the run", lambda: run.end("killed", now)), first=True)
         self._courier.wait(timeout)
         missing = self._courier.missing
         self._courier.stop()
@@ -194,6 +198,10 @@ class MlflowTracker(Tracker):
             run.rounds(batch)
             with self._lock:
                 del self._queued[: len(batch)]
+                more = bool(self._queued)
+            if more and self._killed:  # the end of the run goes before the rest
+                self._courier.put(Job("rounds", self._deliver_rounds))
+                return
 
 
 def deliver(

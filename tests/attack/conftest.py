@@ -8,8 +8,8 @@ import pytest
 
 from protocol.wire.messages import Standing
 from tests.attack.hostile import Hostile
+from tests.attack.ports import free_port
 from tests.attack.sites import SITES, Ring
-from tests.attack.waiting import free_port
 from tests.narrowing import instance
 
 

@@ -17,6 +17,7 @@ from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Answer, Collect, Frame, Ready, Refusal, Share
 from tests.attack.sites import SITES, Ring
+from tests.waiting import NEVER
 
 Words = npt.NDArray[np.unsignedinteger]
 
@@ -48,7 +49,7 @@ class Hostile:
     def ask(self, frames: Mapping[str, Frame]) -> dict[str, Reply]:
         """Who is away has no reply."""
         found = {}
-        for site, received in self.ring.link.ask(frames, 60.0):
+        for site, received in self.ring.link.ask(frames, NEVER):
             if received is not None:
                 body = b"".join(bytes(chunk) for chunk in received.body)
                 message = messages.parse(received)

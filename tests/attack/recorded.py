@@ -15,8 +15,11 @@ from typing import Any
 from unittest.mock import patch
 from zlib import crc32
 
-from protocol.errors import WardroundError
+import pytest
+
 from protocol.wire.messages import Frame
+from tests.narrowing import present
+from tests.server.tracking.patient import be_patient
 
 _READ, _PAGE = 1 << 20, 1 << 12
 _DUMPED = (2, 5)
@@ -101,7 +104,10 @@ def read_frames(folder: Path) -> Iterator[tuple[str, str, bytes, bytes]]:
 
 
 def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, Any]]]) -> None:
-    """In the child: the coordinator of `folder` runs these studies to their end."""
+    """In the child: the coordinator of `folder` runs these studies to their end.
+
+    Its words are in coordinator.log; its exit status is 0 only where every study has finished.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
     log = os.open(f"{kept}/coordinator.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
@@ -114,6 +120,7 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
     from server.coordinator.service import Coordinator
     from server.tracking.study_tracking import TrackingRequest
 
+    be_patient(pytest.MonkeyPatch())
     record(Path(kept))
     config = CoordinatorConfig.load(Path(folder))
     ending = threading.Event()
@@ -125,10 +132,10 @@ def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, A
                 digest, _ = coordinator.submit(
                     "attacker", Study.parse(document), configuration, TrackingRequest()
                 )
-                while (run := coordinator.study(digest)) is not None and run.state == "running":
+                run = present(coordinator.study(digest))
+                while run.state == "running":
                     time.sleep(0.05)
-        except WardroundError as error:
-            print(error, flush=True)
+                assert run.state == "finished", f"study {digest[:12]}: {run.state}"
         finally:
             ending.set()
             serving.join()

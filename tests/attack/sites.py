@@ -38,7 +38,8 @@ from server.enrolment.roster import Roster
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import PATIENT, Table
-from tests.attack.waiting import free_port, until
+from tests.attack.ports import free_port
+from tests.waiting import HUNG, until
 
 TASK = "breast_cancer"
 SITES = ("east", "north", "south", "west")
@@ -193,30 +194,30 @@ class Ring:
 
     def kill(self, site: str) -> None:
         self._processes[site].kill()
-        self._processes[site].join(30)
+        self._processes[site].join(HUNG)
 
     def stop(self, site: str) -> int | None:
         """SIGTERM; the exit status."""
         process = self._processes[site]
         process.terminate()
-        process.join(60)
+        process.join(HUNG)
         return process.exitcode
 
     def ended(self, site: str) -> int | None:
-        self._processes[site].join(60)
+        self._processes[site].join(HUNG)
         return self._processes[site].exitcode
 
     def until_online(self, *sites: str) -> None:
-        until(lambda: set(sites or SITES) <= self.link.online(), 90, "online")
+        until(lambda: set(sites or SITES) <= self.link.online(), "the sites are online")
 
     def until_gone(self, site: str) -> None:
-        until(lambda: site not in self.link.online(), 60, "gone")
+        until(lambda: site not in self.link.online(), f"{site} is gone")
 
     def close(self) -> None:
         for process in self._processes.values():  # asked politely, each would await its sum
             process.kill()
         for process in self._processes.values():
-            process.join(60)
+            process.join(HUNG)
         self.link.stop()
 
     # --- what lies at a site ---

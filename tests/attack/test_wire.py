@@ -26,6 +26,9 @@ from protocol.wire import messages
 from tests.attack.needles import Needles, files
 from tests.attack.recorded import coordinate, read_frames
 from tests.attack.sites import SITES, TASK, Ring, canary, child, odd_value
+from tests.waiting import HUNG
+
+pytestmark = pytest.mark.timeout(1000)
 
 EXACT = (
     "privacy=none",
@@ -81,8 +84,10 @@ def kept(ring: Ring, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]
         (folder / "record").mkdir()
         submitted = [(study.document, configuration) for study, configuration in studies]
         process = child(coordinate, str(ring.coordinator.folder), str(folder / "record"), submitted)
-        process.join(120)
-    assert process.exitcode == 0, (folder / "record" / "coordinator.log").read_text()
+        process.join(3 * HUNG)
+        ended = process.exitcode
+        process.kill()
+    assert ended == 0, (folder / "record" / "coordinator.log").read_text()
     ring.listen()
     yield Kept(
         ring,

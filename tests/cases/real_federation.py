@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +54,7 @@ from server.coordinator.study_events import ENDS
 from server.enrolment.roster import Roster
 from tasks import registry
 from tests.server.hospitals import credentials, free_port, new_coordinator
+from tests.waiting import HUNG, until
 
 TASK = registry.load("breast_cancer")
 SITES = ("east", "north", "south", "west")
@@ -68,8 +68,6 @@ WORDS = (
 """A study with noise that is over quickly."""
 _PATIENTS = 60
 """Declared by each hospital."""
-_JOIN = 60.0
-"""Seconds that a thread may take to end what it has in hand."""
 
 
 class Federation:
@@ -139,7 +137,7 @@ class Federation:
                 target=self._serve, args=(self.coordinator, self._ending), daemon=True
             )
             self.serving.start()
-            stack.callback(self.serving.join, _JOIN)
+            stack.callback(self.serving.join, HUNG)
             stack.callback(self._ending.set)
             self._running = stack.pop_all()
         return self
@@ -197,9 +195,9 @@ class Federation:
             return remote.submit(study, configuration, {"experiment": "e"})
 
     # --- how it goes ---
-    def online(self, sites: int, limit: float = 90.0) -> None:
+    def online(self, sites: int) -> None:
         """Returns once so many sites are connected."""
-        until(lambda: len(self.coordinator.link.online()) >= sites, limit, f"{sites} sites online")
+        until(lambda: len(self.coordinator.link.online()) >= sites, f"{sites} sites online")
 
     def events(self, digest: str) -> list[dict[str, Any]]:
         """What the study's file of events says; nothing while a line is being written."""
@@ -214,28 +212,23 @@ class Federation:
         events = self.events(digest)
         return max((event["round"] for event in events if event["type"] == "round"), default=0)
 
-    def wait_round(self, digest: str, number: int, limit: float = 60.0) -> bool:
-        """Whether the study got so far before it ended, or before `limit` seconds passed."""
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            if self.rounds(digest) >= number:
-                return True
-            events = self.events(digest)
-            if events and events[-1]["type"] in ENDS:
-                return False
-            time.sleep(0.05)
-        return False
+    def end(self, digest: str, after: int = 0) -> dict[str, Any] | None:
+        """The event that ended the study, among those that follow the first `after`."""
+        events = self.events(digest)
+        return events[-1] if len(events) > after and events[-1]["type"] in ENDS else None
 
-    def wait_end(self, digest: str, limit: float = 120.0, after: int = 0) -> dict[str, Any]:
-        """The event that ended the study, among those that follow the first `after`. Where none
-        comes within `limit` seconds, one whose type is "still running"."""
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            events = self.events(digest)
-            if len(events) > after and events[-1]["type"] in ENDS:
-                return events[-1]
-            time.sleep(0.1)
-        return {"type": "still running", "code": None, "message": ""}
+    def wait_round(self, digest: str, number: int) -> bool:
+        """Whether the study got so far before it ended, or hung."""
+        with suppress(TimeoutError):
+            until(lambda: self.rounds(digest) >= number or self.end(digest), f"round {number}")
+        return self.rounds(digest) >= number
+
+    def wait_end(self, digest: str, after: int = 0) -> dict[str, Any]:
+        """The event that ended the study, among those that follow the first `after`. Where it
+        hangs, one whose type is "still running"."""
+        with suppress(TimeoutError):
+            until(lambda: self.end(digest, after), "the end of the study")
+        return self.end(digest, after) or {"type": "still running", "code": None, "message": ""}
 
 
 class Hospital:
@@ -292,11 +285,9 @@ class Hospital:
                 except WardroundError:
                     continue
 
-    def wait_left(self, limit: float = 90.0) -> None:
+    def wait_left(self) -> None:
         """Returns once the site has left by itself, and closes it."""
-        self._thread.join(limit)
-        if self._thread.is_alive():
-            raise TimeoutError(f"{self.name} has not left within {limit} s")
+        until(lambda: not self._thread.is_alive(), f"{self.name} has left")
         self.close()
 
     def close(self) -> None:
@@ -307,14 +298,5 @@ class Hospital:
         self._stopping.set()
         self.connection.close()
         if self._thread.ident is not None:
-            self._thread.join(_JOIN)
+            self._thread.join(HUNG)
         self.governance.close_state()
-
-
-def until(true: Callable[[], bool], limit: float, what: str) -> None:
-    """Returns once it is true. Raises TimeoutError after `limit` seconds."""
-    end = time.monotonic() + limit
-    while not true():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {limit} s: {what}")
-        time.sleep(0.05)

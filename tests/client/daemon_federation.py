@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import Table
 from tests.client.daemon_process import Daemon
+from tests.waiting import HUNG, until
 
 TASK = "breast_cancer"
 RULES: dict[str, Any] = {
@@ -100,8 +100,8 @@ class Running:
         except BaseException as error:
             self.error = error
 
-    def outcome(self, seconds: float = 120) -> Outcome:
-        self._thread.join(seconds)
+    def outcome(self) -> Outcome:
+        self._thread.join(HUNG)
         assert not self._thread.is_alive(), f"study still runs: {self.told.waits[-3:]}"
         if self.error is not None:
             raise self.error
@@ -109,7 +109,7 @@ class Running:
 
     def cancel(self) -> None:
         self._cancelled.set()
-        self._thread.join(30)
+        self._thread.join(HUNG)
 
 
 class Wards:
@@ -143,9 +143,9 @@ class Wards:
             path = self.folder / site / "site.yaml"
             join.join(join.compare(path, join.FederationBundle.load(bundle)))
 
-    def restart_coordinator(self, pause: float = 0.5) -> None:
+    def restart_coordinator(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         self.link.stop()
-        time.sleep(pause)
+        meanwhile()
         self.link = self._listen(self._port)
         for site in self.sites:
             self.link.register(site, self._keys[site])
@@ -177,11 +177,11 @@ class Wards:
         return build_study(load(overrides), registry.load(TASK), patients)
 
     def run(self, study: Study, **patience: Any) -> Running:
-        given: dict[str, Any] = {"answer": 30.0, "join": 60.0, "look": 0.1, "failures": 5}
+        given: dict[str, Any] = {"answer": HUNG, "join": HUNG, "look": 0.1, "failures": 5}
         return Running(self, study, Patience(**(given | patience)))
 
-    def until_online(self, *sites: str, seconds: float = 90) -> None:
-        until(lambda: set(sites or self.sites) <= self.link.online(), seconds, "online")
+    def until_online(self, *sites: str) -> None:
+        until(lambda: set(sites or self.sites) <= self.link.online(), "the sites are online")
 
     @contextmanager
     def books(self, site: str) -> Iterator[tuple[SiteConfig, SiteState, Audit]]:
@@ -216,10 +216,3 @@ class Wards:
 def renamed(study: Study, number: int) -> Study:
     """The same study under another digest."""
     return Study.model_validate(study.model_dump() | {"nonce": f"{number:016x}"})
-
-
-def until(true: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not {what} within {seconds} s"
-        time.sleep(0.02)

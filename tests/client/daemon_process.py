@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.client.kill_points import arm
+from tests.waiting import HUNG
 
 
 def run_command(
@@ -52,14 +53,14 @@ class Daemon:
         )
         self.process.start()
 
-    def stop(self, seconds: float = 60) -> int:
+    def stop(self) -> int:
         """SIGTERM; the exit status."""
         if self.process.pid is not None and self.process.is_alive():
             os.kill(self.process.pid, signal.SIGTERM)
-        return self.ended(seconds)
+        return self.ended()
 
-    def ended(self, seconds: float = 60) -> int:
-        self.process.join(seconds)
+    def ended(self) -> int:
+        self.process.join(HUNG)
         status = self.process.exitcode
         assert status is not None, f"still running: {self.log.read_text()[-2000:]}"
         return status

@@ -62,7 +62,7 @@ def mlflow_url(demo: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
         command.until(lambda said: "MLflow: http" in said)
         yield command.said.split("MLflow: ")[1].split()[0]
         command.interrupt(signal.SIGINT)
-        assert command.ended(30) == 130
-        assert command.left(patience=5) == []
+        assert command.ended() == 130
+        command.until_none_is_left()
     finally:
         command.end()

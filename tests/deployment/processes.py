@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import HUNG, until
+
 
 class Command:
     """Runs in a process group of its own, as a terminal's foreground job; output in two files."""
@@ -43,26 +45,29 @@ class Command:
         """Standard output and error so far."""
         return self.out.read_text() + self.err.read_text()
 
-    def until(self, true: Callable[[str], bool], seconds: float = 150) -> None:
-        """Waits until `true(said)`."""
-        deadline = time.monotonic() + seconds
-        while not true(self.said):
-            assert self._process.poll() is None, f"it ended: {self.said}"
-            assert time.monotonic() < deadline, f"it did not come about: {self.said}"
-            time.sleep(0.05)
+    def until(self, true: Callable[[str], bool]) -> None:
+        """Returns once `true(said)`. Raises AssertionError where the command ends before that."""
+
+        def come_about() -> bool:
+            going = self._process.poll() is None
+            found = true(self.said)
+            assert going or found, f"it ended: {self.said}"
+            return found
+
+        until(come_about, "what the command was to do")
 
     def interrupt(self, number: signal.Signals) -> None:
         """A signal to the foreground process group, as Ctrl-C sends it."""
         os.killpg(self._process.pid, number)
 
-    def ended(self, seconds: float = 250) -> int:
+    def ended(self) -> int:
         """Its exit status; negative for a signal."""
         try:
-            return self._process.wait(seconds)
+            status = self._process.wait(3 * HUNG)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running: {self.said}") from None
-        finally:
-            self._watching.join(5)
+        self._watching.join()
+        return status
 
     def end(self) -> None:
         """Leaves nothing running, whatever came before."""
@@ -72,14 +77,12 @@ class Command:
         for process in self.left():
             process.kill()
 
-    def left(self, patience: float = 0.0) -> list[psutil.Process]:
-        """Which of the processes that came of it are still there, `patience` seconds later."""
-        deadline = time.monotonic() + patience
-        while True:
-            found = [process for process in map(_same, self.seen) if process is not None]
-            if not found or time.monotonic() >= deadline:
-                return found
-            time.sleep(0.05)
+    def left(self) -> list[psutil.Process]:
+        """Which of the processes that came of it are still there."""
+        return [process for process in map(_same, self.seen) if process is not None]
+
+    def until_none_is_left(self) -> None:
+        until(lambda: not self.left(), "all its processes have ended")
 
     def taken(self) -> list[int]:
         """Which of the ports that it listened on cannot be bound."""

@@ -26,6 +26,8 @@ from tests.deployment.traces import Secret, contents, search
 if TYPE_CHECKING:
     from tests.deployment.conftest import Finished
 
+pytestmark = pytest.mark.timeout(1000)
+
 SITES = ("east", "north", "south", "west")
 
 

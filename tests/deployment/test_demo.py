@@ -20,6 +20,8 @@ from tasks import registry
 if TYPE_CHECKING:
     from tests.deployment.conftest import Finished
 
+pytestmark = pytest.mark.timeout(1000)
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -98,7 +100,7 @@ def test_no_process_and_no_port_is_left(demo: Finished) -> None:
     for part in ("mlflow", "coordinator start", "recording_site.py", "guard_process.py"):
         assert part in names, "the demo is made of real processes"
     assert len(demo.command.ports) >= 2, "the coordinator's port and MLflow's"
-    assert demo.command.left(patience=5) == []
+    demo.command.until_none_is_left()
     assert demo.command.taken() == []
 
 

@@ -19,6 +19,7 @@ from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.wire.messages import Frame
 from tasks.schema import Table
+from tests.waiting import HUNG
 
 IDENTITY, NODE_KEY = "identity.pem", "node.pem"
 Heard = Callable[[str, Frame, bool], None]
@@ -59,7 +60,7 @@ class OtherHospitals:
         for connection in self._connections:
             connection.close()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(HUNG)
 
     def _site(self, name: str, roster: Mapping[str, str], table: Table) -> Site:
         return Site(

@@ -177,7 +177,7 @@ def test_a_study_goes_on_where_an_older_release_left_it(
             daemon = Command([WARDROUND_SITE, "start", "--config", site], tmp_path / "daemon")
             outcome = remote.follow(digest, study, noted)
             daemon.interrupt(signal.SIGTERM)
-            assert daemon.ended(60) == 0, daemon.said
+            assert daemon.ended() == 0, daemon.said
         finally:
             if daemon is not None:
                 daemon.end()

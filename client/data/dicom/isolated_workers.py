@@ -115,7 +115,9 @@ def _answers(
         if not starting:
             yield worker.jobs.pop(0), answer
     for worker in busy.values():
-        if worker in crew and worker.jobs and worker.deadline < time.monotonic():
+        late = worker.jobs and worker.deadline < time.monotonic()
+        # An answer that lies there is taken: who takes the answers may have been slow, not the job.
+        if worker in crew and late and not worker.line.poll():
             yield _replace(worker, crew, queue), slow
 
 

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import HUNG
+
 ROOT = Path(__file__).resolve().parents[3]
 _PARTS = ("protocol", "client", "server", "tasks", "launch", "conf", "wardround", "tests/client")
 
@@ -49,7 +51,7 @@ class Release:
             env=os.environ | {"PYTHONPATH": str(self.tree)},
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=HUNG,
         )
         lines = (done.stdout + done.stderr).strip().splitlines() or [""]
         said = lines[-1].replace(str(self.folder), "")[:230]

@@ -9,6 +9,8 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
+from tests.waiting import HUNG
+
 _PIECE = 16384
 
 
@@ -29,8 +31,8 @@ class SlowLine:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._ready.wait(30):
-            raise TimeoutError("the line was not ready in time")
+        if not self._ready.wait(HUNG):
+            raise TimeoutError("the line did not get ready")
         return self
 
     def __exit__(
@@ -45,7 +47,7 @@ class SlowLine:
         """Cuts every connection. May be called twice."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._ending.set)
-            self._thread.join(30)
+            self._thread.join(HUNG)
 
     async def _main(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()

@@ -35,7 +35,7 @@ def test_a_failed_study_goes_on_once_the_hospitals_are_back(tmp_path: Path) -> N
         digest = federation.submit(study, configuration)
         for name in LEAVING:
             hospitals[name].wait_left()
-        first = federation.wait_end(digest, 90)
+        first = federation.wait_end(digest)
         if first["type"] != "failed":
             raise RuntimeError(f"without two hospitals the study should fail: {first}")
         for name in LEAVING:
@@ -43,5 +43,5 @@ def test_a_failed_study_goes_on_once_the_hospitals_are_back(tmp_path: Path) -> N
         federation.online(4)
         before = len(federation.events(digest))
         federation.submit(study, configuration)
-        last = federation.wait_end(digest, 60, before)
+        last = federation.wait_end(digest, before)
     assert last["type"] == "finished", last.get("message")

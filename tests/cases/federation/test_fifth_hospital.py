@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.real_federation import WORDS, Federation, Hospital, until
+from tests.cases.real_federation import WORDS, Federation, Hospital
+from tests.waiting import until
 
 
 @pytest.mark.slow
@@ -29,11 +30,11 @@ def test_a_study_after_a_fifth_hospital_enrolled(tmp_path: Path) -> None:
         federation.online(4)
         federation.enrol("fifth")
         journal = federation.config.event_log
-        until(lambda: '"fifth"' in journal.read_text(), 30, "the coordinator knows the fifth")
+        until(lambda: '"fifth"' in journal.read_text(), "the coordinator knows the fifth")
         study, configuration = federation.study(
             federation.patients(), *WORDS, "rounds=3", "evaluation.every=3"
         )
         digest = federation.submit(study, configuration)
-        end = federation.wait_end(digest, 60)
+        end = federation.wait_end(digest)
     reason = f"{end.get('message')} {end.get('remedy')}"
     assert end["type"] == "finished" or "join" in reason, f"{end['type']}: {reason}"

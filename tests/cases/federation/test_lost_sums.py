@@ -25,7 +25,7 @@ ROUNDS = 10
     "expected, or the sum is of those who answered.",
 )
 def test_four_lost_sums_of_one_hospital_do_not_end_a_study(tmp_path: Path) -> None:
-    with Federation(tmp_path / "federation", waiting={"answer": 6}).start() as federation:
+    with Federation(tmp_path / "federation", waiting={"answer": 15}).start() as federation:
         study, configuration = federation.study(
             federation.patients(), *WORDS, f"rounds={ROUNDS}", f"evaluation.every={ROUNDS}"
         )
@@ -33,6 +33,6 @@ def test_four_lost_sums_of_one_hospital_do_not_end_a_study(tmp_path: Path) -> No
         hospitals["west"].lost_sums = {2, 4, 6, 8}
         federation.online(4)
         digest = federation.submit(study, configuration)
-        end = federation.wait_end(digest, 120)
+        end = federation.wait_end(digest)
         done = federation.rounds(digest)
     assert (end["type"], done) == ("finished", ROUNDS), end.get("message")

@@ -21,8 +21,8 @@ from client.transport.fleet_connection import FleetConfig, FleetConnection
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks
 from tests.cases.federation.slow_line import SlowLine
-from tests.cases.real_federation import until
 from tests.server.transport.live_superlink import open_door
+from tests.waiting import HUNG, until
 
 RATE = 50_000
 """Bytes a second."""
@@ -48,7 +48,7 @@ def answering(connection: FleetConnection, answer: Frame, line: SlowLine) -> Ite
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     with ExitStack() as stack:
-        stack.callback(thread.join, 60)
+        stack.callback(thread.join, HUNG)
         stack.callback(line.close)  # an answer that is under way would hold the thread for long
         stack.callback(connection.close)
         stack.callback(stopping.set)
@@ -73,7 +73,7 @@ def test_an_answer_over_a_slow_uplink_comes_whole(tmp_path: Path) -> None:
             FleetConfig(f"127.0.0.1:{line.port}", door.pki.ca_certificate, door.key("slow"))
         )
         with answering(connection, Frame(b"{}", chunks(words)), line):
-            until(lambda: "slow" in door.link.online(), 60, "the site is online")
+            until(lambda: "slow" in door.link.online(), "the site is online")
             began, got = time.monotonic(), None
             for _, frame in door.link.ask({"slow": Frame(b'{"a":1}')}, LIMIT):
                 got = None if frame is None else sum(len(part) for part in frame.body)

@@ -16,9 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from server.coordinator.setup import create
+from tests.waiting import HUNG, until
 
 _START = "import sys; from launch.cli.main import main; sys.argv[0] = 'wardround'; main()"
 _HOST = "127.0.0.1"
+_ANSWER = 60.0
+"""Seconds after which one call counts as hung, and the next is made."""
 
 
 @contextlib.contextmanager
@@ -73,17 +76,15 @@ class Besieged:
         self._end()
 
     def _until_it_answers(self) -> None:
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the coordinator did not start: {self._last_words()}")
-            time.sleep(0.1)
+        until(lambda: self.answers() or self._process.poll() is not None, "the coordinator")
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the coordinator did not start: {self._last_words()}")
 
     def _end(self) -> None:
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(30)
+                self._process.wait(HUNG)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
@@ -94,10 +95,9 @@ class Besieged:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
             with (
-                socket.create_connection((_HOST, self.port), 5) as raw,
+                socket.create_connection((_HOST, self.port), _ANSWER) as raw,
                 context.wrap_socket(raw, server_hostname="localhost") as line,
             ):
-                line.settimeout(5)
                 line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 return line.recv(12).startswith(b"HTTP/1.1")
         except OSError:
@@ -133,11 +133,12 @@ class Besieged:
             pass
         else:
             return f"ended: {self._last_words()}"
-        for _ in range(20):
-            if self.answers():
-                return "lives and answers"
-            time.sleep(1)
-        return "lives but does not answer"
+        try:
+            until(lambda: self.answers() or self._process.poll() is not None, "the coordinator")
+        except TimeoutError:
+            return "lives but does not answer"
+        ended = self._process.poll() is not None
+        return f"ended: {self._last_words()}" if ended else "lives and answers"
 
     def _last_words(self) -> str:
         return "".join(self._log.read_text(errors="replace").strip().splitlines()[-1:])[:120]

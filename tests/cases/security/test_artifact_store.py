@@ -29,6 +29,7 @@ from server.released_model import example
 from server.tracking.tracker import MlflowTracker
 from tasks import registry
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.slow
 LEFT = "the-code-ran"
@@ -128,7 +129,7 @@ def test_mlflows_own_loader_runs_code_of_the_store(
         env=os.environ | {"PYTHONPATH": str(root), "MLFLOW_DISABLE_TELEMETRY": "true"},
         check=True,
         capture_output=True,
-        timeout=250,
+        timeout=HUNG,
     )
     assert (here / LEFT).exists()
 

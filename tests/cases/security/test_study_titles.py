@@ -16,8 +16,9 @@ import pytest
 from protocol.errors import WardroundError
 from server.coordinator.setup import status
 from tests.cases.real_federation import WORDS as PRIVATE
-from tests.cases.real_federation import Federation, until
+from tests.cases.real_federation import Federation
 from tests.cases.security.titles import WORDS, Words
+from tests.waiting import HUNG, until
 
 _START = "import sys; from launch.cli.main import main; sys.argv[0] = 'wardround'; main()"
 TITLES = [pytest.param(words, id=name) for name, words in WORDS.items()]
@@ -42,7 +43,7 @@ def test_the_operator_reads_a_studys_title_as_text(tmp_path: Path, title: Words)
         except (WardroundError, ValueError):
             return  # refused at submission
         federation.stop()  # it notes its studies every few seconds, and when it stops
-        until(lambda: is_listed(federation, digest), 60, "the study in the coordinator's status")
+        until(lambda: is_listed(federation, digest), "the study in the coordinator's status")
         folder = str(federation.config.folder)
         done = subprocess.run(
             [sys.executable, "-c", _START, "coordinator", "status", "-f", folder],
@@ -50,6 +51,6 @@ def test_the_operator_reads_a_studys_title_as_text(tmp_path: Path, title: Words)
             capture_output=True,
             text=True,
             env=os.environ | {"COLUMNS": "300", "FORCE_COLOR": "1", "TERM": "xterm"},
-            timeout=120,
+            timeout=HUNG,
         )
     assert (done.returncode, title.faults(done.stdout + done.stderr)) == (0, [])

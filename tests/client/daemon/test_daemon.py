@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,9 +33,10 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
 from server.enrolment.certificates import Pki
-from tests.client.daemon_federation import RULES, TASK, Wards, renamed, until
+from tests.client.daemon_federation import RULES, TASK, Wards, renamed
 from tests.client.daemon_process import Daemon
 from tests.narrowing import present
+from tests.waiting import HUNG, NEVER, until
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def command(*arguments: str, **env: str) -> subprocess.Popen[str]:
 def operate(wards: Wards, site: str, *arguments: str) -> int:
     """An operator's command beside the daemon."""
     done = command(*arguments, "--config", str(wards.folder / site))
-    done.communicate(timeout=60)
+    done.communicate(timeout=HUNG)
     return done.returncode
 
 
@@ -81,7 +83,7 @@ def operate(wards: Wards, site: str, *arguments: str) -> int:
 def test_systemd_hears_of_it_and_sigterm_ends_it(wards: Wards, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(120)
+        manager.settimeout(HUNG)
         env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
         daemon = command("start", "--config", str(wards.folder / "west"), **env)
         heard = []
@@ -89,13 +91,11 @@ def test_systemd_hears_of_it_and_sigterm_ends_it(wards: Wards, tmp_path: Path) -
             heard.append(manager.recv(200).decode())
         assert status.running(wards.config("west").state)
         daemon.send_signal(signal.SIGTERM)
-        _, err = daemon.communicate(timeout=60)
-        manager.settimeout(0.5)
-        try:
+        _, err = daemon.communicate(timeout=HUNG)
+        manager.setblocking(False)
+        with suppress(BlockingIOError):
             while True:
                 heard.append(manager.recv(200).decode())
-        except TimeoutError:
-            pass
     assert daemon.returncode == 0, err
     assert "STOPPING=1" in heard
     assert "ready" in err
@@ -125,9 +125,9 @@ def test_four_hospitals_learn_and_each_says_how_it_stands(
     wards: Wards, federation: dict[str, Daemon], template: Study
 ) -> None:
     running = wards.run(template)
-    until(lambda: len(running.told.rounds) >= 3, 60, "under way")
+    until(lambda: len(running.told.rounds) >= 3, "under way")
     state = wards.config("north").state
-    until(lambda: bool((s := status.read(state)) and s.study), 30, "told")
+    until(lambda: bool((s := status.read(state)) and s.study), "told")
     now = status.read(state)
     assert now is not None
     assert now.connected
@@ -154,10 +154,10 @@ def test_sigterm_in_the_middle_of_a_study_loses_no_attempt(
         def under_way(wanted: int = wanted) -> bool:
             return len(running.told.rounds) >= wanted
 
-        until(under_way, 60, "under way")
+        until(under_way, "under way")
         assert federation["west"].stop() == 0
         federation["west"] = wards.daemon("west")
-        until(lambda: sends_again(federation["west"]), 60, "taking part again")
+        until(lambda: sends_again(federation["west"]), "taking part again")
     running.cancel()
     assert running.told.losses == []
     wards.verify_books("west")
@@ -175,9 +175,9 @@ def test_a_revoked_study_stops_at_the_next_message(
     """The others go on: a study long enough to be revoked in the middle of, on any machine."""
     study = wards.study(rounds=250, spare=50, **{"aggregation.scale": 1024})
     running = wards.run(study)
-    until(lambda: len(running.told.rounds) >= 2, 60, "under way")
+    until(lambda: len(running.told.rounds) >= 2, "under way")
     assert operate(wards, "west", "revoke", study.digest[:10], "--yes") == 0
-    until(lambda: running.told.rounds[-1].participants == 3, 60, "going on without it")
+    until(lambda: running.told.rounds[-1].participants == 3, "going on without it")
     running.cancel()
     with wards.books("west") as (_, _, audit):
         events = [e for e in audit.entries() if e.fields.get("study") == study.digest]
@@ -267,13 +267,13 @@ def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
 ) -> None:
     study = renamed(template, 5)
     document = study.document.decode()
-    accepted = wards.link.ask({"south": frame(Propose(document=document))}, 30)
+    accepted = wards.link.ask({"south": frame(Propose(document=document))}, NEVER)
     assert b'"accepted"' in present(next(iter(accepted))[1]).header
     record = wards.folder / "south" / "computed"
     before = record.read_text() if record.exists() else ""
     for number in range(300):
         message = hostile(study, number)
-        ((_, answer),) = wards.link.ask({"south": message}, 30)
+        ((_, answer),) = wards.link.ask({"south": message}, NEVER)
         assert answer is not None, number
         told = parse(answer)
         refused = isinstance(told, Refusal) or (isinstance(told, Standing) and told.code)
@@ -290,7 +290,11 @@ def test_hostile_messages_are_refused_touch_no_data_and_stop_nothing(
 def test_a_restarted_coordinator_is_found_again(
     wards: Wards, federation: dict[str, Daemon], template: Study
 ) -> None:
-    wards.restart_coordinator(pause=2.0)
+    def losses() -> int:
+        return sum(event["event"] == "not connected" for event in federation["east"].events())
+
+    before = losses()
+    wards.restart_coordinator(lambda: until(lambda: losses() > before, "its loss is told"))
     wards.until_online()
     outcome = wards.run(renamed(template, 4)).outcome()
     assert outcome.status == "finished"
@@ -329,9 +333,9 @@ def test_it_waits_for_a_coordinator_that_is_not_there_yet(tmp_path: Path) -> Non
     early = Wards(tmp_path / "fed")
     early.link.stop()
     daemon = early.daemon("west")
-    until(lambda: any(e["event"] == "not connected" for e in daemon.events()), 60, "told")
+    until(lambda: any(e["event"] == "not connected" for e in daemon.events()), "told")
     assert daemon.process.is_alive()
-    early.restart_coordinator(pause=0)
+    early.restart_coordinator()
     early.until_online("west")
     assert daemon.stop() == 0
     early.close()
@@ -381,7 +385,7 @@ class Asked:
         return Frame(b"{}")
 
 
-@pytest.mark.parametrize(("ttl", "asked"), [(60.0, 1), (-1.0, 0)])
+@pytest.mark.parametrize(("ttl", "asked"), [(NEVER, 1), (-1.0, 0)])
 def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
     post, site = Post(), Asked()
     incoming = IncomingMessage(Frame(b"{}"), "m", cast(Any, SimpleNamespace(ttl=ttl)))

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from protocol.study.study import Study
-from tests.client.daemon_federation import Wards, renamed, until
+from tests.client.daemon_federation import Wards, renamed
 from tests.client.daemon_process import Daemon
 from tests.client.kill_points import POINTS
+from tests.waiting import until
 
 VICTIM = "west"
 TESTED = (
@@ -73,12 +74,12 @@ def test_a_restarted_site_takes_part_again(wards: Wards) -> None:
     first: Daemon = wards.daemon(VICTIM)
     wards.until_online()
     running = wards.run(study)
-    until(lambda: len(running.told.rounds) >= 2, 60, "under way")
+    until(lambda: len(running.told.rounds) >= 2, "under way")
     first.process.kill()
     assert first.ended() == -signal.SIGKILL
     back = wards.daemon(VICTIM)
     started = len(back.events())
-    until(lambda: any(e["event"] == "sent" for e in back.events()[started:]), 60, "taking part")
+    until(lambda: any(e["event"] == "sent" for e in back.events()[started:]), "taking part")
     running.cancel()
     assert back.stop() == 0
     wards.verify_books(VICTIM)

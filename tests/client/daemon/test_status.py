@@ -7,10 +7,9 @@ import os
 import re
 import socket
 import stat
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from protocol.errors import Code, WardroundError
+from tests.waiting import HUNG, Calls, until
 
 
 @pytest.fixture
@@ -55,17 +55,10 @@ class Link:
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=HUNG) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-
-
-def until(true: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not {what} within {seconds} s"
-        time.sleep(0.02)
 
 
 def free_port() -> int:
@@ -110,9 +103,10 @@ def test_the_watch_tells_of_connection_loss_and_of_the_end(
     with caplog.at_level("INFO", logger="wardround.site"), watch:
         watch.connection = link
         link.connected = True
-        until(lambda: bool((s := status.read(config.state)) and s.connected), 10, "told")
-        link.connected, link.last_error = False, WardroundError(Code.UNREACHABLE, "Gone.")
-        until(lambda: not (status.read(config.state) or board.now).connected, 10, "told")
+        until(lambda: (s := status.read(config.state)) and s.connected, "the connection is told")
+        link.last_error = WardroundError(Code.UNREACHABLE, "Gone.")
+        link.connected = False
+        until(lambda: (s := status.read(config.state)) and s.last_error, "its loss is told")
     told = status.read(config.state)
     assert told is not None
     assert told.phase == "stopped"
@@ -195,13 +189,23 @@ def test_a_hanging_loop_is_not_reported_alive(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(0.5)
+        manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "60000")
+        looks = Calls(monkeypatch, StatusReporter, "_look")
+
+        def heard() -> list[bytes]:
+            messages = []
+            with suppress(BlockingIOError):
+                while True:
+                    messages.append(manager.recv(100))
+            return messages
+
         with StatusReporter(config.state, board) as watch:
-            assert manager.recv(100) == b"WATCHDOG=1"
+            until(lambda: b"WATCHDOG=1" in heard(), "systemd is told")
             watch.expect(-1)
-            with suppress(TimeoutError):
-                manager.recv(100)  # one may have been under way
-            with pytest.raises(TimeoutError):
-                manager.recv(100)
+            seen = looks.returned
+            until(lambda: not heard() and looks.returned >= seen + 2, "what was under way is over")
+            heard()
+            looks.until_one_more()
+            assert heard() == []

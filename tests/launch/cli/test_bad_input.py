@@ -9,8 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from server.enrolment.accounts import Accounts, Credentials, issue
 from server.enrolment.certificates import Pki
 from server.enrolment.roster import Roster
 from tasks import registry
+from tests.waiting import HUNG, until
 
 SCRIPTS = Path(sys.executable).parent
 TASKS = ("breast_cancer", "plugged")
@@ -86,7 +86,7 @@ def run(script: str, *words: str | Path, cwd: Path, path: Path | None = None) ->
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=HUNG,
     )
     return Said(done.returncode, done.stdout, done.stderr)
 
@@ -271,16 +271,12 @@ def federation(tmp_path_factory: pytest.TempPathFactory, plug_in: Path) -> Itera
             stack.callback(process.stop)
             made_.running[name] = process
         wait_for(config, folder / "coordinator.log")
-        until(lambda: all("connected" in made_.site_log(name) for name in names))
+        until(
+            lambda: all("connected" in made_.site_log(name) for name in names),
+            "all hospitals are connected",
+        )
         yield made_
         assert all(process.running for process in made_.running.values()), "bad input ended one"
-
-
-def until(true: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.1)
 
 
 def test_data_cut_short_at_a_hospital_is_said_to_both_ends(

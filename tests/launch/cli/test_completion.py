@@ -12,6 +12,7 @@ import click
 import pytest
 
 from launch.cli.completion import overrides
+from tests.waiting import HUNG
 
 SCRIPTS = Path(sys.executable).parent
 _ASK = """
@@ -29,7 +30,7 @@ def bash(*words: str) -> tuple[list[str], str]:
     """(what bash would offer for the last of these words, what compopt was told)."""
     quoted = " ".join(f"'{word}'" for word in words)
     text = _ASK.format(scripts=SCRIPTS, words=quoted, at=len(words) - 1)
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=HUNG)
     return done.stdout.split(), done.stderr
 
 
@@ -61,7 +62,7 @@ def test_zsh_and_fish_want_the_whole_word(shell: str) -> None:
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
     done = subprocess.run(
-        [SCRIPTS / "wardround"], env=environment, capture_output=True, text=True, timeout=60
+        [SCRIPTS / "wardround"], env=environment, capture_output=True, text=True, timeout=HUNG
     )
     assert "federation=deployment" in done.stdout
     assert "inprocess" not in done.stdout
@@ -91,11 +92,11 @@ def test_keys_come_with_their_meaning_and_values_from_the_groups() -> None:
 def test_a_script_for_every_shell_that_is_known(program: str) -> None:
     for shell in ("bash", "zsh", "fish"):
         for_shell: list[str | Path] = [SCRIPTS / program, "completion", shell]
-        done = subprocess.run(for_shell, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(for_shell, capture_output=True, text=True, timeout=HUNG)
         assert done.returncode == 0
         assert f"_{program.replace('-', '_')}_completion" in done.stdout or shell == "fish"
         assert f"_{program.replace('-', '_').upper()}_COMPLETE" in done.stdout
     asked: list[str | Path] = [SCRIPTS / program, "completion", "tcsh"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=HUNG)
     assert (done.returncode, done.stdout) == (2, "")
     assert "error (usage)" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import pytest
 from launch.demo import guard_process
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
+from tests.waiting import HUNG, until
 
 PARENT = """
 import sys, time
@@ -32,16 +32,6 @@ def _processes_naming(text: str) -> list[psutil.Process]:
     ]
 
 
-def _until(condition: object, seconds: float = 15.0) -> bool:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def _listening(port: int) -> set[str]:
     """Addresses on which something listens on `port`."""
     found = psutil.net_connections("tcp")
@@ -52,7 +42,7 @@ def _listening(port: int) -> set[str]:
 def test_a_server_is_healthy_on_loopback_and_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "mlflow"
     with MlflowServer(home) as server:
-        assert server.healthy()
+        assert server.healthy(HUNG)
         port = int(server.url.rsplit(":", 1)[1])
         addresses = _listening(port)
         guarded = _processes_naming(str(home))
@@ -79,10 +69,10 @@ def test_no_server_outlives_its_parent(tmp_path: Path, request_: signal.Signals)
     assert parent.stdout is not None
     parent.stdout.readline()
     database = f"sqlite:///{tmp_path}"
-    assert _until(lambda: len(_processes_naming(database)) >= 2)
+    until(lambda: len(_processes_naming(database)) >= 2, "server and guard are there")
     parent.send_signal(request_)
     parent.wait()
-    assert _until(lambda: not _processes_naming(database))
+    until(lambda: not _processes_naming(database), "server and guard are gone")
 
 
 def test_a_server_that_does_not_start_is_ended_and_said_with_its_log(tmp_path: Path) -> None:
@@ -101,11 +91,12 @@ def test_guard_ends_grandchildren_that_ignore_sigterm(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-I", guard_process.__file__, "bash", "-c", script], stdin=subprocess.PIPE
     )
-    assert _until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
-    pid = int((tmp_path / "pid").read_text())
+    noted = tmp_path / "pid"
+    until(lambda: noted.exists() and noted.read_text().strip(), "the grandchild is there")
+    pid = int(noted.read_text())
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(timeout=2 * guard_process.PATIENCE + 2)
+    process.wait(HUNG)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
@@ -118,4 +109,4 @@ def test_guard_passes_the_exit_status_on() -> None:
         "-c",
         "raise SystemExit(3)",
     ]
-    assert subprocess.Popen(command, stdin=subprocess.PIPE).wait(10) == 3
+    assert subprocess.Popen(command, stdin=subprocess.PIPE).wait(HUNG) == 3

@@ -14,6 +14,7 @@ from server.enrolment.accounts import Accounts
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.server.hospitals import credentials, free_port, new_coordinator
+from tests.waiting import HUNG
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def changed(good: Path, folder: Path, **fields: str) -> Path:
 
 
 def refusal(path: Path) -> WardroundError:
-    with pytest.raises(WardroundError) as refused, RemoteFederation(path, timeout=10) as remote:
+    with pytest.raises(WardroundError) as refused, RemoteFederation(path, timeout=HUNG) as remote:
         remote.federation()
     assert refused.value.remedy, "an error says what to do"
     assert json.loads(path.read_text())["token"] not in str(refused.value)

@@ -19,6 +19,8 @@ from launch.studies.run import run
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
+pytestmark = pytest.mark.timeout(1000)
+
 WARDROUND = Path(sys.executable).with_name("wardround")
 STUDY = ("task=gated", "privacy=none", "rounds=8", "local_steps=1", "evaluation.every=1")
 _GATED = '''"""Breast cancer, whose fourth round waits for as long as a file `gate` lies there."""
@@ -71,7 +73,7 @@ def interrupted(here: Path, number: signal.Signals, *words: str) -> tuple[Comman
         kept = (here / "outputs").glob
         command.until(lambda said: any(len(lines(path)) > 1 for path in kept("*/rounds.jsonl")))
         command.interrupt(number)
-        command.ended(60)
+        command.ended()
     finally:
         command.end()
         (here / "gate").unlink()
@@ -173,10 +175,10 @@ def test_ctrl_c_under_ray_leaves_no_process_and_the_study_goes_on(tmp_path: Path
         command.until(lambda said: any(len(lines(path)) > 3 for path in kept("*/rounds.jsonl")))
         assert any("raylet" in line for line in command.seen.values())
         command.interrupt(signal.SIGINT)
-        assert command.ended(60) == 130
+        assert command.ended() == 130
         assert "wardround run --resume" in command.said
         assert "Traceback" not in command.said
-        assert command.left(patience=10) == []
+        command.until_none_is_left()
         assert command.taken() == []
     finally:
         command.end()

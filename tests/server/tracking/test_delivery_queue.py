@@ -49,6 +49,26 @@ def test_what_hangs_holds_nobody_up_and_is_named() -> None:
     let_go.set()
 
 
+def test_what_goes_first_waits_only_for_what_is_being_delivered() -> None:
+    done: list[str] = []
+    begun, let_go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        let_go.wait()
+        done.append("slow")
+
+    courier = DeliveryQueue("test")
+    courier.put(Job("slow", slow))
+    assert begun.wait(HUNG)
+    courier.put(Job("waiting", lambda: done.append("waiting")))
+    courier.put(Job("urgent", lambda: done.append("urgent")), first=True)
+    let_go.set()
+    assert courier.wait(HUNG)
+    assert done == ["slow", "urgent", "waiting"]
+    courier.stop()
+
+
 def test_trouble_is_told_before_time_is_up() -> None:
     def away() -> None:
         raise ServerAwayError("status 503")

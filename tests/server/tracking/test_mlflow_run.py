@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ from tasks.flat_model import FlatModel
 from tests.narrowing import present
 from tests.server.tracking.outcomes import CONFIGURATION, ended, outcome, report, study
 from tests.server.tracking.patient import be_patient
-from tests.waiting import HUNG
+from tests.waiting import HUNG, until
 
 EXPERIMENT = "ward round"
 
@@ -260,6 +260,50 @@ def test_a_study_that_never_came_to_an_outcome_is_killed(server: MlflowServer) -
     run = _run(server, of)
     assert run.info.status == "KILLED"
     assert run.data.metrics["auc"] == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize("handed_in", [False, True], ids=["no outcome", "an outcome"])
+def test_a_killed_run_ends_before_the_rounds_that_still_wait(
+    server: MlflowServer, monkeypatch: pytest.MonkeyPatch, *, handed_in: bool
+) -> None:
+    """So that it ends even where the time for a farewell is too short for all of them."""
+    called: list[str] = []
+    begun, let_go = threading.Event(), threading.Event()
+    rounds, end = TrackedRun.rounds, TrackedRun.end
+
+    def slow(self: TrackedRun, reports: Sequence[tuple[int, RoundReport]]) -> None:
+        begun.set()
+        let_go.wait()
+        rounds(self, reports)
+        called.append("rounds")
+
+    def noted(self: TrackedRun, status: str, when: int) -> None:
+        end(self, status, when)
+        called.append(status)
+
+    monkeypatch.setattr(TrackedRun, "rounds", slow)
+    monkeypatch.setattr(TrackedRun, "end", noted)
+    of = study(rounds=60)
+    tracker = MlflowTracker(server.url, EXPERIMENT)
+    tracker.begin(of, {}, "1")
+    tracker.round(report(1))
+    assert begun.wait(HUNG)
+    for number in range(2, 61):
+        tracker.round(report(number))
+    if handed_in:
+        tracker.finish(ended(of, "killed"))
+    receipts: list[TrackingReceipt] = []
+    settling = threading.Thread(target=lambda: receipts.append(tracker.settle()))
+    settling.start()
+    until(lambda: "end of the run" in tracker._courier.missing, "the end waits")
+    let_go.set()
+    settling.join()
+    assert called == ["rounds", "killed", "rounds", "rounds", "rounds"]
+    assert receipts[0].missing == ()
+    run = _run(server, of)
+    assert run.info.status == "KILLED"
+    history = _client(server).get_metric_history(run.info.run_id, "seconds")
+    assert len(history) == 60
 
 
 def test_a_resumed_study_goes_on_in_its_run(server: MlflowServer) -> None:

@@ -40,7 +40,11 @@ if __name__ == "__main__":
     address, ca, work, *keys = sys.argv[1:]
     stopping = threading.Event()
     connections = [
-        FleetConnection(FleetConfig(address, Path(ca), Path(key), lines=3 if len(keys) == 1 else 1))
+        FleetConnection(
+            FleetConfig(
+                address, Path(ca), Path(key), heartbeat=60, lines=3 if len(keys) == 1 else 1
+            )
+        )
         for key in keys
     ]
 

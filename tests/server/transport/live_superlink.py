@@ -1,9 +1,9 @@
 """A coordinator with its PKI, and sites as processes, for the tests of the federation."""
 
+import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,13 @@ from client.transport.node_key import create_node_key
 from protocol.wire.messages import Frame
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
+from tests.waiting import until
 
 Answers = list[tuple[str, Frame | None]]
 """What `SuperLink.ask` yields."""
 ECHO = Path(__file__).with_name("echo_site.py")
+SELDOM = 1800.0
+"""Seconds of the longest heartbeat: no site counts as gone because it was slow to beat."""
 
 
 @dataclass
@@ -43,11 +46,13 @@ class Door:
     def connection(self, name: str) -> FleetConnection:
         """A site in this process, registered before."""
         return FleetConnection(
-            FleetConfig(self.link.address, self.pki.ca_certificate, self.key(name), heartbeat=10)
+            FleetConfig(
+                self.link.address, self.pki.ca_certificate, self.key(name), heartbeat=SELDOM
+            )
         )
 
     def launch(self, names: Sequence[str], work: float = 0.0) -> subprocess.Popen[bytes]:
-        """One process for `names`, registered before; returns once they are connected."""
+        """One process for `names`, registered before, that works so many seconds on an answer."""
         process = subprocess.Popen(
             [sys.executable, str(ECHO), self.link.address, str(self.pki.ca_certificate), str(work)]
             + [str(self.key(name)) for name in names]
@@ -55,8 +60,24 @@ class Door:
         self.processes.append(process)
         return process
 
-    def wait_online(self, *names: str, seconds: float = 60) -> None:
-        wait_until(lambda: set(names) <= self.link.online(), seconds)
+    def wait_online(self, *names: str) -> None:
+        until(lambda: set(names) <= self.link.online(), f"{names} are online")
+
+    def is_waiting(self, *names: str) -> bool:
+        """Both calls of an idle site are held here: for a question, and as its heartbeat."""
+        nodes = [self.link._nodes[name] for name in names]
+        return all(self.link._gateway._held.get(node) == 2 for node in nodes)
+
+    def has_question(self, name: str) -> bool:
+        """A question has been handed out to the site."""
+        messages = [
+            message.metadata for message in list(self.link._state.message_ins_store.values())
+        ]
+        node = self.link._nodes[name]
+        return any(found.dst_node_id == node and found.delivered_at for found in messages)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.event_log.read_text().splitlines()]
 
     def objects_held(self) -> int:
         """Objects and messages in Flower's stores."""
@@ -65,13 +86,6 @@ class Door:
             len(state.object_store) + len(state.message_ins_store) + len(state.message_res_store)
             + len(state._object_push_sessions) + len(state._exchanges)
         )  # fmt: skip
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.01)
 
 
 @contextmanager

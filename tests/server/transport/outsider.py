@@ -25,8 +25,9 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from google.protobuf.message import Message
 
+HUNG = 240.0
 address, ca, routes_file, node_id, message_id, victim_file = sys.argv[1:]
-client = httpx.Client(verify=ssl.create_default_context(cafile=ca), timeout=20)
+client = httpx.Client(verify=ssl.create_default_context(cafile=ca), timeout=HUNG)
 own_key, own_public = generate_key_pairs()
 own_pem = public_key_to_bytes(own_public)
 victim_pem = Path(victim_file).read_bytes()
@@ -92,7 +93,7 @@ for method, path in json.loads(Path(routes_file).read_text()):
     results[f"{method} {path}"] = answer.status_code
 
 try:
-    httpx.get(f"http://{address}/v1/fleet/pull-messages", timeout=5)
+    httpx.get(f"http://{address}/v1/fleet/pull-messages", timeout=HUNG)
     results["plaintext"] = "answered"
 except httpx.HTTPError:
     results["plaintext"] = "no answer"

@@ -59,7 +59,7 @@ state.activate_task(task_id)
 words = ArrayRecord({"words": Array("uint8", (3 << 20,), "bytes", b"\x07" * (3 << 20))})
 content = RecordDict({"frame": ConfigRecord({"header": b'{"from": "stock"}'}), "body": words})
 metadata = Metadata(
-    run_id, "", SUPERLINK_NODE_ID, node_id, "", "", time.time(), 60.0, "query"
+    run_id, "", SUPERLINK_NODE_ID, node_id, "", "", time.time(), 1e6, "query"
 )  # fmt: skip
 message = make_message(metadata, content)
 metadata.__dict__["_message_id"] = message.object_id
@@ -67,7 +67,9 @@ session = state.start_session(run_id)
 _, missing = state.store_message_and_object_tree(
     remove_content_from_message(message), get_object_tree(message), session
 )
-time.sleep(0.3)  # as over the network, the message is visible before its objects are there
+# As over the network, the message is visible before its objects are there.
+while not state.message_ins_store[metadata.message_id].metadata.delivered_at:
+    time.sleep(0.02)
 objects = get_all_nested_objects(message)
 for object_id in missing:
     state.store_object(run_id, session, object_id, objects[object_id].deflate())
@@ -86,4 +88,4 @@ body = answer.content.array_records["body"]["words"].data
 header = answer.content.config_records["frame"]["header"]
 assert isinstance(header, bytes)
 print(json.dumps({"header": header.decode(), "size": len(body), "first": body[0]}), flush=True)
-time.sleep(30)
+sys.stdin.read()

@@ -4,13 +4,13 @@ import signal
 import socket
 import ssl
 import stat
-import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import GeneratorType
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import httpx
@@ -29,13 +29,17 @@ from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectSto
 from flwr.supernode.fleet_http_connection import http_request_response
 from starlette.types import Receive, Scope, Send
 
+from client.transport import fleet_connection
+from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.messages import Frame
-from server.transport.link_state import ReadOnceChunks
+from server.transport import fleet_run
+from server.transport.link_state import Exchange, ReadOnceChunks
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tests.narrowing import instance, present
-from tests.server.transport.live_superlink import Answers, Door, open_door, wait_until
+from tests.server.transport.live_superlink import Answers, Door, open_door
+from tests.waiting import HUNG, NEVER, until
 
 FOUR = ("north", "east", "south", "west")
 MB = 1 << 20
@@ -62,7 +66,7 @@ def question(**keys: object) -> Frame:
     return Frame(json.dumps(keys).encode())
 
 
-def answers(door: Door, frames: dict[str, Frame], timeout: float = 60) -> dict[str, Any]:
+def answers(door: Door, frames: dict[str, Frame], timeout: float = NEVER) -> dict[str, Any]:
     """What each site says; None where it says nothing."""
     return {
         name: None if frame is None else json.loads(frame.header)
@@ -76,30 +80,45 @@ def test_every_site_answers_its_own_question(four: Door) -> None:
     assert len({answer["pid"] for answer in got.values()}) == 4
 
 
-def test_a_round_trip_to_four_idle_sites_takes_well_under_a_tenth_of_a_second(four: Door) -> None:
-    times = []
-    for index in range(30):
-        start = time.perf_counter()
-        assert None not in answers(four, {name: question(n=index) for name in FOUR}).values()
-        times.append(time.perf_counter() - start)
-    # A quartile, not the median: this test shares its machine with others.
-    assert statistics.quantiles(times)[0] < 0.1
+def test_no_timer_is_waited_for_and_nobody_polls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timer runs out here, so that what comes through was handed on as soon as it was there."""
+    monkeypatch.setattr(fleet_connection, "_HOLD", NEVER)
+    monkeypatch.setattr(fleet_run, "_LOOK", NEVER)
 
+    def serve(site: FleetConnection) -> None:
+        with site:
+            while (delivery := site.receive(NEVER)) is not None:
+                site.reply(delivery, delivery.frame)
 
-def test_sites_that_wait_do_not_poll(four: Door) -> None:
-    time.sleep(0.3)
-    served = present(four.link._server).server_state
-    before = served.total_requests
-    time.sleep(2)
-    # Each of four sites holds one pull (20 s) and one heartbeat (8 s).
-    assert served.total_requests - before <= 4
+    with open_door(tmp_path, hold=NEVER) as door:
+        door.register(*FOUR)
+        sites = [door.connection(name) for name in FOUR]
+        threads = [threading.Thread(target=serve, args=(site,), daemon=True) for site in sites]
+        for thread in threads:
+            thread.start()
+        until(lambda: door.is_waiting(*FOUR), "all sites wait")
+        served = present(door.link._server).server_state
+        before, rounds = served.total_requests, 30
+        for index in range(rounds):
+            assert answers(door, {n: question(n=index) for n in FOUR}) == {
+                name: {"n": index} for name in FOUR
+            }
+            until(lambda: door.is_waiting(*FOUR), "all sites wait again")
+        # Its answer, and a call that waits for the next question.
+        assert served.total_requests - before == 2 * len(FOUR) * rounds
+        for site in sites:
+            site.close()
+        for thread in threads:
+            thread.join()
 
 
 def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
     body = [bytes([n]) * MB for n in range(5)] + [b"tail"]
     seen = set()
     for name, frame in four.link.ask(
-        {n: Frame(json.dumps({"size": 3 * MB + 17}).encode(), body) for n in FOUR}, 60
+        {n: Frame(json.dumps({"size": 3 * MB + 17}).encode(), body) for n in FOUR}, NEVER
     ):
         seen.add(name)
         assert frame is not None
@@ -111,7 +130,7 @@ def test_large_bodies_go_both_ways_and_leave_nothing_behind(four: Door) -> None:
             n.to_bytes(4, "little") for n in range(3)
         ]
     assert seen == set(FOUR)
-    wait_until(lambda: four.objects_held() == 0)
+    until(lambda: four.objects_held() == 0, "nothing is left behind")
 
 
 def test_several_studies_ask_at_once(four: Door) -> None:
@@ -121,7 +140,7 @@ def test_several_studies_ask_at_once(four: Door) -> None:
         with four.link.open_run(label) as run:
             results[label] = [
                 {n: json.loads(present(f).header)["asked"] for n, f in run.ask(
-                    {name: question(study=label, n=n) for name in FOUR}, 60)}
+                    {name: question(study=label, n=n) for name in FOUR}, NEVER)}
                 for n in range(10)
             ]  # fmt: skip
 
@@ -143,9 +162,9 @@ def test_the_same_model_for_all_sites_is_stored_once(door: Door) -> None:
     connections = [door.connection(name) for name in FOUR]
     for connection in connections:
         connection.connect()
-    run = door.link.ask({name: Frame(b"{}", body) for name in FOUR}, 60)
+    run = door.link.ask({name: Frame(b"{}", body) for name in FOUR}, NEVER)
     threading.Thread(target=lambda: list(run), daemon=True).start()
-    wait_until(lambda: len(door.link._state.message_ins_store) == 4)
+    until(lambda: len(door.link._state.message_ins_store) == 4, "four messages are stored")
     store = instance(InMemoryObjectStore, door.link._state.object_store)
     assert sum(len(entry.content) for entry in store.store.values()) < 5 * MB
     for connection in connections:
@@ -178,7 +197,7 @@ def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
             watcher.start()
             total = 0
             frames = {n: Frame(b'{"size": %d}' % size, body) for n in names[:count]}
-            for _, frame in door.link.ask(frames, 240):
+            for _, frame in door.link.ask(frames, NEVER):
                 assert frame is not None
                 total += sum(len(part) for part in frame.body)
             done.set()
@@ -188,90 +207,114 @@ def test_memory_is_bounded_by_bodies_not_by_sites(tmp_path: Path) -> None:
     assert max(ratios.values()) <= 2.5, ratios
 
 
-def test_a_killed_site_is_given_up_long_before_the_time_out(door: Door) -> None:
+def test_a_killed_site_is_given_up_though_its_time_is_far_from_out(door: Door) -> None:
     door.register("north", "south")
     door.launch(["north"])
-    victim = door.launch(["south"], work=60)
+    victim = door.launch(["south"], work=NEVER)
     door.wait_online("north", "south")
-    start = time.monotonic()
-    threading.Timer(0.5, victim.kill).start()
-    got = answers(door, {"north": question(), "south": question()}, timeout=120)
+    got: dict[str, Any] = {}
+    both = {"north": question(), "south": question()}
+    asking = threading.Thread(target=lambda: got.update(answers(door, both)))
+    asking.start()
+    until(lambda: door.has_question("south"), "the victim is at work")
+    victim.kill()
+    asking.join()
     assert got["north"] is not None
     assert got["south"] is None
-    assert time.monotonic() - start < 15
+    assert [e["site"] for e in door.events() if e["event"] == "connection-lost"] == ["south"]
     assert door.link.online() == {"north"}
     # It may come back at once, and its predecessor's heartbeat does not stand in its way.
     door.launch(["south"])
-    door.wait_online("south", seconds=15)
+    door.wait_online("south")
+    assert not [e for e in door.events() if e["event"] == "refused"]
 
 
-def test_a_site_that_dies_in_mid_upload_frees_its_slot(door: Door) -> None:
+def first_to_upload(
+    door: Door, patch: pytest.MonkeyPatch, do: Callable[[str], object]
+) -> list[Exchange]:
+    """Does something to the first site that uploads, before its first piece has been taken in."""
+    state = door.link._state
+    store, first, one_by_one = state.store_object, list[Exchange](), threading.Lock()
+
+    def storing(run_id: int, session_id: str, object_id: str, content: bytes) -> bool:
+        with one_by_one:
+            if not first:
+                first.append(present(state.exchange_of_session(session_id)))
+                do(first[0].name)
+        return store(run_id, session_id, object_id, content)
+
+    patch.setattr(state, "store_object", storing)
+    return first
+
+
+def set_forward(patch: pytest.MonkeyPatch, seconds: float, when: Callable[[], bool]) -> None:
+    """The clock by which the coordinator gives a site up is so far ahead while it is `when`."""
+
+    def monotonic() -> float:
+        return time.monotonic() + (seconds if when() else 0.0)
+
+    patch.setattr(fleet_run, "time", SimpleNamespace(monotonic=monotonic, time=time.time))
+
+
+def test_a_site_that_dies_in_mid_upload_frees_its_slot(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     door.register("north", "south", "west")
     processes = {name: door.launch([name]) for name in ("north", "south", "west")}
     door.wait_online(*processes)
-    killed: list[str] = []
 
-    def kill_the_first_that_uploads() -> None:
-        while not killed:
-            for exchange in list(door.link._state._exchanges.values()):
-                if exchange.received and not exchange.settled:
-                    processes[exchange.name].kill()
-                    killed.append(exchange.name)
-                    return
-            time.sleep(0.001)
+    def kill(name: str) -> None:
+        processes[name].kill()
+        processes[name].wait()
 
-    threading.Thread(target=kill_the_first_that_uploads, daemon=True).start()
+    killed = first_to_upload(door, monkeypatch, kill)
     frames = {name: question(size=24 * MB) for name in processes}
     sizes = {
         name: None if frame is None else sum(len(part) for part in frame.body)
-        for name, frame in door.link.ask(frames, 120)
+        for name, frame in door.link.ask(frames, NEVER)
     }
-    assert sizes == {name: None if name in killed else 24 * MB for name in processes}
-    assert len(killed) == 1
+    [exchange] = killed
+    assert sizes == {name: None if name == exchange.name else 24 * MB for name in processes}
 
 
-def test_an_upload_that_stands_still_is_given_up(tmp_path: Path) -> None:
-    with open_door(tmp_path, stall=1.5) as door:
+def test_an_upload_that_stands_still_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its silence nor the time-out of the question ends it."""
+    with open_door(tmp_path, stall=HUNG, grace=NEVER) as door:
         door.register("north", "south")
         processes = {name: door.launch([name]) for name in ("north", "south")}
         door.wait_online(*processes)
-        stopped: list[str] = []
-
-        def stop_the_first_that_uploads() -> None:
-            while not stopped:
-                for exchange in list(door.link._state._exchanges.values()):
-                    if exchange.received and not exchange.settled:
-                        processes[exchange.name].send_signal(signal.SIGSTOP)
-                        stopped.append(exchange.name)
-                        return
-                time.sleep(0.001)
-
-        threading.Thread(target=stop_the_first_that_uploads, daemon=True).start()
+        stopped = first_to_upload(
+            door, monkeypatch, lambda name: processes[name].send_signal(signal.SIGSTOP)
+        )
+        set_forward(monkeypatch, 2 * HUNG, lambda: bool(stopped) and not stopped[0].settled)
         frames = {name: question(size=24 * MB) for name in processes}
-        start = time.monotonic()
-        answered = {name: frame is not None for name, frame in door.link.ask(frames, 120)}
-        assert answered == {name: name not in stopped for name in processes}
-        assert len(stopped) == 1
-        assert time.monotonic() - start < 60
+        answered = {name: frame is not None for name, frame in door.link.ask(frames, NEVER)}
+        [exchange] = stopped
+        assert answered == {name: name != exchange.name for name in processes}
 
 
-def test_a_site_that_is_not_connected_counts_as_no_answer_at_once(door: Door) -> None:
+def test_a_site_that_is_not_connected_is_not_waited_for(door: Door) -> None:
     door.register("north")
-    start = time.monotonic()
     assert answers(door, {"north": question()}) == {"north": None}
-    assert time.monotonic() - start < 10
 
 
-def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door) -> None:
+def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     door.register("north")
+    late = threading.Event()
+    set_forward(monkeypatch, 2 * HUNG, late.is_set)
     with door.connection("north") as site:
         site.connect()
         result = []
         asking = threading.Thread(
-            target=lambda: result.append(answers(door, {"north": question()}, timeout=0.5))
+            target=lambda: result.append(answers(door, {"north": question()}, timeout=HUNG))
         )
         asking.start()
-        delivery = present(site.receive(5))
+        delivery = present(site.receive(HUNG))
+        late.set()
         asking.join()
         assert result == [{"north": None}]
         assert site.reply(delivery, Frame(b"{}")) is False
@@ -279,7 +322,7 @@ def test_no_answer_in_time_is_none_and_the_late_answer_is_not_wanted(door: Door)
 
 
 def test_an_abandoned_ask_cleans_up(four: Door) -> None:
-    asking = four.link.ask({name: question(size=2 * MB) for name in FOUR}, 60)
+    asking = four.link.ask({name: question(size=2 * MB) for name in FOUR}, NEVER)
     next(asking)
     instance(GeneratorType, asking).close()
     assert four.objects_held() == 0
@@ -290,14 +333,14 @@ def test_a_lost_message_is_handed_out_again_but_not_twice(door: Door) -> None:
     door.register("north")
     with door.connection("north") as first:
         first.connect()
-        asking = door.link.ask({"north": question(n=1)}, 60)
-        thread = threading.Thread(target=lambda: results.extend(asking))
+        asking = door.link.ask({"north": question(n=1)}, NEVER)
         results: Answers = []
+        thread = threading.Thread(target=lambda: results.extend(asking))
         thread.start()
-        taken = present(first.receive(5))
-        assert first.receive(0.3) is None  # it has it
+        taken = present(first.receive(HUNG))
+        assert first.receive(0) is None  # it has it
         first._have.clear()  # the answer to its pull was lost on the way
-        again = present(first.receive(5))
+        again = present(first.receive(HUNG))
         assert again.message_id == taken.message_id
         assert first.reply(again, Frame(b'{"ok": 1}'))
         thread.join()
@@ -315,9 +358,9 @@ def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
         authentication_keys=(key, key.public_key()),
     ) as (node_id, receive, send, get_run, _, pull, push, confirm):
         frames = {"stock": Frame(b'{"hello": 1}', [bytes([n]) * MB for n in range(3)])}
-        asking = threading.Thread(target=lambda: result.extend(door.link.ask(frames, 60)))
+        asking = threading.Thread(target=lambda: result.extend(door.link.ask(frames, NEVER)))
         asking.start()
-        wait_until(lambda: bool(door.link._state.message_ins_store))
+        until(lambda: door.link._state.message_ins_store, "the question is there")
         metadata, tree = present(receive())
         run_id = metadata.metadata.run_id
         assert get_run(run_id).run_id == run_id
@@ -345,10 +388,8 @@ def test_a_stock_flower_client_connects_and_answers(door: Door) -> None:
 
 def test_the_event_log_names_events_and_is_private(four: Door) -> None:
     answers(four, {name: question(secret="bodies-are-not-logged") for name in FOUR})
-    text = four.event_log.read_text()
-    events = [json.loads(line) for line in text.splitlines()]
-    assert {e["site"] for e in events if e["event"] == "connected"} == set(FOUR)
-    assert "bodies-are-not-logged" not in text
+    assert {e["site"] for e in four.events() if e["event"] == "connected"} == set(FOUR)
+    assert "bodies-are-not-logged" not in four.event_log.read_text()
     assert stat.S_IMODE(four.event_log.stat().st_mode) == 0o600
 
 
@@ -360,9 +401,10 @@ def test_an_application_of_ours_is_served_on_the_same_port(tmp_path: Path) -> No
     with open_door(tmp_path) as door:
         door.link.mount("/v1/wardround", status)
         context = ssl.create_default_context(cafile=door.pki.ca_certificate)
+        get = partial(httpx.get, verify=context, timeout=HUNG)
         url = f"https://{door.link.address}/v1"
-        assert httpx.get(f"{url}/wardround/status", verify=context).text == "/v1/wardround/status"
-        assert httpx.get(f"{url}/wardroundx", verify=context).status_code == 404
+        assert get(f"{url}/wardround/status").text == "/v1/wardround/status"
+        assert get(f"{url}/wardroundx").status_code == 404
 
 
 def test_a_site_taken_off_the_list_is_refused_at_its_next_call(door: Door) -> None:
@@ -370,12 +412,12 @@ def test_a_site_taken_off_the_list_is_refused_at_its_next_call(door: Door) -> No
     with door.connection("north") as site:
         site.connect()
         door.link.unregister("north")
-        assert site.receive(0.5) is None
+        assert site.receive(0) is None
         assert present(site.last_error).code is Code.NODE_KEY
         assert door.link.online() == frozenset()
         pem = public_pem(load_node_key(door.key("north")))
         door.link.register("north", pem)
-        wait_until(lambda: site.receive(0.2) is None and site.connected)
+        until(lambda: site.receive(0) is None and site.connected, "it is connected again")
         assert door.link.online() == {"north"}
 
 
@@ -393,7 +435,7 @@ def test_only_ecdsa_keys_of_one_site_each_are_registered(door: Door) -> None:
     fresh = ec.generate_private_key(ec.SECP384R1()).public_key()
     door.link.register("south", fresh.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(WardroundError) as caught:
-        list(door.link.ask({"nobody": question()}, 1))
+        list(door.link.ask({"nobody": question()}, NEVER))
     assert caught.value.code is Code.CONFIGURATION
 
 
@@ -439,37 +481,35 @@ def test_a_body_is_read_once() -> None:
         list(chunks)
 
 
-def test_closing_a_run_ends_its_questions_at_once(door: Door) -> None:
+def test_closing_a_run_ends_its_questions(door: Door) -> None:
     door.register("north")
     with door.connection("north") as site:
         site.connect()
         run = door.link.open_run("study")
         result: Answers = []
         asking = threading.Thread(
-            target=lambda: result.extend(run.ask({"north": question()}, timeout=120))
+            target=lambda: result.extend(run.ask({"north": question()}, NEVER))
         )
         asking.start()
-        assert site.receive(10) is not None
-        start = time.monotonic()
+        assert site.receive(HUNG) is not None
         run.close()
         asking.join()
         assert result == [("north", None)]
-        assert time.monotonic() - start < 5
-        assert list(run.ask({"north": question()}, timeout=120)) == [("north", None)]
+        assert list(run.ask({"north": question()}, NEVER)) == [("north", None)]
     assert door.objects_held() == 0
 
 
 def test_a_network_that_blinks_costs_nothing(tmp_path: Path) -> None:
-    with open_door(tmp_path, grace=10.0) as door:
+    with open_door(tmp_path, grace=NEVER) as door:
         door.register("north")
         with door.connection("north") as site:
             site.connect()
             result: Answers = []
             asking = threading.Thread(
-                target=lambda: result.extend(door.link.ask({"north": question()}, timeout=60))
+                target=lambda: result.extend(door.link.ask({"north": question()}, NEVER))
             )
             asking.start()
-            delivery = present(site.receive(10))
+            delivery = present(site.receive(HUNG))
             for line in (*site._lines, site._beat_line):
                 if line._socket is not None:
                     with suppress(OSError):  # it may have been closed already, unused
@@ -478,7 +518,7 @@ def test_a_network_that_blinks_costs_nothing(tmp_path: Path) -> None:
             asking.join()
             [(_, frame)] = result
             assert present(frame).header == b'{"still": 1}'
-            wait_until(lambda: door.link.online() == {"north"})
+            until(lambda: door.link.online() == {"north"}, "it is online again")
 
 
 def test_a_reply_above_the_limit_is_not_taken_in(tmp_path: Path) -> None:
@@ -486,5 +526,5 @@ def test_a_reply_above_the_limit_is_not_taken_in(tmp_path: Path) -> None:
         door.register("north")
         door.launch(["north"])
         door.wait_online("north")
-        assert answers(door, {"north": question(size=9 * MB)}, 60) == {"north": None}
-        assert answers(door, {"north": question(size=3 * MB)}, 60)["north"] is not None
+        assert answers(door, {"north": question(size=9 * MB)}) == {"north": None}
+        assert answers(door, {"north": question(size=3 * MB)})["north"] is not None

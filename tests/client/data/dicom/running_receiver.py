@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 
 from client.enrolment.new_site import init
 from client.enrolment.site_template import SiteAnswers
+from tests.waiting import HUNG, until
 
 _START = "import sys; from client.cli.main import main; sys.argv[0] = 'wardround-site'; main()"
 _LIMITED = (
@@ -63,26 +63,25 @@ class Process:
             lines = file.read().decode().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
-    def event(self, name: str, seconds: float = 60) -> dict[str, Any]:
-        """Waits for an event of this process."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for event in self.events():
-                if event["event"] == name:
-                    return event
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f"no event {name}: {self.log.read_text()}")
+    def event(self, name: str) -> dict[str, Any]:
+        """Waits for an event of this process. Raises AssertionError where it ends without."""
+
+        def found() -> dict[str, Any] | None:
+            return next((event for event in self.events() if event["event"] == name), None)
+
+        until(lambda: found() or self.process.poll() is not None, f"the event {name}")
+        event = found()
+        assert event is not None, f"no event {name}: {self.log.read_text()}"
+        return event
 
     def stop(self) -> int:
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(HUNG)
 
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(60)
+        self.process.wait(HUNG)
 
     def __enter__(self) -> Process:
         return self

@@ -6,9 +6,8 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from pydicom import dcmread
 
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of
 from tests.client.data.dicom.running_receiver import Process, site
+from tests.waiting import HUNG, until
 
 
 def free_port() -> int:
@@ -45,19 +45,20 @@ def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
             [str(server), str(folder / "orthanc.json")], stdout=log, stderr=log
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=60) as client:
-            for _ in range(600):
-                try:
-                    client.get("/system").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    assert process.poll() is None, (folder / "orthanc.log").read_text()
-                    time.sleep(0.1)
+        with httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=HUNG) as client:
+
+            def answers() -> bool:
+                assert process.poll() is None, (folder / "orthanc.log").read_text()
+                with suppress(httpx.HTTPError):
+                    return client.get("/system").is_success
+                return False
+
+            until(answers, "the PACS answers")
             yield client
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(HUNG)
         except subprocess.TimeoutExpired:  # how a PACS ends is its own affair
             process.kill()
             process.wait()
@@ -77,12 +78,10 @@ def test_orthanc_pushes_studies_that_become_ready(orthanc: Path, tmp_path: Path)
             assert (done.json()["InstancesCount"], done.json()["FailedInstancesCount"]) == (12, 0)
         sent = {d.SOPInstanceUID: d.PixelData for d in map(dcmread, files)}
         assert {d.SOPInstanceUID: d.PixelData for d in map(dcmread, process.stored())} == sent
-        indexed = 0
-        while indexed < 12:
-            indexed = max(
-                (e["ready"] for e in process.events() if e["event"] == "indexed"), default=0
-            )
-            time.sleep(0.1)
+        until(
+            lambda: any(e["event"] == "indexed" and e["ready"] == 12 for e in process.events()),
+            "all pictures are indexed",
+        )
         assert process.stop() == 0
         log = process.log.read_bytes()
         assert not any(canary in log for canary in CANARIES)

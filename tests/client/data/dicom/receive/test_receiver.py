@@ -29,6 +29,7 @@ from client.daemon.receiver_service import ReceiverService
 from protocol.errors import WardroundError
 from tests.client.data.dicom.dicom_files import CANARIES, DX, folder_of, radiograph, written
 from tests.client.data.dicom.running_receiver import Process, site
+from tests.waiting import HUNG
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -42,7 +43,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def associate(port: int, title: str = "A", called: str = "WARDROUND") -> Any:
     entity = AE(title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = HUNG
     for sop_class in (DX, CT):
         entity.add_requested_context(sop_class)
     entity.add_requested_context("1.2.840.10008.1.1")
@@ -246,12 +247,12 @@ def test_a_disk_that_is_full_refuses_and_leaves_nothing_half_written(tmp_path: P
 
 
 def test_killed_half_way_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """500 objects by 4 senders, SIGKILL after some 200, then another receiver on the port."""
+    """500 objects by 4 senders, SIGKILL after some 100, then another receiver on the port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     folder = site(tmp_path / "alpha", listen=f"127.0.0.1:{port}", quiet=86400)
     acknowledged: dict[str, bytes] = {}
-    half, restarted = threading.Event(), threading.Event()
+    half, restarted, one_by_one = threading.Event(), threading.Event(), threading.Lock()
     waiting = threading.Semaphore(0)
 
     def send(numbers: range) -> None:
@@ -264,31 +265,32 @@ def test_killed_half_way_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -
                     break
                 done = left.pop(0)
                 acknowledged[str(done.SOPInstanceUID)] = done.PixelData
-                if len(acknowledged) >= 200:
-                    half.set()
+                with one_by_one:
+                    if len(acknowledged) >= 100 and not half.is_set():
+                        first.kill()  # here, before any sender has sent all of its own
+                        half.set()
             if association.is_established:
                 association.release()
             if left:
                 waiting.release()
-                restarted.wait(120)
+                restarted.wait(HUNG)
 
     senders = [threading.Thread(target=send, args=(range(k, 500, 4),)) for k in range(4)]
     first = Process(folder)
     (first.store / ".incoming/stale.part").write_bytes(b"half")
     for sender in senders:
         sender.start()
-    assert half.wait(200)
-    first.kill()
+    assert half.wait(HUNG)
     for _ in senders:
-        assert waiting.acquire(timeout=120)
+        assert waiting.acquire(timeout=HUNG)
     promised = dict(acknowledged)
-    assert 200 <= len(promised) < 500
+    assert 100 <= len(promised) < 500
     assert _on_disk(first).items() >= promised.items()
     with Process(folder) as second:
         assert list((second.store / ".incoming").iterdir()) == []
         restarted.set()
         for sender in senders:
-            sender.join(200)
+            sender.join(HUNG)
         assert len(acknowledged) == 500
         assert _on_disk(second) == acknowledged
         assert second.stop() == 0

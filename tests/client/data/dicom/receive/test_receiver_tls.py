@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from tests.client.data.dicom.running_receiver import Process, site
+from tests.waiting import HUNG
 
 
 def certificates(folder: Path, name: str) -> dict[str, Path]:
@@ -76,7 +77,7 @@ def test_only_senders_of_the_ca_come_in(tmp_path: Path, dcmtk: dict[str, Path]) 
         def echo(*options: str) -> int:
             command = [str(dcmtk["echoscu"]), "-to", "10", "-aec", "WARDROUND", *options]
             done = subprocess.run(
-                [*command, "127.0.0.1", str(process.port)], capture_output=True, timeout=60
+                [*command, "127.0.0.1", str(process.port)], capture_output=True, timeout=HUNG
             )
             return done.returncode
 

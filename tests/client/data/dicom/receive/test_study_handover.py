@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from client.data.dicom.receive.study_handover import StudyHandover
+from tests.waiting import HUNG
 
 
 def test_a_study_is_handed_over_once_and_again_when_it_failed() -> None:
@@ -25,7 +26,7 @@ def test_a_study_is_handed_over_once_and_again_when_it_failed() -> None:
     arrivals = StudyHandover(Path("/store"), 0.05, take_in)
     arrivals.note(Path("/store/a"))
     arrivals.start()
-    assert done.wait(30)
+    assert done.wait(HUNG)
     arrivals.close()
     assert any("store" in names for names in calls)
     assert sum("a" in names for names in calls) == 2
