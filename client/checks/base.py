@@ -34,7 +34,8 @@ class CheckWarning(Exception):
 
 
 Check = tuple[str, Callable[[], str]]
-"""A name, and a function that returns its result in words or raises WardroundError or Doubt."""
+"""A name, and a function that returns its result in words or raises WardroundError or
+CheckWarning."""
 
 
 def tried(checks: Iterator[Check]) -> Iterator[CheckResult]:

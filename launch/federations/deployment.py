@@ -155,7 +155,7 @@ class RemoteFederation:
         tracking: Mapping[str, Any] | None,
         listener: Listener,
     ) -> Outcome:
-        """Submits a study and follows it; raises what `Rounds.run` raises.
+        """Submits a study and follows it; raises what `RoundLoop.run` raises.
 
         Interrupted, it leaves the study running: `cancel` ends it, `follow` comes back to it.
         """

@@ -222,7 +222,7 @@ class RayFederation:
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
     ) -> Outcome:
-        """Raises what `Rounds.run` raises."""
+        """Raises what `RoundLoop.run` raises."""
         return run_rounds(study, task, self._fleet, self._roster, listener, checkpoint)
 
 

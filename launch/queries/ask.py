@@ -87,7 +87,7 @@ def ask(question: Question, price: Price = USUAL, where: Where = _HERE) -> Query
     """Shows the cost of a question, asks it, and waits for the answers; by default from the task's
     public data, in this process.
 
-    Raises WardroundError as `Rounds.run` does, CREDENTIALS, TLS, UNREACHABLE, NO_DATA;
+    Raises WardroundError as `RoundLoop.run` does, CREDENTIALS, TLS, UNREACHABLE, NO_DATA;
     KeyboardInterrupt when interrupted, after the query was cancelled.
     """
     if where.credentials is not None:

@@ -39,7 +39,7 @@ class StudyFleet:
             run.close()
 
     def stopped(self) -> bool:
-        """Whether the study is cancelled. Raises SuspendedError."""
+        """Whether the study is cancelled. Raises StudySuspendedError."""
         if self.suspended:
             raise StudySuspendedError
         self._closing = self._cancelled()

@@ -74,7 +74,7 @@ class Attempt:
         """Asks `sites` and opens the sum over those that are ready.
 
         model_body: (sections.body,) float32, the model that the round starts from. lost: attempts
-        that gave no sum, where sites have to know. Raises Lost.
+        that gave no sum, where sites have to know. Raises AttemptLostError.
         """
         body = messages.chunks(model_body)
         model = digest(np.ascontiguousarray(model_body).view(np.uint8).data)

@@ -21,8 +21,8 @@ class ServerAwayError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """Something to deliver, and its name for people. `run` is idempotent: it raises AwayError to be
-    called again; anything else that it raises is a refusal."""
+    """Something to deliver, and its name for people. `run` is idempotent: it raises
+    ServerAwayError to be called again; anything else that it raises is a refusal."""
 
     what: str
     run: Callable[[], None]

@@ -73,7 +73,7 @@ def client_of(uri: str) -> MlflowClient:
 def _retriable(
     method: Callable[Concatenate[TrackedRun, P], None],
 ) -> Callable[Concatenate[TrackedRun, P], None]:
-    """The method, raising AwayError where trying again may help; other errors are refusals."""
+    """The method, with ServerAwayError where a retry may help; other errors are refusals."""
 
     def call(self: TrackedRun, /, *args: P.args, **kwargs: P.kwargs) -> None:
         from mlflow.exceptions import MlflowException

@@ -69,7 +69,7 @@ POINTS: dict[str, tuple[type, str, bool, Condition]] = {
     "told that it is over": (SiteGovernance, "close", False, _always),
     "closed": (SiteGovernance, "close", True, _always),
 }
-"""Head.write happens for every entry: its first one in an attempt is the debit's, see `arm`."""
+"""ChainHead.write happens for every entry: an attempt's first is the debit's, see `arm`."""
 
 
 def arm(point: str | None, record: Path) -> None:
