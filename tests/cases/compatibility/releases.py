@@ -123,7 +123,7 @@ for name, act in (
     ("studies", h.approvals.studies),
     ("ledger", lambda: budget(h.state, policy())),
     ("audit verify", h.audit.verify),
-    ("revoke", lambda: h.approvals.revoke(h.approvals.studies()[0].digest[:8])),
+    ("revoke", lambda: h.approvals.revoke(h.approvals.find(h.approvals.studies()[0].digest)[0])),
 ):
     try:
         act()

@@ -66,9 +66,13 @@ ADDED = (
     Change(
         "protocol/study/study.py",
         "    query: Query | None = None\n",
-        "    query: Query | None = None\n    protocol_number: str | None = added(None)\n",
+        "    query: Query | None = None\n    protocol_number: str | None = added_field(None)\n",
     ),
-    Change("protocol/study/study.py", "    canonical,\n", "    added,\n    canonical,\n"),
+    Change(
+        "protocol/study/study.py",
+        "from protocol.errors import",
+        "from protocol.document import added_field\nfrom protocol.errors import",
+    ),
 )
 
 
@@ -117,7 +121,7 @@ def test_a_study_of_a_later_release_is_refused_by_the_field_that_is_new(folder: 
 
 
 def test_a_field_that_is_left_out_while_it_is_not_used_troubles_nobody(folder: Path) -> None:
-    """As `added` declares it: the later release writes what this one reads."""
+    """As `added_field` declares it: the later release writes what this one reads."""
     later = release(folder, "study-added", *ADDED)
     later.prepare(WRITE_STUDY, folder / "same.json", OLD_STUDY)
     document = (folder / "same.json").read_bytes()
