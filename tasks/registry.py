@@ -68,7 +68,7 @@ def load_same(wanted: TaskReference) -> Task:
             f"{task.version} with source {source[:12]} here, version {wanted.version} with source "
             f"{wanted.source[:12]} in the study. An upgrade on one side changes it.",
             remedy="Install the same release of wardround and of the task's package everywhere; a "
-            "study that began before an upgrade is submitted anew after it.",
+            "study that began before an upgrade is submitted again after it.",
         )
     return task
 

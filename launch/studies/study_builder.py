@@ -26,7 +26,7 @@ from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import recommended_scale
 from protocol.privacy.calibration import (
-    MOST_BINS,
+    MAX_BINS,
     coarsened,
     sum_rounding,
     with_noise,
@@ -152,7 +152,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         evaluation=Evaluation(
             every=evaluation.every,
-            bins=evaluation.bins or MOST_BINS,
+            bins=evaluation.bins or MAX_BINS,
             release=release,
             noise_multiplier=1.0 if adds_noise(release) else 0.0,
             split=one_of(evaluation.split, Split, "evaluation.split"),

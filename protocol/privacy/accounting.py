@@ -38,9 +38,9 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.privacy import discrete_laplace, renyi
 from protocol.privacy.discrete_laplace import LONGEST
-from protocol.privacy.events import LEAST_VARIANCE, MOST_EPSILON, Event, require, share_alone
+from protocol.privacy.events import MAX_EPSILON, MIN_VARIANCE, Event, require, share_alone
 from protocol.privacy.skellam import DIVERGENCE, RELATIVE_ERROR
-from protocol.secagg.fixed_point import MOST_SCALE, Rounding, rounding_moves
+from protocol.secagg.fixed_point import MAX_SCALE, Rounding, rounding_moves
 
 __all__ = [
     "Event",
@@ -52,14 +52,14 @@ __all__ = [
 ]
 
 KAPPA = 0.03
-MOST_SITES = 1000
-MOST_MULTIPLIER = 1e6
+MAX_SITES = 1000
+MAX_MULTIPLIER = 1e6
 _CELLS = 1500.0
 _HARDLY = 1e-6
-"""Of delta: what is worth no second look at a composed distribution."""
+"""Of delta: what is not worth composing a second time."""
 _RENYI_ONLY = 100.0
 """Above this epsilon nobody needs a tight bound, and its distribution would be huge."""
-_MOST_COMPOSED = 500_000
+_MAX_COMPOSED = 500_000
 """Releases of one kind: from 2,000,000 on a composition takes minutes, and a hostile study may ask
 for 20,000,000,000. Beyond, the Renyi bound stands, which takes no longer for more of them."""
 
@@ -129,14 +129,14 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
         noised = replace(event, noise_multiplier=min(most, max(least, multiplier)))
         return epsilon_over_bands([noised, *others], delta)
 
-    if reached(MOST_MULTIPLIER) > target:
+    if reached(MAX_MULTIPLIER) > target:
         raise WardroundError(
             Code.EPSILON_UNREACHABLE,
             f"No noise brings epsilon down to {target:g} at delta {delta:g}.",
             remedy="Ask for a larger epsilon, fewer rounds or attempts, more noise on evaluation, "
             "or in mode distributed a larger aggregation.scale.",
         )
-    low, high = least, MOST_MULTIPLIER
+    low, high = least, MAX_MULTIPLIER
     guess = 1.0
     while high > low * 1.0002:
         value = reached(guess)
@@ -158,12 +158,12 @@ def _multipliers(event: Event) -> tuple[float, float]:
     """The least and the largest noise multiplier that the event may have."""
     match event.mechanism:
         case "gaussian":
-            return 1e-3, MOST_MULTIPLIER
+            return 1e-3, MAX_MULTIPLIER
         case "skellam":
-            least = 1.000001 * math.sqrt(LEAST_VARIANCE) / event.scale
-            return max(1e-3, least), MOST_MULTIPLIER
+            least = 1.000001 * math.sqrt(MIN_VARIANCE) / event.scale
+            return max(1e-3, least), MAX_MULTIPLIER
         case "laplace":
-            return 1 / MOST_EPSILON, LONGEST / event.scale
+            return 1 / MAX_EPSILON, LONGEST / event.scale
     assert_never(event.mechanism)
 
 
@@ -184,7 +184,7 @@ def recommended_scale(
     moved = 512 * rounding_moves(rounding, dimension)
     gap = math.sqrt(attempts * dimension * KAPPA / 2) / noise_multiplier**2
     close = math.sqrt((1 + math.exp(min(epsilon, 50.0))) * gap / (0.05 * delta))
-    return int(min(MOST_SCALE, max(2**16, 2 ** math.ceil(math.log2(max(moved, close))))))
+    return int(min(MAX_SCALE, max(2**16, 2 ** math.ceil(math.log2(max(moved, close))))))
 
 
 def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
@@ -231,7 +231,7 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
     if not events:
         return 0.0
     rough, factor = _renyi_bound(events, delta)
-    if not rough <= _RENYI_ONLY or any(event.count > _MOST_COMPOSED for event in events):
+    if not rough <= _RENYI_ONLY or any(event.count > _MAX_COMPOSED for event in events):
         return rough
     parts = tuple(_part(event) for event in events)
     shares, gap = _shares(parts), sum(part.gap for part in parts)
@@ -308,9 +308,9 @@ def _part(event: Event) -> _Part:
         case "skellam":
             multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
             gap = cells * KAPPA / event.variance**2
-            return _Part(False, multiplier, sampling_rate, count, gap, skellam=cells * MOST_SITES)
+            return _Part(False, multiplier, sampling_rate, count, gap, skellam=cells * MAX_SITES)
         case "laplace":
-            draws = 2 * cells * MOST_SITES
+            draws = 2 * cells * MAX_SITES
             return _Part(True, event.epsilon, sampling_rate, count, laplace=draws)
     assert_never(event.mechanism)
 

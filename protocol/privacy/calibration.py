@@ -26,10 +26,10 @@ from protocol.privacy.word_size import word_bits_needed
 from protocol.study.query import Mean, Query
 from protocol.study.study import Study, SumRounding
 
-MOST_BINS = 512
+MAX_BINS = 512
 _EVALUATION_SHARE = 0.5
 """Of epsilon, for evaluation alone, where the same patients train and evaluate."""
-_MOST_BY_PATIENT = 2**10
+_MAX_BY_PATIENT = 2**10
 """Parameters. Rounding each patient's gradient costs memory and time in proportion to the model;
 of larger models, a site rounds the sum, for .4% more sensitivity."""
 _HALVINGS, _COARSER = 4, 1.02
@@ -119,9 +119,9 @@ def bins_for(patients: int, noise: float) -> int:
     that 0.5 is an edge. 512 without noise.
     """
     if noise <= 0:
-        return MOST_BINS
+        return MAX_BINS
     best = 1.5 * (patients / noise) ** 0.4
-    return int(np.clip(2 * round(best / 2), 4, MOST_BINS))
+    return int(np.clip(2 * round(best / 2), 4, MAX_BINS))
 
 
 def coarsened(study: Study, epsilon: float, *, bins: int | None = None) -> Study:
@@ -148,7 +148,7 @@ def with_words(study: Study) -> Study:
 
 def sum_rounding(parameters: int) -> SumRounding:
     """Which rounding suits the clipped sums of a model of this size."""
-    return "patient" if parameters <= _MOST_BY_PATIENT else "site"
+    return "patient" if parameters <= _MAX_BY_PATIENT else "site"
 
 
 def patient_scale(query: Query) -> int:

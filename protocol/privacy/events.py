@@ -11,9 +11,9 @@ from protocol.privacy.discrete_laplace import LONGEST, share_epsilon
 from protocol.secagg.fixed_point import Rounding, Sensitivity, sensitivity
 
 Mechanism = Literal["gaussian", "skellam", "laplace"]
-LEAST_VARIANCE = 1.0
+MIN_VARIANCE = 1.0
 """Of Skellam noise, in squared integer units: `accounting.KAPPA` is checked from here on."""
-MOST_EPSILON = 100.0
+MAX_EPSILON = 100.0
 """Of one release with discrete Laplace noise."""
 
 
@@ -59,7 +59,7 @@ class Event:
                 require(self.rounding in get_args(Rounding), "rounding is unknown")
                 require(0 <= self.slack < math.inf, "slack must not be negative")
                 require(
-                    LEAST_VARIANCE <= self.variance < math.inf,
+                    MIN_VARIANCE <= self.variance < math.inf,
                     "noise_multiplier times scale must be at least 1 (integers hide the noise)",
                 )
             case "laplace":
@@ -67,7 +67,7 @@ class Event:
                 require(self.dimension >= 1, "dimension must be at least 1")
                 require(self.scale >= 1 and self.scale == int(self.scale), "scale must be whole")
                 require(
-                    self.epsilon <= MOST_EPSILON and self.noise_multiplier * self.scale <= LONGEST,
+                    self.epsilon <= MAX_EPSILON and self.noise_multiplier * self.scale <= LONGEST,
                     "the noise of a laplace release is too small or too large",
                 )
             case never:

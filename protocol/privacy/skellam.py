@@ -31,7 +31,7 @@ DIVERGENCE = 1e-30
 """Kullback-Leibler divergence of a drawn share from Skellam: two draws, each h^2 / 2 at most for h
 the root mean square of its relative errors, below 1e-15 (tests/protocol/privacy/test_skellam.py).
 The tails cut off at 13 deviations hold less than 1e-35."""
-MOST_VARIANCE = 2.0**51
+MAX_VARIANCE = 2.0**51
 _REACH = 13.0
 _BATCH = 1 << 18
 _SMALL = 64
@@ -43,7 +43,7 @@ def skellam(variance: float, count: int, stream: Stream | None = None) -> npt.ND
 
     Raises WardroundError(CONFIGURATION) for a variance that is negative, NaN or above 2^51.
     """
-    if not 0 <= variance <= MOST_VARIANCE:
+    if not 0 <= variance <= MAX_VARIANCE:
         raise WardroundError(
             Code.CONFIGURATION,
             "The variance of a share of noise must be at least 0 and at most 2^51.",

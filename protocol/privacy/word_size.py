@@ -9,7 +9,7 @@ from typing import assert_never
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.query_noise import max_noise
-from protocol.privacy.skellam import MOST_VARIANCE
+from protocol.privacy.skellam import MAX_VARIANCE
 from protocol.secagg.fixed_point import (
     SITE_PATIENTS,
     WordBits,
@@ -68,7 +68,7 @@ def _query_bits(study: Study, query: Query) -> WordBits:
 def _histogram_bits(study: Study) -> WordBits:
     least, all_ = study.aggregation.least_sites, len(study.roster)
     # A share is largest when the fewest take part; the noise of a sum, in mode local, when all do.
-    if max(update_variance(study, least), histogram_variance(study, least)) > MOST_VARIANCE:
+    if max(update_variance(study, least), histogram_variance(study, least)) > MAX_VARIANCE:
         raise WardroundError(
             Code.CONFIGURATION,
             "A share of the study's noise is larger than can be drawn.",

@@ -23,7 +23,7 @@ from protocol.secagg.masks import canonical_point
 
 VERSION = "wardround secure aggregation 1"
 SIGNED_READY = "wardround secure aggregation 1: ready"
-LEAST_SITES = 3
+MIN_SITES = 3
 """With two sites each would read the other's sum off the total."""
 _NO_KEY, _NO_SIGNATURE = "0" * 64, "0" * 128
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -205,9 +205,9 @@ def _checked(
     context: Context, readys: tuple[SignedKey, ...], least_sites: int, masked: bool
 ) -> CheckedReadys:
     """Sites in one process, whose context and Readys are the same, check them once."""
-    if masked and least_sites < LEAST_SITES:
+    if masked and least_sites < MIN_SITES:
         raise WardroundError(
-            Code.CONFIGURATION, f"Secure aggregation needs least_sites >= {LEAST_SITES}."
+            Code.CONFIGURATION, f"Secure aggregation needs least_sites >= {MIN_SITES}."
         )
     names = [ready.site for ready in readys]
     if len(set(names)) != len(names):

@@ -18,7 +18,7 @@ from protocol.errors import Code, WardroundError
 WordBits = Literal[32, 64]
 Rounding = Literal["none", "patient", "site"]
 Integers = npt.NDArray[np.int64]
-MOST_SCALE = 2**30
+MAX_SCALE = 2**30
 _ROWS = 1 << 21
 """Float64 values of per-patient gradients rounded at a time (16 MiB)."""
 AMPLITUDE_BITS = 10
@@ -178,7 +178,7 @@ def bits_for(signal: float, variance: float, dimension: int, attempts: int) -> W
 
 
 def _check_scale(clip_norm: float, scale: int) -> None:
-    if not (math.isfinite(clip_norm) and clip_norm > 0 and 1 <= scale <= MOST_SCALE):
+    if not (math.isfinite(clip_norm) and clip_norm > 0 and 1 <= scale <= MAX_SCALE):
         raise WardroundError(
             Code.CONFIGURATION,
             f"The clip norm must be above 0 and the scale between 1 and 2^30 (it is {scale}).",

@@ -19,8 +19,8 @@ from protocol.document import Document
 ColumnName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Category = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Order = Literal["<", "<=", ">", ">=", "=", "!="]
-MOST_NODES = 200
-MOST_DEPTH = 16
+MAX_NODES = 200
+MAX_DEPTH = 16
 _WORDS = frozenset({"and", "or", "not", "in", "is", "missing"})
 
 
@@ -86,10 +86,10 @@ def leaves(condition: Condition) -> Iterator[Leaf]:
 def check_size(condition: Condition) -> None:
     """Raises ValueError for a tree too deep or too large to be read by a person."""
     for count, (_, depth) in enumerate(_nodes(condition, 1), start=1):
-        if depth > MOST_DEPTH:
-            raise ValueError(f"a condition may be nested {MOST_DEPTH} deep")
-        if count > MOST_NODES:
-            raise ValueError(f"a condition may have {MOST_NODES} parts")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"a condition may be nested {MAX_DEPTH} deep")
+        if count > MAX_NODES:
+            raise ValueError(f"a condition may have {MAX_NODES} parts")
 
 
 def _nodes(condition: Condition, depth: int) -> Iterator[tuple[Condition, int]]:

@@ -19,7 +19,7 @@ from pydantic import model_validator as validator
 from protocol.document import Document
 from protocol.study.condition import Category, ColumnName, Condition, check_size, in_words, leaves
 
-MOST_CELLS = 4096
+MAX_CELLS = 4096
 Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,120}$")]
 Edge = Annotated[float, Field(ge=-1e15, le=1e15)]
 Quantile = Annotated[float, Field(gt=0, lt=1)]
@@ -193,8 +193,8 @@ class Query(Document):
 
     @validator(mode="after")
     def _bounded(self) -> Self:
-        if self.cells > MOST_CELLS:
-            raise ValueError(f"a query may have {MOST_CELLS} cells, not {self.cells}")
+        if self.cells > MAX_CELLS:
+            raise ValueError(f"a query may have {MAX_CELLS} cells, not {self.cells}")
         if len({statistic.name for statistic in self.statistics}) < len(self.statistics):
             raise ValueError("each statistic needs a name of its own")
         for condition in self.conditions:

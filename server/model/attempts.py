@@ -1,7 +1,7 @@
 """The attempts that a study has made: what its epsilon is computed from.
 
 An attempt counts from before any site is asked, whatever becomes of it: a site that answered has
-spent, and nobody is told which did.
+spent, and nobody learns which did.
 """
 
 from __future__ import annotations

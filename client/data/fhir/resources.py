@@ -62,7 +62,7 @@ def _broken(place: str, what: str = "not well formed") -> WardroundError:
     return WardroundError(
         Code.MALFORMED_DATA,
         f"{place}: {what}.",
-        remedy="Correct or export anew; what stands there is not repeated here.",
+        remedy="Correct it or export it again; what stands there is not repeated here.",
     )
 
 

@@ -29,7 +29,7 @@ from protocol.privacy.accounting import (
     epsilon_over_bands,
     recommended_scale,
 )
-from protocol.privacy.events import LEAST_VARIANCE
+from protocol.privacy.events import MIN_VARIANCE
 from protocol.secagg.fixed_point import Rounding, Sensitivity, sensitivity
 
 HEART = Event("gaussian", 6.409, 0.2, 150)
@@ -269,7 +269,7 @@ def test_a_hostile_number_of_releases_is_bounded() -> None:
 # Skellam noise
 
 
-@pytest.mark.parametrize("variance", [LEAST_VARIANCE, 1.7, 3.0, 9.0, 50.0, 400.0])
+@pytest.mark.parametrize("variance", [MIN_VARIANCE, 1.7, 3.0, 9.0, 50.0, 400.0])
 def test_kappa_bounds_the_divergence_from_the_rounded_gaussian(variance: float) -> None:
     with mpmath.workdps(40):
         mu = mpmath.mpf(variance)
@@ -287,7 +287,7 @@ def test_kappa_holds_between_and_beyond_the_variances_tried() -> None:
     """mu^2 times the divergence stays below 1/48, its limit, which it approaches from below."""
     k = np.arange(-400, 401)
     scaled = []
-    for variance in np.geomspace(LEAST_VARIANCE, 300, 40):
+    for variance in np.geomspace(MIN_VARIANCE, 300, 40):
         p = ive(np.abs(k), variance)
         deviation = math.sqrt(variance - 1 / 12)
         a = np.abs(k)

@@ -9,7 +9,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import (
     DIVERGENCE,
-    MOST_VARIANCE,
+    MAX_VARIANCE,
     RELATIVE_ERROR,
     _table,
     log_probability,
@@ -112,7 +112,7 @@ def test_skellam_draws_pass_chi_square_against_the_exact_law(variance: float) ->
     assert stats.chi2.sf(statistic, keep.sum() - 1) > CHANCE
 
 
-@pytest.mark.parametrize("variance", [100.0, 2.0**36, MOST_VARIANCE])
+@pytest.mark.parametrize("variance", [100.0, 2.0**36, MAX_VARIANCE])
 def test_mean_variance_and_fourth_moment(variance: float) -> None:
     size = 500_000
     values = skellam(variance, size) / np.sqrt(variance)
@@ -124,7 +124,7 @@ def test_mean_variance_and_fourth_moment(variance: float) -> None:
 def test_variances_at_the_edges() -> None:
     assert not skellam(0.0, 5).any()
     assert skellam(10.0, 0).shape == (0,)
-    for variance in (-1.0, float("nan"), float("inf"), MOST_VARIANCE * 1.01):
+    for variance in (-1.0, float("nan"), float("inf"), MAX_VARIANCE * 1.01):
         with pytest.raises(WardroundError) as refusal:
             skellam(variance, 3)
         assert refusal.value.code is Code.CONFIGURATION

@@ -13,7 +13,7 @@ from scipy import stats
 from protocol.errors import Code, WardroundError
 from protocol.secagg.fixed_point import (
     AMPLITUDE_BITS,
-    MOST_SCALE,
+    MAX_SCALE,
     SITE_PATIENTS,
     SITE_POSITIONS,
     SITE_SLACK,
@@ -41,7 +41,7 @@ def test_words_are_the_integers_mod_2_to_the_k(values: list[int], bits: WordBits
 @given(
     patient=arrays.arrays(np.float32, st.integers(1, 40), elements=ANY_FLOAT),
     clip_norm=st.sampled_from([1e-3, 0.5, 1.0, 300.0]),
-    scale=st.sampled_from([1, 3, 256, 2**16, 2**20, MOST_SCALE]),
+    scale=st.sampled_from([1, 3, 256, 2**16, 2**20, MAX_SCALE]),
 )
 def test_one_patient_moves_the_sum_within_the_sensitivity(
     patient: np.ndarray, clip_norm: float, scale: int

@@ -167,7 +167,7 @@ def test_a_task_that_an_upgrade_changed_is_refused_by_that_name() -> None:
         federation.run(study, TASK, Listeners())
     assert caught.value.code is Code.TASK_CHANGED
     assert "An upgrade on one side changes it" in caught.value.message
-    assert "submitted anew after it" in caught.value.remedy
+    assert "submitted again after it" in caught.value.remedy
     # A coordinator of the first release has no name for it, and still gets a refusal it can read.
     first = AskedByTheFirstRelease(federation._fleet)
     told = dry_run(study, first, federation.roster, PATIENCE)

@@ -198,5 +198,5 @@ def _errors(path: Path) -> Iterator[None]:
         raise WardroundError(
             Code.STATE,
             f"The cache of pictures {path} cannot be used: {reason}.",
-            remedy="Make room on the disk, or make it anew: `wardround-site cache purge`.",
+            remedy="Make room on the disk, or make it again: `wardround-site cache purge`.",
         ) from None

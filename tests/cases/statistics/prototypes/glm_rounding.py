@@ -17,7 +17,7 @@ from sklearn.datasets import load_breast_cancer
 
 Floats = npt.NDArray[np.float64]
 
-SITES, MOST_STEPS = 4, 25
+SITES, MAX_STEPS = 4, 25
 WANTED = 1e-8
 """What a federated regression of the product has to reach, relative to the pooled fit."""
 
@@ -43,7 +43,7 @@ def irls(x: Floats, y: Floats, site: npt.NDArray[np.int64], bits: int | None) ->
     """Newton's steps on summed gradients and Hessians, each site's rounded to `bits` after the
     point; None rounds nothing, which is the pooled fit."""
     b, steps, moved = np.zeros(x.shape[1]), 0, np.inf
-    while steps < MOST_STEPS and moved >= 1e-12:
+    while steps < MAX_STEPS and moved >= 1e-12:
         gradient, hessian = np.zeros(len(b)), np.zeros((len(b), len(b)))
         for s in range(SITES):
             xs, ys = x[site == s], y[site == s]
