@@ -177,7 +177,7 @@ class Wards:
         return build_study(load(overrides), registry.load(TASK), patients)
 
     def run(self, study: Study, **patience: Any) -> Running:
-        given: dict[str, Any] = {"answer": HUNG, "join": HUNG, "look": 0.1, "failures": 5}
+        given: dict[str, Any] = {"answer": HUNG, "join": HUNG, "poll": 0.1, "failures": 5}
         return Running(self, study, Patience(**(given | patience)))
 
     def until_online(self, *sites: str) -> None:

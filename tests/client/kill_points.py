@@ -24,6 +24,7 @@ from client.governance.ledger import Ledger
 from client.training.contribution import Contributor
 from client.transport.fleet_connection import FleetConnection
 from protocol.secagg.party import Party
+from protocol.wire.messages import Ready, Share
 
 Condition = Callable[..., bool]
 
@@ -36,12 +37,12 @@ def _debits(_audit: Any, _db: Any, event: AuditEvent, *_: Any, **__: Any) -> boo
     return event == AuditEvent.PRIVACY_DEBITED
 
 
-def _ready(_governance: Any, _study: str, kind: str, *_: Any) -> bool:
-    return kind == "ready"
+def _ready(_governance: Any, answer: object, *_: Any) -> bool:
+    return isinstance(answer, Ready)
 
 
-def _share(_governance: Any, _study: str, kind: str, *_: Any) -> bool:
-    return kind == "share"
+def _share(_governance: Any, answer: object, *_: Any) -> bool:
+    return isinstance(answer, Share)
 
 
 def _sending(kind: bytes) -> Condition:

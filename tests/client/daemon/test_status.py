@@ -192,7 +192,7 @@ def test_a_hanging_loop_is_not_reported_alive(
         manager.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "60000")
-        looks = Calls(monkeypatch, StatusReporter, "_look")
+        reports = Calls(monkeypatch, StatusReporter, "_report")
 
         def heard() -> list[bytes]:
             messages = []
@@ -204,8 +204,10 @@ def test_a_hanging_loop_is_not_reported_alive(
         with StatusReporter(config.state, board) as watch:
             until(lambda: b"WATCHDOG=1" in heard(), "systemd is told")
             watch.expect(-1)
-            seen = looks.returned
-            until(lambda: not heard() and looks.returned >= seen + 2, "what was under way is over")
+            seen = reports.returned
+            until(
+                lambda: not heard() and reports.returned >= seen + 2, "what was under way is over"
+            )
             heard()
-            looks.until_one_more()
+            reports.until_one_more()
             assert heard() == []

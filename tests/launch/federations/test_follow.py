@@ -45,7 +45,7 @@ def left(
     known = {row["study"] for row in deployment_rows(deployment)}
     path = credentials(deployment.config, deployment.coordinator.address, name)
     with monkeypatch.context() as patched:
-        patched.setattr(launched, "Progressing", Leaving)
+        patched.setattr(launched, "StudyProgress", Leaving)
         with pytest.raises(KeyboardInterrupt):
             run(load([*WORDS, f"federation.credentials={path}", f"output={folder}", *words]))
     (digest,) = {row["study"] for row in deployment_rows(deployment)} - known

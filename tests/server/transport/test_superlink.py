@@ -85,7 +85,7 @@ def test_no_timer_is_waited_for_and_nobody_polls(
 ) -> None:
     """No timer runs out here, so that what comes through was handed on as soon as it was there."""
     monkeypatch.setattr(fleet_connection, "_HOLD", NEVER)
-    monkeypatch.setattr(fleet_run, "_LOOK", NEVER)
+    monkeypatch.setattr(fleet_run, "_CHECK_INTERVAL", NEVER)
 
     def serve(site: FleetConnection) -> None:
         with site:
