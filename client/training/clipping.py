@@ -49,8 +49,9 @@ def certified_sum(
     from gradients or from Gram matrices, has fewer than 2^32 terms, of magnitudes that sum up to
     M_i^2 at most: n_i^2 errs by less than g(2^32) M_i^2 < (M_i / K)^2, so N_i >= |v_i|, and a
     patient adds C at most. Also M_i C / N_i <= K C. The sum over m patients of one part, with T
-    positions each, therefore errs by at most g(m T + 4) m K C, and n patients in parts, added up
-    in float64, by (m T + n / m + 8) n K C u, nearly. `SITE_TERMS` bounds n (m T + n / m), and
+    positions each, therefore errs by at most g(m T + 4) m K C, and n patients in p parts, added up
+    in float64, by (m T + p + 8) n K C u, nearly. A part ends where its block does, so p is n at
+    most. `SITE_TERMS` bounds n (m T + p), a half each (`part_size`; n p <= SITE_PATIENTS^2), and
     two neighbouring sums move apart by C (1 + 2 K SITE_TERMS u), below C (1 + SITE_SLACK).
 
     gradients: computed in float64. part: m. A patient whose gradient is not finite counts as zero.
@@ -68,7 +69,7 @@ def certified_sum(
 
 
 def part_size(patients: int, positions: int) -> int:
-    """Patients of a part, at least one, so that n (m T + n / m) <= SITE_TERMS;
+    """Patients m of a part, at least one, so that n m T <= SITE_TERMS / 2;
     `fixed_point.SITE_PATIENTS` and `SITE_POSITIONS` say how far that holds."""
     return max(1, SITE_TERMS // 2 // max(1, patients * positions))
 

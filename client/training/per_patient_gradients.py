@@ -112,9 +112,10 @@ class PatientGradients:
         for blocks in (wide, Blocks(4, 4), ALONE):
             if blocks.multiple > 1 and blocks.multiple * self._needs.bytes > self._memory:
                 continue
-            dependent = self._found_dependent(module, blocks, features)
+            fitting = blocks.within(self._memory // max(1, self._needs.bytes))
+            dependent = self._found_dependent(module, fitting, features)
             if dependent is None:
-                return blocks, None
+                return fitting, None
         return ALONE, dependent
 
     def _found_dependent(self, module: Pass, blocks: Blocks, features: Tensor) -> str | None:
