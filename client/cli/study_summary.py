@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from client.config.policy import Policy
 from client.governance.approvals import Approvals
+from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
@@ -42,6 +44,7 @@ def summarise(
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
+        *_exact_sums(study, approvals.policy),
         *_what_stays(study),
         *_budget(study, approvals),
     ]
@@ -136,6 +139,22 @@ def _what_stays(study: Study) -> list[tuple[str, str]]:
         case never:
             assert_never(never)
     return [("What stays here", what)]
+
+
+def _exact_sums(study: Study, policy: Policy) -> list[tuple[str, str]]:
+    planned = planned_exactly(study)
+    if not planned:
+        return []
+    whose = "any one patient's record"
+    if study.task.name in policy.public_data:
+        whose += "; policy.public_data says that these are public or synthetic"
+    return [
+        (
+            "Without noise",
+            f"{planned} sums at most: an exact sum can show one patient. Whoever chooses the model "
+            f"can read off a few of them {whose}",
+        )
+    ]
 
 
 def _how_private(study: Study) -> str:

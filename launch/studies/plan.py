@@ -17,6 +17,7 @@ from rich.text import Text
 
 from client.config.policy import Policy
 from client.config.site_config import SiteConfig
+from client.governance.exact_releases import ExactReleases
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
@@ -25,6 +26,7 @@ from launch.studies.plan_time import NETWORK, seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study
+from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
     exposed_events,
@@ -140,8 +142,13 @@ def answers_of(plain: Mapping[str, Any]) -> DryRunAnswers:
 
 def objections(config: SiteConfig, study: Study) -> tuple[str, ...]:
     """The rules of a site.yaml that forbid the study. Its ledger is not looked at, so the lifetime
-    cap is that of a site which has spent nothing."""
-    return (*config.policy.objections(study, config.site), *_caps(config.policy, study))
+    caps are those of a site which has spent nothing."""
+    rules = (*config.policy.objections(study, config.site), *_caps(config.policy, study))
+    try:
+        ExactReleases().check(study, config.policy)
+    except WardroundError as error:
+        return (*rules, error.rule)
+    return rules
 
 
 def _caps(policy: Policy, study: Study) -> list[str]:

@@ -166,6 +166,7 @@ class Making:
                 epsilon_lifetime=2000.0,
                 epsilon_broken=2000.0,
                 exact_evaluation=True,
+                exact_releases=1000,
                 threads=1,
             ),
         )
