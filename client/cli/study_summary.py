@@ -54,7 +54,7 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
     policy = approvals.policy
     delta, cap, lines = policy.delta, policy.epsilon_lifetime, []
     try:
-        if study.privacy.traits.shares_noise:
+        if study.shares_noise:
             broken = planned_broken_epsilon(study, delta)
             lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
         alone, total = approvals.check(study)
@@ -168,7 +168,12 @@ def _how_private(study: Study) -> str:
         )
     match privacy.traits.noise_source:
         case "nobody":
-            return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+            if not study.evaluation.noised:
+                return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+            return (
+                "training not at all beyond the sum: no noise is added to it; evaluation alone "
+                f"has epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
+            )
         case "each_site":
             where = "each site adds all"
         case "sites_together":
@@ -180,6 +185,6 @@ def _how_private(study: Study) -> str:
         f"the noise (multiplier {privacy.noise_multiplier:g}, "
         f"{study.aggregation.attempts} attempts at most)"
     )
-    if not study.evaluation.noised:
+    if study.evaluation.exact:
         text += "; the patients who evaluate are not covered: their sums are exact"
     return text

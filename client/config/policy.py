@@ -261,14 +261,14 @@ class Policy(Document):
             yield "least_sites", f"asks for more than {aggregation.least_sites} sites in a sum"
         if aggregation.colluding_sites < self.colluding_sites:
             yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
-        if not (evaluation.noised or self.exact_evaluation):
+        if evaluation.exact and not self.exact_evaluation:
             yield "exact_evaluation", "does not allow evaluation without noise"
         floor = self.least_noise_multiplier
         if privacy.traits.private and privacy.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the study's noise_multiplier"
         if evaluation.noised and evaluation.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the evaluation's noise_multiplier"
-        if privacy.traits.private and privacy.delta > self.delta:
+        if privacy.epsilon is not None and privacy.delta > self.delta:
             yield "delta", "is below the delta at which the study states its epsilon"
 
     def check_patients(self, patients: int) -> None:

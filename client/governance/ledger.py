@@ -193,7 +193,7 @@ class Ledger:
         own = exposed_events(study, planned_events(study))
         alone = epsilon_over_bands(own, policy.delta)
         _within(alone, policy.epsilon_per_study, bool(own), "epsilon_per_study")
-        if study.privacy.traits.shares_noise:
+        if study.shares_noise:
             broken = planned_broken_epsilon(study, policy.delta)
             _within(broken, policy.epsilon_broken, True, "epsilon_broken")
         total = epsilon_over_bands((*others, *own), policy.delta)
