@@ -153,7 +153,7 @@ def _alone(config: Config) -> Config:
         config,
         federation=replace(config.federation, name="inprocess", masked=False),
         aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
-        evaluation=replace(config.evaluation, release="exact", every=0, bins=512),
+        evaluation=replace(config.evaluation, release="off", every=0),
         algorithm=AlgorithmConfig(),
         stop=StopConfig(),
         robust=RobustConfig(),
