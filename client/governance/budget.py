@@ -103,7 +103,7 @@ def history(state: SiteState) -> tuple[Debit, ...]:
         rows = db.execute(
             "SELECT time, debits.study, debits.part, count, names, event FROM debits"
             " JOIN plans ON plans.study = debits.study AND plans.part = debits.part"
-            " JOIN studies ON studies.digest = debits.study ORDER BY time, attempt"
+            " JOIN studies ON studies.digest = debits.study ORDER BY time, debits.attempt"
         ).fetchall()
     units = {
         (names, text): replace(parse_event(text), names=names)
