@@ -76,6 +76,13 @@ data:{_data(a.data)}
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
 # the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
 
+# Who a patient is: with views over several sources, which name a patient differently, an index of
+# one row a patient, with a column `patient` and one for each kind of name; data.TASK.names says
+# which column a view's patients are in. Without it, what different views spend is added up.
+# patients:
+#   files: {{index: patients.csv}}
+#   view: SELECT mrn AS patient, person_id AS omop, pseudonym(mrn) AS pacs FROM index
+
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.
 # imaging:
