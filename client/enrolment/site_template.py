@@ -30,6 +30,9 @@ class SiteAnswers:
     epsilon_lifetime: float | None = None
     epsilon_broken: float | None = None
     exact_evaluation: bool = False
+    exact_releases: int = 0
+    public_data: tuple[str, ...] = ()
+    """Tasks whose data are public or synthetic."""
     threads: int = 2
     memory: str = "4 GiB"
     metrics: int | None = None
@@ -76,8 +79,8 @@ data:{_data(a.data)}
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
 # the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
 
-# Who a patient is: with views over several sources, which name a patient differently, an index of
-# one row a patient, with a column `patient` and one for each kind of name; data.TASK.names says
+# Who a patient is: an index for views over sources that name a patient differently,
+# one row a patient, with `patient` and a column for each kind of name; data.TASK.names says
 # which column a view's patients are in. Without it, what different views spend is added up.
 # patients:
 #   files: {{index: patients.csv}}
@@ -114,7 +117,13 @@ policy:
   least_noise_multiplier: 0.3
 
   unmasked: false       # true: studies without secure aggregation, whose updates others see
+
+  # Sums without noise (mode none, exact evaluation). Whoever chooses the model can read one
+  # patient's record off a few of them, and no epsilon covers that.
   exact_evaluation: {_bool(a.exact_evaluation)}    # true: sums of scores without noise
+  exact_releases: {a.exact_releases}     # the most such sums over all studies, for ever
+  public_data: {_list(a.public_data)}       # tasks whose data are public or synthetic: not counted
+
   task_options: []      # options of a task that a study may set
   queries: []           # statistics without training: count, histogram, table, mean
 
