@@ -10,6 +10,7 @@ from pathlib import Path
 UNKNOWN_COORDINATOR = "coordinator.invalid:9092"
 """Stands for an address until `wardround-site join` fills it in (RFC 2606, section 2)."""
 _VIEW = "view: SELECT * FROM records"
+_INDEX = "SELECT mrn AS patient, person_id AS omop, pseudonym(mrn) AS pacs FROM index"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ data:{_data(a.data)}
 # which column a view's patients are in. Without it, what different views spend is added up.
 # patients:
 #   files: {{index: patients.csv}}
-#   view: SELECT mrn AS patient, person_id AS omop, pseudonym(mrn) AS pacs FROM index
+#   view: {_INDEX}
 
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.
