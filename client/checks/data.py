@@ -31,6 +31,8 @@ def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
         yield "data", _no_data
     if not config.policy.tasks:
         yield "policy", _no_task_allowed
+    if config.patients is None and len(config.data) > 1:
+        yield "patients", _names_of_their_own
     for name in sorted(config.data):
         if name in registry.installed() and not registry.load(name).schema.label:  # for queries
             yield f"data of {name}", partial(_records, config, name)
@@ -52,6 +54,13 @@ def _records(config: SiteConfig, name: str) -> str:
 def _no_data() -> str:
     raise WardroundError(
         Code.NO_DATA, "site.yaml names no data.", remedy="Add `data`, as its comments show."
+    )
+
+
+def _names_of_their_own() -> str:
+    raise CheckWarning(
+        "each view has names of its own, so that what they spend is added up",
+        "If site.yaml gets a patient index (`patients`), a patient counts once.",
     )
 
 

@@ -44,8 +44,8 @@ def summarise(
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
-        *_exact_sums(study, approvals.policy),
         *([("What that assumes", assumption(study))] if study.privacy.epsilon else []),
+        *_exact_sums(study, approvals.policy),
         *_what_stays(study),
         *_budget(study, approvals),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 UNKNOWN_COORDINATOR = "coordinator.invalid:9092"
 """Stands for an address until `wardround-site join` fills it in (RFC 2606, section 2)."""
 _VIEW = "view: SELECT * FROM records"
+_INDEX = "SELECT mrn AS patient, person_id AS omop, pseudonym(mrn) AS pacs FROM index"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,13 @@ data:{_data(a.data)}
 # With omop or fhir, `view: template:omop` or `view: template:fhir` is the view that is shipped for
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
 # the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
+
+# Who a patient is: an index for views over sources that name a patient differently,
+# one row a patient, with `patient` and a column for each kind of name; data.TASK.names says
+# which column a view's patients are in. Without it, what different views spend is added up.
+# patients:
+#   files: {{index: patients.csv}}
+#   view: {_INDEX}
 
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.

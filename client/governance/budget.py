@@ -115,13 +115,10 @@ def history(state: SiteState) -> tuple[Debit, ...]:
             " JOIN studies ON studies.digest = debits.study ORDER BY time, debits.attempt"
         ).fetchall()
     units = {
-        (names, text): replace(event, names=names)
-        for names, text in {row[-2:] for row in rows}
-        if (event := event_of(text)) is not None
+        (names, text): unit and replace(unit, names=names)
+        for names, text, unit in {(*row[-2:], event_of(row[-1])) for row in rows}
     }
-    return tuple(
-        Debit(t, study, part, n, units.get((by, text))) for t, study, part, n, by, text in rows
-    )
+    return tuple(Debit(t, study, part, n, units[by, text]) for t, study, part, n, by, text in rows)
 
 
 _Plan = dict[str, tuple[str, int, int]]

@@ -89,8 +89,8 @@ class Ledger:
         while True:
             with self.state.reading() as db:
                 others, seen = charged(db, but=study.digest), acceptances(db)
-                exact = exact_releases(db, study)
                 names = names_within(db, study.digest, self._names(study.task.name))
+                exact = exact_releases(db, study)
             exact.check(study, self.policy)
             self._compose(study, names, others)  # outside the transaction: it may take a second
             with self.state.transaction() as db:

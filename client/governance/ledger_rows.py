@@ -112,11 +112,6 @@ def charged(
     return tuple(events)
 
 
-def event_of(text: str) -> Event | None:
-    """Parses what stands in a row; None where its releases are exact. Raises as `parse_event`."""
-    return None if text in (EXACT, PUBLIC) else parse_event(text)
-
-
 def names_within(db: sqlite3.Connection, study: str, now: str) -> str:
     """Returns by which names a study's patients go, where those of its task go by `now`: empty
     where it was accepted under others."""
@@ -125,6 +120,11 @@ def names_within(db: sqlite3.Connection, study: str, now: str) -> str:
         (study,),
     ).fetchone()
     return now if row is None or row[0] == now else ""
+
+
+def event_of(text: str) -> Event | None:
+    """Parses what stands in a row; None where its releases are exact. Raises as `parse_event`."""
+    return None if text in (EXACT, PUBLIC) else parse_event(text)
 
 
 def parse_event(text: str) -> Event:

@@ -67,8 +67,8 @@ class Model(Document):
 
 class Privacy(Document):
     """The privacy plan. `epsilon` at `delta` bounds all that the study releases with noise of a
-    patient who is at no more than `sites_per_patient` (k) of its sites, every attempt used; in
-    mode none, where only evaluation can be noised, that alone."""
+    patient who is at no more than `sites_per_patient` (k) of its sites, every attempt used; in mode
+    none, where only evaluation can be noised, that alone."""
 
     mode: Mode
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
