@@ -1,6 +1,6 @@
 """Options that contradict each other, refused before anything starts.
 
-Each rule is one sentence about two keys. What a single value may be is said beside its key
+Each rule is about two keys. What a single value may be is said beside its key
 (`launch.config.schema`); what needs the roster or the model is said by the study itself.
 """
 

@@ -85,9 +85,9 @@ def compare(
             return None
         return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
 
-    def trained(which: str, name: str, found: list[Vector | None]) -> BaselineScore:
-        models = [FlatModel(task, config.seed).weights() if w is None else w for w in found]
-        return judge(which, name, models, sum(w is None for w in found))
+    def trained(which: str, name: str, weights: list[Vector | None]) -> BaselineScore:
+        models = [FlatModel(task, config.seed).weights() if w is None else w for w in weights]
+        return judge(which, name, models, sum(w is None for w in weights))
 
     rows = []
     if pooled.public is not None:

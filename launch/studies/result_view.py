@@ -31,8 +31,8 @@ def show(finished: FinishedStudy, console: Console) -> None:
         table.add_column(heading, justify="left" if heading[0] == "p" else "right")
     for key, name in _NAMES.items():
         if key in outcome.metrics:
-            found = outcome.metrics[key]
-            table.add_row(name, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+            metric = outcome.metrics[key]
+            table.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
     console.print(table)
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:

@@ -142,4 +142,4 @@ def expand(path: Path) -> list[Path]:
     """The files that a path with * or ? stands for, sorted; any other path is itself."""
     if not any(sign in str(path) for sign in "*?[") or path.exists():
         return [path]
-    return [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
+    return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]

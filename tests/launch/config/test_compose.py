@@ -1,4 +1,4 @@
-"""The configuration reads as a sentence, and a typo is answered with the nearest valid key."""
+"""A study is configured by overrides, and a typo is answered with the nearest valid key."""
 
 import json
 
@@ -16,7 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
 
-def test_a_sentence_of_overrides() -> None:
+def test_a_list_of_overrides() -> None:
     config = compose.load(
         ["task=heart_disease", "privacy=local", "privacy.epsilon=3", "optimiser=fedadam"]
     )
