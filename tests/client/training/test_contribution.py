@@ -95,7 +95,7 @@ def drawn(site: Contributor) -> np.ndarray:
     """(EVERYONE, RECORDS) how often each record was in one attempt's samples."""
     times = np.abs(trained(site)) / one_patient(site.study)
     assert np.abs(times - np.rint(times)).max() < 0.01, "a patient adds another amount"
-    return np.rint(times).astype(int).reshape(EVERYONE, RECORDS)
+    return np.asarray(np.rint(times).astype(int).reshape(EVERYONE, RECORDS))
 
 
 @pytest.mark.parametrize("mode", ["local", "distributed"])
