@@ -1,4 +1,4 @@
-"""studies, show, approve, reject, revoke: how a person decides about a study.
+"""studies, show, approve, reject, revoke, permit: how a person decides about a study.
 
 All of them work beside a running daemon, which reads the decisions before every answer.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.options import HERE, Config, Digest, governing, print_facts
+from protocol.errors import Code, WardroundError
 from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
 
@@ -138,6 +139,31 @@ def revoke(
     with _confirmed("revoke", study, config, yes) as (approvals, record):
         approvals.revoke(record, reason=reason)
         _done(record.digest, "revoked", as_json)
+
+
+def permit(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
+    """Permit sums without noise over a study's roster, though others had them before.
+
+    Whoever has exact sums over two rosters can subtract them, and learns what the hospitals by
+    which these differ added: ask those hospitals first. It holds for this roster from now on; the
+    study itself is decided about as before, when it is proposed again or approved.
+
+    Example: wardround-site permit 3f1c2a9b
+    """
+    with governing(config, "permit", study=study[:64]) as site:
+        found, _ = site.approvals.find(study)
+        told = site.approvals.told_by_subtraction(found)
+        if not told:
+            raise WardroundError(
+                Code.USAGE,
+                "This study's roster needs no permission.",
+                remedy=f"Run `wardround-site show {found.digest[:_SHORT]}` to see what it needs.",
+            )
+        sites = ", ".join(told)
+        typer.echo(f"By subtraction, the data of these could be told: {sites}.", err=True)
+        confirm("Permit exact sums over this roster?", yes)
+        site.approvals.permit_roster(found)
+    print_result(f"Permitted. It could tell the data of: {sites}.", {"told": told}, as_json)
 
 
 @contextmanager

@@ -33,11 +33,13 @@ def show(finished: FinishedStudy, console: Console) -> None:
         if key in outcome.metrics:
             metric = outcome.metrics[key]
             table.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
+    if not outcome.study.evaluation.takes_place:
+        table.add_row("not evaluated within the study", "", "")
     console.print(table)
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
         line = f"epsilon {outcome.epsilon:.3f} at delta {privacy.delta:g}"
-        if outcome.epsilon_broken is not None and privacy.traits.shares_noise:
+        if outcome.epsilon_broken is not None and outcome.study.shares_noise:
             line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
         console.print(line, highlight=False)
     if outcome.uncovered:

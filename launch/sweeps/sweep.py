@@ -263,11 +263,10 @@ def announcement(sweep: Sweep) -> str:
     for one in sweep.configs:
         task = registry.load(one.task.name, one.task.options)
         planned = build_study(one, task, declared)
-        if not planned.privacy.traits.private:
-            exact += 1
-            continue
-        events += planned_events(planned)
-        delta = max(delta, planned.privacy.delta)
+        exact += not planned.privacy.traits.private
+        if planned.privacy.epsilon is not None:
+            events += planned_events(planned)
+            delta = max(delta, planned.privacy.delta)
     text = f"This sweep is {number} studies on {len(declared)} hospitals' own patients."
     if events:
         spent = epsilon_over_bands(events, delta)
@@ -276,7 +275,7 @@ def announcement(sweep: Sweep) -> str:
             f"delta {delta:g} for a patient, for ever. A site at its cap refuses the rest."
         )
     if exact:
-        text += f" {exact} of them have no privacy: no epsilon bounds what they tell."
+        text += f" {exact} of them train without privacy: no epsilon bounds what that tells."
     return text
 
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.cohorts import query_counts
 from client.cohorts.query_counts import QueryContributor, QueryRecords, count_patients
 from protocol.errors import Code, WardroundError
+from protocol.privacy.randomness import PatientDraws
 from protocol.study.condition import AllOf, AnyOf, Comparison, Condition, IsMissing, IsOneOf, Not
 from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.vector_layout import Sections
@@ -212,6 +214,20 @@ def test_a_value_beyond_the_range_of_a_mean_counts_as_its_end() -> None:
     rows = [(f"p{n}", None, dose, None, None, None) for n, dose in enumerate([0.0, 2.0, 9.0])]
     mean = Query(statistics=(Mean(name="m", column="dose", low=2, high=4),))
     assert count_patients(mean, QueryRecords(table_of(rows), SCHEMA), 8).tolist() == [8, 16]
+
+
+def test_a_mean_rounds_by_draws_of_the_patients_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same draws, somebody who is there or not moves nobody else's rounding."""
+    monkeypatch.setattr(query_counts, "PatientDraws", lambda: PatientDraws(bytes(32)))
+    query = Query(statistics=(Mean(name="m", column="dose", low=0, high=10),))
+
+    def counted(patients: set[int]) -> int:
+        rows = [(f"p{n:02}", None, n / 4.1, None, None, None) for n in sorted(patients)]
+        return int(count_patients(query, QueryRecords(table_of(rows), SCHEMA), 8)[0])
+
+    everyone = set(range(40))
+    for gone in everyone:
+        assert counted(everyone) - counted(everyone - {gone}) == counted({gone})
 
 
 def test_what_is_malformed_is_found_before_anything_is_counted() -> None:

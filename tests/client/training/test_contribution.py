@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from torch import Tensor, nn
 
-from client.data.cohort import Cohort
+from client.data.cohort import Cohort, identities
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
@@ -55,6 +55,7 @@ def cohort() -> Cohort:
         features=np.eye(SIZE, dtype=np.float32),
         labels=(patient % 2).astype(np.float32),
         patient=patient,
+        identity=identities(map(str, range(EVERYONE))),
         u=np.arange(EVERYONE) / EVERYONE,
         in_training=trains[patient],
         train=trains,
