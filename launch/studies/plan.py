@@ -29,6 +29,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
+    assumption,
     exposed_events,
     max_evaluations,
     planned_broken_epsilon,
@@ -93,6 +94,8 @@ class StudyPlan:
             "rounds": study.optimisation.rounds,
             "evaluations": max_evaluations(study),
             "uncovered": uncovered(study),
+            "sites_per_patient": study.privacy.sites_per_patient,
+            "assumption": assumption(study),
             "patients": {member.name: member.patients for member in study.roster},
             "traffic": asdict(self.traffic),
             "seconds": self.seconds,
@@ -171,6 +174,8 @@ def show(planned: StudyPlan, console: Console) -> None:
     console.print(_cost(planned))
     console.print()
     console.print(_answers(planned))
+    if planned.epsilon is not None:
+        console.print(assumption(planned.study), highlight=False)
     if unprotected := uncovered(planned.study):
         console.print(unprotected, style="yellow", highlight=False)
 
