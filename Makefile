@@ -6,7 +6,7 @@ TASK ?= breast_cancer
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench mlflow clean
+.PHONY: help demo test lint mutants bench mlflow clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ lint: $(READY) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+mutants: $(READY) ## Faults that break privacy, one at a time: each must make a test fail
+	@$(BIN)/python -m tests.mutants
 
 bench: $(READY) ## Every benchmark, one JSON line a figure
 	@status=0; for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status

@@ -210,6 +210,12 @@ def test_a_mean_is_of_clipped_values_and_rounds_without_bias() -> None:
     assert abs(first - 8 - 20_000 * 0.33 * 8) < 6 * deviation
 
 
+def test_a_value_beyond_the_range_of_a_mean_counts_as_its_end() -> None:
+    rows = [(f"p{n}", None, dose, None, None, None) for n, dose in enumerate([0.0, 2.0, 9.0])]
+    mean = Query(statistics=(Mean(name="m", column="dose", low=2, high=4),))
+    assert count_patients(mean, QueryRecords(table_of(rows), SCHEMA), 8).tolist() == [8, 16]
+
+
 def test_a_mean_rounds_by_draws_of_the_patients_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same draws, somebody who is there or not moves nobody else's rounding."""
     monkeypatch.setattr(query_counts, "PatientDraws", lambda: PatientDraws(bytes(32)))

@@ -249,6 +249,20 @@ def test_the_lifetime_cap_counts_every_study_ever(hospital: Hospital) -> None:
     assert epsilon_over_bands(more, 1e-5) > 5.0
 
 
+def test_studies_that_run_at_once_stay_within_the_lifetimes_cap_together(
+    hospital: Hospital,
+) -> None:
+    """Each would be within it alone, and none has spent anything yet."""
+    states = []
+    for number in range(8):
+        states.append(hospital.approvals.propose(numbered(number))[0])
+        if states[-1] == "waiting":
+            hospital.approvals.approve(numbered(number))
+    assert (states[0], states[-1]) == ("waiting", "refused")
+    account = budget(hospital.state, hospital.ledger.policy)
+    assert account.spent == 0 < account.reserved <= 5.0
+
+
 def test_the_caps_hold_at_the_sites_delta_not_the_studys(tmp_path: Path) -> None:
     study = numbered(1, privacy__delta=1e-9, privacy__epsilon=9.0)
     lax = Hospital.found(tmp_path / "lax", policy(delta=1e-3))

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Unsupported
 from client.training.clipping import certified_sum, clipped_sum, part_size, patient_rows
 from client.training.dp_trainer import DPTrainer
-from client.training.layer_gradients import RULES
+from client.training.layer_gradients import RULES, Rows
 from client.training.linear_chain import LinearChainGradients
 from client.training.per_patient_gradients import PatientGradients
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.secagg.fixed_point import (
+    AMPLITUDE_BITS,
     SITE_POSITIONS,
     SITE_SLACK,
     SITE_TERMS,
@@ -417,6 +418,16 @@ def test_a_certified_norm_is_never_below_the_norm() -> None:
     assert float(flat(sums, layer).norm()) <= CLIP
     integers = round_sum(flat(sums, layer).numpy(), CLIP, 2**10)
     assert np.linalg.norm(integers.astype(float)) <= 2**10
+
+
+def test_a_certified_norm_covers_what_rounding_may_hide() -> None:
+    """A norm of C whose terms are of magnitude K M may be off by M: `certified_sum` adds it."""
+    weight, hidden = nn.Parameter(torch.zeros(4)), 3 * CLIP
+    row = torch.tensor([[CLIP, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    amplitude = torch.tensor([(hidden * 2.0**AMPLITUDE_BITS) ** 2], dtype=torch.float64)
+    gradient = Rows([weight], [row], torch.float64, amplitude)
+    summed_ = certified_sum([gradient], CLIP, 1, 1)[id(weight)]
+    assert float(summed_.norm()) == pytest.approx(CLIP**2 / np.hypot(CLIP, hidden))
 
 
 def test_parts_are_as_small_as_the_proof_needs() -> None:

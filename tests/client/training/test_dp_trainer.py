@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.dp_trainer import DPTrainer, Noise
+from client.training.dp_trainer import Descent, DPTrainer, Noise, PatientOptimizer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.privacy.gaussian import grid
+from protocol.privacy.gaussian import SLACK, grid
+from protocol.privacy.randomness import Floats
 from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -186,6 +187,46 @@ def test_noise_of_dp_sgd_has_the_deviation_it_claims() -> None:
         [learner().private_steps(weights, lambda: batch(0), 1, 1.0, 4.0, PLAN) for _ in range(60)]
     )
     assert moved.std() == pytest.approx(PLAN.clip_norm * PLAN.noise_multiplier / 4.0, rel=0.1)
+
+
+class Ones(Noise):
+    """Noise of one deviation everywhere, so that what it is multiplied with can be read."""
+
+    def __call__(self, count: int) -> Floats:
+        return np.ones(count)
+
+
+def test_noise_is_for_sums_that_rounding_has_moved_apart() -> None:
+    """A grid may move two neighbouring sums apart by SLACK: their noise is larger by as much."""
+    weights = nn.Parameter(torch.zeros(50))
+    optimiser = PatientOptimizer(
+        Descent(weights, 1.0),
+        Ones(50),
+        noise_multiplier=3.0,
+        max_grad_norm=2.0,
+        expected_batch_size=1.0,
+        loss_reduction="mean",
+    )
+    weights.grad = torch.zeros(50)
+    optimiser.step()
+    np.testing.assert_allclose(weights.detach(), -6 * (1 + SLACK), atol=grid(2.0, 50))
+
+
+class Wide(Small):
+    """More weights than noise is made for at a time."""
+
+    def model(self) -> nn.Module:
+        return nn.Linear(300_000, 1)
+
+
+def test_every_weight_of_a_large_model_has_noise() -> None:
+    model = DPTrainer(Wide(), seed=3)
+    weights = model.model.weights()
+    nobody = Batch(torch.empty(0, 300_000), torch.empty(0))
+    moved = model.private_steps(weights, lambda: nobody, 1, 1.0, 4.0, PLAN)
+    expected = PLAN.clip_norm * PLAN.noise_multiplier / 4.0
+    for part in np.array_split(moved, 10):
+        assert part.std() == pytest.approx(expected, rel=0.05)  # 12 deviations of the estimate
 
 
 def test_dp_sgd_in_parts_is_one_step() -> None:

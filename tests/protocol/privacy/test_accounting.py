@@ -344,6 +344,14 @@ def test_the_renyi_bound_holds_in_one_dimension_and_is_close(variance: float, sh
             assert limit <= exact * 1.05
 
 
+def test_the_renyi_bound_of_skellam_noise_is_the_papers() -> None:
+    """Agarwal, Kairouz and Liu 2021, corollary 3.6, with a pencil; in many dimensions the second
+    term is what Skellam noise costs beyond Gaussian noise. Delta2 10, Delta1 30, order 4."""
+    moved, order = Sensitivity(l1=30, l2=10), np.array([4.0])
+    assert renyi.skellam(moved, 50.0)(order)[0] == pytest.approx(4 + (700 + 180) / 10_000)
+    assert renyi.skellam(moved, 1.0)(order)[0] == pytest.approx(200 + 45)
+
+
 @pytest.mark.parametrize("q", [1.0, 0.2])
 @pytest.mark.parametrize(("sigma", "scale", "count"), [(1.0, 4, 2), (4.0, 4, 2), (1.0, 64, 1)])
 def test_reported_epsilon_covers_the_exact_law_in_one_dimension(
