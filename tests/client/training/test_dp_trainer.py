@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.dp_trainer import DPTrainer, Noise
+from client.training.dp_trainer import Descent, DPTrainer, Noise, PatientOptimizer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
-from protocol.privacy.gaussian import grid
+from protocol.privacy.gaussian import SLACK, grid
+from protocol.secagg.fixed_point import SITE_SLACK
 from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -186,6 +187,28 @@ def test_noise_of_dp_sgd_has_the_deviation_it_claims() -> None:
         [learner().private_steps(weights, lambda: batch(0), 1, 1.0, 4.0, PLAN) for _ in range(60)]
     )
     assert moved.std() == pytest.approx(PLAN.clip_norm * PLAN.noise_multiplier / 4.0, rel=0.1)
+
+
+def test_noise_is_for_what_rounding_may_add_to_the_clip_norm() -> None:
+    """Of values that are all 1, what is released is the standard deviation."""
+
+    class Ones(Noise):
+        def __call__(self, count: int) -> np.ndarray:
+            return np.ones(count)
+
+    weights = nn.Parameter(torch.zeros(1))
+    optimiser = PatientOptimizer(
+        Descent(weights, 1.0),
+        Ones(1),
+        noise_multiplier=2.0,
+        max_grad_norm=0.5,
+        expected_batch_size=1,
+        loss_reduction="sum",
+    )
+    weights.summed_grad = torch.zeros(1, dtype=torch.float64)  # type: ignore[attr-defined]
+    optimiser.step()
+    least = 2.0 * 0.5 * (1 + SITE_SLACK + SLACK)
+    assert -float(weights.detach()) == pytest.approx(least, abs=grid(0.5, 1))
 
 
 def test_dp_sgd_in_parts_is_one_step() -> None:
