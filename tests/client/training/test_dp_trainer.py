@@ -205,7 +205,7 @@ def test_noise_is_for_what_rounding_may_add_to_the_clip_norm() -> None:
         expected_batch_size=1,
         loss_reduction="sum",
     )
-    weights.summed_grad = torch.zeros(1, dtype=torch.float64)  # type: ignore[attr-defined]
+    weights.summed_grad = torch.zeros(1, dtype=torch.float64)  # type: ignore[attr-defined]  # Opacus adds it
     optimiser.step()
     least = 2.0 * 0.5 * (1 + SITE_SLACK + SLACK)
     assert -float(weights.detach()) == pytest.approx(least, abs=grid(0.5, 1))
