@@ -9,8 +9,8 @@ is torch.normal's, ours comes from a cipher that the operating system's randomne
 the peak of a process of its own above what it held before the first step.
 
 Bars are of a step of DP-SGD (mode local, `DPTrainer.private_steps`). Beside it, in the same turns,
-is one `DPTrainer.clipped_sum` of mode distributed (`sum_times`): rounded by site, in float64 as its
-proof asks, and without the noise, which is added once a round.
+is one `DPTrainer.clipped_sum` of mode distributed (`sum_times`): rounded by site, and without the
+noise, which is added once a round. Norms and sums of both are in float64, as their proof asks.
 """
 
 from __future__ import annotations

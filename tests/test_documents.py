@@ -46,7 +46,9 @@ def test_every_path_is_there(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_function_is_in_its_file(document: str) -> None:
     for path, name in _FUNCTION.findall(text(document)):
-        assert re.search(rf"^\s*(def {name}\(|{name}\b.* = )", text(path), re.MULTILINE), (
+        assert re.search(
+            rf"^\s*(def {name}\(|class {name}\b|{name}\b.* = )", text(path), re.MULTILINE
+        ), (
             path,
             name,
         )

@@ -276,7 +276,7 @@ class Site:
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
-                    learner.try_out(patients.evaluation.features, study.aggregation.rounding)
+                    learner.try_out(patients.evaluation.features, in_floats=study.sums_in_floats)
                 contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
             self._loaded[study.digest] = _LoadedStudy(contributor, state)
         return self._loaded[study.digest]

@@ -41,8 +41,8 @@ gradients that are kept (`layer_gradients._KEPT` allows more of them, but only o
 class _Call:
     """One call of a layer in the forward pass, completed in the backward pass."""
 
-    def __init__(self, layer: nn.Module, rule: Rule, dtype: torch.dtype, received: Tensor) -> None:
-        self.layer, self._rule, self._dtype = layer, rule, dtype
+    def __init__(self, layer: nn.Module, rule: Rule, received: Tensor) -> None:
+        self.layer, self._rule = layer, rule
         self._input: Tensor | None = received.detach()
         self._version = received._version
         self.gradient: LayerGradient | None = None
@@ -57,7 +57,7 @@ class _Call:
             raise Unsupported("an input that is overwritten")
         if gradient.shape[0] != received.shape[0]:
             raise Unsupported("a layer whose first dimension is not the patient")
-        self.gradient = self._rule(self.layer, received, gradient, self._dtype)
+        self.gradient = self._rule(self.layer, received, gradient)
         values = (received.numel() + gradient.numel()) // gradient.shape[0]
         self.needs = Needs(VALUE_BYTES * values, positions(self.layer, gradient))
 
@@ -83,7 +83,7 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
         if any(not p.requires_grad for layer in self._rules for p in layer.parameters()):
             raise Unsupported("a layer that is trained in part")
         self._calls: list[_Call] = []
-        self._recorded: list[torch.dtype] = []
+        self._recording = False
         self._anchor = torch.ones((), requires_grad=True)
         self._handles = [layer.register_forward_hook(self._forward_hook) for layer in self._rules]
 
@@ -91,15 +91,13 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
         for handle in self._handles:
             handle.remove()
 
-    def gradients(
-        self, features: Tensor, losses: Losses, dtype: torch.dtype
-    ) -> list[LayerGradient]:
-        """Of every layer, for a batch of at least one patient, computed in `dtype`.
+    def gradients(self, features: Tensor, losses: Losses) -> list[LayerGradient]:
+        """Of every layer, for a batch of at least one patient.
 
         Raises Unsupported where a layer was called twice, or not at all, or something overwrote
         its input.
         """
-        return [gradient for _, gradient in self._passed(features, losses, dtype)]
+        return [gradient for _, gradient in self._passed(features, losses)]
 
     @torch.no_grad()
     def outputs(self, features: Tensor) -> Tensor:
@@ -109,15 +107,13 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
 
     def needs(self, features: Tensor, losses: Losses) -> Needs:
         """What a pass over these patients takes for each of them. Raises Unsupported."""
-        needs = [call.needs for call, _ in self._passed(features, losses, torch.float32)]
+        needs = [call.needs for call, _ in self._passed(features, losses)]
         return Needs(sum(need.bytes for need in needs), max(need.positions for need in needs))
 
-    def _passed(
-        self, features: Tensor, losses: Losses, dtype: torch.dtype
-    ) -> list[tuple[_Call, LayerGradient]]:
+    def _passed(self, features: Tensor, losses: Losses) -> list[tuple[_Call, LayerGradient]]:
         """Weights stand still meanwhile, so that autograd makes no gradient of them."""
         calls = self._calls
-        self._recorded.append(dtype)
+        self._recording = True
         for parameter in self._trainable:
             parameter.requires_grad_(False)
         try:
@@ -129,17 +125,17 @@ class BookkeepingModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opac
                 raise Unsupported("a layer that the losses do not depend on")
             return done
         finally:
-            self._recorded.clear()
+            self._recording = False
             calls.clear()
             for parameter in self._trainable:
                 parameter.requires_grad_(True)
 
     def _forward_hook(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Any:
-        if not self._recorded:
+        if not self._recording:
             return None
         if not output.requires_grad:
             output = _Anchor.apply(output, self._anchor)
-        call = _Call(layer, self._rules[layer], self._recorded[0], inputs[0])
+        call = _Call(layer, self._rules[layer], inputs[0])
         self._calls.append(call)
         output.register_hook(call.arrived)
         return output
@@ -167,9 +163,7 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
         self._trainable = [p for p in module.parameters() if p.requires_grad]
         self.disable_hooks()
 
-    def gradients(
-        self, features: Tensor, losses: Losses, dtype: torch.dtype
-    ) -> list[LayerGradient]:
+    def gradients(self, features: Tensor, losses: Losses) -> list[LayerGradient]:
         """Raises Unsupported where a parameter's gradients are not one a patient."""
         self.enable_hooks()
         try:
@@ -183,7 +177,7 @@ class HookedModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no typ
             rows = parameter.grad_sample  # type: ignore[attr-defined]  # Opacus adds it
             if not isinstance(rows, Tensor) or len(rows) != len(features):
                 raise Unsupported("a parameter without one gradient for each patient")
-            gradients.append(Rows([parameter], [rows], dtype))
+            gradients.append(Rows([parameter], [rows]))
             parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus adds it
         return gradients
 

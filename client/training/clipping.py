@@ -1,13 +1,14 @@
 """Sums of clipped gradients in floating point, and how far rounding errors can move them.
 
-v_i: patient i's gradient, exactly as the float32 activations and output gradients of that patient
-define it. That these depend on patient i and the model alone is what per-patient gradients mean.
+v_i: patient i's gradient, exactly as the float32 terms of that patient define it (`LayerGradient`).
+That these, and the norms computed of them, depend on patient i and the model alone is what
+per-patient gradients mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,13 @@ from torch import Tensor, nn
 from client.training.layer_gradients import LayerGradient, Present
 from protocol.secagg.fixed_point import AMPLITUDE_BITS, SITE_TERMS
 
-Sums = dict[int, Tensor]
+Sums = Mapping[int, Tensor]
 """By the id of the parameter."""
-_TINY = 1e-6
-"""Opacus' own, beside the norm."""
 
 
-def clipped_sum(gradients: Sequence[LayerGradient], clip_norm: float, patients: int) -> Sums:
-    """Sum over the first `patients` rows of min(1, C / |v_i|) v_i, as Opacus' optimisers form it,
-    in float32.
-
-    A patient whose gradient is not finite counts as zero (so does one whose norm overflows).
-    """
-    norms = _total([layer.square_norms() for layer in gradients]).sqrt()
-    factors = (clip_norm / (norms + _TINY)).clamp_(max=1.0)
-    return _summed(gradients, factors, norms, slice(patients))
-
-
-def certified_sum(
-    gradients: Sequence[LayerGradient], clip_norm: float, patients: int, part: int
-) -> Sums:
-    """The same in float64, for a sum that is rounded once (`fixed_point.sensitivity` "site").
+class CertifiedSum:
+    """The sum over patients of v_i, each clipped to C: two neighbouring sums lie within
+    C (1 + SITE_SLACK) of one another (`fixed_point`), whatever weights and patients are.
 
     Products of two float32 numbers are exact in float64, so all errors are those of adding. Let
     M_i >= |v_i| bound the norm of the sum of magnitudes of the terms that v_i is made of
@@ -50,22 +37,39 @@ def certified_sum(
     M_i^2 at most: n_i^2 errs by less than g(2^32) M_i^2 < (M_i / K)^2, so N_i >= |v_i|, and a
     patient adds C at most. Also M_i C / N_i <= K C. The sum over m patients of one part, with T
     positions each, therefore errs by at most g(m T + 4) m K C, and n patients in p parts, added up
-    in float64, by (m T + p + 8) n K C u, nearly. A part ends where its block does, so p is n at
-    most. `SITE_TERMS` bounds n (m T + p), a half each (`part_size`; n p <= SITE_PATIENTS^2), and
-    two neighbouring sums move apart by C (1 + 2 K SITE_TERMS u), below C (1 + SITE_SLACK).
-
-    gradients: computed in float64. part: m. A patient whose gradient is not finite counts as zero.
+    in float64, by (m T + p + 8) n K C u, nearly. A part ends where its block does or, where one
+    part may have everybody, is added block by block in one chain (m = n), so p is n at most.
+    `SITE_TERMS` bounds n (m T + p), a half each (`part_size`; n p <= SITE_PATIENTS^2), and two
+    neighbouring sums move apart by C (1 + 2 K SITE_TERMS u), below C (1 + SITE_SLACK).
     """
-    norms = _total([layer.square_norms() for layer in gradients])
-    amplitudes = _total([layer.amplitudes() for layer in gradients])
-    bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
-    factors = (clip_norm / bounds.clamp(min=clip_norm)).clamp_(max=1.0)
-    total: Sums = {}
-    for start in range(0, patients, part):
-        rows = slice(start, min(patients, start + part))
-        for parameter, one in _summed(gradients, factors, bounds, rows).items():
-            total[parameter] = total[parameter] + one if parameter in total else one
-    return total
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], clip_norm: float, patients: int, positions: int
+    ) -> None:
+        """patients: n, in all. positions: T, the most that share a weight."""
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
+        """(P,) float64, the sum so far, in the order of `parameters`."""
+        self._clip_norm, self._patients = clip_norm, patients
+        self._part = part_size(patients, positions)
+        parts = self.flat.split([p.numel() for p in parameters])
+        self._sums = {id(p): part.view(p.shape) for p, part in zip(parameters, parts, strict=True)}
+
+    def add(self, gradients: Sequence[LayerGradient], patients: int) -> None:
+        """The first `patients` rows of a block. A patient whose gradient is not finite counts as
+        zero."""
+        norms = _total([layer.square_norms() for layer in gradients])
+        amplitudes = _total([layer.amplitudes() for layer in gradients])
+        bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
+        factors = self._clip_norm / bounds.clamp(min=self._clip_norm)
+        if self._part >= self._patients:
+            _add(gradients, factors, bounds, slice(patients), self._sums)
+            return
+        for start in range(0, patients, self._part):
+            rows = slice(start, min(patients, start + self._part))
+            part = {key: torch.zeros_like(total) for key, total in self._sums.items()}
+            _add(gradients, factors, bounds, rows, part)
+            for key, total in part.items():
+                self._sums[key].add_(total)
 
 
 def part_size(patients: int, positions: int) -> int:
@@ -93,18 +97,13 @@ def _total(squares: list[Tensor]) -> Tensor:
     return sum(squares[1:], start=squares[0])
 
 
-def _summed(
-    gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor, rows: slice
-) -> Sums:
+def _add(
+    gradients: Sequence[LayerGradient], factors: Tensor, norms: Tensor, rows: slice, sums: Sums
+) -> None:
     # A sum that is finite says that all its terms are, nearly always.
     present: Present = None if rows == slice(len(norms)) else rows
     if not math.isfinite(float(norms[rows].sum())):
         present = torch.zeros(len(norms), dtype=torch.bool)
         present[rows] = norms[rows].isfinite()
-    return {
-        id(parameter): total
-        for layer in gradients
-        for parameter, total in zip(
-            layer.parameters, layer.weighted_sum(factors, present), strict=True
-        )
-    }
+    for layer in gradients:
+        layer.add_to([sums[id(parameter)] for parameter in layer.parameters], factors, present)

@@ -17,18 +17,13 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
-from client.training.clipping import Sums, certified_sum, clipped_sum, part_size, patient_rows
+from client.training.clipping import CertifiedSum, patient_rows
 from client.training.per_patient_gradients import PatientGradients
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
 from protocol.privacy.randomness import Floats, Stream
-from protocol.secagg.fixed_point import (
-    SITE_POSITIONS,
-    clip_and_round,
-    round_sum,
-    rounding_slack,
-)
+from protocol.secagg.fixed_point import SITE_POSITIONS, SITE_SLACK, clip_and_round, round_sum
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
@@ -89,26 +84,29 @@ class Descent:
 
 
 class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus has no types
-    """Opacus' optimiser for gradients that come clipped (Abadi et al. 2016, Algorithm 1), with
-    noise from the operating system: Opacus' secure mode needs a package no longer published."""
+    """Opacus' optimiser for gradients that come clipped and summed, in `summed_grad` (Abadi et al.
+    2016, Algorithm 1), with noise from the operating system: Opacus' secure mode needs a package no
+    longer published. Noise is for C and what float64 and the grid may add to it, so that the noise
+    multiplier that is accounted for is what it says."""
 
     def __init__(self, descent: Descent, noise: Noise, **options: Any) -> None:
         super().__init__(descent, **options)
         self._noise = noise
         self._step = grid(self.max_grad_norm, sum(p.numel() for p in self.params))
-        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SLACK)
+        self._deviation = self.noise_multiplier * self.max_grad_norm * (1 + SITE_SLACK + SLACK)
 
     def accumulate(self) -> None:
-        for p in self.params:
-            p.summed_grad = p.grad if p.summed_grad is None else p.summed_grad.add_(p.grad)
+        """The sum is there already: one sample is one step."""
 
     def add_noise(self) -> None:
         for p in self.params:
-            sums = p.summed_grad.view(-1).numpy()
+            p.grad = torch.empty_like(p)
+            sums, released = p.summed_grad.numpy(), p.grad.view(-1).numpy()
             for start in range(0, len(sums), _NOISED):
                 part = sums[start : start + _NOISED]
-                part[:] = noised(part, self._noise(len(part)), self._deviation, self._step)
-            p.grad = p.summed_grad
+                released[start : start + _NOISED] = noised(
+                    part, self._noise(len(part)), self._deviation, self._step
+                )
 
 
 class DPTrainer:
@@ -128,13 +126,14 @@ class DPTrainer:
         self._gradients = PatientGradients(task, self.model, memory)
         self._memory = memory
 
-    def try_out(self, features: Tensor, rounding: SumRounding) -> None:
+    def try_out(self, features: Tensor, *, in_floats: bool) -> None:
         """Settles how per-patient gradients are made, from the shape of (N, ...) features and the
         weights that the model began with: before anything that a coordinator sent, and whether or
         not a sample has patients, since no answer may depend on either.
 
-        Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient, or its
-        sums cannot be rounded so.
+        in_floats: whether sums are made in floating point (`Study.sums_in_floats`). Raises
+        WardroundError(CONFIGURATION) where the model cannot be trained per patient, or has more
+        positions than such sums are proved for.
         """
         needs, dependent = self._gradients.needs(features), self._gradients.dependent(features)
         if dependent is not None:
@@ -145,12 +144,13 @@ class DPTrainer:
                 remedy="Replace the layer before it (one that draws at random, such as dropout, "
                 "has to go), or choose mode none.",
             )
-        if rounding_slack(rounding) and needs.positions > SITE_POSITIONS:
+        if in_floats and needs.positions > SITE_POSITIONS:
             raise WardroundError(
                 Code.CONFIGURATION,
-                f"A layer of task {self.task.name} has {needs.positions} positions; sums that "
-                f"are rounded by site are exact enough for {SITE_POSITIONS}.",
-                remedy="Choose a smaller picture, or a model of at most a thousand parameters.",
+                f"A layer of task {self.task.name} has {needs.positions} positions; sums in "
+                f"floating point are exact enough for {SITE_POSITIONS}.",
+                remedy="Choose a smaller picture, or mode distributed with a model of at most a "
+                "thousand parameters.",
             )
 
     def clipped_sum(
@@ -164,7 +164,7 @@ class DPTrainer:
         """One sum of clipped, scaled and rounded per-patient gradients, (P,) int64, no noise.
 
         patient: every patient adds an integer vector whose norm is bounded as `clip_and_round`
-        says. site: the sum is rounded once (`certified_sum`, `round_sum`). Raises
+        says. site: the sum is rounded once (`CertifiedSum`, `round_sum`). Raises
         WardroundError(CONFIGURATION) for a model that this cannot be done with, whoever's patients.
         """
         self.model.load(weights)
@@ -173,16 +173,11 @@ class DPTrainer:
             case "patient":
                 total = np.zeros(size, dtype=np.int64)
                 for block, patients in self._blocks(batch, 8 * size):
-                    rows = patient_rows(self._gradients.of(block, torch.float32), self._parameters)
+                    rows = patient_rows(self._gradients.of(block), self._parameters)
                     total += clip_and_round(rows[:patients], clip_norm, scale)
                 return total
             case "site":
-                summed = torch.zeros(size, dtype=torch.float64)
-                part = part_size(len(batch), self._gradients.needs(batch.features).positions)
-                for block, patients in self._blocks(batch):
-                    gradients = self._gradients.of(block, torch.float64)
-                    summed += self._flat(certified_sum(gradients, clip_norm, patients, part))
-                return round_sum(summed.numpy(), clip_norm, scale)
+                return round_sum(self._certified(batch, clip_norm).numpy(), clip_norm, scale)
         assert_never(rounding)
 
     def private_steps(
@@ -212,22 +207,19 @@ class DPTrainer:
             optimiser.attach_step_hook(lambda _: self._adjusted(adjust))
         for _ in range(steps):
             optimiser.zero_grad()
-            self._weights.grad = self._clipped_gradient(sample(), plan.clip_norm)
+            summed = self._certified(sample(), plan.clip_norm)
+            self._weights.summed_grad = summed  # type: ignore[attr-defined]  # Opacus adds it
             optimiser.step()
         optimiser.zero_grad()
         return self._difference(weights)
 
-    def _clipped_gradient(self, batch: Batch, clip_norm: float) -> Tensor:
-        """(P,) sum of clipped gradients, over a batch's blocks."""
-        total: Tensor | None = None
+    def _certified(self, batch: Batch, clip_norm: float) -> Tensor:
+        """(P,) float64, the sum of clipped gradients over a batch's blocks."""
+        positions = self._gradients.needs(batch.features).positions
+        summed = CertifiedSum(self._parameters, clip_norm, len(batch), positions)
         for block, patients in self._blocks(batch):
-            gradients = self._gradients.of(block, torch.float32)
-            summed = self._flat(clipped_sum(gradients, clip_norm, patients))
-            total = summed if total is None else total.add_(summed)
-        return torch.zeros_like(self.model.flat) if total is None else total
-
-    def _flat(self, sums: Sums) -> Tensor:
-        return torch.cat([sums[id(parameter)].flatten() for parameter in self._parameters])
+            summed.add(self._gradients.of(block), patients)
+        return summed.flat
 
     def _adjusted(self, adjust: Adjust) -> None:
         if self._weights.grad is not None:

@@ -5,7 +5,8 @@ Private Optimization on Large Model at Small Cost") for forming sums only once t
 Every rule knows a layer's exact type: a subclass may compute something else, and goes to Opacus.
 
 n patients, T positions (pixels or time steps) that share a weight, p inputs and o outputs of one
-position. `amplitudes` bound what rounding errors can grow from (`clipping.certified_sum`).
+position. What a gradient is made of is float32; norms and sums of it are float64, as the proof in
+`clipping` asks, and `amplitudes` bound what rounding errors can grow from.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 _KEPT = 6
 """Per-patient gradients are kept where they are at most so many times larger than what they are
 made of; otherwise their norms are computed without them, and their sum is made at the end."""
 _BLOCK = 1 << 20
-"""Elements of unfolded input made at a time (4 or 8 MiB)."""
+"""Elements of unfolded input made at a time (8 MiB)."""
 
 
 Present = Tensor | slice | None
@@ -31,7 +32,7 @@ Present = Tensor | slice | None
 
 
 class LayerGradient(Protocol):
-    """What one layer's parameters owe to each of n patients, computed in one dtype."""
+    """What one layer's parameters owe to each of n patients."""
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -39,49 +40,47 @@ class LayerGradient(Protocol):
         ...
 
     def square_norms(self) -> Tensor:
-        """(n,) squared Euclidean norms over all of the layer's parameters."""
+        """(n,) float64, squared Euclidean norms over all of the layer's parameters, as computed:
+        where terms cancel, an error may be all of it (`amplitudes`)."""
         ...
 
     def amplitudes(self) -> Tensor:
-        """(n,) squares of bounds on the norm of the sum of magnitudes of all terms; in float64
-        alone, where something is proved with them."""
+        """(n,) float64, squares of bounds on the norm of the sum of magnitudes of all terms."""
         ...
 
     def terms(self) -> list[Tensor]:
-        """(n, ...) what the gradients are made of, patient by patient."""
+        """(n, ...) float32, what the gradients are made of, patient by patient."""
         ...
 
     def rows(self) -> list[Tensor]:
-        """The gradients themselves: (n, *shape) for every parameter."""
+        """The gradients themselves, float32: (n, *shape) for every parameter."""
         ...
 
-    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
-        """(n,) factors -> sum over patients of factor times gradient, shaped as the parameters.
+    def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
+        """Adds factor times gradient of every patient to sums, one for each parameter and shaped
+        as it; factors (n,) and sums in float64.
 
         present: the rows that count, whatever the others hold.
         """
         ...
 
 
-Rule = Callable[[nn.Module, Tensor, Tensor, torch.dtype], LayerGradient]
-"""Layer, its input (n, ...), the gradient of its output (n, ...), and the dtype to compute in."""
+Rule = Callable[[nn.Module, Tensor, Tensor], LayerGradient]
+"""Layer, its input (n, ...), the gradient of its output (n, ...)."""
 
 
 @dataclass
 class Rows:
-    """Gradients that are there already, (n, *shape) for every parameter."""
+    """Gradients that are there already, (n, *shape) for every parameter: each value is a term."""
 
     parameters: Sequence[Tensor]
     values: list[Tensor]
-    dtype: torch.dtype
-    amplitude: Tensor | None = None
 
     def square_norms(self) -> Tensor:
-        squares = [v.to(self.dtype).flatten(1).square().sum(1) for v in self.values]
-        return squares[0] if len(squares) == 1 else torch.stack(squares).sum(0)
+        return _total([_square_lengths(value.flatten(1), 1) for value in self.values])
 
     def amplitudes(self) -> Tensor:
-        return self.square_norms() if self.amplitude is None else self.amplitude
+        return self.square_norms()
 
     def terms(self) -> list[Tensor]:
         return self.values
@@ -89,14 +88,12 @@ class Rows:
     def rows(self) -> list[Tensor]:
         return self.values
 
-    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
+    def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
         values = self.values
         if present is not None:
             factors, values = factors[present], [value[present] for value in values]
-        return [
-            (factors @ value.to(self.dtype).flatten(1)).view(parameter.shape)
-            for value, parameter in zip(values, self.parameters, strict=True)
-        ]
+        for total, value in zip(sums, values, strict=True):
+            total.view(-1).addmv_(value.flatten(1).double().t(), factors)
 
 
 @dataclass
@@ -112,11 +109,16 @@ class Outer:
     def parameters(self) -> Sequence[Tensor]:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
+    @cached_property
+    def _wide(self) -> tuple[Tensor, Tensor]:
+        return self.a.double(), self.g.double()
+
     def square_norms(self) -> Tensor:
-        inputs = self.a.square().sum(1)
+        a, g = self._wide
+        inputs = a.square().sum(1)
         if self.bias is not None:
             inputs += 1
-        return inputs.mul_(self.g.square().sum(1))
+        return inputs.mul_(g.square().sum(1))
 
     def amplitudes(self) -> Tensor:
         return self.square_norms()
@@ -128,19 +130,20 @@ class Outer:
         weight = self.g[:, :, None] * self.a[:, None, :]
         return [weight] if self.bias is None else [weight, self.g]
 
-    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
-        a, g = _weighted(factors, present, self.a, self.g)
-        weight = g.t() @ a
-        return [weight] if self.bias is None else [weight, g.sum(0)]
+    def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
+        a, g = _weighted(factors, present, *self._wide)
+        sums[0].addmm_(g.t(), a)
+        if self.bias is not None:
+            sums[1].add_(g.sum(0))
 
 
 @dataclass
 class Contraction:
     """A weight that positions share: the sum over t of outer products of g_t and a_t.
 
-    unfold: input of some patients, in `dtype` -> (n, groups, p, T); gram: the same -> products of
-    those at every two positions, (n, groups, T, T); summed: input and weighted g -> the gradients'
-    sum; g: (n, groups, o, T). Norms come from the two Gram matrices where that is cheaper.
+    unfold: input of some patients -> (n, groups, p, T); columns: the same as (groups, p, n T);
+    gram: the same -> products of those at every two positions, (n, groups, T, T); g: (n, groups, o,
+    T). Norms come from the two Gram matrices where that is cheaper.
     """
 
     weight: Tensor
@@ -148,9 +151,8 @@ class Contraction:
     a: Tensor
     g: Tensor
     unfold: Callable[[Tensor], Tensor]
+    columns: Callable[[Tensor], Tensor]
     gram: Callable[[Tensor], Tensor]
-    summed: Callable[[Tensor, Tensor], Tensor]
-    dtype: torch.dtype
 
     @property
     def parameters(self) -> Sequence[Tensor]:
@@ -161,56 +163,46 @@ class Contraction:
         """Elements of one patient's weight gradient."""
         return self.weight.numel()
 
-    def parts(self) -> list[slice]:
+    def parts(self, patients: int) -> list[slice]:
         """Patients in parts whose unfolded input stays below _BLOCK elements."""
         positions, groups = self.g.shape[3], self.g.shape[1]
         inputs = self.weight.numel() // (groups * self.g.shape[2])
         step = max(1, _BLOCK // max(1, groups * inputs * positions))
-        return [slice(at, at + step) for at in range(0, len(self.g), step)]
-
-    def gradients(self, part: slice) -> tuple[Tensor, Tensor]:
-        """(m, groups, o, p) of some patients, and their squared amplitudes (m,)."""
-        u, g = self.unfold(self.a[part].to(self.dtype)), self.g[part].to(self.dtype)
-        return g @ u.transpose(2, 3), self._amplitude_of(u, g)
-
-    def _amplitude_of(self, u: Tensor, g: Tensor) -> Tensor:
-        if self.dtype != torch.float64:
-            return u.new_zeros(len(u))
-        lengths: Tensor = torch.linalg.vector_norm(u, dim=2) * torch.linalg.vector_norm(g, dim=2)
-        return lengths.sum(2).square().sum(1)
+        return [slice(at, at + step) for at in range(0, patients, step)]
 
     def materialised(self) -> Rows:
-        parts = [self.gradients(part) for part in self.parts()]
-        weight = torch.cat([row for row, _ in parts]).view(-1, *self.weight.shape)
-        amplitude = torch.cat([square for _, square in parts])
-        values = [weight]
+        """Each patient's gradient, in float32."""
+        parts = [
+            self.g[part] @ self.unfold(self.a[part]).transpose(2, 3)
+            for part in self.parts(len(self.g))
+        ]
+        values = [torch.cat(parts).view(-1, *self.weight.shape)]
         if self.bias is not None:
-            values.append(self.g.to(self.dtype).sum(3).flatten(1))
-            amplitude = amplitude + self.g.to(self.dtype).abs().sum(3).square().sum((1, 2))
-        return Rows(self.parameters, values, self.dtype, amplitude)
+            values.append(self.g.sum(3).flatten(1))
+        return Rows(self.parameters, values)
 
     def measure(self) -> None:
         """Norms and amplitudes, without keeping any patient's gradient."""
         _, groups, outputs, positions = self.g.shape
         inputs = self.weight.numel() // (groups * outputs)
         squares, amplitudes = [], []
-        for part in self.parts():
+        for part in self.parts(len(self.g)):
+            a, g = self.a[part].double(), self.g[part].double()
             if positions * (inputs + outputs) < inputs * outputs:
-                g = self.g[part].to(self.dtype)
-                uu, gg = self.gram(self.a[part].to(self.dtype)), g.transpose(2, 3) @ g
+                uu, gg = self.gram(a), g.transpose(2, 3) @ g
                 lengths = uu.diagonal(dim1=2, dim2=3) * gg.diagonal(dim1=2, dim2=3)
-                amplitudes.append(lengths.sqrt().sum(2).square().sum(1))
-                squares.append(uu.mul_(gg).sum((1, 2, 3)).clamp_(min=0.0))
+                square = uu.mul_(gg).sum((1, 2, 3)).clamp_(min=0.0)
             else:
-                gradients, amplitude = self.gradients(part)
-                squares.append(gradients.square_().sum((1, 2, 3)))
-                amplitudes.append(amplitude)
-        square, amplitude = torch.cat(squares), torch.cat(amplitudes)
-        if self.bias is not None:
-            g = self.g.to(self.dtype)
-            square = square + g.sum(3).square().sum((1, 2))
-            amplitude = amplitude + g.abs().sum(3).square().sum((1, 2))
-        self._square, self._amplitude = square, amplitude
+                u = self.unfold(a)
+                lengths = _square_lengths(u, 2) * _square_lengths(g, 2)
+                square = (g @ u.transpose(2, 3)).square_().sum((1, 2, 3))
+            amplitude = lengths.sqrt().sum(2).square().sum(1)
+            if self.bias is not None:
+                square += g.sum(3).square().sum((1, 2))
+                amplitude += g.abs().sum(3).square().sum((1, 2))
+            squares.append(square)
+            amplitudes.append(amplitude)
+        self._square, self._amplitude = torch.cat(squares), torch.cat(amplitudes)
 
     def square_norms(self) -> Tensor:
         return self._square
@@ -224,23 +216,14 @@ class Contraction:
     def rows(self) -> list[Tensor]:
         return self.materialised().values
 
-    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
-        a, g = _weighted(factors, present, self.a, self.g)
-        weight = self._blockwise(a, g) if self.dtype == torch.float64 else self.summed(a, g)
-        summed = [weight.view(self.weight.shape)]
+    def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
+        a, g = _weighted(factors, present, self.a, self.g.double())
+        weight = sums[0].view(g.shape[1], g.shape[2], -1)
+        for part in self.parts(len(g)):
+            of_outputs = g[part].permute(1, 2, 0, 3).flatten(2)
+            weight.baddbmm_(of_outputs, self.columns(a[part].double()).transpose(1, 2))
         if self.bias is not None:
-            summed.append(g.to(self.dtype).sum((0, 3)).flatten())
-        return summed
-
-    def _blockwise(self, a: Tensor, g: Tensor) -> Tensor:
-        """(groups, o, p) in the wider dtype: positions of some patients at a time."""
-        groups, outputs = g.shape[1], g.shape[2]
-        total = torch.zeros(groups, outputs, self.weight.numel() // (groups * outputs)).double()
-        for part in self.parts():
-            if len(g[part]):
-                u = self.unfold(a[part].to(self.dtype))
-                total += torch.einsum("ngot,ngpt->gop", g[part].to(self.dtype), u)
-        return total
+            sums[1].add_(g.sum((0, 3)).flatten())
 
 
 @dataclass
@@ -256,11 +239,11 @@ class EmbeddingRows:
         return (self.weight,)
 
     def square_norms(self) -> Tensor:
-        same = self.index[:, :, None] == self.index[:, None, :]
-        return ((self.g @ self.g.transpose(1, 2)) * same).sum((1, 2)).clamp_(min=0.0)
+        g, same = self.g.double(), self.index[:, :, None] == self.index[:, None, :]
+        return ((g @ g.transpose(1, 2)) * same).sum((1, 2)).clamp_(min=0.0)
 
     def amplitudes(self) -> Tensor:
-        return self.g.square().sum(2).sqrt().sum(1).square()
+        return _square_lengths(self.g, 2).sqrt().sum(1).square()
 
     def terms(self) -> list[Tensor]:
         return [self.g]
@@ -271,10 +254,19 @@ class EmbeddingRows:
         rows.index_put_((patient, self.index), self.g, accumulate=True)
         return [rows]
 
-    def weighted_sum(self, factors: Tensor, present: Present = None) -> list[Tensor]:
-        index, g = _weighted(factors, present, self.index, self.g)
-        total = g.new_zeros(self.weight.shape)
-        return [total.index_add_(0, index.flatten(), g.flatten(0, 1))]
+    def add_to(self, sums: Sequence[Tensor], factors: Tensor, present: Present = None) -> None:
+        index, g = _weighted(factors, present, self.index, self.g.double())
+        sums[0].index_add_(0, index.flatten(), g.flatten(0, 1))
+
+
+def _total(squares: list[Tensor]) -> Tensor:
+    return sum(squares[1:], start=squares[0])
+
+
+def _square_lengths(values: Tensor, dim: int) -> Tensor:
+    """Sums of squares in float64, over one dimension."""
+    lengths: Tensor = torch.linalg.vector_norm(values, dim=dim, dtype=torch.float64)
+    return lengths.square_()
 
 
 def _weighted(factors: Tensor, present: Present, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,11 +276,9 @@ def _weighted(factors: Tensor, present: Present, a: Tensor, g: Tensor) -> tuple[
     return a, g * factors.view(-1, *(1,) * (g.dim() - 1))
 
 
-def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+def linear(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     layer = cast(nn.Linear, layer)
     if a.dim() == 2:
-        if dtype != a.dtype:
-            a, g = a.to(dtype), g.to(dtype)
         return Outer(layer.weight, layer.bias, a, g)
     positions = g.flatten(1, -2).transpose(1, 2)[:, None]
     return _chosen(
@@ -298,14 +288,13 @@ def linear(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerG
             a.flatten(1, -2).transpose(1, 2)[:, None],
             positions,
             unfold=lambda x: x,
+            columns=lambda x: x.permute(1, 2, 0, 3).flatten(2),
             gram=lambda x: x.transpose(2, 3) @ x,
-            summed=lambda x, y: torch.einsum("ngpt,ngot->op", x, y),
-            dtype=dtype,
         )
     )
 
 
-def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+def convolution(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     """Conv1d and Conv2d, as convolutions of two dimensions without padding of their own."""
     layer = cast(nn.Conv2d, layer)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
@@ -317,6 +306,12 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
     def unfold(x: Tensor) -> Tensor:
         windows = _windows(_padded(layer, x), kernel, stride, dilation)
         return windows.reshape(len(x), groups, -1, windows.shape[4] * windows.shape[5])
+
+    def columns(x: Tensor) -> Tensor:
+        windows = _windows(_padded(layer, x), kernel, stride, dilation)
+        return windows.permute(1, 2, 3, 0, 4, 5).reshape(
+            groups, layer.weight[0].numel(), math.prod(windows.shape[4:]) * len(x)
+        )
 
     def gram(x: Tensor) -> Tensor:
         """Of shifted inputs, which need no unfolding, where strides do not make that larger."""
@@ -336,20 +331,8 @@ def convolution(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> L
                 products += pairs[:, :, rows, columns, rows, columns]
         return products.view(len(x), groups, down * across, down * across)
 
-    def summed(x: Tensor, y: Tensor) -> Tensor:
-        total: Tensor = conv2d_weight(
-            _padded(layer, x),
-            (layer.weight.shape[0], layer.weight.shape[1], *kernel),
-            y.reshape(len(y), shape[1], *out_shape),
-            stride,
-            0,
-            dilation,
-            groups,
-        )
-        return total
-
     out = g.reshape(len(g), groups, shape[1] // groups, -1)
-    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, gram, summed, dtype))
+    return _chosen(Contraction(layer.weight, layer.bias, a, out, unfold, columns, gram))
 
 
 def _windows(
@@ -400,14 +383,14 @@ def _chosen(layer: Contraction) -> LayerGradient:
     return layer
 
 
-def group_norm(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+def group_norm(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     layer = cast(nn.GroupNorm, layer)
     n, channels = a.shape[:2]
     hat = nn.functional.group_norm(a, layer.num_groups, eps=layer.eps).view(n, channels, -1)
-    return _scaled(layer, hat, g.reshape(n, channels, -1), dtype)
+    return _scaled(layer, hat, g.reshape(n, channels, -1))
 
 
-def layer_norm(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+def layer_norm(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     layer = cast(nn.LayerNorm, layer)
     n, inner = len(a), math.prod(layer.normalized_shape)
     hat = nn.functional.layer_norm(a, layer.normalized_shape, eps=layer.eps)
@@ -415,26 +398,22 @@ def layer_norm(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> La
         layer,
         hat.reshape(n, -1, inner).transpose(1, 2),
         g.reshape(n, -1, inner).transpose(1, 2),
-        dtype,
     )
 
 
-def _scaled(
-    layer: nn.GroupNorm | nn.LayerNorm, hat: Tensor, g: Tensor, dtype: torch.dtype
-) -> LayerGradient:
+def _scaled(layer: nn.GroupNorm | nn.LayerNorm, hat: Tensor, g: Tensor) -> LayerGradient:
     """Scale and shift of normalised values, both (n, channels, T)."""
-    values, amplitude = [], g.new_zeros(len(g), dtype=dtype)
     parameters = [p for p in (layer.weight, layer.bias) if p is not None]
-    for parameter, terms in zip(parameters, (hat * g, g), strict=False):
-        values.append(terms.sum(2, dtype=dtype).view(-1, *parameter.shape))
-        if dtype == torch.float64:
-            amplitude += terms.abs().sum(2, dtype=dtype).square().sum(1)
-    return Rows(parameters, values, dtype, amplitude)
+    values = [
+        terms.sum(2).view(-1, *parameter.shape)
+        for parameter, terms in zip(parameters, (hat * g, g), strict=False)
+    ]
+    return Rows(parameters, values)
 
 
-def embedding(layer: nn.Module, a: Tensor, g: Tensor, dtype: torch.dtype) -> LayerGradient:
+def embedding(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     layer = cast(nn.Embedding, layer)
-    index, g = a.flatten(1), g.reshape(len(a), -1, g.shape[-1]).to(dtype)
+    index, g = a.flatten(1), g.reshape(len(a), -1, g.shape[-1])
     if layer.padding_idx is not None:
         g = g.masked_fill((index == layer.padding_idx)[:, :, None], 0.0)
     return EmbeddingRows(layer.weight, index, g)

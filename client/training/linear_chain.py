@@ -50,10 +50,8 @@ class LinearChainGradients:
         """It has put nothing into the model."""
 
     @torch.no_grad()
-    def gradients(
-        self, features: Tensor, slopes: Slopes, dtype: torch.dtype
-    ) -> list[LayerGradient]:
-        """Of every layer, for (n, p) features of at least one patient, computed in `dtype`.
+    def gradients(self, features: Tensor, slopes: Slopes) -> list[LayerGradient]:
+        """Of every layer, for (n, p) features of at least one patient.
 
         Raises Unsupported for features of another shape.
         """
@@ -63,7 +61,7 @@ class LinearChainGradients:
         for at in reversed(range(self._first, len(self._layers))):
             layer, received = self._layers[at], values[at]
             if type(layer) is nn.Linear:
-                gradients.append(linear(layer, received.t(), gradient.t(), dtype))
+                gradients.append(linear(layer, received.t(), gradient.t()))
                 if at > self._first:
                     gradient = layer.weight.t() @ gradient
             else:

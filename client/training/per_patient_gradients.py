@@ -54,13 +54,13 @@ class PatientGradients:
         """Whether the bookkeeping pass is what was chosen."""
         return isinstance(self._module, LinearChainGradients | BookkeepingModule)
 
-    def of(self, block: Batch, dtype: torch.dtype) -> list[LayerGradient]:
-        """Of a block, computed in `dtype` from float32 activations.
+    def of(self, block: Batch) -> list[LayerGradient]:
+        """Of a block, from float32 activations.
 
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         try:
-            return self._pass(self._chosen(block.features), block, dtype)
+            return self._pass(self._chosen(block.features), block)
         except Unsupported:
             raise _untrainable(self._task) from None
 
@@ -91,13 +91,13 @@ class PatientGradients:
         self._chosen(features)
         return self._dependent
 
-    def _pass(self, module: Pass, batch: Batch, dtype: torch.dtype) -> list[LayerGradient]:
+    def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
         match module:
             case LinearChainGradients():
-                return module.gradients(batch.features, lambda out: task.slopes(out, labels), dtype)
+                return module.gradients(batch.features, lambda out: task.slopes(out, labels))
             case BookkeepingModule() | HookedModule():
-                return module.gradients(batch.features, lambda out: task.losses(out, labels), dtype)
+                return module.gradients(batch.features, lambda out: task.losses(out, labels))
         assert_never(module)
 
     def _chosen(self, features: Tensor) -> Pass:
@@ -132,14 +132,14 @@ class PatientGradients:
 
     def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
         """All that a patient's term of a sum, score and histogram is made of."""
-        gradients = {id(one.parameters[0]): one for one in self._pass(module, block, torch.float32)}
+        gradients = {id(one.parameters[0]): one for one in self._pass(module, block)}
         forward: dict[str, Tensor] = {}
         backward: dict[str, Tensor] = {}
         for name, parameter in self._model.module.named_parameters():
             if (layer := gradients.get(id(parameter))) is None:
                 continue
             forward[name], *parts = layer.terms()
-            parts.append(layer.square_norms()[:, None])
+            parts += [layer.square_norms()[:, None], layer.amplitudes()[:, None]]
             if len(block) * sum(p.numel() for p in layer.parameters) <= _ROWS:
                 parts += layer.rows()
             backward |= {f"{name} {number}": part for number, part in enumerate(parts)}
@@ -191,12 +191,9 @@ class PatientGradients:
         losses = self._task.losses(self._model.module(batch.features), batch.labels)
         expected = torch.autograd.grad((losses * factors).sum(), parameters)
         torch.default_generator.manual_seed(1)
-        gradients = self._pass(module, batch, torch.float32)
-        sums = {
-            id(parameter): total
-            for layer in gradients
-            for parameter, total in zip(layer.parameters, layer.weighted_sum(factors), strict=True)
-        }
+        sums = {id(parameter): torch.zeros_like(parameter).double() for parameter in parameters}
+        for layer in self._pass(module, batch):
+            layer.add_to([sums[id(parameter)] for parameter in layer.parameters], factors.double())
         self._needs = module.needs(batch.features, lambda out: self._task.losses(out, batch.labels))
         size = float(torch.stack([one.norm() for one in expected]).norm())
         return all(

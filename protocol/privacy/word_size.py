@@ -15,7 +15,6 @@ from protocol.secagg.fixed_point import (
     WordBits,
     bits_for,
     max_sampled,
-    rounding_slack,
     word_bits_for,
 )
 from protocol.study.query import Query
@@ -37,10 +36,10 @@ def word_bits_needed(study: Study) -> WordBits:
     if study.query is not None:
         return _query_bits(study, study.query)
     histogram = _histogram_bits(study)
+    if study.sums_in_floats:
+        _check_sampled(study)
     if not privacy.traits.one_sum:
         return histogram
-    if rounding_slack(aggregation.rounding):
-        _check_sampled(study)
     update = word_bits_for(
         scale=aggregation.scale,
         dimension=study.model.parameters,
@@ -89,13 +88,14 @@ def _scored(study: Study) -> float:
 
 
 def _check_sampled(study: Study) -> None:
-    rate, attempts = study.privacy.sampling_rate, study.aggregation.attempts
+    rate = study.privacy.sampling_rate
+    samples = study.aggregation.attempts * study.optimisation.local_steps
     largest_site = max(member.patients for member in study.roster)
-    if max_sampled(_MARGIN * largest_site, rate, attempts) > SITE_PATIENTS:
+    if max_sampled(_MARGIN * largest_site, rate, samples) > SITE_PATIENTS:
         raise WardroundError(
             Code.CONFIGURATION,
-            f"A site could sample more than {SITE_PATIENTS} patients a round, whose sum is not "
-            "exact enough to be rounded once.",
+            f"A site could sample more than {SITE_PATIENTS} patients at once, whose sum is not "
+            "exact enough in floating point.",
             remedy="Lower privacy.sampling_rate.",
         )
 

@@ -27,9 +27,9 @@ SITE_PATIENTS = 2**16
 """In one sample at one site; and positions (pixels, time steps) may share a weight:"""
 SITE_POSITIONS = 2**17
 SITE_SLACK = 0.004
-"""For `sensitivity` "site": what a float64 sum of clipped gradients may add to the clip norm, as
-`certified_sum` (client/training/clipping.py) proves of at most so many patients and positions;
-2 K SITE_TERMS u is 2^-8 = .0039."""
+"""What a float64 sum of clipped gradients may add to the clip norm, as `CertifiedSum`
+(client/training/clipping.py) proves of at most so many patients and positions; 2 K SITE_TERMS u is
+2^-8 = .0039. `sensitivity` "site" has it, and so has the noise of mode local."""
 WRAP_BITS = 40
 """A sum wraps around with probability below 2^-40 over all attempts of a study."""
 

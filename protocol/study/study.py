@@ -147,6 +147,16 @@ class Aggregation(Document):
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
 
+    @property
+    def rounds_once(self) -> bool:
+        """Whether a site's sum is rounded, rather than each patient's gradient."""
+        match self.rounding:
+            case "patient":
+                return False
+            case "site":
+                return True
+        assert_never(self.rounding)
+
 
 def adds_noise(release: Release) -> bool:
     """Whether such a release has noise of its own."""
@@ -356,6 +366,19 @@ class Study(Document):
             ) from None
         study.__dict__["document"] = document
         return study
+
+    @property
+    def sums_in_floats(self) -> bool:
+        """Whether a site adds up clipped gradients in float64 (`fixed_point.SITE_SLACK`), and not
+        integers."""
+        match self.privacy.traits.training:
+            case "plain_steps":
+                return False
+            case "dp_sgd":
+                return True
+            case "clipped_sum":
+                return self.aggregation.rounds_once
+        assert_never(self.privacy.traits.training)
 
     @cached_property
     def sites(self) -> tuple[str, ...]:

@@ -87,8 +87,7 @@ def summed(
     """(P,) the un-noised sum of clipped gradients, in units of the clip norm."""
     if mode == "local":
         learner.model.load(weights)
-        gradient = learner._clipped_gradient(batch, CLIP_NORM).double().numpy()
-        return np.asarray(gradient / CLIP_NORM, dtype=np.float64)
+        return np.asarray(learner._certified(batch, CLIP_NORM).numpy() / CLIP_NORM)
     total = learner.clipped_sum(weights, batch, CLIP_NORM, scale, mode)
     return np.asarray(total / scale, dtype=np.float64)
 

@@ -81,7 +81,7 @@ def test_a_model_that_looks_at_other_patients_gets_to_see_none() -> None:
 
 def test_a_model_that_draws_at_random_is_refused_by_layer() -> None:
     with pytest.raises(WardroundError) as refused:
-        DPTrainer(task(Dropping), 1).try_out(torch.zeros(1, 6), "patient")
+        DPTrainer(task(Dropping), 1).try_out(torch.zeros(1, 6), in_floats=False)
     assert refused.value.code is Code.CONFIGURATION
     assert "head.weight" in str(refused.value)
     assert refused.value.remedy
@@ -120,7 +120,7 @@ def test_terms_and_scores_are_the_same_in_any_company(
     """Integers that one patient adds alone are those that it adds to any sum; its score, too."""
     made, scale = task(built), 1 << 20
     learner = DPTrainer(made, 1)
-    learner.try_out(torch.zeros(1, *shape), "patient")
+    learner.try_out(torch.zeros(1, *shape), in_floats=False)
     learner.model.flat.mul_(torch.exp(3 * random(seed, learner.model.layout.size)))
     weights = learner.model.weights()
     data = batch(patients, *shape)

@@ -14,6 +14,7 @@ from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, grid
 from protocol.privacy.randomness import Floats
+from protocol.secagg.fixed_point import SITE_SLACK
 from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -196,20 +197,21 @@ class Ones(Noise):
         return np.ones(count)
 
 
-def test_noise_is_for_sums_that_rounding_has_moved_apart() -> None:
-    """A grid may move two neighbouring sums apart by SLACK: their noise is larger by as much."""
+def test_noise_is_for_what_rounding_may_add_to_the_clip_norm() -> None:
+    """A sum in float64 and its grid may move neighbouring sums apart by SITE_SLACK and SLACK."""
     weights = nn.Parameter(torch.zeros(50))
     optimiser = PatientOptimizer(
         Descent(weights, 1.0),
         Ones(50),
         noise_multiplier=3.0,
         max_grad_norm=2.0,
-        expected_batch_size=1.0,
-        loss_reduction="mean",
+        expected_batch_size=1,
+        loss_reduction="sum",
     )
-    weights.grad = torch.zeros(50)
+    weights.summed_grad = torch.zeros(50, dtype=torch.float64)  # type: ignore[attr-defined]  # Opacus adds it
     optimiser.step()
-    np.testing.assert_allclose(weights.detach(), -6 * (1 + SLACK), atol=grid(2.0, 50))
+    expected = -6 * (1 + SITE_SLACK + SLACK)
+    np.testing.assert_allclose(weights.detach(), expected, atol=grid(2.0, 50))
 
 
 class Wide(Small):

@@ -54,7 +54,7 @@ def test_what_is_no_chain(module: nn.Module) -> None:
 def test_a_chain_with_hooks_or_pictures_is_not_for_it() -> None:
     chain = LinearChainGradients(nn.Linear(3, 1))
     with pytest.raises(Unsupported):
-        chain.gradients(random(0, 2, 4, 3), slopes, torch.float32)
+        chain.gradients(random(0, 2, 4, 3), slopes)
     hooked = nn.Linear(3, 1)
     hooked.register_forward_hook(lambda layer, received, given: given)
     with pytest.raises(Unsupported):
