@@ -7,7 +7,8 @@ from typing import Literal
 
 from client.config.policy import Policy
 from client.governance.database import SiteState
-from client.governance.ledger_rows import StudyStatus, charged, parse_event
+from client.governance.exact_releases import counted_exactly
+from client.governance.ledger_rows import StudyStatus, charged, event_of
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.study.study import Study
 
@@ -37,7 +38,8 @@ class Budget:
 
     spent: of all debits. reserved: of all debits and the open studies' plans, which is what the cap
     limits. left: cap - reserved, at least 0; a lower bound of what another study may spend, since
-    epsilon composes better than by adding; None without a cap.
+    epsilon composes better than by adding; None without a cap. exact: sums that were released
+    without noise, of `exact_cap` that the policy allows; exact_public: those of public data.
     """
 
     delta: float
@@ -45,12 +47,16 @@ class Budget:
     reserved: float
     cap: float | None
     left: float | None
+    exact: int
+    exact_cap: int
+    exact_public: int
 
 
 def budget(state: SiteState, policy: Policy) -> Budget:
     """Returns what was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         spent, reserved = charged(db, open_plans=False), charged(db)
+        exact, exact_public = counted_exactly(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
     reserved_epsilon = epsilon_over_bands(reserved, delta)
     return Budget(
@@ -59,6 +65,9 @@ def budget(state: SiteState, policy: Policy) -> Budget:
         reserved=reserved_epsilon,
         cap=cap,
         left=None if cap is None else max(0.0, cap - reserved_epsilon),
+        exact=exact,
+        exact_cap=policy.exact_releases,
+        exact_public=exact_public,
     )
 
 
@@ -104,8 +113,8 @@ def history(state: SiteState) -> tuple[Debit, ...]:
             "SELECT time, debits.study, debits.part, count, event FROM debits JOIN plans"
             " ON plans.study = debits.study AND plans.part = debits.part ORDER BY time, attempt"
         ).fetchall()
-    units = {text: parse_event(text) for text in {row[-1] for row in rows} if text}
-    return tuple(Debit(t, study, part, n, units.get(text)) for t, study, part, n, text in rows)
+    units = {text: event_of(text) for text in {row[-1] for row in rows}}
+    return tuple(Debit(t, study, part, n, units[text]) for t, study, part, n, text in rows)
 
 
 _Plan = dict[str, tuple[str, int, int]]
@@ -114,9 +123,9 @@ _Plan = dict[str, tuple[str, int, int]]
 
 def _spending(study: Study, state: StudyStatus, plan: _Plan, delta: float) -> StudySpending:
     def epsilon_of(column: Literal[1, 2]) -> float:
-        rows = [(parse_event(row[0]), row[column]) for row in plan.values() if row[0]]
+        rows = [(event_of(row[0]), row[column]) for row in plan.values()]
         return epsilon_over_bands(
-            [replace(unit, count=unit.count * attempts) for unit, attempts in rows if attempts],
+            [replace(unit, count=unit.count * n) for unit, n in rows if unit is not None and n],
             delta,
         )
 
@@ -131,5 +140,7 @@ def _spending(study: Study, state: StudyStatus, plan: _Plan, delta: float) -> St
         evaluated=counts("evaluate"),
         epsilon=epsilon_of(2),
         planned_epsilon=epsilon_of(1),
-        exact=tuple(sorted(part for part in plan if not plan[part][0] and plan[part][2])),
+        exact=tuple(
+            sorted(part for part in plan if event_of(plan[part][0]) is None and plan[part][2])
+        ),
     )

@@ -127,6 +127,7 @@ def cohort_of(features: npt.NDArray[Any], labels: npt.NDArray[Any], part: Part) 
         np.array(features),
         np.array(labels, dtype=np.float32),
         np.arange(count, dtype=np.int64),
+        np.arange(2 * count, dtype=np.uint64).reshape(count, 2),
         np.zeros(count),
         training,
         training.copy(),

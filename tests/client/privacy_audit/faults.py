@@ -6,6 +6,7 @@ Each is a context in which the product has the fault; the audit has to see it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def shuffled(patch: pytest.MonkeyPatch) -> None:
     def sample(self: Patients, rate: float) -> Batch:
         generator = np.random.default_rng()
         drawn = generator.permutation(self._train)[: round(rate * len(self._train))]
-        return self._training(drawn, generator)
+        return self._training(drawn, np.zeros(len(drawn)), repeat(generator, len(drawn)))
 
     patch.setattr(Patients, "private_sample", sample)
 
