@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from client.cli.options import HERE, Config, Digest, governing, load, progress_bars
-from client.privacy_audit.audit import CANARIES, RUNS
+from client.privacy_audit.defaults import CANARIES, RUNS
 from protocol.errors import unwritable
 from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
 

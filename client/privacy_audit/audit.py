@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.data.cohort import Cohort
 from client.privacy_audit import many_runs, one_run
+from client.privacy_audit.defaults import CANARIES, RUNS
 from client.privacy_audit.finding import Finding
 from client.privacy_audit.many_runs import Progress
 from client.privacy_audit.released_sums import AuditedStudy
@@ -11,8 +12,6 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from tasks.base import Task
 
-RUNS, CANARIES = 4000, 900
-"""Releases of each data set, and canaries, unless told otherwise."""
 _FEWEST_RUNS, _FEWEST_CANARIES, _FEWEST_PATIENTS = 100, 16, 2
 
 

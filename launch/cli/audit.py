@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from client.cli.options import progress_bars
-from client.privacy_audit.audit import CANARIES, RUNS
+from client.privacy_audit.defaults import CANARIES, RUNS
 from launch.cli.run import Overrides
 from protocol.terminal.command_line import Json, console, print_json
 from protocol.terminal.printable import printable
