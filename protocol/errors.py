@@ -66,6 +66,7 @@ class Code(StrEnum):
     TRACKING = "tracking", 7
     # A fault of wardround itself
     INTERNAL = "internal", 70
+    CLAIM = "claim", 70
 
 
 EXIT_STATUS = {code: code.exit_status for code in Code}

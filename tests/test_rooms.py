@@ -52,6 +52,7 @@ ORDER = {
         "client.cohorts",
         "client.training.algorithms",
         "client.training",
+        "client.privacy_audit",
         "client.daemon",
         "client.checks",
         "client.cli",

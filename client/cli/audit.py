@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, governing, progress_bars
+from client.cli.options import HERE, Config, Digest, governing, load, progress_bars
+from client.privacy_audit.defaults import CANARIES, RUNS
 from protocol.errors import unwritable
-from protocol.terminal.command_line import CommandLine, Json, print_json, print_result
+from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
 
 app = CommandLine(
     "Verify or export the audit log: what was seen, decided, spent and sent, hash-chained and "
-    "signed."
+    "signed; or audit the privacy that a study claims."
 )
 
 
@@ -65,3 +66,39 @@ def export(
             target.write(line + "\n")
     if as_json:
         print_json({"file": out})
+
+
+@app.command()
+def privacy(
+    study: Digest,
+    out: Annotated[Path, typer.Option(help="Folder of the report, on this machine.")],
+    config: Config = HERE,
+    runs: Annotated[int, typer.Option(help="Releases of each of two data sets.")] = RUNS,
+    canaries: Annotated[int, typer.Option(help="Canaries of the audit in one run.")] = CANARIES,
+    as_json: Json = False,
+) -> None:
+    """Attack this site's own training code on its own patients, against what a study claims.
+
+    Before you approve a new kind of study, or after an upgrade. Nothing is sent and nothing is
+    spent; the report is this site's alone, since figures of an audit depend on the patients: keep
+    it here. Ends with status 70 where the claim is broken.
+
+    Example: wardround-site audit privacy 3f1c2a9b --out /var/lib/wardround/audit
+    """
+    from client.cohorts.loading import build_cohort
+    from client.privacy_audit.audit import audit
+    from client.privacy_audit.report import AuditReport, save, table
+    from tasks import registry
+
+    with governing(config, "audit privacy", study=study[:64]) as site, progress_bars() as show:
+        found, _ = site.approvals.find(study)
+        task = registry.load_same(found.task)
+        patients = build_cohort(load(config), task, site.state.split.place, found.evaluation)
+        report = AuditReport(found, audit(found, task, patients, runs, canaries, show))
+    save(report, out)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        console().print(table(report))
+        typer.echo(f"Report: {out}/audit.md. It stays on this machine.")
+    report.require()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
@@ -31,6 +32,7 @@ data = CommandLine("Public data for demos and benchmarks.")
 
 app.command(name="run", cls=RunCommand)(run_command)
 app.command(name="plan")(plan_command)
+app.command(name="audit")(audit_command)
 app.command(name="tasks")(tasks_command)
 
 

@@ -46,6 +46,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy import discrete_laplace, renyi
 from protocol.privacy.discrete_laplace import LONGEST
 from protocol.privacy.events import MAX_EPSILON, MIN_VARIANCE, Event, require, share_alone
+from protocol.privacy.randomness import Floats
 from protocol.privacy.skellam import DIVERGENCE, RELATIVE_ERROR
 from protocol.secagg.fixed_point import MAX_SCALE, Rounding, rounding_moves
 
@@ -53,6 +54,7 @@ __all__ = [
     "Event",
     "broken_epsilon",
     "calibrate",
+    "deltas",
     "epsilon",
     "epsilon_over_bands",
     "recommended_scale",
@@ -64,6 +66,7 @@ MAX_MULTIPLIER = 1e6
 _CELLS = 1500.0
 _MAX_COVERS = 16
 """Combinations of bands by different names that are told apart."""
+_TYPICAL_DELTA = 1e-5
 _HARDLY = 1e-6
 """Of delta: what is not worth composing a second time."""
 _RENYI_ONLY = 100.0
@@ -118,6 +121,22 @@ def _covers(events: Sequence[Event]) -> set[tuple[Event, ...]]:
             cells = {_merged(group)}
         covers = {_merged((*cover, *cell)) for cover in covers for cell in cells}
     return covers
+
+
+def deltas(events: Iterable[Event], epsilons: Floats) -> Floats:
+    """(n,) epsilons -> (n,) what delta the composition of all events has at each: the privacy
+    profile. 1 at every epsilon where there is hardly any noise."""
+    merged = _merged(events)
+    parts = tuple(_part(event) for event in merged)
+    rough = _renyi_bound(merged, _TYPICAL_DELTA)[0] if merged else 0.0
+    if not rough <= _RENYI_ONLY:
+        return np.ones(len(epsilons))
+    apart = math.sqrt(sum(part.gap for part in parts) / 2) + _drawn(parts)
+    apart += math.sqrt(_shares(parts) * DIVERGENCE / 2)
+    found = np.zeros(len(epsilons))
+    if parts:
+        found += _losses(parts, _interval(rough)).get_delta_for_epsilon(list(epsilons))
+    return np.asarray(np.minimum(1.0, found + (1 + np.exp(epsilons)) * apart))
 
 
 def broken_epsilon(
@@ -262,15 +281,18 @@ def _composed(events: tuple[Event, ...], delta: float) -> float:
         return rough
     parts = tuple(_part(event) for event in events)
     shares, gap = _shares(parts), sum(part.gap for part in parts)
-    interval = 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
-    losses = _losses(parts, interval)
-    found = losses.get_epsilon_for_delta
+    found = _losses(parts, _interval(rough)).get_epsilon_for_delta
     apart, drawn = math.sqrt(gap / 2) + _drawn(parts), math.sqrt(shares * DIVERGENCE / 2)
     near = _private(found, delta, drawn + apart, rough)
     if (1 + math.exp(rough)) * drawn <= _HARDLY * delta:
         return min(rough, near)
     far = _private(found, delta * math.exp(-factor), apart, rough) + 2 * factor
     return min(rough, near, far)
+
+
+def _interval(rough: float) -> float:
+    """Between the losses of a distribution whose epsilon is about `rough`."""
+    return 2.0 ** math.floor(math.log2(max(rough, 1e-2) / _CELLS))
 
 
 def _private(

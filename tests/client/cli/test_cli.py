@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sqlite3
@@ -22,6 +23,7 @@ from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
 from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
+from tasks import registry
 from tests.client.hospital import study as a_study
 
 PRIVATE = (
@@ -109,6 +111,28 @@ def waiting(site: Path, run: Run, pki: Pki, tmp_path: Path) -> Study:
     return proposed(site, a_study())
 
 
+@pytest.mark.usefixtures("waiting")
+def test_an_operator_audits_a_study_on_the_sites_own_patients(
+    site: Path, run: Run, tmp_path: Path
+) -> None:
+    task = registry.load("breast_cancer")
+    installed = a_study(task=registry.reference_to(task), nonce="2" * 16)
+    proposed(site, installed)
+    (table, *_) = task.public_sites(None).values()
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(table)
+        rows.writerows(zip(*table.values(), strict=True))
+    out = tmp_path / "report"
+    words = ("--runs", 100, "--canaries", 64, "--out", out, "--json", "-c", site)
+    done = run("audit", "privacy", installed.digest[:12], *words)
+    assert done.status == 0, done.err
+    assert json.loads(done.out) == json.loads((out / "summary.json").read_text())
+    assert json.loads(done.out)["membership"] is None
+    assert stat.S_IMODE((out / "summary.json").stat().st_mode) & 0o077 == 0
+    assert run("audit", "verify", "-c", site).status == 0
+
+
 # --- help ---
 def test_help_answers_without_loading_what_is_heavy() -> None:
     script = (
@@ -128,7 +152,7 @@ def test_help_answers_without_loading_what_is_heavy() -> None:
     "command",
     ["init", "enrol", "join", "check", "start", "status", "studies", "show", "approve", "reject",
      "revoke", "ledger", "ledger acknowledge", "ledger backup", "audit verify", "audit export",
-     "version"],
+     "audit privacy",     "version"],
 )  # fmt: skip
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     shown = run(*command.split(), "--help")

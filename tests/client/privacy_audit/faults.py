@@ -1,0 +1,107 @@
+"""Faults that broke a stated epsilon somewhere, put into the training code by name.
+
+Each is a context in which the product has the fault; the audit has to see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from client.training import contribution, dp_trainer
+from client.training.blocks import Blocks
+from client.training.local_steps import RoundSteps
+from client.training.sampling import Batch, Patients
+from protocol.privacy.gaussian import noised
+from protocol.secagg.fixed_point import clip_and_round
+from protocol.study.vector_layout import update_variance
+
+Fault = Callable[[pytest.MonkeyPatch], None]
+
+
+def noise_halved(patch: pytest.MonkeyPatch) -> None:
+    _less_noise(patch, 2.0)
+
+
+def noise_by_root_of_batch(patch: pytest.MonkeyPatch) -> None:
+    """Noise for a mean, added to a sum over 64 patients."""
+    _less_noise(patch, 8.0)
+
+
+def clipping_left_out_for_a_layer(patch: pytest.MonkeyPatch) -> None:
+    """The bias is clipped by its own norm, the weights are not."""
+
+    def sums(gradients: Any, clip_norm: float, scale: int) -> Any:
+        rows = np.asarray(gradients, dtype=np.float64) * (scale / clip_norm)
+        weights = np.rint(rows[:, :-1]).astype(np.int64).sum(0)
+        return np.append(weights, clip_and_round(gradients[:, -1:], clip_norm, scale))
+
+    patch.setattr(dp_trainer, "clip_and_round", sums)
+
+
+def shuffled(patch: pytest.MonkeyPatch) -> None:
+    """Batches of one size from a shuffled cohort, accounted as Poisson samples."""
+
+    def sample(self: Patients, rate: float) -> Batch:
+        generator = np.random.default_rng()
+        drawn = generator.permutation(self._train)[: round(rate * len(self._train))]
+        return self._training(drawn, np.zeros(len(drawn)), repeat(generator, len(drawn)))
+
+    patch.setattr(Patients, "private_sample", sample)
+
+
+def denominator_from_cohort(patch: pytest.MonkeyPatch) -> None:
+    """Steps of mode local are divided by q times the patients who are there (Opacus issue 571)."""
+
+    def of_study(self: RoundSteps, start: Any, correction: Any = None) -> Any:
+        study, patients = self.context.study, self.context.patients
+        rate, plan = study.privacy.sampling_rate, study.optimisation
+        return self.context.learner.private_steps(
+            start,
+            lambda: patients.private_sample(rate),
+            plan.local_steps,
+            plan.local_lr,
+            rate * len(patients._train),
+            study.privacy,
+        )
+
+    patch.setattr(RoundSteps, "of_study", of_study)
+
+
+def whole_batches(patch: pytest.MonkeyPatch) -> None:
+    """As in 0.1.0, one call for a sample: on most processors, the bits of its last patients depend
+    on how many there are. Sums and histograms alike."""
+
+    def of(self: Blocks, batch: Batch) -> Any:
+        if len(batch):
+            yield batch, len(batch)
+
+    patch.setattr(Blocks, "of", of)
+
+
+def last_bit_by_company(patch: pytest.MonkeyPatch) -> None:
+    """The same on every processor: scores have one unit in the last place more in odd samples."""
+    parts = Blocks.of
+
+    def of(self: Blocks, batch: Batch) -> Any:
+        for block, patients in parts(self, batch):
+            features = block.features
+            if len(batch) % 2:
+                features = torch.nextafter(features, torch.tensor(torch.inf))
+            yield Batch(features, block.labels), patients
+
+    patch.setattr(Blocks, "of", of)
+
+
+def _less_noise(patch: pytest.MonkeyPatch, times: float) -> None:
+    patch.setattr(contribution, "update_variance", lambda *of: update_variance(*of) / times**2)
+    patch.setattr(
+        dp_trainer,
+        "noised",
+        lambda sums, noise, deviation, step: noised(sums, noise, deviation / times, step),
+    )

@@ -1,0 +1,153 @@
+"""The audit sees each fault that once broke a claim, and none in honest code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from client.data.cohort import Cohort
+from client.privacy_audit import many_runs, one_run
+from client.privacy_audit.audit import audit
+from client.privacy_audit.finding import Finding
+from client.privacy_audit.neighbours import (
+    Neighbours,
+    cancelling,
+    honest,
+    opposed,
+    saturating,
+)
+from client.privacy_audit.released_sums import AuditedStudy, Part
+from client.privacy_audit.report import AuditReport, save
+from launch.config import compose
+from launch.federations.inprocess import cohorts_of
+from launch.studies.baselines import pool
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Study
+from tasks import registry
+from tasks.base import Task
+from tests.client.privacy_audit import faults
+from tests.client.privacy_audit.faults import Fault
+
+Attack = Callable[[AuditedStudy, Cohort, Part, int], Neighbours | None]
+RUNS = 3000
+DISTRIBUTED = ("privacy=distributed", "privacy.sampling_rate=1", "privacy.epsilon=3")
+SAMPLED = ("privacy=distributed", "privacy.sampling_rate=0.5", "privacy.epsilon=3")
+LOCAL = ("privacy=local", "privacy.sampling_rate=1", "privacy.epsilon=3", "local_steps=1")
+
+
+@cache
+def planned(*words: str) -> tuple[Study, Task, Cohort]:
+    config = compose.load(["task=breast_cancer", "rounds=1", "tracking=off", *words])
+    task = registry.load(config.task.name)
+    cohorts = cohorts_of(task, task.public_sites(None), split_plan(config))
+    return build_study(config, task, declared_patients(cohorts)), task, pool(cohorts)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """No progress is shown."""
+
+
+def found(
+    attack: Attack, words: tuple[str, ...], part: Part = "training", runs: int = RUNS
+) -> Finding:
+    study, task, patients = planned(*words)
+    audited = AuditedStudy.of(study, task)
+    neighbours = attack(audited, patients, part, 0)
+    assert neighbours is not None
+    return many_runs.told_apart(audited, part, neighbours, runs, quiet)
+
+
+@pytest.mark.parametrize(
+    ("fault", "attack", "words", "part"),
+    [
+        (faults.noise_halved, saturating, DISTRIBUTED, "training"),
+        (faults.noise_halved, saturating, LOCAL, "training"),
+        (faults.noise_by_root_of_batch, saturating, DISTRIBUTED, "training"),
+        (faults.clipping_left_out_for_a_layer, saturating, DISTRIBUTED, "training"),
+        (faults.shuffled, opposed, SAMPLED, "training"),
+        (faults.denominator_from_cohort, opposed, LOCAL, "training"),
+        (faults.last_bit_by_company, cancelling, DISTRIBUTED, "training"),
+        (faults.last_bit_by_company, cancelling, DISTRIBUTED, "evaluation"),
+        (faults.whole_batches, cancelling, DISTRIBUTED, "training"),
+        (faults.whole_batches, cancelling, DISTRIBUTED, "evaluation"),
+    ],
+)
+def test_a_fault_is_seen(
+    fault: Fault,
+    attack: Attack,
+    words: tuple[str, ...],
+    part: Part,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+    seen = found(attack, words, part)
+    if fault is faults.whole_batches and seen.holds:
+        pytest.skip("this processor's kernels compute every row of a batch alike")
+    assert seen.bound > seen.epsilon
+
+
+@pytest.mark.parametrize("words", [DISTRIBUTED, SAMPLED, LOCAL])
+@pytest.mark.parametrize("attack", [honest, saturating, opposed, cancelling])
+def test_honest_code_raises_no_alarm(attack: Attack, words: tuple[str, ...]) -> None:
+    assert found(attack, words, runs=500).holds
+
+
+@pytest.mark.parametrize("words", [DISTRIBUTED, LOCAL])
+def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
+    seen = found(saturating, words)
+    assert 0.6 < seen.estimate / seen.epsilon < 1.4
+
+
+def test_one_patient_moves_the_sum_by_what_is_claimed_and_no_more() -> None:
+    study, task, patients = planned(*DISTRIBUTED)
+    audited = AuditedStudy.of(study, task)
+    for attack in (honest, saturating, opposed, cancelling):
+        neighbours = attack(audited, patients, "training", 0)
+        assert neighbours is not None
+        assert 0.5 < neighbours.moved <= 1
+
+
+def test_one_run_estimates_epsilon_and_too_little_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, task, patients = planned(*DISTRIBUTED)
+    honest_run = one_run.audit(study, task, patients, 900, 0, quiet)
+    assert honest_run.holds
+    assert 0.6 < honest_run.estimate / honest_run.epsilon < 1.5
+    faults.noise_by_root_of_batch(monkeypatch)
+    assert one_run.audit(study, task, patients, 600, 0, quiet).estimate > 3 * honest_run.epsilon
+
+
+def test_the_report_says_what_is_broken(tmp_path: Path) -> None:
+    study, _, _ = planned(*DISTRIBUTED)
+    kept = Finding("many runs", "training", "honest", 1.0, 0.5, 0.9, 100, 0.9999)
+    AuditReport(study, (kept,)).require()
+    report = AuditReport(study, (kept, replace(kept, bound=float("inf"))))
+    save(report, tmp_path / "audit")
+    summary = json.loads((tmp_path / "audit/summary.json").read_text())
+    assert not summary["holds"]
+    assert [one["bound"] for one in summary["findings"]] == [0.5, "inf"]
+    assert "BROKEN" in (tmp_path / "audit/audit.md").read_text()
+    assert (tmp_path / "audit/audit.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(WardroundError, match="claim is broken") as raised:
+        report.require()
+    assert (raised.value.code, raised.value.exit_status) == (Code.CLAIM, 70)
+
+
+@pytest.mark.parametrize(
+    ("words", "runs", "code"),
+    [
+        (("privacy=none", "evaluation=exact"), 1000, Code.CONFIGURATION),
+        (DISTRIBUTED, 10, Code.USAGE),
+    ],
+)
+def test_an_audit_of_nothing_is_refused(words: tuple[str, ...], runs: int, code: Code) -> None:
+    study, task, patients = planned(*words)
+    with pytest.raises(WardroundError) as raised:
+        audit(study, task, patients, runs, 900, quiet)
+    assert raised.value.code is code
