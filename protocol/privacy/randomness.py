@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from protocol.errors import Code, WardroundError
 
@@ -20,11 +20,23 @@ Floats = npt.NDArray[np.float64]
 
 
 class Stream:
-    """A stream of independent uniform bits. `key`: 32 bytes, given by tests only."""
+    """A stream of independent uniform bits. `key`: 32 bytes, given by tests only.
+
+    A process that is forked from this one goes on with a key of its own: the same bits would make
+    the same noise twice, and it would cancel.
+    """
 
     def __init__(self, key: bytes | None = None) -> None:
-        cipher = Cipher(algorithms.AES(key or os.urandom(32)), modes.CTR(bytes(16)))
-        self._cipher = cipher.encryptor()
+        self._process = os.getpid()
+        self._cipher = _keystream(key or os.urandom(32))
+
+    def forked(self) -> bool:
+        """Whether the process was forked since the last call: then there is a new key now, and
+        whoever keeps numbers made before must not use them."""
+        if self._process == os.getpid():
+            return False
+        self._process, self._cipher = os.getpid(), _keystream(os.urandom(32))
+        return True
 
     def words(self, count: int) -> npt.NDArray[np.uint64]:
         """(count,) uniform on 0 .. 2^64 - 1."""
@@ -34,6 +46,7 @@ class Stream:
 
     def fill(self, words: npt.NDArray[np.uint64]) -> None:
         """The same, into memory that is there."""
+        self.forked()
         self._cipher.update_into(bytes(words.nbytes), words.view(np.uint8).data)
 
     def uniform(self, count: int) -> Floats:
@@ -45,6 +58,10 @@ class Stream:
         values += 0.5
         values *= 2.0**-64
         return values
+
+
+def _keystream(key: bytes) -> CipherContext:
+    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
 
 def poisson_sample(
