@@ -191,7 +191,7 @@ class Ledger:
         if study.privacy.traits.shares_noise:
             broken = planned_broken_epsilon(study, policy.delta)
             _within(broken, policy.epsilon_broken, True, "epsilon_broken")
-        total = epsilon_over_bands((*others, *own), policy.delta)
+        total = epsilon_over_bands((*others, *own), policy.delta, self.state.past)
         _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
         return alone, total
 
