@@ -8,7 +8,7 @@ from client.governance.approvals import Approvals
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
-from protocol.privacy.releases import planned_broken_epsilon
+from protocol.privacy.releases import about_delta, planned_broken_epsilon
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -42,6 +42,7 @@ def summarise(
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
+        *([("Its delta", large)] if (large := about_delta(study)) else []),
         *_what_stays(study),
         *_budget(study, approvals),
     ]

@@ -27,6 +27,7 @@ from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
+    about_delta,
     exposed_events,
     max_evaluations,
     planned_broken_epsilon,
@@ -164,6 +165,8 @@ def show(planned: StudyPlan, console: Console) -> None:
     console.print(_cost(planned))
     console.print()
     console.print(_answers(planned))
+    if large := about_delta(planned.study):
+        console.print(f"{large}.", style="yellow", highlight=False)
     if unprotected := uncovered(planned.study):
         console.print(unprotected, style="yellow", highlight=False)
 
