@@ -108,8 +108,7 @@ def configuration(overrides: list[str], pooled: bool) -> Config:
         [
             "federation=inprocess",
             "tracking=off",
-            "evaluation=exact",
-            "evaluation.every=0",
+            "evaluation=off",
             *(alone if pooled else ["federation.masked=true"]),
             *overrides,
         ]

@@ -68,7 +68,7 @@ def configuration(epsilon: float | None, seed: int) -> Config:
         "tracking=off",
         "averaging=last_half",
         "local_steps=1",
-        f"evaluation={'exact' if epsilon is None else 'noised'}",
+        f"evaluation={'off' if epsilon is None else 'noised'}",
         "evaluation.every=0",
         "evaluation.split=column",
         f"privacy={'none' if epsilon is None else 'distributed'}",

@@ -98,7 +98,8 @@ def one_stay_each(
     features, labels = [], []
     for name, cohort in fold.cohorts.items():
         if site in (None, name):
-            drawn = cohort.draw(cohort.members("train"), "train", generator)
+            members = cohort.members("train")
+            drawn = cohort.draw(members, "train", generator.random(len(members)))
             features.append(cohort.features[drawn])
             labels.append(cohort.labels[drawn])
     return np.concatenate(features), np.concatenate(labels)

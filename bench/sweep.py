@@ -28,7 +28,6 @@ WORDS = (
     "privacy.epsilon=0.3,1,3,10",
     "seed=range(10)",
     "rounds=100",
-    "evaluation=exact",
     "tracking=off",
 )
 STUDIES = 40

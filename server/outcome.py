@@ -30,7 +30,7 @@ COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 class RoundReport:
     """One round, opened: pooled metrics of the model that it made, where that was evaluated.
 
-    `epsilon` bounds what was spent by then; None in mode none.
+    `epsilon` bounds what was spent by then; None where nothing is noised.
     """
 
     round: int

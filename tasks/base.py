@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,10 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
 from tasks.encoders import Hinge
 from tasks.schema import Schema, Table
+
+Varied = Callable[[Tensor, np.random.Generator], Tensor]
+"""One record's (...) float32 features -> the same as they might also have been, by draws from the
+generator and from nothing else: under privacy it is that patient's own."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,10 @@ class Task(ABC):
         should keep them from study to study."""
         return False
 
-    def varied(self, features: Tensor, drawn: np.random.Generator) -> Tensor:
-        """(B, ...) float32 features of a training sample -> as many, each changed at random by
-        `drawn` and by itself: under privacy, no row may depend on another. As they are, here."""
-        return features
+    @property
+    def varied(self) -> Varied | None:
+        """How a record that trains is changed at random; None where it is taken as it is."""
+        return None
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, 1) logits, (B,) labels in {0, 1} -> (B,) losses, never reduced: privacy clips each

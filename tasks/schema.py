@@ -27,6 +27,8 @@ PATIENT = "patient"
 """The column that names the patient, in every table; the unit of privacy."""
 SPLIT = "split"
 """Optional column: "train" or "evaluation", for studies whose split is the cohort's own."""
+_MISSING = 0.1
+"""Of made-up values."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,17 @@ class Column:
         if self.other:
             columns = np.concatenate([columns, strange[:, None]], axis=1)
         return np.asarray(columns, dtype=np.float32)
+
+    def made_up(self, rows: int, generator: np.random.Generator) -> npt.NDArray[Any]:
+        """(rows,) values that nobody has: anywhere in the public range or any category, a tenth
+        missing."""
+        if self.kind == "number":
+            values = generator.uniform(self.low, self.high, rows)
+            values[generator.random(rows) < _MISSING] = np.nan
+            return values
+        words = np.array([*self.categories, None], dtype=object)
+        known = generator.integers(len(self.categories), size=rows)
+        return words[np.where(generator.random(rows) < _MISSING, -1, known)]
 
     def places(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(N,) values -> (N,) index of each one's category, NaN where missing; `other` is the index
@@ -217,6 +230,21 @@ class Schema:
     def feature_names(self) -> tuple[str, ...]:
         """What each of the F features is."""
         return tuple(name for column in self.columns for name in column.feature_names)
+
+    def made_up(self, rows: int, seed: int = 0) -> Table:
+        """A cohort of nobody: every value is drawn at random, each row is another patient."""
+        generator = np.random.default_rng(seed)
+        table: dict[str, npt.NDArray[Any]] = {
+            PATIENT: np.array([f"nobody {row}" for row in range(rows)], dtype=object)
+        }
+        for column in self.columns:
+            table[column.name] = column.made_up(rows, generator)
+        for image in self.images:
+            shape = (rows, image.rows, image.columns)
+            table[image.name] = generator.integers(256, size=shape, dtype=np.uint8)
+        if self.label:
+            table[self.label] = generator.integers(2, size=rows).astype(np.float64)
+        return table
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """Columns of a table of N rows, pictures left aside -> (N, F) float32.

@@ -124,9 +124,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'wardround' has no attribute {name!r}")
     require_own_rooms()
     module, _, there = _HOME[name].partition(":")
-    found = getattr(import_module(module), there or name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(module), there or name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

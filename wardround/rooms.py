@@ -13,10 +13,10 @@ def require_own_rooms() -> None:
     somewhere else than beside this package."""
     home = Path(__file__).resolve().parent.parent
     for room in ROOMS:
-        found = _place(room)
-        if found is not None and found != home / room:
+        place = _place(room)
+        if place is not None and place != home / room:
             raise ImportError(
-                f"{found} hides wardround's own package `{room}`: Python looks there first. "
+                f"{place} hides wardround's own package `{room}`: Python looks there first. "
                 "Rename it, or work in another folder (and see PYTHONPATH)."
             )
 

@@ -73,6 +73,7 @@ class Data:
                 whole.features,
                 whole.labels,
                 whole.patient,
+                whole.identity,
                 u,
                 train[whole.patient],
                 train,

@@ -186,6 +186,10 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
         screen.print(f"  left      epsilon {account.left:.4g} of {account.cap:g}, at least")
     else:
         screen.print("  left      nothing: policy.epsilon_lifetime is not set")
+    screen.print("Sums without noise, each of which can show one patient:")
+    screen.print(f"  released  {account.exact} of {account.exact_cap}, ever")
+    if account.exact_public:
+        screen.print(f"  public    {account.exact_public}, of data declared public or synthetic")
 
 
 def _study(path: Path) -> Study:

@@ -10,7 +10,7 @@ from client.cli.daemon import check, start, status
 from client.cli.data import view
 from client.cli.personal import personal
 from client.cli.setup import enrol, init, join
-from client.cli.studies import approve, reject, revoke, show, studies
+from client.cli.studies import approve, permit, reject, revoke, show, studies
 from protocol.terminal import command_line
 from protocol.terminal.command_line import CommandLine
 
@@ -26,7 +26,7 @@ app = CommandLine(
     "interrupted."
 )
 for commands in (
-    (init, enrol, join, check, start, status, studies, show, approve, reject, revoke),
+    (init, enrol, join, check, start, status, studies, show, approve, reject, revoke, permit),
     (personal, imaging.receive, imaging.index, view),
 ):
     for command in commands:

@@ -54,6 +54,13 @@ def init(
     exact_evaluation: Annotated[
         bool, typer.Option("--exact-evaluation", help="Allow sums of scores without noise.")
     ] = False,
+    exact_releases: Annotated[
+        int, typer.Option(help="Most sums without noise, ever; each can show one patient.")
+    ] = 0,
+    public_data: Annotated[
+        list[str] | None,
+        typer.Option(help="A task whose data are public or synthetic. May be repeated."),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Most CPU threads.")] = 2,
     memory: Annotated[str, typer.Option(help="Most memory, with its unit.")] = "4 GiB",
     metrics: Annotated[
@@ -101,6 +108,8 @@ def init(
             epsilon_lifetime=epsilon_lifetime,
             epsilon_broken=epsilon_broken,
             exact_evaluation=exact_evaluation,
+            exact_releases=exact_releases,
+            public_data=tuple(public_data or ()),
             threads=threads,
             memory=memory,
             metrics=metrics,

@@ -1,4 +1,4 @@
-"""studies, show, approve, reject, revoke: how a person decides about a study.
+"""studies, show, approve, reject, revoke, permit: how a person decides about a study.
 
 All of them work beside a running daemon, which reads the decisions before every answer.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from client.cli.options import HERE, Config, Digest, governing, print_facts
+from protocol.errors import Code, WardroundError
 from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
 
@@ -77,13 +78,13 @@ def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
     Example: wardround-site show 3f1c2a9b
     """
     with governing(config, "show", study=study[:64]) as site:
-        found, state = site.approvals.find(study)
-        summary = _summary(site.approvals, found)
+        record, state = site.approvals.find(study)
+        summary = _summary(site.approvals, record)
     if as_json:
-        answer = {"digest": found.digest, "state": state, "study": json.loads(found.document)}
+        answer = {"digest": record.digest, "state": state, "study": json.loads(record.document)}
         print_json(answer | {"words": dict(summary)})
     else:
-        _print(found, state, summary, console())
+        _print(record, state, summary, console())
 
 
 def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
@@ -95,12 +96,12 @@ def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Jso
     Example: wardround-site approve 3f1c2a9b
     """
     with governing(config, "approve", study=study[:64]) as site:
-        found, state = site.approvals.find(study)
+        record, state = site.approvals.find(study)
         if not yes:
-            _print(found, state, _summary(site.approvals, found), console(stderr=as_json))
+            _print(record, state, _summary(site.approvals, record), console(stderr=as_json))
         confirm("Approve this study?", yes)
-        site.approvals.approve(found)
-        _done(found.digest, "accepted", as_json)
+        site.approvals.approve(record)
+        _done(record.digest, "accepted", as_json)
         _warn_of_old_rules(site)
 
 
@@ -117,9 +118,9 @@ def reject(
 
     Example: wardround-site reject 3f1c2a9b --reason "no ethics vote"
     """
-    with _confirmed("reject", study, config, yes) as (approvals, found):
-        approvals.reject(found, reason=reason)
-        _done(found.digest, "rejected", as_json)
+    with _confirmed("reject", study, config, yes) as (approvals, record):
+        approvals.reject(record, reason=reason)
+        _done(record.digest, "rejected", as_json)
 
 
 def revoke(
@@ -135,18 +136,43 @@ def revoke(
 
     Example: wardround-site revoke 3f1c2a9b --reason "the data was wrong"
     """
-    with _confirmed("revoke", study, config, yes) as (approvals, found):
-        approvals.revoke(found, reason=reason)
-        _done(found.digest, "revoked", as_json)
+    with _confirmed("revoke", study, config, yes) as (approvals, record):
+        approvals.revoke(record, reason=reason)
+        _done(record.digest, "revoked", as_json)
+
+
+def permit(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
+    """Permit sums without noise over a study's roster, though others had them before.
+
+    Whoever has exact sums over two rosters can subtract them, and learns what the hospitals by
+    which these differ added: ask those hospitals first. It holds for this roster from now on; the
+    study itself is decided about as before, when it is proposed again or approved.
+
+    Example: wardround-site permit 3f1c2a9b
+    """
+    with governing(config, "permit", study=study[:64]) as site:
+        found, _ = site.approvals.find(study)
+        told = site.approvals.told_by_subtraction(found)
+        if not told:
+            raise WardroundError(
+                Code.USAGE,
+                "This study's roster needs no permission.",
+                remedy=f"Run `wardround-site show {found.digest[:_SHORT]}` to see what it needs.",
+            )
+        sites = ", ".join(told)
+        typer.echo(f"By subtraction, the data of these could be told: {sites}.", err=True)
+        confirm("Permit exact sums over this roster?", yes)
+        site.approvals.permit_roster(found)
+    print_result(f"Permitted. It could tell the data of: {sites}.", {"told": told}, as_json)
 
 
 @contextmanager
 def _confirmed(verb: str, study: str, config: Path, yes: bool) -> Iterator[tuple[Approvals, Study]]:
     """The site's approvals and the study, once the operator has seen which one it is."""
     with governing(config, verb, study=study[:64]) as site:
-        found, _ = site.approvals.find(study)
-        confirm(f'{verb.capitalize()} "{printable(found.title)}"?', yes)
-        yield site.approvals, found
+        record, _ = site.approvals.find(study)
+        confirm(f'{verb.capitalize()} "{printable(record.title)}"?', yes)
+        yield site.approvals, record
 
 
 def _warn_of_old_rules(site: SiteGovernance) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from client.config.policy import Policy
 from client.governance.approvals import Approvals
+from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
@@ -43,6 +45,7 @@ def summarise(
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
         *([("Its delta", large)] if (large := about_delta(study)) else []),
+        *_exact_sums(study, approvals.policy),
         *_what_stays(study),
         *_budget(study, approvals),
     ]
@@ -52,7 +55,7 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
     policy = approvals.policy
     delta, cap, lines = policy.delta, policy.epsilon_lifetime, []
     try:
-        if study.privacy.traits.shares_noise:
+        if study.shares_noise:
             broken = planned_broken_epsilon(study, delta)
             lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
         alone, total = approvals.check(study)
@@ -139,6 +142,22 @@ def _what_stays(study: Study) -> list[tuple[str, str]]:
     return [("What stays here", what)]
 
 
+def _exact_sums(study: Study, policy: Policy) -> list[tuple[str, str]]:
+    planned = planned_exactly(study)
+    if not planned:
+        return []
+    whose = "any one patient's record"
+    if study.task.name in policy.public_data:
+        whose += "; policy.public_data says that these are public or synthetic"
+    return [
+        (
+            "Without noise",
+            f"{planned} sums at most: an exact sum can show one patient. Whoever chooses the model "
+            f"can read off a few of them {whose}",
+        )
+    ]
+
+
 def _how_private(study: Study) -> str:
     privacy = study.privacy
     if study.query is not None:
@@ -150,7 +169,12 @@ def _how_private(study: Study) -> str:
         )
     match privacy.traits.noise_source:
         case "nobody":
-            return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+            if not study.evaluation.noised:
+                return "not at all beyond the sum: no noise is added, and no epsilon covers anyone"
+            return (
+                "training not at all beyond the sum: no noise is added to it; evaluation alone "
+                f"has epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
+            )
         case "each_site":
             where = "each site adds all"
         case "sites_together":
@@ -162,6 +186,6 @@ def _how_private(study: Study) -> str:
         f"the noise (multiplier {privacy.noise_multiplier:g}, "
         f"{study.aggregation.attempts} attempts at most)"
     )
-    if not study.evaluation.noised:
+    if study.evaluation.exact:
         text += "; the patients who evaluate are not covered: their sums are exact"
     return text

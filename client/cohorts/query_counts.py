@@ -14,10 +14,10 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from client.data.cohort import identifiers
+from client.data.cohort import identifiers, identities
 from protocol.errors import Code, WardroundError
 from protocol.privacy import query_noise
-from protocol.privacy.randomness import Stream
+from protocol.privacy.randomness import PatientDraws
 from protocol.study.condition import (
     AllOf,
     AnyOf,
@@ -69,7 +69,8 @@ class QueryRecords:
                 "The view selects no rows.",
                 remedy="Check its conditions and the files it reads.",
             )
-        _, self._patient = np.unique(names, return_inverse=True)
+        different, self._patient = np.unique(names, return_inverse=True)
+        self._identity = identities(different)
         self._table = table
         self._read: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -77,6 +78,10 @@ class QueryRecords:
     def patients(self) -> int:
         """How many patients have a record."""
         return int(self._patient.max()) + 1
+
+    def identities(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """(n,) rows -> (n, 2): of their patients, for what is drawn at random for each."""
+        return self._identity[self._patient[rows]]
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
         """(N,) numbers, or for a category column its place among the categories; NaN missing.
@@ -178,7 +183,7 @@ def _placed(statistic: Mean, records: QueryRecords, selected: Mask, scale: int) 
     width = statistic.high - statistic.low
     placed = np.clip((values[rows] - statistic.low) / width, 0.0, 1.0) * scale
     whole = np.floor(placed)  # rounded up with the probability that makes it unbiased
-    up = Stream().uniform(len(rows)) <= placed - whole
+    up = PatientDraws().uniform(records.identities(rows)) <= placed - whole
     first = int((whole + up).sum())
     return np.array([first, len(rows) * scale - first], dtype=np.int64)
 

@@ -117,6 +117,18 @@ class Policy(Document):
     exact_evaluation: bool = Field(
         default=False, description="true or false: whether evaluation may be released without noise"
     )
+    exact_releases: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10**6,
+            description="a whole number: the most sums without noise over all studies, for ever",
+        ),
+    ] = 0
+    public_data: YamlList[Name] = Field(
+        default=(),
+        description="a list of tasks whose data are public or synthetic: about no patient of yours",
+    )
     hours: YamlList[Hours] = Field(
         default=(), description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}'
     )
@@ -139,7 +151,6 @@ class Policy(Document):
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         private = [mode for mode in self.modes if traits_of(mode).private]
-        exact = [mode for mode in self.modes if mode not in private]
         sharing = [mode for mode in self.modes if traits_of(mode).shares_noise]
         per_study, lifetime = self.epsilon_per_study, self.epsilon_lifetime
         broken = self.epsilon_broken
@@ -166,11 +177,6 @@ class Policy(Document):
             yield "epsilon_per_study exceeds epsilon_lifetime", "Lower the one or raise the other"
         if per_study is not None and broken is not None and broken < per_study:
             yield "epsilon_broken is below epsilon_per_study", "Raise it or lower the other"
-        if exact and not self.exact_evaluation:
-            yield (
-                f"mode {exact[0]} evaluates exactly, but exact_evaluation is false",
-                f"Take {exact[0]} out of modes, or set exact_evaluation: true",
-            )
         for index, hours in enumerate(self.hours):
             if hours.start == hours.end and hours.start != time(0):
                 yield f"hours.{index} begins and ends at the same time", 'Use "00:00" to "24:00"'
@@ -255,14 +261,14 @@ class Policy(Document):
             yield "least_sites", f"asks for more than {aggregation.least_sites} sites in a sum"
         if aggregation.colluding_sites < self.colluding_sites:
             yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
-        if not (evaluation.noised or self.exact_evaluation):
+        if evaluation.exact and not self.exact_evaluation:
             yield "exact_evaluation", "does not allow evaluation without noise"
         floor = self.least_noise_multiplier
         if privacy.traits.private and privacy.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the study's noise_multiplier"
         if evaluation.noised and evaluation.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the evaluation's noise_multiplier"
-        if privacy.traits.private and privacy.delta > self.delta:
+        if privacy.epsilon is not None and privacy.delta > self.delta:
             yield "delta", "is below the delta at which the study states its epsilon"
 
     def check_patients(self, patients: int) -> None:

@@ -103,6 +103,14 @@ class SiteConfig(Document):
                     f"policy.tasks allows {task}, for which data has no entry",
                     f"Add data.{task}, or take it out of policy.tasks",
                 )
+        public = set(self.policy.public_data)
+        for task in sorted(public & set(self.data)):
+            for other in sorted(set(self.data) - public):
+                if self.data[task].reads & self.data[other].reads:
+                    raise contradiction(
+                        f"policy.public_data names {task}, which reads the same as {other}",
+                        "Name both, or neither: the same records are public or they are not",
+                    )
         return self
 
     @staticmethod

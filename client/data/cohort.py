@@ -7,7 +7,9 @@ stays the patient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +23,8 @@ from tasks.base import Task
 from tasks.schema import PATIENT, SPLIT, Table, floats
 
 Part = Literal["train", "evaluation"]
+_KEY = os.urandom(32)
+"""Of the hashes of patients' names; it dies with the process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +32,10 @@ class Cohort:
     """The patients of one site that a task selects. Holds no identifier.
 
     features (N, ...) float32 finite, or uint8 of pictures; labels (N,) float32 in {0, 1}; patient
-    (N,) int64 into the P patients; u (P,) float64 in [0, 1); in_training (N,) bool: the row's
-    part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless the
-    split is a column).
+    (N,) int64 into the P patients; identity (P, 2) uint64, no two the same, from which a patient's
+    random choices are drawn (`identities`); u (P,) float64 in [0, 1); in_training (N,) bool: the
+    row's part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless
+    the split is a column).
     `notes` is for the site alone: what was set aside and what looks like a wrong unit.
     `public` (N,) float64: the task's public score of each row, where it knows one.
     """
@@ -38,6 +43,7 @@ class Cohort:
     features: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
     labels: npt.NDArray[np.float32]
     patient: npt.NDArray[np.int64]
+    identity: npt.NDArray[np.uint64]
     u: npt.NDArray[np.float64]
     in_training: npt.NDArray[np.bool_]
     train: npt.NDArray[np.bool_]
@@ -57,12 +63,12 @@ class Cohort:
         return np.asarray(np.flatnonzero(mask), dtype=np.int64)
 
     def draw(
-        self, patients: npt.NDArray[np.int64], part: Part, generator: np.random.Generator
+        self, patients: npt.NDArray[np.int64], part: Part, uniform: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.int64]:
-        """(B,) patients of the part -> (B,) rows: one record of each, uniformly among the
-        patient's rows in that part."""
+        """(B,) patients of the part and (B,) numbers uniform in [0, 1), multiples of 2^-53 -> (B,)
+        rows: one record of each, uniformly among the patient's rows in that part."""
         order, start, count = self._by_patient[part]
-        picks = np.floor(generator.random(len(patients)) * count[patients]).astype(np.int64)
+        picks = np.floor(uniform * count[patients]).astype(np.int64)
         return np.asarray(order[start[patients] + picks], dtype=np.int64)
 
     def first(self, patients: npt.NDArray[np.int64], part: Part) -> npt.NDArray[np.int64]:
@@ -138,6 +144,7 @@ class Cohort:
             features[keep],
             labels[keep].astype(np.float32),
             patient.astype(np.int64),
+            identities(names),
             u,
             in_training,
             train,
@@ -175,6 +182,13 @@ def _refuse(bad: npt.NDArray[np.bool_], column: str, what: str) -> None:
             f"Column {column}, row {int(np.argmax(bad)) + 1} of the view: {what}.",
             remedy="Correct the source or the site's view.",
         )
+
+
+def identities(names: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """P names -> (P, 2): a keyed hash of each (BLAKE2b, RFC 7693), the same in this process."""
+    hashes = (hashlib.blake2b(str(name).encode(), digest_size=16, key=_KEY) for name in names)
+    joined = b"".join(one.digest() for one in hashes)
+    return np.frombuffer(joined, dtype=np.uint64).reshape(-1, 2)
 
 
 def identifiers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

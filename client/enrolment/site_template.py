@@ -30,6 +30,9 @@ class SiteAnswers:
     epsilon_lifetime: float | None = None
     epsilon_broken: float | None = None
     exact_evaluation: bool = False
+    exact_releases: int = 0
+    public_data: tuple[str, ...] = ()
+    """Tasks whose data are public or synthetic."""
     threads: int = 2
     memory: str = "4 GiB"
     metrics: int | None = None
@@ -107,7 +110,13 @@ policy:
   least_noise_multiplier: 0.3
 
   unmasked: false       # true: studies without secure aggregation, whose updates others see
+
+  # Sums without noise (mode none, exact evaluation). Whoever chooses the model can read one
+  # patient's record off a few of them, and no epsilon covers that.
   exact_evaluation: {_bool(a.exact_evaluation)}    # true: sums of scores without noise
+  exact_releases: {a.exact_releases}     # the most such sums over all studies, for ever
+  public_data: {_list(a.public_data)}       # tasks whose data are public or synthetic: not counted
+
   task_options: []      # options of a task that a study may set
   queries: []           # statistics without training: count, histogram, table, mean
 

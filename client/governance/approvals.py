@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from client.governance.audit_replay import AuditEvent, Scalar
+from client.governance.exact_releases import exact_releases, permission
 from client.governance.ledger import Ledger
 from client.governance.ledger_rows import StudyStatus, record
 from protocol.errors import Code, WardroundError
@@ -172,6 +173,17 @@ class Approvals:
             what = "More than one study begins" if len(rows) == 2 else "No study here begins"
             raise WardroundError(Code.USAGE, f"{what} with {digest[:64]!r}.", remedy=_LIST_STUDIES)
         return Study.parse(rows[0][0]), rows[0][1]
+
+    def told_by_subtraction(self, study: Study) -> tuple[str, ...]:
+        """Returns the sites whose data could be told from this study's exact sums and earlier ones
+        over other rosters. Raises WardroundError(LEDGER)."""
+        with self._state.reading() as db:
+            return exact_releases(db, study).told_by_subtraction(study)
+
+    def permit_roster(self, study: Study) -> None:
+        """Permits exact sums over the study's roster for good, in this study and in others."""
+        with self._state.transaction() as db:
+            self._audit.append_within(db, AuditEvent.ROSTER_PERMITTED, permission(study))
 
     def check(self, study: Study) -> tuple[float, float]:
         """Checks a study against rules and budget. Returns (its epsilon, epsilon of all studies

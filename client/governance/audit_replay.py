@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from enum import StrEnum
 
-from client.governance.ledger_rows import parse_event, plan_digest, plan_of
+from client.governance.ledger_rows import EXACT, PUBLIC, parse_event, plan_digest, plan_of
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -35,6 +35,7 @@ class AuditEvent(StrEnum):
     DAEMON_STARTED = "daemon_started"
     DAEMON_STOPPED = "daemon_stopped"
     ACKNOWLEDGED = "acknowledged"
+    ROSTER_PERMITTED = "roster_permitted"
 
 
 _STANDING: dict[str, str] = {
@@ -115,8 +116,9 @@ class AuditReplay:
         if logged is not None:
             return plan_digest(rows) == logged
         written = {
-            part: (parse_event(text) if text else None, planned)
+            part: (None if text == EXACT else parse_event(text), planned)
             for part, (text, planned) in rows.items()
+            if text != PUBLIC  # 0.1.0 knew no public data
         }
         return written == plan_of(Study.parse(document))
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from client.config.policy import Policy
 from client.governance.database import SiteState
-from client.governance.ledger_rows import StudyStatus, charged, parse_event
+from client.governance.exact_releases import counted_exactly
+from client.governance.ledger_rows import StudyStatus, charged, event_of
 from protocol.privacy.accounting import Event, epsilon_over_bands, keys_in_use
 from protocol.privacy.composition_cache import Kept
 from protocol.study.study import Study
@@ -39,7 +40,8 @@ class Budget:
 
     spent: of all debits. reserved: of all debits and the open studies' plans, which is what the cap
     limits. left: cap - reserved, at least 0; a lower bound of what another study may spend, since
-    epsilon composes better than by adding; None without a cap.
+    epsilon composes better than by adding; None without a cap. exact: sums that were released
+    without noise, of `exact_cap` that the policy allows; exact_public: those of public data.
     """
 
     delta: float
@@ -47,12 +49,16 @@ class Budget:
     reserved: float
     cap: float | None
     left: float | None
+    exact: int
+    exact_cap: int
+    exact_public: int
 
 
 def budget(state: SiteState, policy: Policy) -> Budget:
     """Returns what was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         spent, reserved = charged(db, open_plans=False), charged(db)
+        exact, exact_public = counted_exactly(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
     spent_epsilon = epsilon_over_bands(spent, delta, state.past)
     reserved_epsilon = epsilon_over_bands(reserved, delta, state.past)
@@ -63,6 +69,9 @@ def budget(state: SiteState, policy: Policy) -> Budget:
         reserved=reserved_epsilon,
         cap=cap,
         left=None if cap is None else max(0.0, cap - reserved_epsilon),
+        exact=exact,
+        exact_cap=policy.exact_releases,
+        exact_public=exact_public,
     )
 
 
@@ -112,8 +121,8 @@ def history(state: SiteState) -> tuple[Debit, ...]:
             "SELECT time, debits.study, debits.part, count, event FROM debits JOIN plans"
             " ON plans.study = debits.study AND plans.part = debits.part ORDER BY time, attempt"
         ).fetchall()
-    units = {text: parse_event(text) for text in {row[-1] for row in rows} if text}
-    return tuple(Debit(t, study, part, n, units.get(text)) for t, study, part, n, text in rows)
+    units = {text: event_of(text) for text in {row[-1] for row in rows}}
+    return tuple(Debit(t, study, part, n, units[text]) for t, study, part, n, text in rows)
 
 
 _Plan = dict[str, tuple[str, int, int]]
@@ -124,9 +133,9 @@ def _spending(
     study: Study, state: StudyStatus, plan: _Plan, delta: float, past: Kept
 ) -> StudySpending:
     def epsilon_of(column: Literal[1, 2]) -> float:
-        rows = [(parse_event(row[0]), row[column]) for row in plan.values() if row[0]]
+        rows = [(event_of(row[0]), row[column]) for row in plan.values()]
         return epsilon_over_bands(
-            [replace(unit, count=unit.count * attempts) for unit, attempts in rows if attempts],
+            [replace(unit, count=unit.count * n) for unit, n in rows if unit is not None and n],
             delta,
             past,
         )
@@ -142,5 +151,7 @@ def _spending(
         evaluated=counts("evaluate"),
         epsilon=epsilon_of(2),
         planned_epsilon=epsilon_of(1),
-        exact=tuple(sorted(part for part in plan if not plan[part][0] and plan[part][2])),
+        exact=tuple(
+            sorted(part for part in plan if event_of(plan[part][0]) is None and plan[part][2])
+        ),
     )

@@ -22,6 +22,7 @@ from client.config.policy import Policy
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.database import SiteState
+from client.governance.exact_releases import exact_releases
 from client.governance.ledger_rows import (
     StudyStatus,
     acceptances,
@@ -58,23 +59,27 @@ class Ledger:
     def check_caps(self, study: Study) -> tuple[float, float]:
         """Returns (epsilon of the study's plan, epsilon of all that is charged with it), at the
         policy's delta. Raises WardroundError(REFUSED_STUDY) where the study states less epsilon
-        than it spends, (REFUSED_BUDGET) naming the cap that it would exceed.
+        than it spends, (REFUSED_BUDGET) naming the cap that it would exceed, and as
+        `ExactReleases.check` does.
         """
         check_claim(study)
         with self.state.reading() as db:
-            others = charged(db, but=study.digest)
+            others, exact = charged(db, but=study.digest), exact_releases(db, study)
+        exact.check(study, self.policy)
         return self._compose(study, others)
 
     def accept(self, study: Study, *, by: str, among: Collection[StudyStatus]) -> None:
         """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
 
-        Raises WardroundError: REFUSED_BUDGET, REFUSED_STUDY, and USAGE unless the study is recorded
+        Raises WardroundError: what `check_caps` raises, and USAGE unless the study is recorded
         in one of the states `among`.
         """
         check_claim(study)
         while True:
             with self.state.reading() as db:
                 others, seen = charged(db, but=study.digest), acceptances(db)
+                exact = exact_releases(db, study)
+            exact.check(study, self.policy)
             self._compose(study, others)  # outside the transaction: it may take a second
             with self.state.transaction() as db:
                 if acceptances(db) != seen:
@@ -88,7 +93,7 @@ class Ledger:
                         f"The study is {row[0] if row else 'not known'}: it cannot be accepted.",
                         remedy="Run `wardround-site studies` for the list.",
                     )
-                plan = write_plan(db, study)
+                plan = write_plan(db, study, public=self._is_public(study))
                 db.execute(
                     "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
                     " changed = ? WHERE digest = ?",
@@ -188,7 +193,7 @@ class Ledger:
         own = exposed_events(study, planned_events(study))
         alone = epsilon_over_bands(own, policy.delta)
         _within(alone, policy.epsilon_per_study, bool(own), "epsilon_per_study")
-        if study.privacy.traits.shares_noise:
+        if study.shares_noise:
             broken = planned_broken_epsilon(study, policy.delta)
             _within(broken, policy.epsilon_broken, True, "epsilon_broken")
         total = epsilon_over_bands((*others, *own), policy.delta, self.state.past)
@@ -235,7 +240,7 @@ class Ledger:
 
     def _charge_in_full(self, db: sqlite3.Connection, study: Study) -> None:
         record(db, study, "revoked", self._now())
-        plan = write_plan(db, study)
+        plan = write_plan(db, study, public=self._is_public(study))
         past_the_last = study.aggregation.attempts + 1
         remaining: dict[str, int] = dict(
             db.execute(
@@ -261,6 +266,9 @@ class Ledger:
                 study.digest,
             ),
         )
+
+    def _is_public(self, study: Study) -> bool:
+        return study.task.name in self.policy.public_data
 
     def _now(self) -> str:
         return self.state.clock().isoformat(timespec="milliseconds")

@@ -1,9 +1,10 @@
 """The ledger's rows: studies, their plans, and what is charged for them.
 
 A plan's row states what one attempt of a part (train, evaluate) spends, how many attempts were
-planned and how many debited; an event of "" is an exact release, which is counted and which no
-epsilon covers. A row is read as it was written, and never compared with what this release would
-write (invariant 8).
+planned and how many debited. Instead of an event, "" is an exact release, which is counted and
+which no epsilon covers, and "public" one of data that were declared public or synthetic, which is
+kept apart (client/governance/exact_releases.py). A row is read as it was written, and never
+compared with what this release would write (invariant 8).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from protocol.release import unknown_field
 from protocol.study.study import Study
 
 StudyStatus = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
+EXACT, PUBLIC = "", "public"
+"""What stands in place of an event where nothing is noised."""
 
 
 def record(db: sqlite3.Connection, study: Study, stand: StudyStatus, now: str) -> bool:
@@ -42,14 +45,16 @@ Plan = Mapping[str, tuple[Event | None, int]]
 """Part -> (what one attempt releases of a patient, None where exact; attempts planned)."""
 
 
-def write_plan(db: sqlite3.Connection, study: Study) -> str:
+def write_plan(db: sqlite3.Connection, study: Study, *, public: bool) -> str:
     """Inserts a plan's rows, one for each part, unless the study was accepted before.
 
-    Returns the digest of the plan that this release makes, for the audit log, in which a study's
-    first one counts.
+    public: whether the site's policy declares the study's data public or synthetic. Returns the
+    digest of the plan that this release makes, for the audit log, in which a study's first one
+    counts.
     """
+    exact = PUBLIC if public else EXACT
     rows = {
-        part: (canonical(asdict(unit)).decode() if unit is not None else "", planned)
+        part: (canonical(asdict(unit)).decode() if unit is not None else exact, planned)
         for part, (unit, planned) in plan_of(study).items()
     }
     for part, (text, planned) in rows.items():
@@ -95,7 +100,8 @@ def charged(
     `open_plans`, the debits), of the others the debits."""
     rows = db.execute(
         "SELECT studies.digest, state, event, planned, debited FROM plans"
-        " JOIN studies ON studies.digest = plans.study WHERE event != ''"
+        " JOIN studies ON studies.digest = plans.study WHERE event NOT IN (?, ?)",
+        (EXACT, PUBLIC),
     )
     events = []
     for study, state, text, planned, debited in rows:
@@ -104,6 +110,11 @@ def charged(
             unit = parse_event(text)
             events.append(replace(unit, count=unit.count * attempts))
     return tuple(events)
+
+
+def event_of(text: str) -> Event | None:
+    """Parses what stands in a row; None where its releases are exact. Raises as `parse_event`."""
+    return None if text in (EXACT, PUBLIC) else parse_event(text)
 
 
 def parse_event(text: str) -> Event:

@@ -1,8 +1,13 @@
-"""Poisson samples of patients, one record of each: the unit of privacy is the patient."""
+"""Poisson samples of patients, one record of each: the unit of privacy is the patient.
+
+Whether a patient is drawn, with which record, and how that is varied comes from random bits of the
+patient's own: whoever else is in the cohort moves none of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +16,8 @@ import torch
 from torch import Tensor
 
 from client.data.cohort import Cohort
-from protocol.privacy.randomness import poisson_sample
-
-Varied = Callable[[Tensor, np.random.Generator], Tensor]
+from protocol.privacy.randomness import PatientDraws, poisson_sample
+from tasks.base import Varied
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Patients:
     """A cohort as training and evaluation draw from it."""
 
     def __init__(self, cohort: Cohort, varied: Varied | None = None) -> None:
-        """`varied`: what the task does to every sample that trains (`Task.varied`)."""
+        """`varied`: what the task does to every record that trains (`Task.varied`)."""
         self._cohort, self._varied = cohort, varied
         self._features = torch.tensor(cohort.features)
         self._labels = torch.tensor(cohort.labels)
@@ -47,21 +51,40 @@ class Patients:
         self.evaluation = self._batch(cohort.first(cohort.members("evaluation"), "evaluation"))
         """The first record of every patient of the evaluation part."""
 
-    def private_sample(self, rate: float) -> Batch:
-        """Each training patient with probability `rate`; randomness of the operating system."""
-        drawn = self._train[poisson_sample(len(self._train), rate)]
-        return self._training(drawn, np.random.default_rng())
+    def private_sample(
+        self, rate: float, fresh: Callable[[], PatientDraws] = PatientDraws
+    ) -> Batch:
+        """Each training patient with probability `rate`; randomness of the operating system.
+
+        fresh: keys the draws; another one is given by tests only.
+        """
+        everyone = self._cohort.identity[self._train]
+        words = fresh().words(everyone)
+        drawn = poisson_sample(words[:, 0], rate)
+        picks = (words[drawn, 1] >> np.uint64(11)) * 2.0**-53
+        keys = fresh().words(everyone[drawn]) if self._varied is not None else ()
+        own = (np.random.Generator(np.random.Philox(key=key)) for key in keys)
+        return self._training(self._train[drawn], picks, own)
 
     def plain_sample(self, rate: float, generator: np.random.Generator) -> Batch:
-        """The same from a seeded generator, for studies without privacy: reproducible."""
+        """The same from one seeded generator, for studies without privacy: reproducible."""
         drawn = self._train[generator.random(len(self._train)) < rate]
-        return self._training(drawn, generator)
+        picks = generator.random(len(drawn))
+        return self._training(drawn, picks, itertools.repeat(generator, len(drawn)))
 
-    def _training(self, patients: npt.NDArray[np.int64], generator: np.random.Generator) -> Batch:
-        batch = self._batch(self._cohort.draw(patients, "train", generator))
-        if self._varied is None:
+    def _training(
+        self,
+        patients: npt.NDArray[np.int64],
+        picks: npt.NDArray[np.float64],
+        generators: Iterable[np.random.Generator],
+    ) -> Batch:
+        batch = self._batch(self._cohort.draw(patients, "train", picks))
+        if self._varied is None or not len(batch):
             return batch
-        return Batch(self._varied(batch.features, generator), batch.labels)
+        # Each in memory of its own, so that it is computed as if it were alone (`blocks`).
+        alone = (features.clone() for features in batch.features)
+        varied = [self._varied(*one) for one in zip(alone, generators, strict=True)]
+        return Batch(torch.stack(varied), batch.labels)
 
     def _batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         chosen = torch.from_numpy(rows)

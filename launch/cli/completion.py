@@ -23,8 +23,8 @@ def overrides(ctx: click.Context, incomplete: str) -> list[Offer]:
         return [offer for offer in _values(before[-2]) if offer[0].startswith(incomplete)]
     key, sign, part = incomplete.partition("=")
     if sign:
-        found = [(f"{key}={value}", text) for value, text in _values(key)]
-        return [offer for offer in found if offer[0].startswith(f"{key}={part}")]
+        offers = [(f"{key}={value}", text) for value, text in _values(key)]
+        return [offer for offer in offers if offer[0].startswith(f"{key}={part}")]
     return [offer for offer in _keys() if offer[0].startswith(incomplete)]
 
 

@@ -137,24 +137,24 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
     """
     from server.coordinator.setup import status as status_of
 
-    found = status_of(_config(config))
+    status = status_of(_config(config))
     if as_json:
-        print_json(found)
+        print_json(status)
         return
     from rich.table import Table
 
     screen = console()
     screen.print(
-        f"{'running' if found['running'] else 'not running'}, {found['address']}, "
-        f"certificate good for {found['certificate_days_left']:.0f} days"
+        f"{'running' if status['running'] else 'not running'}, {status['address']}, "
+        f"certificate good for {status['certificate_days_left']:.0f} days"
     )
     sites = Table("site", "patients", "online", "fingerprint", box=None)
-    for name, site in found["sites"].items():
+    for name, site in status["sites"].items():
         online = "yes" if site["online"] else "no"
         sites.add_row(printable(name), str(site["patients"]), online, site["fingerprint"])
     screen.print(sites)
     studies = Table("study", "state", "round", "title", "account", box=None)
-    for study in found["studies"]:
+    for study in status["studies"]:
         rounds = f"{study['round']}/{study['rounds']}"
         row = (study["study"][:12], study["state"], rounds, study["title"], study["account"])
         studies.add_row(*map(printable, row))
@@ -180,20 +180,20 @@ def enrol(
     from protocol.wire.enrolment import EnrolmentCard
     from server.enrolment.roster import Roster, banded
 
-    roster, found = Roster(_config(config).roster), EnrolmentCard.load(card)
-    typer.echo(f"site      {printable(found.site)}", err=as_json)
-    typer.echo(f"identity  {found.identity_fingerprint}", err=as_json)
-    typer.echo(f"node key  {found.node_fingerprint}", err=as_json)
+    roster, enrolled = Roster(_config(config).roster), EnrolmentCard.load(card)
+    typer.echo(f"site      {printable(enrolled.site)}", err=as_json)
+    typer.echo(f"identity  {enrolled.identity_fingerprint}", err=as_json)
+    typer.echo(f"node key  {enrolled.node_fingerprint}", err=as_json)
     typer.echo(f"patients  {banded(patients)} (declared)", err=as_json)
     confirm("Has the site read the same fingerprints to you over the telephone?", yes)
-    roster.add(found, patients)
+    roster.add(enrolled, patients)
     facts = {
-        "site": found.site,
-        "identity": found.identity_fingerprint,
-        "node_key": found.node_fingerprint,
+        "site": enrolled.site,
+        "identity": enrolled.identity_fingerprint,
+        "node_key": enrolled.node_fingerprint,
         "patients": banded(patients),
     }
-    done = f"{printable(found.site)} is enrolled. Send every site a new bundle."
+    done = f"{printable(enrolled.site)} is enrolled. Send every site a new bundle."
     print_result(done, facts, as_json)
 
 

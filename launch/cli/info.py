@@ -54,7 +54,7 @@ def explain(console: Console) -> None:
     console.print(table)
     console.print(
         "\nA group or a recipe may set another default: `wardround run --cfg job` shows what a "
-        "sentence comes to.",
+        "list of overrides comes to.",
         highlight=False,
     )
 

@@ -1,4 +1,4 @@
-"""`wardround run` and `wardround plan`: from a sentence of overrides to a study, or to its cost."""
+"""`wardround run` and `wardround plan`: from a list of overrides to a study, or to its cost."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def run_command(
 ) -> None:
     """Run a study, and show its results and its privacy cost.
 
-    A study is one sentence of overrides (Hydra's grammar). `--info` explains every group and key,
-    `--cfg` shows the configuration of a sentence. Without federation=deployment all sites are
+    A study is configured by overrides (Hydra's grammar). `--info` explains every group and key,
+    `--cfg` shows the configuration that results. Without federation=deployment all sites are
     simulated in this process, on public data.
 
-    Several studies are one sentence with several values, run side by side as a sweep:
+    A key with several values makes several studies, run side by side as a sweep:
 
         wardround run -m privacy.epsilon=0.3,1,3,10 "seed=range(5)"
 
@@ -71,15 +71,15 @@ def run_command(
 
     Example: wardround run task=heart_disease privacy=distributed privacy.epsilon=1 rounds=100
     """
-    words = overrides or []
+    overrides = overrides or []
     if info:
         _explain(as_json)
     elif cfg:
-        _show_configuration(words, cfg, as_json)
+        _show_configuration(overrides, cfg, as_json)
     elif multirun:
-        _sweep(words, jobs, yes, as_json)
+        _sweep(overrides, jobs, yes, as_json)
     else:
-        _study(words, resume, as_json)
+        _study(overrides, resume, as_json)
 
 
 def _explain(as_json: bool) -> None:
@@ -91,7 +91,7 @@ def _explain(as_json: bool) -> None:
         explain(console())
 
 
-def _show_configuration(words: list[str], what: str, as_json: bool) -> None:
+def _show_configuration(overrides: list[str], what: str, as_json: bool) -> None:
     import yaml
 
     from launch.config import compose
@@ -101,35 +101,37 @@ def _show_configuration(words: list[str], what: str, as_json: bool) -> None:
             Code.USAGE, f"--cfg {what} means nothing.", remedy="Choose job, hydra or all."
         )
     if what == "job":
-        text = yaml.safe_dump(compose.plain(compose.load(words)), sort_keys=False)
+        text = yaml.safe_dump(compose.plain(compose.load(overrides)), sort_keys=False)
     else:
-        text = compose.hydra_yaml(words, whole=what == "all")
+        text = compose.hydra_yaml(overrides, whole=what == "all")
     if as_json:
         print_json(yaml.safe_load(text))
     else:
         typer.echo(text, nl=False)
 
 
-def _study(words: list[str], where: str, as_json: bool) -> None:
+def _study(overrides: list[str], where: str, as_json: bool) -> None:
     from launch.config import compose
 
-    config = None if where else compose.load(words)  # a typo is reported before torch is imported
+    config = (
+        None if where else compose.load(overrides)
+    )  # a typo is reported before torch is imported
     from launch.studies.result_view import show
     from launch.studies.resume import resume
     from launch.studies.run import run
 
     errors = console(stderr=True)
-    finished = run(config, errors) if config else resume(where, words, errors)
+    finished = run(config, errors) if config else resume(where, overrides, errors)
     if as_json:
         typer.echo((finished.folder / "summary.json").read_text(), nl=False)
     else:
         show(finished, console())
 
 
-def _sweep(words: list[str], jobs: int, yes: bool, as_json: bool) -> None:
+def _sweep(overrides: list[str], jobs: int, yes: bool, as_json: bool) -> None:
     from launch.sweeps.sweep import Sweep, announcement, show
 
-    sweep = Sweep.of(words)
+    sweep = Sweep.of(overrides)
     if warning := announcement(sweep):
         console(stderr=True).print(printable(warning), style="yellow")
         confirm("Start?", yes)

@@ -109,15 +109,15 @@ def swept(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 
 def groups() -> dict[str, list[str]]:
     """Every group with its choices, the tasks of plug-ins included."""
-    found: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     for folder in resources.files("conf").iterdir():
         if not folder.is_dir():
             continue
         names = [file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml")]
         if names and folder.name != "recipe":
-            found[folder.name] = sorted(names)
-    found["task"] = sorted({*found["task"], *registry.plugin_tasks()})
-    return dict(sorted(found.items()))
+            options[folder.name] = sorted(names)
+    options["task"] = sorted({*options["task"], *registry.plugin_tasks()})
+    return dict(sorted(options.items()))
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
 
 def keys() -> list[str]:
     """Every key that can be overridden, dotted."""
-    return [found.name for found in keys_of(Config)]
+    return [key.name for key in keys_of(Config)]
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> WardroundError:

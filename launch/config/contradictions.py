@@ -1,6 +1,6 @@
 """Options that contradict each other, refused before anything starts.
 
-Each rule is one sentence about two keys. What a single value may be is said beside its key
+Each rule is about two keys. What a single value may be is said beside its key
 (`launch.config.schema`); what needs the roster or the model is said by the study itself.
 """
 
@@ -14,7 +14,7 @@ from launch.config.schema import PARTS, Config
 from launch.config.study_documents import mode_of, release_of
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import traits_of
-from protocol.study.study import adds_noise
+from protocol.study.study import adds_noise, evaluates
 
 
 def refuse(config: Config) -> None:
@@ -30,7 +30,8 @@ def refuse(config: Config) -> None:
 def _privacy(config: Config) -> Iterator[tuple[str, str]]:
     privacy, aggregation = config.privacy, config.aggregation
     traits = traits_of(mode_of(config))
-    if not traits.private and privacy.epsilon is not None:
+    noised = adds_noise(release_of(config))
+    if not traits.private and not noised and privacy.epsilon is not None:
         yield (
             f"privacy={privacy.mode} adds no noise and can claim no epsilon.",
             "Choose privacy=distributed or privacy=local, or leave privacy.epsilon out.",
@@ -40,11 +41,17 @@ def _privacy(config: Config) -> Iterator[tuple[str, str]]:
             f"privacy={privacy.mode} needs an epsilon.",
             "Set privacy.epsilon, or privacy=none for public data.",
         )
-    if not traits.private and adds_noise(release_of(config)):
+    if not traits.private and noised and privacy.epsilon is None:
         yield (
-            f"privacy={privacy.mode} cannot have a noised evaluation: nothing else would be "
-            "noised.",
-            "Set evaluation=exact, or choose privacy=distributed or privacy=local.",
+            f"privacy={privacy.mode} with a noised evaluation needs an epsilon, for that alone.",
+            "Set privacy.epsilon, or evaluation=exact for public data, or evaluation=off.",
+        )
+    if traits.private and evaluates(release_of(config)) and not noised:
+        yield (
+            f"privacy={privacy.mode} claims an epsilon, and an exact evaluation can show one "
+            "patient.",
+            "Leave evaluation noised, or set evaluation=off and score the released model on public "
+            "data.",
         )
     if traits.one_sum and config.local_steps != 1:
         yield (

@@ -120,32 +120,32 @@ def keys_of(section: type, prefix: str = "") -> Iterator[Key]:
 def check_ranges(config: Any) -> None:
     """Raises WardroundError(CONFIGURATION) for the first value out of its range, with the nearest
     valid one."""
-    for found in keys_of(type(config)):
+    for key in keys_of(type(config)):
         value = config
-        for part in found.name.split("."):
+        for part in key.name.split("."):
             value = getattr(value, part)
         many = isinstance(value, list)
         for item in value if many else [value]:
-            if found.meaning.allows(item):
+            if key.meaning.allows(item):
                 continue
-            nearest = found.meaning.nearest(item, found.default)
+            nearest = key.meaning.nearest(item, key.default)
             raise WardroundError(
                 Code.CONFIGURATION,
-                f"{found.name} {'has' if many else 'is'} {item}; "
-                f"{'each' if many else 'it'} must be {found.meaning.range}.",
+                f"{key.name} {'has' if many else 'is'} {item}; "
+                f"{'each' if many else 'it'} must be {key.meaning.range}.",
                 remedy=f"The nearest valid value: {nearest}. `wardround run --info` shows them.",
             )
 
 
-def _type_name(found: Any) -> str:
+def _type_name(annotation: Any) -> str:
     """float | None -> "float or null"."""
-    if typing.get_origin(found) is list:
+    if typing.get_origin(annotation) is list:
         return "list"
-    if typing.get_origin(found) is dict:
+    if typing.get_origin(annotation) is dict:
         return "mapping"
-    if isinstance(found, UnionType) or typing.get_origin(found) is typing.Union:
-        parts = [p for p in typing.get_args(found) if p is not NoneType]
+    if isinstance(annotation, UnionType) or typing.get_origin(annotation) is typing.Union:
+        parts = [p for p in typing.get_args(annotation) if p is not NoneType]
         return " or ".join([*(_type_name(p) for p in parts), "null"])
     return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}[
-        found.__name__
+        annotation.__name__
     ]

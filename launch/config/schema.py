@@ -156,7 +156,9 @@ class EvaluationConfig:
     )
     bins: int | None = key(None, "bins of the score histogram", min=2, max=4096)
     release: str = key(
-        "noised", "noised and debited, or exact and not covered", choices=get_args(Release)
+        "noised",
+        "noised and debited; exact, where an epsilon is not claimed; or off",
+        choices=get_args(Release),
     )
     split: str = key(
         "patients",

@@ -103,20 +103,16 @@ class Demo:
         (self.folder / _MARK).touch(0o600)
 
     def _configuration(self) -> Config:
-        config = compose.load(
+        return compose.load(
             [
                 f"task={self.task.name}",
                 "federation=deployment",
-                "evaluation=exact",
                 "evaluation.split=column",
                 f"evaluation.fraction={FRACTION}",
                 f"output={self.folder / 'outputs'}",
                 *self.overrides,
             ]
         )
-        if not any(override.startswith("evaluation.every=") for override in self.overrides):
-            config.evaluation.every = max(1, config.rounds // 10)
-        return config
 
     def _hospitals(self, config: Config) -> Hospitals:
         if self.task.schema.images and self.task.schema.columns:

@@ -74,6 +74,7 @@ def answers(site: str, task: Task, data: Path) -> SiteAnswers:
         epsilon_lifetime=50.0,
         epsilon_broken=50.0,
         exact_evaluation=True,
+        public_data=(task.name,),
         threads=1,
     )
 

@@ -65,12 +65,12 @@ class RadiologyHospitals:
         sites, files = {}, {}
         for number, site in enumerate(sorted(PREVALENCE)):
             with console.status(f"drawing radiographs for {site}"):
-                habits = (
+                scanners = (
                     SCANNER_MODELS[number % len(SCANNER_MODELS)],
                     SCANNER_MODELS[(number + 1) % len(SCANNER_MODELS)],
                 )
                 made = synthetic_radiographs.cohort(
-                    site, _PATIENTS, PREVALENCE[site], habits, _SEED + number
+                    site, _PATIENTS, PREVALENCE[site], scanners, _SEED + number
                 )
                 pacs = folder / "pacs" / site
                 files[site] = synthetic_radiographs.write(made, _SIDE, _SEED + number, pacs)

@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 Flaw = Literal["", "name", "says so", "no pixels", "cut", "blank", "lateral"]
 _ON_SHEET, _CAPTION = 6, 28
-COMMENT = "SYNTHETIC: drawn by wardround, shows no patient"
+COMMENT = "SYNTHETIC: rng by wardround, shows no patient"
 _ROOT = "1.2.826.0.1.3680043.10.1525."
 """Below a root that Medical Connections gives out for free use; serves these files only."""
 
@@ -69,34 +69,34 @@ class Radiograph:
     patient: str
     accession: str
     ill: bool
-    habit: ScannerModel
+    scanner: ScannerModel
     flaw: Flaw = ""
 
 
 def cohort(
-    site: str, patients: int, prevalence: float, habits: tuple[ScannerModel, ...], seed: int
+    site: str, patients: int, prevalence: float, scanners: tuple[ScannerModel, ...], seed: int
 ) -> list[Radiograph]:
     """A site's radiographs: one or two of each patient, and one with each flaw besides."""
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     flaws: tuple[Flaw, ...] = ("name", "says so", "no pixels", "cut", "blank", "lateral")
-    found = []
+    radiographs = []
     for number in range(patients + len(flaws)):
         patient = f"SYN-{site.upper()}-{number:04d}"
-        habit = habits[int(drawn.integers(len(habits)))]
-        ill = bool(drawn.random() < prevalence)
+        scanner = scanners[int(rng.integers(len(scanners)))]
+        ill = bool(rng.random() < prevalence)
         flaw = flaws[number - patients] if number >= patients else ""
-        for view in range(1 if flaw else 1 + int(drawn.random() < 0.1)):
+        for view in range(1 if flaw else 1 + int(rng.random() < 0.1)):
             accession = f"{site.upper()}{number:05d}{view}"
-            found.append(Radiograph(patient, accession, ill, habit, flaw))
-    return found
+            radiographs.append(Radiograph(patient, accession, ill, scanner, flaw))
+    return radiographs
 
 
 def datasets(radiographs: list[Radiograph], side: int, seed: int) -> Iterator[Dataset]:
     """Each as a complete DICOM data set with file meta information, `side` pixels square or so."""
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for radiograph in radiographs:
-        light = draw(drawn, side, ill=radiograph.ill)
-        yield _dataset(radiograph, light, drawn)
+        light = draw(rng, side, ill=radiograph.ill)
+        yield _dataset(radiograph, light, rng)
 
 
 def write(radiographs: list[Radiograph], side: int, seed: int, folder: Path) -> list[Path]:
@@ -110,36 +110,36 @@ def write(radiographs: list[Radiograph], side: int, seed: int, folder: Path) -> 
     return paths
 
 
-def draw(drawn: np.random.Generator, side: int, *, ill: bool) -> npt.NDArray[np.float64]:
+def draw(rng: np.random.Generator, side: int, *, ill: bool) -> npt.NDArray[np.float64]:
     """(side, side) in [0, 1], bright where a body stops X-rays; no two alike."""
     down, right = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    tilt, zoom = drawn.normal(0, 0.05), drawn.normal(1.05, 0.06)
-    x = (right * np.cos(tilt) - down * np.sin(tilt) - drawn.normal(0, 0.05)) / zoom
-    y = (down * np.cos(tilt) + right * np.sin(tilt) - drawn.normal(0, 0.06)) / zoom
+    tilt, zoom = rng.normal(0, 0.05), rng.normal(1.05, 0.06)
+    x = (right * np.cos(tilt) - down * np.sin(tilt) - rng.normal(0, 0.05)) / zoom
+    y = (down * np.cos(tilt) + right * np.sin(tilt) - rng.normal(0, 0.06)) / zoom
     trunk = _soft(1.08 + 0.1 * y - np.abs(x), 0.05)
     shoulders = np.maximum(_soft(y + 1 - 0.35 * np.abs(x) ** 1.5, 0.06), _soft(0.35 - abs(x), 0.05))
     light = 0.6 * trunk * shoulders
     for lung_side in (-1, 1):
-        light += _lung(drawn, lung_side * x, y, lung_side, ill)
+        light += _lung(rng, lung_side * x, y, lung_side, ill)
     heart = _soft(1 - np.hypot((x - 0.16) / 0.36, (y - 0.2 - 0.25 * (x - 0.1)) / 0.4), 0.12)
     light = np.maximum(light, 0.6 * heart) + 0.14 * np.exp(-((x / 0.13) ** 2))
-    ribs = 0.5 + 0.5 * np.cos(2 * np.pi * ((y - 0.3 * np.abs(x)) * 3.6 + drawn.uniform()))
+    ribs = 0.5 + 0.5 * np.cos(2 * np.pi * ((y - 0.3 * np.abs(x)) * 3.6 + rng.uniform()))
     light += 0.05 * ribs * trunk + 0.08 * _soft(y - 0.62, 0.08)
-    light = light * drawn.uniform(0.9, 1.1) + drawn.normal(0, 0.006, light.shape)
+    light = light * rng.uniform(0.9, 1.1) + rng.normal(0, 0.006, light.shape)
     return np.asarray(np.clip(light, 0, 1))
 
 
 def sheet(side: int, seed: int) -> bytes:
     """A PNG file: a row of pictures without finding above a row with one, and a caption that says
     what they are."""
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     rows = [
-        np.hstack([draw(drawn, side, ill=ill) for _ in range(_ON_SHEET)]) for ill in (False, True)
+        np.hstack([draw(rng, side, ill=ill) for _ in range(_ON_SHEET)]) for ill in (False, True)
     ]
     pictures = np.rint(np.vstack(rows) * 255).astype(np.uint8)
     page = Image.new("L", (pictures.shape[1], pictures.shape[0] + _CAPTION))
     page.paste(Image.fromarray(pictures), (0, _CAPTION))
-    text = "SYNTHETIC, drawn by wardround, shows no patient. Above: no finding. Below: a finding."
+    text = "SYNTHETIC, rng by wardround, shows no patient. Above: no finding. Below: a finding."
     ImageDraw.Draw(page).text((6, 4), text, fill=255, font_size=_CAPTION - 10)
     file = io.BytesIO()
     page.save(file, "PNG")
@@ -147,23 +147,23 @@ def sheet(side: int, seed: int) -> bytes:
 
 
 def _lung(
-    drawn: np.random.Generator,
+    rng: np.random.Generator,
     across: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
     side: int,
     ill: bool,
 ) -> npt.NDArray[np.float64]:
-    middle = 0.47 + drawn.normal(0, 0.02) + 0.06 * y
+    middle = 0.47 + rng.normal(0, 0.02) + 0.06 * y
     apex = np.sqrt(np.clip(1 - np.clip((-0.05 - y) / 0.85, 0, 1) ** 2, 0, 1))
-    base = (0.45 if side < 0 else 0.52) + drawn.normal(0, 0.04)
-    lung = _soft((0.36 + drawn.normal(0, 0.02)) * apex - np.abs(across - middle), 0.05)
+    base = (0.45 if side < 0 else 0.52) + rng.normal(0, 0.04)
+    lung = _soft((0.36 + rng.normal(0, 0.02)) * apex - np.abs(across - middle), 0.05)
     lung = lung * _soft(base - y + 0.9 * np.clip(across - middle, -0.3, 0.4), 0.05)
-    shadow = -lung * (0.36 + drawn.normal(0, 0.03))
-    for _ in range(int(drawn.integers(2, 5)) if ill else 0):
-        at, height = 0.47 + drawn.normal(0, 0.12), drawn.normal(0.1, 0.2)
-        size = drawn.uniform(0.15, 0.3)
+    shadow = -lung * (0.36 + rng.normal(0, 0.03))
+    for _ in range(int(rng.integers(2, 5)) if ill else 0):
+        at, height = 0.47 + rng.normal(0, 0.12), rng.normal(0.1, 0.2)
+        size = rng.uniform(0.15, 0.3)
         cloud = np.exp(-((across - at) ** 2 + (y - height) ** 2) / size**2)
-        shadow = shadow + drawn.uniform(0.2, 0.35) * cloud * lung
+        shadow = shadow + rng.uniform(0.2, 0.35) * cloud * lung
     return np.asarray(shadow)
 
 
@@ -173,55 +173,57 @@ def _soft(depth: Any, width: float) -> Any:
 
 
 def _dataset(
-    radiograph: Radiograph, light: npt.NDArray[np.float64], drawn: np.random.Generator
+    radiograph: Radiograph, light: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> Dataset:
-    habit, flaw = radiograph.habit, radiograph.flaw
+    scanner, flaw = radiograph.scanner, radiograph.flaw
     if flaw == "name":
         light = _burned(light, f"{radiograph.patient} SYNTHETIC")
     if flaw == "blank":
         light = np.zeros(light.shape)
-    if habit.aspect != 1:
-        rows = round(light.shape[0] / habit.aspect)
+    if scanner.aspect != 1:
+        rows = round(light.shape[0] / scanner.aspect)
         size = (light.shape[1], rows)
         light = np.asarray(Image.fromarray(light.astype(np.float32)).resize(size))
-    most = 2**habit.bits - 1
-    stored = np.rint((1 - light if habit.inverted else light) * most)
-    kind = np.uint8 if habit.bits == 8 else np.uint16
+    largest = 2**scanner.bits - 1
+    stored = np.rint((1 - light if scanner.inverted else light) * largest)
+    kind = np.uint8 if scanner.bits == 8 else np.uint16
     pixels = stored.astype(kind)
-    if habit.border:
-        pixels = np.pad(pixels, ((0, 0), (habit.border, habit.border)), constant_values=most)
-    dataset = header(radiograph, drawn)
+    if scanner.border:
+        pixels = np.pad(pixels, ((0, 0), (scanner.border, scanner.border)), constant_values=largest)
+    dataset = header(radiograph, rng)
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.BitsAllocated = 8 * pixels.dtype.itemsize
-    dataset.BitsStored, dataset.HighBit = habit.bits, habit.bits - 1
-    if habit.border:
-        dataset.PixelPaddingValue = most
-    if habit.window:
-        dataset.WindowCenter, dataset.WindowWidth = str(most // 2), str(most)
-        dataset.VOILUTFunction = habit.window
-    if habit.aspect != 1:
-        dataset.PixelSpacing = [f"{0.2 * habit.aspect:g}", "0.2"]
+    dataset.BitsStored, dataset.HighBit = scanner.bits, scanner.bits - 1
+    if scanner.border:
+        dataset.PixelPaddingValue = largest
+    if scanner.window:
+        dataset.WindowCenter, dataset.WindowWidth = str(largest // 2), str(largest)
+        dataset.VOILUTFunction = scanner.window
+    if scanner.aspect != 1:
+        dataset.PixelSpacing = [f"{0.2 * scanner.aspect:g}", "0.2"]
     if flaw != "no pixels":
         dataset.PixelData = pixels.tobytes()
-        dataset["PixelData"].VR = "OB" if habit.bits == 8 else "OW"
-        if habit.syntax in (JPEG2000Lossless, JPEGLSLossless, RLELossless):
-            dataset.compress(habit.syntax, generate_instance_uid=False)
+        dataset["PixelData"].VR = "OB" if scanner.bits == 8 else "OW"
+        if scanner.syntax in (JPEG2000Lossless, JPEGLSLossless, RLELossless):
+            dataset.compress(scanner.syntax, generate_instance_uid=False)
         if flaw == "cut":
             dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 3 // 2 * 2]
     return dataset
 
 
-def header(radiograph: Radiograph, drawn: np.random.Generator) -> Dataset:
+def header(radiograph: Radiograph, rng: np.random.Generator) -> Dataset:
     """All but what describes the pixels."""
-    habit = radiograph.habit
+    scanner = radiograph.scanner
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = (
-        ImplicitVRLittleEndian if habit.syntax == ImplicitVRLittleEndian else ExplicitVRLittleEndian
+        ImplicitVRLittleEndian
+        if scanner.syntax == ImplicitVRLittleEndian
+        else ExplicitVRLittleEndian
     )
     dataset.SOPClassUID = (
         ComputedRadiographyImageStorage
-        if habit.modality == "CR"
+        if scanner.modality == "CR"
         else DigitalXRayImageStorageForPresentation
     )
     dataset.StudyInstanceUID = _uid("study", radiograph)
@@ -230,24 +232,24 @@ def header(radiograph: Radiograph, drawn: np.random.Generator) -> Dataset:
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.ImageType = ["DERIVED", "PRIMARY"]
-    dataset.Modality = habit.modality
-    dataset.Manufacturer = habit.manufacturer
+    dataset.Modality = scanner.modality
+    dataset.Manufacturer = scanner.manufacturer
     dataset.InstitutionName = "SYNTHETIC HOSPITAL"
     dataset.PatientID = radiograph.patient
     dataset.PatientName = f"Synthetic^{radiograph.patient}"
     dataset.PatientBirthDate, dataset.PatientSex = "20150101", "O"
-    dataset.StudyDate, dataset.StudyTime = f"2024{1 + int(drawn.integers(12)):02d}15", "120000"
+    dataset.StudyDate, dataset.StudyTime = f"2024{1 + int(rng.integers(12)):02d}15", "120000"
     dataset.AccessionNumber = radiograph.accession
     dataset.StudyID, dataset.SeriesNumber, dataset.InstanceNumber = "1", "1", "1"
     dataset.ReferringPhysicianName = "Synthetic^Physician"
     dataset.BodyPartExamined = "CHEST"
     dataset.ViewPosition = "LL" if radiograph.flaw == "lateral" else "PA"
     dataset.ImageComments = COMMENT
-    dataset.KVP = f"{60 + int(drawn.integers(60))}"
-    dataset.Exposure = f"{1 + int(drawn.integers(8))}"
+    dataset.KVP = f"{60 + int(rng.integers(60))}"
+    dataset.Exposure = f"{1 + int(rng.integers(8))}"
     dataset.BurnedInAnnotation = "YES" if radiograph.flaw == "says so" else "NO"
     dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
-    dataset.PhotometricInterpretation = "MONOCHROME1" if habit.inverted else "MONOCHROME2"
+    dataset.PhotometricInterpretation = "MONOCHROME1" if scanner.inverted else "MONOCHROME2"
     return dataset
 
 

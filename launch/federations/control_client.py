@@ -32,11 +32,11 @@ class ControlClient:
 
         Raises WardroundError: CREDENTIALS (the file), TLS (its certificate).
         """
-        found = Credentials.load(credentials)
-        self.coordinator, self.account = address or found.coordinator, found.account
+        account = Credentials.load(credentials)
+        self.coordinator, self.account = address or account.coordinator, account.account
         self._file = credentials
         try:
-            context = ssl.create_default_context(cadata=found.ca)
+            context = ssl.create_default_context(cadata=account.ca)
         except (ssl.SSLError, ValueError):
             raise WardroundError(
                 Code.TLS,
@@ -47,7 +47,7 @@ class ControlClient:
         # No proxy and no .netrc of the environment: the token goes to this coordinator only.
         self._client = httpx.Client(
             base_url=f"https://{self.coordinator}/v1/wardround/",
-            headers={"authorization": f"Bearer {found.token}", RELEASE_HEADER: RELEASE},
+            headers={"authorization": f"Bearer {account.token}", RELEASE_HEADER: RELEASE},
             verify=context,
             timeout=httpx.Timeout(timeout, connect=10.0),
             trust_env=False,
@@ -136,12 +136,12 @@ class ControlClient:
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            found = response.json()
+            answer = response.json()
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            answer = None
+        if not isinstance(answer, dict):
             raise no_coordinator(self.coordinator)
-        return found
+        return answer
 
     def _event(self, line: str) -> Event:
         try:

@@ -38,16 +38,16 @@ def parse(text: str, schema: Schema) -> Condition:
 
 
 def _tokens(text: str) -> list[str]:
-    found, at = [], 0
+    words, at = [], 0
     while text[at:].strip():
         match = _TOKEN.match(text, at)
         if match is None:
             raise _wrong(f"{text[at:].strip()[:20]!r} is no part of a condition")
-        found.append(match.group().strip())
+        words.append(match.group().strip())
         at = match.end()
-    if not found:
+    if not words:
         raise _wrong("it is empty")
-    return found
+    return words
 
 
 class _Reader:
@@ -100,8 +100,8 @@ class _Reader:
             negated = self._skip("not")
             if not self._skip("null"):
                 self._expect("missing")
-            found = IsMissing(column=column.name)
-            return Not(of=found) if negated else found
+            missing = IsMissing(column=column.name)
+            return Not(of=missing) if negated else missing
         if self._skip("between"):
             low = self._number(column)
             self._expect("and")
@@ -174,8 +174,8 @@ class _Reader:
 
     def _expect(self, word: str) -> None:
         if not self._skip(word):
-            found = f"not {self.left!r}" if self.left else "and it ended"
-            raise _wrong(f"after {self.before!r} I expected {word!r}, {found}")
+            got = f"not {self.left!r}" if self.left else "and it ended"
+            raise _wrong(f"after {self.before!r} I expected {word!r}, {got}")
 
 
 def _wrong(why: str) -> WardroundError:

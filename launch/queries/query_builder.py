@@ -74,11 +74,11 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
     wanted: tuple[SharedNoise, ...] = (
         (price.mechanism,) if price.mechanism else get_args(SharedNoise)
     )
-    found: list[Study] = []
+    priced: list[Study] = []
     trouble: WardroundError | None = None
     for mechanism in wanted:
         try:
-            found.append(_built(question, patients, price, mechanism))
+            priced.append(_built(question, patients, price, mechanism))
         except WardroundError as error:
             trouble = trouble or error
         except ValidationError as error:
@@ -88,9 +88,9 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
                 f"The query is not valid: {where + ': ' if where else ''}{what}.",
                 remedy="Ask fewer or coarser statistics, or check the options.",
             )
-    if not found:
+    if not priced:
         raise trouble or WardroundError(Code.INTERNAL, "No noise was tried.")
-    return min(found, key=lambda study: half_width(study, len(study.roster)))
+    return min(priced, key=lambda study: half_width(study, len(study.roster)))
 
 
 def _built(

@@ -79,15 +79,15 @@ class Question:
 
     def mean(self, column: str, name: str = "", *, where: str = "") -> Question:
         """Of a number column clipped to its public range, where it is not missing."""
-        found = query_schema.find(self.task.schema, column)
-        query_schema.require_kind(found, "number")
+        declared = query_schema.find(self.task.schema, column)
+        query_schema.require_kind(declared, "number")
         return self.of(
             Mean(
                 name=name or f"mean of {column}",
                 where=self._condition(where),
                 column=column,
-                low=found.low,
-                high=found.high,
+                low=declared.low,
+                high=declared.high,
             )
         )
 

@@ -85,9 +85,9 @@ def compare(
             return None
         return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
 
-    def trained(which: str, name: str, found: list[Vector | None]) -> BaselineScore:
-        models = [FlatModel(task, config.seed).weights() if w is None else w for w in found]
-        return judge(which, name, models, sum(w is None for w in found))
+    def trained(which: str, name: str, weights: list[Vector | None]) -> BaselineScore:
+        models = [FlatModel(task, config.seed).weights() if w is None else w for w in weights]
+        return judge(which, name, models, sum(w is None for w in weights))
 
     rows = []
     if pooled.public is not None:
@@ -128,12 +128,18 @@ def pool(cohorts: Mapping[str, Cohort]) -> Cohort:
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([p.patient + start for p, start in zip(parts, starts, strict=True)]),
+        np.concatenate([_at_site(part.identity, k) for k, part in enumerate(parts)]),
         np.concatenate([part.u for part in parts]),
         np.concatenate([part.in_training for part in parts]),
         np.concatenate([part.train for part in parts]),
         np.concatenate([part.evaluation for part in parts]),
         public=_public(parts),
     )
+
+
+def _at_site(identity: npt.NDArray[np.uint64], site: int) -> npt.NDArray[np.uint64]:
+    """Whoever is at two sites counts as two patients."""
+    return identity ^ np.array([0, site], np.uint64)
 
 
 def _public(parts: Sequence[Cohort]) -> npt.NDArray[np.float64] | None:
@@ -147,7 +153,7 @@ def _alone(config: Config) -> Config:
         config,
         federation=replace(config.federation, name="inprocess", masked=False),
         aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
-        evaluation=replace(config.evaluation, release="exact", every=0, bins=512),
+        evaluation=replace(config.evaluation, release="off", every=0),
         algorithm=AlgorithmConfig(),
         stop=StopConfig(),
         robust=RobustConfig(),

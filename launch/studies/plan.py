@@ -17,6 +17,7 @@ from rich.text import Text
 
 from client.config.policy import Policy
 from client.config.site_config import SiteConfig
+from client.governance.exact_releases import ExactReleases
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
@@ -25,6 +26,7 @@ from launch.studies.plan_time import NETWORK, seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study
+from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
     about_delta,
@@ -117,12 +119,12 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
     else:
         cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
         study = build_study(config, task, declared_patients(cohorts))
-    attempts, private = study.aggregation.attempts, study.privacy.traits.private
+    attempts, noised = study.aggregation.attempts, study.privacy.epsilon is not None
     return StudyPlan(
         study=study,
         simulated=answers is None,
         epsilon=spent_epsilon(study, attempts, max_evaluations(study)),
-        epsilon_broken=planned_broken_epsilon(study, study.privacy.delta) if private else None,
+        epsilon_broken=planned_broken_epsilon(study, study.privacy.delta) if noised else None,
         traffic=traffic(study),
         seconds=seconds(study, task, simulated=answers is None),
         answers=answers,
@@ -141,8 +143,13 @@ def answers_of(plain: Mapping[str, Any]) -> DryRunAnswers:
 
 def objections(config: SiteConfig, study: Study) -> tuple[str, ...]:
     """The rules of a site.yaml that forbid the study. Its ledger is not looked at, so the lifetime
-    cap is that of a site which has spent nothing."""
-    return (*config.policy.objections(study, config.site), *_caps(config.policy, study))
+    caps are those of a site which has spent nothing."""
+    rules = (*config.policy.objections(study, config.site), *_caps(config.policy, study))
+    try:
+        ExactReleases().check(study, config.policy)
+    except WardroundError as error:
+        return (*rules, error.rule)
+    return rules
 
 
 def _caps(policy: Policy, study: Study) -> list[str]:
@@ -154,7 +161,7 @@ def _caps(policy: Policy, study: Study) -> list[str]:
         ("epsilon_per_study", policy.epsilon_per_study, epsilon),
         ("epsilon_lifetime", policy.epsilon_lifetime, epsilon),
     ]
-    if study.privacy.traits.shares_noise:
+    if study.shares_noise:
         broken = planned_broken_epsilon(study, policy.delta)
         costs.append(("epsilon_broken", policy.epsilon_broken, broken))
     return [rule for rule, cap, cost in costs if cap is None or cost > cap]
@@ -184,17 +191,14 @@ def _cost(planned: StudyPlan) -> Table:
         table.add_row("privacy", "none: no epsilon bounds what the sums tell")
     else:
         table.add_row("epsilon", f"{planned.epsilon:.3f} at delta {privacy.delta:g}")
-        if planned.epsilon_broken is not None and privacy.traits.shares_noise:
+        if planned.epsilon_broken is not None and study.shares_noise:
             table.add_row("", f"{planned.epsilon_broken:.3f} if secure aggregation were broken")
         table.add_row("noise multiplier", f"{privacy.noise_multiplier:.4g} in training")
         if study.evaluation.noise_multiplier:
             table.add_row("", f"{study.evaluation.noise_multiplier:.4g} in evaluation")
-    spare = study.aggregation.attempts - study.optimisation.rounds - 1
-    table.add_row(
-        "attempts",
-        f"{study.optimisation.rounds} rounds and the closing one"
-        + (f", {spare} spare" if spare else ""),
-    )
+    closing = " and the closing one" if study.evaluation.takes_place else ""
+    spare = f", {study.spare_attempts} spare" if study.spare_attempts else ""
+    table.add_row("attempts", f"{study.optimisation.rounds} rounds{closing}{spare}")
     table.add_row("evaluations", str(study.evaluations))
     table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")
     table.add_row("", f"{_bytes(sites * (sent.to_site + sent.from_site))} in total")

@@ -26,7 +26,7 @@ def traffic(study: Study) -> PlannedTraffic:
     propose = messages.Propose(document=study.document.decode(), roster=_DIGEST)
     to_site, from_site = messages.frame(propose).size, _standing(study)
     rounds = study.optimisation.rounds
-    for round_ in range(1, rounds + 2):
+    for round_ in range(1, rounds + 1 + study.evaluation.takes_place):
         sections = Sections(study, train=round_ <= rounds, evaluate=study.evaluates(round_))
         there, back = _attempt(study, sections, round_)
         to_site, from_site = to_site + there, from_site + back

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any, assert_never
 
 import numpy as np
-import numpy.typing as npt
 
-from client.data.cohort import Cohort
+from client.data.cohort import Cohort, identities
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
@@ -59,25 +57,14 @@ def _step(study: Study, task: Task, patients: int) -> float:
 
 
 def made_up(task: Task, number: int) -> Cohort:
-    """So many training patients, all alike, in the middle of every public range; as many more
-    evaluate. Labels alternate."""
-    table: dict[str, npt.NDArray[Any]] = {}
-    for column in task.schema.columns:
-        match column.kind:
-            case "number":
-                table[column.name] = np.array([(column.low + column.high) / 2])
-            case "category":
-                table[column.name] = np.array([column.categories[0]], dtype=object)
-            case never:
-                assert_never(never)
-    for image in task.schema.images:
-        table[image.name] = np.full((1, image.rows, image.columns), 128, np.uint8)
-    features = task.features(table)
+    """So many training patients, all alike; as many more evaluate. Labels alternate."""
+    features = task.features(task.schema.made_up(1))
     training = np.arange(2 * number) < number
     return Cohort(
         np.broadcast_to(features, (2 * number, *features.shape[1:])).copy(),
         (np.arange(2 * number) % 2).astype(np.float32),
         np.arange(2 * number),
+        identities(map(str, range(2 * number))),
         np.where(training, 0.0, 1.0 - 1e-9),
         training,
         training,

@@ -31,13 +31,15 @@ def show(finished: FinishedStudy, console: Console) -> None:
         table.add_column(heading, justify="left" if heading[0] == "p" else "right")
     for key, name in _NAMES.items():
         if key in outcome.metrics:
-            found = outcome.metrics[key]
-            table.add_row(name, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+            metric = outcome.metrics[key]
+            table.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
+    if not outcome.study.evaluation.takes_place:
+        table.add_row("not evaluated within the study", "", "")
     console.print(table)
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
         line = f"epsilon {outcome.epsilon:.3f} at delta {privacy.delta:g}"
-        if outcome.epsilon_broken is not None and privacy.traits.shares_noise:
+        if outcome.epsilon_broken is not None and outcome.study.shares_noise:
             line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
         console.print(line, highlight=False)
     if outcome.uncovered:

@@ -47,6 +47,7 @@ from protocol.study.study import (
     Split,
     Study,
     adds_noise,
+    evaluates,
 )
 from server.model.optimisers import NAMES
 from tasks import registry
@@ -103,6 +104,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     spare = aggregation.spare_attempts
     if spare is None:
         spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
+    attempts = config.rounds + int(evaluates(release)) + spare
     min_sites = aggregation.least_sites
     if min_sites is None:
         min_sites = min(max(3, min_sites_of_rule(robust_of(config))), len(declared))
@@ -137,7 +139,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             robust=robust_of(config),
             least_sites=min_sites,
             colluding_sites=min(aggregation.colluding_sites, max(0, min_sites - 1)),
-            attempts=config.rounds + 1 + spare,
+            attempts=attempts,
             word_bits=one_of(aggregation.word_bits or 32, WordBits, "aggregation.word_bits"),
             update_range=aggregation.update_range,
             scale=aggregation.scale
@@ -146,7 +148,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
                 rounding=rounding,
                 epsilon=config.privacy.epsilon or 1.0,
                 delta=config.privacy.delta,
-                attempts=config.rounds + 1 + spare,
+                attempts=attempts,
             ),
             rounding=rounding,
         ),

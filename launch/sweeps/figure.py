@@ -37,14 +37,14 @@ def _panel(axes: Axes, result: SweepResult, groups: list[SweepGroup], name: str)
     for group in groups:
         rest = ", ".join(f"{key}={group.values[key]}" for key in result.axes[1:])
         lines.setdefault(rest, []).append(group)
-    words = [group.values[result.axes[0]] if result.axes else "" for group in groups]
-    numbers = [number(word) for word in words]
+    swept = [group.values[result.axes[0]] if result.axes else "" for group in groups]
+    numbers = [number(value) for value in swept]
     known = [value for value in numbers if value is not None]
-    numeric = len(known) == len(words)
-    ticks = list(dict.fromkeys(words))
+    numeric = len(known) == len(swept)
+    ticks = list(dict.fromkeys(swept))
     for label, of in lines.items():
         named = [group.values[result.axes[0]] if result.axes else "" for group in of]
-        places = [number(word) if numeric else ticks.index(word) for word in named]
+        places = [number(value) if numeric else ticks.index(value) for value in named]
         axes.errorbar(
             [float(place or 0.0) for place in places],
             [group.mean[name] for group in of],

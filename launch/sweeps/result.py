@@ -1,4 +1,4 @@
-"""What a sweep found: one row a study, grouped over seeds, as table, JSON and CSV."""
+"""The result of a sweep: one row a study, grouped over seeds, as table, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class SweepRow:
 
     def line(self) -> str:
         """For a log."""
-        said = " ".join(f"{key}={value}" for key, value in self.values.items())
+        values = " ".join(f"{key}={value}" for key, value in self.values.items())
         if self.error:
-            return f"{said}: failed ({self.code}): {self.error}"
+            return f"{values}: failed ({self.code}): {self.error}"
         figures = "".join(
             f" {name} {self.metrics[name]:.3f}" for name in _SHOWN if name in self.metrics
         )
-        return f"{said}:{figures} {self.seconds:.1f} s"
+        return f"{values}:{figures} {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class SweepResult:
     """All rows, in the order in which they came."""
 
     def __init__(
-        self, words: Sequence[str], keys: Sequence[str], rows: Sequence[SweepRow] = ()
+        self, overrides: Sequence[str], keys: Sequence[str], rows: Sequence[SweepRow] = ()
     ) -> None:
-        self.words, self.keys, self.rows = tuple(words), tuple(keys), list(rows)
+        self.overrides, self.keys, self.rows = tuple(overrides), tuple(keys), list(rows)
 
     def add(self, row: SweepRow) -> None:
         self.rows.append(row)
@@ -73,12 +73,12 @@ class SweepResult:
 
     def groups(self) -> list[SweepGroup]:
         """In the order of the swept values, as numbers where they are."""
-        found: dict[tuple[str, ...], list[SweepRow]] = {}
+        rows: dict[tuple[str, ...], list[SweepRow]] = {}
         for row in self.finished:
-            found.setdefault(tuple(row.values[key] for key in self.axes), []).append(row)
+            rows.setdefault(tuple(row.values[key] for key in self.axes), []).append(row)
         return [
-            self._group(dict(zip(self.axes, values, strict=True)), found[values])
-            for values in sorted(found, key=lambda values: [*map(_sortable, values)])
+            self._group(dict(zip(self.axes, values, strict=True)), rows[values])
+            for values in sorted(rows, key=lambda values: [*map(_sortable, values)])
         ]
 
     @property
@@ -88,11 +88,11 @@ class SweepResult:
 
     def metrics(self) -> dict[str, float]:
         """Of the whole sweep: how many studies finished, and the best group's mean AUC."""
-        found = {"studies_finished": float(len(self.finished))}
-        found["studies_failed"] = float(len(self.rows) - len(self.finished))
+        metrics = {"studies_finished": float(len(self.finished))}
+        metrics["studies_failed"] = float(len(self.rows) - len(self.finished))
         if scored := [group.mean["auc"] for group in self.groups() if "auc" in group.mean]:
-            found["best_mean_auc"] = max(scored)
-        return found
+            metrics["best_mean_auc"] = max(scored)
+        return metrics
 
     @staticmethod
     def load(folder: Path) -> SweepResult:
@@ -128,9 +128,9 @@ class SweepResult:
         )
 
     def to_json(self) -> bytes:
-        """The words, groups and runs."""
+        """Overrides (under the key `words`), groups and runs."""
         plain = {
-            "words": self.words,
+            "words": self.overrides,
             "keys": self.keys,
             "groups": [finite(asdict(group)) for group in self.groups()],
             "runs": [finite(asdict(row)) for row in self.rows],
@@ -160,15 +160,15 @@ class SweepResult:
 def number(value: str) -> float | None:
     """A swept value as a finite number, where it is one."""
     try:
-        found = float(value)
+        converted = float(value)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return converted if math.isfinite(converted) else None
 
 
 def _sortable(value: str) -> tuple[float, str]:
-    found = number(value)
-    return (math.inf, value) if found is None else (found, "")
+    as_number = number(value)
+    return (math.inf, value) if as_number is None else (as_number, "")
 
 
 def _spread(group: SweepGroup, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A sweep: one sentence with several values of some keys, its studies side by side on this machine.
+"""A sweep: overrides with several values of some keys, their studies side by side on this machine.
 
 Workers are warm: each imports once, keeps the task's data and what calibration found, and uses one
 thread. Every study is checked before the first one starts, and one that fails ends nothing else.
@@ -41,27 +41,27 @@ if TYPE_CHECKING:
     from protocol.privacy.events import Event
     from server.tracking.sweep_run import TrackedSweep
 
-_FAREWELL = 30.0
-"""Seconds in which interrupted studies close their runs."""
+_INTERRUPT_GRACE = 30.0
+"""Seconds that interrupted studies have to close their runs."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Studies by their overrides, and the keys in which they differ."""
 
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     keys: tuple[str, ...]
-    sentences: tuple[tuple[str, ...], ...]
+    combinations: tuple[tuple[str, ...], ...]
     configs: tuple[Config, ...]
 
     @staticmethod
-    def of(words: Sequence[str]) -> Sweep:
+    def of(overrides: Sequence[str]) -> Sweep:
         """Raises WardroundError(CONFIGURATION) where nothing is swept, or where any of the
         studies' configurations is not valid."""
-        sentences = compose.swept(words)
-        changing = [len({s[at] for s in sentences}) > 1 for at in range(len(words))]
+        combinations = compose.swept(overrides)
+        changing = [len({s[at] for s in combinations}) > 1 for at in range(len(overrides))]
         keys = tuple(
-            sentences[0][at].partition("=")[0].lstrip("+") for at, c in enumerate(changing) if c
+            combinations[0][at].partition("=")[0].lstrip("+") for at, c in enumerate(changing) if c
         )
         if not keys:
             raise WardroundError(
@@ -69,7 +69,7 @@ class Sweep:
                 "Nothing is swept: no key has several values.",
                 remedy='Name some, such as privacy.epsilon=1,3 or "seed=range(5)", or omit -m.',
             )
-        configs = [compose.load(sentence) for sentence in sentences]
+        configs = [compose.load(combination) for combination in combinations]
         for key in ("output", "tracking.uri", "federation", "tracking"):
             if key in keys:
                 raise WardroundError(
@@ -77,18 +77,18 @@ class Sweep:
                     f"{key} cannot be swept: the studies of a sweep lie together.",
                     remedy="Run one sweep for each.",
                 )
-        return Sweep(tuple(words), keys, tuple(sentences), tuple(configs))
+        return Sweep(tuple(overrides), keys, tuple(combinations), tuple(configs))
 
     @property
     def config(self) -> Config:
         """Of the first study; what is not swept is the same in all."""
         return self.configs[0]
 
-    def values(self, sentence: Sequence[str]) -> dict[str, str]:
+    def values(self, combination: Sequence[str]) -> dict[str, str]:
         """Swept key -> its value in one study."""
-        pairs = (word.partition("=") for word in sentence)
-        found = {key.lstrip("+"): value for key, _, value in pairs}
-        return {key: found[key] for key in self.keys}
+        pairs = (override.partition("=") for override in combination)
+        every = {key.lstrip("+"): value for key, _, value in pairs}
+        return {key: every[key] for key in self.keys}
 
     def run(self, jobs: int, console: Console) -> Path:
         """Runs all studies, `jobs` at a time (0: one a core, in a deployment one); the folder with
@@ -98,9 +98,9 @@ class Sweep:
         KeyboardInterrupt when interrupted, after the studies' runs were marked.
         """
         alone = self.config.federation.name in ("deployment", "ray")
-        jobs = min(jobs or (1 if alone else os.cpu_count() or 1), len(self.sentences))
+        jobs = min(jobs or (1 if alone else os.cpu_count() or 1), len(self.combinations))
         folder = Path(self.config.output) / f"sweep-{secrets.token_hex(6)}"
-        result = SweepResult(self.words, self.keys)
+        result = SweepResult(self.overrides, self.keys)
         with self._tracked(folder.name) as tracked:
             status = "killed"
             folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ class Sweep:
         from server.tracking.sweep_run import TrackedSweep
 
         swept = {
-            key: dict.fromkeys(self.values(s)[key] for s in self.sentences) for key in self.keys
+            key: dict.fromkeys(self.values(s)[key] for s in self.combinations) for key in self.keys
         }
         keys = {key: ", ".join(values) for key, values in swept.items()}
         yield TrackedSweep(tracking.uri, tracking.experiment, name, keys)
@@ -153,10 +153,10 @@ class Sweep:
             disable=not console.is_terminal,
         )
         with progress, _workers(jobs) as submit:
-            line = progress.add_task("", total=len(self.sentences))
+            line = progress.add_task("", total=len(self.combinations))
             futures = [
-                submit(study, replace(config, output=str(folder)), self.values(sentence), parent)
-                for sentence, config in zip(self.sentences, self.configs, strict=True)
+                submit(study, replace(config, output=str(folder)), self.values(combination), parent)
+                for combination, config in zip(self.combinations, self.configs, strict=True)
             ]
             for done in as_completed(futures):
                 row: SweepRow = done.result()
@@ -173,7 +173,7 @@ def _workers(jobs: int) -> Iterator[Any]:
     from joblib.externals.loky import get_reusable_executor
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    executor = get_reusable_executor(max_workers=jobs, timeout=60, initializer=_on_its_own)
+    executor = get_reusable_executor(max_workers=jobs, timeout=60, initializer=_prepare_worker)
     submitted: list[Future[SweepRow]] = []
 
     def submit(*work: Any) -> Future[SweepRow]:
@@ -188,7 +188,7 @@ def _workers(jobs: int) -> Iterator[Any]:
         for pid in list(executor._processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _INTERRUPT_GRACE
         for future in submitted:
             if future.running():
                 with contextlib.suppress(BaseException):
@@ -197,7 +197,7 @@ def _workers(jobs: int) -> Iterator[Any]:
         raise
 
 
-def _on_its_own() -> None:
+def _prepare_worker() -> None:
     """In a worker: one thread, and a terminal's Ctrl-C comes through the parent, once."""
     os.setpgrp()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -217,7 +217,7 @@ def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRo
             if config.federation.name == "deployment":
                 finished = run_deployment(config, quiet)
             else:
-                task, tables = _here(config.task.name, json.dumps(config.task.options))
+                task, tables = _task_and_sites(config.task.name, json.dumps(config.task.options))
                 finished = run_inprocess(
                     config, task, tables, quiet, parent=parent, checkpoints=False
                 )
@@ -235,7 +235,7 @@ def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRo
 
 
 @functools.lru_cache(maxsize=1)
-def _here(task: str, options: str) -> Any:
+def _task_and_sites(task: str, options: str) -> Any:
     """A task and its public data, read once by each worker."""
     from launch.studies.public_data import data_root
     from tasks import registry
@@ -255,7 +255,7 @@ def announcement(sweep: Sweep) -> str:
     from protocol.privacy.releases import planned_events
     from tasks import registry
 
-    number, config = len(sweep.sentences), sweep.config
+    number, config = len(sweep.combinations), sweep.config
     with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
         declared = remote.patients()
     events: list[Event] = []
@@ -263,11 +263,10 @@ def announcement(sweep: Sweep) -> str:
     for one in sweep.configs:
         task = registry.load(one.task.name, one.task.options)
         planned = build_study(one, task, declared)
-        if not planned.privacy.traits.private:
-            exact += 1
-            continue
-        events += planned_events(planned)
-        delta = max(delta, planned.privacy.delta)
+        exact += not planned.privacy.traits.private
+        if planned.privacy.epsilon is not None:
+            events += planned_events(planned)
+            delta = max(delta, planned.privacy.delta)
     text = f"This sweep is {number} studies on {len(declared)} hospitals' own patients."
     if events:
         spent = epsilon_over_bands(events, delta)
@@ -276,7 +275,7 @@ def announcement(sweep: Sweep) -> str:
             f"delta {delta:g} for a patient, for ever. A site at its cap refuses the rest."
         )
     if exact:
-        text += f" {exact} of them have no privacy: no epsilon bounds what they tell."
+        text += f" {exact} of them train without privacy: no epsilon bounds what that tells."
     return text
 
 

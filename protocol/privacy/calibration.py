@@ -23,6 +23,7 @@ from protocol.privacy.releases import (
     training_event,
 )
 from protocol.privacy.word_size import word_bits_needed
+from protocol.study.privacy_mode import noise_share
 from protocol.study.query import Mean, Query
 from protocol.study.study import Study, SumRounding
 
@@ -48,7 +49,8 @@ def with_noise(draft: Study, epsilon: float, *, bins: int | None = None) -> Stud
         multiplier = {"noise_multiplier": _query_noise(draft, draft.query, epsilon)}
         study = _changed(draft, privacy=multiplier, evaluation=multiplier)
     elif (event := _evaluations(draft)) is not None:
-        alone = epsilon * (1.0 if draft.evaluation.disjoint else _EVALUATION_SHARE)
+        apart = draft.evaluation.disjoint or not draft.privacy.traits.private
+        alone = epsilon * (1.0 if apart else _EVALUATION_SHARE)
         noise = calibrate(alone, delta, event)
         study = _changed(
             draft, evaluation={"noise_multiplier": noise, "bins": bins or _bins(draft, noise)}
@@ -107,7 +109,8 @@ def _bins(study: Study, noise: float) -> int:
     """Bins that suit the patients who evaluate and the noise on the opened sum."""
     fraction, sites = study.evaluation.fraction, len(study.roster)
     scored = study.patients() * fraction / (1 - fraction)
-    shares = study.privacy.traits.noise_share(sites, sites - study.aggregation.colluding_sites)
+    source = study.privacy.traits.evaluation_noise_source
+    shares = noise_share(source, sites, sites - study.aggregation.colluding_sites)
     return bins_for(int(scored), noise * shares**0.5)
 
 

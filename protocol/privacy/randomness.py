@@ -1,8 +1,8 @@
 """Randomness for privacy: from the operating system, never from a seed that anyone could know.
 
-Each call keys AES-256 in counter mode (NIST SP 800-38A, section 6.5) with 256 bits of os.urandom
-and reads its keystream. No global seed reaches this file: with one seed over two rounds the noise
-would cancel exactly.
+Each object keys AES-256 with 256 bits of os.urandom: `Stream` reads the keystream of its counter
+mode (NIST SP 800-38A, section 6.5), `PatientDraws` encrypts a block for each patient (section 6.1).
+No global seed reaches this file: with one seed over two rounds the noise would cancel exactly.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from protocol.errors import Code, WardroundError
 
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
 
 
 class Stream:
@@ -38,13 +39,13 @@ class Stream:
         self._process, self._cipher = os.getpid(), _keystream(os.urandom(32))
         return True
 
-    def words(self, count: int) -> npt.NDArray[np.uint64]:
+    def words(self, count: int) -> Words:
         """(count,) uniform on 0 .. 2^64 - 1."""
         words = np.empty(count, dtype=np.uint64)
         self.fill(words)
         return words
 
-    def fill(self, words: npt.NDArray[np.uint64]) -> None:
+    def fill(self, words: Words) -> None:
         """The same, into memory that is there."""
         self.forked()
         self._cipher.update_into(bytes(words.nbytes), words.view(np.uint8).data)
@@ -54,24 +55,46 @@ class Stream:
 
         The plain 53-bit uniform is a multiple of 2^-53, which would cut Gaussian tails at 8.6.
         """
-        values = self.words(count).astype(np.float64)
-        values += 0.5
-        values *= 2.0**-64
-        return values
+        return _uniform(self.words(count))
 
 
 def _keystream(key: bytes) -> CipherContext:
     return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
 
-def poisson_sample(
-    patients: int, sampling_rate: float, stream: Stream | None = None
-) -> npt.NDArray[np.bool_]:
-    """(patients,) bool: each drawn by itself, with probability floor(q 2^64) / 2^64 <= q."""
+class PatientDraws:
+    """Random bits of each patient's own: whoever else is there, and in whatever order, a patient's
+    are the same under one key. For one use: a second one takes a key of its own."""
+
+    def __init__(self, key: bytes | None = None) -> None:
+        """`key`: 32 bytes, given by tests only."""
+        self._cipher = Cipher(algorithms.AES(key or os.urandom(32)), modes.ECB())  # noqa: S305 (each block is another patient)
+
+    def words(self, identities: Words) -> Words:
+        """(n, 2) identities, no two the same -> (n, 2), uniform on 0 .. 2^64 - 1, independent (but
+        for the switch from function to permutation, n^2 / 2^129)."""
+        blocks = self._cipher.encryptor().update(identities.tobytes())
+        return np.frombuffer(blocks, dtype=np.uint64).reshape(-1, 2)
+
+    def uniform(self, identities: Words) -> Floats:
+        """(n, 2) identities -> (n,) uniform in (0, 1], as `Stream.uniform`."""
+        return _uniform(self.words(identities)[:, 0])
+
+
+def _uniform(words: Words) -> Floats:
+    values = words.astype(np.float64)
+    values += 0.5
+    values *= 2.0**-64
+    return values
+
+
+def poisson_sample(words: Words, sampling_rate: float) -> npt.NDArray[np.bool_]:
+    """(n,) uniform words, one a patient -> (n,) bool: each patient drawn by its own, with
+    probability floor(q 2^64) / 2^64 <= q."""
     if not 0 < sampling_rate <= 1:
         raise WardroundError(Code.CONFIGURATION, "The sampling rate must be above 0, at most 1.")
     if sampling_rate == 1:
-        return np.ones(patients, dtype=np.bool_)
+        return np.ones(len(words), dtype=np.bool_)
     threshold = np.uint64(math.floor(math.ldexp(sampling_rate, 64)))
-    drawn: npt.NDArray[np.bool_] = (stream or Stream()).words(patients) < threshold
+    drawn: npt.NDArray[np.bool_] = words < threshold
     return drawn

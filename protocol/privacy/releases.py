@@ -16,6 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, broken_epsilon, epsilon_over_bands
 from protocol.privacy.events import share_alone
 from protocol.secagg.fixed_point import rounding_slack
+from protocol.study.privacy_mode import is_shared
 from protocol.study.study import Study
 
 Band = tuple[float, float]
@@ -33,8 +34,7 @@ def bands(study: Study) -> tuple[Band, Band]:
 
 def max_evaluations(study: Study) -> int:
     """Attempts that may evaluate: one a round that does, and every spare one."""
-    spare = study.aggregation.attempts - (study.optimisation.rounds + 1)
-    return study.evaluations + spare
+    return study.evaluations + study.spare_attempts if study.evaluation.takes_place else 0
 
 
 def training_event(study: Study) -> Event | None:
@@ -74,7 +74,7 @@ def training_event(study: Study) -> Event | None:
 
 
 def evaluation_event(study: Study) -> Event | None:
-    """One attempt of evaluation; None where it is exact.
+    """One attempt of evaluation; None where it is exact, or does not take place.
 
     A patient adds `evaluation.scale` to one of 2 * bins integers, in a query to one of the cells of
     each statistic. In mode local every site adds all the noise, otherwise its share.
@@ -97,7 +97,7 @@ def evaluation_event(study: Study) -> Event | None:
         dimension=2 * evaluation.bins,
         scale=float(evaluation.scale),
         rounding="none",
-        shared=study.privacy.traits.shares_noise,
+        shared=is_shared(study.privacy.traits.evaluation_noise_source),
         band=bands(study)[1],
     )
 
@@ -124,8 +124,9 @@ def spent_epsilon(
     study: Study, attempts: int, evaluations: int, *, broken: bool = False
 ) -> float | None:
     """Epsilon at the study's delta after `attempts` that train and `evaluations` that evaluate,
-    lost ones included; None in mode none. `broken`: if secure aggregation did not hold."""
-    if not study.privacy.traits.private:
+    lost ones included; None where nothing is noised. `broken`: if secure aggregation did not
+    hold."""
+    if study.privacy.epsilon is None:
         return None
     evaluations = min(evaluations, max_evaluations(study))
     events = _several(study, min(attempts, study.aggregation.attempts), evaluations)
@@ -140,10 +141,17 @@ def planned_broken_epsilon(study: Study, delta: float) -> float:
 
 def check_claim(study: Study) -> None:
     """Raises WardroundError(REFUSED_STUDY) where the study's events spend more than the epsilon
-    that it states, or make no sense."""
+    that it states, or make no sense, and where an epsilon stands beside an exact evaluation."""
     claimed = study.privacy.epsilon
     if claimed is None:
         return
+    if study.evaluation.exact:
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            "The study states an epsilon, and its evaluation is exact: an exact sum can show one "
+            "patient.",
+            remedy="Evaluate with noise, or not at all (evaluation=off).",
+        )
     try:
         events = exposed_events(study, planned_events(study))
         spent = epsilon_over_bands(events, study.privacy.delta)

@@ -166,8 +166,9 @@ def sends_control(local: LocalAlgorithm) -> bool:
     assert_never(local)
 
 
-def check_local(local: LocalAlgorithm, mode: Mode) -> None:
-    """Raises ValueError for an algorithm that the privacy mode makes void or unsafe."""
+def check_local(local: LocalAlgorithm, mode: Mode, *, evaluates: bool) -> None:
+    """Raises ValueError for an algorithm that the privacy mode makes void or unsafe, or that keeps
+    something in a closing round, which a study without evaluation does not have."""
     traits = traits_of(mode)
     match local:
         case FedProxOptions() if traits.one_sum:
@@ -186,6 +187,11 @@ def check_local(local: LocalAlgorithm, mode: Mode) -> None:
                 f"fedbn cannot run in mode {mode}: a site's own layers would be trained "
                 "without noise, and shape the gradients that the next rounds release; take mode "
                 "local"
+            )
+        case FedBNOptions() | DittoOptions() if not evaluates:
+            raise ValueError(
+                f"{local.name} leaves each site its own model after the closing round, which only "
+                "evaluates: it cannot do without evaluation"
             )
         case DittoOptions() if local.scores_own and traits.private:
             raise ValueError(

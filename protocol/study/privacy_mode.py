@@ -19,10 +19,12 @@ QUERY_MODE: Mode = "distributed"
 @dataclass(frozen=True)
 class ModeTraits:
     """training: the work of a round: steps of plain SGD, steps of DP-SGD, or one sum of clipped
-    gradients. noise_source: nobody adds noise, every site adds all of it, or each site a share."""
+    gradients. noise_source: nobody adds noise to it, every site adds all of it, or each site a
+    share. evaluation_noise_source: the same for an evaluation that is noised."""
 
     training: Training
     noise_source: NoiseSource
+    evaluation_noise_source: NoiseSource
 
     @property
     def private(self) -> bool:
@@ -46,34 +48,40 @@ class ModeTraits:
 
     @property
     def shares_noise(self) -> bool:
-        """Whether noise suffices only in the sum, so that epsilon depends on secure aggregation."""
-        match self.noise_source:
-            case "sites_together":
-                return True
-            case "nobody" | "each_site":
-                return False
-        assert_never(self.noise_source)
+        """Whether the noise of training suffices only in the sum."""
+        return is_shared(self.noise_source)
 
-    def noise_share(self, variance: float, honest: int) -> float:
-        """Variance of the noise that one site adds so that the shares of `honest` sites alone give
-        a sum the noise variance `variance`."""
-        match self.noise_source:
-            case "nobody":
-                return 0.0
-            case "each_site":
-                return variance
-            case "sites_together":
-                return variance / honest
-        assert_never(self.noise_source)
+
+def is_shared(source: NoiseSource) -> bool:
+    """Whether noise suffices only in the sum, so that epsilon depends on secure aggregation."""
+    match source:
+        case "sites_together":
+            return True
+        case "nobody" | "each_site":
+            return False
+    assert_never(source)
+
+
+def noise_share(source: NoiseSource, variance: float, honest: int) -> float:
+    """Variance of the noise that one site adds so that the shares of `honest` sites alone give a
+    sum the noise variance `variance`."""
+    match source:
+        case "nobody":
+            return 0.0
+        case "each_site":
+            return variance
+        case "sites_together":
+            return variance / honest
+    assert_never(source)
 
 
 def traits_of(mode: Mode) -> ModeTraits:
     """The traits of a mode."""
     match mode:
         case "none":
-            return ModeTraits("plain_steps", "nobody")
+            return ModeTraits("plain_steps", "nobody", "sites_together")
         case "local":
-            return ModeTraits("dp_sgd", "each_site")
+            return ModeTraits("dp_sgd", "each_site", "each_site")
         case "distributed":
-            return ModeTraits("clipped_sum", "sites_together")
+            return ModeTraits("clipped_sum", "sites_together", "sites_together")
     assert_never(mode)

@@ -28,7 +28,7 @@ from protocol.study.algorithms import (
     check_robust,
     check_stop,
 )
-from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, traits_of
+from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -37,7 +37,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Scalar = bool | int | float | str
 SumRounding = Literal["patient", "site"]
 Averaging = Literal["none", "last_half"]
-Release = Literal["noised", "exact"]
+Release = Literal["noised", "exact", "off"]
 Split = Literal["patients", "column"]
 
 
@@ -58,8 +58,8 @@ class Model(Document):
 
 
 class Privacy(Document):
-    """The privacy plan. `epsilon` at `delta` bounds all that the study releases of a patient,
-    with every attempt used."""
+    """The privacy plan. `epsilon` at `delta` bounds all that the study releases of a patient with
+    noise, every attempt used; in mode none, where only evaluation can be noised, that alone."""
 
     mode: Mode
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -76,8 +76,8 @@ class Privacy(Document):
     @validator(mode="after")
     def _noise_where_privacy_is_claimed(self) -> Self:
         if not self.traits.private:
-            if self.noise_multiplier or self.epsilon is not None:
-                raise ValueError(f"mode {self.mode} claims no epsilon and adds no noise")
+            if self.noise_multiplier:
+                raise ValueError(f"mode {self.mode} trains without noise")
         elif self.noise_multiplier <= 0 or self.epsilon is None:
             raise ValueError(f"mode {self.mode} needs a noise_multiplier above 0 and an epsilon")
         return self
@@ -143,13 +143,24 @@ def adds_noise(release: Release) -> bool:
     match release:
         case "noised":
             return True
-        case "exact":
+        case "exact" | "off":
+            return False
+    assert_never(release)
+
+
+def evaluates(release: Release) -> bool:
+    """Whether any model is scored in the study."""
+    match release:
+        case "noised" | "exact":
+            return True
+        case "off":
             return False
     assert_never(release)
 
 
 class Evaluation(Document):
-    """Which rounds' models are scored, on which patients, and how score histograms are released.
+    """Which rounds' models are scored, on which patients, and how score histograms are released;
+    none are with `release` off.
 
     `every` e: after rounds e, 2e, ... and always after the last; 0: only after the last.
     `split`: "patients" (by the site's fixed hash, `fraction` of them evaluate) or "column" (the
@@ -170,6 +181,16 @@ class Evaluation(Document):
         return adds_noise(self.release)
 
     @property
+    def takes_place(self) -> bool:
+        """Whether any model is scored in the study."""
+        return evaluates(self.release)
+
+    @property
+    def exact(self) -> bool:
+        """Whether models are scored and the sums have no noise."""
+        return self.takes_place and not self.noised
+
+    @property
     def disjoint(self) -> bool:
         """Whether no patient both trains and evaluates."""
         match self.split:
@@ -183,6 +204,8 @@ class Evaluation(Document):
     def _noise_where_noised(self) -> Self:
         if (self.noise_multiplier > 0) != self.noised:
             raise ValueError("noise_multiplier is above 0 when release is noised, and only then")
+        if self.every and not self.takes_place:
+            raise ValueError("every is 0 when release is off")
         return self
 
 
@@ -229,13 +252,15 @@ class Study(Document):
             raise ValueError("colluding_sites must be at least 1 and below least_sites")
         if aggregation.colluding_sites >= aggregation.least_sites:
             raise ValueError("colluding_sites must be below least_sites")
-        if aggregation.attempts < self.optimisation.rounds + 1:
+        if self.spare_attempts < 0:
             raise ValueError("attempts must be at least rounds + 1 (the last one evaluates)")
         if self.privacy.traits.one_sum and self.optimisation.local_steps != 1:
             raise ValueError(f"mode {mode} takes local_steps = 1 (one clipped sum a round)")
-        if not self.privacy.traits.private and self.evaluation.noised:
-            raise ValueError(f"mode {mode} evaluates exactly: set evaluation.release to exact")
-        check_local(self.optimisation.local, mode)
+        if (self.privacy.epsilon is None) == (
+            self.privacy.traits.private or self.evaluation.noised
+        ):
+            raise ValueError("epsilon is stated where anything is noised, and only there")
+        check_local(self.optimisation.local, mode, evaluates=self.evaluation.takes_place)
         check_robust(
             aggregation.robust,
             self.optimisation.local,
@@ -332,9 +357,24 @@ class Study(Document):
         """Whether round `round_` (1-based; rounds + 1 closes the study) scores the model it gets,
         which is the one made by round `round_` - 1."""
         made = round_ - 1
+        if not self.evaluation.takes_place:
+            return False
         if made == self.optimisation.rounds:
             return True
         return self.evaluation.every > 0 and made > 0 and made % self.evaluation.every == 0
+
+    @property
+    def shares_noise(self) -> bool:
+        """Whether some noise suffices only in the sum of the sites' shares."""
+        traits = self.privacy.traits
+        evaluation = self.evaluation.noised and is_shared(traits.evaluation_noise_source)
+        return traits.shares_noise or evaluation
+
+    @property
+    def spare_attempts(self) -> int:
+        """Attempts beyond those that train and the closing one, which evaluates."""
+        closing = int(self.evaluation.takes_place)
+        return self.aggregation.attempts - self.optimisation.rounds - closing
 
     @property
     def evaluations(self) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.study.algorithms import sends_control
+from protocol.study.privacy_mode import NoiseSource, noise_share
 from protocol.study.study import Study
 from protocol.vectors import Vector
 
@@ -63,7 +64,7 @@ class Sections:
     def exact(self) -> bool:
         """Whether anything in the vector is released without noise of its own."""
         return (self.train and not self.study.privacy.traits.private) or (
-            self.evaluate and not self.study.evaluation.noised
+            self.evaluate and self.study.evaluation.exact
         )
 
     @property
@@ -150,15 +151,15 @@ def update_variance(study: Study, participants: int) -> float:
     if not study.privacy.traits.one_sum or study.query is not None:
         return 0.0
     mu = (study.privacy.noise_multiplier * study.aggregation.scale) ** 2
-    return _share(study, mu, participants)
+    return _share(study, study.privacy.traits.noise_source, mu, participants)
 
 
 def histogram_variance(study: Study, participants: int) -> float:
     """Likewise for a coordinate of the histogram; in mode local each site adds all the noise."""
     mu = (study.evaluation.noise_multiplier * study.evaluation.scale) ** 2
-    return _share(study, mu, participants)
+    return _share(study, study.privacy.traits.evaluation_noise_source, mu, participants)
 
 
-def _share(study: Study, variance: float, participants: int) -> float:
+def _share(study: Study, source: NoiseSource, variance: float, participants: int) -> float:
     honest = participants - study.aggregation.colluding_sites
-    return study.privacy.traits.noise_share(variance, honest)
+    return noise_share(source, variance, honest)

@@ -74,8 +74,8 @@ class StudyLog:
 
     def events(self, type_: str) -> list[dict[str, Any]]:
         """Every event of a type."""
-        found = (json.loads(line) for line in self.lines(0, len(self)))
-        return [event for event in found if event["type"] == type_]
+        events = (json.loads(line) for line in self.lines(0, len(self)))
+        return [event for event in events if event["type"] == type_]
 
     async def wait(self, after: int, timeout: float) -> None:
         """Returns when there is an event after number `after`, at `close`, or at the timeout."""

@@ -120,11 +120,11 @@ class Accounts:
             accounts = self._file.value().accounts
         except WardroundError:
             return None
-        hashed, found = _hashed(token), None
+        hashed, owner = _hashed(token), None
         for name, account in accounts.items():
             if hmac.compare_digest(account.token_sha256, hashed):
-                found = name
-        return found
+                owner = name
+        return owner
 
 
 def issue(path: Path, credentials: Credentials) -> None:

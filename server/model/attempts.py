@@ -38,7 +38,7 @@ class Attempts:
         return replace(self, lost=(*self.lost, self.made))
 
     def epsilon(self, study: Study, *, broken: bool = False) -> float | None:
-        """What they have spent, at most; None in mode none. broken: if secure aggregation did not
+        """What they have spent, at most; None without noise. broken: if secure aggregation did not
         hold."""
         return spent_epsilon(study, self.trainings, self.evaluations, broken=broken)
 

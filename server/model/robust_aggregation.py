@@ -88,10 +88,10 @@ def _by_coordinate(
     rows: Sequence[Integers], weights: Floats, combined: Callable[[Floats], Floats]
 ) -> Vector:
     """n rows, (P,) each, and what to divide them by -> (P,) float32; combined: (n, B) -> (B,)."""
-    found = np.empty(len(rows[0]), dtype=np.float32)
+    result = np.empty(len(rows[0]), dtype=np.float32)
     for block in _blocks(len(rows), len(rows[0])):
-        found[block] = combined(np.stack([row[block] for row in rows]) / weights[:, None])
-    return found
+        result[block] = combined(np.stack([row[block] for row in rows]) / weights[:, None])
+    return result
 
 
 def krum(rows: Sequence[Integers], weights: Floats, byzantine: int) -> int:

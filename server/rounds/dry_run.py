@@ -32,11 +32,11 @@ def dry_run(
     check_headroom(study)
     proposal = Proposal(study, fleet, Listeners(), Traffic(), patience, lambda: None, identities)
     here = fleet.online() & set(study.sites)
-    standings = [found.standing for found in proposal.ask(here, dry=True).values()]
-    answers = Counter[str](found.state for found in standings)
+    standings = [answer.standing for answer in proposal.ask(here, dry=True).values()]
+    answers = Counter[str](standing.state for standing in standings)
     answers["away"] = len(study.sites) - len(standings)
-    rules = Counter(rule for found in standings for rule in set(found.rules))
-    codes = Counter(found.code.value for found in standings if found.code is not None)
+    rules = Counter(rule for standing in standings for rule in set(standing.rules))
+    codes = Counter(standing.code.value for standing in standings if standing.code is not None)
     return {
         "answers": {name: answers[name] for name in ANSWERS},
         "rules": dict(rules),

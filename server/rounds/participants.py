@@ -80,6 +80,6 @@ class Participants:
             self._next_poll = time.monotonic() + _HOURS_POLL
             standings = self._proposal.ask(self._resting & fleet.online())
             self._resting -= {
-                s for s, found in standings.items() if found.standing.state == "accepted"
+                s for s, answer in standings.items() if answer.standing.state == "accepted"
             }
         return (fleet.online() & self._sites) - self._resting

@@ -109,7 +109,7 @@ class Proposal:
             if received is not None:
                 self.traffic.received += received.size
                 standings[site] = standing_of(received)
-        return {site: found for site, found in standings.items() if found is not None}
+        return {site: standing for site, standing in standings.items() if standing is not None}
 
     def _roster(self) -> str:
         if missing := sorted(set(self.study.sites) - set(self.identities)):

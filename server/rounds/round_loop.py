@@ -41,6 +41,9 @@ from server.rounds.proposal import Patience, Proposal
 from server.rounds.transport import Fleet
 from tasks.base import Task
 
+SHOWS_ONE = "an exact sum can show one patient"
+"""What every report says of sums without noise."""
+
 
 class RoundLoop:
     """One study. `run` returns its outcome or raises WardroundError with what to do."""
@@ -152,7 +155,9 @@ class RoundLoop:
         return self.model.stopping.over
 
     def _evaluate_released(self) -> dict[str, Estimate]:
-        """The closing round: scores the model that the study releases."""
+        """The closing round: scores the model that the study releases. None without evaluation."""
+        if not self.study.evaluation.takes_place:
+            return {}
         sections = Sections(self.study, train=False, evaluate=True)
         opened = self._sum(self.study.optimisation.rounds + 1, sections)
         return self._report_scores(opened, sections)
@@ -268,12 +273,19 @@ def _ended(status: Status) -> Ending:
 def uncovered(study: Study) -> str:
     """Which patients the study's epsilon does not cover, in words for every report."""
     if not study.privacy.traits.private:
-        return "No patient is covered: the study runs without differential privacy."
-    if study.evaluation.noised:
+        covered = (
+            "Epsilon covers evaluation alone: training"
+            if study.evaluation.noised
+            else "No patient is covered: the study"
+        )
+        return f"{covered} runs without differential privacy, and {SHOWS_ONE}."
+    if not study.evaluation.exact:
         return ""
     share = (
         f"the {study.evaluation.fraction:.0%} of patients that each site keeps for evaluation"
         if study.evaluation.disjoint
         else "the patients in the cohort's evaluation split"
     )
-    return f"Epsilon does not cover {share}: their score histogram is summed exactly."
+    return (
+        f"Epsilon does not cover {share}: their score histogram is summed exactly, and {SHOWS_ONE}."
+    )

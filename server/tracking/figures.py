@@ -16,12 +16,12 @@ _CURVES = {"auc": "ROC AUC", "average_precision": "average precision"}
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
     """File name -> PNG; only what the outcome has the figures for."""
-    found = {}
+    figures = {}
     if any(report.metrics for report in outcome.rounds):
-        found["learning_curve.png"] = _png(_learning_curve(outcome))
+        figures["learning_curve.png"] = _png(_learning_curve(outcome))
     if outcome.calibration:
-        found["calibration.png"] = _png(_calibration(outcome))
-    return found
+        figures["calibration.png"] = _png(_calibration(outcome))
+    return figures
 
 
 def _learning_curve(outcome: Outcome) -> Figure:

@@ -182,12 +182,12 @@ class TrackedRun:
         """The aggregated weights as a pyfunc model, with signature and example."""
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-        found = self._client.search_logged_models(
+        models = self._client.search_logged_models(
             [self._experiment_id], filter_string=f"source_run_id = '{self._run}'"
         )
         logged = (
-            found[0]
-            if found
+            models[0]
+            if models
             else self._client.create_logged_model(
                 self._experiment_id,
                 name=self._model,
@@ -237,10 +237,10 @@ class TrackedRun:
         if not client.search_registered_models(filter_string=f"name = '{self._model}'"):
             client.create_registered_model(self._model, description=task.title)
         mine = f"name = '{self._model}' and run_id = '{self._run}'"
-        found = client.search_model_versions(mine)
+        versions = client.search_model_versions(mine)
         created = (
-            found[0]
-            if found
+            versions[0]
+            if versions
             else client.create_model_version(
                 self._model,
                 source=f"models:/{self._model_id}",

@@ -140,8 +140,14 @@ def _training(study: Study) -> str:
 def _privacy(study: Study, outcome: Outcome | None) -> str:
     plan = study.privacy
     lines = ["## What it cost in privacy"]
-    if not plan.traits.private:
+    if plan.epsilon is None:
         lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
+    elif not plan.traits.private:
+        spent = plan.epsilon if outcome is None else outcome.epsilon
+        lines.append(
+            "**No differential privacy** in training. Evaluation alone: epsilon "
+            f"**{_up(spent)}** at delta {plan.delta:g} for each patient who evaluates."
+        )
     elif outcome is None or outcome.epsilon is None:
         lines.append(f"Planned: at most epsilon **{_up(plan.epsilon)}** at delta {plan.delta:g}.")
     else:
@@ -164,6 +170,8 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
 
 def _performance(outcome: Outcome) -> str:
     rows = [_row(name, of) for name, of in sorted(outcome.metrics.items())]
+    if not outcome.study.evaluation.takes_place:
+        return "## How well it does\n\nIt was not evaluated within the study."
     if not rows:
         return "## How well it does\n\nThe study ended before its model was evaluated."
     table = "\n".join(["| pooled metric | value | 95% interval |", "|---|---|---|", *rows])

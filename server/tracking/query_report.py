@@ -70,10 +70,10 @@ def plain(outcome: Outcome) -> list[dict[str, Any]]:
             "rows": [
                 {"label": list(row.label)}
                 | ({"hidden": row.hidden} if row.estimate is None else asdict(row.estimate))
-                for row in found
+                for row in rows
             ],
         }
-        for answer, found in answered(outcome)
+        for answer, rows in answered(outcome)
     ]
 
 
@@ -81,8 +81,8 @@ def metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
     """`statistic/label`, and its interval as `_low` and `_high`; the first 500."""
     shown = (
         (f"{_slug(answer.name)}/{_slug(' '.join(row.label))}", row.estimate)
-        for answer, found in answered(outcome)
-        for row in found
+        for answer, rows in answered(outcome)
+        for row in rows
         if row.estimate is not None
     )
     for name, of in islice(shown, _MAX_METRICS):
@@ -94,9 +94,9 @@ def markdown(outcome: Outcome) -> str:
     if not outcome.answers:
         return "## Answers\n\nThe query ended before it was answered."
     parts, shown = ["## Answers", "Over all sites together; intervals (95%) are of the noise."], 0
-    for answer, found in answered(outcome):
+    for answer, rows in answered(outcome):
         lines = [f"### {escaped(answer.name)}", "", "| | value | 95% interval |", "|---|---|---|"]
-        for row in found:
+        for row in rows:
             of, name = row.estimate, escaped(" · ".join(row.label))
             if of is None:
                 lines.append(f"| {name} | {row.hidden} | |")

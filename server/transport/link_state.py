@@ -203,11 +203,11 @@ class FleetState(InMemoryLinkState):
 
     def absent_for(self, node_id: int) -> float:
         """Seconds since a node was last there: 0 for one that is, inf for one that never was."""
-        found = self.get_node_info(node_ids=[node_id])
-        if found and found[0].status == NodeStatus.ONLINE:
+        nodes = self.get_node_info(node_ids=[node_id])
+        if nodes and nodes[0].status == NodeStatus.ONLINE:
             return 0.0
-        if found and found[0].status == NodeStatus.OFFLINE:
-            return time.time() - found[0].online_until
+        if nodes and nodes[0].status == NodeStatus.OFFLINE:
+            return time.time() - nodes[0].online_until
         return float("inf")
 
     # --- exchanges ---

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
-from tasks.base import Task
+from tasks.base import Task, Varied
 from tasks.models import augmentation, backbone, centred_linear, hog, networks
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table
 
@@ -91,9 +91,10 @@ class ChestXray(Task):
                 return hog.unit(backbone.features(pictures))
         return pictures
 
-    def varied(self, features: Tensor, drawn: np.random.Generator) -> Tensor:
+    @property
+    def varied(self) -> Varied | None:
         """Pictures of a network as they might also have been taken, where the study says so."""
-        return augmentation.varied(features, drawn) if self.options["augment"] else features
+        return augmentation.varied if self.options["augment"] else None
 
     @property
     def keeps_features(self) -> bool:

@@ -172,6 +172,7 @@ class Ring:
             epsilon_lifetime=5000.0,
             epsilon_broken=9000.0,
             exact_evaluation=True,
+            public_data=(TASK,),
             threads=1,
         )
         new_site.init(self.folder / site, answers)

@@ -166,6 +166,7 @@ class Making:
                 epsilon_lifetime=2000.0,
                 epsilon_broken=2000.0,
                 exact_evaluation=True,
+                exact_releases=1000,
                 threads=1,
             ),
         )
@@ -302,7 +303,6 @@ def _first_day(making: Making) -> None:
             ("Local noise", *local, *short, "evaluation.every=1"),
             ("Shared noise", "privacy=distributed", "privacy.epsilon=6", *short),
             ("Without noise", "privacy=none", "evaluation=exact", *short, "evaluation.every=1"),
-            ("Exactly evaluated", *local, *short, "evaluation=exact"),
             ("Personal models", *local, *short, "algorithm=ditto", "evaluation.every=2"),
             ("Own layers", *local, *short, "algorithm=fedbn"),
         ):

@@ -116,6 +116,13 @@ class Sources(Document):
             )
         return self
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Where the records are: the same words for the same files and databases."""
+        databases = (str(database) for database in self.databases.values())
+        folders = [kind.folder for kind in (self.omop, self.fhir) if kind and kind.folder]
+        return frozenset({*map(str, (*self.files.values(), *folders)), *databases})
+
     def below(self, base: Path) -> dict[str, Any]:
         """Every field, with its paths made absolute below `base`."""
         return {name: _below(value, base) for name, value in self}
@@ -142,4 +149,4 @@ def expand(path: Path) -> list[Path]:
     """The files that a path with * or ? stands for, sorted; any other path is itself."""
     if not any(sign in str(path) for sign in "*?[") or path.exists():
         return [path]
-    return [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
+    return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.data.cohort import Cohort
+from client.data.cohort import Cohort, identities
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
@@ -46,6 +46,7 @@ def contribution(
         np.repeat(patient, count, 0),
         np.full(count, label, np.float32),
         np.arange(count),
+        identities(map(str, range(count))),
         np.zeros(count),
         yes,
         yes,

@@ -152,6 +152,7 @@ def test_init_makes_private_files_and_denies_by_default(tmp_path: Path, run: Run
     assert policy.approval == "hand"
     assert not policy.unmasked
     assert not policy.exact_evaluation
+    assert (policy.exact_releases, policy.public_data) == (0, ())
     assert policy.epsilon_lifetime is None
     assert config.load_identity().public_key.hex() == config.roster["north"]
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.cohorts import query_counts
 from client.cohorts.query_counts import QueryContributor, QueryRecords, count_patients
 from protocol.errors import Code, WardroundError
+from protocol.privacy.randomness import PatientDraws
 from protocol.study.condition import AllOf, AnyOf, Comparison, Condition, IsMissing, IsOneOf, Not
 from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.vector_layout import Sections
@@ -206,6 +208,20 @@ def test_a_mean_is_of_clipped_values_and_rounds_without_bias() -> None:
     # 20,000 draws between 2 and 3 of 8: a deviation of 6 has a probability below 1e-8
     deviation = np.sqrt(20_000 * 0.64 * 0.36)
     assert abs(first - 8 - 20_000 * 0.33 * 8) < 6 * deviation
+
+
+def test_a_mean_rounds_by_draws_of_the_patients_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same draws, somebody who is there or not moves nobody else's rounding."""
+    monkeypatch.setattr(query_counts, "PatientDraws", lambda: PatientDraws(bytes(32)))
+    query = Query(statistics=(Mean(name="m", column="dose", low=0, high=10),))
+
+    def counted(patients: set[int]) -> int:
+        rows = [(f"p{n:02}", None, n / 4.1, None, None, None) for n in sorted(patients)]
+        return int(count_patients(query, QueryRecords(table_of(rows), SCHEMA), 8)[0])
+
+    everyone = set(range(40))
+    for gone in everyone:
+        assert counted(everyone) - counted(everyone - {gone}) == counted({gone})
 
 
 def test_what_is_malformed_is_found_before_anything_is_counted() -> None:

@@ -193,7 +193,7 @@ def test_what_is_weak_about_it_is_said(tmp_path: Path) -> None:
     for number, changes, question, word in (
         (1, {"privacy__mode": "distributed"}, "If secure aggregation broke", "epsilon 4.1"),
         (2, {"aggregation__masked": False}, "What leaves", "the coordinator sees each"),
-        (3, {"evaluation": exact}, "How private", "not covered"),
+        (3, {"evaluation": exact}, "Why it cannot be accepted", "can show one patient"),
         (4, {"privacy": {"mode": "none"}, "evaluation": exact}, "How private", "no noise"),
         (5, {"evaluation__split": "column"}, "Which patients", "a column of it"),
     ):

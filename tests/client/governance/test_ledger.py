@@ -96,7 +96,7 @@ def test_closing_and_revoking_credit_only_what_was_never_debited(hospital: Hospi
 
 
 def test_an_exact_release_is_counted_and_named_as_uncovered(tmp_path: Path) -> None:
-    rules = policy(modes=["none", "local"], exact_evaluation=True)
+    rules = policy(modes=["none", "local"], exact_evaluation=True, exact_releases=100)
     hospital = Hospital.found(tmp_path / "state", rules)
     exact = numbered(
         1,

@@ -29,6 +29,7 @@ def wards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wards]:
         tmp_path_factory.mktemp("algorithms"),
         modes=("none", "local", "distributed"),
         exact_evaluation=True,
+        public_data=("breast_cancer",),
     )
     rest = [wards.daemon(site) for site in wards.sites if site != VICTIM]
     yield wards

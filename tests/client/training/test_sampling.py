@@ -1,24 +1,36 @@
-"""Samples of patients: who is drawn, and what a task may do to a sample that trains."""
+"""Samples of patients: who is drawn, with which record, how it is varied, and whose draws move."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
-from client.data.cohort import Cohort
+from client.data.cohort import Cohort, identities
 from client.training.sampling import Patients
+from protocol.privacy.randomness import PatientDraws
+from tasks import registry
+
+CHANCE = 1e-6
 
 
-def cohort(patients: int) -> Cohort:
-    """Two thirds of the patients train; patient k's only record is [k]."""
-    known = np.arange(patients)
+def cohort(patients: int, records: int = 1, order: npt.NDArray[np.int64] | None = None) -> Cohort:
+    """Two thirds of the patients train; record r of patient k is [k, r]. `order`: of those who are
+    there, and where they stand."""
+    known = np.arange(patients) if order is None else order
+    place = np.repeat(np.arange(len(known)), records)
     train = known % 3 != 0
     return Cohort(
-        features=known[:, None].astype(np.float32),
-        labels=(known % 2).astype(np.float32),
-        patient=known,
+        features=np.stack([known[place], np.tile(np.arange(records), len(known))], 1).astype("f4"),
+        labels=(known[place] % 2).astype(np.float32),
+        patient=place,
+        identity=identities(f"patient {k}" for k in known),
         u=known / patients,
-        in_training=train,
+        in_training=train[place],
         train=train,
         evaluation=~train,
     )
@@ -30,19 +42,98 @@ def doubled(features: torch.Tensor, drawn: np.random.Generator) -> torch.Tensor:
 
 def test_what_trains_is_varied_and_what_is_evaluated_is_not() -> None:
     patients = Patients(cohort(30), doubled)
-    assert patients.evaluation.features.flatten().tolist() == list(range(0, 30, 3))
+    assert patients.evaluation.features[:, 0].tolist() == list(range(0, 30, 3))
     for batch in (
         patients.private_sample(1.0),
         patients.plain_sample(1.0, np.random.default_rng(5)),
     ):
-        moved = batch.features.flatten() - 2 * torch.tensor([k for k in range(30) if k % 3])
-        assert moved.unique().tolist() in ([1.0], [2.0])
+        moved = batch.features[:, 0] - 2 * torch.tensor([k for k in range(30) if k % 3])
+        assert moved.unique().tolist() == [1.0, 2.0], "each by a draw of its own"
 
 
 def test_a_seeded_sample_is_varied_the_same_way_again() -> None:
     def sample(seed: int) -> torch.Tensor:
-        generator, patients = np.random.default_rng(seed), Patients(cohort(60), doubled)
+        generator, patients = np.random.default_rng(seed), Patients(cohort(60, 3), doubled)
         return torch.cat([patients.plain_sample(0.3, generator).features for _ in range(8)])
 
     assert torch.equal(sample(1), sample(1))
     assert not torch.equal(sample(1), sample(2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), rate=st.sampled_from([0.1, 0.5, 1.0]))
+def test_no_patient_moves_the_draws_of_another(data: st.DataObject, rate: float) -> None:
+    """Who is there and in which order changes nothing about whether somebody else is drawn, with
+    which record, and how that is varied."""
+
+    def drawn(order: npt.NDArray[np.int64]) -> dict[int, list[float]]:
+        patients = Patients(cohort(24, 4, order), several)
+        sample = patients.private_sample(rate, lambda: PatientDraws(key))
+        return {round(float(row[0])): row.tolist() for row in sample.features}
+
+    def several(features: torch.Tensor, own: np.random.Generator) -> torch.Tensor:
+        return torch.cat([features, torch.tensor(own.random(3), dtype=torch.float32)])
+
+    key = data.draw(st.binary(min_size=32, max_size=32))
+    order = data.draw(st.permutations(range(24)))
+    some = order[: data.draw(st.integers(1, 24))]
+    everyone, fewer = drawn(np.arange(24)), drawn(np.array(some))
+    assert fewer == {patient: row for patient, row in everyone.items() if patient in some}
+
+
+def test_pictures_are_varied_by_draws_of_their_own_to_the_last_bit() -> None:
+    """The same picture, in other company and at another place of the batch."""
+    task = registry.load("chest_xray", {"model": "cnn", "augment": True})
+    grey = np.random.default_rng(1).integers(256, size=(21, 28, 28), dtype=np.uint8)
+
+    def drawn(order: npt.NDArray[np.int64]) -> dict[int, torch.Tensor]:
+        there, yes = np.arange(len(order)), np.ones(len(order), bool)
+        labels = order.astype(np.float32)
+        names = identities(map(str, order))
+        some = Cohort(grey[order], labels, there, names, order / 21, yes, yes, ~yes)
+        sample = Patients(some, task.varied).private_sample(1.0, lambda: PatientDraws(bytes(32)))
+        return dict(zip(sample.labels.int().tolist(), sample.features, strict=True))
+
+    everyone, some = drawn(np.arange(21)), drawn(np.array([17, 3, 4, 20, 11]))
+    assert all(torch.equal(picture, everyone[patient]) for patient, picture in some.items())
+
+
+@pytest.mark.parametrize("rate", [0.04, 0.6])
+def test_samples_have_the_law_that_accounting_assumes(rate: float) -> None:
+    """Each patient by itself with probability q, in every step anew: sizes are binomial, which
+    samples by shuffling are not, and no two patients or steps go together."""
+    patients, steps = Patients(cohort(150)), 400
+    drawn = np.zeros((steps, 150), bool)
+    for step in range(steps):
+        drawn[step, patients.private_sample(rate).features[:, 0].numpy().astype(int)] = True
+    trains = np.arange(150) % 3 != 0
+    assert not drawn[:, ~trains].any()
+    drawn = drawn[:, trains]
+    each = drawn.sum(0)
+    assert stats.chisquare(each, np.full(100, each.mean())).pvalue > CHANCE
+    assert stats.binomtest(int(drawn.sum()), drawn.size, rate).pvalue > CHANCE
+    sizes = drawn.sum(1)
+    spread = sizes.var(ddof=1) / (100 * rate * (1 - rate)) * (steps - 1)
+    assert CHANCE < stats.chi2.cdf(spread, steps - 1) < 1 - CHANCE
+    for one, next_ in ((drawn[:, :-1], drawn[:, 1:]), (drawn[:-1], drawn[1:])):
+        table = stats.contingency.crosstab(one.ravel(), next_.ravel()).count
+        assert stats.chi2_contingency(table).pvalue > CHANCE
+
+
+def test_a_patient_trains_with_one_record_any_of_them() -> None:
+    patients = Patients(cohort(150, 4))
+    counts = np.zeros(4)
+    for _ in range(40):
+        rows = patients.private_sample(1.0).features.numpy()
+        assert len(rows) == len(set(rows[:, 0])) == 100
+        counts += np.bincount(rows[:, 1].astype(int), minlength=4)
+    assert stats.chisquare(counts).pvalue > CHANCE
+
+
+def test_the_record_tells_nothing_about_being_drawn() -> None:
+    """Both come from one block of bits, from different halves."""
+    patients = Patients(cohort(3000, 2))
+    rows = patients.private_sample(0.02).features.numpy()
+    for _ in range(60):
+        rows = np.concatenate([rows, patients.private_sample(0.02).features.numpy()])
+    assert stats.binomtest(int(rows[:, 1].sum()), len(rows), 0.5).pvalue > CHANCE

@@ -216,6 +216,7 @@ def site(folder: Path, name: str, data: Mapping[str, Path]) -> None:
             modes=("none",),
             approval="rule",
             exact_evaluation=True,
+            public_data=tuple(data),
             threads=1,
         ),
     )

@@ -1,4 +1,4 @@
-"""The configuration reads as a sentence, and a typo is answered with the nearest valid key."""
+"""A study is configured by overrides, and a typo is answered with the nearest valid key."""
 
 import json
 
@@ -16,7 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.study.study import Aggregation, Evaluation, Optimisation, Privacy, ServerOptimiser
 
 
-def test_a_sentence_of_overrides() -> None:
+def test_a_list_of_overrides() -> None:
     config = compose.load(
         ["task=heart_disease", "privacy=local", "privacy.epsilon=3", "optimiser=fedadam"]
     )
@@ -88,7 +88,8 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
     [
         (("federation=deployment", "baselines=[pooled]"), "records are not here"),
         (("privacy=none", "privacy.epsilon=1"), "can claim no epsilon"),
-        (("privacy=none", "evaluation=noised"), "cannot have a noised evaluation"),
+        (("privacy=none", "evaluation=noised"), "needs an epsilon, for that alone"),
+        (("privacy.epsilon=1", "evaluation=exact"), "can show one patient"),
         (("privacy=distributed", "local_steps=5"), "one clipped sum a round"),
         (("privacy.epsilon=null",), "needs an epsilon"),
         (("aggregation.least_sites=3", "aggregation.colluding_sites=3"), "not below"),

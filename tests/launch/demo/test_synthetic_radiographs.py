@@ -32,16 +32,16 @@ def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path
         assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("habit", SCANNER_MODELS, ids=lambda habit: habit.manufacturer[-1])
-def test_every_makes_picture_is_what_was_drawn(habit: ScannerModel, tmp_path: Path) -> None:
-    path = write([Radiograph("P", "A", True, habit)], 96, 4, tmp_path)[0]
+@pytest.mark.parametrize("scanner", SCANNER_MODELS, ids=lambda scanner: scanner.manufacturer[-1])
+def test_every_makes_picture_is_what_was_drawn(scanner: ScannerModel, tmp_path: Path) -> None:
+    path = write([Radiograph("P", "A", True, scanner)], 96, 4, tmp_path)[0]
     light = draw(np.random.default_rng(4), 96, ill=True)
-    shown = picture(path.read_bytes(), Preprocessing(96, 96 + 2 * habit.border))
-    inside = shown[:, habit.border : 96 + habit.border]
-    curved = habit.window == "SIGMOID"
+    shown = picture(path.read_bytes(), Preprocessing(96, 96 + 2 * scanner.border))
+    inside = shown[:, scanner.border : 96 + scanner.border]
+    curved = scanner.window == "SIGMOID"
     expected = 255 / (1 + np.exp(-4 * (light - 0.5))) if curved else 255 * light
     assert np.abs(inside - expected).mean() < 4
-    assert not shown[:, : habit.border].any()
+    assert not shown[:, : scanner.border].any()
 
 
 def test_a_gate_keeps_out_what_names_somebody_and_what_cannot_be_read(tmp_path: Path) -> None:

@@ -86,7 +86,12 @@ def test_a_policy_file_is_asked(tmp_path: Path) -> None:
     much = planned(*words, "privacy.epsilon=2", "privacy.delta=1e-3", policies=(path,))
     assert much.policies[path] == ("delta", "epsilon_per_study")
     bare = planned("privacy=none", policies=(path,))
-    assert set(bare.policies[path]) == {"modes", "unmasked", "exact_evaluation"}
+    assert set(bare.policies[path]) == {
+        "modes",
+        "unmasked",
+        "exact_evaluation",
+        "exact_releases",
+    }
 
 
 def test_the_tables_say_who_refuses_and_never_where(capsys: pytest.CaptureFixture[str]) -> None:

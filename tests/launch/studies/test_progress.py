@@ -18,7 +18,7 @@ from tasks import registry
 
 @pytest.fixture(scope="module")
 def study() -> Study:
-    words = ["privacy=local", "privacy.epsilon=8", "rounds=40", "evaluation=exact"]
+    words = ["privacy=local", "privacy.epsilon=8", "rounds=40"]
     task = registry.load("breast_cancer")
     return build_study(load(words), task, {"east": 900, "north": 900, "south": 900})
 

@@ -39,20 +39,20 @@ def statuses(database: Path) -> dict[str, str]:
         return dict(db.execute("SELECT run_uuid, status FROM runs").fetchall())
 
 
-# --- the sentence ---
+# --- the overrides ---
 def test_hydra_s_grammar_of_sweeps() -> None:
-    words = ["task=heart_disease", "privacy.epsilon=0.3,1,3,10", "seed=range(5)"]
-    sentences = compose.swept(words)
-    assert len(sentences) == 20
-    assert sentences[0] == ("task=heart_disease", "privacy.epsilon=0.3", "seed=0")
-    assert sentences[-1] == ("task=heart_disease", "privacy.epsilon=10", "seed=4")
-    sweep = Sweep.of(words)
+    overrides = ["task=heart_disease", "privacy.epsilon=0.3,1,3,10", "seed=range(5)"]
+    combinations = compose.swept(overrides)
+    assert len(combinations) == 20
+    assert combinations[0] == ("task=heart_disease", "privacy.epsilon=0.3", "seed=0")
+    assert combinations[-1] == ("task=heart_disease", "privacy.epsilon=10", "seed=4")
+    sweep = Sweep.of(overrides)
     assert sweep.keys == ("privacy.epsilon", "seed")
-    assert sweep.values(sweep.sentences[7]) == {"privacy.epsilon": "1", "seed": "2"}
+    assert sweep.values(sweep.combinations[7]) == {"privacy.epsilon": "1", "seed": "2"}
 
 
 @pytest.mark.parametrize(
-    ("words", "cause"),
+    ("overrides", "cause"),
     [
         (("rounds=3",), "Nothing is swept"),
         (("rounds=3,0",), "rounds is 0"),
@@ -62,9 +62,11 @@ def test_hydra_s_grammar_of_sweeps() -> None:
         (("epsilon=1,2",), "privacy.epsilon"),
     ],
 )
-def test_every_study_is_checked_before_the_first_starts(words: tuple[str, ...], cause: str) -> None:
+def test_every_study_is_checked_before_the_first_starts(
+    overrides: tuple[str, ...], cause: str
+) -> None:
     with pytest.raises(WardroundError, match=cause) as refused:
-        Sweep.of(words)
+        Sweep.of(overrides)
     assert refused.value.code is Code.CONFIGURATION
 
 
@@ -118,9 +120,9 @@ def test_a_figure_for_numbers_and_for_words(values: tuple[str, str]) -> None:
 # --- whole sweeps ---
 def test_a_sweep_in_two_processes_under_one_parent(tmp_path: Path) -> None:
     with MlflowServer(tmp_path / "mlflow") as server:
-        words = [*SMALL, "optimiser=fedavg,fedadam", "seed=0,1", f"tracking.uri={server.url}"]
+        overrides = [*SMALL, "optimiser=fedavg,fedadam", "seed=0,1", f"tracking.uri={server.url}"]
         said = (tmp_path / "said").open("w")
-        folder = Sweep.of([*words, f"output={tmp_path / 'out'}"]).run(2, Console(file=said))
+        folder = Sweep.of([*overrides, f"output={tmp_path / 'out'}"]).run(2, Console(file=said))
         said.close()
     found = json.loads((folder / "sweep.json").read_text())
     assert [(g["values"], g["studies"]) for g in found["groups"]] == [
@@ -148,8 +150,8 @@ def test_a_sweep_in_two_processes_under_one_parent(tmp_path: Path) -> None:
 def test_an_interrupted_sweep_leaves_killed_runs_and_what_it_found(tmp_path: Path) -> None:
     long = ("rounds=2,100000", "privacy=none", "seed=0")
     with MlflowServer(tmp_path / "mlflow") as server:
-        words: list[str | Path] = [WARDROUND, "run", "-m", "-j", "1", *long]
-        command = Command([*words, f"tracking.uri={server.url}"], tmp_path / "here")
+        overrides: list[str | Path] = [WARDROUND, "run", "-m", "-j", "1", *long]
+        command = Command([*overrides, f"tracking.uri={server.url}"], tmp_path / "here")
         database = tmp_path / "mlflow" / "mlflow.db"
         try:
             command.until(lambda said: len(tags(database, "wardround.study")) == 2)
@@ -169,7 +171,7 @@ def test_an_interrupted_sweep_leaves_killed_runs_and_what_it_found(tmp_path: Pat
 
 
 def test_a_sweep_of_a_deployment_asks_nobody_who_is_not_there(tmp_path: Path) -> None:
-    words: list[str | Path] = [WARDROUND, "run", "-m", "federation=deployment", "seed=0,1"]
-    command = Command(words, tmp_path)
+    overrides: list[str | Path] = [WARDROUND, "run", "-m", "federation=deployment", "seed=0,1"]
+    command = Command(overrides, tmp_path)
     assert command.ended() == 4
     assert "needs a coordinator's credentials" in command.said

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from protocol.errors import Code, WardroundError
-from protocol.privacy.randomness import Stream, poisson_sample
+from protocol.privacy.randomness import PatientDraws, Stream, poisson_sample
 
 CHANCE = 1e-6
 
@@ -60,17 +60,32 @@ def test_uniform_values_reach_below_two_to_the_minus_53() -> None:
 
 @pytest.mark.parametrize("rate", [0.001, 0.2, 0.999])
 def test_each_patient_is_drawn_by_itself_with_the_public_rate(rate: float) -> None:
-    drawn = poisson_sample(200_000, rate)
+    drawn = poisson_sample(Stream().words(200_000), rate)
     assert stats.binomtest(int(drawn.sum()), 200_000, rate).pvalue > CHANCE
     table = stats.contingency.crosstab(drawn[:-1], drawn[1:]).count
     assert stats.chi2_contingency(table).pvalue > CHANCE
 
 
 def test_rates_at_the_edges() -> None:
-    assert poisson_sample(1000, 1.0).all()
-    assert not poisson_sample(1000, 1e-18).any()
-    assert poisson_sample(0, 0.5).shape == (0,)
+    words = Stream().words(1000)
+    assert poisson_sample(words, 1.0).all()
+    assert not poisson_sample(words, 1e-18).any()
+    assert poisson_sample(words[:0], 0.5).shape == (0,)
     for rate in (0.0, -0.1, 1.1, float("nan")):
         with pytest.raises(WardroundError) as refusal:
-            poisson_sample(10, rate)
+            poisson_sample(words, rate)
         assert refusal.value.code is Code.CONFIGURATION
+
+
+def test_a_patient_has_draws_of_his_own() -> None:
+    """NIST FIPS 197, appendix C.3: AES-256 of one block; and no block is another's affair."""
+    identity = np.frombuffer(bytes(range(16)) + bytes.fromhex("00112233445566778899aabbccddeeff"))
+    identities = identity.view(np.uint64).reshape(-1, 2)
+    draws = PatientDraws(bytes(range(32)))
+    words = draws.words(identities)
+    assert words[1].tobytes().hex() == "8ea2b7ca516745bfeafc49904b496089"
+    assert (draws.words(identities[::-1]) == words[::-1]).all()
+    assert (draws.words(identities[1:]) == words[1:]).all()
+    assert draws.words(identities[:0]).shape == (0, 2)
+    assert (PatientDraws().words(identities) != words).all()
+    assert draws.uniform(identities).tolist() == [(int(w) + 0.5) * 2.0**-64 for w in words[:, 0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,22 @@ def test_exact_releases_are_no_events() -> None:
     exact = {"every": 0, "release": "exact"}
     assert [e.mechanism for e in planned_events(study(evaluation=exact))] == ["skellam"]
     assert planned_events(study(privacy={"mode": "none"}, evaluation=exact)) == ()
+
+
+def test_an_epsilon_and_an_exact_evaluation_are_refused_together() -> None:
+    exact = {"every": 0, "release": "exact"}
+    refuse(study(evaluation=exact))
+    check_claim(study(privacy={"mode": "none"}, evaluation=exact))
+    check_claim(study(evaluation={"release": "off"}))
+
+
+def test_without_noise_in_training_epsilon_is_that_of_the_evaluation_the_sites_share() -> None:
+    plain = study(privacy={"mode": "none", "epsilon": 3.0})
+    (event,) = planned_events(plain)
+    assert (event.shared, event.count) == (True, max_evaluations(plain))
+    assert spent_epsilon(plain, 5, 1) == epsilon_over_bands(
+        [replace(event, count=1)], plain.privacy.delta
+    )
 
 
 def refuse(plan: Study) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
+from protocol.privacy.releases import evaluation_event, max_evaluations
 from protocol.release import Sender
 from protocol.study.study import Study
 from tests.protocol.study_document import document, study
@@ -173,7 +174,9 @@ def _sites(*names: str) -> list[dict[str, Any]]:
         ({"aggregation__colluding_sites": 0}, "at least 1"),
         ({"aggregation__attempts": 20}, "rounds \\+ 1"),
         ({"optimisation__local_steps": 2}, "local_steps = 1"),
-        ({"privacy__mode": "none"}, "no epsilon"),
+        ({"privacy__mode": "none"}, "without noise"),
+        ({"privacy": {"mode": "none"}}, "epsilon is stated where"),
+        ({"evaluation": {"release": "off", "every": 5}}, "every is 0"),
         ({"privacy__noise_multiplier": 0.0}, "noise_multiplier above 0"),
         ({"privacy__epsilon": None}, "an epsilon"),
         ({"privacy__sampling_rate": 1.5}, "less than or equal to 1"),
@@ -192,12 +195,29 @@ def test_what_contradicts_itself_is_refused_with_the_reason(
     assert caught.value.code is Code.REFUSED_STUDY
 
 
-def test_mode_none_evaluates_exactly_or_not_at_all() -> None:
-    plain = {"mode": "none", "noise_multiplier": 0.0, "epsilon": None}
-    with pytest.raises(ValidationError, match="exactly"):
-        study(privacy=plain)
-    exact = {"release": "exact", "noise_multiplier": 0.0}
-    assert study(privacy=plain, evaluation=exact).privacy.mode == "none"
+def test_mode_none_states_an_epsilon_where_evaluation_is_noised_and_only_there() -> None:
+    for release in ("exact", "off"):
+        plain = study(privacy={"mode": "none"}, evaluation={"release": release})
+        assert (plain.shares_noise, plain.privacy.epsilon) == (False, None)
+        with pytest.raises(ValidationError, match="only there"):
+            study(privacy={"mode": "none", "epsilon": 1.0}, evaluation={"release": release})
+    assert study(privacy={"mode": "none", "epsilon": 1.0}).shares_noise
+
+
+def test_without_evaluation_no_round_closes_and_no_attempt_is_paid_for_it() -> None:
+    off = study(evaluation={"release": "off"})
+    rounds = off.optimisation.rounds
+    assert not any(off.evaluates(round_) for round_ in range(1, rounds + 2))
+    assert off.evaluations == max_evaluations(off) == 0
+    assert evaluation_event(off) is None
+    assert study(evaluation={"release": "off"}, aggregation__attempts=rounds).spare_attempts == 0
+    for keeping in ("fedbn", "ditto"):
+        with pytest.raises(ValidationError, match="closing round"):
+            study(
+                privacy__mode="local",
+                evaluation={"release": "off"},
+                optimisation__local={"name": keeping},
+            )
 
 
 @given(rounds=st.integers(1, 60), every=st.integers(0, 70))

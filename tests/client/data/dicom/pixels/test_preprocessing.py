@@ -72,8 +72,10 @@ def written(dataset: Dataset) -> bytes:
 
 def plain(bits: int = 12) -> Dataset:
     """A synthetic radiograph without compression."""
-    habit = next(h for h in SCANNER_MODELS if h.bits == bits and h.syntax == ExplicitVRLittleEndian)
-    return next(datasets([Radiograph("P", "A", True, habit)], 96, seed=1))
+    scanner = next(
+        h for h in SCANNER_MODELS if h.bits == bits and h.syntax == ExplicitVRLittleEndian
+    )
+    return next(datasets([Radiograph("P", "A", True, scanner)], 96, seed=1))
 
 
 @needs_files
