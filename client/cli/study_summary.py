@@ -10,7 +10,7 @@ from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
-from protocol.privacy.releases import about_delta, planned_broken_epsilon
+from protocol.privacy.releases import about_delta, assumption, planned_broken_epsilon
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -46,6 +46,7 @@ def summarise(
         ("How private", _how_private(study)),
         *([("Its delta", large)] if (large := about_delta(study)) else []),
         *_exact_sums(study, approvals.policy),
+        *([("What that assumes", assumption(study))] if study.privacy.epsilon else []),
         *_what_stays(study),
         *_budget(study, approvals),
     ]

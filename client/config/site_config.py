@@ -18,7 +18,7 @@ from client.data.sources.settings import Sources
 from client.yaml_documents import contradiction, read_yaml, validate
 from client.yaml_values import LocalPath
 from protocol.address import RemoteAddress
-from protocol.document import Document
+from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Digest, Name
@@ -31,21 +31,18 @@ class CoordinatorAddress(Document):
     root_certificate: LocalPath = Field(description="the path of a PEM file")
 
 
-class Source(Sources):
-    """One task's data: what may be read, and the SQL view that selects the task's cohort."""
+NAMING = 1
+"""Raised by a release that names patients otherwise (a shipped view, `pseudonym`, how a name is
+read): what a site has spent until then is charged to every patient."""
+
+
+class View(Sources):
+    """What may be read, and the SQL that selects from it."""
 
     view: str = Field(
         min_length=1,
         description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
     )
-
-    @validator(mode="after")
-    def _readable(self) -> Self:
-        kind = self.view.strip()
-        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
-            if kind == templates.PREFIX + name and needed is None:
-                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
-        return self
 
     @property
     def sql(self) -> str:
@@ -60,6 +57,31 @@ class Source(Sources):
                 f"The view {self.view.strip()} cannot be read.",
                 remedy="Correct data.<task>.view in site.yaml.",
             ) from None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides by which names the view's patients go. Raises WardroundError(CONFIGURATION)
+        where one of its files is unreadable."""
+        sources = self.model_dump(mode="json", exclude={"view", "names", "value_sets", "minutes"})
+        if self.fhir is not None:  # by what they say: shipped ones lie wherever wardround does
+            sources["fhir"]["views"] = [digest(text) for text in _texts(self.fhir.views)]
+        return {"naming": NAMING, "sources": sources, "sql": self.sql}
+
+
+class Source(View):
+    """One task's data: what may be read, and the SQL view that selects the task's cohort."""
+
+    names: str | None = Field(
+        default=None, description="the column of `patients` that has this view's patients"
+    )
+
+    @validator(mode="after")
+    def _readable(self) -> Self:
+        kind = self.view.strip()
+        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
+            if kind == templates.PREFIX + name and needed is None:
+                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
+        return self
 
 
 class SiteConfig(Document):
@@ -79,6 +101,11 @@ class SiteConfig(Document):
     data: dict[Name, Source] = Field(
         default={}, description="a mapping from each task's name to files and view"
     )
+    patients: View | None = Field(
+        default=None,
+        description="the patient index: sources, and a view with a column patient and one column "
+        "for each kind of name that a view under data uses",
+    )
     imaging: Imaging | None = Field(
         default=None, description="a mapping with folders and receiver, for DICOM"
     )
@@ -97,6 +124,11 @@ class SiteConfig(Document):
             raise contradiction(
                 "roster gives two sites the same key", "Compare fingerprints with the sites"
             )
+        for task, source in self.data.items():
+            if source.names is not None and self.patients is None:
+                raise contradiction(
+                    f"data.{task}.names is set without a patient index", "Add patients"
+                )
         for task in self.policy.tasks:
             if task not in self.data:
                 raise contradiction(
@@ -112,6 +144,16 @@ class SiteConfig(Document):
                         "Name both, or neither: the same records are public or they are not",
                     )
         return self
+
+    def names_of(self, task: str) -> str:
+        """By which names the patients of a task go, as a digest: those of the patient index, or
+        those of the task's view as it is. Two tasks of one digest name a patient alike, at any
+        time; empty where that cannot be told."""
+        source = self.patients or self.data.get(task)
+        try:
+            return "" if source is None else digest(canonical(source.content))
+        except WardroundError:
+            return ""  # reading the data will say why
 
     @staticmethod
     def load(path: Path) -> SiteConfig:
@@ -135,12 +177,29 @@ class SiteConfig(Document):
         return identity
 
 
+def _texts(paths: tuple[Path, ...]) -> list[bytes]:
+    try:
+        return [
+            file.read_bytes()
+            for path in paths
+            for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
+        ]
+    except OSError:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "A ViewDefinition cannot be read.",
+            remedy="Correct data.<task>.fhir.views in site.yaml.",
+        ) from None
+
+
 def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
     coordinator = config.coordinator
     return {
         "identity": base / config.identity,
         "node_key": base / config.node_key,
         "state": base / config.state,
+        "patients": config.patients
+        and config.patients.model_copy(update=_below(config.patients, "patients", base)),
         "imaging": config.imaging and config.imaging.absolute(base),
         "coordinator": coordinator.model_copy(
             update={"root_certificate": base / coordinator.root_certificate}
@@ -152,7 +211,7 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
     }
 
 
-def _below(source: Source, task: str, base: Path) -> dict[str, Any]:
+def _below(source: View, task: str, base: Path) -> dict[str, Any]:
     """Returns the source's fields with absolute paths, and a template's files for its name."""
     fields, view = source.below(base), source.view.strip()
     if view.startswith(templates.PREFIX):

@@ -100,7 +100,7 @@ class Daemon:
                 identity,
                 config.roster,
                 governance,
-                loader(config, governance.state.split.place, _log_cohort),
+                loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
                 respondent=partial(build_query_contributor, config),
                 keep=lambda study: algorithm_state_in(
                     config.state, study.digest, study.model.parameters

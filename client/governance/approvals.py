@@ -113,17 +113,18 @@ class Approvals:
             among: tuple[StudyStatus, ...] = ("accepted", "waiting")
             self._set(study, "closed", AuditEvent.STUDY_CLOSED, reason=outcome, among=among)
 
-    def recheck(self) -> tuple[str, ...]:
+    def recheck(self, *, unchanged: bool = False) -> tuple[str, ...]:
         """Checks open studies, newest first, against the current rules; revokes what they forbid.
 
         To be called when the daemon starts: until then, studies accepted under other rules are not
-        answered. Returns the titles of those revoked.
+        answered. With `unchanged`, those accepted under the current rules are checked too, since
+        what is charged has grown. Returns the titles of those revoked.
         """
         with self._state.reading() as db:
             rows = db.execute(
-                "SELECT document FROM studies WHERE state = 'accepted' AND policy != ?"
+                "SELECT document FROM studies WHERE state = 'accepted' AND (policy != ? OR ?)"
                 " ORDER BY seen DESC",
-                (self.policy.digest,),
+                (self.policy.digest, unchanged),
             ).fetchall()
         revoked, allowed = [], []
         for (document,) in rows:

@@ -29,6 +29,7 @@ class AuditEvent(StrEnum):
     STUDY_REVOKED = "study_revoked"
     STUDY_CLOSED = "study_closed"
     PRIVACY_DEBITED = "privacy_debited"
+    PATIENTS_RENAMED = "patients_renamed"
     MESSAGE_ANSWERED = "message_answered"
     MESSAGE_REFUSED = "message_refused"
     OPERATOR = "operator"
@@ -54,6 +55,7 @@ class AuditReplay:
     def __init__(self) -> None:
         self._standing: dict[str, str] = {}
         self._plans: dict[str, str | None] = {}
+        self._names: dict[str, str] = {}
         self._debits: set[tuple[str, int, str, int, int]] = set()
 
     def add(self, happened: str, fields: Mapping[str, Scalar]) -> None:
@@ -64,6 +66,10 @@ class AuditReplay:
         if happened in (AuditEvent.STUDY_ACCEPTED, AuditEvent.PRIVACY_DEBITED):
             plan = fields.get("plan")  # release 0.1.0 logged none; the first acceptance counts
             self._plans.setdefault(study, None if plan is None else str(plan))
+        if happened == AuditEvent.STUDY_ACCEPTED:
+            self._names[study] = str(fields.get("names", ""))
+        if happened == AuditEvent.PATIENTS_RENAMED:  # of one study, or of all
+            self._names = {} if fields["study"] is None else self._names | {study: ""}
         if happened == AuditEvent.PRIVACY_DEBITED:
             for part in ("train", "evaluate"):
                 count = _whole(fields.get(part, 0))
@@ -91,11 +97,13 @@ class AuditReplay:
         if set(plans) != set(self._plans) or any(totals.values()):
             raise _differs("plans")
         standing = {}
-        for name, document, state, attempt in db.execute(
-            "SELECT digest, document, state, attempt FROM studies"
+        for name, document, state, attempt, names in db.execute(
+            "SELECT digest, document, state, attempt, names FROM studies"
         ):
             standing[name] = state
             if digest(document) != name or (state == "accepted" and name not in plans):
+                raise _differs("studies")
+            if names != self._names.get(name, ""):  # fewer patients would be charged
                 raise _differs("studies")
             if attempt < last.get(name, 0):  # a paid attempt could be repeated
                 raise _differs("studies")

@@ -89,14 +89,14 @@ def spending_by_study(
         ):
             plans.setdefault(study, {})[part] = (*row,)
         studies = db.execute(
-            "SELECT document, state, digest FROM studies ORDER BY seen, digest"
+            "SELECT document, state, digest, names FROM studies ORDER BY seen, digest"
         ).fetchall()
     found = []
-    for done, (document, status, digest) in enumerate(studies):
+    for done, (document, status, digest, names) in enumerate(studies):
         progress(done, len(studies))
         if digest in plans:
             study, plan = Study.parse(document), plans[digest]
-            found.append(_spending(study, status, plan, policy.delta, state.past))
+            found.append(_spending(study, status, names, plan, policy.delta, state.past))
     return tuple(found)
 
 
@@ -118,11 +118,18 @@ def history(state: SiteState) -> tuple[Debit, ...]:
     """Returns every debit, oldest first. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
         rows = db.execute(
-            "SELECT time, debits.study, debits.part, count, event FROM debits JOIN plans"
-            " ON plans.study = debits.study AND plans.part = debits.part ORDER BY time, attempt"
+            "SELECT time, debits.study, debits.part, count, names, event FROM debits"
+            " JOIN plans ON plans.study = debits.study AND plans.part = debits.part"
+            " JOIN studies ON studies.digest = debits.study ORDER BY time, debits.attempt"
         ).fetchall()
-    units = {text: event_of(text) for text in {row[-1] for row in rows}}
-    return tuple(Debit(t, study, part, n, units[text]) for t, study, part, n, text in rows)
+    units = {
+        (names, text): replace(event, names=names)
+        for names, text in {row[-2:] for row in rows}
+        if (event := event_of(text)) is not None
+    }
+    return tuple(
+        Debit(t, study, part, n, units.get((by, text))) for t, study, part, n, by, text in rows
+    )
 
 
 _Plan = dict[str, tuple[str, int, int]]
@@ -130,12 +137,16 @@ _Plan = dict[str, tuple[str, int, int]]
 
 
 def _spending(
-    study: Study, state: StudyStatus, plan: _Plan, delta: float, past: Kept
+    study: Study, state: StudyStatus, names: str, plan: _Plan, delta: float, past: Kept
 ) -> StudySpending:
     def epsilon_of(column: Literal[1, 2]) -> float:
         rows = [(event_of(row[0]), row[column]) for row in plan.values()]
         return epsilon_over_bands(
-            [replace(unit, count=unit.count * n) for unit, n in rows if unit is not None and n],
+            [
+                replace(unit, count=unit.count * attempts, names=names)
+                for unit, attempts in rows
+                if unit is not None and attempts
+            ],
             delta,
             past,
         )

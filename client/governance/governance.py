@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from client.config.site_config import SiteConfig
@@ -15,6 +15,7 @@ from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.database import SiteState, utc_now
 from client.governance.ledger import Ledger
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
+from client.governance.patient_names import confirm
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.release import Sender
@@ -48,12 +49,11 @@ class SiteGovernance:
         )
         try:
             self.audit = Audit(self.state, config.site, identity)
-            self.ledger = Ledger(self.state, self.audit, config.policy)
+            self.ledger = Ledger(self.state, self.audit, config.policy, config.names_of)
             self.approvals = Approvals(self.ledger, config.site, config.roster)
             if daemon:
                 self.audit.append(AuditEvent.DAEMON_STARTED, rules=config.policy.digest)
-                for title in self.approvals.recheck():
-                    _log.warning("study revoked, today's rules forbid it", extra={"title": title})
+                self._revoke_forbidden()
         except BaseException:
             self.state.close()
             raise
@@ -73,6 +73,19 @@ class SiteGovernance:
             fields |= {"answer": weighed.state, "code": weighed.code}
             self.audit.append(AuditEvent.STUDY_ASKED, **fields)
         return weighed
+
+    def confirm_names(self, study: Study, patients: Mapping[str, Mapping[str, str]]) -> None:
+        """Told before a study's first debit by which names the site's patients go (`confirm`).
+        Where some were renamed, what was spent is charged to every patient, and open studies that
+        this leaves no budget are revoked. Raises WardroundError(LEDGER)."""
+        names = self.config.names_of(study.task.name)
+        if confirm(self.state, self.audit, study, names, patients):
+            _log.warning("patients were renamed: what was spent is charged to every patient")
+            self._revoke_forbidden(unchanged=True)
+
+    def _revoke_forbidden(self, *, unchanged: bool = False) -> None:
+        for title in self.approvals.recheck(unchanged=unchanged):
+            _log.warning("study revoked, today's rules forbid it", extra={"title": title})
 
     def admit(self, study: Study) -> None:
         """Raises WardroundError unless the study may be worked on at this moment."""

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from client.config.policy import Policy
 from client.governance.audit import Audit
@@ -28,6 +29,7 @@ from client.governance.ledger_rows import (
     acceptances,
     charged,
     count_acceptance,
+    names_within,
     record,
     write_plan,
 )
@@ -53,8 +55,16 @@ _NOT_OPEN: dict[str, tuple[Code, str]] = {
 class Ledger:
     """Accepts and debits studies. Each change is one transaction with its audit entry."""
 
-    def __init__(self, state: SiteState, audit: Audit, policy: Policy) -> None:
+    def __init__(
+        self,
+        state: SiteState,
+        audit: Audit,
+        policy: Policy,
+        names: Callable[[str], str] = lambda task: "",
+    ) -> None:
+        """names: a task -> by which names its patients go (`SiteConfig.names_of`)."""
         self.state, self.audit, self.policy = state, audit, policy
+        self._names = names
 
     def check_caps(self, study: Study) -> tuple[float, float]:
         """Returns (epsilon of the study's plan, epsilon of all that is charged with it), at the
@@ -65,8 +75,9 @@ class Ledger:
         check_claim(study)
         with self.state.reading() as db:
             others, exact = charged(db, but=study.digest), exact_releases(db, study)
+            names = names_within(db, study.digest, self._names(study.task.name))
         exact.check(study, self.policy)
-        return self._compose(study, others)
+        return self._compose(study, names, others)
 
     def accept(self, study: Study, *, by: str, among: Collection[StudyStatus]) -> None:
         """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
@@ -79,8 +90,9 @@ class Ledger:
             with self.state.reading() as db:
                 others, seen = charged(db, but=study.digest), acceptances(db)
                 exact = exact_releases(db, study)
+                names = names_within(db, study.digest, self._names(study.task.name))
             exact.check(study, self.policy)
-            self._compose(study, others)  # outside the transaction: it may take a second
+            self._compose(study, names, others)  # outside the transaction: it may take a second
             with self.state.transaction() as db:
                 if acceptances(db) != seen:
                     continue  # another study came first: what is charged may have grown
@@ -96,11 +108,12 @@ class Ledger:
                 plan = write_plan(db, study, public=self._is_public(study))
                 db.execute(
                     "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
-                    " changed = ? WHERE digest = ?",
-                    (self.policy.digest, self._now(), study.digest),
+                    " changed = ?, names = ? WHERE digest = ?",
+                    (self.policy.digest, self._now(), names, study.digest),
                 )
                 count_acceptance(db)
                 fields: dict[str, Scalar] = {"study": study.digest, "by": by, "plan": plan}
+                fields["names"] = names
                 self.audit.append_within(db, AuditEvent.STUDY_ACCEPTED, fields)
                 return
 
@@ -187,7 +200,7 @@ class Ledger:
             )
         return tuple(study.title for study in studies.values())
 
-    def _compose(self, study: Study, others: Sequence[Event]) -> tuple[float, float]:
+    def _compose(self, study: Study, names: str, others: Sequence[Event]) -> tuple[float, float]:
         """Returns epsilon of the study and with `others`; raises where a cap is exceeded."""
         policy = self.policy
         own = exposed_events(study, planned_events(study))
@@ -196,7 +209,8 @@ class Ledger:
         if study.shares_noise:
             broken = planned_broken_epsilon(study, policy.delta)
             _within(broken, policy.epsilon_broken, True, "epsilon_broken")
-        total = epsilon_over_bands((*others, *own), policy.delta, self.state.past)
+        named = [replace(event, names=names) for event in own]
+        total = epsilon_over_bands((*others, *named), policy.delta, self.state.past)
         _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
         return alone, total
 

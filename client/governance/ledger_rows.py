@@ -99,22 +99,32 @@ def charged(
     """Returns the events of all studies but one: of open ones the whole plans (or, without
     `open_plans`, the debits), of the others the debits."""
     rows = db.execute(
-        "SELECT studies.digest, state, event, planned, debited FROM plans"
+        "SELECT studies.digest, state, names, event, planned, debited FROM plans"
         " JOIN studies ON studies.digest = plans.study WHERE event NOT IN (?, ?)",
         (EXACT, PUBLIC),
     )
     events = []
-    for study, state, text, planned, debited in rows:
+    for study, state, names, text, planned, debited in rows:
         attempts = planned if state == "accepted" and open_plans else debited
         if study != but and attempts:
             unit = parse_event(text)
-            events.append(replace(unit, count=unit.count * attempts))
+            events.append(replace(unit, count=unit.count * attempts, names=names))
     return tuple(events)
 
 
 def event_of(text: str) -> Event | None:
     """Parses what stands in a row; None where its releases are exact. Raises as `parse_event`."""
     return None if text in (EXACT, PUBLIC) else parse_event(text)
+
+
+def names_within(db: sqlite3.Connection, study: str, now: str) -> str:
+    """Returns by which names a study's patients go, where those of its task go by `now`: empty
+    where it was accepted under others."""
+    row = db.execute(
+        "SELECT names FROM studies WHERE digest = ? AND digest IN (SELECT study FROM plans)",
+        (study,),
+    ).fetchone()
+    return now if row is None or row[0] == now else ""
 
 
 def parse_event(text: str) -> Event:

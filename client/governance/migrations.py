@@ -24,8 +24,13 @@ _log = logging.getLogger("wardround.site")
 
 
 def _release(db: sqlite3.Connection) -> None:
-    """1 to 2: the ledger says which release wrote it last."""
+    """1 to 2: the ledger says which release wrote it last, and by which names each study's patients
+    went. Of what 0.1.0 charged nobody knows, so that it is charged to every patient."""
     note_release(db)
+    db.execute("ALTER TABLE studies ADD COLUMN names TEXT NOT NULL DEFAULT ''")
+    db.execute(
+        "CREATE TABLE patients (name BLOB PRIMARY KEY, place REAL NOT NULL) STRICT, WITHOUT ROWID"
+    )
 
 
 STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _release}

@@ -39,6 +39,10 @@ class PatientSplit:
         word = int.from_bytes(self._hash(b"patient:" + patient.encode())[:8]) >> 11
         return word / 2.0**53
 
+    def name(self, task: str, name: str) -> bytes:
+        """Returns a keyed hash (16 bytes) by which a task's view names a patient."""
+        return self._hash(f"name:{task}:{name}".encode())[:16]
+
     def places(self, patients: Sequence[str]) -> npt.NDArray[np.float64]:
         """(N,) names -> (N,) float64 in [0, 1)."""
         return np.fromiter((self.place(p) for p in patients), np.float64, len(patients))

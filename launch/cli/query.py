@@ -49,6 +49,9 @@ def run_query(
     attempts: Annotated[
         int, typer.Option(help="Attempts that epsilon pays for, in case a site drops out.")
     ] = 1,
+    sites_per_patient: Annotated[
+        int, typer.Option(help="At how many of the sites one patient may be.")
+    ] = 1,
     credentials: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +91,13 @@ def run_query(
     from launch.queries.result_view import show
 
     question = replace(question, least_count=least_count, title=title or question.title)
-    price = Price(epsilon=epsilon, delta=delta, purpose=purpose, attempts=attempts)
+    price = Price(
+        epsilon=epsilon,
+        delta=delta,
+        purpose=purpose,
+        attempts=attempts,
+        sites_per_patient=sites_per_patient,
+    )
     errors = console(stderr=True)
     where = Where(
         credentials=credentials.expanduser() if credentials is not None else None,

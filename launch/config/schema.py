@@ -61,6 +61,9 @@ class PrivacyConfig:
     sampling_rate: float = key(
         1.0, "the probability with which a patient is drawn into a step", above=0, max=1
     )
+    sites_per_patient: int = key(
+        1, "at how many of the sites one patient may be, which nobody can check", min=1, max=1000
+    )
 
 
 @dataclass

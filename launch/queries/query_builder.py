@@ -21,7 +21,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.calibration import patient_scale, with_noise, with_words
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
-from protocol.privacy.releases import planned_broken_epsilon
+from protocol.privacy.releases import assumption, planned_broken_epsilon
 from protocol.study.privacy_mode import QUERY_MODE
 from protocol.study.query import Query, SharedNoise
 from protocol.study.study import (
@@ -41,7 +41,8 @@ from tasks import registry
 class Price:
     """epsilon at delta for each patient of each site, all attempts together. attempts: how often
     the sum may be tried; a second one is only needed if a site drops out in the middle of the
-    first, and halves what each may spend. mechanism: None takes the better one."""
+    first, and halves what each may spend. mechanism: None takes the better one. sites_per_patient:
+    at how many of the sites one patient may be; nobody can check it."""
 
     epsilon: float = 0.5
     delta: float = 1e-5
@@ -51,6 +52,7 @@ class Price:
     least_sites: int | None = None
     colluding_sites: int = 1
     mechanism: SharedNoise | None = None
+    sites_per_patient: int = 1
 
 
 USUAL = Price()
@@ -110,7 +112,11 @@ def _built(
         task=registry.reference_to(question.task),
         model=Model(parameters=0, layout=EMPTY.digest),
         privacy=Privacy(
-            mode=QUERY_MODE, noise_multiplier=1.0, delta=price.delta, epsilon=price.epsilon
+            mode=QUERY_MODE,
+            noise_multiplier=1.0,
+            delta=price.delta,
+            epsilon=price.epsilon,
+            sites_per_patient=price.sites_per_patient,
         ),
         optimisation=Optimisation(rounds=0),
         aggregation=Aggregation(
@@ -126,7 +132,7 @@ def _built(
 
 
 def cost(study: Study) -> str:
-    """What a query costs a patient at each of its sites, and how close its answers will be."""
+    """What a query costs a patient, on which assumption, and how close its answers will be."""
     query = study.query
     if query is None:
         raise WardroundError(Code.INTERNAL, "A study that trains is no query.")
@@ -136,7 +142,8 @@ def cost(study: Study) -> str:
         f"{len(query.statistics)} statistics, {query.cells} cells, at {len(study.roster)} sites. "
         f"It costs each patient there epsilon {study.privacy.epsilon:.4g} at delta "
         f"{study.privacy.delta:g} ({broken:.3g} if secure aggregation were broken). 95% of the "
-        f"counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} noise)."
+        f"counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
+        f"noise). {assumption(study)}"
     )
 
 

@@ -30,6 +30,7 @@ from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
     about_delta,
+    assumption,
     exposed_events,
     max_evaluations,
     planned_broken_epsilon,
@@ -94,6 +95,8 @@ class StudyPlan:
             "rounds": study.optimisation.rounds,
             "evaluations": max_evaluations(study),
             "uncovered": uncovered(study),
+            "sites_per_patient": study.privacy.sites_per_patient,
+            "assumption": assumption(study),
             "patients": {member.name: member.patients for member in study.roster},
             "traffic": asdict(self.traffic),
             "seconds": self.seconds,
@@ -172,6 +175,8 @@ def show(planned: StudyPlan, console: Console) -> None:
     console.print(_cost(planned))
     console.print()
     console.print(_answers(planned))
+    if planned.epsilon is not None:
+        console.print(assumption(planned.study), highlight=False)
     if large := about_delta(planned.study):
         console.print(f"{large}.", style="yellow", highlight=False)
     if unprotected := uncovered(planned.study):

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from launch.studies.baselines import BaselineScore
 from launch.studies.run import FinishedStudy
+from protocol.privacy.releases import assumption
 from protocol.terminal.printable import printable
 
 _NAMES = {
@@ -42,6 +43,7 @@ def show(finished: FinishedStudy, console: Console) -> None:
         if outcome.epsilon_broken is not None and outcome.study.shares_noise:
             line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
         console.print(line, highlight=False)
+        console.print(assumption(outcome.study), highlight=False)
     if outcome.uncovered:
         console.print(Text(printable(outcome.uncovered), style="yellow"))
     rounds, sites = len(outcome.rounds), len(outcome.study.roster)

@@ -122,6 +122,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             sampling_rate=config.privacy.sampling_rate,
             delta=config.privacy.delta,
             epsilon=config.privacy.epsilon,
+            sites_per_patient=config.privacy.sites_per_patient,
         ),
         optimisation=Optimisation(
             rounds=config.rounds,

@@ -15,6 +15,12 @@ smaller of the two bounds is reported, as both hold:
    counterpart is (eps, delta')-private, the real thing is (eps, delta' + (1 + e^eps) t)-private.
 2. By Renyi divergences (`renyi`).
 
+A patient at k sites is drawn at each of them apart. Of one noised sum this is a mixture: with the
+probabilities of Binomial(k, q) the sum moves by 0, C, ..., k C at most, in whatever directions; no
+direction is worse than one and the same (Choquette-Choo, Ganesh, Steinke and Thakurta 2024, lemma
+4.5: a mixture of Gaussians is dominated by that of the shifts' norms in one dimension). For Renyi
+divergences the noise is cut into k parts, one for each of his sites (`_divergences`).
+
 Releases with discrete Laplace noise are pure: their epsilons add up, and beside other events they
 are composed as randomised response of the same epsilon.
 
@@ -35,6 +41,7 @@ from itertools import pairwise
 from typing import Any, assert_never
 
 import numpy as np
+from scipy.stats import binom
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy import discrete_laplace, privacy_losses, renyi
@@ -66,6 +73,8 @@ MAX_MULTIPLIER = 1e6
 _CELLS = 1500.0
 _RECENT = RecentlyUsed()
 _NUMBER = struct.Struct("<d")
+_MAX_COVERS = 16
+"""Combinations of bands by different names that are told apart."""
 _HARDLY = 1e-6
 """Of delta: what is not worth composing a second time."""
 _RENYI_ONLY = 100.0
@@ -85,7 +94,8 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
 
 
 def epsilon_over_bands(events: Sequence[Event], delta: float, kept: Kept = _RECENT) -> float:
-    """The largest epsilon of any patient: composed within, in parallel across bands of u.
+    """The largest epsilon of any patient: composed within, in parallel across bands of u, as far
+    as one patient has one name (`_covers`).
 
     Distributions are composed only for bands whose Renyi bound exceeds what was found before.
     kept: where compositions are looked up and put.
@@ -117,12 +127,23 @@ def keys_in_use(events: Sequence[Event], delta: float) -> set[bytes]:
 
 
 def _covers(events: Sequence[Event]) -> set[tuple[Event, ...]]:
-    """What each patient who is touched at all is touched by, merged."""
-    edges = sorted({edge for event in events for edge in event.band})
-    covers = {
-        _merged(event for event in events if event.band[0] <= low and high <= event.band[1])
-        for low, high in pairwise(edges)
-    }
+    """What a patient may be in: of each kind of names the events of one cell between two edges of
+    bands, and all events that go by no certain names. How the cells of different names go together
+    is not known, so every combination counts; where there would be too many, names count as
+    uncertain."""
+    by_names: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        by_names[event.names].append(event)
+    covers: set[tuple[Event, ...]] = {_merged(by_names.pop("", []))}
+    for _, group in sorted(by_names.items()):
+        edges = sorted({edge for event in group for edge in event.band})
+        cells = {
+            _merged(event for event in group if event.band[0] <= low and high <= event.band[1])
+            for low, high in pairwise(edges)
+        }
+        if len(covers) * len(cells) > _MAX_COVERS:
+            cells = {_merged(group)}
+        covers = {_merged((*cover, *cell)) for cover in covers for cell in cells}
     return covers - {()}
 
 
@@ -196,7 +217,7 @@ def _multipliers(event: Event) -> tuple[float, float]:
             least = 1.000001 * math.sqrt(MIN_VARIANCE) / event.scale
             return max(1e-3, least), MAX_MULTIPLIER
         case "laplace":
-            return 1 / MAX_EPSILON, LONGEST / event.scale
+            return event.sites_per_patient / MAX_EPSILON, LONGEST / event.scale
     assert_never(event.mechanism)
 
 
@@ -231,8 +252,8 @@ def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
 
 @lru_cache(maxsize=16384)
 def _kind(event: Event) -> Event:
-    """One such event, whatever its band."""
-    return replace(event, count=1, band=(0.0, 1.0), shared=True)
+    """One such event, whatever its band and names."""
+    return replace(event, count=1, band=(0.0, 1.0), names="", shared=True)
 
 
 def _renyi_bound(events: tuple[Event, ...], delta: float, kept: Kept) -> tuple[float, float]:
@@ -302,16 +323,20 @@ def _private(
 
 @lru_cache(maxsize=4096)
 def _divergences(event: Event) -> renyi.Floats:
+    """Of one release. Gaussian and Skellam noise can be cut into k independent parts of a k-th of
+    its variance; the sum is then made from k sums, each of one of the patient's sites with one
+    part, which sample him apart: so k times their divergence bounds the sum's."""
+    sites = event.sites_per_patient
     match event.mechanism:
         case "gaussian":
-            bound = renyi.gaussian(event.noise_multiplier)
+            bound = renyi.gaussian(event.noise_multiplier / math.sqrt(sites))
         case "laplace":
-            bound = renyi.pure(event.epsilon)
+            return renyi.subsampled(renyi.pure(event.epsilon), 1.0)
         case "skellam":
-            bound = renyi.skellam(event.sensitivity, event.variance)
+            bound = renyi.skellam(event.sensitivity, event.variance / sites)
         case never:
             assert_never(never)
-    return renyi.subsampled(bound, event.sampling_rate)
+    return sites * renyi.subsampled(bound, event.sampling_rate)
 
 
 def _all_divergences(events: tuple[Event, ...], kept: Kept) -> renyi.Floats:
@@ -354,14 +379,16 @@ class _Part:
     """What `count` releases of an event are in a composition.
 
     parameter: where they are pure, the epsilon of one; otherwise the noise multiplier of its
-    Gaussian counterpart, from which all are `gap` away (Kullback-Leibler). skellam, laplace:
-    variables that all sites together draw for them, at most.
+    Gaussian counterpart, from which all are `gap` away (Kullback-Leibler), for a patient at one
+    site. sites: at how many he may be drawn. skellam, laplace: variables that all sites together
+    draw for them, at most.
     """
 
     pure: bool
     parameter: float
     sampling_rate: float
     count: int
+    sites: int = 1
     gap: float = 0.0
     skellam: int = 0
     laplace: int = 0
@@ -371,11 +398,13 @@ def _part(event: Event) -> _Part:
     sampling_rate, count, cells = event.sampling_rate, event.count, event.count * event.dimension
     match event.mechanism:
         case "gaussian":
-            return _Part(False, event.noise_multiplier, sampling_rate, count)
+            sites = event.sites_per_patient
+            return _Part(False, event.noise_multiplier, sampling_rate, count, sites)
         case "skellam":
             multiplier = math.sqrt(event.variance - 1 / 12) / event.sensitivity.l2
-            gap = cells * KAPPA / event.variance**2
-            return _Part(False, multiplier, sampling_rate, count, gap, skellam=cells * MAX_SITES)
+            gap, sites = cells * KAPPA / event.variance**2, event.sites_per_patient
+            draws = cells * MAX_SITES
+            return _Part(False, multiplier, sampling_rate, count, sites, gap, skellam=draws)
         case "laplace":
             draws = 2 * cells * MAX_SITES
             return _Part(True, event.epsilon, sampling_rate, count, laplace=draws)
@@ -386,14 +415,14 @@ def _losses(parts: tuple[_Part, ...], interval: float) -> Any:
     """The composed privacy loss distribution."""
     total = None
     for part in parts:
-        one = _loss(part.pure, part.parameter, part.sampling_rate, interval)
+        one = _loss(part.pure, part.parameter, part.sampling_rate, part.sites, interval)
         several = one.self_compose(part.count) if part.count > 1 else one
         total = several if total is None else total.compose(several)
     return total
 
 
 @lru_cache(maxsize=256)
-def _loss(pure: bool, parameter: float, sampling_rate: float, interval: float) -> Any:
+def _loss(pure: bool, parameter: float, sampling_rate: float, sites: int, interval: float) -> Any:
     """Pure: that of randomised response, of which every mechanism of this epsilon is a
     post-processing (Kairouz, Oh and Viswanath 2015, theorem 2.5's proof)."""
     from dp_accounting.pld import privacy_loss_distribution  # 1 s: not for whoever never asks
@@ -404,8 +433,17 @@ def _loss(pure: bool, parameter: float, sampling_rate: float, interval: float) -
         return privacy_loss_distribution.from_privacy_parameters(
             DifferentialPrivacyParameters(parameter, 0.0), interval
         )
+    if sites > 1 and sampling_rate < 1:
+        drawn = np.arange(sites + 1)
+        return privacy_loss_distribution.from_mixture_gaussian_mechanism(
+            parameter,
+            drawn.astype(np.float64).tolist(),
+            binom.pmf(drawn, sites, sampling_rate).tolist(),
+            value_discretization_interval=interval,
+            pessimistic_estimate=True,
+        )
     return privacy_loss_distribution.from_gaussian_mechanism(
-        parameter,
+        parameter / sites,
         value_discretization_interval=interval,
         sampling_prob=sampling_rate,
         pessimistic_estimate=True,

@@ -49,7 +49,7 @@ def with_noise(draft: Study, epsilon: float, *, bins: int | None = None) -> Stud
         multiplier = {"noise_multiplier": _query_noise(draft, draft.query, epsilon)}
         study = _changed(draft, privacy=multiplier, evaluation=multiplier)
     elif (event := _evaluations(draft)) is not None:
-        apart = draft.evaluation.disjoint or not draft.privacy.traits.private
+        apart = draft.parts_disjoint or not draft.privacy.traits.private
         alone = epsilon * (1.0 if apart else _EVALUATION_SHARE)
         noise = calibrate(alone, delta, event)
         study = _changed(
@@ -73,7 +73,7 @@ def _query_noise(draft: Study, query: Query, epsilon: float) -> float:
         case "skellam":
             return noise
         case "laplace":  # where pure epsilons just add up, to the last digit
-            exact = replace(event, noise_multiplier=event.count / epsilon)
+            exact = replace(event, noise_multiplier=event.count * event.sites_per_patient / epsilon)
             fits = epsilon_over_bands([exact], draft.privacy.delta) <= epsilon
             return min(noise, exact.noise_multiplier) if fits else noise
     assert_never(query.mechanism)
@@ -88,7 +88,7 @@ def _evaluations(study: Study) -> Event | None:
 def _beside(study: Study) -> list[Event]:
     """What evaluation spends of the patients who train: nothing, where parts are disjoint."""
     evaluation = _evaluations(study)
-    return [] if evaluation is None or study.evaluation.disjoint else [evaluation]
+    return [] if evaluation is None or study.parts_disjoint else [evaluation]
 
 
 def _refuse_drowned(study: Study, multiplier: float, epsilon: float) -> None:

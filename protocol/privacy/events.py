@@ -26,8 +26,11 @@ class Event:
     inverse of a release's epsilon. sampling_rate: q. Noise on integers alone: dimension
     (coordinates), scale (the clip norm in integers; for Laplace in L1), rounding and slack
     (`fixed_point.sensitivity`), and whether the sites share the noise (`broken_epsilon`).
-    band: which patients it touches, by their u in [0, 1). Raises WardroundError(CONFIGURATION)
-    naming the first field that makes no sense.
+    sites_per_patient: k, at how many sites the sum may hold one patient, who is sampled at each of
+    them apart. band: which patients it touches, by their u in [0, 1); names: by whose names u is
+    given, such as one site's patient index; empty where nobody is sure, so that the event may be
+    about any patient. Raises WardroundError(CONFIGURATION) naming the first field that makes no
+    sense.
     """
 
     mechanism: Mechanism
@@ -40,6 +43,8 @@ class Event:
     slack: float = 0.0
     shared: bool = True
     band: tuple[float, float] = (0.0, 1.0)
+    names: str = ""
+    sites_per_patient: int = 1
 
     def __post_init__(self) -> None:
         require(self.mechanism in get_args(Mechanism), "mechanism is unknown")
@@ -49,6 +54,10 @@ class Event:
         require(
             len(self.band) == 2 and 0 <= self.band[0] < self.band[1] <= 1,
             "band must be an interval within [0, 1]",
+        )
+        require(
+            isinstance(self.sites_per_patient, int) and self.sites_per_patient >= 1,
+            "sites_per_patient must be at least 1",
         )
         match self.mechanism:
             case "gaussian":
@@ -75,8 +84,9 @@ class Event:
 
     @property
     def epsilon(self) -> float:
-        """Of one release with discrete Laplace noise, pure (delta = 0)."""
-        return 1 / self.noise_multiplier
+        """Of one release with discrete Laplace noise, pure (delta = 0), about a patient who is at
+        all his sites."""
+        return self.sites_per_patient / self.noise_multiplier
 
     @property
     def variance(self) -> float:
@@ -85,16 +95,18 @@ class Event:
 
     @property
     def sensitivity(self) -> Sensitivity:
-        """In integers, of a Skellam event."""
+        """In integers, of a Skellam event: what a patient moves at each site that draws him."""
         return sensitivity(self.scale, self.dimension, self.rounding, self.slack)
 
 
 def share_alone(event: Event, honest: int) -> Event:
-    """A release whose noise `honest` sites share, as whoever sees one share by itself sees it.
+    """A release whose noise `honest` sites share, as whoever sees one share by itself sees it: a
+    patient at k sites is in k of them.
 
     Skellam: a part 1 / honest of the variance. Laplace: `discrete_laplace.share_epsilon`.
     Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
     """
+    event = each_site_alone(event)
     if not event.shared:
         return event
     match event.mechanism:
@@ -107,6 +119,11 @@ def share_alone(event: Event, honest: int) -> Event:
         case never:
             assert_never(never)
     return replace(event, noise_multiplier=multiplier, shared=False)
+
+
+def each_site_alone(event: Event) -> Event:
+    """A release in which every site has noise of its own: k releases about a patient at k sites."""
+    return replace(event, count=event.count * event.sites_per_patient, sites_per_patient=1)
 
 
 def noise_in_words(mechanism: Mechanism) -> str:

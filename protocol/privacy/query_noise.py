@@ -37,7 +37,8 @@ def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
         case "skellam":
             return skellam(histogram_variance(study, participants), query.cells)
         case "laplace":
-            return discrete_laplace.share(event.epsilon, event.scale, honest, query.cells)
+            epsilon = 1 / event.noise_multiplier  # of a patient who is at one site
+            return discrete_laplace.share(epsilon, event.scale, honest, query.cells)
     assert_never(query.mechanism)
 
 
@@ -51,7 +52,7 @@ def pooled_noise(
         case "skellam":
             values, chances = _skellam(event.variance * shape)
         case "laplace":
-            values, chances = _laplace(event.epsilon, event.scale, shape)
+            values, chances = _laplace(1 / event.noise_multiplier, event.scale, shape)
         case never:
             assert_never(never)
     return values / event.scale, chances
@@ -71,7 +72,9 @@ def max_noise(study: Study) -> float:
     least, x = study.aggregation.least_sites, study.aggregation.colluding_sites
     draws = query.cells * study.aggregation.attempts
     shape = max(n / (n - x) for n in (least, len(study.roster)))
-    return float(discrete_laplace.tail(event.epsilon, event.scale, shape, _WRAP / draws))
+    return float(
+        discrete_laplace.tail(1 / event.noise_multiplier, event.scale, shape, _WRAP / draws)
+    )
 
 
 @lru_cache(maxsize=16)

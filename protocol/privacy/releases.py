@@ -2,8 +2,10 @@
 
 Pure functions of the study, so that data scientist, coordinator and site compute the same. Every
 attempt is counted, opened or lost: a site that answered has spent. Training touches the patients
-with u < 1 - fraction and evaluation the others; where a column of the cohort splits, a patient may
-be in both, and both touch everyone. An exact release is no event: no epsilon covers it.
+with u < 1 - fraction and evaluation the others; where a column of the cohort splits, or a patient
+may be at several sites, one may be in both, and both touch everyone. A sum whose noise the sites
+share is one release about a patient at k sites; where each site has noise of its own, he is in k.
+An exact release is no event: no epsilon covers it.
 """
 
 from __future__ import annotations
@@ -14,19 +16,21 @@ from typing import assert_never
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, broken_epsilon, epsilon_over_bands
-from protocol.privacy.events import share_alone
+from protocol.privacy.events import each_site_alone, share_alone
 from protocol.secagg.fixed_point import rounding_slack
 from protocol.study.privacy_mode import is_shared
 from protocol.study.study import Study
 
 Band = tuple[float, float]
+_ONE_VIEW = "study"
+"""In one study a site reads one view, so that its events go by the same names."""
 _ROUNDING_ERROR = 1e-6
 """Relative: what epsilon may differ by between two machines' libraries."""
 
 
 def bands(study: Study) -> tuple[Band, Band]:
     """Who trains and who evaluates, by u in [0, 1). A query is about everyone."""
-    if study.query is not None or not study.evaluation.disjoint:
+    if study.query is not None or not study.parts_disjoint:
         return (0.0, 1.0), (0.0, 1.0)
     edge = 1 - study.evaluation.fraction
     return (0.0, edge), (edge, 1.0)
@@ -50,13 +54,15 @@ def training_event(study: Study) -> Event | None:
         case "plain_steps":
             return None
         case "dp_sgd":
-            return Event(
+            steps = Event(
                 "gaussian",
                 noise_multiplier=privacy.noise_multiplier,
                 sampling_rate=privacy.sampling_rate,
                 count=study.optimisation.local_steps,
                 band=band,
+                sites_per_patient=privacy.sites_per_patient,
             )
+            return each_site_alone(steps)
         case "clipped_sum":
             return Event(
                 "skellam",
@@ -68,6 +74,7 @@ def training_event(study: Study) -> Event | None:
                 slack=rounding_slack(aggregation.rounding),
                 shared=privacy.traits.shares_noise,
                 band=band,
+                sites_per_patient=privacy.sites_per_patient,
             )
         case never:
             assert_never(never)
@@ -79,7 +86,7 @@ def evaluation_event(study: Study) -> Event | None:
     A patient adds `evaluation.scale` to one of 2 * bins integers, in a query to one of the cells of
     each statistic. In mode local every site adds all the noise, otherwise its share.
     """
-    evaluation = study.evaluation
+    evaluation, sites = study.evaluation, study.privacy.sites_per_patient
     if not evaluation.noised:
         return None
     if study.query is not None:
@@ -90,8 +97,9 @@ def evaluation_event(study: Study) -> Event | None:
             dimension=study.query.largest,
             scale=float(evaluation.scale),
             rounding="none",
+            sites_per_patient=sites,
         )
-    return Event(
+    scores = Event(
         "skellam",
         noise_multiplier=evaluation.noise_multiplier,
         dimension=2 * evaluation.bins,
@@ -99,6 +107,17 @@ def evaluation_event(study: Study) -> Event | None:
         rounding="none",
         shared=is_shared(study.privacy.traits.evaluation_noise_source),
         band=bands(study)[1],
+        sites_per_patient=sites,
+    )
+    return scores if scores.shared else each_site_alone(scores)
+
+
+def assumption(study: Study) -> str:
+    """Whom the study's epsilon is for, in words for every report; no site can check it."""
+    sites = study.privacy.sites_per_patient
+    return (
+        f"Epsilon is for a patient who is at no more than {sites} of the sites; nobody can check "
+        "that, and for one who is at more of them it is larger."
     )
 
 
@@ -182,9 +201,9 @@ def _several(study: Study, attempts: int, evaluations: int) -> tuple[Event, ...]
     training, evaluation = training_event(study), evaluation_event(study)
     events = []
     if training is not None and attempts:
-        events.append(replace(training, count=training.count * attempts))
+        events.append(replace(training, count=training.count * attempts, names=_ONE_VIEW))
     if evaluation is not None and evaluations:
-        events.append(replace(evaluation, count=evaluation.count * evaluations))
+        events.append(replace(evaluation, count=evaluation.count * evaluations, names=_ONE_VIEW))
     return tuple(events)
 
 

@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal, Self, assert_never
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
 
-from protocol.document import ANNOTATIONS, Document, canonical, digest, first_fault, read_canonical
+from protocol.document import (
+    ANNOTATIONS,
+    Document,
+    added_field,
+    canonical,
+    digest,
+    first_fault,
+    read_canonical,
+)
 from protocol.errors import Code, WardroundError
 from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
@@ -58,8 +66,9 @@ class Model(Document):
 
 
 class Privacy(Document):
-    """The privacy plan. `epsilon` at `delta` bounds all that the study releases of a patient with
-    noise, every attempt used; in mode none, where only evaluation can be noised, that alone."""
+    """The privacy plan. `epsilon` at `delta` bounds all that the study releases with noise of a
+    patient who is at no more than `sites_per_patient` (k) of its sites, every attempt used; in
+    mode none, where only evaluation can be noised, that alone."""
 
     mode: Mode
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
@@ -67,6 +76,7 @@ class Privacy(Document):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     delta: Annotated[float, Field(gt=0, lt=0.5)] = 1e-5
     epsilon: Annotated[float, Field(gt=0, le=1e4)] | None = None
+    sites_per_patient: int = added_field(1, ge=1, le=1000)
 
     @property
     def traits(self) -> ModeTraits:
@@ -192,7 +202,7 @@ class Evaluation(Document):
 
     @property
     def disjoint(self) -> bool:
-        """Whether no patient both trains and evaluates."""
+        """Whether no patient of one site both trains and evaluates there."""
         match self.split:
             case "patients":
                 return True
@@ -246,6 +256,8 @@ class Study(Document):
             raise ValueError(
                 f"least_sites is {aggregation.least_sites} but the roster has {len(names)} sites"
             )
+        if self.privacy.sites_per_patient > len(names):
+            raise ValueError(f"sites_per_patient is above the roster's {len(names)} sites")
         if aggregation.masked and aggregation.least_sites < 3:
             raise ValueError("least_sites must be at least 3 under secure aggregation")
         if aggregation.masked and not 1 <= aggregation.colluding_sites < aggregation.least_sites:
@@ -348,6 +360,12 @@ class Study(Document):
     @cached_property
     def sites(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.roster)
+
+    @property
+    def parts_disjoint(self) -> bool:
+        """Whether no patient both trains and evaluates, at any site: each site splits by a secret
+        of its own, so one who is at several may train at one and evaluate at another."""
+        return self.evaluation.disjoint and self.privacy.sites_per_patient == 1
 
     def patients(self, names: frozenset[str] | None = None) -> int:
         """Declared training patients of the named sites (all of them by default)."""

@@ -10,6 +10,7 @@ import math
 from typing import assert_never
 
 from protocol.metrics.score_histogram import Estimate
+from protocol.privacy.releases import assumption
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -161,6 +162,8 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
             f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
             f"coordinator, it would be {_up(outcome.epsilon_broken)}."
         )
+    if plan.epsilon is not None:
+        lines.append(assumption(study))
     if outcome is not None:
         lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
     if not study.aggregation.masked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from protocol.privacy.releases import assumption
 from server.outcome import Outcome
 from server.tracking.query_report import AnswerRow, answered, captions, question
 
@@ -34,8 +35,8 @@ def page(outcome: Outcome) -> str:
 <h1>{html.escape(study.title)}</h1>{cohort}
 {"".join(sections)}
 <footer><p>Task {study.task.name} at {len(study.roster)} sites, summed under secure aggregation.
-Epsilon {spent} at delta {study.privacy.delta:g} for each patient. Lines are 95% intervals of the
-noise. Study <code>{study.digest}</code>.</p></footer></body></html>
+Epsilon {spent} at delta {study.privacy.delta:g} for each patient. {assumption(study)}
+Lines are 95% intervals of the noise. Study <code>{study.digest}</code>.</p></footer></body></html>
 """
 
 

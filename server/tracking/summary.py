@@ -12,6 +12,7 @@ from typing import Any
 
 from protocol import durable_files
 from protocol.document import finite
+from protocol.privacy.releases import assumption
 from server.outcome import Outcome
 from server.tracking.query_report import plain
 
@@ -35,6 +36,8 @@ def summary(
         "epsilon": _spent(outcome.epsilon),
         "epsilon_broken": _spent(outcome.epsilon_broken),
         "uncovered": outcome.uncovered,
+        "sites_per_patient": study.privacy.sites_per_patient,
+        "assumption": assumption(study),
         "sites": {"number": len(study.roster), "names": list(study.sites)},
         "seconds": outcome.seconds,
         "seconds_per_round": fmean(r.seconds for r in outcome.rounds) if outcome.rounds else None,

@@ -36,6 +36,7 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.mode": study.privacy.mode,
         "wardround.status": outcome.status,
         "wardround.uncovered": outcome.uncovered or "nobody",
+        "wardround.sites_per_patient": str(study.privacy.sites_per_patient),
     }
     if outcome.epsilon is not None:
         tags |= {

@@ -95,12 +95,12 @@ class Hospital:
     clock: Clock
 
     @staticmethod
-    def found(folder: Path, rules: Policy | None = None) -> Hospital:
-        """A new hospital in a new folder."""
+    def found(folder: Path, rules: Policy | None = None, names: str = "one view") -> Hospital:
+        """A new hospital in a new folder. names: by which its patients go, of all tasks."""
         identity = Identity.generate()
         clock = Clock()
         SiteState.create(folder, SITE, identity.public_key.hex(), clock=clock).close()
-        return Hospital.enter(folder, identity, rules, clock=clock)
+        return Hospital.enter(folder, identity, rules, clock=clock, names=names)
 
     @staticmethod
     def enter(
@@ -110,12 +110,13 @@ class Hospital:
         *,
         daemon: bool = False,
         clock: Clock | None = None,
+        names: str = "one view",
     ) -> Hospital:
         """A hospital that is there already."""
         clock = clock or Clock()
         state = SiteState.open(folder, SITE, identity.public_key.hex(), daemon=daemon, clock=clock)
         audit = Audit(state, SITE, identity)
-        ledger = Ledger(state, audit, rules or policy())
+        ledger = Ledger(state, audit, rules or policy(), lambda task: names)
         return Hospital(
             folder, identity, state, audit, ledger, Approvals(ledger, SITE, SITES), clock
         )

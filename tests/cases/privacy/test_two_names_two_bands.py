@@ -1,15 +1,13 @@
 """The ledger covers a patient whom two views of one site name differently.
 
 Kind of fault: a patient's place u in [0, 1) is an HMAC of the name, and epsilon is composed side
-by side over bands of u. That rests on one name for a patient in all views of a site, which nothing
-checks: a patient of two names stands in two bands, and the ledger counts one of them.
+by side over bands of u. That rests on one name for a patient in all views of a site: where nobody
+is sure of that, a patient of two names stands in two bands, and the ledger must count both.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-
-import pytest
 
 from client.governance.patient_split import PatientSplit
 from protocol.privacy.accounting import Event, calibrate, epsilon, epsilon_over_bands
@@ -29,11 +27,6 @@ def test_two_names_of_a_patient_often_stand_in_different_bands() -> None:
     assert 0.4 < apart / _PATIENTS < 0.6
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the ledger must count both bands that a patient of two names stands in",
-)
 def test_the_ledger_covers_a_patient_who_trains_under_both_names() -> None:
     training = Event("skellam", 1, 1.0, 1, dimension=30, scale=65536.0, rounding="patient")
     training = replace(training, noise_multiplier=calibrate(3.0, _DELTA, training))

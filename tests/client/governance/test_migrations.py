@@ -23,11 +23,13 @@ COPY = f"state.sqlite.schema-{SCHEMA_VERSION - 1}"
 @pytest.fixture
 def older(tmp_path: Path) -> Hospital:
     """A hospital whose ledger has the schema before this release's, closed, with a debit in it."""
-    hospital = Hospital.found(tmp_path / "state")
+    hospital = Hospital.found(tmp_path / "state", names="")
     hospital.debit(hospital.accept(numbered(1)), 1, 1)
     hospital.state.close()
     with sqlite3.connect(hospital.folder / "state.sqlite") as db:
         db.execute("DELETE FROM meta WHERE key = 'release'")
+        db.execute("ALTER TABLE studies DROP COLUMN names")
+        db.execute("DROP TABLE patients")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     db.close()
     return hospital

@@ -149,15 +149,44 @@ def test_nothing_released_costs_nothing() -> None:
 
 
 def test_bands_compose_in_parallel_across_and_in_sequence_within() -> None:
-    train = gaussian(2.0, 0.1, 100, band=(0.0, 0.7))
-    test = gaussian(3.0, band=(0.7, 1.0))
-    both = gaussian(5.0, band=(0.5, 0.9))
+    train = gaussian(2.0, 0.1, 100, band=(0.0, 0.7), names="a")
+    test = gaussian(3.0, band=(0.7, 1.0), names="a")
+    both = gaussian(5.0, band=(0.5, 0.9), names="a")
     apart = epsilon_over_bands([train, test], 1e-5)
     assert apart == max(epsilon([train], 1e-5), epsilon([test], 1e-5))
     together = epsilon_over_bands([train, test, both], 1e-5)
     assert together == max(epsilon([train, both], 1e-5), epsilon([test, both], 1e-5))
     assert apart < together < epsilon([train, test, both], 1e-5)
     assert epsilon_over_bands([train], 1e-5) == epsilon([train], 1e-5)
+
+
+def test_bands_by_names_that_are_not_certainly_the_same_hold_nobody_apart() -> None:
+    train = gaussian(2.0, 0.1, 100, band=(0.0, 0.7))
+    test = gaussian(3.0, band=(0.7, 1.0))
+    both = epsilon([train, test], 1e-5)
+    for one, other in (("", ""), ("a", ""), ("", "a"), ("a", "b")):
+        events = [replace(train, names=one), replace(test, names=other)]
+        assert epsilon_over_bands(events, 1e-5) == both, (one, other)
+
+
+def test_a_patient_stands_in_one_band_of_each_kind_of_names() -> None:
+    """Under each name in one of two cells, and nobody knows which go together."""
+    costly = [gaussian(2.0, 0.1, 100, band=(0.0, 0.7), names=names) for names in "ab"]
+    cheap = [gaussian(3.0, band=(0.7, 1.0), names=names) for names in "ab"]
+    anybody = gaussian(9.0)
+    found = epsilon_over_bands([*costly, *cheap, anybody], 1e-5)
+    assert found == epsilon([*costly, anybody], 1e-5)
+
+
+def test_too_many_kinds_of_names_count_as_uncertain() -> None:
+    """Each different, so that no two combinations are alike."""
+    events = []
+    for number in range(6):
+        names = f"view {number}"
+        events.append(gaussian(8.0 + number, band=(0.0, 0.5), names=names))
+        events.append(gaussian(8.5 + number, band=(0.5, 1.0), names=names))
+    found = epsilon_over_bands(events, 1e-5)
+    assert epsilon(events[::2], 1e-5) < found <= epsilon(events, 1e-5)
 
 
 @settings(max_examples=8, deadline=None)
@@ -179,12 +208,12 @@ def test_calibration_never_exceeds_the_epsilon_asked_and_wastes_little(
 
 
 def test_calibration_counts_what_else_is_released() -> None:
-    train = gaussian(1.0, 0.2, 150, band=(0.0, 0.7))
+    train = gaussian(1.0, 0.2, 150, band=(0.0, 0.7), names="a")
     evaluation = gaussian(20.0, 1.0, 3, band=(0.0, 1.0))
     sigma = calibrate(1.0, 1e-3, train, [evaluation])
     assert sigma > calibrate(1.0, 1e-3, train)
     assert epsilon_over_bands([replace(train, noise_multiplier=sigma), evaluation], 1e-3) <= 1.0
-    elsewhere = replace(evaluation, band=(0.7, 1.0))
+    elsewhere = replace(evaluation, band=(0.7, 1.0), names="a")
     assert calibrate(1.0, 1e-3, train, [elsewhere]) == calibrate(1.0, 1e-3, train)
     with pytest.raises(WardroundError) as refusal:
         calibrate(0.1, 1e-3, train, [evaluation])
@@ -402,6 +431,6 @@ def test_divergences_that_overflowed_bound_nothing() -> None:
 
 
 def test_bands_that_cannot_decide_change_nothing() -> None:
-    small = Event("gaussian", 8.0, 0.2, 10, band=(0.0, 0.7))
-    large = Event("gaussian", 1.0, 0.2, 50, band=(0.7, 1.0))
+    small = Event("gaussian", 8.0, 0.2, 10, band=(0.0, 0.7), names="a")
+    large = Event("gaussian", 1.0, 0.2, 50, band=(0.7, 1.0), names="a")
     assert epsilon_over_bands([small, large], 1e-5) == epsilon([large], 1e-5)
