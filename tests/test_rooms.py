@@ -112,7 +112,7 @@ DOORS = {
     "typer": ("protocol/terminal/", "client/cli/", "launch/cli/"),
     "click": ("protocol/terminal/", "client/cli/", "launch/cli/"),
     "rich": ("protocol/terminal/", "client/", "launch/"),
-    "dp_accounting": ("protocol/privacy/accounting.py", "protocol/privacy/renyi.py"),
+    "dp_accounting": ("protocol/privacy/accounting.py", "protocol/privacy/privacy_losses.py"),
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ def ledger(
 
     with governing(config, "ledger") as site:
         account = budget(site.state, site.policy)
-        studies = spending_by_study(site.state, site.policy)
+        studies = spending_by_study(site.state, site.policy, _told_while_it_lasts())
         if plot is not None:
             _plot(site, account, plot)
     if as_json:
@@ -129,6 +130,19 @@ def backup(
     key = load(config).state / "split.key"
     done = f"Written to {file}. Keep {key} with it."
     print_result(done, {"file": file, "keep_with_it": key}, as_json)
+
+
+def _told_while_it_lasts() -> Callable[[int, int], None]:
+    """Says every five seconds how many studies are composed: after an upgrade it takes minutes."""
+    said = time.monotonic()
+
+    def tell(done: int, studies: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            typer.echo(f"Composed {done} of {studies} studies.", err=True)
+
+    return tell
 
 
 def _plot(site: SiteGovernance, account: Budget, path: Path) -> None:

@@ -10,7 +10,7 @@ from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
-from protocol.privacy.releases import assumption, planned_broken_epsilon
+from protocol.privacy.releases import about_delta, assumption, planned_broken_epsilon
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -44,6 +44,7 @@ def summarise(
         ("With whom", ", ".join(study.sites)),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
+        *([("Its delta", large)] if (large := about_delta(study)) else []),
         *([("What that assumes", assumption(study))] if study.privacy.epsilon else []),
         *_exact_sums(study, approvals.policy),
         *_what_stays(study),

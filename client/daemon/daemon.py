@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import torch
@@ -30,6 +31,7 @@ from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
 from client.governance.audit_replay import AuditEvent
+from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import algorithm_state_in, sweep
@@ -89,6 +91,9 @@ class Daemon:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
             stack.callback(governance.close_state)
+            threading.Thread(
+                target=_compose_past, args=(governance,), name="past", daemon=True
+            ).start()
             reporter = stack.enter_context(StatusReporter(config.state, self.board))
             site = Site(
                 config.site,
@@ -172,6 +177,15 @@ def _is_collect(incoming: IncomingMessage) -> bool:
         return isinstance(messages.parse(incoming.frame), messages.Collect)
     except WardroundError:
         return False
+
+
+def _compose_past(governance: SiteGovernance) -> None:
+    """Composes what was spent before, ahead of the first proposal: where nothing of it is kept (the
+    cache was deleted, or an upgrade changed the accounting), a minute for a thousand studies."""
+    started = time.monotonic()
+    with suppress(WardroundError):  # whoever asks for the budget next is told
+        budget(governance.state, governance.policy)
+        event("past composed", seconds=round(time.monotonic() - started, 1))
 
 
 def _reopen(governance: SiteGovernance, site: Site) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +10,8 @@ from client.config.policy import Policy
 from client.governance.database import SiteState
 from client.governance.exact_releases import counted_exactly
 from client.governance.ledger_rows import StudyStatus, charged, event_of
-from protocol.privacy.accounting import Event, epsilon_over_bands
+from protocol.privacy.accounting import Event, epsilon_over_bands, keys_in_use
+from protocol.privacy.composition_cache import Kept
 from protocol.study.study import Study
 
 
@@ -58,10 +60,12 @@ def budget(state: SiteState, policy: Policy) -> Budget:
         spent, reserved = charged(db, open_plans=False), charged(db)
         exact, exact_public = counted_exactly(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
-    reserved_epsilon = epsilon_over_bands(reserved, delta)
+    spent_epsilon = epsilon_over_bands(spent, delta, state.past)
+    reserved_epsilon = epsilon_over_bands(reserved, delta, state.past)
+    state.past.sweep(lambda: keys_in_use(spent, delta) | keys_in_use(reserved, delta))
     return Budget(
         delta=delta,
-        spent=epsilon_over_bands(spent, delta),
+        spent=spent_epsilon,
         reserved=reserved_epsilon,
         cap=cap,
         left=None if cap is None else max(0.0, cap - reserved_epsilon),
@@ -71,10 +75,12 @@ def budget(state: SiteState, policy: Policy) -> Budget:
     )
 
 
-def spending_by_study(state: SiteState, policy: Policy) -> tuple[StudySpending, ...]:
+def spending_by_study(
+    state: SiteState, policy: Policy, progress: Callable[[int, int], None] = lambda done, of: None
+) -> tuple[StudySpending, ...]:
     """Returns what each study has spent and planned, oldest first.
 
-    Raises WardroundError(LEDGER).
+    progress: called with (studies done, studies in all). Raises WardroundError(LEDGER).
     """
     plans: dict[str, _Plan] = {}
     with state.reading() as db:
@@ -85,11 +91,13 @@ def spending_by_study(state: SiteState, policy: Policy) -> tuple[StudySpending, 
         studies = db.execute(
             "SELECT document, state, digest, names FROM studies ORDER BY seen, digest"
         ).fetchall()
-    return tuple(
-        _spending(Study.parse(document), status, names, plans[digest], policy.delta)
-        for document, status, digest, names in studies
-        if digest in plans
-    )
+    found = []
+    for done, (document, status, digest, names) in enumerate(studies):
+        progress(done, len(studies))
+        if digest in plans:
+            study, plan = Study.parse(document), plans[digest]
+            found.append(_spending(study, status, names, plan, policy.delta, state.past))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ _Plan = dict[str, tuple[str, int, int]]
 
 
 def _spending(
-    study: Study, state: StudyStatus, names: str, plan: _Plan, delta: float
+    study: Study, state: StudyStatus, names: str, plan: _Plan, delta: float, past: Kept
 ) -> StudySpending:
     def epsilon_of(column: Literal[1, 2]) -> float:
         rows = [(event_of(row[0]), row[column]) for row in plan.values()]
@@ -137,6 +145,7 @@ def _spending(
                 if unit is not None and attempts
             ],
             delta,
+            past,
         )
 
     def counts(part: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@
                    from before a migration stays beside it (migrations.py)
     head.json      the head of the audit chain, outside the database (audit_head.py)
     split.key      the secret that splits patients (patient_split.py)
+    composed.sqlite  a cache (composed_past.py)
     daemon.lock    held by the one daemon; write.lock held by whoever writes (a daemon, a command)
 
 Every write is one `SiteState.transaction`:
@@ -29,6 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.governance.audit_head import GENESIS, ChainHead
+from client.governance.composed_past import ComposedPast
 from client.governance.migrations import (
     SCHEMA_VERSION,
     copy_database,
@@ -95,6 +97,7 @@ class SiteState:
         daemon_lock: int | None,
     ) -> None:
         self.folder, self.split, self.clock = folder, split, clock
+        self.past = ComposedPast(folder, split)
         self._db, self._daemon_lock = db, daemon_lock
         self._thread_lock = threading.RLock()
         self._write_lock = _lock_file(folder / _WRITE)
@@ -164,7 +167,8 @@ class SiteState:
         A state of an older release is migrated first, and a copy left beside it. Raises
         WardroundError(STATE) for a folder that is not there, is open to other users, is another
         site's or is held by a daemon already; (RELEASE) for one of a newer release; (LEDGER) for a
-        damaged or read-only database, and, with `daemon`, for an older copy put back.
+        damaged or read-only database, and, with `daemon`, for an older copy put back or plans that
+        do not agree with the debits.
         """
         database = folder / _DATABASE
         if not database.exists():
@@ -186,6 +190,7 @@ class SiteState:
             state = SiteState(folder, db, split, clock, lock)
             if daemon:
                 state.refuse_older()
+                state.refuse_miscounted()
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -252,6 +257,26 @@ class SiteState:
             "which charges every open study in full.",
         )
 
+    def refuse_miscounted(self) -> None:
+        """Raises WardroundError(LEDGER) where a plan says another number of attempts debited than
+        its debits do: what was spent is computed from the plans."""
+        with self.reading() as db:
+            found = db.execute(
+                "SELECT study, part, sum(debited), sum(count) FROM ("
+                " SELECT study, part, debited, 0 AS count FROM plans"
+                " UNION ALL SELECT study, part, 0, count FROM debits)"
+                " GROUP BY study, part HAVING sum(debited) != sum(count) LIMIT 1"
+            ).fetchone()
+        if found is not None:
+            study, part, debited, count = found
+            raise WardroundError(
+                Code.LEDGER,
+                f"The ledger in {self.folder} is damaged: the plan of study {study[:12]} counts "
+                f"{debited} attempts of {part}, its debits are {count}.",
+                remedy="Put the newest backup back, then acknowledge it; keep this one as evidence "
+                "(`wardround-site audit verify` says which tables differ from the log).",
+            )
+
     def backup(self, target: Path) -> None:
         """Copies the database while it is in use; to be stored with split.key.
 
@@ -265,6 +290,7 @@ class SiteState:
     def close(self) -> None:
         with self._thread_lock:
             self._db.close()
+            self.past.close()
             os.close(self._write_lock)
             if self._daemon_lock is not None:
                 os.close(self._daemon_lock)

@@ -210,7 +210,7 @@ class Ledger:
             broken = planned_broken_epsilon(study, policy.delta)
             _within(broken, policy.epsilon_broken, True, "epsilon_broken")
         named = [replace(event, names=names) for event in own]
-        total = epsilon_over_bands((*others, *named), policy.delta)
+        total = epsilon_over_bands((*others, *named), policy.delta, self.state.past)
         _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
         return alone, total
 

@@ -47,6 +47,10 @@ class PatientSplit:
         """(N,) names -> (N,) float64 in [0, 1)."""
         return np.fromiter((self.place(p) for p in patients), np.float64, len(patients))
 
+    def seal(self, value: bytes) -> bytes:
+        """(32 bytes) by which a value that this site kept outside its ledger is recognised."""
+        return self._hash(b"wardround kept value:" + value)
+
     def _hash(self, message: bytes) -> bytes:
         return hmac.digest(self._secret, message, hashlib.sha256)
 

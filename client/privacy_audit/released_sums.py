@@ -88,7 +88,7 @@ class AuditedStudy:
         """The audited site with these patients."""
         study, name = self.study, self.study.sites[0]
         held = Patients(patients, self.task.varied)
-        self.learner.try_out(held.evaluation.features, study.aggregation.rounding)
+        self.learner.try_out(held.evaluation.features, in_floats=study.sums_in_floats)
         contributor = Contributor(SiteContext(study, name, held, self.learner))
         return AuditedSite(contributor, Sections(study, part == "training", part == "evaluation"))
 

@@ -56,6 +56,8 @@ class Noise:
 
     def __call__(self, count: int) -> Floats:
         """(count,), at most _NOISED."""
+        if self._stream.forked():
+            self._made = np.empty(0)
         if len(self._made) < count:
             size = max(count, min(_NOISED, self._expected))
             self._made = gaussian(size, self._stream)

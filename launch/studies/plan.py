@@ -29,6 +29,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
+    about_delta,
     assumption,
     exposed_events,
     max_evaluations,
@@ -176,6 +177,8 @@ def show(planned: StudyPlan, console: Console) -> None:
     console.print(_answers(planned))
     if planned.epsilon is not None:
         console.print(assumption(planned.study), highlight=False)
+    if large := about_delta(planned.study):
+        console.print(f"{large}.", style="yellow", highlight=False)
     if unprotected := uncovered(planned.study):
         console.print(unprotected, style="yellow", highlight=False)
 

@@ -32,6 +32,7 @@ draws, so that (eps, delta) becomes (eps + 2 n h, delta e^(n h)) (large eps).
 from __future__ import annotations
 
 import math
+import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +44,15 @@ import numpy as np
 from scipy.stats import binom
 
 from protocol.errors import Code, WardroundError
-from protocol.privacy import discrete_laplace, renyi
+from protocol.privacy import discrete_laplace, privacy_losses, renyi
+from protocol.privacy.composition_cache import (
+    TOGETHER,
+    Kept,
+    RecentlyUsed,
+    blocks,
+    halves,
+    key_of,
+)
 from protocol.privacy.discrete_laplace import LONGEST
 from protocol.privacy.events import MAX_EPSILON, MIN_VARIANCE, Event, require, share_alone
 from protocol.privacy.randomness import Floats
@@ -64,6 +73,8 @@ KAPPA = 0.03
 MAX_SITES = 1000
 MAX_MULTIPLIER = 1e6
 _CELLS = 1500.0
+_RECENT = RecentlyUsed()
+_NUMBER = struct.Struct("<d")
 _MAX_COVERS = 16
 """Combinations of bands by different names that are told apart."""
 _TYPICAL_DELTA = 1e-5
@@ -82,24 +93,40 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
     Raises WardroundError(CONFIGURATION) for a delta outside (0, 1).
     """
     require(0 < delta < 1, "delta must be above 0 and below 1")
-    return _composed(_merged(events), delta)
+    return _composed(_merged(events), delta, _RECENT)
 
 
-def epsilon_over_bands(events: Sequence[Event], delta: float) -> float:
+def epsilon_over_bands(events: Sequence[Event], delta: float, kept: Kept = _RECENT) -> float:
     """The largest epsilon of any patient: composed within, in parallel across bands of u, as far
     as one patient has one name (`_covers`).
 
     Distributions are composed only for bands whose Renyi bound exceeds what was found before.
+    kept: where compositions are looked up and put.
     """
     require(0 < delta < 1, "delta must be above 0 and below 1")
-    covers = _covers(events)
-    bounds = {cover: _renyi_bound(cover, delta)[0] for cover in covers if cover}
+    key = key_of("epsilon", events, delta)
+    if (known := kept.get(key)) is not None:
+        return float(_NUMBER.unpack(known)[0])
+    # What one block holds is quickly composed: only its epsilon is worth keeping.
+    where = {cover: kept if len(cover) > TOGETHER else _RECENT for cover in _covers(events)}
+    bounds = {cover: _renyi_bound(cover, delta, at)[0] for cover, at in where.items()}
     largest = 0.0
     for cover in sorted(bounds, key=bounds.__getitem__, reverse=True):
         if bounds[cover] <= largest:
             break
-        largest = max(largest, _composed(cover, delta))
+        largest = max(largest, _composed(cover, delta, where[cover]))
+    kept.put(key, _NUMBER.pack(largest))
     return largest
+
+
+def keys_in_use(events: Sequence[Event], delta: float) -> set[bytes]:
+    """All that `epsilon_over_bands` may look up for these events, or for one more."""
+    return {key_of("epsilon", events, delta)} | {
+        key
+        for cover in _covers(events)
+        for block in blocks(cover)
+        for key in (key_of("divergences", block), key_of("losses", block, delta))
+    }
 
 
 def _covers(events: Sequence[Event]) -> set[tuple[Event, ...]]:
@@ -120,7 +147,7 @@ def _covers(events: Sequence[Event]) -> set[tuple[Event, ...]]:
         if len(covers) * len(cells) > _MAX_COVERS:
             cells = {_merged(group)}
         covers = {_merged((*cover, *cell)) for cover in covers for cell in cells}
-    return covers
+    return covers - {()}
 
 
 def deltas(events: Iterable[Event], epsilons: Floats) -> Floats:
@@ -128,15 +155,16 @@ def deltas(events: Iterable[Event], epsilons: Floats) -> Floats:
     profile. 1 at every epsilon where there is hardly any noise."""
     merged = _merged(events)
     parts = tuple(_part(event) for event in merged)
-    rough = _renyi_bound(merged, _TYPICAL_DELTA)[0] if merged else 0.0
+    rough = _renyi_bound(merged, _TYPICAL_DELTA, _RECENT)[0] if merged else 0.0
     if not rough <= _RENYI_ONLY:
         return np.ones(len(epsilons))
     apart = math.sqrt(sum(part.gap for part in parts) / 2) + _drawn(parts)
     apart += math.sqrt(_shares(parts) * DIVERGENCE / 2)
-    found = np.zeros(len(epsilons))
+    total = (1 + np.exp(epsilons)) * apart
     if parts:
-        found += _losses(parts, _interval(rough)).get_delta_for_epsilon(list(epsilons))
-    return np.asarray(np.minimum(1.0, found + (1 + np.exp(epsilons)) * apart))
+        losses = _all_losses(merged, _TYPICAL_DELTA, _RECENT)
+        total += losses.get_delta_for_epsilon(list(epsilons))
+    return np.asarray(np.minimum(1.0, total))
 
 
 def broken_epsilon(
@@ -237,19 +265,21 @@ def _merged(events: Iterable[Event]) -> tuple[Event, ...]:
     """Equal events as one, whatever their bands, in an order of their own."""
     counts: dict[Event, int] = defaultdict(int)
     for event in events:
-        counts[replace(event, count=1, band=(0.0, 1.0), names="", shared=True)] += event.count
+        counts[_kind(event)] += event.count
     merged = [replace(event, count=count) for event, count in counts.items() if count]
     return tuple(sorted(merged, key=repr))
 
 
-@lru_cache(maxsize=4096)
-def _renyi_bound(events: tuple[Event, ...], delta: float) -> tuple[float, float]:
+@lru_cache(maxsize=16384)
+def _kind(event: Event) -> Event:
+    """One such event, whatever its band and names."""
+    return replace(event, count=1, band=(0.0, 1.0), names="", shared=True)
+
+
+def _renyi_bound(events: tuple[Event, ...], delta: float, kept: Kept) -> tuple[float, float]:
     """Epsilon by Renyi divergences (inf where there is none), and what the sampler's relative
     errors take: epsilon grows by 2 * factor, delta shrinks by exp(-factor)."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        divergences = np.asarray(
-            sum(event.count * _divergences(replace(event, count=1)) for event in events)
-        )
+    divergences = _all_divergences(events, kept)
     parts = [_part(event) for event in events]
     factor = 2 * _shares(parts) * RELATIVE_ERROR
     left, drawn = delta * math.exp(-factor), _drawn(parts)
@@ -271,17 +301,16 @@ def _drawn(parts: Iterable[_Part]) -> float:
     return discrete_laplace.ERROR * sum(part.laplace for part in parts)
 
 
-@lru_cache(maxsize=4096)
-def _composed(events: tuple[Event, ...], delta: float) -> float:
+def _composed(events: tuple[Event, ...], delta: float, kept: Kept) -> float:
     """Events are merged, and of one band."""
     if not events:
         return 0.0
-    rough, factor = _renyi_bound(events, delta)
+    rough, factor = _renyi_bound(events, delta, kept)
     if not rough <= _RENYI_ONLY or any(event.count > _MAX_COMPOSED for event in events):
         return rough
     parts = tuple(_part(event) for event in events)
     shares, gap = _shares(parts), sum(part.gap for part in parts)
-    found = _losses(parts, _interval(rough)).get_epsilon_for_delta
+    found = _all_losses(events, delta, kept).get_epsilon_for_delta
     apart, drawn = math.sqrt(gap / 2) + _drawn(parts), math.sqrt(shares * DIVERGENCE / 2)
     near = _private(found, delta, drawn + apart, rough)
     if (1 + math.exp(rough)) * drawn <= _HARDLY * delta:
@@ -335,6 +364,41 @@ def _divergences(event: Event) -> renyi.Floats:
     return sites * renyi.subsampled(bound, event.sampling_rate)
 
 
+def _all_divergences(events: tuple[Event, ...], kept: Kept) -> renyi.Floats:
+    """(len(ORDERS),) of all of them."""
+    key = key_of("divergences", events)
+    known = kept.get(key)
+    if known is None:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            if len(events) <= TOGETHER:
+                alone = (event.count * _divergences(_kind(event)) for event in events)
+            else:
+                alone = (_all_divergences(half, kept) for half in halves(events))
+            known = np.asarray(sum(alone), dtype="<f8").tobytes()
+        kept.put(key, known)
+    return np.frombuffer(known, dtype="<f8")
+
+
+def _all_losses(events: tuple[Event, ...], delta: float, kept: Kept) -> Any:
+    """The composed privacy loss distribution of a node of the tree, on a grid as fine as its own
+    Renyi bound at `delta` is small."""
+    key = key_of("losses", events, delta)
+    if (known := kept.get(key)) is not None:
+        return privacy_losses.decode(known)
+    rough, _ = _renyi_bound(events, delta, kept)
+    interval = _interval(rough)
+    if len(events) <= TOGETHER:
+        losses = privacy_losses.dense(_losses(tuple(_part(event) for event in events), interval))
+    else:
+        one, other = (
+            privacy_losses.coarser(_all_losses(half, delta, kept), interval)
+            for half in halves(events)
+        )
+        losses = one.compose(other)
+    kept.put(key, privacy_losses.encode(losses))
+    return losses
+
+
 @dataclass(frozen=True)
 class _Part:
     """What `count` releases of an event are in a composition.
@@ -372,7 +436,6 @@ def _part(event: Event) -> _Part:
     assert_never(event.mechanism)
 
 
-@lru_cache(maxsize=256)
 def _losses(parts: tuple[_Part, ...], interval: float) -> Any:
     """The composed privacy loss distribution."""
     total = None

@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from protocol.errors import Code, WardroundError
 
@@ -21,11 +21,23 @@ Words = npt.NDArray[np.uint64]
 
 
 class Stream:
-    """A stream of independent uniform bits. `key`: 32 bytes, given by tests only."""
+    """A stream of independent uniform bits. `key`: 32 bytes, given by tests only.
+
+    A process that is forked from this one goes on with a key of its own: the same bits would make
+    the same noise twice, and it would cancel.
+    """
 
     def __init__(self, key: bytes | None = None) -> None:
-        cipher = Cipher(algorithms.AES(key or os.urandom(32)), modes.CTR(bytes(16)))
-        self._cipher = cipher.encryptor()
+        self._process = os.getpid()
+        self._cipher = _keystream(key or os.urandom(32))
+
+    def forked(self) -> bool:
+        """Whether the process was forked since the last call: then there is a new key now, and
+        whoever keeps numbers made before must not use them."""
+        if self._process == os.getpid():
+            return False
+        self._process, self._cipher = os.getpid(), _keystream(os.urandom(32))
+        return True
 
     def words(self, count: int) -> Words:
         """(count,) uniform on 0 .. 2^64 - 1."""
@@ -35,6 +47,7 @@ class Stream:
 
     def fill(self, words: Words) -> None:
         """The same, into memory that is there."""
+        self.forked()
         self._cipher.update_into(bytes(words.nbytes), words.view(np.uint8).data)
 
     def uniform(self, count: int) -> Floats:
@@ -43,6 +56,10 @@ class Stream:
         The plain 53-bit uniform is a multiple of 2^-53, which would cut Gaussian tails at 8.6.
         """
         return _uniform(self.words(count))
+
+
+def _keystream(key: bytes) -> CipherContext:
+    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
 
 class PatientDraws:

@@ -185,6 +185,18 @@ def check_claim(study: Study) -> None:
         )
 
 
+def about_delta(study: Study) -> str | None:
+    """What to say of a delta above 1 / patients (Dwork and Roth 2014, section 2.3): it allows a
+    mechanism that publishes some patient's record outright. None of a smaller one."""
+    delta, patients = study.privacy.delta, study.patients()
+    if not study.privacy.traits.private or delta * patients <= 1:
+        return None
+    return (
+        f"delta {delta:g} is above 1/{patients}, one in the declared patients: so large a delta "
+        "would allow that a whole record is published now and then"
+    )
+
+
 def _several(study: Study, attempts: int, evaluations: int) -> tuple[Event, ...]:
     training, evaluation = training_event(study), evaluation_event(study)
     events = []

@@ -164,6 +164,14 @@ def words(hospital: Hospital, digest: str) -> dict[str, str]:
     return dict(summarise(hospital.approvals, hospital.approvals.find(digest)[0], SCHEMA))
 
 
+def test_a_delta_above_one_in_the_patients_is_shown(hospital: Hospital) -> None:
+    for number, delta in ((1, 1 / 300), (2, 1 / 299)):
+        asked = numbered(number, privacy__delta=delta)
+        hospital.approvals.propose(asked)
+        said = words(hospital, asked.digest[:8]).get("Its delta", "")
+        assert ("above 1/300," in said) == (delta > 1 / 300)
+
+
 def test_it_is_shown_in_plain_words_before_it_is_approved(hospital: Hospital) -> None:
     one = study(evaluation__fraction=0.25)
     hospital.approvals.propose(one)

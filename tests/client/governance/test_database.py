@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable
 from datetime import timedelta
@@ -227,3 +228,33 @@ def test_a_damaged_database_is_refused(hospital: Hospital) -> None:
 def test_a_folder_without_state_is_named(tmp_path: Path) -> None:
     error = refused(Code.STATE, lambda: SiteState.open(tmp_path, SITE, "00" * 32))
     assert "init" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE plans SET debited = debited - 1 WHERE part = 'train'",
+        "UPDATE plans SET debited = debited + 1 WHERE part = 'evaluate'",
+        "DELETE FROM plans WHERE part = 'train'",
+        "DELETE FROM debits WHERE attempt = 2",
+    ],
+)
+def test_plans_that_disagree_with_their_debits_stop_the_daemon(
+    hospital: Hospital, change: str
+) -> None:
+    study = hospital.accept(numbered(1))
+    hospital.accept(numbered(2))
+    for attempt in (1, 2):
+        hospital.debit(study, attempt, attempt)
+    hospital.again(daemon=True).state.close()
+    with sqlite3.connect(hospital.folder / "state.sqlite") as db:
+        db.execute("DROP TRIGGER debits_are_append_only_d")
+        db.execute(change)
+    db.close()
+    error = refused(
+        Code.LEDGER, lambda: Hospital.enter(hospital.folder, hospital.identity, daemon=True)
+    )
+    assert study.digest[:12] in error.message
+    assert "audit verify" in error.remedy
+    site = Hospital.enter(hospital.folder, hospital.identity)
+    refused(Code.AUDIT, site.audit.verify)

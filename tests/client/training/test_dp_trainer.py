@@ -1,5 +1,6 @@
 """The traps of differentially private training, each one a test (Opacus 1.6)."""
 
+import os
 import pickle
 
 import numpy as np
@@ -19,6 +20,7 @@ from protocol.study.study import Privacy
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.schema import Column, Schema
+from tests.client.hospital import in_child
 from tests.narrowing import present
 
 FEATURES = 6
@@ -274,3 +276,17 @@ def test_plain_training_learns() -> None:
     moved = one.plain_steps(weights, lambda: data, 200, 1.0)
     scores = one.scores(weights + moved, data.features)
     assert ((scores > 0.5) == (data.labels.numpy() > 0.5)).mean() > 0.95
+
+
+def test_a_forked_process_adds_noise_of_its_own() -> None:
+    """Noise is made ahead: a copy of what lies ready would cancel."""
+    noise = Noise(expected=1000)
+    first = noise(10)
+
+    def work(said: int) -> None:
+        os.write(said, noise(100).tobytes())
+
+    _, theirs = in_child(work)
+    ours = noise(100)
+    assert len(theirs) == ours.nbytes
+    assert not np.isin(np.frombuffer(theirs), [*first, *ours]).any()

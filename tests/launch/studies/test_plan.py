@@ -99,4 +99,11 @@ def test_the_tables_say_who_refuses_and_never_where(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     for word in ("epsilon", "1.000 at delta 1e-05", "noise multiplier", "kB", "have no policies"):
         assert word in said
+    assert "is above 1/" not in said
     assert json.loads(json.dumps(planned("privacy=none").as_json()))["answers"] is None
+
+
+def test_a_delta_above_one_in_the_patients_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    loose = planned("privacy=distributed", "privacy.epsilon=1", "privacy.delta=0.01")
+    show(loose, Console(width=200))
+    assert f"delta 0.01 is above 1/{loose.study.patients()}" in capsys.readouterr().out

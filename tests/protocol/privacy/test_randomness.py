@@ -1,5 +1,7 @@
 """Randomness: uniform bits that nobody could know, and Poisson samples drawn with them."""
 
+import os
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,6 +18,34 @@ def test_a_stream_gives_each_word_once_and_depends_on_its_key() -> None:
     assert (np.concatenate([first, second]) == same.words(2000)).all()
     assert len(Stream().words(0)) == 0
     assert len({*first.tolist(), *second.tolist(), *other.words(1000).tolist()}) == 3000
+
+
+def forked(stream: Stream) -> tuple[bytes, bytes]:
+    """What this process and one forked from it draw next."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, stream.words(100).tobytes())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as file:
+        theirs = file.read()
+    os.waitpid(child, 0)
+    return stream.words(100).tobytes(), theirs
+
+
+@pytest.mark.parametrize("key", [None, b"a" * 32])
+def test_a_forked_process_draws_other_bits(key: bytes | None) -> None:
+    stream = Stream(key)
+    stream.words(10)
+    ours, theirs = forked(stream)
+    assert len(theirs) == len(ours) == 800
+    assert not np.isin(np.frombuffer(theirs, np.uint64), np.frombuffer(ours, np.uint64)).any()
+    assert forked(stream)[1] != theirs
+    if key is not None:  # the parent's stream is what it was
+        assert ours == Stream(key).words(110)[10:].tobytes()
 
 
 def test_uniform_values_reach_below_two_to_the_minus_53() -> None:
