@@ -62,7 +62,7 @@ def ledger(
 
     with governing(config, "ledger") as site:
         account = budget(site.state, site.policy)
-        studies = spending_by_study(site.state, site.policy, _told_while_it_lasts())
+        studies = spending_by_study(site.state, site.policy, _progress_lines())
         if plot is not None:
             _plot(site, account, plot)
     if as_json:
@@ -132,17 +132,17 @@ def backup(
     print_result(done, {"file": file, "keep_with_it": key}, as_json)
 
 
-def _told_while_it_lasts() -> Callable[[int, int], None]:
+def _progress_lines() -> Callable[[int, int], None]:
     """Says every five seconds how many studies are composed: after an upgrade it takes minutes."""
-    said = time.monotonic()
+    reported = time.monotonic()
 
-    def tell(done: int, studies: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
+    def report(done: int, studies: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > 5:
+            reported = time.monotonic()
             typer.echo(f"Composed {done} of {studies} studies.", err=True)
 
-    return tell
+    return report
 
 
 def _plot(site: SiteGovernance, account: Budget, path: Path) -> None:

@@ -151,19 +151,20 @@ def permit(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json
     Example: wardround-site permit 3f1c2a9b
     """
     with governing(config, "permit", study=study[:64]) as site:
-        found, _ = site.approvals.find(study)
-        told = site.approvals.told_by_subtraction(found)
-        if not told:
+        record, _ = site.approvals.find(study)
+        revealed = site.approvals.revealed_by_subtraction(record)
+        if not revealed:
             raise WardroundError(
                 Code.USAGE,
                 "This study's roster needs no permission.",
-                remedy=f"Run `wardround-site show {found.digest[:_SHORT]}` to see what it needs.",
+                remedy=f"Run `wardround-site show {record.digest[:_SHORT]}` to see what it needs.",
             )
-        sites = ", ".join(told)
-        typer.echo(f"By subtraction, the data of these could be told: {sites}.", err=True)
+        sites = ", ".join(revealed)
+        typer.echo(f"By subtraction, data of these hospitals could be computed: {sites}.", err=True)
         confirm("Permit exact sums over this roster?", yes)
-        site.approvals.permit_roster(found)
-    print_result(f"Permitted. It could tell the data of: {sites}.", {"told": told}, as_json)
+        site.approvals.permit_roster(record)
+    done = f"Permitted. Data of these hospitals could be computed: {sites}."
+    print_result(done, {"revealed": revealed}, as_json)
 
 
 @contextmanager

@@ -175,11 +175,11 @@ class Approvals:
             raise WardroundError(Code.USAGE, f"{what} with {digest[:64]!r}.", remedy=_LIST_STUDIES)
         return Study.parse(rows[0][0]), rows[0][1]
 
-    def told_by_subtraction(self, study: Study) -> tuple[str, ...]:
+    def revealed_by_subtraction(self, study: Study) -> tuple[str, ...]:
         """Returns the sites whose data could be told from this study's exact sums and earlier ones
         over other rosters. Raises WardroundError(LEDGER)."""
         with self._state.reading() as db:
-            return exact_releases(db, study).told_by_subtraction(study)
+            return exact_releases(db, study).revealed_by_subtraction(study)
 
     def permit_roster(self, study: Study) -> None:
         """Permits exact sums over the study's roster for good, in this study and in others."""

@@ -23,7 +23,7 @@ from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 
-_LEAST_HONEST = 2
+_MIN_HONEST = 2
 """Sites in an exact sum that do not side with the coordinator: of one alone, it is that site's."""
 _RULE = "exact_releases"
 
@@ -64,7 +64,7 @@ class ExactReleases:
                 "are public or synthetic, name the task in policy.public_data.",
                 rule=_RULE,
             )
-        if len(study.sites) - study.aggregation.colluding_sites < _LEAST_HONEST:
+        if len(study.sites) - study.aggregation.colluding_sites < _MIN_HONEST:
             raise WardroundError(
                 Code.REFUSED_POLICY,
                 "An exact sum takes two honest sites or more: the study's roster less the "
@@ -72,16 +72,17 @@ class ExactReleases:
                 remedy="Ask for a larger roster, or for a noised study.",
                 rule=_RULE,
             )
-        if self.told_by_subtraction(study) and roster_digest(study) not in self.permitted:
+        if self.revealed_by_subtraction(study) and roster_digest(study) not in self.permitted:
             raise WardroundError(
                 Code.REFUSED_POLICY,
                 "Exact sums were released here for another roster; together with this study's "
-                f"they could tell the data of: {', '.join(self.told_by_subtraction(study))}.",
+                "they would let data be computed of: "
+                f"{', '.join(self.revealed_by_subtraction(study))}.",
                 remedy=f"Only if they agree: `wardround-site permit {study.digest[:12]}`.",
                 rule=_RULE,
             )
 
-    def told_by_subtraction(self, study: Study) -> tuple[str, ...]:
+    def revealed_by_subtraction(self, study: Study) -> tuple[str, ...]:
         """The sites whose data could be told from this study's exact sums and earlier ones: those
         by which its roster differs from others'. Empty where its roster had exact sums before."""
         if study.sites in self.rosters or not planned_exactly(study):

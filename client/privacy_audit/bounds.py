@@ -25,14 +25,14 @@ Inverse = Callable[[float], float]
 neighbour: f(1 - x) for a trade-off function f."""
 
 
-def least_rate(hits: int, runs: int, error: float) -> float:
+def min_rate(hits: int, runs: int, error: float) -> float:
     """What a rate cannot lie below, but with probability `error` (Clopper and Pearson 1934)."""
     from scipy.special import betaincinv  # .1 s: not for whoever never audits
 
     return 0.0 if hits == 0 else float(betaincinv(hits, runs - hits + 1, error))
 
 
-def largest_rate(hits: int, runs: int, error: float) -> float:
+def max_rate(hits: int, runs: int, error: float) -> float:
     """What a rate cannot lie above, but with probability `error`."""
     from scipy.special import betaincinv
 
@@ -67,7 +67,7 @@ def many_runs(
     that a test, fixed before, took for releases with the patient.
     """
     return shift(
-        largest_rate(false_hits, runs, error / 2), least_rate(hits, runs, error / 2), sampling_rate
+        max_rate(false_hits, runs, error / 2), min_rate(hits, runs, error / 2), sampling_rate
     )
 
 

@@ -37,14 +37,14 @@ def audit(
     """
     parts: tuple[Part, ...] = ("training", "evaluation")
     return [
-        told_apart(audited, part, neighbours, runs, progress)
+        distinguish(audited, part, neighbours, runs, progress)
         for part in parts
         if audited.claims(part)
         for neighbours in attacks(audited, patients, part, seed)
     ]
 
 
-def told_apart(
+def distinguish(
     audited: AuditedStudy, part: Part, neighbours: Neighbours, runs: int, progress: Progress
 ) -> Finding:
     """One attack, `runs` times on each of the two data sets."""

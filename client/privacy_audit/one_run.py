@@ -49,14 +49,14 @@ def audit(
         part="training",
         weights="as trained",
         epsilon=epsilon([spent], delta),
-        bound=epsilon_at(least_shift(spent, canaries, guesses, right), spent, delta),
+        bound=epsilon_at(min_shift(spent, canaries, guesses, right), spent, delta),
         estimate=epsilon_at(apparent_shift(spent, scores, planted.included), spent, delta),
         runs=canaries,
         confidence=CONFIDENCE,
     )
 
 
-def least_shift(event: Event, canaries: int, guesses: int, right: int) -> float:
+def min_shift(event: Event, canaries: int, guesses: int, right: int) -> float:
     """The largest mu (sensitivity over deviation, of one release) that the run refutes; 0 if none.
 
     event: all releases of the run.

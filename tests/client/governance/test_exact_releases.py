@@ -134,14 +134,14 @@ def test_another_roster_waits_for_a_person_who_is_told_whose_data_it_could_tell(
     assert accepts(hospital, first)
     assert hospital.approvals.propose(larger) == ("refused", Code.REFUSED_POLICY)
     assert "kappa" in refused(lambda: hospital.approvals.check(larger)).message
-    assert hospital.approvals.told_by_subtraction(larger) == ("kappa",)
-    assert hospital.approvals.told_by_subtraction(first) == ()
+    assert hospital.approvals.revealed_by_subtraction(larger) == ("kappa",)
+    assert hospital.approvals.revealed_by_subtraction(first) == ()
     hospital.approvals.permit_roster(larger)
     assert accepts(hospital, larger)
     assert accepts(hospital, exact(3, roster=FOUR))
     assert accepts(hospital, exact(4))
     fewer = exact(5, roster=[member for member in FOUR if member["name"] != "beta"])
-    assert hospital.approvals.told_by_subtraction(fewer) == ("beta", "kappa")
+    assert hospital.approvals.revealed_by_subtraction(fewer) == ("beta", "kappa")
     assert hospital.approvals.propose(fewer) == ("refused", Code.REFUSED_POLICY)
 
 

@@ -61,7 +61,7 @@ def found(
     audited = AuditedStudy.of(study, task)
     neighbours = attack(audited, patients, part, 0)
     assert neighbours is not None
-    return many_runs.told_apart(audited, part, neighbours, runs, quiet)
+    return many_runs.distinguish(audited, part, neighbours, runs, quiet)
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ from scipy import stats
 
 from client.privacy_audit.bounds import (
     gaussian,
-    largest_rate,
-    least_rate,
     many_runs,
+    max_rate,
+    min_rate,
     profile,
     refuted,
     shift,
 )
 from client.privacy_audit.finding import epsilon_at, with_shift
-from client.privacy_audit.one_run import least_shift
+from client.privacy_audit.one_run import min_shift
 from protocol.privacy.accounting import deltas, epsilon
 from protocol.privacy.events import Event
 
@@ -32,7 +32,7 @@ MOST_ALARMS = int(stats.binom.isf(1e-6, AUDITS, ERROR))
 @given(st.integers(1, 500), st.data())
 def test_rates_are_clopper_and_pearsons(runs: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, runs))
-    low, high = least_rate(hits, runs, ERROR), largest_rate(hits, runs, ERROR)
+    low, high = min_rate(hits, runs, ERROR), max_rate(hits, runs, ERROR)
     assert low <= hits / runs <= high
     if hits:
         assert stats.binom.sf(hits - 1, runs, low) == pytest.approx(ERROR)
@@ -86,8 +86,8 @@ def test_one_run_that_finds_every_canary_refutes_a_private_mechanism() -> None:
     assert refuted(gaussian(0.5), 400, 100, 100)
     assert not refuted(gaussian(1.0), 400, 100, 50)
     event = Event("gaussian", 2.0, sampling_rate=0.5, count=10)
-    assert least_shift(event, 400, 100, 50) == 0.0
-    found = least_shift(event, 400, 100, 100)
+    assert min_shift(event, 400, 100, 50) == 0.0
+    found = min_shift(event, 400, 100, 100)
     assert 0.5 < epsilon_at(found, event, 1e-5) < math.inf
 
 
