@@ -7,6 +7,7 @@ while the truth sits at the bin's edge; the interval knows of the noise only, no
 
 from __future__ import annotations
 
+import os
 import random
 from types import SimpleNamespace
 
@@ -51,7 +52,7 @@ def coverage() -> dict[str, float]:
     for question in (about.quantiles("age"), about.mean("age")):
         study = build_query(question, patients, Price())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(randomness, "os", SimpleNamespace(urandom=random.Random(SEED).randbytes))
+            patch.setattr(randomness, "os", _seeded_os())
             for _ in range(RUNS):
                 federation = InProcessFederation({}, tables)
                 outcome = federation.run(study, question.task, Listeners())
@@ -61,6 +62,10 @@ def coverage() -> dict[str, float]:
                             held = value.low <= truth[name] <= value.high
                             hits.setdefault(name, []).append(held)
     return {name: float(np.mean(held)) for name, held in hits.items()}
+
+
+def _seeded_os() -> SimpleNamespace:
+    return SimpleNamespace(urandom=random.Random(SEED).randbytes, getpid=os.getpid)
 
 
 def _missed(which: str) -> pytest.MarkDecorator:
