@@ -81,8 +81,8 @@ def _sections(
 ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
     """(update, histogram) of a contribution, None for what it has not."""
     bins = 2 * study.evaluation.bins
-    evaluates = len(vector) >= bins
-    trains = len(vector) - (bins if evaluates else 0) == parameters
+    assert len(vector) in (parameters, bins, parameters + bins)
+    trains, evaluates = len(vector) != bins, len(vector) != parameters
     update = vector[:parameters] if trains else None
     return update, vector[-bins:] if evaluates else None
 
@@ -90,7 +90,7 @@ def _sections(
 def _histogram(site: str, counts: npt.NDArray[np.int64], study: Study) -> Iterator[Secret]:
     """Counts of patients, as they are and scaled: the whole histogram's bytes, and spelled out."""
     filled = np.flatnonzero(counts)
-    assert len(filled) > 4, "a histogram of real patients"
+    assert filled[-1] - filled[0] >= 3, "four numbers or more: no chance finds them elsewhere"
     for scale in (1, study.evaluation.scale):
         told = counts[filled[0] : filled[-1] + 1] // scale
         for dtype in ("<u4", "<i8", "<f4", "<f8"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from protocol.metrics.score_histogram import Estimate
+from protocol.privacy.releases import assumption
 from server.tracking.summary import write_summary
 from tests.server.tracking.outcomes import outcome, study
 
@@ -33,6 +34,8 @@ def test_summary_holds_exactly_these_figures(tmp_path: Path) -> None:
         "epsilon": 1.875,
         "epsilon_broken": 7.5,
         "uncovered": "Epsilon does not cover the evaluation split.",
+        "sites_per_patient": 1,
+        "assumption": assumption(of),
         "sites": {"number": 3, "names": ["east", "north", "south"]},
         "seconds": 2.5,
         "seconds_per_round": 0.25,
