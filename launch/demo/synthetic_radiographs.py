@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 Flaw = Literal["", "name", "says so", "no pixels", "cut", "blank", "lateral"]
 _ON_SHEET, _CAPTION = 6, 28
-COMMENT = "SYNTHETIC: rng by wardround, shows no patient"
+COMMENT = "SYNTHETIC: drawn by wardround, shows no patient"
 _ROOT = "1.2.826.0.1.3680043.10.1525."
 """Below a root that Medical Connections gives out for free use; serves these files only."""
 
@@ -139,7 +139,7 @@ def sheet(side: int, seed: int) -> bytes:
     pictures = np.rint(np.vstack(rows) * 255).astype(np.uint8)
     page = Image.new("L", (pictures.shape[1], pictures.shape[0] + _CAPTION))
     page.paste(Image.fromarray(pictures), (0, _CAPTION))
-    text = "SYNTHETIC, rng by wardround, shows no patient. Above: no finding. Below: a finding."
+    text = "SYNTHETIC, drawn by wardround, shows no patient. Above: no finding. Below: a finding."
     ImageDraw.Draw(page).text((6, 4), text, fill=255, font_size=_CAPTION - 10)
     file = io.BytesIO()
     page.save(file, "PNG")

@@ -83,6 +83,7 @@ def test_summary_json_says_all(demo: Finished) -> None:
     assert 0 < found["epsilon"] <= (study.privacy.epsilon or 0)
     assert found["epsilon_broken"] > found["epsilon"]
     assert not found["uncovered"], "evaluation is noised"
+    assert study.evaluation.split == "column", "the comparison scores nobody who trained"
     assert {"auc", "average_precision", "brier", "log_loss"} <= set(found["metrics"])
     for name, metric in found["metrics"].items():
         assert metric["low"] <= metric["value"] <= metric["high"], name

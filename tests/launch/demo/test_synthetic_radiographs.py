@@ -29,6 +29,7 @@ def test_each_says_that_it_is_synthetic_and_two_runs_are_the_same(tmp_path: Path
         dataset = dcmread(one)
         assert dataset.ImageComments == COMMENT
         assert "SYNTHETIC" in dataset.InstitutionName
+        assert dataset.ImageComments == "SYNTHETIC: drawn by wardround, shows no patient"
         assert one.read_bytes() == other.read_bytes()
 
 
