@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from client.cli.options import HERE, Config, Digest, governing, load, progress_bars
+from client.cli.options import HERE, Config, Digest, governing, progress_bars
 from client.privacy_audit.defaults import CANARIES, RUNS
 from protocol.errors import unwritable
 from protocol.terminal.command_line import CommandLine, Json, console, print_json, print_result
@@ -93,7 +93,7 @@ def privacy(
     with governing(config, "audit privacy", study=study[:64]) as site, progress_bars() as show:
         found, _ = site.approvals.find(study)
         task = registry.load_same(found.task)
-        patients = build_cohort(load(config), task, site.state.split.place, found.evaluation)
+        patients = build_cohort(site.config, task, site.state.split.place, found.evaluation)
         report = AuditReport(found, audit(found, task, patients, runs, canaries, show))
     save(report, out)
     if as_json:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.training.layer_gradients import LayerGradient, Present
+from client.training.layer_gradients import LayerGradient, Present, sum_of_squares
 from protocol.secagg.fixed_point import AMPLITUDE_BITS, SITE_TERMS
 
 Sums = Mapping[int, Tensor]
@@ -57,8 +57,8 @@ class CertifiedSum:
     def add(self, gradients: Sequence[LayerGradient], patients: int) -> None:
         """The first `patients` rows of a block. A patient whose gradient is not finite counts as
         zero."""
-        norms = _total([layer.square_norms() for layer in gradients])
-        amplitudes = _total([layer.amplitudes() for layer in gradients])
+        norms = sum_of_squares([layer.square_norms() for layer in gradients])
+        amplitudes = sum_of_squares([layer.amplitudes() for layer in gradients])
         bounds = (norms + amplitudes * 4.0**-AMPLITUDE_BITS).sqrt_()
         factors = self._clip_norm / bounds.clamp(min=self._clip_norm)
         if self._part >= self._patients:
@@ -91,10 +91,6 @@ def patient_rows(
         [rows[id(p)] for p in parameters], dim=1
     ).numpy()
     return together
-
-
-def _total(squares: list[Tensor]) -> Tensor:
-    return sum(squares[1:], start=squares[0])
 
 
 def _add(

@@ -77,7 +77,7 @@ class Rows:
     values: list[Tensor]
 
     def square_norms(self) -> Tensor:
-        return _total([_square_lengths(value.flatten(1), 1) for value in self.values])
+        return sum_of_squares([_square_lengths(value.flatten(1), 1) for value in self.values])
 
     def amplitudes(self) -> Tensor:
         return self.square_norms()
@@ -259,7 +259,8 @@ class EmbeddingRows:
         sums[0].index_add_(0, index.flatten(), g.flatten(0, 1))
 
 
-def _total(squares: list[Tensor]) -> Tensor:
+def sum_of_squares(squares: Sequence[Tensor]) -> Tensor:
+    """(n,) of each layer or parameter -> (n,) of all."""
     return sum(squares[1:], start=squares[0])
 
 

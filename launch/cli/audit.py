@@ -28,7 +28,7 @@ def audit_command(
 ) -> None:
     """Attack a study's own training code, and compare what leaks with the epsilon it states.
 
-    The same sentence as for `run`, on public or synthetic data. Three audits: many releases of two
+    Overrides as for `run`, on public or synthetic data. Three audits: many releases of two
     data sets that differ by one patient, on honest weights and on weights that a hostile
     coordinator would send; one whole run with canaries among the patients; a membership attack on
     the final model, for the reader. The first two give a lower bound of epsilon, with 99.99%

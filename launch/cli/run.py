@@ -113,9 +113,8 @@ def _show_configuration(overrides: list[str], what: str, as_json: bool) -> None:
 def _study(overrides: list[str], where: str, as_json: bool) -> None:
     from launch.config import compose
 
-    config = (
-        None if where else compose.load(overrides)
-    )  # a typo is reported before torch is imported
+    # A typo is reported before torch is imported.
+    config = None if where else compose.load(overrides)
     from launch.studies.result_view import show
     from launch.studies.resume import resume
     from launch.studies.run import run
