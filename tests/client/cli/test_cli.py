@@ -312,7 +312,8 @@ def test_a_study_is_listed_shown_approved_and_revoked(site: Path, run: Run, wait
     assert waiting.digest[:12] in listed.out
     assert "1 waiting" in listed.out
     shown = run("show", short, "-c", site)
-    for words in (waiting.title, waiting.contact, "epsilon", "mean_radius", "would be left"):
+    told = (waiting.title, waiting.contact, "epsilon", "mean_radius", "would be left")
+    for words in (*told, "no more than 1 of the sites"):
         assert words in shown.out
     asked = run("approve", short, "-c", site)
     assert asked.status == 2, "nobody confirmed"
