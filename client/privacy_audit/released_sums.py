@@ -17,8 +17,8 @@ from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
+from client.training.per_patient_gradients import drawn_features
 from client.training.sampling import Patients
-from client.training.self_check import invented_features
 from protocol.errors import Code, WardroundError
 from protocol.privacy.events import Event
 from protocol.privacy.releases import evaluation_event, max_evaluations, training_event
@@ -89,7 +89,8 @@ class AuditedStudy:
         """The audited site with these patients."""
         study, name = self.study, self.study.sites[0]
         held = Patients(patients, self.task.varied)
-        self.learner.try_out(invented_features(self.task), in_floats=study.sums_in_floats)
+        drawn = drawn_features(tuple(patients.features.shape[1:]))
+        self.learner.try_out(drawn, in_floats=study.sums_in_floats)
         contributor = Contributor(SiteContext(study, name, held, self.learner))
         return AuditedSite(contributor, Sections(study, part == "training", part == "evaluation"))
 

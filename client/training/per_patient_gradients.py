@@ -146,8 +146,7 @@ class PatientGradients:
         """Settles by numbers drawn in the shape of these features where nothing is settled: no
         claim of privacy rests on that."""
         if self._module is None:
-            drawn = torch.Generator().manual_seed(0)
-            self.settle(torch.rand(_DRAWN, *features.shape[1:], generator=drawn))
+            self.settle(drawn_features(tuple(features.shape[1:])))
         return cast(Pass, self._module)
 
     def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:
@@ -254,6 +253,11 @@ class PatientGradients:
             <= _TOLERANCE * float(one.norm()) + 1e-5 * size
             for parameter, one in zip(parameters, expected, strict=True)
         )
+
+
+def drawn_features(shape: tuple[int, ...]) -> Tensor:
+    """(_DRAWN, *shape) uniform in [0, 1): where no task says what features of nobody are."""
+    return torch.rand(_DRAWN, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _few(invented: Tensor) -> Batch:
