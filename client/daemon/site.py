@@ -33,7 +33,7 @@ from client.training.sampling import Patients
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.privacy.word_size import check_headroom
+from protocol.privacy.word_size import check_headroom, check_sampled
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
@@ -276,6 +276,7 @@ class Site:
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
+                    check_sampled(study, patients.training)
                     learner.try_out(patients.evaluation.features, in_floats=study.sums_in_floats)
                 contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
             self._loaded[study.digest] = _LoadedStudy(contributor, state)
