@@ -85,6 +85,7 @@ MAX_MODULES, MEDIAN_MODULES = 15, 8
 DOORS = {
     "mlflow": (
         "server/tracking/mlflow_run.py",
+        "server/tracking/registered_model.py",
         "server/tracking/sweep_run.py",
         "server/released_model.py",
     ),

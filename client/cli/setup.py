@@ -181,6 +181,10 @@ def join(
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
     screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
+    if compared.signing_key is not None:
+        fingerprint, change = compared.signing_key
+        alarm = "bold red" if change == "CHANGED" else None
+        screen.print(f"Signs models {fingerprint}  {change}", style=alarm)
     table = Table("site", "fingerprint of its identity", "", box=None)
     for site, (fingerprint, change) in compared.sites.items():
         alarm = "bold red" if change == "CHANGED" else None

@@ -9,6 +9,7 @@ import typer
 
 from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
+from launch.cli.models import models_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.tasks import tasks_command
@@ -107,6 +108,7 @@ def mlflow(
 
 app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
+app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
 app.add_typer(tracking_app, name="tracking")
 command_line.complete(app, PROGRAM)
