@@ -195,10 +195,13 @@ def join(
     confirm("Have you compared these fingerprints by telephone?", yes)
     joined = join.join(compared)
     sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
+    facts: dict[str, object] = {"coordinator": joined.coordinator.address, "sites": sites}
+    if compared.signing_key is not None:
+        facts["signing_key"] = dict(
+            zip(("fingerprint", "change"), compared.signing_key, strict=True)
+        )
     print_result(
-        "Joined. Next: wardround-site check (and restart a running daemon).",
-        {"coordinator": joined.coordinator.address, "sites": sites},
-        as_json,
+        "Joined. Next: wardround-site check (and restart a running daemon).", facts, as_json
     )
 
 

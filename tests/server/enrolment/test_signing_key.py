@@ -1,4 +1,4 @@
-"""The key that signs models: made once, kept, private; its public half is read where it is given."""
+"""The key that signs models: made once, kept, private; its public half is read as it is given."""
 
 from __future__ import annotations
 

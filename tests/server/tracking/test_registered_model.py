@@ -18,8 +18,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from server.outcome import Outcome
 from server.released_model import example, weights_digest
-from server.tracking import registered_model
-from server.tracking.mlflow_run import client_of
+from server.tracking import mlflow_run, registered_model
 from server.tracking.model_record import (
     RECORD,
     SIGNATURE,
@@ -61,6 +60,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 def here(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     monkeypatch.delenv(CREDENTIALS, raising=False)
+
+
+def client_of(uri: str) -> Any:
+    return mlflow_run.client_of(uri)
 
 
 def track(server: MlflowServer, done: Outcome, model: str, signer: Identity | None) -> Any:
