@@ -93,16 +93,20 @@ def mlflow(
 ) -> None:
     """Serve the MLflow of a demo until Ctrl-C.
 
-    After `wardround demo`, to look at its study and its model in a browser.
+    After `wardround demo`, to look at its study and its model in a browser, which asks for a user
+    (wardround) and a password (in FOLDER/password).
 
     Example: wardround mlflow demo/mlflow --port 5001
     """
     import threading
 
+    from launch.demo.mlflow_app import USER
     from launch.demo.mlflow_server import MlflowServer
 
     with MlflowServer(folder, port) as server:
-        print_result(f"MLflow: {server.url}  (Ctrl-C ends it)", {"url": server.url}, as_json)
+        done = f"MLflow: {server.page}  (Ctrl-C ends it)\n{server.login}"
+        facts = {"url": server.page, "user": USER, "password_file": server.password}
+        print_result(done, facts, as_json)
         threading.Event().wait()
 
 

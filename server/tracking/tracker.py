@@ -125,7 +125,8 @@ class MlflowTracker(Tracker):
             raise WardroundError(
                 Code.TRACKING,
                 f"MLflow at {without_credentials(self._uri)} did not open a run ({trouble}).",
-                remedy="Check that tracking.uri is an MLflow server of version 3, its log, "
+                remedy="Check that tracking.uri is an MLflow server of version 3, user and "
+                "password in it (or in MLFLOW_TRACKING_USERNAME and _PASSWORD), its log, "
                 "and that experiment "
                 f"{self._experiment!r} is not deleted there.",
             )
@@ -236,7 +237,7 @@ def deliver(
 def require_answer(uri: str, timeout: float = 3.0) -> None:
     """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
     try:
-        build_opener().open(f"{uri}/health", timeout=timeout).close()
+        build_opener().open(f"{without_credentials(uri)}/health", timeout=timeout).close()
     except HTTPError:
         return
     except OSError as error:  # URLError is one
