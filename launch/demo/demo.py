@@ -84,6 +84,12 @@ class Demo:
         show_comparison(rows, console)
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
         console.print(Text(printable(f"  wardround mlflow {self.folder / 'mlflow'}")))
+        console.print(Text(printable(mlflow.login)), soft_wrap=True)
+        if model := finished.receipt.model:
+            bundle = self.folder / "bundle.json"
+            command = f"  wardround models verify {model} --key {bundle}"
+            console.print("To verify its model, with MLFLOW_TRACKING_URI and the password set:")
+            console.print(Text(printable(command)), soft_wrap=True)
         return finished
 
     def _clear(self) -> None:

@@ -99,7 +99,7 @@ class MlflowServer:
         self._process = GuardedProcess(command, self.log, _QUIET, cwd=self._home)
 
     def wait(self, timeout: float = 120.0) -> str:
-        """Waits until the server is healthy; its page.
+        """Waits until the server is healthy; its URL.
 
         Raises WardroundError(TRACKING), with the server ended, where it is not within `timeout`
         seconds.
@@ -107,7 +107,7 @@ class MlflowServer:
         deadline = time.monotonic() + timeout
         while self._process is not None and self._process.running:
             if self.healthy():
-                return self.page
+                return self.url
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
