@@ -222,11 +222,11 @@ def bundle(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Write what every site needs: address, CA certificate, all sites' identity keys, and the
-    public half of the key that signs models.
+    """Write what every site needs: address, CA certificate, public keys of sites and of models.
 
     Send it to all sites after every change of the roster: each loads it with `wardround-site join`
-    and compares the fingerprints shown here.
+    and compares the fingerprints shown here. Whoever uses models verifies with it who signed them
+    (`wardround models verify --key`).
 
     Example: wardround coordinator bundle --out bundle.json
     """

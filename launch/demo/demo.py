@@ -86,10 +86,9 @@ class Demo:
         console.print(Text(printable(f"  wardround mlflow {self.folder / 'mlflow'}")))
         console.print(Text(printable(mlflow.login)), soft_wrap=True)
         if model := finished.receipt.model:
-            bundle = self.folder / "bundle.json"
-            command = f"  wardround models verify {model} --key {bundle}"
+            verify = f"  wardround models verify {model} --key {self.folder / 'bundle.json'}"
             console.print("To verify its model, with MLFLOW_TRACKING_URI and the password set:")
-            console.print(Text(printable(command)), soft_wrap=True)
+            console.print(Text(printable(verify)), soft_wrap=True)
         return finished
 
     def _clear(self) -> None:

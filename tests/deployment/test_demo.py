@@ -186,11 +186,11 @@ def test_its_model_is_signed_by_its_coordinator(
     monkeypatch.delenv("WARDROUND_CREDENTIALS", raising=False)
     (tmp_path / "other.json").write_text(json.dumps({"signing_key": 64 * "a"}))
     wardround = Path(sys.executable).with_name("wardround")
+    verify = [str(wardround), "models", "verify", "models:/breast_cancer/1", "--json"]
     status = {}
-    for key in ("bundle.json", "credentials.json", tmp_path / "other.json", None):
+    for key in ("bundle.json", "credentials.json", str(tmp_path / "other.json"), None):
         words = [] if key is None else ["--key", str(demo.folder / key)]
-        command = [wardround, "models", "verify", "models:/breast_cancer/1", *words, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run([*verify, *words], capture_output=True, text=True, cwd=tmp_path)
         status[str(key).rpartition("/")[2]] = done.returncode
         if done.returncode == 0:
             told = json.loads(done.stdout)
