@@ -34,14 +34,14 @@ from client.training.self_check import invented_features, self_check
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.privacy.word_size import check_headroom
+from protocol.privacy.word_size import check_headroom, check_sampled
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.study import Scalar, Study
 from protocol.study.vector_layout import Sections
-from protocol.vectors import EMPTY, Vector
+from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from tasks import query_schema, registry
@@ -289,6 +289,8 @@ class Site:
                 learner = DPTrainer(task, study.optimisation.seed, self._memory)
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
+                if study.privacy.traits.private:
+                    check_sampled(study, patients.training)
                 if study.privacy.epsilon is not None:
                     learner.try_out(
                         invented_features(task),
@@ -305,6 +307,14 @@ class Site:
         body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
         if digest(body.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
+        if not in_range(body):
+            raise WardroundError(
+                Code.DIVERGED,
+                f"The coordinator sent weights that are not between -{LARGEST_WEIGHT:g} and "
+                f"{LARGEST_WEIGHT:g}.",
+                remedy="The study's learning rates are too high, or its coordinator is hostile: "
+                "ask who runs it. Nothing was spent.",
+            )
         loaded = self._load(study)
         self._governance.debit(study, message.round, message.attempt, sections)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
