@@ -30,6 +30,7 @@ from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
+from client.training.self_check import invented_features, self_check
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -192,8 +193,10 @@ class Site:
         records only that it was asked."""
         try:
             self._check(study, roster)
+            weighed = self._governance.weigh(study, note=dry)
+            if weighed.state != "refused":
+                self._check_independence(study)
             if dry:
-                weighed = self._governance.weigh(study, note=True)
                 return weighed.state, weighed.code, weighed.rules
             state, code = self._governance.propose(study)
             if state == "refused":
@@ -249,6 +252,17 @@ class Site:
         if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
 
+    def _check_independence(self, study: Study) -> None:
+        """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
+        hold on this machine (`self_check`): before it is accepted, so that none is spent."""
+        if study.query is None and study.privacy.epsilon is not None:
+            self_check(
+                registry.load(study.task.name, study.task.options),
+                trains=study.privacy.traits.private,
+                in_floats=study.sums_in_floats,
+                memory=self._memory,
+            )
+
     def _check_query(self, study: Study, task: Task) -> None:
         if self._respondent is None:
             raise WardroundError(
@@ -277,7 +291,12 @@ class Site:
                 state = self._keep(study)
                 if study.privacy.traits.private:
                     check_sampled(study, patients.training)
-                    learner.try_out(patients.evaluation.features, in_floats=study.sums_in_floats)
+                if study.privacy.epsilon is not None:
+                    learner.try_out(
+                        invented_features(task),
+                        trains=study.privacy.traits.private,
+                        in_floats=study.sums_in_floats,
+                    )
                 contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
             self._loaded[study.digest] = _LoadedStudy(contributor, state)
         return self._loaded[study.digest]
