@@ -23,6 +23,7 @@ from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
 from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
+from server.enrolment.signing_key import public_half
 from tasks import registry
 from tests.client.hospital import study as a_study
 
@@ -266,6 +267,23 @@ def test_joining_again_says_what_changed(site: Path, run: Run, pki: Pki, tmp_pat
     changes = {name: s["change"] for name, s in json.loads(again.out)["sites"].items()}
     assert changes == {"alpha": "this site", "delta": "new", "gamma": "CHANGED"}
     assert set(SiteConfig.load(site / "site.yaml").roster) == set(later)
+
+
+def test_joining_takes_the_key_that_signs_models_and_says_when_it_changed(
+    site: Path, run: Run, pki: Pki, tmp_path: Path
+) -> None:
+    own = {"alpha": own_key(site)}
+    kept = site / "coordinator-signing-key.pub"
+    seen = []
+    for signing_key in (None, "a" * 64, "a" * 64, "b" * 64, None):
+        path = bundle(tmp_path / "b.json", pki, own)
+        plain = json.loads(path.read_text())
+        path.write_text(json.dumps(plain | ({"signing_key": signing_key} if signing_key else {})))
+        joined = run("join", path, "-c", site, "--yes", "--json")
+        assert joined.status == 0, joined.err
+        seen.append(json.loads(joined.out).get("signing_key", {}).get("change"))
+    assert seen == [None, "new", "known", "CHANGED", None]
+    assert public_half(kept) == bytes.fromhex("b" * 64)
 
 
 @pytest.mark.parametrize("own", ["swapped", "missing"])
