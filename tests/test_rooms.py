@@ -87,7 +87,7 @@ DOORS = {
         "launch/demo/mlflow_app.py",
         "server/tracking/mlflow_run.py",
         "server/tracking/registered_model.py",
-        "server/tracking/sweep_run.py",
+        "server/tracking/report_run.py",
         "server/released_model.py",
     ),
     "flwr": (

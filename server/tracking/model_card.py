@@ -178,7 +178,8 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
     if outcome is not None:
         lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
     if not study.aggregation.masked:
-        lines.append("Sums were **not masked**: the coordinator saw what each site sent.")
+        counted = " Epsilon counts each of these by itself." if plan.epsilon is not None else ""
+        lines.append(f"Sums were **not masked**: the coordinator saw what each site sent.{counted}")
     return "\n\n".join(lines)
 
 

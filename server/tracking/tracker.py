@@ -91,13 +91,7 @@ class MlflowTracker(Tracker):
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """
-        if not uri.startswith(("http://", "https://")):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"tracking.uri is {without_credentials(uri)!r}, not the address of a server.",
-                remedy="Give an http:// or https:// address of an MLflow server.",
-            )
-        self._uri, self._experiment, self._model = uri.rstrip("/"), experiment, model
+        self._uri, self._experiment, self._model = server_address(uri), experiment, model
         self._undelivered, self._patience, self._pause = undelivered, patience, pause
         self._parent, self._signer = parent, signer
         self._lock = threading.Lock()
@@ -232,6 +226,17 @@ def deliver(
         tracker.round(report)
     tracker.finish(outcome)
     return tracker.settle(timeout)
+
+
+def server_address(uri: str) -> str:
+    """Without a slash at its end. Raises WardroundError(CONFIGURATION) where it is no server's."""
+    if not uri.startswith(("http://", "https://")):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"tracking.uri is {without_credentials(uri)!r}, not the address of a server.",
+            remedy="Give an http:// or https:// address of an MLflow server.",
+        )
+    return uri.rstrip("/")
 
 
 def require_answer(uri: str, timeout: float = 3.0) -> None:

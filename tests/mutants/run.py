@@ -20,8 +20,8 @@ from tests.mutants.mutants import PROJECT, Mutant
 
 Fate = Literal["died", "survived", "broken", "too slow"]
 """broken: no test ran to a verdict, so that the change was no code rather than a fault."""
-_WRITTEN_HERE = {"demo", "outputs", "runs", "multirun"}
-"""Folders beside the rooms that commands fill."""
+_RESULTS = {"demo", "outputs", "runs", "multirun"}
+"""Folders beside the packages that runs leave behind."""
 _OUTPUT = 4000
 """Last characters of a run's output that are kept."""
 
@@ -75,6 +75,12 @@ def verdicts(mutants: Sequence[Mutant], *, workers: int, limit: float) -> Iterat
                 pool.shutdown(cancel_futures=True)
 
 
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What of a folder needs no copy."""
+    hidden = {name for name in names if name.startswith(".") or name == "__pycache__"}
+    return hidden | (_RESULTS if Path(folder) == PROJECT else set())
+
+
 def _judged(mutant: Mutant, unchanged: Path, limit: float) -> Verdict:
     """In a copy of the unchanged tree, with what that has compiled."""
     began = time.monotonic()
@@ -123,8 +129,3 @@ def _tested(tree: Path, tests: Sequence[str], limit: float) -> _Run:
         found.get("evidence", False),
         (ended.stdout + ended.stderr)[-_OUTPUT:],
     )
-
-
-def _left_out(folder: str, names: list[str]) -> set[str]:
-    hidden = {name for name in names if name.startswith(".") or name == "__pycache__"}
-    return hidden | (_WRITTEN_HERE & set(names) if Path(folder) == PROJECT else set())
