@@ -20,6 +20,7 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
+    "released models",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 
