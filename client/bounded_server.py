@@ -1,0 +1,35 @@
+"""A `socketserver` that holds as many connections as it may, and no more (protocol/connections.py)."""
+
+from __future__ import annotations
+
+import socketserver
+import time
+from typing import Any
+
+from protocol.connections import ACCEPT_PAUSE, Connection, Connections
+
+
+class BoundedServer(socketserver.TCPServer):
+    """Mix it in before the server. What takes a connection over from `finish_request` takes its
+    place out of `places`, and leaves it when the connection is closed."""
+
+    connections: Connections
+    places: dict[Any, Connection]
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(ACCEPT_PAUSE)  # no file is left: what waits would be tried again at once
+            raise
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        place = self.connections.admit(str(client_address[0]))
+        if place is not None:
+            self.places[request] = place
+        return place is not None
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        if (place := self.places.pop(request, None)) is not None:
+            place.leave()
