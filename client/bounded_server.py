@@ -1,4 +1,4 @@
-"""A `socketserver` that holds as many connections as it may, and no more (protocol/connections.py)."""
+"""A `socketserver` that holds no more connections than it may (protocol/connections.py)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import socketserver
 import time
 from typing import Any
 
-from protocol.connections import ACCEPT_PAUSE, Connection, Connections
+from protocol.connections import ACCEPT_PAUSE, Connection, Connections, Limits, raise_open_files
 
 
 class BoundedServer(socketserver.TCPServer):
     """Mix it in before the server. What takes a connection over from `finish_request` takes its
     place out of `places`, and leaves it when the connection is closed."""
 
-    connections: Connections
-    places: dict[Any, Connection]
+    def __init__(self, *arguments: Any, connections: int = 32, **more: Any) -> None:
+        self.connections = Connections(Limits.fitting(connections, raise_open_files()))
+        self.places: dict[Any, Connection] = {}
+        super().__init__(*arguments, **more)
 
     def get_request(self) -> tuple[Any, Any]:
         try:

@@ -88,14 +88,11 @@ class StudyTracking:
 
     def _store(self, outcome: Outcome, error: WardroundError) -> TrackingReceipt:
         folder = self._undelivered / outcome.study.digest[:12]
-        backlog.store(folder, outcome, dict(self._configuration), RELEASE)
-        return TrackingReceipt(
-            missing=("run",),
-            remedy=f"{error.message} It is stored in {folder}. When the server is back: "
-            + backlog.deliver_command(
-                folder,
-                without_credentials(self._uri or ""),
-                self._wish.experiment,
-                self._wish.model or outcome.study.task.name,
-            ),
+        command = backlog.deliver_command(
+            folder,
+            without_credentials(self._uri or ""),
+            self._wish.experiment,
+            self._wish.model or outcome.study.task.name,
         )
+        stored = backlog.stored(folder, outcome, dict(self._configuration), RELEASE, command)
+        return TrackingReceipt(missing=("run",), remedy=f"{error.message} {stored}")

@@ -235,6 +235,10 @@ class SuperLink:
             self._state.unregister(node_id)
             self._events.write("unregistered", site=name)
 
+    def announce(self, notice: str) -> None:
+        """What sites are told of the coordinator with every answer from now on (`NOTICE`)."""
+        self._gateway.notice = notice
+
     def online(self) -> frozenset[str]:
         """Names of the sites that are connected."""
         alive = self._state.online_nodes()
