@@ -222,6 +222,7 @@ class Coordinator:
         folder = self._folder / study.digest
         if known is not None:
             run = StudyRun.load(folder, self._services)
+            run.log.append("submitted", account=account)
         else:
             submission = Submission(
                 account=account,
@@ -232,7 +233,6 @@ class Coordinator:
             run = StudyRun.create(
                 folder, self._services, study, submission, redacted(configuration)
             )
-        run.log.append("submitted", account=account)
         with self._lock:
             self._studies[study.digest] = run
         with self._housekeeping.task("studies"):  # tried again with the other chores

@@ -31,8 +31,8 @@ class StudyLog:
         self.closed = False
         if not path.exists():
             durable_files.write(path, b"")
-        with path.open("r+b") as file:
-            torn = False
+        torn = False
+        with path.open("rb") as file:
             for line in file:
                 type_ = _type_of(line)
                 if torn and type_:
@@ -41,8 +41,8 @@ class StudyLog:
                 if not torn:
                     self._ends.append(self._ends[-1] + len(line))
                     self.last_type = type_
-            if torn:
-                file.truncate(self._ends[-1])
+        if torn:
+            os.truncate(path, self._ends[-1])
 
     def __len__(self) -> int:
         return len(self._ends) - 1

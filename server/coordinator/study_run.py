@@ -41,6 +41,7 @@ from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
 
+_EVENTS = "events.jsonl"
 StudyStatus = Literal["running", "finished", "failed", "cancelled"]
 
 
@@ -90,7 +91,7 @@ class StudyRun:
         """
         self.folder, self._services = folder, services
         self.study, self.submission = study, submission
-        self.log = StudyLog(folder / "events.jsonl")
+        self.log = StudyLog(folder / _EVENTS)
         self._reports = [report_from_json(event) for event in self.log.events("round")]
         self._tracking, self._resumed = tracking, resumed
         self._storage = Storage(self._check, self._paused)
@@ -141,6 +142,7 @@ class StudyRun:
             durable_files.write(new / "study.json", study.document)
             write_json(new / "submission.json", submission.model_dump())
             write_json(new / "configuration.json", configuration)
+            StudyLog(new / _EVENTS).append("submitted", account=submission.account)
             durable_files.move(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
