@@ -6,6 +6,7 @@ import socketserver
 import time
 from typing import Any
 
+from client.log_events import event
 from protocol.connections import ACCEPT_PAUSE, Connection, Connections, Limits, raise_open_files
 
 
@@ -14,8 +15,17 @@ class BoundedServer(socketserver.TCPServer):
     place out of `places`, and leaves it when the connection is closed."""
 
     def __init__(self, *arguments: Any, connections: int = 32, **more: Any) -> None:
-        self.connections = Connections(Limits.fitting(connections, raise_open_files()))
+        open_files = raise_open_files()
+        limits = Limits.fitting(connections, open_files)
+        self.connections = Connections(limits)
+        event(
+            "limits",
+            open_files=open_files,
+            connections=limits.most,
+            an_address=limits.an_address,
+        )
         self.places: dict[Any, Connection] = {}
+        self.refused = 0
         super().__init__(*arguments, **more)
 
     def get_request(self) -> tuple[Any, Any]:
@@ -27,7 +37,9 @@ class BoundedServer(socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         place = self.connections.admit(str(client_address[0]))
-        if place is not None:
+        if place is None:
+            self.refused += 1
+        else:
             self.places[request] = place
         return place is not None
 
