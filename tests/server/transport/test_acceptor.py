@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -69,3 +70,27 @@ def test_what_is_no_tls_gives_its_place_back(door: Door) -> None:
             while line.recv(4096):
                 pass
     until(lambda: len(door.link._connections) == 0, "all places are free again")
+
+
+def test_a_process_out_of_files_accepts_again_once_it_has_some(door: Door) -> None:
+    """github.com/Kludex/uvicorn/issues/1030: servers that never accepted again, or span."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as files:
+        line = files.enter_context(socket.socket())
+        last = files.enter_context(socket.socket()).fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, limits[1]))
+        try:
+            while True:
+                try:
+                    files.enter_context(Path("/dev/null").open("rb"))
+                except OSError:
+                    break  # none is left
+            host, _, port = door.link.address.rpartition(":")
+            line.connect((host, int(port)))
+            until(lambda: door.link._events.trouble, "it has noticed")
+            assert len(door.link._connections) == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        until(lambda: len(door.link._connections) == 1, "it accepts again")
+    door.link._events.write("after")
+    assert "events-lost" in {event["event"] for event in door.events()}
