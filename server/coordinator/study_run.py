@@ -20,6 +20,7 @@ from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import reason
+from protocol.identity import Identity
 from protocol.study.study import Name, Study
 from server.coordinator.journal import Journal
 from server.coordinator.storage import Storage
@@ -63,12 +64,18 @@ class CoordinatorServices:
     journal: Journal
     patience: Patience
     undelivered: Path
+    signer: Identity
 
     def tracking(
         self, study: Study, submission: Submission, configuration: Mapping[str, Any]
     ) -> StudyTracking:
         return StudyTracking(
-            submission.uri, submission.tracking, study, configuration, self.undelivered
+            submission.uri,
+            submission.tracking,
+            study,
+            configuration,
+            self.undelivered,
+            self.signer,
         )
 
 
