@@ -57,12 +57,14 @@ class RoundLoop:
         listener: Listener,
         *,
         checkpoint: Path | None = None,
+        store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
-        `cancelled` is checked between exchanges. If `checkpoint` exists, the study resumes there.
+        `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
+        wait until it succeeds. If `checkpoint` exists, the study resumes there.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
@@ -70,7 +72,7 @@ class RoundLoop:
         self.traffic = Traffic()
         self.model, self.attempts = GlobalModel(study, task), Attempts()
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
-        self._checkpoint, self._cancelled = checkpoint, cancelled
+        self._checkpoint, self._store, self._cancelled = checkpoint, store, cancelled
         self._participants = Participants(
             Proposal(
                 study,
@@ -137,8 +139,9 @@ class RoundLoop:
                 bytes_received=self.traffic.received - before.received,
                 epsilon=self.attempts.epsilon_so_far(self.study),
             )
-        if self._checkpoint is not None:
-            self.model.checkpoint(self.attempts, self._pending).save(self._checkpoint)
+        if (path := self._checkpoint) is not None:
+            checkpoint = self.model.checkpoint(self.attempts, self._pending)
+            self._store(lambda: checkpoint.save(path))
         if not self._stopped() and not self.study.evaluates(round_ + 1):
             self._emit({})
 
