@@ -33,6 +33,7 @@ from client.training.sampling import Patients
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.privacy.possible_sums import check_declared
 from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
@@ -271,9 +272,14 @@ class Site:
             contributor: Contributor | QueryContributor
             if study.query is not None and self._respondent is not None:
                 contributor = self._respondent(task, study)
+                counted = contributor.records.patients
+                check_declared(study, self.name, trained=0, scored=counted)
             else:
                 learner = DPTrainer(task, study.optimisation.seed, self._memory)
-                patients = Patients(self._cohort(task, study), task.varied)
+                cohort = self._cohort(task, study)
+                trained, scored = (len(cohort.members(p)) for p in ("train", "evaluation"))
+                check_declared(study, self.name, trained=trained, scored=scored)
+                patients = Patients(cohort, task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
                     learner.try_out(patients.evaluation.features, in_floats=study.sums_in_floats)
