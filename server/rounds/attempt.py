@@ -172,6 +172,8 @@ class Attempt:
             answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
+                if answer.code is Code.DIVERGED:  # it trained before it was ready
+                    garbled.add(site)
             elif answer != share or not self._fold(opening, site, received):
                 refusals[site] = Code.MESSAGE
                 garbled.add(site)

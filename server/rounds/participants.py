@@ -67,6 +67,9 @@ class Participants:
         shown: tuple[str, ...] = ()
         while not (asked := suspects.ask(here, needed)):
             named = tuple(sorted(suspects.common or proposal.study.sites))
+            if shown != named:
+                listener.waiting("suspects", named)
+                shown = named
             if time.monotonic() > deadline:
                 raise WardroundError(
                     Code.AGGREGATION,
@@ -75,9 +78,6 @@ class Participants:
                     remedy="Ask these sites to compare their releases and their patients with what "
                     "is declared; submit the study again without the one at fault.",
                 )
-            if shown != named:
-                listener.waiting("suspects", named)
-                shown = named
             proposal.check_cancelled()
             time.sleep(proposal.patience.poll)
             here = self.online(sections)
