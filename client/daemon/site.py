@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -68,6 +68,11 @@ class Governance(Protocol):
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
+        ...
+
+    def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
+        """Notes, durably, among whom a sum is that the site is about to add to. Raises
+        WardroundError where a round asks for too many different sets of sites."""
         ...
 
     def answered(self, answer: messages.Ready | messages.Share, sent: Frame) -> None:
@@ -344,6 +349,7 @@ class Site:
         ):
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
         contributor, sections = loaded.contributor, attempt.sections
+        self._governance.take_part(study, message.round, [key.site for key in message.announced])
         share = attempt.party.share(
             attempt.words,
             message.announced,

@@ -50,8 +50,8 @@ class Liar(Site):
         if not type(self).lies(frozenset(ready.site for ready in asked.readys)):
             return honest
         bits = self._accepted[asked.study].aggregation.word_bits
-        kind = np.uint32 if bits == 32 else np.uint64
-        words = np.frombuffer(b"".join(bytes(chunk) for chunk in honest.body), kind)
+        body = b"".join(bytes(chunk) for chunk in honest.body)
+        words: Words = np.frombuffer(body, np.uint32 if bits == 32 else np.uint64)
         return messages.frame(answer, messages.chunks(type(self).lie(words)))
 
 
@@ -105,6 +105,12 @@ class Federation:
             for site, cohort in patients.items()
         }
         return Federation(sites, roster)
+
+    def propose(self, study: Study) -> None:
+        """Has every site accept the study."""
+        frame = messages.frame(messages.Propose(document=study.document.decode()))
+        for site in self.sites.values():
+            site.answer(frame)
 
     def run(self, study: Study, *, checkpoint: Path | None = None, failures: int = 5) -> Ended:
         """failures: losses in a row after which the coordinator gives up."""

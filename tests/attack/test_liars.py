@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from client.data.cohort import Cohort
-from protocol.errors import Code
+from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.messages import Collect, Frame, Prepare
@@ -56,7 +57,7 @@ def test_a_constant_liar_is_named_within_four_losses_and_four_finish(
     study: Study, patients: dict[str, Cohort], liar: str
 ) -> None:
     ended = run(study, patients, {liar: always})
-    assert (ended.status, ended.left_out) == ("finished", {liar})
+    assert (ended.status, ended.left_out) == ("finished", frozenset({liar}))
     assert len(ended.heard.losses) <= 4
     assert ended.participants[-1] == 4
     assert liar in ended.heard.losses[-1]
@@ -95,7 +96,7 @@ def test_what_lost_attempts_say_outlasts_a_coordinator(
     assert saved is not None
     assert len(saved.lost) == len(before.heard.losses)
     after = federation.run(study, checkpoint=checkpoint)
-    assert (after.status, after.left_out) == ("finished", {"site0"})
+    assert (after.status, after.left_out) == ("finished", frozenset({"site0"}))
     assert len(before.heard.losses) + len(after.heard.losses) <= 4
 
 
@@ -128,6 +129,23 @@ def test_where_nobody_can_be_left_out_the_suspects_are_shown_and_the_study_ends(
     assert all(site in ended.status for site in three)
     assert ended.heard.suspects == [tuple(three)]
     assert len(ended.heard.losses) == 2
+
+
+def test_no_part_leaves_a_site_before_it_is_noted_among_whom_the_sum_is(
+    study: Study, patients: dict[str, Cohort]
+) -> None:
+    """One site's policy allows no sum: it says so, and the others go on without it."""
+    federation = Federation.of(patients, {})
+
+    def refuse(study: Study, round_: int, participants: Collection[str]) -> None:
+        assert sorted(participants) == sorted(patients)
+        raise WardroundError(Code.REFUSED_POLICY, "no more sets", rule="participant_sets")
+
+    federation.sites["site2"]._governance.take_part = refuse  # type: ignore[method-assign]
+    ended = federation.run(study)
+    assert (ended.status, ended.left_out) == ("finished", frozenset())
+    assert ended.heard.losses == ["No share came from site2."]
+    assert set(ended.participants) == {4}
 
 
 def test_a_lie_within_what_is_possible_is_not_noticed(
