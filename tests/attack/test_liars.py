@@ -120,6 +120,21 @@ def test_one_site_that_says_diverged_ends_no_study(
     assert ended.left_out == ({"site4"} if when is Collect else set())
 
 
+def test_whose_part_does_not_come_is_no_suspect(study: Study, patients: dict[str, Cohort]) -> None:
+    federation = Federation.of(patients, {})
+    honest = federation.sites["site4"].answer
+
+    def answer(received: Frame) -> Frame:
+        if isinstance(messages.parse(received), Collect):
+            return messages.frame(messages.Refusal(study=study.digest, code=Code.LEDGER))
+        return honest(received)
+
+    federation.sites["site4"].answer = answer  # type: ignore[method-assign]
+    ended = federation.run(study)
+    assert ended.status.startswith(Code.AGGREGATION)
+    assert (ended.left_out, ended.heard.suspects) == (frozenset(), [])
+
+
 def test_where_nobody_can_be_left_out_the_suspects_are_shown_and_the_study_ends(
     patients: dict[str, Cohort],
 ) -> None:

@@ -130,6 +130,14 @@ def test_more_patients_in_a_histogram_than_are_declared_are_noticed(study: Study
         assert "histogram counts" in reason(study, total)
 
 
+@pytest.mark.parametrize("study", [DISTRIBUTED, LOCAL, NONE])
+def test_cells_that_cancel_are_noticed(study: Study) -> None:
+    total, first = zeros(study), both(study).histogram.start
+    total[first] = 2 * most_scored(study) * study.evaluation.scale
+    total[first + 1] = -total[first]
+    assert "a cell" in reason(study, total)
+
+
 def test_an_exact_histogram_counts_whole_patients() -> None:
     total = zeros(NONE)
     total[-1] = NONE.evaluation.scale
