@@ -20,6 +20,7 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
+    "liars",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 
