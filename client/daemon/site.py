@@ -295,13 +295,12 @@ class Site:
                 check_declared(study, self.name, trained=0, scored=counted)
             else:
                 learner = DPTrainer(task, study.optimisation.seed, self._memory)
-                cohort = self._cohort(task, study)
-                trained, scored = (len(cohort.members(p)) for p in ("train", "evaluation"))
-                check_declared(study, self.name, trained=trained, scored=scored)
-                patients = Patients(cohort, task.varied)
+                patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
                     check_sampled(study, patients.training)
+                scored = len(patients.evaluation)
+                check_declared(study, self.name, trained=patients.training, scored=scored)
                 if study.privacy.epsilon is not None:
                     learner.try_out(
                         invented_features(task),
