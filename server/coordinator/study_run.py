@@ -35,6 +35,7 @@ from server.coordinator.study_transport import StudyFleet, StudySuspendedError
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
@@ -220,11 +221,13 @@ class StudyRun:
             self._thread.join(timeout)
 
     # --- the round loop's listener ---
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         if self._sites.suspended or self._waiting.get(why, ()) == sites:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
-        self._append("waiting", why=why, sites=list(sites))
+        # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
+        type_ = "paused" if why == "suspects" else "waiting"
+        self._append(type_, why=why, sites=list(sites))
         if sites:
             self._say("study-waits", why=why, sites=",".join(sites))
 

@@ -1,4 +1,5 @@
-"""After every round, everything needed to resume at the next one, written atomically.
+"""After every round, and every sum that was impossible, everything needed to resume, written
+atomically.
 
 A file says its format. One of an older release is brought to this one's when it is read, and a copy
 of it stays beside it, since the next round replaces it.
@@ -10,7 +11,7 @@ import dataclasses
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, unknown_field
 from server.model.attempts import Attempts
+from server.model.suspects import Suspects
 from server.outcome import RoundReport
 
 _OLDER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda fields: fields}
@@ -29,7 +31,8 @@ FORMAT = max(_OLDER) + 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A study after `round` rounds. Aggregates only: the sums are opened already."""
+    """A study after `round` rounds, and the attempts lost since. Aggregates only: the sums are
+    opened already."""
 
     study: str
     round: int
@@ -44,11 +47,17 @@ class Checkpoint:
     lost: list[int]
     stopping: tuple[float | None, torch.Tensor | None, int]
     pending: dict[str, Any] | None
+    suspected: dict[str, Any] = field(default_factory=dict)
 
     @property
     def attempts(self) -> Attempts:
         """The study's, so far."""
         return Attempts(self.attempt, self.trainings, self.evaluations, tuple(self.lost))
+
+    @property
+    def suspects(self) -> Suspects:
+        """What lost attempts say, so far; an older release did not note it."""
+        return Suspects.of_plain(self.suspected)
 
     @property
     def report(self) -> RoundReport | None:

@@ -21,6 +21,7 @@ Area = Literal[
     "queries",
     "evaluation",
     "released models",
+    "liars",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 
