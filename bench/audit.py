@@ -19,6 +19,7 @@ import pytest
 
 from client.privacy_audit.audit import audit
 from client.privacy_audit.finding import Finding
+from client.privacy_audit.neighbours import Attack
 from client.privacy_audit.released_sums import Part
 from launch.config import compose
 from launch.federations.inprocess import cohorts_of
@@ -26,7 +27,7 @@ from launch.studies.baselines import pool
 from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
-from support.audit_faults import SEEN, Attack, Fault, found
+from support.audit_faults import SEEN, Fault, found
 from support.figure import figure, load
 from tasks import registry
 

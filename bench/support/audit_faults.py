@@ -16,7 +16,14 @@ import torch
 from client.data.cohort import Cohort
 from client.privacy_audit import many_runs
 from client.privacy_audit.finding import Finding
-from client.privacy_audit.neighbours import Neighbours, cancelling, opposed, saturating
+from client.privacy_audit.neighbours import (
+    BEYOND,
+    Attack,
+    cancelling,
+    farthest,
+    opposed,
+    saturating,
+)
 from client.privacy_audit.released_sums import AuditedStudy, Part
 from client.training import contribution, dp_trainer
 from client.training.blocks import Blocks
@@ -36,7 +43,6 @@ from tasks import registry
 from tasks.base import Task
 
 Fault = Callable[[pytest.MonkeyPatch], None]
-Attack = Callable[[AuditedStudy, Cohort, Part, int], Neighbours | None]
 DISTRIBUTED = ("privacy=distributed", "privacy.sampling_rate=1", "privacy.epsilon=3")
 SAMPLED = ("privacy=distributed", "privacy.sampling_rate=0.5", "privacy.epsilon=3")
 LOCAL = ("privacy=local", "privacy.sampling_rate=1", "privacy.epsilon=3", "local_steps=1")
@@ -62,7 +68,7 @@ def found(
     """What one attack of the audit finds, on code as it is now."""
     study, task, patients = planned(*words)
     audited = AuditedStudy.of(study, task)
-    neighbours = attack(audited, patients, part, seed)
+    neighbours = farthest(attack(audited, patients, part, seed, BEYOND))
     if neighbours is None:
         raise WardroundError(Code.INTERNAL, "The attack does not apply to this study.")
     return many_runs.distinguish(audited, part, neighbours, runs, lambda stage, done, of: None)

@@ -20,6 +20,8 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
+    "released models",
+    "liars",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

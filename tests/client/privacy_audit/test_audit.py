@@ -12,7 +12,11 @@ from client.privacy_audit import one_run
 from client.privacy_audit.audit import audit
 from client.privacy_audit.finding import Finding
 from client.privacy_audit.neighbours import (
+    ATTACKS,
+    BEYOND,
+    Attack,
     cancelling,
+    farthest,
     honest,
     opposed,
     saturating,
@@ -25,7 +29,6 @@ from support.audit_faults import (
     LOCAL,
     SAMPLED,
     SEEN,
-    Attack,
     Fault,
     found,
     noise_by_root_of_batch,
@@ -77,8 +80,8 @@ def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
 def test_one_patient_moves_the_sum_by_what_is_claimed_and_no_more() -> None:
     study, task, patients = planned(*DISTRIBUTED)
     audited = AuditedStudy.of(study, task)
-    for attack in (honest, saturating, opposed, cancelling):
-        neighbours = attack(audited, patients, "training", 0)
+    for attack in ATTACKS:
+        neighbours = farthest(attack(audited, patients, "training", 0, BEYOND))
         assert neighbours is not None
         assert 0.5 < neighbours.moved <= 1
 
