@@ -101,13 +101,13 @@ def main() -> int:
     ]
     holds.append(
         figure(
-            "faults seen, least bound over epsilon",
-            min(seen),
-            "times",
-            1.0,
+            "faults shown by a bound above epsilon, of all seeds",
+            sum(ratio > 1 for ratio in seen) / len(seen),
+            "of all",
+            0.9,
             least=True,
             seeded=len(seen),
-            seen=sum(ratio > 1 for ratio in seen),
+            lowest=min(seen),
         )
     )
     return 0 if all(holds) else 1

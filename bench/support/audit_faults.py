@@ -62,7 +62,7 @@ def found(
     words: tuple[str, ...],
     part: Part = "training",
     *,
-    runs: int = 3000,
+    runs: int = 5000,
     seed: int = 0,
 ) -> Finding:
     """What one attack of the audit finds, on code as it is now."""
