@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import yaml
 
 from protocol.study.study import Study
+from protocol.terminal.printable import printable
 from server import released_model
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import query_report
@@ -142,7 +143,7 @@ class TrackedRun:
             run = client.create_run(
                 self._experiment_id,
                 tags=opening_tags(study, code_version, self._parent),
-                run_name=study.title[:200],
+                run_name=printable(study.title)[:200],
             )
             self._run = run.info.run_id
 

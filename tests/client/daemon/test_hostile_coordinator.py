@@ -42,6 +42,7 @@ from protocol.secagg.context import Context
 from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
+from protocol.untrusted import Throttle
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Standing
 from tasks import registry
@@ -827,8 +828,9 @@ def test_a_refusal_is_one_line_of_the_log_whatever_the_message_says(ward: Ward) 
 
 
 def test_what_is_refused_is_noted_without_a_word_of_it(
-    ward: Ward, caplog: pytest.LogCaptureFixture
+    ward: Ward, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ward.governance, "_refusals", Throttle(3, 600.0))  # others were refused
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)
     with caplog.at_level(logging.INFO, LOGGER):
