@@ -59,7 +59,7 @@ def read_json(data: bytes, what: str = "A JSON document") -> Any:
     Raises WardroundError(MESSAGE), naming `what` it should be and quoting nothing, for anything
     else.
     """
-    with parsing(what):
+    with parsing(f"{what} is malformed."):
         text = data.decode("utf-8")  # json.loads would also accept UTF-16 and a byte order mark
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
         level = _containers([value])
@@ -81,7 +81,7 @@ def read_object(data: bytes, what: str = "A JSON document") -> dict[str, Any]:
 def read_canonical(data: bytes) -> dict[str, Any]:
     """Like `read_object`, but refuses bytes that are not canonical."""
     value = read_object(data)
-    with parsing("A JSON document"):
+    with parsing("A JSON document is not canonical."):
         if canonical(value) != data:
             raise ValueError
     return value

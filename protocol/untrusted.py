@@ -1,6 +1,6 @@
 """Bytes from another party: parsed inside one kind of block, and refused in our own words.
 
-    with parsing("The answer"):
+    with parsing("The answer is malformed."):
         answer.ParseFromString(body)
 
 A parser raises what it likes on bytes that nobody meant it to read: ValueError, RecursionError,
@@ -18,8 +18,8 @@ from protocol.errors import Code, WardroundError
 
 
 @contextmanager
-def parsing(what: str, code: Code = Code.MESSAGE, remedy: str = "") -> Iterator[None]:
-    """Whatever is raised inside becomes a WardroundError(code) that quotes nothing of the content.
+def parsing(message: str, code: Code = Code.MESSAGE, remedy: str = "") -> Iterator[None]:
+    """Whatever is raised inside becomes this WardroundError, which quotes nothing of the content.
 
     Only parsing belongs inside: a fault of our own would be hidden too.
     """
@@ -28,7 +28,7 @@ def parsing(what: str, code: Code = Code.MESSAGE, remedy: str = "") -> Iterator[
     except WardroundError:
         raise
     except Exception:
-        raise WardroundError(code, f"{what} is malformed.", remedy=remedy) from None
+        raise WardroundError(code, message, remedy=remedy) from None
 
 
 class Throttle:

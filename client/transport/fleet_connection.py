@@ -586,7 +586,7 @@ def _was_held(headers: Mapping[str, str], asked: float, hold: float) -> bool:
 def _clock_difference(date: str | None) -> float | None:
     """Seconds between this clock and the Date header field of an answer."""
     try:
-        with parsing("A date"):
+        with parsing("A date is malformed."):
             return abs(time.time() - parsedate_to_datetime(date or "").timestamp())
     except WardroundError:
         return None
@@ -595,7 +595,7 @@ def _clock_difference(date: str | None) -> float | None:
 def _flower_code(body: bytes) -> int | None:
     """The error number of Flower's API in an answer's body, if there is one."""
     try:
-        with parsing("An error of Flower"):
+        with parsing("An error of Flower is malformed."):
             value = read_json(body)
             value = read_json(value.encode()) if isinstance(value, str) else value
             return int(value["code"])

@@ -190,7 +190,7 @@ def chunk_data(content: bytes) -> memoryview:
 
 def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
     """All objects of a message that a stock peer sent -> frame. Raises WardroundError(MESSAGE)."""
-    with parsing("A Flower message"):
+    with parsing("A Flower message is malformed."):
         message = inflate_object_from_contents(root_id, contents)
         if not isinstance(message, Message) or not message.has_content():
             raise _malformed()
@@ -206,7 +206,7 @@ def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
 def decoded(kind: type[T], data: bytes) -> T:
     """Bytes -> Protocol Buffers message of this kind. Raises WardroundError(MESSAGE)."""
     message: Any = kind()
-    with parsing("A Flower message"):
+    with parsing("A Flower message is malformed."):
         message.ParseFromString(data)
     return cast("T", message)
 
@@ -214,7 +214,7 @@ def decoded(kind: type[T], data: bytes) -> T:
 def read_message(proto: Any) -> Message:
     """Flower's message out of its Protocol Buffers form. Raises WardroundError(MESSAGE), also
     for one that would be open for ever."""
-    with parsing("A Flower message"):
+    with parsing("A Flower message is malformed."):
         message = message_from_proto(proto)
         if not 0 < message.metadata.ttl <= _LONGEST:
             raise _malformed()

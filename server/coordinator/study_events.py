@@ -122,6 +122,6 @@ def _waits_for(why: object) -> Literal["offline", "approval", "hours"]:
 
 _parsing = partial(
     parsing,
-    "An event of the coordinator",
+    "The coordinator sent an event that cannot be read.",
     remedy="Install the coordinator's version of wardround here (`wardround --version`).",
 )

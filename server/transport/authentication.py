@@ -47,7 +47,7 @@ class CallRefusedError(Exception):
 def authenticate(headers: Mapping[str, str], state: FleetState) -> tuple[int, bytes]:
     """Header fields -> (node id, public key) of a registered node. Raises CallRefusedError(401)."""
     try:
-        with parsing("The signature"):
+        with parsing("A signature is malformed."):
             public_key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
             signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
             timestamp = headers[TIMESTAMP_HEADER]
@@ -92,7 +92,7 @@ def _signed_by(public_key: bytes, signed: bytes, signature: bytes) -> bool:
     The age of its timestamp is checked on every call, outside of this cache.
     """
     try:
-        with parsing("The signature"):
+        with parsing("A signature is malformed."):
             return verify_signature(bytes_to_public_key(public_key), signed, signature)
     except WardroundError:
         return False

@@ -227,7 +227,8 @@ class Gateway:
             # registered nodes. The type is worth knowing; the text may quote what was sent.
             reason = f"error-{type(error).__name__}"
             self.events.refused(call.route, reason, call.address, self._name(call.node_id))
-            await call.reply_json(500, {"detail": "Internal server error."})
+            call.reply_headers["connection"] = "close"
+            await call.reply_json(400, {"detail": "Refused"})
 
     async def _serve(self, call: HttpCall) -> None:
         call.node_id, public_key = authenticate(call.headers, self.state)

@@ -17,13 +17,13 @@ from protocol.untrusted import Throttle, parsing
     [ValueError("secret"), RecursionError(), struct.error(), KeyError("secret"), MemoryError()],
 )
 def test_whatever_a_parser_raises_becomes_one_refusal(error: Exception) -> None:
-    with pytest.raises(WardroundError) as caught, parsing("A message"):
+    with pytest.raises(WardroundError) as caught, parsing("A message is malformed."):
         raise error
     assert (caught.value.code, str(caught.value)) == (Code.MESSAGE, "A message is malformed.")
 
 
 def test_an_error_of_ours_keeps_its_code() -> None:
-    with pytest.raises(WardroundError) as caught, parsing("A message"):
+    with pytest.raises(WardroundError) as caught, parsing("A message is malformed."):
         raise WardroundError(Code.RELEASE, "Another release.")
     assert caught.value.code is Code.RELEASE
 

@@ -328,6 +328,9 @@ HOSTILE: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "an evaluation without noise": st.sampled_from([0.0, 1e-9, 0.29]).map(
         lambda z: _set(evaluation__noise_multiplier=z)
     ),
+    "a text that a screen obeys": st.sampled_from(
+        [_set(title="a\nb"), _set(title="\x1b[2Ja"), _set(contact="\u202ea"), _set(title="<b>a")]
+    ),
     "an exact evaluation": st.just(
         _set(evaluation__release="exact", evaluation__noise_multiplier=0.0)
     ),

@@ -152,6 +152,19 @@ def test_a_question_that_cannot_be_read_is_handed_on_to_be_refused_once(
         assert site.last_error is None
 
 
+def test_a_malformed_question_is_not_asked_again(pki: Pki, key: Path) -> None:
+    """Whether the coordinator lists it with each pull or not: it would stand before all others."""
+    answer = ANSWERS["a record of no kind"]
+    with (
+        HostileCoordinator(pki, lambda _: answer) as coordinator,
+        sites(pki, key, coordinator) as site,
+    ):
+        assert site.receive(0) is None
+        assert present(site.last_error).code is Code.MESSAGE
+        assert site.receive(5) is None
+        assert site.last_error is None
+
+
 def test_objects_of_garbage_are_refused_like_any_message(pki: Pki, key: Path) -> None:
     found = message_pb2.PullObjectResponse(
         object_found=True, object_available=True, object_content=b"\x00garbage"
