@@ -25,6 +25,7 @@ from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
+from protocol.terminal.printable import printable
 from protocol.wire.enrolment import refused_file
 
 _MAX_BYTES = 1 << 20
@@ -58,30 +59,43 @@ class FederationBundle(Document):
     def ca_fingerprint(self) -> str:
         """Returns the fingerprint of the CA certificate (DER). Raises WardroundError(TLS) where it
         is no certificate of an authority."""
-        try:
-            certificate = x509.load_pem_x509_certificate(self.ca.encode())
-            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            is_authority = constraints.value.ca
-        except (ValueError, x509.ExtensionNotFound):
-            is_authority = False
-        if not is_authority:
+        found = _authority(self.ca.encode())
+        if found is None:
             raise WardroundError(
                 Code.TLS,
                 "The bundle's `ca` is not the certificate of a certificate authority.",
                 remedy="Ask the coordinator's operator for the bundle again.",
             )
-        return fingerprint(certificate.public_bytes(Encoding.DER))
+        return found
 
 
 @dataclass(frozen=True)
 class BundleComparison:
-    """What a bundle would change at this site. `sites`: name -> (fingerprint, change)."""
+    """What a bundle would change at this site. `sites`: name -> (fingerprint, change). `ca`: what
+    becomes of the certificate authority."""
 
     config_path: Path
     config: SiteConfig
     bundle: FederationBundle
+    ca: Change
     sites: dict[str, tuple[str, Change]]
     leaving: tuple[str, ...]
+
+    def refuse_changed_keys(self) -> None:
+        """Raises WardroundError(IDENTITY) where a key that this site knows would change: whoever
+        can swap a bundle on its way could pass for that hospital."""
+        changed = [
+            printable(site) for site, (_, change) in self.sites.items() if change == "CHANGED"
+        ]
+        if self.ca == "CHANGED":
+            changed.append("the coordinator's certificate authority")
+        if changed:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The bundle has another key for {', '.join(changed)}; --yes does not take it.",
+                remedy="Nothing was changed. Call them and compare the fingerprints shown. Where "
+                "they have a new key indeed, join without --yes, at a keyboard.",
+            )
 
 
 def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
@@ -124,7 +138,8 @@ def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
         for site, key in sorted(bundle.roster.items())
     }
     leaving = tuple(sorted(set(config.roster) - set(bundle.roster)))
-    return BundleComparison(config_path, config, bundle, sites, leaving)
+    ca = _authority_change(config.coordinator.root_certificate, bundle)
+    return BundleComparison(config_path, config, bundle, ca, sites, leaving)
 
 
 def join(compared: BundleComparison) -> SiteConfig:
@@ -155,6 +170,24 @@ def join(compared: BundleComparison) -> SiteConfig:
                 remedy="Check free space and the permissions, and join again.",
             ) from None
     return SiteConfig.load(path)
+
+
+def _authority_change(stored: Path, bundle: FederationBundle) -> Change:
+    try:
+        known = _authority(stored.read_bytes())
+    except OSError:
+        return "new"
+    return "known" if known == bundle.ca_fingerprint() else "CHANGED"
+
+
+def _authority(pem: bytes) -> str | None:
+    """The fingerprint of an authority's certificate; None for anything else."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    return fingerprint(certificate.public_bytes(Encoding.DER)) if constraints.value.ca else None
 
 
 def _with_address(path: Path, address: str) -> str:
