@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protocol.core_dumps import forbid_core_dumps
 from protocol.errors import WardroundError, unwritable
 from protocol.terminal.command_line import (
     CommandLine,
@@ -105,6 +106,7 @@ def start(
 
     Example: wardround coordinator start --config /srv/coordinator --log json
     """
+    forbid_core_dumps()
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
 

@@ -40,6 +40,7 @@ from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
 from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
 from server.enrolment.accounts import Accounts
+from server.tracking.names import unfit_names
 from server.tracking.study_tracking import TrackingRequest
 
 BODY_LIMIT = 512 * 1024
@@ -161,8 +162,11 @@ class ControlApi:
         account = request.scope["account"]
         with self._limited(account, "submission"):
             submitted = _submitted(await _body(request))
+            wish = submitted.tracking
+            for fault, remedy in unfit_names(wish.experiment, wish.model):
+                raise WardroundError(Code.CONFIGURATION, fault, remedy=remedy)
             study = await run_sync(_study_of, submitted, request)
-            options = (submitted.configuration, submitted.tracking)
+            options = (submitted.configuration, wish)
             digest, state = await run_sync(self._coordinator.submit, account, study, *options)
         return JSONResponse({"study": digest, "state": state}, 202)
 

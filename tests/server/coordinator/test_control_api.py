@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from protocol.errors import Code, WardroundError
 from server.coordinator import rate_limits
 from server.coordinator.control_api import BODY_LIMIT
 from server.coordinator.rate_limits import AT_ONCE, BURST, RATE
@@ -176,6 +177,17 @@ def test_a_body_that_is_too_long_is_refused(
     with client(here, account[1]) as caller:
         answer = caller.post("studies", content=body if announced else parts())
     assert answer.status_code == 413
+
+
+def test_a_name_that_mlflow_would_not_take_is_refused_before_the_study_starts(
+    here: Deployment,
+) -> None:
+    with here.account("namer") as owner:
+        study, configuration = study_of(owner.patients(), "rounds=3", "seed=12")
+        with pytest.raises(WardroundError, match=r"tracking\.model cannot be") as refused:
+            owner.submit(study, configuration, {"model": "models:/mine/1"})
+        assert refused.value.code is Code.CONFIGURATION
+        assert study.digest not in {row["study"] for row in owner.studies()}
 
 
 def test_too_many_calls_of_one_account_leave_the_others_alone(
