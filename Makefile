@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TASK ?= breast_cancer
 READY := $(VENV)/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mutants bench mlflow clean
@@ -17,10 +18,11 @@ demo: $(READY) ## A real federation of four hospitals on this machine (TASK=hear
 test: $(READY) lint ## Lint, types and the whole suite
 	@$(BIN)/python -m pytest
 
-lint: $(READY) ## ruff and mypy --strict
+lint: $(READY) ## ruff, mypy --strict and bandit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive protocol tasks client server launch wardround
 
 mutants: $(READY) ## Faults that break privacy, one at a time: each must make a test fail
 	@$(BIN)/python -m tests.mutants
@@ -34,7 +36,12 @@ mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 clean: ## Remove the virtual environment and what runs left behind
 	rm -rf $(VENV) demo outputs
 
+# Hashes do not reach what a package is built with, so nothing is built in isolation: setuptools comes
+# first, by its hash, and then builds what has no wheel.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@sed -n '/^setuptools==/,/[^\\]$$/p' constraints.txt > $(VENV)/build.txt
+	@$(INSTALL) --require-hashes --requirement $(VENV)/build.txt
+	@$(INSTALL) --require-hashes --requirement constraints.txt
+	@$(INSTALL) --no-deps --editable .
 	@touch $@
