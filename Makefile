@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mutants bench mlflow clean
+.PHONY: help demo test lint mutants bench sbom mlflow clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,11 +30,14 @@ mutants: $(READY) ## Faults that break privacy, one at a time: each must make a 
 bench: $(READY) ## Every benchmark, one JSON line a figure
 	@status=0; for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status
 
+sbom: $(READY) ## sbom.json: every installed package with version and licence (CycloneDX)
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(BIN)/python
+
 mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 	@$(BIN)/wardround mlflow demo/mlflow
 
 clean: ## Remove the virtual environment and what runs left behind
-	rm -rf $(VENV) demo outputs
+	rm -rf $(VENV) demo outputs sbom.json
 
 # Hashes do not reach what a package is built with, so nothing is built in isolation: setuptools comes
 # first, by its hash, and then builds what has no wheel.
