@@ -64,6 +64,7 @@ class Code(StrEnum):
     LEDGER = "ledger", 7
     AUDIT = "audit", 7
     TRACKING = "tracking", 7
+    WEIGHTS = "weights", 7
     # A fault of wardround itself
     INTERNAL = "internal", 70
     CLAIM = "claim", 70

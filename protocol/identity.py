@@ -1,4 +1,5 @@
-"""A site's identity: one Ed25519 key pair (RFC 8032), made at the site, never leaving it.
+"""An identity: one Ed25519 key pair (RFC 8032), made where it is used, never leaving it. A site
+has one, and a coordinator signs its models' records with another.
 
 Every signature names its purpose, so that a signature for one purpose (a one-time key of secure
 aggregation) is not valid for another (an entry of the audit log): it signs
@@ -66,17 +67,17 @@ class Identity:
             ) from None
 
     @staticmethod
-    def load(path: Path) -> Identity:
-        """Reads what `save` wrote.
+    def load(path: Path, *, what: str = "identity key", remedy: str = _NEW) -> Identity:
+        """Reads what `save` wrote. what: its name in errors. remedy: how to obtain a new one.
 
         Raises WardroundError(IDENTITY) where `read_secret` does, and where it is no Ed25519 key.
         """
         pem = read_secret(
             path,
-            "identity key",
+            what,
             Code.IDENTITY,
-            remedy=_NEW,
-            exposed="make a new identity if others had access",
+            remedy=remedy,
+            exposed="make a new one if others had access",
         )
         try:
             key = serialization.load_pem_private_key(pem, password=None)
@@ -84,7 +85,7 @@ class Identity:
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise WardroundError(
-                Code.IDENTITY, f"{path} is not an unencrypted Ed25519 key in PEM.", remedy=_NEW
+                Code.IDENTITY, f"{path} is not an unencrypted Ed25519 key in PEM.", remedy=remedy
             )
         return Identity(key)
 

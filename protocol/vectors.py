@@ -17,6 +17,10 @@ from protocol.errors import Code, WardroundError
 
 Vector = npt.NDArray[np.float32]
 
+LARGEST_WEIGHT = 1024.0
+"""The public range of what a coordinator sends, weights and control variates alike, in every study.
+Trained models are far inside; the last bits of larger numbers are for whoever looks for errors."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -36,6 +40,12 @@ class Layout:
 
 EMPTY = Layout(())
 """The layout of a study without a model."""
+
+
+def in_range(weights: Vector) -> bool:
+    """Whether all of them, (n,) float32, are numbers between -LARGEST_WEIGHT and LARGEST_WEIGHT."""
+    lowest, highest = weights.min(initial=0.0), weights.max(initial=0.0)  # NaN where one is NaN
+    return bool(lowest >= -LARGEST_WEIGHT and highest <= LARGEST_WEIGHT)
 
 
 def pack(tensors: Mapping[str, npt.NDArray[np.float32]], layout: Layout) -> Vector:

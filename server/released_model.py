@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.vectors import Vector, pack, unpack
@@ -73,6 +74,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
     np.savez(directory / WEIGHTS, **arrays)
     reference = {
         "study": study.digest,
+        "weights": weights_digest(weights),
         "task": study.task.name,
         "options": study.task.options,
         "version": study.task.version,
@@ -85,9 +87,9 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
 def load(directory: Path) -> ReleasedModel:
     """Reads what `write` wrote; executes nothing from it.
 
-    Raises WardroundError(UNKNOWN_TASK) where the task is not installed, and
-    WardroundError(CONFIGURATION) where another version of it is. Warns where only its source
-    differs.
+    Raises WardroundError: UNKNOWN_TASK where the task is not installed, CONFIGURATION where another
+    version of it is, WEIGHTS where the weights are not those that were released. Warns where only
+    the task's source differs, and where wardround 0.1.0, which noted no digest, wrote the files.
     """
     from tasks.flat_model import FlatModel
 
@@ -108,7 +110,29 @@ def load(directory: Path) -> ReleasedModel:
     layout = FlatModel(task, reference["seed"]).layout
     with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
         weights = pack({name: arrays[name] for name in arrays.files}, layout)
+    _require_released(weights, reference.get("weights"))
     return ReleasedModel(task, reference["seed"], weights)
+
+
+def weights_digest(weights: Vector) -> str:
+    """SHA-256 of (P,) float32, little-endian: of what `weights.f32` holds at the coordinator."""
+    return digest(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+
+
+def _require_released(weights: Vector, noted: str | None) -> None:
+    if noted is None:
+        warnings.warn(
+            "This model is of wardround 0.1.0, which noted no digest of the weights: whether they "
+            "are those that were released is not checked.",
+            stacklevel=3,
+        )
+    elif weights_digest(weights) != noted:
+        raise WardroundError(
+            Code.WEIGHTS,
+            "The weights are not those that the study released.",
+            remedy="Do not use them; ask who keeps the artifact store, and take the model from "
+            "the coordinator again.",
+        )
 
 
 def _load_pyfunc(path: str) -> ReleasedModel:

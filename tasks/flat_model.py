@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
-from protocol.vectors import Layout, Vector
+from protocol.vectors import LARGEST_WEIGHT, Layout, Vector, in_range
 from tasks.base import Task
 
 
@@ -22,7 +22,7 @@ class FlatModel:
         """Builds the model with torch's random state set to `seed` and restored afterwards.
 
         Raises WardroundError(CONFIGURATION) for a model with buffers, frozen or non-float32
-        parameters.
+        parameters, or initial ones out of range (`protocol.vectors.in_range`).
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -47,6 +47,13 @@ class FlatModel:
             view.copy_(parameter.data)
             parameter.data = view
             start += parameter.numel()
+        if not in_range(self.weights()):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"The model of task {task.name} begins with weights that are not between "
+                f"-{LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}.",
+                remedy="Begin with smaller ones, or scale what they multiply.",
+            )
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -84,8 +84,10 @@ own (server.undelivered) stands here where users know it by that name."""
 MAX_MODULES, MEDIAN_MODULES = 15, 8
 DOORS = {
     "mlflow": (
+        "launch/demo/mlflow_app.py",
         "server/tracking/mlflow_run.py",
-        "server/tracking/sweep_run.py",
+        "server/tracking/registered_model.py",
+        "server/tracking/report_run.py",
         "server/released_model.py",
     ),
     "flwr": (

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from protocol.metrics.score_histogram import histogram, roc_auc
     from protocol.study.study import Study
     from server.rounds.listener import Listeners
+    from server.tracking.registered_model import load
     from tasks.base import Task
     from tasks.flat_model import FlatModel
     from tasks.registry import load as load_task
@@ -69,6 +70,7 @@ __all__ = [
     "data_root",
     "declared_patients",
     "histogram",
+    "load",
     "load_task",
     "pool",
     "quality_grid",
@@ -106,6 +108,7 @@ _HOME = {
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
     "histogram": "protocol.metrics.score_histogram",
+    "load": "server.tracking.registered_model",
     "load_task": "tasks.registry:load",
     "pool": "launch.studies.baselines",
     "quality_grid": "client.cohorts.quality_page:grid",

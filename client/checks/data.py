@@ -15,6 +15,7 @@ from client.data.cohort import Cohort
 from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
+from client.training.self_check import self_check
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks import registry
@@ -26,7 +27,7 @@ _MAX_BATCH = 64
 
 
 def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
-    """Yields two checks for each task with data, one for a task of queries."""
+    """Yields three checks for each task with data, one for a task of queries."""
     if not config.data:
         yield "data", _no_data
     if not config.policy.tasks:
@@ -39,6 +40,7 @@ def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
             continue
         cohorts: list[Cohort] = []
         yield f"data of {name}", partial(_read, config, split, name, cohorts)
+        yield f"independence of patients in {name}", partial(_independent, config, name)
         yield f"training {name}", partial(_dry_step, config, name, cohorts)
 
 
@@ -76,6 +78,12 @@ def _read(config: SiteConfig, split: PatientSplit, name: str, into: list[Cohort]
         raise CheckWarning(" ".join(cohort.notes), "Training continues without what was set aside.")
     columns = ", ".join(c for c in task.schema.names[:3])
     return f"{cohort.patients} patients; columns {columns}, ... as the task wants them"
+
+
+def _independent(config: SiteConfig, name: str) -> str:
+    memory = gradient_memory(config.policy)
+    self_check(registry.load(name), trains=True, in_floats=False, memory=memory)
+    return "on invented patients, no bit of one's part of a sum depends on another"
 
 
 def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:

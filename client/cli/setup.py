@@ -183,6 +183,9 @@ def join(
     screen.print(
         f"CA           {compared.bundle.ca_fingerprint()}  {compared.ca}", style=_alarm(compared.ca)
     )
+    if compared.signing_key is not None:
+        fingerprint, change = compared.signing_key
+        screen.print(f"Signs models {fingerprint}  {change}", style=_alarm(change))
     table = Table("site", "fingerprint of its identity", "", box=None)
     for site, (fingerprint, change) in compared.sites.items():
         table.add_row(printable(site), fingerprint, change, style=_alarm(change))
@@ -194,10 +197,13 @@ def join(
     confirm("Have you compared these fingerprints by telephone?", yes)
     joined = join.join(compared)
     sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
+    facts: dict[str, object] = {"coordinator": joined.coordinator.address, "sites": sites}
+    if compared.signing_key is not None:
+        facts["signing_key"] = dict(
+            zip(("fingerprint", "change"), compared.signing_key, strict=True)
+        )
     print_result(
-        "Joined. Next: wardround-site check (and restart a running daemon).",
-        {"coordinator": joined.coordinator.address, "sites": sites},
-        as_json,
+        "Joined. Next: wardround-site check (and restart a running daemon).", facts, as_json
     )
 
 

@@ -177,15 +177,16 @@ def _how_private(study: Study) -> str:
                 f"has epsilon {privacy.epsilon:g} at delta {privacy.delta:g}"
             )
         case "each_site":
-            where = "each site adds all"
+            where = "each site adds all the noise"
         case "sites_together":
-            where = "the sites share"
+            where = "the sites share the noise"
+            if not study.aggregation.masked:
+                where = "each site's part of the noise suffices alone"
         case never:
             assert_never(never)
     text = (
         f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} for each patient; {where} "
-        f"the noise (multiplier {privacy.noise_multiplier:g}, "
-        f"{study.aggregation.attempts} attempts at most)"
+        f"(multiplier {privacy.noise_multiplier:g}, {study.aggregation.attempts} attempts at most)"
     )
     if study.evaluation.exact:
         text += "; the patients who evaluate are not covered: their sums are exact"

@@ -65,6 +65,7 @@ def _read(config: SiteConfig, view: View, note: Callable[[str], None]) -> Table:
             note=note,
             memory_limit=database_memory(policy),
             threads=policy.threads,
+            time_zone=config.time_zone,
         )
 
 

@@ -23,6 +23,8 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Digest, Name
 
+TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+\-/]{1,64}$")]
+
 
 class CoordinatorAddress(Document):
     """Where the coordinator listens, and the CA certificate that it must be signed by."""
@@ -98,6 +100,10 @@ class SiteConfig(Document):
         "or the path of a YAML file that holds it"
     )
     state: LocalPath = Field(description="the path of a folder for the ledger and the audit log")
+    time_zone: TimeZone | None = Field(
+        default=None,
+        description="the IANA name of the clock on this site's walls, such as Europe/Paris",
+    )
     data: dict[Name, Source] = Field(
         default={}, description="a mapping from each task's name to files and view"
     )

@@ -1,6 +1,7 @@
 """The site's daemon: it answers the coordinator's questions until it is stopped.
 
-    starting   open keys, ledger and audit log, load libraries, reopen accepted studies, set limits
+    starting   open keys, ledger and audit log, load libraries, set limits, check that a patient's
+               term is that patient's alone on this machine, reopen accepted studies
     serving    receive -> Site.answer -> reply; a lost connection is made again
     stopping   finish the current answer, and wait for the Collect of an attempt that this site has
                paid for, so that a restart loses no round
@@ -35,6 +36,7 @@ from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import algorithm_state_in, sweep
+from client.training.self_check import self_check
 from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
@@ -43,6 +45,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
 from tasks import registry
+from tasks.base import Task
 
 _WAIT = 20.0
 """Seconds for which one `receive` waits, and a stopping daemon for the sum that it paid for."""
@@ -108,10 +111,11 @@ class Daemon:
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
             )
-            for task in policy.tasks:
-                registry.load(task)
-            sweep(config.state, _reopen(governance, site))
+            tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)
+            for task in tasks:
+                _check_itself(task, gradient_memory(policy))
+            sweep(config.state, _reopen(governance, site))
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator
@@ -186,6 +190,21 @@ def _compose_past(governance: SiteGovernance) -> None:
     with suppress(WardroundError):  # whoever asks for the budget next is told
         budget(governance.state, governance.policy)
         event("past composed", seconds=round(time.monotonic() - started, 1))
+
+
+def _check_itself(task: Task, memory: int) -> None:
+    """Says in the log where this machine cannot keep what an epsilon claims: studies of the task
+    that claim one will be refused, as `Site` checks again with each study's options."""
+    if not task.schema.label:  # for queries, which compute no model
+        return
+    started = time.monotonic()
+    try:
+        self_check(task, trains=True, in_floats=False, memory=memory)
+    except WardroundError as error:
+        why = {"code": error.code.value, "why": error.message, "remedy": error.remedy}
+        event("self-check failed", logging.WARNING, task=task.name, **why)
+    else:
+        event("self-check passed", task=task.name, seconds=round(time.monotonic() - started, 1))
 
 
 def _reopen(governance: SiteGovernance, site: Site) -> set[str]:

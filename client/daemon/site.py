@@ -30,17 +30,18 @@ from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
+from client.training.self_check import invented_features, self_check
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from protocol.privacy.word_size import check_headroom
+from protocol.privacy.word_size import check_headroom, check_sampled
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.study import Scalar, Study
 from protocol.study.vector_layout import Sections
-from protocol.vectors import EMPTY, Vector
+from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from tasks import query_schema, registry
@@ -192,8 +193,10 @@ class Site:
         records only that it was asked."""
         try:
             self._check(study, roster)
+            weighed = self._governance.weigh(study, note=dry)
+            if weighed.state != "refused":
+                self._check_independence(study)
             if dry:
-                weighed = self._governance.weigh(study, note=True)
                 return weighed.state, weighed.code, weighed.rules
             state, code = self._governance.propose(study)
             if state == "refused":
@@ -249,6 +252,17 @@ class Site:
         if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
 
+    def _check_independence(self, study: Study) -> None:
+        """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
+        hold on this machine (`self_check`): before it is accepted, so that none is spent."""
+        if study.query is None and study.privacy.epsilon is not None:
+            self_check(
+                registry.load(study.task.name, study.task.options),
+                trains=study.privacy.traits.private,
+                in_floats=study.sums_in_floats,
+                memory=self._memory,
+            )
+
     def _check_query(self, study: Study, task: Task) -> None:
         if self._respondent is None:
             raise WardroundError(
@@ -276,7 +290,13 @@ class Site:
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
-                    learner.try_out(patients.evaluation.features, in_floats=study.sums_in_floats)
+                    check_sampled(study, patients.training)
+                if study.privacy.epsilon is not None:
+                    learner.try_out(
+                        invented_features(task),
+                        trains=study.privacy.traits.private,
+                        in_floats=study.sums_in_floats,
+                    )
                 contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
             self._loaded[study.digest] = _LoadedStudy(contributor, state)
         return self._loaded[study.digest]
@@ -287,6 +307,14 @@ class Site:
         body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
         if digest(body.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
+        if not in_range(body):
+            raise WardroundError(
+                Code.DIVERGED,
+                f"The coordinator sent weights that are not between -{LARGEST_WEIGHT:g} and "
+                f"{LARGEST_WEIGHT:g}.",
+                remedy="The study's learning rates are too high, or its coordinator is hostile: "
+                "ask who runs it. Nothing was spent.",
+            )
         loaded = self._load(study)
         self._governance.debit(study, message.round, message.attempt, sections)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none

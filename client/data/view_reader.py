@@ -7,6 +7,7 @@ Sources are read in place, in a stream; only the view's result is held.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +23,7 @@ from client.data.sources import databases, files, omop, units, value_sets, view_
 from client.data.sources.session import Extra, Session
 from client.data.sources.settings import Sources
 from protocol.errors import Code, WardroundError
-from tasks.schema import Table
+from tasks.schema import PATIENT, Table
 
 _AGAIN = 0.1
 """Seconds from one interruption of a late view to the next."""
@@ -36,6 +37,7 @@ def read(
     note: Callable[[str], None] | None = None,
     memory_limit: str = "2GB",
     threads: int = 1,
+    time_zone: str | None = None,
 ) -> Table:
     """The SELECT `view` over the tables of `sources` -> its columns.
 
@@ -47,7 +49,8 @@ def read(
 
     `extras` are called with the open connection before anything else is registered, and may add
     tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
-    `note` receives remarks on the sources, for the site alone.
+    `note` receives remarks on the sources, for the site alone. `time_zone`: the site's, an IANA
+    name: the clock of times without an offset, and the calendar of days.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
     for float64, as str objects with None for NULL.
@@ -57,7 +60,10 @@ def read(
     password that others can read; CONFIGURATION for a view that is not one SELECT, fails, or takes
     more than `sources.minutes` or `memory_limit`. No message holds a value.
     """
-    with Session(memory_limit, threads) as session, _Deadline(session, sources.minutes) as deadline:
+    with (
+        Session(memory_limit, threads, time_zone) as session,
+        _Deadline(session, sources.minutes) as deadline,
+    ):
         try:
             parsed = view_sandbox.parse(session, view)
             for extra in extras:
@@ -65,9 +71,14 @@ def read(
             _register(session, sources, parsed, deadline)
             session.lock()
             view_sandbox.check(session, parsed)
-            return _select(session, parsed)
+            table = _select(session, parsed)
+            session.check_unchanged()
+            return table
         except duckdb.InterruptException:
             raise _too_slow(sources.minutes) from None
+        except WardroundError:
+            deadline.check()  # what is interrupted may look broken
+            raise
         except (MemoryError, duckdb.OutOfMemoryException):
             raise WardroundError(
                 Code.CONFIGURATION,
@@ -86,7 +97,8 @@ def _register(
     value_sets.register(session, sources.value_sets)
     units.register(session)
     for name, path in sources.files.items():
-        files.register(session, name, path, sources.headerless.get(name))
+        layout = sources.formats.get(name, files.AS_FOUND)
+        files.register(session, name, path, sources.headerless.get(name), layout=layout)
     for name, database in sources.databases.items():
         databases.attach(session, name, database, deadline.left)
     with _errors(session, _unreadable_sources):
@@ -192,10 +204,34 @@ def _select(session: Session, view: view_sandbox.ParsedView) -> Table:
             f"The view's column {huge[0][0]} is of type {huge[0][1]}, which would lose digits.",
             remedy="Cast it to VARCHAR (an identifier) or DOUBLE (a measurement).",
         )
-    return {name: _column(values) for name, values in columns.items()}
+    table = {name: _column(name, values) for name, values in columns.items()}
+    _check_names(table)
+    return table
 
 
-def _column(values: Any) -> npt.NDArray[Any]:
+_ROUNDED = re.compile(r"-?[0-9](\.[0-9]+)?e\+?[0-9]+", re.IGNORECASE)
+"""How a float64 of 17 digits and more is written."""
+
+
+def _check_names(table: Table) -> None:
+    """Whether patients' names may have gone through a float64, which makes one of two patients.
+
+    Raises WardroundError(CONFIGURATION)."""
+    names = table.get(PATIENT, np.array([]))
+    if names.dtype == np.float64:
+        rounded = bool(np.any(np.abs(names[np.isfinite(names)]) > 2**53))
+    else:
+        rounded = any(name is not None and _ROUNDED.fullmatch(name) for name in names)
+    if rounded:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "Identifiers of patients come as floating-point numbers, which lose digits: two"
+            " patients can have become one.",
+            remedy="Export or declare them as text.",
+        )
+
+
+def _column(name: str, values: Any) -> npt.NDArray[Any]:
     """A (masked) column -> float64 with NaN, or object with None."""
     mask = np.ma.getmaskarray(values)
     data = np.ma.getdata(values)
@@ -204,9 +240,23 @@ def _column(values: Any) -> npt.NDArray[Any]:
     texts = np.full(len(data), None, dtype=object)
     for row in np.flatnonzero(~mask):
         value = data[row]
-        if value is not None and not _absent(value):
+        if isinstance(value, bytes | bytearray):
+            texts[row] = _decoded(bytes(value), name)
+        elif value is not None and not _absent(value):
             texts[row] = str(value)
     return texts
+
+
+def _decoded(value: bytes, column: str) -> str:
+    """SQLite gives what an expression makes as bytes, whatever it is."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The view's column {column} holds bytes that are no text in UTF-8.",
+            remedy="Leave it out, or decode it in the view.",
+        ) from None
 
 
 def _too_large(integers: npt.NDArray[Any]) -> bool:

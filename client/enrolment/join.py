@@ -21,7 +21,7 @@ from client.config.site_config import SiteConfig
 from client.enrolment.new_site import ROSTER, roster_text
 from client.yaml_documents import read_yaml
 from protocol import durable_files
-from protocol.document import Document
+from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
@@ -33,11 +33,13 @@ Change = Literal["this site", "known", "new", "CHANGED"]
 
 
 class FederationBundle(Document):
-    """What a coordinator's operator hands to every site: address, CA (PEM) and roster."""
+    """What a coordinator's operator hands to every site: address, CA (PEM) and roster, and the
+    public half of the key that signs the coordinator's models (0.1.0 had none)."""
 
     coordinator: str
     ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
     roster: Annotated[dict[Name, Digest], Field(min_length=1, max_length=1000)]
+    signing_key: Digest | None = added_field(None)
 
     @staticmethod
     def load(path: Path) -> FederationBundle:
@@ -71,8 +73,9 @@ class FederationBundle(Document):
 
 @dataclass(frozen=True)
 class BundleComparison:
-    """What a bundle would change at this site. `sites`: name -> (fingerprint, change). `ca`: what
-    becomes of the certificate authority."""
+    """What a bundle would change at this site. `sites`: name -> (fingerprint, change); `ca`: what
+    becomes of the certificate authority; `signing_key`: as a site, of the key that signs models,
+    None where the bundle has none."""
 
     config_path: Path
     config: SiteConfig
@@ -80,6 +83,7 @@ class BundleComparison:
     ca: Change
     sites: dict[str, tuple[str, Change]]
     leaving: tuple[str, ...]
+    signing_key: tuple[str, Change] | None
 
     def refuse_changed_keys(self) -> None:
         """Raises WardroundError(IDENTITY) where a key that this site knows would change: whoever
@@ -89,6 +93,8 @@ class BundleComparison:
         ]
         if self.ca == "CHANGED":
             changed.append("the coordinator's certificate authority")
+        if self.signing_key is not None and self.signing_key[1] == "CHANGED":
+            changed.append("the signature of the coordinator's models")
         if changed:
             raise WardroundError(
                 Code.IDENTITY,
@@ -139,11 +145,27 @@ def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
     }
     leaving = tuple(sorted(set(config.roster) - set(bundle.roster)))
     ca = _authority_change(config.coordinator.root_certificate, bundle)
-    return BundleComparison(config_path, config, bundle, ca, sites, leaving)
+    signs = None if bundle.signing_key is None else _signing_change(config, bundle.signing_key)
+    return BundleComparison(config_path, config, bundle, ca, sites, leaving, signs)
+
+
+def signing_key_file(config: SiteConfig) -> Path:
+    """Where the public half of the key that signs the coordinator's models is kept, for
+    `wardround.load`."""
+    return config.coordinator.root_certificate.with_name("coordinator-signing-key.pub")
+
+
+def _signing_change(config: SiteConfig, key: str) -> tuple[str, Change]:
+    try:
+        known = signing_key_file(config).read_text().strip()
+    except OSError:
+        return fingerprint(bytes.fromhex(key)), "new"
+    return fingerprint(bytes.fromhex(key)), "known" if known == key else "CHANGED"
 
 
 def join(compared: BundleComparison) -> SiteConfig:
-    """Writes CA, roster and the coordinator's address; the rest of site.yaml stays as it is.
+    """Writes CA, roster, signing key and the coordinator's address; the rest of site.yaml stays
+    as it is.
 
     Raises WardroundError(CONFIGURATION) where site.yaml cannot be changed by machine.
     """
@@ -156,8 +178,14 @@ def join(compared: BundleComparison) -> SiteConfig:
             remedy=f"Write `roster: {ROSTER}` there instead, and join again.",
         )
     text = _with_address(path, bundle.coordinator)
+    signing_key = (
+        []
+        if bundle.signing_key is None
+        else [(signing_key_file(compared.config), f"{bundle.signing_key}\n".encode())]
+    )
     for target, content in (
         (compared.config.coordinator.root_certificate, bundle.ca.encode()),
+        *signing_key,
         (path.parent / values["roster"], roster_text(bundle.roster)),
         (path, text.encode()),
     ):

@@ -60,6 +60,8 @@ coordinator:
 # after a person has compared the fingerprints by telephone.
 roster: roster.yaml
 
+# time_zone: Europe/Paris       # of times that state no offset from UTC, and of calendar days
+
 # Each task's data: where its rows are, and the SELECT that makes them the task's cohort. All is
 # read in place, nothing is copied; `view` is SQL (DuckDB's), or the path of a .sql file.
 # `wardround-site check` says which columns a task wants.
@@ -67,6 +69,8 @@ data:{_data(a.data)}
 # What `view` may read, side by side:
 #   files: {{stays: stays.parquet, labs: labs-*.csv.gz}}    # .csv .tsv .ndjson .json .parquet
 #   headerless: {{labs: [patient, taken, value]}}    # names, for a file without a header line
+#   formats: {{labs: {{encoding: cp1252, decimal: ",", dates: ["%d/%m/%Y"], title_lines: 2,
+#     types: {{patient: text}}}}}}    # what is not as usual in a delimited file
 #   databases:                    # attached read-only; their tables are ward.stays, clinic.labs
 #     clinic: {{sqlite: /srv/clinic.db}}
 #     ward:

@@ -37,7 +37,7 @@ class ExactReleases:
     counted: int = 0
     rosters: frozenset[tuple[str, ...]] = frozenset()
     permitted: frozenset[str] = frozenset()
-    apart: bool = False
+    accepted_as_public: bool = False
 
     def check(self, study: Study, policy: Policy) -> None:
         """Raises WardroundError naming the rule: REFUSED_BUDGET where the study plans more exact
@@ -46,7 +46,7 @@ class ExactReleases:
         planned = planned_exactly(study)
         if not planned or study.task.name in policy.public_data:
             return
-        if self.apart:
+        if self.accepted_as_public:
             raise WardroundError(
                 Code.REFUSED_POLICY,
                 "The study was accepted while policy.public_data named its task; it no longer "
@@ -106,7 +106,7 @@ def exact_releases(db: sqlite3.Connection, study: Study) -> ExactReleases:
         (EXACT, study.digest),
     ).fetchall()
     rosters = (json.loads(document)["roster"] for document, _ in rows)
-    apart = db.execute(
+    as_public = db.execute(
         "SELECT 1 FROM plans WHERE study = ? AND event = ?", (study.digest, PUBLIC)
     ).fetchone()
     permissions = db.execute(
@@ -116,7 +116,7 @@ def exact_releases(db: sqlite3.Connection, study: Study) -> ExactReleases:
         counted=sum(counted for _, counted in rows),
         rosters=frozenset(tuple(member["name"] for member in roster) for roster in rosters),
         permitted=frozenset(json.loads(fields)["roster"] for (fields,) in permissions),
-        apart=apart is not None,
+        accepted_as_public=as_public is not None,
     )
 
 

@@ -37,7 +37,6 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.privacy.releases import (
     check_claim,
-    exposed_events,
     planned_broken_epsilon,
     planned_events,
 )
@@ -203,7 +202,7 @@ class Ledger:
     def _compose(self, study: Study, names: str, others: Sequence[Event]) -> tuple[float, float]:
         """Returns epsilon of the study and with `others`; raises where a cap is exceeded."""
         policy = self.policy
-        own = exposed_events(study, planned_events(study))
+        own = planned_events(study)
         alone = epsilon_over_bands(own, policy.delta)
         _within(alone, policy.epsilon_per_study, bool(own), "epsilon_per_study")
         if study.shares_noise:

@@ -19,7 +19,6 @@ from protocol.document import canonical, digest
 from protocol.privacy.accounting import Event
 from protocol.privacy.releases import (
     evaluation_event,
-    exposed_events,
     max_evaluations,
     training_event,
 )
@@ -72,13 +71,9 @@ def plan_digest(rows: Mapping[str, tuple[str, int]]) -> str:
 
 def plan_of(study: Study) -> Plan:
     """Returns what the study plans, as this release accounts for it."""
-    rows: dict[str, tuple[Event | None, int]] = {
+    return {
         "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
         "evaluate": (evaluation_event(study), max_evaluations(study)),
-    }
-    return {
-        part: (exposed_events(study, (unit,))[0] if unit else None, planned)
-        for part, (unit, planned) in rows.items()
     }
 
 

@@ -17,6 +17,7 @@ from client.data.cohort import Cohort
 from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
+from client.training.per_patient_gradients import drawn_features
 from client.training.sampling import Patients
 from protocol.errors import Code, WardroundError
 from protocol.privacy.events import Event
@@ -88,7 +89,8 @@ class AuditedStudy:
         """The audited site with these patients."""
         study, name = self.study, self.study.sites[0]
         held = Patients(patients, self.task.varied)
-        self.learner.try_out(held.evaluation.features, in_floats=study.sums_in_floats)
+        drawn = drawn_features(tuple(patients.features.shape[1:]))
+        self.learner.try_out(drawn, in_floats=study.sums_in_floats)
         contributor = Contributor(SiteContext(study, name, held, self.learner))
         return AuditedSite(contributor, Sections(study, part == "training", part == "evaluation"))
 

@@ -90,16 +90,23 @@ class AuditReport:
                 )
 
 
-def save(report: AuditReport, folder: Path) -> None:
-    """Writes the three files. Raises WardroundError(USAGE) where `folder` cannot be written."""
+def save(report: AuditReport, folder: Path) -> dict[str, bytes]:
+    """Writes the three files, and returns what is in them by name.
+
+    Raises WardroundError(USAGE) where `folder` cannot be written."""
+    text = json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
+    files = {
+        "summary.json": text.encode(),
+        "audit.png": _picture(report.findings),
+        "audit.md": _page(report).encode(),
+    }
     try:
         make_folder(folder)
-        text = json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
-        write(folder / "summary.json", text.encode())
-        write(folder / "audit.png", _picture(report.findings))
-        write(folder / "audit.md", _page(report).encode())
+        for name, content in files.items():
+            write(folder / name, content)
     except OSError as error:
         raise unwritable(folder, error) from None
+    return files
 
 
 def table(report: AuditReport) -> Table:

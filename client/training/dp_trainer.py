@@ -128,28 +128,37 @@ class DPTrainer:
         self._gradients = PatientGradients(task, self.model, memory)
         self._memory = memory
 
-    def try_out(self, features: Tensor, *, in_floats: bool) -> None:
-        """Settles how per-patient gradients are made, from the shape of (N, ...) features and the
-        weights that the model began with: before anything that a coordinator sent, and whether or
-        not a sample has patients, since no answer may depend on either.
+    def try_out(self, invented: Tensor, *, trains: bool = True, in_floats: bool) -> None:
+        """Settles how per-patient gradients and scores are made, from (N, ...) features of nobody
+        and the weights that the model began with: before anything that a coordinator sent, and
+        whether or not a sample has patients, since no answer may depend on either.
 
-        in_floats: whether sums are made in floating point (`Study.sums_in_floats`). Raises
-        WardroundError(CONFIGURATION) where the model cannot be trained per patient, or has more
+        trains: whether gradients are summed with noise, and not scores alone. in_floats: whether
+        sums are made in floating point (`Study.sums_in_floats`). Raises WardroundError
+        (CONFIGURATION) where the model cannot be trained per patient, where one patient's term
+        would depend on anything but that patient and the model, or where the model has more
         positions than such sums are proved for.
         """
-        needs, dependent = self._gradients.needs(features), self._gradients.dependent(features)
-        if dependent is not None:
+        if (found := self._gradients.forbidden(invented, trains=trains)) is not None:
             raise WardroundError(
                 Code.CONFIGURATION,
-                f"In the model of task {self.task.name}, what reaches {dependent} from one patient "
-                "depends on who else is in the sample, on this machine: no claim of privacy holds.",
-                remedy="Replace the layer before it (one that draws at random, such as dropout, "
-                "has to go), or choose mode none.",
+                f"In the model of task {self.task.name}, {found}: no claim of privacy holds.",
+                remedy="Remove or replace the layer (dropout and the like have to go), or choose a "
+                "study that claims no epsilon.",
             )
-        if in_floats and needs.positions > SITE_POSITIONS:
+        settle = self._gradients.settle if trains else self._gradients.settle_scores
+        if (layer := settle(invented)) is not None:
             raise WardroundError(
                 Code.CONFIGURATION,
-                f"A layer of task {self.task.name} has {needs.positions} positions; sums in "
+                f"In the model of task {self.task.name}, what reaches {layer} from one patient "
+                "depends on who else is in the sample, on this machine: no claim of privacy holds.",
+                remedy="Replace the layer before it, or choose a study that claims no epsilon.",
+            )
+        positions = self._gradients.needs(invented).positions if in_floats else 1
+        if positions > SITE_POSITIONS:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"A layer of task {self.task.name} has {positions} positions; sums in "
                 f"floating point are exact enough for {SITE_POSITIONS}.",
                 remedy="Choose a smaller picture, or mode distributed with a model of at most a "
                 "thousand parameters.",

@@ -4,20 +4,23 @@ The choice is tried out on made-up patients before the first real one: what a pa
 them must be what autograd says of their weighted sum. So a layer that is used twice, a weight that
 is used beside its layer or a model that mixes patients is found here, and never by a hospital.
 Then the blocks are chosen in which no patient changes a bit of another's (`blocks`): the largest
-that the memory allows and `independence` finds nothing against.
+that the memory allows and `independence` finds nothing against. Where only scores are summed with
+noise (mode none), the same is done for scores alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import assert_never
+from functools import partial
+from typing import assert_never, cast
 
 import torch
 from torch import Tensor
 
 from client.training.blocks import ALONE, FIXED, LANES, Blocks
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
-from client.training.independence import dependent_layer
+from client.training.forbidden_operations import forbidden_operation
+from client.training.independence import Computed, dependent_layer
 from client.training.layer_gradients import LayerGradient
 from client.training.linear_chain import LinearChainGradients
 from client.training.sampling import Batch
@@ -26,8 +29,10 @@ from tasks.base import Task
 from tasks.flat_model import FlatModel
 
 Pass = LinearChainGradients | BookkeepingModule | HookedModule
+Outputs = Callable[[Tensor], Tensor]
+"""A block's features -> what the model returns."""
 
-_PATIENTS = 3
+_PATIENTS, _DRAWN = 3, 64
 _TOLERANCE = 1e-2
 """Of a parameter's gradient, in float32: a mistake would be of the size of the gradient."""
 
@@ -48,6 +53,7 @@ class PatientGradients:
         self._needs = Needs(0, 1)
         self._blocks = ALONE
         self._dependent: str | None = None
+        self._scoring: tuple[Outputs, Blocks] | None = None
 
     @property
     def bookkeeping(self) -> bool:
@@ -60,36 +66,88 @@ class PatientGradients:
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         try:
-            return self._pass(self._chosen(block.features), block)
+            return self._pass(self._settled(block.features), block)
         except Unsupported:
             raise _untrainable(self._task) from None
 
-    def scoring(self) -> tuple[Callable[[Tensor], Tensor], Blocks]:
+    def scoring(self) -> tuple[Outputs, Blocks]:
         """The model's outputs for a block's features, and the blocks: those that gradients are made
-        in, once that is settled. Before, and in mode none, where it need not be settled, no claim
-        of privacy rests on them."""
-        if self._module is not None:
-            return self._module.outputs, self._blocks
+        in, once that is settled, or those that `dependent_scores` found. Before, no claim of
+        privacy rests on them."""
+        outputs, blocks = self._scoring or self._widest_scoring()
+        return partial(self._outputs, outputs), blocks
+
+    def _widest_scoring(self) -> tuple[Outputs, Blocks]:
         try:
             return LinearChainGradients(self._model.module).outputs, LANES
         except Unsupported:
             return self._model.module, FIXED
 
+    @torch.no_grad()
+    def _outputs(self, outputs: Outputs, features: Tensor) -> Tensor:
+        """As a model that is used, and no longer trained, returns them."""
+        self._model.module.eval()
+        try:
+            return outputs(features)
+        finally:
+            self._model.module.train()
+
     def blocks(self, features: Tensor) -> Blocks:
         """In which such features are to be computed."""
-        self._chosen(features)
+        self._settled(features)
         return self._blocks
 
     def needs(self, features: Tensor) -> Needs:
         """What one patient with such features takes."""
-        self._chosen(features)
+        self._settled(features)
         return self._needs
 
-    def dependent(self, features: Tensor) -> str | None:
-        """The layer in which one patient's numbers depend on other patients', in whatever blocks;
-        None where there is none."""
-        self._chosen(features)
+    def forbidden(self, invented: Tensor, *, trains: bool) -> str | None:
+        """What the model does with features of nobody, (N, ...), while it trains or else while it
+        scores, that no patient's term may be made of; None where there is nothing."""
+        task, module = self._task, self._model.module
+        few = _few(invented)
+
+        def train() -> None:
+            losses = task.losses(module(few.features), few.labels)
+            torch.autograd.grad(losses.sum(), self._model.parameters, allow_unused=True)
+
+        def score() -> None:
+            task.scores(self._outputs(module, few.features))
+
+        found = forbidden_operation(module, train) if trains else None
+        return found or forbidden_operation(module, score)
+
+    def settle(self, invented: Tensor) -> str | None:
+        """Chooses pass and blocks by features of nobody, (N, ...). Returns the layer in which one
+        patient's numbers depend on other patients', in whatever blocks; None where there is none.
+
+        Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
+        """
+        if self._module is not None:
+            return self._dependent
+        self._module = module = self._tried(invented) or self._hooked(invented)
+        widest = LANES if isinstance(module, LinearChainGradients) else FIXED
+        self._blocks, self._dependent = self._largest_blocks(
+            type(module).__name__, widest, partial(self._computed, module), invented
+        )
+        self._scoring = module.outputs, self._blocks
         return self._dependent
+
+    def settle_scores(self, invented: Tensor) -> str | None:
+        """The same for scores alone, of a model that is asked for no per-patient gradient."""
+        outputs, widest = self._widest_scoring()
+        compute = partial(self._scored, outputs)
+        blocks, dependent = self._largest_blocks("scores", widest, compute, invented)
+        self._scoring = outputs, blocks
+        return dependent
+
+    def _settled(self, features: Tensor) -> Pass:
+        """Settles by numbers drawn in the shape of these features where nothing is settled: no
+        claim of privacy rests on that."""
+        if self._module is None:
+            self.settle(drawn_features(tuple(features.shape[1:])))
+        return cast(Pass, self._module)
 
     def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:
         task, labels = self._task, batch.labels
@@ -100,34 +158,29 @@ class PatientGradients:
                 return module.gradients(batch.features, lambda out: task.losses(out, labels))
         assert_never(module)
 
-    def _chosen(self, features: Tensor) -> Pass:
-        if self._module is None:
-            self._module = self._tried(features) or self._hooked(features)
-            self._blocks, self._dependent = self._largest_blocks(self._module, features)
-        return self._module
-
-    def _largest_blocks(self, module: Pass, features: Tensor) -> tuple[Blocks, str | None]:
-        wide = LANES if isinstance(module, LinearChainGradients) else FIXED
+    def _largest_blocks(
+        self, kind: str, widest: Blocks, compute: Computed, invented: Tensor
+    ) -> tuple[Blocks, str | None]:
+        """kind: names `compute`, among all that a task may be asked."""
         dependent: str | None = None
-        for blocks in (wide, Blocks(4, 4), ALONE):
+        for blocks in (widest, Blocks(4, 4), ALONE):
             if blocks.multiple > 1 and blocks.multiple * self._needs.bytes > self._memory:
                 continue
             fitting = blocks.within(self._memory // max(1, self._needs.bytes))
-            dependent = self._found_dependent(module, fitting, features)
+            dependent = self._found_dependent(kind, compute, fitting, invented)
             if dependent is None:
                 return fitting, None
         return ALONE, dependent
 
-    def _found_dependent(self, module: Pass, blocks: Blocks, features: Tensor) -> str | None:
-        shape, model = tuple(features.shape[1:]), self._model
-        options = tuple(sorted(self._task.options.items()))
-        kind, threads = (type(self._task), options, type(module)), torch.get_num_threads()
-        key = (kind, repr(model.module), blocks, shape, threads)
+    def _found_dependent(
+        self, kind: str, compute: Computed, blocks: Blocks, invented: Tensor
+    ) -> str | None:
+        shape, model = tuple(invented.shape[1:]), self._model
+        options, threads = tuple(sorted(self._task.options.items())), torch.get_num_threads()
+        key = (type(self._task), options, kind, repr(model.module), blocks, shape, threads)
         if key not in _CHECKED:
             with torch.random.fork_rng(devices=[]):
-                _CHECKED[key] = dependent_layer(
-                    lambda block: self._computed(module, block), blocks, model.flat, shape
-                )
+                _CHECKED[key] = dependent_layer(compute, blocks, model.flat, invented)
         return _CHECKED[key]
 
     def _computed(self, module: Pass, block: Batch) -> Mapping[str, Tensor]:
@@ -143,43 +196,42 @@ class PatientGradients:
             if len(block) * sum(p.numel() for p in layer.parameters) <= _ROWS:
                 parts += layer.rows()
             backward |= {f"{name} {number}": part for number, part in enumerate(parts)}
-        outputs = module.outputs(block.features)
-        scores = self._task.scores(outputs)[:, None]
-        return forward | {"outputs": outputs, "scores": scores} | backward
+        return forward | self._scored(module.outputs, block) | backward
 
-    def _tried(self, features: Tensor) -> LinearChainGradients | BookkeepingModule | None:
+    def _scored(self, outputs: Outputs, block: Batch) -> dict[str, Tensor]:
+        """All that a score is made of."""
+        of_block = self._outputs(outputs, block.features)
+        return {"outputs": of_block, "scores": self._task.scores(of_block)[:, None]}
+
+    def _tried(self, invented: Tensor) -> LinearChainGradients | BookkeepingModule | None:
         for kind in (LinearChainGradients, BookkeepingModule):
             try:
                 module: LinearChainGradients | BookkeepingModule = kind(self._model.module)
             except Unsupported:
                 continue
-            if self._agrees(module, features):
+            if self._agrees(module, invented):
                 return module
             module.to_standard_module()
         return None
 
-    def _hooked(self, features: Tensor) -> HookedModule:
+    def _hooked(self, invented: Tensor) -> HookedModule:
         try:
             module = HookedModule(self._model.module)
         except NotImplementedError:
             raise _untrainable(self._task) from None
-        if not self._agrees(module, features):
+        if not self._agrees(module, invented):
             module.to_standard_module()
             raise _untrainable(self._task)
         return module
 
-    def _agrees(self, module: Pass, features: Tensor) -> bool:
-        """Whether a pass over made-up patients says what autograd says."""
+    def _agrees(self, module: Pass, invented: Tensor) -> bool:
+        """Whether a pass over patients that nobody is says what autograd says."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             before = self._model.flat.clone()
             self._model.flat.add_(torch.randn_like(before), alpha=0.01)
-            made_up = Batch(
-                torch.rand(_PATIENTS, *features.shape[1:]),
-                (torch.arange(_PATIENTS) % 2).float(),
-            )
             try:
-                return self._compared(module, made_up, torch.tensor([0.5, 2.0, 1.0]))
+                return self._compared(module, _few(invented), torch.tensor([0.5, 2.0, 1.0]))
             except (Unsupported, RuntimeError, ValueError, NotImplementedError):
                 return False
             finally:
@@ -201,6 +253,17 @@ class PatientGradients:
             <= _TOLERANCE * float(one.norm()) + 1e-5 * size
             for parameter, one in zip(parameters, expected, strict=True)
         )
+
+
+def drawn_features(shape: tuple[int, ...]) -> Tensor:
+    """(_DRAWN, *shape) uniform in [0, 1): where no task says what features of nobody are."""
+    return torch.rand(_DRAWN, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _few(invented: Tensor) -> Batch:
+    """A few of these patients."""
+    places = torch.arange(_PATIENTS)
+    return Batch(invented[places % len(invented)], (places % 2).float())
 
 
 def _untrainable(task: Task) -> WardroundError:

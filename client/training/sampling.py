@@ -51,6 +51,11 @@ class Patients:
         self.evaluation = self._batch(cohort.first(cohort.members("evaluation"), "evaluation"))
         """The first record of every patient of the evaluation part."""
 
+    @property
+    def training(self) -> int:
+        """Patients whom a sample may have."""
+        return len(self._train)
+
     def private_sample(
         self, rate: float, fresh: Callable[[], PatientDraws] = PatientDraws
     ) -> Batch:

@@ -36,20 +36,20 @@ def audit_command(
     the command then ends with status 70.
 
     It takes a minute or two for a linear model, and time in proportion to --runs for larger ones.
-    audit.md says which audit sees which fault.
+    audit.md says which audit sees which fault. Where tracking.uri names an MLflow server, a run of
+    its own there carries the report: its files, and every figure as a metric.
 
     Example: wardround audit task=heart_disease privacy.epsilon=1 rounds=3
     """
     from launch.config import compose
 
     config = compose.load(overrides or [])
-    from client.privacy_audit.report import membership_in_words, save, table
-    from launch.studies.audit import audit, folder_of
+    from client.privacy_audit.report import membership_in_words, table
+    from launch.studies.audit import audit
 
     with progress_bars() as show:
-        report = audit(config, runs, canaries, show)
-    folder = out or folder_of(config, report)
-    save(report, folder)
+        saved = audit(config, runs, canaries, show, out)
+    report = saved.report
     if as_json:
         print_json(report.as_json())
     else:
@@ -57,5 +57,7 @@ def audit_command(
         screen.print(table(report))
         if report.membership is not None:
             screen.print(membership_in_words(report.membership))
-        screen.print(printable(f"Report: {folder}/audit.md"), soft_wrap=True)
-    report.require()
+        screen.print(printable(f"Report: {saved.folder}/audit.md"), soft_wrap=True)
+        if saved.url:
+            screen.print(printable(f"MLflow: {saved.url}"), soft_wrap=True)
+    saved.require()

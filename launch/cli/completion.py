@@ -53,7 +53,7 @@ def _values(key: str) -> Iterator[Offer]:
     for known in keys_of(Config):
         if known.name != key or known.type == "group":
             continue
-        if known.type == "true or false":
+        if known.type.startswith("true or false"):
             yield from (("true", ""), ("false", ""))
         elif known.type == "list":
             yield from ((f"[{word}]", "") for word in known.meaning.choices)

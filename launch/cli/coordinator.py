@@ -228,10 +228,11 @@ def bundle(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Write what every site needs: address, CA certificate, all sites' identity keys.
+    """Write what every site needs: address, CA certificate, public keys of sites and of models.
 
     Send it to all sites after every change of the roster: each loads it with `wardround-site join`
-    and compares the fingerprints shown here.
+    and compares the fingerprints shown here. Whoever uses models verifies with it who signed them
+    (`wardround models verify --key`).
 
     Example: wardround coordinator bundle --out bundle.json
     """
@@ -246,10 +247,11 @@ def bundle(
     write(out, (json.dumps(content, indent=2) + "\n").encode(), mode=PUBLIC)
     ca = authority_fingerprint(content["ca"])
     sites = {site: fingerprint(bytes.fromhex(key)) for site, key in content["roster"].items()}
-    lines = [
-        f"{printable(name):<24} {of}" for name, of in [("(CA certificate)", ca), *sites.items()]
-    ]
-    print_result("\n".join(lines), {"file": out, "ca": ca, "sites": sites}, as_json)
+    signs = fingerprint(bytes.fromhex(content["signing_key"]))
+    own = [("(CA certificate)", ca), ("(signs models)", signs)]
+    lines = [f"{printable(name):<24} {of}" for name, of in [*own, *sites.items()]]
+    facts = {"file": out, "ca": ca, "signing_key": signs, "sites": sites}
+    print_result("\n".join(lines), facts, as_json)
 
 
 @coordinator_app.command()
@@ -377,16 +379,15 @@ def account_list(config: Config = HERE, as_json: Json = False) -> None:
 
 def _accounts(name: str, out: Path, config: Path) -> tuple[Accounts, Deliver]:
     """The accounts, and what writes the credentials file of one of them."""
-    from server.coordinator.setup import authority
-    from server.enrolment.accounts import Accounts, Credentials, issue, refuse_existing
+    from server.coordinator.setup import credentials
+    from server.enrolment.accounts import Accounts, issue, refuse_existing
 
     loaded = _config(config)
     refuse_existing(out)
-    ca = authority(loaded.pki)
 
     def deliver(token: str) -> None:
         try:
-            issue(out, Credentials(coordinator=loaded.address, ca=ca, account=name, token=token))
+            issue(out, credentials(loaded, name, token))
         except OSError as error:
             raise unwritable(out, error) from None
 

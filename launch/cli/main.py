@@ -9,6 +9,7 @@ import typer
 
 from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
+from launch.cli.models import models_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.tasks import tasks_command
@@ -92,21 +93,26 @@ def mlflow(
 ) -> None:
     """Serve the MLflow of a demo until Ctrl-C.
 
-    After `wardround demo`, to look at its study and its model in a browser.
+    After `wardround demo`, to look at its study and its model in a browser, which asks for a user
+    (wardround) and a password (in FOLDER/password).
 
     Example: wardround mlflow demo/mlflow --port 5001
     """
     import threading
 
+    from launch.demo.mlflow_app import USER
     from launch.demo.mlflow_server import MlflowServer
 
     with MlflowServer(folder, port) as server:
-        print_result(f"MLflow: {server.url}  (Ctrl-C ends it)", {"url": server.url}, as_json)
+        done = f"MLflow: {server.page}  (Ctrl-C ends it)\n{server.login}"
+        facts = {"url": server.page, "user": USER, "password_file": server.password}
+        print_result(done, facts, as_json)
         threading.Event().wait()
 
 
 app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
+app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
 app.add_typer(tracking_app, name="tracking")
 command_line.complete(app, PROGRAM)

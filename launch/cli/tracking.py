@@ -29,6 +29,10 @@ def deliver(
     model: Annotated[
         str | None, typer.Option(help="The registered model's name (default: the task's).")
     ] = None,
+    coordinator: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the coordinator that ran it, whose key signs the model."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Deliver a study that was stored here while MLflow was away.
@@ -38,9 +42,14 @@ def deliver(
 
     Example: wardround tracking deliver outputs/undelivered/3f1c2a9b8d7e http://mlflow:5000 icu
     """
+    from server.coordinator.config import CoordinatorConfig
+    from server.enrolment.signing_key import signing_key
     from server.tracking import tracker
 
-    receipt = tracker.deliver(folder, uri, experiment, model)
+    signer = None
+    if coordinator is not None:
+        signer = signing_key(CoordinatorConfig.load(coordinator).folder)
+    receipt = tracker.deliver(folder, uri, experiment, model, signer=signer)
     if receipt.missing:
         missing = ", ".join(receipt.missing)
         raise WardroundError(Code.TRACKING, f"Not in MLflow yet: {missing}.", remedy=receipt.remedy)

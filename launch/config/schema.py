@@ -176,7 +176,11 @@ class FederationConfig:
     """Where the sites are."""
 
     name: str = key(MISSING, "inprocess, ray or deployment; the group sets it")
-    masked: bool = key(True, "whether sums are masked (secure aggregation)")
+    masked: bool | None = key(
+        None,
+        "whether sums are masked (secure aggregation); without masks every site's share is seen "
+        "and counts by itself (null: where that spares noise, which takes 3 sites)",
+    )
     coordinator: str | None = key(None, "deployment: HOST:PORT instead of the credentials' own")
     credentials: str | None = key(None, "deployment: the file that the operator made")
     on_interrupt: str = key(

@@ -33,8 +33,8 @@ from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.terminal.printable import printable
 from server.coordinator.config import CoordinatorConfig
-from server.coordinator.setup import authority, bundle, create
-from server.enrolment.accounts import Accounts, Credentials, issue
+from server.coordinator.setup import bundle, create, credentials
+from server.enrolment.accounts import Accounts, issue
 from server.enrolment.roster import Roster
 from server.tracking.mlflow_run import attach
 from tasks.base import Task
@@ -78,12 +78,17 @@ class Demo:
             finished = run(config, console)
             show(finished, console)
             if (examples := hospitals.examples()) and finished.receipt.url:
-                attach(finished.receipt.url, examples, "examples")
+                attach(mlflow.url, finished.receipt.url, examples, "examples")
         with console.status("training at one hospital alone, and on all data pooled"):
             rows = compare(config, self.task, cohorts, declared, finished.outcome.weights)
         show_comparison(rows, console)
         console.print(f"Done in {time.monotonic() - started:.0f} s. To look at it in MLflow:")
         console.print(Text(printable(f"  wardround mlflow {self.folder / 'mlflow'}")))
+        console.print(Text(printable(mlflow.login)), soft_wrap=True)
+        if model := finished.receipt.model:
+            verify = f"  wardround models verify {model} --key {self.folder / 'bundle.json'}"
+            console.print("To verify its model, with MLFLOW_TRACKING_URI and the password set:")
+            console.print(Text(printable(verify)), soft_wrap=True)
         return finished
 
     def _clear(self) -> None:
@@ -143,12 +148,7 @@ class Demo:
             rules = self.folder / name / new_site.SITE_YAML
             join.join(join.compare(rules, join.FederationBundle.load(path)))
         token = Accounts(config.accounts).add("demo")
-        issue(
-            self.folder / "credentials.json",
-            Credentials(
-                coordinator=config.address, ca=authority(config.pki), account="demo", token=token
-            ),
-        )
+        issue(self.folder / "credentials.json", credentials(config, "demo", token))
         return config
 
     def _commands(

@@ -1,12 +1,19 @@
-"""`wardround audit`: a study's claim against its own training code, on public or synthetic data."""
+"""`wardround audit`: a study's claim against its own training code, on public or synthetic data.
+
+The report goes into a folder and, where tracking.uri names a server, into a run of its own there.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from client.privacy_audit.audit import audit as audit_claim
 from client.privacy_audit.many_runs import Progress
-from client.privacy_audit.report import AuditReport
+from client.privacy_audit.report import AuditReport, save
+from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.inprocess import cohorts_of
 from launch.studies.baselines import pool
@@ -15,12 +22,31 @@ from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import RoundReport
 from server.rounds.listener import Listeners
+from server.tracking.parameters import flatten, redacted
+from server.tracking.report_run import ReportRun
 from tasks import registry
 
 FOLDER = "audit"
+
+
+@dataclass(frozen=True)
+class SavedAudit:
+    """A report, the folder that it is in, and its run's page in MLflow; or why it is not there."""
+
+    report: AuditReport
+    folder: Path
+    url: str = ""
+    untracked: WardroundError | None = None
+
+    def require(self) -> None:
+        """Raises WardroundError: CLAIM as `AuditReport.require`, else TRACKING."""
+        self.report.require()
+        if self.untracked is not None:
+            raise self.untracked
 
 
 class _Rounds(Listeners):
@@ -34,9 +60,14 @@ class _Rounds(Listeners):
         self._progress("training a model to attack", report.round, self._rounds)
 
 
-def audit(config: Config, runs: int, canaries: int, progress: Progress) -> AuditReport:
-    """Raises WardroundError: CONFIGURATION where the data is hospitals' own, and what
-    `client.privacy_audit.audit.audit` raises."""
+def audit(
+    config: Config, runs: int, canaries: int, progress: Progress, folder: Path | None = None
+) -> SavedAudit:
+    """folder: where the report goes; in the study's own folder unless given.
+
+    Raises WardroundError: CONFIGURATION where the data is hospitals' own, TRACKING where tracking
+    is asked for and the server is away, and what `client.privacy_audit.audit.audit` and
+    `client.privacy_audit.report.save` raise."""
     if config.federation.name == "deployment":
         raise _refused("the data of federation=deployment lies in hospitals.")
     task = registry.load(config.task.name, config.task.options)
@@ -46,13 +77,65 @@ def audit(config: Config, runs: int, canaries: int, progress: Progress) -> Audit
         raise _refused(f"task {task.name} has no public data.") from None
     cohorts = cohorts_of(task, tables, split_plan(config))
     study = build_study(config, task, declared_patients(cohorts))
-    findings = audit_claim(study, task, pool(cohorts), runs, canaries, progress)
-    return AuditReport(study, findings, attack(study, task, cohorts, _Rounds(study, progress)))
+    with _tracked(config, study, {"runs": runs, "canaries": canaries}) as run:
+        findings = audit_claim(study, task, pool(cohorts), runs, canaries, progress)
+        member = attack(study, task, cohorts, _Rounds(study, progress))
+        report = AuditReport(study, findings, member)
+        folder = folder or Path(config.output) / study.digest[:12] / FOLDER
+        files = save(report, folder)
+        if run is None:
+            return SavedAudit(report, folder)
+        try:
+            run.finish("finished", files, _metrics(report), _tags(report))
+        except WardroundError as error:
+            return SavedAudit(report, folder, run.url, error)
+        return SavedAudit(report, folder, run.url)
 
 
-def folder_of(config: Config, report: AuditReport) -> Path:
-    """Where the report goes unless told otherwise."""
-    return Path(config.output) / report.study.digest[:12] / FOLDER
+@contextmanager
+def _tracked(config: Config, study: Study, effort: Mapping[str, int]) -> Iterator[ReportRun | None]:
+    """An open run for the report; closed as failed where there is none."""
+    tracking = config.tracking
+    if not tracking.uri:
+        yield None
+        return
+    keys = flatten({"audit": dict(effort)} | redacted(plain(config)))
+    tags = {"wardround.task": f"{study.task.name} {study.task.version}"}
+    tags |= {"wardround.mode": study.privacy.mode, "wardround.code_version": RELEASE}
+    name = study.digest[:12]
+    run = ReportRun(tracking.uri, tracking.experiment, "audit", name, keys, tags)
+    try:
+        yield run
+    except BaseException:
+        with suppress(WardroundError):
+            run.finish("failed", {}, {})
+        raise
+
+
+def _metrics(report: AuditReport) -> dict[str, float]:
+    """For each finding epsilon by accounting, what it is at least, and the estimate."""
+    metrics = {"claim_holds": float(report.holds)}
+    for one in report.findings:
+        which = f"{one.audit}_{one.part}_{one.weights}".replace(" ", "_")
+        metrics |= {
+            f"{which}_epsilon": one.epsilon,
+            f"{which}_at_least": one.bound,
+            f"{which}_estimate": one.estimate,
+        }
+    if report.membership is not None:
+        metrics |= {f"membership_{name}": of for name, of in asdict(report.membership).items()}
+    return metrics
+
+
+def _tags(report: AuditReport) -> dict[str, str]:
+    """What the study states, and whether it holds against the audit."""
+    privacy = report.study.privacy
+    return {
+        "wardround.study": report.study.digest,
+        "wardround.epsilon": repr(privacy.epsilon),
+        "wardround.delta": repr(privacy.delta),
+        "wardround.claim": "not contradicted" if report.holds else "broken",
+    }
 
 
 def _refused(why: str) -> WardroundError:

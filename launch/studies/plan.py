@@ -31,7 +31,6 @@ from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
     about_delta,
     assumption,
-    exposed_events,
     max_evaluations,
     planned_broken_epsilon,
     planned_events,
@@ -156,7 +155,7 @@ def objections(config: SiteConfig, study: Study) -> tuple[str, ...]:
 
 
 def _caps(policy: Policy, study: Study) -> list[str]:
-    events = exposed_events(study, planned_events(study))
+    events = planned_events(study)
     if not events:
         return []
     epsilon = epsilon_over_bands(events, policy.delta)

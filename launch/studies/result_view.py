@@ -55,6 +55,10 @@ def show(finished: FinishedStudy, console: Console) -> None:
     console.print(Text(printable(f"study {outcome.study.digest[:12]}: {finished.folder}")))
     if finished.receipt.url:
         console.print(Text(printable(f"MLflow: {finished.receipt.url}")), soft_wrap=True)
+    if finished.receipt.model:
+        signer = finished.receipt.signer
+        said = f"signed by {signer}" if signer else "not signed: no coordinator ran this study"
+        console.print(Text(printable(f"model {finished.receipt.model}, {said}")), soft_wrap=True)
     if finished.receipt.missing:
         missing = ", ".join(finished.receipt.missing)
         said = printable(f"Not in MLflow yet: {missing}. {finished.receipt.remedy}")

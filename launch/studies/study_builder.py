@@ -34,7 +34,7 @@ from protocol.privacy.calibration import (
 )
 from protocol.secagg.fixed_point import WordBits
 from protocol.study.algorithms import min_sites_of_rule
-from protocol.study.privacy_mode import traits_of
+from protocol.study.privacy_mode import is_shared, traits_of
 from protocol.study.study import (
     Aggregation,
     Averaging,
@@ -108,6 +108,9 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     min_sites = aggregation.least_sites
     if min_sites is None:
         min_sites = min(max(3, min_sites_of_rule(robust_of(config))), len(declared))
+    masked = config.federation.masked
+    if masked is None:
+        masked = _shares_noise(config) and min_sites >= 3 and robust_of(config) is None
     return Study(
         title=config.title,
         purpose=config.purpose,
@@ -136,7 +139,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             seed=config.seed,
         ),
         aggregation=Aggregation(
-            masked=config.federation.masked,
+            masked=masked,
             robust=robust_of(config),
             least_sites=min_sites,
             colluding_sites=min(aggregation.colluding_sites, max(0, min_sites - 1)),
@@ -163,3 +166,10 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
     )
+
+
+def _shares_noise(config: Config) -> bool:
+    """Whether some noise suffices only in the sum, so that masks spare noise."""
+    traits = traits_of(mode_of(config))
+    noised = adds_noise(release_of(config))
+    return traits.shares_noise or (noised and is_shared(traits.evaluation_noise_source))

@@ -39,7 +39,7 @@ from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
     from protocol.privacy.events import Event
-    from server.tracking.sweep_run import TrackedSweep
+    from server.tracking.report_run import ReportRun
 
 _INTERRUPT_GRACE = 30.0
 """Seconds that interrupted studies have to close their runs."""
@@ -125,21 +125,21 @@ class Sweep:
         return folder
 
     @contextlib.contextmanager
-    def _tracked(self, name: str) -> Iterator[TrackedSweep | None]:
+    def _tracked(self, name: str) -> Iterator[ReportRun | None]:
         tracking = self.config.tracking
         if not tracking.uri or self.config.federation.name == "deployment":
             yield None
             return
-        from server.tracking.sweep_run import TrackedSweep
+        from server.tracking.report_run import ReportRun
 
         swept = {
             key: dict.fromkeys(self.values(s)[key] for s in self.combinations) for key in self.keys
         }
-        keys = {key: ", ".join(values) for key, values in swept.items()}
-        yield TrackedSweep(tracking.uri, tracking.experiment, name, keys)
+        keys = {f"sweep.{key}": ", ".join(values) for key, values in swept.items()}
+        yield ReportRun(tracking.uri, tracking.experiment, "sweep", name, keys)
 
     def _rows(
-        self, jobs: int, folder: Path, tracked: TrackedSweep | None, console: Console
+        self, jobs: int, folder: Path, tracked: ReportRun | None, console: Console
     ) -> Iterator[SweepRow]:
         parent = None if tracked is None else tracked.run
         progress = Progress(

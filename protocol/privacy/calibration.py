@@ -20,6 +20,7 @@ from protocol.privacy.releases import (
     evaluation_event,
     max_evaluations,
     planned_events,
+    pooled_evaluation,
     training_event,
 )
 from protocol.privacy.word_size import word_bits_needed
@@ -51,13 +52,16 @@ def with_noise(draft: Study, epsilon: float, *, bins: int | None = None) -> Stud
     elif (event := _evaluations(draft)) is not None:
         apart = draft.parts_disjoint or not draft.privacy.traits.private
         alone = epsilon * (1.0 if apart else _EVALUATION_SHARE)
-        noise = calibrate(alone, delta, event)
+        # Of the sum: without masks the event is a share, which then suffices alone.
+        per_share = draft.evaluation.noise_multiplier / event.noise_multiplier
+        noise = per_share * calibrate(alone, delta, event)
         study = _changed(
             draft, evaluation={"noise_multiplier": noise, "bins": bins or _bins(draft, noise)}
         )
     if (training := training_event(study)) is not None:
         event = replace(training, count=training.count * draft.aggregation.attempts)
-        noise = calibrate(epsilon, delta, event, _beside(study))
+        per_share = study.privacy.noise_multiplier / training.noise_multiplier
+        noise = per_share * calibrate(epsilon, delta, event, _beside(study))
         _refuse_drowned(study, noise, epsilon)
         study = _changed(study, privacy={"noise_multiplier": noise})
     spent = epsilon_over_bands(planned_events(study), delta)
@@ -65,9 +69,10 @@ def with_noise(draft: Study, epsilon: float, *, bins: int | None = None) -> Stud
 
 
 def _query_noise(draft: Study, query: Query, epsilon: float) -> float:
-    event = _evaluations(draft)
-    if event is None:
+    pooled = pooled_evaluation(draft)
+    if pooled is None:
         raise WardroundError(Code.INTERNAL, "A query is answered without noise.")
+    event = replace(pooled, count=pooled.count * max_evaluations(draft))
     noise = calibrate(epsilon, draft.privacy.delta, event)
     match query.mechanism:
         case "skellam":

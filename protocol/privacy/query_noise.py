@@ -11,7 +11,7 @@ import numpy.typing as npt
 from protocol.errors import Code, WardroundError
 from protocol.privacy import discrete_laplace
 from protocol.privacy.events import Event
-from protocol.privacy.releases import evaluation_event
+from protocol.privacy.releases import pooled_evaluation
 from protocol.privacy.skellam import skellam
 from protocol.study.query import Query
 from protocol.study.study import Study
@@ -21,9 +21,11 @@ _WRAP = 2.0**-41
 
 
 def query_and_event(study: Study) -> tuple[Query, Event]:
-    """The query, and what one attempt at it spends. Raises WardroundError(INTERNAL) where the study
-    trains instead."""
-    event = evaluation_event(study)
+    """The query, and the sum that one attempt at it opens.
+
+    Raises WardroundError(INTERNAL) where the study trains instead.
+    """
+    event = pooled_evaluation(study)
     if study.query is None or event is None:
         raise WardroundError(Code.INTERNAL, "A study that trains is no query.")
     return study.query, event

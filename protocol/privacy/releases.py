@@ -5,7 +5,8 @@ attempt is counted, opened or lost: a site that answered has spent. Training tou
 with u < 1 - fraction and evaluation the others; where a column of the cohort splits, or a patient
 may be at several sites, one may be in both, and both touch everyone. A sum whose noise the sites
 share is one release about a patient at k sites; where each site has noise of its own, he is in k.
-An exact release is no event: no epsilon covers it.
+Events are as whoever receives the shares sees them: under masks the sum alone, without masks every
+share by itself. An exact release is no event: no epsilon covers it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def training_event(study: Study) -> Event | None:
     """One attempt of training; None in mode none and in a query.
 
     Mode local: `local_steps` of DP-SGD with all the noise at the site. Distributed: one sum of
-    clipped gradients, rounded by patient or by site, whose noise the sites share.
+    clipped gradients, rounded by patient or by site, whose noise the sites share. Raises
+    WardroundError(CONFIGURATION) where a share is seen and has hardly any noise.
     """
     if study.query is not None:
         return None
@@ -64,7 +66,7 @@ def training_event(study: Study) -> Event | None:
             )
             return each_site_alone(steps)
         case "clipped_sum":
-            return Event(
+            pooled = Event(
                 "skellam",
                 noise_multiplier=privacy.noise_multiplier,
                 sampling_rate=privacy.sampling_rate,
@@ -76,6 +78,7 @@ def training_event(study: Study) -> Event | None:
                 band=band,
                 sites_per_patient=privacy.sites_per_patient,
             )
+            return _as_seen(study, pooled)
         case never:
             assert_never(never)
 
@@ -83,8 +86,17 @@ def training_event(study: Study) -> Event | None:
 def evaluation_event(study: Study) -> Event | None:
     """One attempt of evaluation; None where it is exact, or does not take place.
 
+    In mode local every site adds all the noise, otherwise its share. Raises as `training_event`.
+    """
+    pooled = pooled_evaluation(study)
+    return pooled and _as_seen(study, pooled)
+
+
+def pooled_evaluation(study: Study) -> Event | None:
+    """The sum that one attempt of evaluation opens, however much of it is seen besides.
+
     A patient adds `evaluation.scale` to one of 2 * bins integers, in a query to one of the cells of
-    each statistic. In mode local every site adds all the noise, otherwise its share.
+    each statistic.
     """
     evaluation, sites = study.evaluation, study.privacy.sites_per_patient
     if not evaluation.noised:
@@ -112,6 +124,14 @@ def evaluation_event(study: Study) -> Event | None:
     return scores if scores.shared else each_site_alone(scores)
 
 
+def _as_seen(study: Study, pooled: Event) -> Event:
+    """Without masks only a site's own part of the noise protects its share, least when all take
+    part."""
+    if study.aggregation.masked:
+        return pooled
+    return share_alone(pooled, len(study.roster) - study.aggregation.colluding_sites)
+
+
 def assumption(study: Study) -> str:
     """Whom the study's epsilon is for, in words for every report; no site can check it."""
     sites = study.privacy.sites_per_patient
@@ -122,21 +142,8 @@ def assumption(study: Study) -> str:
 
 
 def planned_events(study: Study) -> tuple[Event, ...]:
-    """What the study spends when every attempt is used."""
+    """What the study spends when every attempt is used. Raises as `training_event`."""
     return _several(study, study.aggregation.attempts, max_evaluations(study))
-
-
-def exposed_events(study: Study, events: Sequence[Event]) -> tuple[Event, ...]:
-    """The same events as whoever receives the shares sees them.
-
-    Under masks only the sum can be opened. Without masks a share is seen by itself, and only this
-    site's part of the noise protects it (`events.share_alone`), least when all take part.
-    Raises WardroundError(CONFIGURATION) where a share has hardly any noise.
-    """
-    if study.aggregation.masked:
-        return tuple(events)
-    honest = len(study.roster) - study.aggregation.colluding_sites
-    return tuple(share_alone(event, honest) for event in events)
 
 
 def spent_epsilon(
@@ -172,8 +179,7 @@ def check_claim(study: Study) -> None:
             remedy="Evaluate with noise, or not at all (evaluation=off).",
         )
     try:
-        events = exposed_events(study, planned_events(study))
-        spent = epsilon_over_bands(events, study.privacy.delta)
+        spent = epsilon_over_bands(planned_events(study), study.privacy.delta)
     except WardroundError as error:
         raise WardroundError(Code.REFUSED_STUDY, error.message, remedy=error.remedy) from None
     if not spent <= claimed * (1 + _ROUNDING_ERROR):

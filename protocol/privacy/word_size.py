@@ -36,8 +36,7 @@ def word_bits_needed(study: Study) -> WordBits:
     if study.query is not None:
         return _query_bits(study, study.query)
     histogram = _histogram_bits(study)
-    if study.sums_in_floats:
-        _check_sampled(study)
+    check_sampled(study, _MARGIN * max(member.patients for member in study.roster))
     if not privacy.traits.one_sum:
         return histogram
     update = word_bits_for(
@@ -87,11 +86,12 @@ def _scored(study: Study) -> float:
     return _MARGIN * study.patients() / (1 - evaluation.fraction) * evaluation.scale
 
 
-def _check_sampled(study: Study) -> None:
+def check_sampled(study: Study, patients: int) -> None:
+    """patients: a site's, that may be drawn. Raises WardroundError(CONFIGURATION) where it could
+    sample more at once than a sum in floating point is proved for (`fixed_point.SITE_SLACK`)."""
     rate = study.privacy.sampling_rate
     samples = study.aggregation.attempts * study.optimisation.local_steps
-    largest_site = max(member.patients for member in study.roster)
-    if max_sampled(_MARGIN * largest_site, rate, samples) > SITE_PATIENTS:
+    if study.sums_in_floats and max_sampled(patients, rate, samples) > SITE_PATIENTS:
         raise WardroundError(
             Code.CONFIGURATION,
             f"A site could sample more than {SITE_PATIENTS} patients at once, whose sum is not "

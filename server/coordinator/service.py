@@ -12,6 +12,7 @@ from typing import Any, Self
 from protocol import durable_files
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
+from protocol.identity import fingerprint
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.coordinator import lock, schema
@@ -24,6 +25,7 @@ from server.coordinator.study_transport import StudyFleet
 from server.enrolment.accounts import Accounts
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
+from server.enrolment.signing_key import signing_key
 from server.model.global_model import initial_weights
 from server.rounds.dry_run import dry_run
 from server.tracking.parameters import redacted
@@ -54,12 +56,14 @@ class Coordinator:
             )
         )
         self.roster = Roster(config.roster)
+        self.signer = signing_key(config.folder)
         self._services = CoordinatorServices(
             self.link,
             self.roster,
             journal,
             config.waiting.patience,
             config.state / "undelivered",
+            self.signer,
         )
         self._folder = config.state / "studies"
         self._studies: dict[str, StudyRun] = {}
@@ -95,7 +99,8 @@ class Coordinator:
             raise
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self.address = self.link.address
-        self.journal.write("coordinator", address=self.address, version=RELEASE)
+        key = fingerprint(self.signer.public_key)
+        self.journal.write("coordinator", address=self.address, version=RELEASE, signing_key=key)
         self._members.follow_roster()
         for study in self.studies():
             if study.state == "running":

@@ -19,9 +19,11 @@ from protocol.identity import fingerprint
 from server.coordinator import schema
 from server.coordinator.config import FILE, CoordinatorConfig, template
 from server.coordinator.lock import is_running
+from server.enrolment.accounts import Credentials
 from server.enrolment.certificates import Pki
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
+from server.enrolment.signing_key import signing_key
 
 
 def create(
@@ -53,6 +55,7 @@ def create(
         durable_files.write(new / FILE, template(hosts, port, tracking).encode())
         config = CoordinatorConfig.load(new)
         config.pki.create(organisation, hosts)
+        signing_key(new)
         write_json(config.roster, {"sites": {}})
         write_json(config.accounts, {"accounts": {}})
         config.state.mkdir(mode=0o700)
@@ -71,8 +74,20 @@ def create(
 
 
 def bundle(config: CoordinatorConfig) -> dict[str, Any]:
-    """What every site needs. Raises WardroundError(TLS or CONFIGURATION)."""
-    return Roster(config.roster).bundle(config.address, authority(config.pki))
+    """What every site needs. Raises WardroundError(TLS, CONFIGURATION or IDENTITY)."""
+    public = signing_key(config.folder).public_key.hex()
+    return Roster(config.roster).bundle(config.address, authority(config.pki), public)
+
+
+def credentials(config: CoordinatorConfig, account: str, token: str) -> Credentials:
+    """What a data scientist needs. Raises WardroundError(TLS or IDENTITY)."""
+    return Credentials(
+        coordinator=config.address,
+        ca=authority(config.pki),
+        account=account,
+        token=token,
+        signing_key=signing_key(config.folder).public_key.hex(),
+    )
 
 
 def authority(pki: Pki) -> str:

@@ -86,6 +86,7 @@ def receipt_from_json(plain: Event | None) -> TrackingReceipt:
     return TrackingReceipt(
         url=str(plain.get("url", "")),
         model=str(plain.get("model", "")),
+        signer=str(plain.get("signer", "")),
         missing=tuple(str(what) for what in plain.get("missing", ())),
         remedy=str(plain.get("remedy", "")),
     )

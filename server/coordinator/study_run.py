@@ -19,6 +19,7 @@ import numpy as np
 from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
 from protocol.study.study import Name, Study
 from server.coordinator.journal import Journal
 from server.coordinator.study_events import (
@@ -60,12 +61,18 @@ class CoordinatorServices:
     journal: Journal
     patience: Patience
     undelivered: Path
+    signer: Identity
 
     def tracking(
         self, study: Study, submission: Submission, configuration: Mapping[str, Any]
     ) -> StudyTracking:
         return StudyTracking(
-            submission.uri, submission.tracking, study, configuration, self.undelivered
+            submission.uri,
+            submission.tracking,
+            study,
+            configuration,
+            self.undelivered,
+            self.signer,
         )
 
 

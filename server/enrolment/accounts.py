@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
-from protocol.document import Document
+from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import read_secret
 from protocol.study.study import Digest, Name
@@ -55,13 +55,15 @@ class _AccountsFile(Document):
 
 
 class Credentials(Document):
-    """A data scientist's credentials file: coordinator, its CA, account and token."""
+    """A data scientist's credentials file: coordinator, its CA, account and token, and the public
+    half of the key with which it signs models."""
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     coordinator: str
     ca: str
     account: Name
     token: str = Field(repr=False)
+    signing_key: Digest | None = added_field(None)
 
     @staticmethod
     def load(path: Path) -> Credentials:

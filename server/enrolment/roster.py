@@ -92,9 +92,15 @@ class Roster:
                 )
             put(_RosterFile(sites={n: e for n, e in file.sites.items() if n != name}))
 
-    def bundle(self, coordinator: str, ca: str) -> dict[str, Any]:
-        """What every site needs, and checks by fingerprints: address, CA, identities."""
-        return {"coordinator": coordinator, "ca": ca, "roster": self.identities()}
+    def bundle(self, coordinator: str, ca: str, signing_key: str) -> dict[str, Any]:
+        """What every site needs, and checks by fingerprints: address, CA, identities, and the
+        public half of the key that signs models."""
+        return {
+            "coordinator": coordinator,
+            "ca": ca,
+            "roster": self.identities(),
+            "signing_key": signing_key,
+        }
 
 
 def banded(patients: int) -> int:

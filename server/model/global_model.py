@@ -19,7 +19,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, uses_control_variates
-from protocol.vectors import Vector
+from protocol.vectors import LARGEST_WEIGHT, Vector, in_range
 from server.model import optimisers
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
@@ -67,8 +67,9 @@ class GlobalModel:
     def body(self, sections: Sections) -> Vector:
         """(sections.body,) float32, what sites are sent: the iterate where they train (and the
         server's control variate behind it, with SCAFFOLD), else the model to be released."""
-        if not sections.train:
-            return self.released
+        return self._start() if sections.train else self.released
+
+    def _start(self) -> Vector:
         return self.iterate if self._control is None else np.r_[self.iterate, self._control]
 
     def step(self, gradient: Vector, control: Vector | None = None) -> None:
@@ -83,7 +84,7 @@ class GlobalModel:
         self._optimiser.step()
         self._weights.grad = None
         self.round += 1
-        if not np.isfinite(self.iterate.sum()):
+        if not in_range(self._start()):
             raise diverged(self._study, self.round)
         self._average_iterates()
 
@@ -167,6 +168,7 @@ def diverged(study: Study, round_: int) -> WardroundError:
             assert_never(never)
     return WardroundError(
         Code.DIVERGED,
-        f"The model diverged in round {round_}: its weights are no longer finite.",
+        f"The model diverged in round {round_}: its weights are no longer between "
+        f"-{LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}.",
         remedy=remedy,
     )

@@ -55,7 +55,12 @@ def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
     return outcome, content["configuration"], content["code_version"]
 
 
-def deliver_command(folder: Path, uri: str, experiment: str, model: str | None) -> str:
-    """The command that delivers a stored study later."""
+def deliver_command(
+    folder: Path, uri: str, experiment: str, model: str | None, *, signed: bool = False
+) -> str:
+    """The command that delivers a stored study later. signed: with the key of the coordinator in
+    whose folder state/undelivered/ the study is stored."""
     words = ["wardround", "tracking", "deliver", str(folder), uri, experiment]
-    return shlex.join(words + (["--model", model] if model else []))
+    words += ["--model", model] if model else []
+    words += ["--coordinator", str(folder.parents[2])] if signed else []
+    return shlex.join(words)

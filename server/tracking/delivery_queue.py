@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from server.tracking.parameters import hide_credentials
+
 _log = logging.getLogger(__name__)
 
 
@@ -81,7 +83,7 @@ class DeliveryQueue:
                     self._changed.wait_for(lambda: self._stopped, self._pause)
                 continue
             except Exception as error:
-                said = next(iter(str(error).splitlines()), "")[:200]
+                said = hide_credentials(next(iter(str(error).splitlines()), ""))[:200]
                 self._note(job, f"{type(error).__name__}: {said}", "tracking.refused")
                 with self._changed:
                     self._refused.append(job.what)

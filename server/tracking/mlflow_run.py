@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import yaml
 
+from protocol.identity import Identity
 from protocol.study.study import Study
 from server import released_model
 from server.outcome import Baselines, Outcome, RoundReport
@@ -24,6 +25,7 @@ from server.tracking import query_report
 from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.figures import figures
 from server.tracking.model_card import describe, describe_model
+from server.tracking.model_record import ModelRecord, SignedRecord, digests_of
 from server.tracking.parameters import flatten, without_credentials
 from server.tracking.query_page import page
 from server.tracking.tags_and_metrics import (
@@ -99,11 +101,19 @@ class TrackedRun:
     """The MLflow run of one study: found by the study's digest, made where there is none."""
 
     def __init__(
-        self, uri: str, experiment: str, model: str, study: Study, parent: str | None = None
+        self,
+        uri: str,
+        experiment: str,
+        model: str,
+        study: Study,
+        parent: str | None = None,
+        signer: Identity | None = None,
     ) -> None:
         """`model`: the name under which a finished study's model is registered. `parent`: the run
-        of which this one is shown as a part."""
-        self._parent = parent
+        of which this one is shown as a part. `signer`: what signs the model's record."""
+        self._parent, self._signer = parent, signer
+        self._files: dict[str, str] = {}
+        self._record: SignedRecord | None = None
         self._uri, self._experiment, self._model, self._study = uri, experiment, model, study
         self._run = self._experiment_id = self._model_id = self._version = ""
         self._written: frozenset[int] = frozenset()
@@ -117,6 +127,12 @@ class TrackedRun:
     def model_uri(self) -> str:
         """What `mlflow.pyfunc.load_model` takes; empty where no version is registered."""
         return f"models:/{self._model}/{self._version}" if self._version else ""
+
+    @property
+    def signer(self) -> str:
+        """Fingerprint of the key that signed the model's record; empty where nobody did."""
+        record = self._record
+        return record.signer_fingerprint if record is not None and record.signer else ""
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -179,7 +195,11 @@ class TrackedRun:
 
     @_retriable
     def log_model(self, outcome: Outcome) -> None:
-        """The aggregated weights as a pyfunc model, with signature and example."""
+        """The aggregated weights as a pyfunc model, with signature and example.
+
+        What a process before this one uploaded and did not record is uploaded again: only what was
+        never anywhere else is signed.
+        """
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         models = self._client.search_logged_models(
@@ -199,9 +219,29 @@ class TrackedRun:
         self._model_id = logged.model_id
         if self._model_id not in self._outputs():
             self._client.log_outputs(self._run, [LoggedModelOutput(self._model_id, step=0)])
-        if logged.status != LoggedModelStatus.READY:
+        self._record = self._recorded(outcome)
+        if self._record is None and not self._files:
             self._upload_model(outcome)
+        if logged.status != LoggedModelStatus.READY:
             self._client.finalize_logged_model(self._model_id, LoggedModelStatus.READY)
+
+    def _recorded(self, outcome: Outcome) -> SignedRecord | None:
+        """The record of the version that there is; None where it has none that says what this
+        process would: another's signature, other weights."""
+        for registered in self._versions():
+            record = SignedRecord.of_tags(registered.tags)
+            if (
+                record is not None
+                and record.record.weights == released_model.weights_digest(outcome.weights)
+                and (self._signer is None or record.is_signed_by(self._signer.public_key))
+            ):
+                return record
+        return None
+
+    def _versions(self) -> list[Any]:
+        """This run's version of the registered model, if there is one."""
+        mine = f"name = '{self._model}' and run_id = '{self._run}'"
+        return list(self._client.search_model_versions(mine))
 
     def _outputs(self) -> list[str]:
         """The run's logged models, by identifier."""
@@ -228,16 +268,19 @@ class TrackedRun:
                 pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
                 metadata=claims(outcome),
             )
+            files = digests_of(model)
             self._client.log_model_artifacts(self._model_id, str(model))
+            self._files = files
 
     @_retriable
     def register(self, outcome: Outcome) -> None:
-        """The logged model as the next version of the registered model."""
+        """The logged model as the next version of the registered model, with its record."""
+        from mlflow.entities import RunTag
+
         client, task = self._client, registry.load(self._study.task.name, self._study.task.options)
         if not client.search_registered_models(filter_string=f"name = '{self._model}'"):
             client.create_registered_model(self._model, description=task.title)
-        mine = f"name = '{self._model}' and run_id = '{self._run}'"
-        versions = client.search_model_versions(mine)
+        versions = self._versions()
         created = (
             versions[0]
             if versions
@@ -247,10 +290,26 @@ class TrackedRun:
                 run_id=self._run,
                 model_id=self._model_id,
                 tags=claims(outcome),
-                description=describe_model(outcome, task.schema),
+                description=describe_model(outcome, task.schema, self._signer),
             )
         )
         self._version = str(created.version)
+        self._record = self._record or self._recorded_now(outcome)
+        tags = self._record.tags
+        for key, value in tags.items():
+            client.set_model_version_tag(self._model, self._version, key, value)
+        client.log_batch(self._run, tags=[RunTag(*tag) for tag in tags.items()])
+
+    def _recorded_now(self, outcome: Outcome) -> SignedRecord:
+        """The record of what this process uploaded."""
+        record = ModelRecord(
+            study=outcome.study.digest,
+            model=self._model,
+            version=self._version,
+            weights=released_model.weights_digest(outcome.weights),
+            files=self._files,
+        )
+        return SignedRecord.make(record, self._signer)
 
     @_retriable
     def unfinished(self, outcome: Outcome) -> None:
@@ -326,10 +385,9 @@ def upload(
         client.log_artifacts(run, scratch, folder)
 
 
-def attach(run_page: str, files: Mapping[str, bytes], folder: str) -> None:
+def attach(uri: str, run_page: str, files: Mapping[str, bytes], folder: str) -> None:
     """Files beside a finished run, by the address of its page (`TrackedRun.url`)."""
-    uri, _, rest = run_page.partition("/#/")
-    upload(client_of(uri), rest.rpartition("/")[2], files, folder)
+    upload(client_of(uri), run_page.rpartition("/")[2], files, folder)
 
 
 def _signature(schema: Schema) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import assert_never
 
+from protocol.identity import Identity, fingerprint
 from protocol.metrics.score_histogram import Estimate
 from protocol.privacy.releases import assumption
 from protocol.study.algorithms import (
@@ -44,8 +45,8 @@ def describe(study: Study, outcome: Outcome | None = None) -> str:
     return "\n\n".join(part for part in parts if part)[:LIMIT]
 
 
-def describe_model(outcome: Outcome, schema: Schema) -> str:
-    """Markdown of a model version: how to score with it, and what it claims."""
+def describe_model(outcome: Outcome, schema: Schema, signer: Identity | None = None) -> str:
+    """Markdown of a model version: how to score with it, who signed it, and what it claims."""
     numbers = [c.name for c in schema.columns if c.kind == "number"]
     cast = (
         '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
@@ -53,13 +54,23 @@ def describe_model(outcome: Outcome, schema: Schema) -> str:
     usage = f"""## How to score with it
 
 ```python
-scores = mlflow.pyfunc.load_model(uri).predict(frame.astype({cast}))
+scores = wardround.load(uri).predict(frame.astype({cast}))
 ```
 
 `frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
 texts, NaN or None where a value is missing. The answer's column `score` is the probability of
-label 1 of `{schema.label}` ({_escaped(schema.label_meaning)}). wardround must be installed."""
+label 1 of `{schema.label}` ({_escaped(schema.label_meaning)}). wardround must be installed.
+
+{_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
+version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`
+runs whatever lies in the artifact store."""
     return f"{usage}\n\n{describe(outcome.study, outcome)}"[:VERSION_LIMIT]
+
+
+def _signed(signer: Identity | None) -> str:
+    if signer is None:
+        return "**Not signed**: no coordinator ran this study."
+    return f"Signed by the coordinator's key `{fingerprint(signer.public_key)}`."
 
 
 def _head(study: Study, outcome: Outcome | None) -> str:
@@ -167,7 +178,8 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
     if outcome is not None:
         lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
     if not study.aggregation.masked:
-        lines.append("Sums were **not masked**: the coordinator saw what each site sent.")
+        counted = " Epsilon counts each of these by itself." if plan.epsilon is not None else ""
+        lines.append(f"Sums were **not masked**: the coordinator saw what each site sent.{counted}")
     return "\n\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 KEY_LIMIT = 250
 VALUE_LIMIT = 6000
 _CUT = " ... (cut; whole in configuration.yaml)"
+_CREDENTIALS = re.compile(r"//[^/?#\s]*@")
 _SECRET = re.compile(r"(password|passwd|secret|token|api_?key|private_?key)$", re.IGNORECASE)
 
 
@@ -32,6 +33,11 @@ def without_credentials(address: str) -> str:
     """`https://user:password@host/` -> `https://host/`."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def hide_credentials(text: str) -> str:
+    """A foreign text in which addresses have no user and password any more."""
+    return _CREDENTIALS.sub("//", text)
 
 
 def _redacted(key: str, value: Any) -> Any:

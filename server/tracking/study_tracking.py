@@ -9,6 +9,7 @@ from typing import Any
 
 from protocol.document import Document
 from protocol.errors import WardroundError
+from protocol.identity import Identity
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
@@ -37,10 +38,13 @@ class StudyTracking:
         study: Study,
         configuration: Mapping[str, Any],
         undelivered: Path,
+        signer: Identity | None = None,
     ) -> None:
-        """undelivered: the folder for studies that MLflow did not take."""
+        """undelivered: the folder for studies that MLflow did not take. signer: the coordinator's
+        key, which signs the model's record."""
         self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
+        self._signer = signer
         self._tracker: MlflowTracker | None = None
 
     def begin(self) -> None:
@@ -49,7 +53,11 @@ class StudyTracking:
         if self._uri is None:
             return
         tracker = MlflowTracker(
-            self._uri, self._wish.experiment, model=self._wish.model, undelivered=self._undelivered
+            self._uri,
+            self._wish.experiment,
+            model=self._wish.model,
+            undelivered=self._undelivered,
+            signer=self._signer,
         )
         tracker.begin(self._study, self._configuration, RELEASE)
         self._tracker = tracker
@@ -97,5 +105,6 @@ class StudyTracking:
                 without_credentials(self._uri or ""),
                 self._wish.experiment,
                 self._wish.model or outcome.study.task.name,
+                signed=self._signer is not None,
             ),
         )

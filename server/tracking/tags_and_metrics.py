@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
+from server.released_model import weights_digest
 from server.tracking import query_report
 from server.tracking.model_card import describe
 
@@ -38,6 +39,8 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.uncovered": outcome.uncovered or "nobody",
         "wardround.sites_per_patient": str(study.privacy.sites_per_patient),
     }
+    if outcome.weights.size:
+        tags["wardround.weights"] = weights_digest(outcome.weights)
     if outcome.epsilon is not None:
         tags |= {
             "wardround.epsilon": repr(outcome.epsilon),

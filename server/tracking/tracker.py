@@ -17,6 +17,7 @@ from urllib.error import HTTPError
 from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
@@ -33,6 +34,8 @@ class TrackingReceipt:
     model: str = ""
     missing: tuple[str, ...] = ()
     remedy: str = ""
+    signer: str = ""
+    """Fingerprint of the key that signed the model's record; empty where nobody did."""
 
 
 class Tracker:
@@ -80,21 +83,17 @@ class MlflowTracker(Tracker):
         patience: float = 10.0,
         pause: float = 1.0,
         parent: str | None = None,
+        signer: Identity | None = None,
     ) -> None:
-        """parent: the sweep's run; its children register no models. Seconds: `patience` for which
+        """parent: the sweep's run; its children register no models. signer: the coordinator's key,
+        which signs the model's record; without, it is unsigned. Seconds: `patience` for which
         `begin` waits until the run is open, `pause` between two tries of a delivery.
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """
-        if not uri.startswith(("http://", "https://")):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"tracking.uri is {without_credentials(uri)!r}, not the address of a server.",
-                remedy="Give an http:// or https:// address of an MLflow server.",
-            )
-        self._uri, self._experiment, self._model = uri.rstrip("/"), experiment, model
+        self._uri, self._experiment, self._model = server_address(uri), experiment, model
         self._undelivered, self._patience, self._pause = undelivered, patience, pause
-        self._parent = parent
+        self._parent, self._signer = parent, signer
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
@@ -109,7 +108,7 @@ class MlflowTracker(Tracker):
         require_answer(self._uri)
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        run = TrackedRun(self._uri, self._experiment, name, study, self._parent)
+        run = TrackedRun(self._uri, self._experiment, name, study, self._parent, self._signer)
         run.connect()
         self._courier = DeliveryQueue(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
@@ -120,7 +119,8 @@ class MlflowTracker(Tracker):
             raise WardroundError(
                 Code.TRACKING,
                 f"MLflow at {without_credentials(self._uri)} did not open a run ({trouble}).",
-                remedy="Check that tracking.uri is an MLflow server of version 3, its log, "
+                remedy="Check that tracking.uri is an MLflow server of version 3, user and "
+                "password in it (or in MLFLOW_TRACKING_USERNAME and _PASSWORD), its log, "
                 "and that experiment "
                 f"{self._experiment!r} is not deleted there.",
             )
@@ -172,7 +172,7 @@ class MlflowTracker(Tracker):
         missing = self._courier.missing
         self._courier.stop()
         remedy = self._store() if missing else ""
-        return TrackingReceipt(run.url, run.model_uri, missing, remedy)
+        return TrackingReceipt(run.url, run.model_uri, missing, remedy, run.signer)
 
     def _store(self) -> str:
         if self._outcome is None or self._undelivered is None:
@@ -180,7 +180,9 @@ class MlflowTracker(Tracker):
         folder = self._undelivered / self._outcome.study.digest[:12]
         backlog.store(folder, self._outcome, self._configuration, self._code_version)
         address = without_credentials(self._uri)
-        command = backlog.deliver_command(folder, address, self._experiment, self._model)
+        command = backlog.deliver_command(
+            folder, address, self._experiment, self._model, signed=self._signer is not None
+        )
         return f"It is stored in {folder}. When the server is back: {command}"
 
     def _opened(self) -> TrackedRun:
@@ -205,14 +207,20 @@ class MlflowTracker(Tracker):
 
 
 def deliver(
-    folder: Path, uri: str, experiment: str, model: str | None = None, timeout: float = 120.0
+    folder: Path,
+    uri: str,
+    experiment: str,
+    model: str | None = None,
+    timeout: float = 120.0,
+    signer: Identity | None = None,
 ) -> TrackingReceipt:
-    """Sends a stored study to MLflow, to its run there or to a new one.
+    """Sends a stored study to MLflow, to its run there or to a new one. signer: the key of the
+    coordinator that ran it.
 
     Raises WardroundError: STATE for the folder, TRACKING for the server.
     """
     outcome, configuration, code_version = backlog.read(folder)
-    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent)
+    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent, signer=signer)
     tracker.begin(outcome.study, configuration, code_version)
     for report in outcome.rounds:
         tracker.round(report)
@@ -220,10 +228,21 @@ def deliver(
     return tracker.settle(timeout)
 
 
+def server_address(uri: str) -> str:
+    """Without a slash at its end. Raises WardroundError(CONFIGURATION) where it is no server's."""
+    if not uri.startswith(("http://", "https://")):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"tracking.uri is {without_credentials(uri)!r}, not the address of a server.",
+            remedy="Give an http:// or https:// address of an MLflow server.",
+        )
+    return uri.rstrip("/")
+
+
 def require_answer(uri: str, timeout: float = 3.0) -> None:
     """Raises WardroundError(TRACKING) where no HTTP server answers at `uri` within `timeout` s."""
     try:
-        build_opener().open(f"{uri}/health", timeout=timeout).close()
+        build_opener().open(f"{without_credentials(uri)}/health", timeout=timeout).close()
     except HTTPError:
         return
     except OSError as error:  # URLError is one

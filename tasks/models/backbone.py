@@ -21,8 +21,6 @@ WEIGHTS = "resnet18-f37072fd.pth"
 SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
 _VARIABLE = "WARDROUND_WEIGHTS"
 _FOLDER = "chest_xray"
-_CHUNK = 32
-"""Pictures of a block; always full, so that no picture's features depend on how many there are."""
 
 
 def weights_file() -> Path:
@@ -38,7 +36,7 @@ def features(
     pictures: npt.NDArray[np.uint8], weights: Path | None = None, sha256: str = SHA256
 ) -> npt.NDArray[np.float32]:
     """(N, rows, columns) grey pictures -> (N, 512) float32, resized and normalised as the network
-    was trained.
+    was trained. Each passes alone, so that its features have the same bits whatever the others.
 
     Raises WardroundError: NO_DATA without the file of weights, MALFORMED_DATA for another file.
     """
@@ -60,12 +58,9 @@ def features(
     )
     rows = np.empty((len(pictures), WIDTH), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, len(pictures), _CHUNK):
-            part = pictures[start : start + _CHUNK]
-            block = torch.zeros(_CHUNK, *part.shape[1:], dtype=torch.uint8)
-            block[: len(part)] = torch.from_numpy(np.array(part))
-            outputs = network(prepare(block[:, None].expand(-1, 3, -1, -1)))
-            rows[start : start + len(part)] = outputs[: len(part)].numpy()
+        for row, picture in enumerate(pictures):
+            grey = torch.from_numpy(np.array(picture))[None, None]
+            rows[row] = network(prepare(grey.expand(-1, 3, -1, -1)))[0].numpy()
     return rows
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from launch.demo.mlflow_app import USER
 from launch.demo.mlflow_server import MlflowServer
 from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.study.study import Study
@@ -80,7 +81,12 @@ def kept(ring: Ring, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]
     for study, configuration in studies:
         written += [study.document.decode(), json.dumps(configuration)]
     ring.link.stop()
-    with MlflowServer(folder / "mlflow", ring.mlflow_port):
+    with (
+        MlflowServer(folder / "mlflow", ring.mlflow_port) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", server.password.read_text().strip())
         (folder / "record").mkdir()
         submitted = [(study.document, configuration) for study, configuration in studies]
         process = child(coordinate, str(ring.coordinator.folder), str(folder / "record"), submitted)

@@ -60,7 +60,10 @@ def mlflow_url(demo: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iter
     command = Command(words, tmp_path_factory.mktemp("mlflow"))
     try:
         command.until(lambda said: "MLflow: http" in said)
-        yield command.said.split("MLflow: ")[1].split()[0]
+        page = command.said.split("MLflow: ")[1].split()[0]
+        password = (demo.folder / "mlflow" / "password").read_text().strip()
+        assert password not in command.said
+        yield page.replace("//", f"//wardround:{password}@")
         command.interrupt(signal.SIGINT)
         assert command.ended() == 130
         command.until_none_is_left()

@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 from protocol.study.study import Study
+from server.released_model import weights_digest
 from tasks import registry
 
 if TYPE_CHECKING:
@@ -175,6 +177,31 @@ def test_the_registered_model_loads_and_scores_as_reported(
     assert auc > 0.95
     reported = demo.summary()["metrics"]["auc"]  # noised: within some six deviations
     assert abs(auc - reported["value"]) <= 0.02 + 1.5 * (reported["high"] - reported["low"])
+
+
+def test_its_model_is_signed_by_its_coordinator(
+    demo: Finished, mlflow_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    monkeypatch.delenv("WARDROUND_CREDENTIALS", raising=False)
+    (tmp_path / "other.json").write_text(json.dumps({"signing_key": 64 * "a"}))
+    wardround = Path(sys.executable).with_name("wardround")
+    verify = [str(wardround), "models", "verify", "models:/breast_cancer/1", "--json"]
+    status = {}
+    for key in ("bundle.json", "credentials.json", str(tmp_path / "other.json"), None):
+        words = [] if key is None else ["--key", str(demo.folder / key)]
+        done = subprocess.run([*verify, *words], capture_output=True, text=True, cwd=tmp_path)
+        status[str(key).rpartition("/")[2]] = done.returncode
+        if done.returncode == 0:
+            told = json.loads(done.stdout)
+            weights = np.load(next((demo.folder / "outputs").glob("*/weights.npy")))
+            assert told["signed"]
+            assert told["study"] == demo.summary()["study"]
+            assert told["weights"] == weights_digest(weights)
+    assert status == {"bundle.json": 0, "credentials.json": 0, "other.json": 7, "None": 4}
+    kept = [path.read_text().strip() for path in demo.folder.glob("*/coordinator-signing-key.pub")]
+    assert len(kept) == 4
+    assert set(kept) == {json.loads((demo.folder / "bundle.json").read_text())["signing_key"]}
 
 
 def test_make_demo_is_this_command() -> None:

@@ -25,7 +25,8 @@ from protocol.study.vector_layout import Sections
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator
-from server.coordinator.setup import status
+from server.coordinator.setup import bundle, status
+from server.enrolment import signing_key
 from server.enrolment.accounts import Accounts, Credentials
 from server.enrolment.roster import Roster
 from server.model.checkpoint import Checkpoint
@@ -150,6 +151,26 @@ def test_the_journal_goes_on_in_its_file(golden: Golden, config: CoordinatorConf
     assert after.startswith(before)
     events = [json.loads(line)["event"] for line in after[len(before) :].splitlines()]
     assert {"coordinator", "study-starts", "coordinator-ended"} <= set(events)
+
+
+def test_it_has_no_signing_key_and_gets_one_with_the_first_start(
+    golden: Golden, config: CoordinatorConfig, tmp_path: Path
+) -> None:
+    """Credentials and bundle of then still serve; that they hold no key is said where it is asked
+    for."""
+    made = config.folder / signing_key.FILE
+    assert not made.exists()
+    with started(config) as coordinator:
+        key = coordinator.signer.public_key
+        assert made.stat().st_mode & 0o777 == 0o600
+    with started(config) as coordinator:
+        assert coordinator.signer.public_key == key
+    assert bundle(config)["signing_key"] == key.hex()
+    for older in ("credentials.json", "bundle.json"):
+        with pytest.raises(WardroundError) as caught:
+            signing_key.public_half(golden.copy(older, tmp_path))
+        assert caught.value.code == Code.CREDENTIALS
+        assert "0.1.0 had none" in caught.value.remedy
 
 
 @pytest.mark.slow

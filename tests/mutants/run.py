@@ -20,7 +20,8 @@ from tests.mutants.mutants import PROJECT, Mutant
 
 Fate = Literal["died", "survived", "broken", "too slow"]
 """broken: no test ran to a verdict, so that the change was no code rather than a fault."""
-_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "demo", "outputs", "runs", "multirun")
+_RESULTS = {"demo", "outputs", "runs", "multirun"}
+"""Folders beside the packages that runs leave behind."""
 _OUTPUT = 4000
 """Last characters of a run's output that are kept."""
 
@@ -61,7 +62,7 @@ def verdicts(mutants: Sequence[Mutant], *, workers: int, limit: float) -> Iterat
         mutant.changed((PROJECT / mutant.file).read_text(encoding="utf-8"))
     with TemporaryDirectory(prefix="mutants-") as folder:
         unchanged = Path(folder) / "unchanged"
-        shutil.copytree(PROJECT, unchanged, ignore=_LEFT_OUT)
+        shutil.copytree(PROJECT, unchanged, ignore=_left_out)
         named = sorted({test for mutant in mutants for test in mutant.tests})
         if (ran := _tested(unchanged, named, limit * len(mutants))).exit_status != 0:
             raise UnchangedFailsError(ran.output)
@@ -72,6 +73,12 @@ def verdicts(mutants: Sequence[Mutant], *, workers: int, limit: float) -> Iterat
                     yield done.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """What of a folder needs no copy."""
+    hidden = {name for name in names if name.startswith(".") or name == "__pycache__"}
+    return hidden | (_RESULTS if Path(folder) == PROJECT else set())
 
 
 def _judged(mutant: Mutant, unchanged: Path, limit: float) -> Verdict:

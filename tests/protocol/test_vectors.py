@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from protocol.errors import Code, WardroundError
-from protocol.vectors import Layout, pack, unpack
+from protocol.vectors import Layout, in_range, pack, unpack
 
 _shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 _tensors = st.dictionaries(
@@ -90,3 +90,14 @@ def test_layouts_that_differ_in_order_name_or_shape_differ_in_digest() -> None:
         Layout((("a", (3,)), ("b", (2,)))),
     ]
     assert len({layout.digest for layout in layouts}) == len(layouts)
+
+
+@given(hnp.arrays(np.float32, st.integers(0, 5)))
+def test_what_is_in_range_is_a_number_of_at_most_1024(flat: np.ndarray) -> None:
+    assert in_range(flat) == all(-1024 <= float(one) <= 1024 for one in flat)
+
+
+@pytest.mark.parametrize("value", [1024.0, 1024.0001, np.inf, np.nan])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_ends_of_the_range_belong_to_it(value: float, sign: int) -> None:
+    assert in_range(np.array([0, sign * value], np.float32)) == (value == 1024)

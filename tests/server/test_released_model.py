@@ -108,7 +108,7 @@ def test_the_files_hold_float32_weights_and_names_only(
         flat = np.concatenate([arrays[name].reshape(-1) for name in arrays.files])
     np.testing.assert_array_equal(flat, weights)
     reference = json.loads((folder / "model.json").read_text())
-    assert set(reference) == {"study", "task", "options", "version", "source", "seed"}
+    assert set(reference) == {"study", "weights", "task", "options", "version", "source", "seed"}
 
 
 class _Planted:

@@ -7,12 +7,14 @@ view names are read. Another version has other columns and is refused by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from client.data.sources import files
+from client.data.sources import column_types, files
+from client.data.sources.column_types import ColumnType
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
 from protocol.errors import Code, WardroundError
@@ -78,7 +80,9 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
             remedy="Take one of them away.",
         )
     path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
-    files.register(session, name, path, types=_sql_type, bare_tabs=name in _VOCABULARY)
+    files.register(
+        session, name, path, fixed=partial(_types, session.zoned), bare_tabs=name in _VOCABULARY
+    )
 
 
 def _table_of(path: Path) -> str | None:
@@ -90,19 +94,19 @@ def _table_of(path: Path) -> str | None:
     return stem if path.name.lower() != stem else None
 
 
-def _sql_type(column: str) -> str | None:
-    """The SQL type of a column by the CDM's rules for names; None where a file may decide."""
+def _types(zoned: bool, column: str) -> Sequence[ColumnType] | None:
+    """The types of a column by the CDM's rules for names; None where a file may decide."""
     if column.startswith("valid_"):
         return None  # Athena writes 20991231, others 2099-12-31
     if column in _TEXT_IDS or column.endswith(_TEXTS):
-        return "VARCHAR"
+        return (column_types.TEXT,)
     if column.endswith("_id") or column in _INTEGERS:
-        return "BIGINT"
+        return (column_types.WHOLE,)
     if column.endswith("_datetime"):
-        return "TIMESTAMP"
+        return column_types.times(zoned=zoned)
     if column.endswith("_date"):
-        return "DATE"
-    return "DOUBLE" if column in _NUMBERS else None
+        return (column_types.DAY,)
+    return (column_types.FLOAT,) if column in _NUMBERS else None
 
 
 def _from_database(session: Session, database: str, name: str) -> None:

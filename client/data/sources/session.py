@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,17 +42,30 @@ def unreadable(path: Path, error: OSError, remedy: str) -> WardroundError:
     return WardroundError(Code.NO_DATA, f"{path} cannot be read: {reason}.", remedy=remedy)
 
 
+def _version(path: Path) -> tuple[int, int]:
+    """The size of a file and when it was written last, in ns; zeros where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 class Session:
     """One connection, in memory. Use as a context manager.
 
+    time_zone: the site's, an IANA name; `zoned` says whether there is one.
     `connection` is open for making tables until `lock`. `paths`: files that stay readable;
     `databases`: attached names, each with the one schema that may be read; `notes`: remarks on the
     data for the site alone.
     """
 
-    def __init__(self, memory_limit: str, threads: int) -> None:
+    def __init__(self, memory_limit: str, threads: int, time_zone: str | None = None) -> None:
         self.connection = duckdb.connect(":memory:")
+        self.zoned = time_zone is not None
+        self._scratch: list[int] = []
         self.paths: list[Path] = []
+        self._versions: dict[Path, tuple[int, int]] = {}
         self.databases: dict[str, str] = {}
         self.notes: list[str] = []
         settings: dict[str, str | int | bool] = {
@@ -64,12 +78,24 @@ class Session:
             "allow_persistent_secrets": False,
             "python_enable_replacements": False,
             "preserve_insertion_order": True,
-            "TimeZone": "UTC",
+            "TimeZone": time_zone or "UTC",
         }
         for setting, value in settings.items():
-            self.connection.execute(f"SET {setting} = {literal(value)}")
+            self._set(setting, value)
         self.core_functions = self._functions()
         self._forbidden: frozenset[str] = frozenset()
+
+    def _set(self, setting: str, value: str | int | bool) -> None:
+        try:
+            self.connection.execute(f"SET {setting} = {literal(value)}")
+        except duckdb.Error:
+            if setting != "TimeZone":
+                raise
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{value} is no time zone.",
+                remedy="State time_zone in site.yaml by its IANA name, such as Europe/Paris.",
+            ) from None
 
     def __enter__(self) -> Session:
         return self
@@ -79,6 +105,8 @@ class Session:
         with contextlib.suppress(duckdb.Error):
             self.connection.rollback()
         self.connection.close()
+        for descriptor in self._scratch:
+            os.close(descriptor)
 
     def _functions(self) -> frozenset[str]:
         rows = self.connection.execute("SELECT DISTINCT function_name FROM duckdb_functions()")
@@ -97,6 +125,15 @@ class Session:
             " WHERE table_catalog = 'memory' AND table_schema = 'main'"
         ).fetchall()
         return frozenset(str(name).lower() for (name,) in rows)
+
+    @property
+    def instants(self) -> frozenset[tuple[str, str]]:
+        """(table, column) of whatever holds instants: times with an offset from UTC."""
+        rows = self.connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns()"
+            " WHERE data_type = 'TIMESTAMP WITH TIME ZONE' AND NOT internal"
+        ).fetchall()
+        return frozenset((str(table).lower(), str(column)) for table, column in rows)
 
     def load(self, extension: Extension) -> None:
         """Loads an extension from the file in its installed Python package; nothing is fetched.
@@ -122,6 +159,34 @@ class Session:
     def allow(self, path: Path) -> None:
         """The file stays readable behind `lock`, for tables made of it."""
         self.paths.append(path)
+        self._versions[path] = _version(path)
+
+    def check_unchanged(self) -> None:
+        """Raises WardroundError(MALFORMED_DATA) for a file that has changed since `allow`: what was
+        settled about it may not hold for what was read."""
+        for path, version in self._versions.items():
+            if _version(path) != version:
+                raise WardroundError(
+                    Code.MALFORMED_DATA,
+                    f"{path} changed while it was read.",
+                    remedy="Export to another name and rename the file when it is complete.",
+                )
+
+    def scratch(self) -> Path:
+        """An empty file in memory, never on a disk (memfd_create(2)); it ends with the session.
+
+        Raises WardroundError(CONFIGURATION) where the system has none.
+        """
+        if not hasattr(os, "memfd_create"):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "This system keeps no file in memory, which another encoding needs.",
+                remedy="Export the file as UTF-8.",
+            )
+        self._scratch.append(os.memfd_create("wardround"))
+        path = Path(f"/proc/self/fd/{self._scratch[-1]}")
+        self.paths.append(path)
+        return path
 
     def check_name(self, name: str) -> None:
         """Raises WardroundError(CONFIGURATION) for a name that is no plain word or is taken."""

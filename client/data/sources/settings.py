@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
+from client.data.sources.file_format import FileFormat
 from client.yaml_documents import contradiction
 from client.yaml_values import LocalPath, Number
 from protocol.document import Document
@@ -92,6 +93,9 @@ class Sources(Document):
             description="column names of a delimited file without a header line, by table",
         )
     )
+    formats: dict[TableName, FileFormat] = Field(
+        default={}, description="how a delimited file is written, by table"
+    )
     databases: dict[TableName, Database] = Field(
         default={}, description="a mapping from names to {sqlite: path} or {postgres: {...}}"
     )
@@ -106,6 +110,11 @@ class Sources(Document):
 
     @validator(mode="after")
     def _known(self) -> Self:
+        for kind, tables in (("headerless", self.headerless), ("formats", self.formats)):
+            if unknown := sorted(set(tables) - set(self.files)):
+                raise contradiction(
+                    f"{kind} names {unknown[0]}, which files lacks", "Add it under files"
+                )
         for name in self.databases:
             if name.lower() in ("main", "memory", "system", "temp"):
                 raise contradiction(f"databases names one {name}, which is DuckDB's", "Rename it")

@@ -20,6 +20,14 @@ from client.data.sources.session import Session
 from protocol.errors import Code, WardroundError
 
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
+_CALENDAR = re.compile(
+    r"date_?(trunc|part)|datetrunc|strftime|last_day|dayname|monthname|to_days|make_date|julian|"
+    r"(year|month|day|week|hour|quarter|century|decade|iso_?year|era|millennium)s?|"
+    r"(day|week)of(week|month|year)|iso_?dow|week_?day|year_?week"
+)
+"""Functions of an instant that depend on a time zone."""
+_SPANS = re.compile(r"date_?(diff|sub)")
+_HOURS = {"hour", "hours", "minute", "minutes", "second", "seconds", "epoch"}
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _SPECIAL = {"unnest", "coalesce", "row", "grouping", "grouping_id"}
 """Functions that the parser knows and the catalogue need not."""
@@ -43,6 +51,21 @@ class ParsedView:
     def named(self) -> frozenset[str]:
         """Every table's name in the text, in lower case, those of its WITH too."""
         return frozenset(str(p["table_name"]).lower() for p in self.parts if _is_table(p))
+
+    @property
+    def by_calendar(self) -> bool:
+        """Whether it makes days, or other parts of a calendar, of times."""
+        return any(map(_by_calendar, self.parts))
+
+
+def _by_calendar(part: dict[str, Any]) -> bool:
+    if isinstance(cast := part.get("cast_type"), dict) and cast.get("id") == "DATE":
+        return True
+    name = str(part.get("function_name", "")).lower()
+    if _SPANS.fullmatch(name):
+        unit = (part.get("children") or [{}])[0].get("value") or {}
+        return str(unit.get("value", "")).lower() not in _HOURS
+    return _CALENDAR.fullmatch(name) is not None
 
 
 def parse(session: Session, view: str) -> ParsedView:
@@ -70,7 +93,8 @@ def parse(session: Session, view: str) -> ParsedView:
 
 
 def check(session: Session, view: ParsedView) -> None:
-    """Whether it says only what a view may. Raises WardroundError(CONFIGURATION)."""
+    """Whether it says only what a view may, and means one thing: days of instants are those of a
+    time zone. Raises WardroundError(CONFIGURATION)."""
     named = {str(part["key"]).lower() for part in view.parts if {"key", "value"} <= part.keys()}
     own, tables = session.own_functions, session.tables
     for part in view.parts:
@@ -92,6 +116,13 @@ def check(session: Session, view: ParsedView) -> None:
                 raise _refused(f"calls the function {_word(name)}")
             if name == "in_unit":
                 _check_units(part)
+    instants = sorted(column for table, column in session.instants if table in view.named)
+    if instants and view.by_calendar and not session.zoned:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The view makes days of {_word(instants[0])}, whose times have an offset from UTC.",
+            remedy="State time_zone in site.yaml, such as Europe/Paris.",
+        )
 
 
 def _is_table(part: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import wardround
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import WardroundError
 from server.released_model import example
@@ -95,12 +96,7 @@ def add_code(folder: Path) -> None:
 def wardround_load() -> Callable[[str], Any]:
     """`wardround.load`: takes a model's address as MLflow's `load_model` does, with MLflow's server
     in MLFLOW_TRACKING_URI, and gives what has `predict`."""
-    try:
-        from wardround import load
-    except ImportError:
-        raise AssertionError("there is no wardround.load that checks digests first") from None
-    found: Callable[[str], Any] = load
-    return found
+    return wardround.load
 
 
 @pytest.fixture
@@ -134,23 +130,12 @@ def test_mlflows_own_loader_runs_code_of_the_store(
     assert (here / LEFT).exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="wardround has a load of its own, which opens a registered model",
-)
 def test_a_model_as_it_was_registered_is_loaded(registered: str, here: Path) -> None:
     load = wardround_load()
     frame: pd.DataFrame = example(registry.load("breast_cancer").schema)
     assert load(registered).predict(frame)["score"].between(0, 1).all()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="wardround's own load refuses a folder that is not as it was registered, and runs "
-    "nothing of it",
-)
 @pytest.mark.parametrize("change", [swap_weights, add_code])
 def test_a_model_that_was_changed_in_the_store_is_refused(
     registered: str, store: Path, here: Path, change: Callable[[Path], None]

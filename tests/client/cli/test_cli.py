@@ -25,6 +25,7 @@ from protocol.study.study import Study
 from protocol.terminal import command_line
 from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
+from server.enrolment.signing_key import public_half
 from tasks import registry
 from tests.client.hospital import study as a_study
 
@@ -294,6 +295,28 @@ def test_changed_keys_are_taken_from_a_person_only(
     assert SiteConfig.load(site / "site.yaml").roster == roster
 
 
+def test_joining_takes_the_key_that_signs_models_and_no_other_afterwards(
+    site: Path, run: Run, pki: Pki, tmp_path: Path
+) -> None:
+    own = {"alpha": own_key(site)}
+    kept = site / "coordinator-signing-key.pub"
+    seen = []
+    for signing_key in (None, "a" * 64, "a" * 64, None):
+        path = bundle(tmp_path / "b.json", pki, own)
+        plain = json.loads(path.read_text())
+        path.write_text(json.dumps(plain | ({"signing_key": signing_key} if signing_key else {})))
+        joined = run("join", path, "-c", site, "--yes", "--json")
+        assert joined.status == 0, joined.err
+        seen.append(json.loads(joined.out).get("signing_key", {}).get("change"))
+    assert seen == [None, "new", "known", None]
+    assert public_half(kept) == bytes.fromhex("a" * 64)
+    path.write_text(json.dumps(plain | {"signing_key": "b" * 64}))
+    refused = run("join", path, "-c", site, "--yes")
+    assert refused.status == 4
+    assert "signature" in refused.err
+    assert public_half(kept) == bytes.fromhex("a" * 64)
+
+
 @pytest.mark.parametrize("own", ["swapped", "missing"])
 def test_a_bundle_with_another_key_for_this_site_is_refused(
     site: Path, run: Run, pki: Pki, tmp_path: Path, own: str
@@ -338,7 +361,8 @@ def test_a_study_is_listed_shown_approved_and_revoked(site: Path, run: Run, wait
     assert waiting.digest[:12] in listed.out
     assert "1 waiting" in listed.out
     shown = run("show", short, "-c", site)
-    for words in (waiting.title, waiting.contact, "epsilon", "mean_radius", "would be left"):
+    told = (waiting.title, waiting.contact, "epsilon", "mean_radius", "would be left")
+    for words in (*told, "no more than 1 of the sites"):
         assert words in shown.out
     asked = run("approve", short, "-c", site)
     assert asked.status == 2, "nobody confirmed"
@@ -364,6 +388,50 @@ def test_a_study_that_nobody_proposed(site: Path, run: Run) -> None:
     unknown = run("show", "abcd1234", "-c", site)
     assert unknown.status == 2
     assert "wardround-site studies" in unknown.err
+
+
+def test_exact_sums_over_another_roster_are_permitted_by_hand(
+    site: Path, run: Run, pki: Pki, tmp_path: Path
+) -> None:
+    """The operator is told whose data could be computed, may decline, and permits a roster once."""
+
+    def exact(nonce: str, *sites: str) -> Study:
+        roster = [{"name": name, "patients": 100} for name in sites]
+        release = {"release": "exact"}
+        return a_study(
+            nonce=16 * nonce, roster=roster, privacy={"mode": "none"}, evaluation=release
+        )
+
+    def state_of(study: Study) -> str:
+        listed = json.loads(run("studies", "-c", site, "--json").out)
+        return next(str(one["state"]) for one in listed if one["digest"] == study.digest)
+
+    roster = keys("beta", "gamma", "kappa") | {"alpha": own_key(site)}
+    run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
+    rules = site / "site.yaml"
+    text = rules.read_text().replace("modes: [local]", "modes: [none]")
+    text = text.replace("exact_evaluation: false", "exact_evaluation: true")
+    rules.write_text(text.replace("exact_releases: 0", "exact_releases: 500"))
+    first = proposed(site, exact("1", "alpha", "beta", "gamma"))
+    assert run("approve", first.digest, "-c", site, "--yes").status == 0
+    needless = run("permit", first.digest, "-c", site, "--yes")
+    assert needless.status != 0
+    assert "needs no permission" in needless.err
+
+    larger = proposed(site, exact("2", "alpha", "beta", "gamma", "kappa"))
+    assert state_of(larger) == "refused"
+    unasked = run("permit", larger.digest, "-c", site)
+    assert unasked.status != 0
+    assert "--yes" in unasked.err
+    proposed(site, larger)
+    assert state_of(larger) == "refused"
+    permitted = run("permit", larger.digest[:8], "-c", site, "--yes", "--json")
+    assert permitted.status == 0, permitted.err
+    assert json.loads(permitted.out) == {"revealed": ["kappa"]}
+    assert "data of these hospitals could be computed: kappa" in permitted.err
+    proposed(site, larger)
+    assert state_of(larger) == "waiting"
+    assert run("approve", larger.digest, "-c", site, "--yes").status == 0
 
 
 def test_a_title_cannot_command_the_terminal(site: Path, run: Run, waiting: Study) -> None:

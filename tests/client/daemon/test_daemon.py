@@ -27,12 +27,14 @@ from client.daemon.daemon import Daemon as Loop
 from client.daemon.daemon import _answer
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
+from client.governance.audit_replay import AuditEvent
 from client.transport.fleet_connection import IncomingMessage
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
 from server.enrolment.certificates import Pki
+from tasks import registry
 from tests.client.daemon_federation import RULES, TASK, Wards, renamed
 from tests.client.daemon_process import Daemon
 from tests.narrowing import present
@@ -167,6 +169,47 @@ def sends_again(daemon: Daemon) -> bool:
     """Whether it has answered since it was started last."""
     events = [event["event"] for event in daemon.events()]
     return "sent" in events[len(events) - 1 - events[::-1].index("starting") :]
+
+
+def test_a_patient_whom_the_index_renames_charges_everything_to_every_patient(
+    wards: Wards, federation: dict[str, Daemon]
+) -> None:
+    """The daemon looks up who its patients are before a study's first debit."""
+    path, index = wards.folder / "west" / "site.yaml", wards.folder / "west" / "mpi.csv"
+    names = list(dict.fromkeys(registry.load(TASK).public_sites(None)["west"]["patient"]))
+
+    def write_index(patients: list[int]) -> None:
+        rows = [f"MRN{number},{name}" for number, name in zip(patients, names, strict=True)]
+        index.write_text("\n".join(["patient,local", *rows]) + "\n")
+
+    def finished(number: int) -> Study:
+        study = renamed(wards.study(rounds=1, spare=1), number)
+        assert wards.run(study).outcome().status == "finished"
+        return study
+
+    def known_names() -> dict[str, str]:
+        with wards.books("west") as (_, state, _), state.reading() as db:
+            return dict(db.execute("SELECT digest, names FROM studies").fetchall())
+
+    def renamings() -> int:
+        with wards.books("west") as (_, _, audit):
+            return sum(entry.event == AuditEvent.PATIENTS_RENAMED for entry in audit.entries())
+
+    write_index(list(range(len(names))))
+    text = path.read_text().replace(f"  {TASK}:\n", f"  {TASK}:\n    names: local\n", 1)
+    told = f"patients: {{files: {{mpi: {index}}}, view: SELECT * FROM mpi}}\n"
+    assert federation["west"].stop() == 0
+    path.write_text(text + told)
+    federation["west"] = wards.daemon("west")
+    wards.until_online()
+    first = finished(101)
+    before = renamings()
+    assert known_names()[first.digest]
+    write_index([1, 0, *range(2, len(names))])
+    second = finished(102)
+    assert renamings() == before + 1
+    assert known_names()[first.digest] == known_names()[second.digest] == ""
+    assert "MRN" not in federation["west"].log.read_text()
 
 
 def test_a_revoked_study_stops_at_the_next_message(

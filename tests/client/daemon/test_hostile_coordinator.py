@@ -179,10 +179,15 @@ class Ward:
         self.collect(study, own, self.readys(study, own))
         self.ask(messages.frame(messages.Close(study=study.digest, outcome="cancelled")))
 
-    def another(self) -> Study:
+    def another(self, algorithm: str = "fedavg") -> Study:
         """The good study as another one."""
         nonce = hashlib.sha256(repr(self.books()).encode()).hexdigest()[:16]
-        return Study.model_validate(self.good.model_dump() | {"nonce": nonce})
+        study = (
+            self.good
+            if algorithm == "fedavg"
+            else planned("privacy=local", f"algorithm={algorithm}")
+        )
+        return Study.model_validate(study.model_dump() | {"nonce": nonce})
 
 
 def parts(study: Study, round_: int) -> tuple[bool, bool]:
@@ -261,11 +266,14 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
             governance,
             counted(config, governance.state.split, touched),
         )
-        overrides = [f"task={TASK}", "privacy=distributed", "privacy.epsilon=2", "rounds=6"]
-        overrides += ["federation=deployment", "tracking=off", "evaluation.every=3"]
-        good = build_study(load(overrides), task, dict.fromkeys(SITES, 100))
-        yield Ward(site, governance, peers, roster, good, touched)
+        yield Ward(site, governance, peers, roster, planned("privacy=distributed"), touched)
     governance.close_state()
+
+
+def planned(*overrides: str) -> Study:
+    common = [f"task={TASK}", "privacy.epsilon=2", "rounds=6", "federation=deployment"]
+    config = load([*common, "tracking=off", "evaluation.every=3", *overrides])
+    return build_study(config, registry.load(TASK), dict.fromkeys(SITES, 100))
 
 
 def counting(method: Callable[..., Any], touched: Touched) -> Callable[..., Any]:
@@ -622,6 +630,24 @@ def test_hostile_prepares_are_refused_and_the_attempt_in_hand_survives(
     attack(ward, prepares.filter(lambda a: a.hostile(study, (3, 4))), 350, try_one)
     assert len(ward.seen) - seen > 250
     ward.collect(study, own, ward.readys(study, own))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1024.001, -1024.001, 2.0**30, -3e38])
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_weights_out_of_range_are_refused_before_anything_is_spent(
+    ward: Ward, algorithm: str, value: float
+) -> None:
+    """The last value sent: with SCAFFOLD, of the server's control variate."""
+    study = ward.another(algorithm=algorithm)
+    assert instance(Standing, ward.ask(proposal(study.document))).state == "accepted"
+    times = 2 if algorithm == "scaffold" else 1
+    body = np.tile(np.frombuffer(ward.weights(), dtype="<f4"), times)
+    body[-1] = value
+    assert ward.refuses(prepared(study, 1, 1, body.tobytes())) == Code.DIVERGED
+    body[0], body[-1] = -1024, 1024
+    answer = ward.ask(prepared(study, 1, 1, body.tobytes()))
+    assert isinstance(answer, messages.Ready), answer
+    ward.ask(messages.frame(messages.Close(study=study.digest, outcome="cancelled")))
 
 
 def test_forged_readys_open_nothing(ward: Ward) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from client.privacy_audit.released_sums import cohort_of
 from client.training.contribution import Contributor
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK
+from protocol.secagg.fixed_point import SITE_PATIENTS
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, update_scale
 from protocol.wire import messages
@@ -111,6 +113,23 @@ def test_what_the_ledger_refuses_is_never_computed(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(governance, "debit", broke)
     monkeypatch.setattr(Contributor, "contribution", lambda *_: pytest.fail("it was computed"))
     assert codes(federation.prepare(study)) == {Code.REFUSED_BUDGET}
+
+
+def test_a_site_with_more_patients_than_its_sum_is_proved_for_refuses() -> None:
+    """Declared are a hundred: only the site knows how many a sample may have."""
+    _, study = planned("local")
+    patients = cohorts(SITES)
+    largest, *_ = names = sorted(patients)
+    features = patients[largest].features[:1]
+    for count_, refused in ((SITE_PATIENTS, set()), (SITE_PATIENTS + 1, {Code.CONFIGURATION})):
+        alike = np.repeat(features, count_, axis=0)
+        patients[largest] = cohort_of(alike, np.ones(count_), "training")
+        federation = Federation.of(patients)
+        federation.propose(study)
+        answers = federation.prepare(study, round_=ROUND)
+        assert codes({largest: answers[largest]}) - {None} == refused
+        assert len(federation.governance[largest].debits) == (not refused)
+        assert codes({name: answers[name] for name in names[1:]}) <= {None}
 
 
 def test_each_attempt_is_announced_under_a_key_and_context_of_its_own() -> None:

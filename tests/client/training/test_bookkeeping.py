@@ -442,9 +442,9 @@ def test_an_image_too_large_for_the_proof_is_refused() -> None:
     learner = DPTrainer(made, 1)
     weights = FlatModel(made, 1).weights()
     with pytest.raises(WardroundError) as refused:  # whoever is in a sample, and be it nobody
-        learner.try_out(batch(0, side * side).features, in_floats=True)
+        learner.try_out(batch(1, side * side).features, in_floats=True)
     assert refused.value.code is Code.CONFIGURATION
-    learner.try_out(batch(0, side * side).features, in_floats=False)
+    learner.try_out(batch(1, side * side).features, in_floats=False)
     assert learner.clipped_sum(weights, batch(1, side * side), 1.0, 64).any()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from client.enrolment.site_template import SiteAnswers as Rules
 from launch.config import compose
 from launch.studies.plan import StudyPlan, plan, show
 from launch.studies.run import run
+from protocol.privacy.releases import assumption
 from tasks import registry
 
 SMALL = ("rounds=4", "tracking=off")
@@ -101,6 +103,25 @@ def test_the_tables_say_who_refuses_and_never_where(capsys: pytest.CaptureFixtur
         assert word in said
     assert "is above 1/" not in said
     assert json.loads(json.dumps(planned("privacy=none").as_json()))["answers"] is None
+
+
+def test_at_how_many_sites_a_patient_may_be_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    twice = planned("privacy=distributed", "privacy.epsilon=5", "privacy.sites_per_patient=2")
+    show(twice, Console(width=200))
+    told = assumption(twice.study)
+    assert "no more than 2 of the sites" in told
+    assert told in capsys.readouterr().out
+    plain = twice.as_json()
+    assert (plain["sites_per_patient"], plain["assumption"]) == (2, told)
+
+
+def test_without_masks_a_plan_counts_every_share() -> None:
+    words = ("privacy=distributed", "privacy.epsilon=1", "rounds=5")
+    masked, seen = planned(*words), planned(*words, "federation.masked=false")
+    assert masked.study.aggregation.masked
+    assert seen.epsilon == pytest.approx(seen.epsilon_broken)
+    more = seen.study.privacy.noise_multiplier / masked.study.privacy.noise_multiplier
+    assert more == pytest.approx(math.sqrt(len(seen.study.roster) - 1), rel=2e-3)
 
 
 def test_a_delta_above_one_in_the_patients_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,25 @@ def test_a_value_out_of_range_is_named(override: str, named: str) -> None:
     assert named in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sites", "masked"),
+    [
+        (("privacy=distributed",), 3, True),
+        (("privacy=distributed",), 2, False),
+        (("privacy=local",), 3, False),
+        (("privacy=none",), 3, False),
+        (("privacy=none", "evaluation=noised", "privacy.epsilon=1"), 3, True),
+        (("privacy=none", "evaluation=noised", "privacy.epsilon=1", "robust=median"), 3, False),
+    ],
+)
+def test_simulated_sites_mask_where_that_spares_noise(
+    overrides: tuple[str, ...], sites: int, masked: bool
+) -> None:
+    study = build("rounds=5", *overrides, sites=dict(list(SITES.items())[:sites]))
+    assert study.aggregation.masked == masked
+    check_claim(study)
+
+
 def test_spare_attempts_are_paid_for() -> None:
     """A deployment may lose attempts, and its epsilon counts attempts, not rounds."""
     without = build("rounds=20", "aggregation.spare_attempts=0")

@@ -1,5 +1,6 @@
 """From an epsilon to noise, and from both to words: pure functions of a study."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from protocol.privacy.calibration import (
     with_noise,
     with_words,
 )
-from protocol.privacy.releases import check_claim, planned_events
+from protocol.privacy.releases import check_claim, planned_broken_epsilon, planned_events
 from protocol.privacy.word_size import check_headroom, word_bits_needed
 from protocol.study.study import Study
 from tests.protocol.query_document import asked as query_study
@@ -35,8 +36,10 @@ def draft(mode: str, split: str = "patients", **changes: object) -> Study:
 
 @pytest.mark.parametrize("mode", ["local", "distributed"])
 @pytest.mark.parametrize("split", ["patients", "column"])
-def test_the_noise_is_the_least_that_keeps_epsilon(mode: str, split: str) -> None:
-    made = with_noise(draft(mode, split), 2.0)
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_noise_is_the_least_that_keeps_epsilon(mode: str, split: str, masked: bool) -> None:
+    made = with_noise(draft(mode, split, aggregation__masked=masked), 2.0)
+    assert made.privacy.epsilon == 2.0
     check_claim(made)
     training, *rest = planned_events(made)
     less = replace(training, noise_multiplier=0.998 * training.noise_multiplier)
@@ -53,6 +56,16 @@ def test_what_a_draft_has_for_noise_does_not_matter() -> None:
     )
     assert with_noise(one, 2.0).privacy == with_noise(loud, 2.0).privacy
     assert with_noise(one, 2.0, bins=64).evaluation.bins == 64
+
+
+def test_without_masks_the_noise_of_each_share_suffices_alone() -> None:
+    summed, seen = (
+        with_noise(draft("distributed", aggregation__masked=m), 2.0) for m in (True, False)
+    )
+    honest = len(seen.roster) - seen.aggregation.colluding_sites
+    more = seen.privacy.noise_multiplier / summed.privacy.noise_multiplier
+    assert more == pytest.approx(math.sqrt(honest), rel=2e-3)
+    assert planned_broken_epsilon(seen, seen.privacy.delta) <= 2.0 * (1 + 1e-9)
 
 
 def test_noise_that_would_drown_every_patient_is_refused() -> None:

@@ -19,7 +19,6 @@ from protocol.privacy.releases import (
     assumption,
     bands,
     evaluation_event,
-    exposed_events,
     planned_broken_epsilon,
     planned_events,
     spent_epsilon,
@@ -145,7 +144,7 @@ def test_where_each_site_has_all_the_noise_a_patient_is_in_k_releases() -> None:
 
 
 def test_without_masks_and_if_masks_broke_a_patient_counts_k_times() -> None:
-    seen = exposed_events(at_two_sites(aggregation__masked=False), planned_events(at_two_sites()))
+    seen = planned_events(at_two_sites(aggregation__masked=False))
     planned = planned_events(at_two_sites())
     assert [event.count for event in seen] == [2 * event.count for event in planned]
     assert all(event.sites_per_patient == 1 and not event.shared for event in seen)

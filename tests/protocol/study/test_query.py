@@ -17,7 +17,6 @@ from protocol.privacy.query_noise import half_width, pooled_noise
 from protocol.privacy.releases import (
     check_claim,
     evaluation_event,
-    exposed_events,
     planned_broken_epsilon,
     planned_events,
     spent_epsilon,
@@ -153,7 +152,7 @@ def test_broken_or_unmasked_one_share_protects_less() -> None:
     broken = planned_broken_epsilon(study, 1e-5)
     assert 0.5 < broken < 3
     unmasked = asked(aggregation={"attempts": 1, "masked": False})
-    (event,) = exposed_events(unmasked, planned_events(unmasked))
+    (event,) = planned_events(unmasked)
     assert not event.shared
     assert epsilon([event], 1e-5) == pytest.approx(broken, rel=1e-3)
 

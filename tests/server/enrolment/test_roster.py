@@ -91,7 +91,9 @@ def test_a_site_can_join_by_the_bundle(tmp_path: Path, roster: Roster) -> None:
     for name in ("north", "south"):
         roster.add(card(tmp_path, name), 50)
     path = tmp_path / "bundle.json"
-    content = roster.bundle("coordinator.example.org:9092", pki.ca_certificate.read_text())
+    content = roster.bundle(
+        "coordinator.example.org:9092", pki.ca_certificate.read_text(), 64 * "a"
+    )
     path.write_text(json.dumps(content))
     bundle = FederationBundle.load(path)
     assert bundle.coordinator == "coordinator.example.org:9092"

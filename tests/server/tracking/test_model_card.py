@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.study.study import Member, Privacy, Study
 from server.tracking.model_card import LIMIT, VERSION_LIMIT, describe, describe_model
+from server.tracking.tags_and_metrics import claims
 from tasks import registry
 from tests.server.tracking.outcomes import outcome, study
 
@@ -37,6 +38,18 @@ def test_without_privacy_it_says_so() -> None:
     text = describe(plain, bare)
     assert "No differential privacy" in text
     assert "Epsilon **" not in text
+
+
+def test_it_says_at_how_many_sites_a_patient_may_be_and_that_shares_were_seen() -> None:
+    document = study().model_dump()
+    document["privacy"] |= {"sites_per_patient": 2}
+    document["aggregation"] |= {"masked": False}
+    of = Study.model_validate(document)
+    done = replace(outcome(of), study=of)
+    for text in (describe(of), describe(of, done)):
+        assert "no more than 2 of the sites" in text
+        assert "Epsilon counts each of these by itself" in text
+    assert claims(done)["wardround.sites_per_patient"] == "2"
 
 
 def test_it_keeps_to_the_limits_with_a_thousand_sites() -> None:

@@ -1,0 +1,42 @@
+"""The federation's model never leaves the range that sites accept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from launch.config.compose import load
+from launch.studies.study_builder import build_study
+from protocol.errors import Code, WardroundError
+from protocol.vectors import Vector
+from server.model.global_model import GlobalModel
+from tasks import registry
+
+
+def model(*overrides: str) -> GlobalModel:
+    config = load(["privacy=local", "server_lr=1", "tracking=off", "rounds=3", *overrides])
+    task = registry.load("breast_cancer")
+    return GlobalModel(build_study(config, task, {"a": 100, "b": 100, "c": 100}), task)
+
+
+def only(value: float, of: GlobalModel) -> Vector:
+    vector = np.zeros_like(of.iterate)
+    vector[3] = value
+    return vector
+
+
+@pytest.mark.parametrize("value", [1024.5, -1024.5, np.inf, np.nan])
+def test_a_step_out_of_range_is_divergence(value: float) -> None:
+    stepping = model()
+    stepping.step(only(-1000.0, stepping))
+    assert stepping.iterate[3] == 1000
+    with pytest.raises(WardroundError, match=r"round 2: its weights .* -1024 and 1024") as refused:
+        stepping.step(only(1000.0 - value, stepping))
+    assert refused.value.code is Code.DIVERGED
+    assert "lr" in refused.value.remedy
+
+
+def test_so_is_a_control_variate_out_of_range() -> None:
+    stepping = model("algorithm=scaffold")
+    with pytest.raises(WardroundError, match="round 1"):
+        stepping.step(only(0.0, stepping), only(2000.0, stepping))
