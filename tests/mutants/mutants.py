@@ -20,6 +20,7 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
+    "access",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

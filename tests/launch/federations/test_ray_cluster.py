@@ -22,6 +22,8 @@ ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
+_PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "240"}
+"""Of a cluster that may start on a busy machine."""
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def running(home: Path, **settings: str) -> Iterator[str]:
     clean = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     with subprocess.Popen(
         [sys.executable, "-c", _RUNNING],
-        env={**clean, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **settings},
+        env={**clean, **_PATIENT, "HOME": str(home), **settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -39,7 +41,9 @@ def running(home: Path, **settings: str) -> Iterator[str]:
     ) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip()
+            address = process.stdout.readline().strip()
+            assert address, "the other cluster did not start"
+            yield address
         finally:
             assert process.stdin is not None
             process.stdin.close()
