@@ -18,12 +18,15 @@ _RUNNING = """
 import sys
 import ray
 
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+for attempt in range(5):  # Ray waits for 30 s, too short on a busy machine
+    try:
+        ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+        break
+    except Exception:
+        ray.shutdown()
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
-_PATIENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "240"}
-"""Of a cluster that may start on a busy machine."""
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def running(home: Path, **settings: str) -> Iterator[str]:
     clean = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     with subprocess.Popen(
         [sys.executable, "-c", _RUNNING],
-        env={**clean, **_PATIENT, "HOME": str(home), **settings},
+        env={**clean, "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0", **settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
