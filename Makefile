@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 TASK ?= breast_cancer
 READY := $(VENV)/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mutants bench mlflow clean
+.PHONY: help demo test lint mutants bench sbom mlflow clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,10 +18,11 @@ demo: $(READY) ## A real federation of four hospitals on this machine (TASK=hear
 test: $(READY) lint ## Lint, types and the whole suite
 	@$(BIN)/python -m pytest
 
-lint: $(READY) ## ruff and mypy --strict
+lint: $(READY) ## ruff, mypy --strict and bandit
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive protocol tasks client server launch wardround
 
 mutants: $(READY) ## Faults that break privacy, one at a time: each must make a test fail
 	@$(BIN)/python -m tests.mutants
@@ -28,13 +30,21 @@ mutants: $(READY) ## Faults that break privacy, one at a time: each must make a 
 bench: $(READY) ## Every benchmark, one JSON line a figure
 	@status=0; for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status
 
+sbom: $(READY) ## sbom.json: every installed package with version and licence (CycloneDX)
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(BIN)/python
+
 mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 	@$(BIN)/wardround mlflow demo/mlflow
 
 clean: ## Remove the virtual environment and what runs left behind
-	rm -rf $(VENV) demo outputs
+	rm -rf $(VENV) demo outputs sbom.json
 
+# Hashes do not reach what a package is built with, so nothing is built in isolation: setuptools comes
+# first, by its hash, and then builds what has no wheel.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@sed -n '/^setuptools==/,/[^\\]$$/p' constraints.txt > $(VENV)/build.txt
+	@$(INSTALL) --require-hashes --requirement $(VENV)/build.txt
+	@$(INSTALL) --require-hashes --requirement constraints.txt
+	@$(INSTALL) --no-deps --editable .
 	@touch $@

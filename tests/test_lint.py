@@ -1,4 +1,4 @@
-"""Whoever silences ruff or mypy says which rule, and why, on the same line."""
+"""Whoever silences ruff, mypy or bandit says which rule, and why, on the same line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SILENCES = re.compile(r"noqa|type:\s*ignore")
+SILENCES = re.compile(r"noqa|type:\s*ignore|nosec")
 REASONED = (
     re.compile(r"# (ruff: )?noqa: [A-Z]+\d+(, [A-Z]+\d+)* +\([^)]*\w{2}[^)]*\)"),
     re.compile(r"# type: ignore\[[a-z-]+(, [a-z-]+)*\]  # .*\w{2}"),
+    re.compile(r"# .*\w{2}.*  # nosec B\d{3}(, B\d{3})*$"),
 )
 
 
@@ -49,6 +50,11 @@ def test_every_silence_has_a_reason() -> None:
         ("# noqa: S104 (compared)", True),
         ("# ruff: noqa: E402  (Flower may only be imported once its version is known)", True),
         ("# type: ignore[misc]  # Opacus has no types", True),
+        ("# noqa: S104 (compared)  # nosec B104", True),
+        ("# a shell's name  # nosec B604", True),
+        ("# nosec", False),
+        ("# nosec B604", False),
+        ("# a shell's name  # nosec", False),
         ("# noqa", False),
         ("# noqa: S104", False),
         ("# noqa: S104 ()", False),

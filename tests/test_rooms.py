@@ -98,7 +98,7 @@ DOORS = {
         "protocol/wire/flower_encoding.py",
         "server/transport/",
     ),
-    "ray": ("launch/federations/ray.py",),
+    "ray": ("launch/federations/ray.py", "launch/federations/ray_cluster.py"),
     "joblib": ("launch/sweeps/sweep.py",),
     "opacus": ("client/training/dp_trainer.py", "client/training/bookkeeping.py"),
     "duckdb": ("client/data/",),

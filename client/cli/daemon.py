@@ -14,6 +14,7 @@ import typer
 
 from client.cli.options import HERE, Config, governing, load, print_facts
 from client.daemon import stop_signals
+from protocol.core_dumps import forbid_core_dumps
 from protocol.errors import WardroundError
 from protocol.terminal.command_line import Json, Log, console, print_json
 from protocol.terminal.printable import printable
@@ -117,6 +118,7 @@ def start(
 
     Example: wardround-site start --config /srv/wardround --log json
     """
+    forbid_core_dumps()
     with stop_signals.held() as signals:
         from client.config.resource_limits import limit_threads
         from client.log_events import configure, event

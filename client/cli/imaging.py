@@ -13,6 +13,7 @@ import typer
 
 from client.cli.options import HERE, Config, governing, load, progress_bars
 from client.daemon import stop_signals
+from protocol.core_dumps import forbid_core_dumps
 from protocol.errors import Code, WardroundError
 from protocol.terminal.command_line import (
     CommandLine,
@@ -44,6 +45,7 @@ def receive(config: Config = HERE, log: Log = "text") -> None:
 
     Example: wardround-site receive --config /srv/wardround --log json
     """
+    forbid_core_dumps()
     site = load(config)
     with stop_signals.held() as signals:
         from client.daemon.receiver_service import ReceiverService

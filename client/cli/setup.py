@@ -169,7 +169,7 @@ def join(
 
     After `enrol`, and again whenever the operator sends a new bundle. Shows a fingerprint for every
     hospital. Compare each by telephone with the hospital itself, not with the coordinator: secure
-    aggregation rests on these keys.
+    aggregation rests on these keys. With --yes, a bundle that changes a known key is refused.
 
     Example: wardround-site join bundle.json
     """
@@ -180,18 +180,20 @@ def join(
     compared = join.compare(config_path(config), join.FederationBundle.load(bundle))
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
-    screen.print(f"CA           {compared.bundle.ca_fingerprint()}")
+    screen.print(
+        f"CA           {compared.bundle.ca_fingerprint()}  {compared.ca}", style=_alarm(compared.ca)
+    )
     if compared.signing_key is not None:
         fingerprint, change = compared.signing_key
-        alarm = "bold red" if change == "CHANGED" else None
-        screen.print(f"Signs models {fingerprint}  {change}", style=alarm)
+        screen.print(f"Signs models {fingerprint}  {change}", style=_alarm(change))
     table = Table("site", "fingerprint of its identity", "", box=None)
     for site, (fingerprint, change) in compared.sites.items():
-        alarm = "bold red" if change == "CHANGED" else None
-        table.add_row(printable(site), fingerprint, change, style=alarm)
+        table.add_row(printable(site), fingerprint, change, style=_alarm(change))
     screen.print(table)
     if compared.leaving:
         screen.print(f"Leaves the roster: {printable(', '.join(compared.leaving))}")
+    if yes:
+        compared.refuse_changed_keys()
     confirm("Have you compared these fingerprints by telephone?", yes)
     joined = join.join(compared)
     sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
@@ -203,6 +205,10 @@ def join(
     print_result(
         "Joined. Next: wardround-site check (and restart a running daemon).", facts, as_json
     )
+
+
+def _alarm(change: str) -> str | None:
+    return "bold red" if change == "CHANGED" else None
 
 
 def _files(options: list[str]) -> dict[str, Path]:

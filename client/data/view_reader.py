@@ -67,7 +67,7 @@ def read(
         try:
             parsed = view_sandbox.parse(session, view)
             for extra in extras:
-                extra(session.connection)
+                extra(session.connection)  # a caller's function, not Django's  # nosec B610
             _register(session, sources, parsed, deadline)
             session.lock()
             view_sandbox.check(session, parsed)

@@ -25,6 +25,7 @@ from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
+from protocol.terminal.printable import printable
 from protocol.untrusted import parsing
 from protocol.wire.enrolment import refused_file
 
@@ -61,26 +62,40 @@ class FederationBundle(Document):
     def ca_fingerprint(self) -> str:
         """Returns the fingerprint of the CA certificate (DER). Raises WardroundError(TLS) where it
         is no certificate of an authority."""
-        again = "Ask the coordinator's operator for the bundle again."
-        with parsing("The bundle's `ca` is no certificate of an authority.", Code.TLS, again):
-            certificate = x509.load_pem_x509_certificate(self.ca.encode())
-            constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            if not constraints.value.ca:
-                raise ValueError
-        return fingerprint(certificate.public_bytes(Encoding.DER))
+        return _authority(self.ca.encode(), "The bundle's `ca`")
 
 
 @dataclass(frozen=True)
 class BundleComparison:
-    """What a bundle would change at this site. `sites`: name -> (fingerprint, change);
-    `signing_key`: the same of the key that signs models, None where the bundle has none."""
+    """What a bundle would change at this site. `sites`: name -> (fingerprint, change); `ca`: what
+    becomes of the certificate authority; `signing_key`: as a site, of the key that signs models,
+    None where the bundle has none."""
 
     config_path: Path
     config: SiteConfig
     bundle: FederationBundle
+    ca: Change
     sites: dict[str, tuple[str, Change]]
     leaving: tuple[str, ...]
     signing_key: tuple[str, Change] | None
+
+    def refuse_changed_keys(self) -> None:
+        """Raises WardroundError(IDENTITY) where a key that this site knows would change: whoever
+        can swap a bundle on its way could pass for that hospital."""
+        changed = [
+            printable(site) for site, (_, change) in self.sites.items() if change == "CHANGED"
+        ]
+        if self.ca == "CHANGED":
+            changed.append("the coordinator's certificate authority")
+        if self.signing_key is not None and self.signing_key[1] == "CHANGED":
+            changed.append("the signature of the coordinator's models")
+        if changed:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The bundle has another key for {', '.join(changed)}; --yes does not take it.",
+                remedy="Nothing was changed. Call them and compare the fingerprints shown. Where "
+                "they have a new key indeed, join without --yes, at a keyboard.",
+            )
 
 
 def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
@@ -123,8 +138,9 @@ def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
         for site, key in sorted(bundle.roster.items())
     }
     leaving = tuple(sorted(set(config.roster) - set(bundle.roster)))
+    ca = _authority_change(config.coordinator.root_certificate, bundle)
     signs = None if bundle.signing_key is None else _signing_change(config, bundle.signing_key)
-    return BundleComparison(config_path, config, bundle, sites, leaving, signs)
+    return BundleComparison(config_path, config, bundle, ca, sites, leaving, signs)
 
 
 def signing_key_file(config: SiteConfig) -> Path:
@@ -176,6 +192,27 @@ def join(compared: BundleComparison) -> SiteConfig:
                 remedy="Check free space and the permissions, and join again.",
             ) from None
     return SiteConfig.load(path)
+
+
+def _authority_change(stored: Path, bundle: FederationBundle) -> Change:
+    try:
+        known = _authority(stored.read_bytes(), str(stored))
+    except OSError:
+        return "new"
+    except WardroundError:
+        return "CHANGED"
+    return "known" if known == bundle.ca_fingerprint() else "CHANGED"
+
+
+def _authority(pem: bytes, where: str) -> str:
+    """The fingerprint of an authority's certificate. Raises WardroundError(TLS)."""
+    again = "Ask the coordinator's operator for the bundle again."
+    with parsing(f"{where} is no certificate of an authority.", Code.TLS, again):
+        certificate = x509.load_pem_x509_certificate(pem)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        if not constraints.value.ca:
+            raise ValueError
+        return fingerprint(certificate.public_bytes(Encoding.DER))
 
 
 def _with_address(path: Path, address: str) -> str:

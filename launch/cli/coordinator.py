@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protocol.core_dumps import forbid_core_dumps
 from protocol.errors import WardroundError, unwritable
 from protocol.terminal.command_line import (
     CommandLine,
@@ -24,9 +25,11 @@ from protocol.terminal.command_line import (
     print_result,
 )
 from protocol.terminal.printable import printable
+from server.enrolment.account_terms import TOKEN_DAYS, Role
 
 if TYPE_CHECKING:
     from server.coordinator.config import CoordinatorConfig
+    from server.enrolment.accounts import Accounts, Deliver
 
 coordinator_app = CommandLine(
     "Run a coordinator: sites, accounts, studies.\n\n"
@@ -47,6 +50,8 @@ Config = Annotated[
     ),
 ]
 HERE = Path("coordinator.yaml")
+Out = Annotated[Path, typer.Option(help="A new file, readable by its owner only.")]
+Days = Annotated[int, typer.Option(min=1, max=3650, help="Days until the token expires.")]
 
 
 def _config(path: Path) -> CoordinatorConfig:
@@ -101,6 +106,7 @@ def start(
 
     Example: wardround coordinator start --config /srv/coordinator --log json
     """
+    forbid_core_dumps()
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
 
@@ -299,7 +305,9 @@ def cancel(
 @account_app.command("add")
 def account_add(
     name: Annotated[str, typer.Argument(help="Whose account, in lower case.")],
-    out: Annotated[Path, typer.Option(help="A new file, readable by its owner only.")],
+    out: Out,
+    days: Days = TOKEN_DAYS,
+    role: Annotated[Role, typer.Option(help="Which studies it sees.")] = "own_studies",
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
@@ -310,23 +318,29 @@ def account_add(
 
     Example: wardround coordinator account add ada --out ada.json
     """
-    from server.coordinator.setup import credentials
-    from server.enrolment.accounts import Accounts, issue, refuse_existing
+    accounts, deliver = _accounts(name, out, config)
+    accounts.add(name, days, role, deliver)
+    _delivered(accounts, name, out, as_json)
 
-    loaded = _config(config)
-    refuse_existing(out)
-    accounts = Accounts(loaded.accounts)
-    token = accounts.add(name)
-    try:
-        issue(out, credentials(loaded, name, token))
-    except WardroundError:
-        accounts.remove(name)
-        raise
-    except OSError as error:
-        accounts.remove(name)
-        raise unwritable(out, error) from None
-    done = f"{out} holds the only copy of the token; send it by a private channel."
-    print_result(done, {"account": name, "file": out}, as_json)
+
+@account_app.command("rotate")
+def account_rotate(
+    name: Annotated[str, typer.Argument(help="Whose account.")],
+    out: Out,
+    days: Days = TOKEN_DAYS,
+    role: Annotated[Role | None, typer.Option(help="Which studies it sees from now on.")] = None,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Give an account a new token; the old one is refused from now on, its studies continue.
+
+    Before a token expires (`list` shows when), when others may have read it, or to change the role.
+
+    Example: wardround coordinator account rotate ada --out ada-2.json
+    """
+    accounts, deliver = _accounts(name, out, config)
+    accounts.rotate(name, days, role, deliver)
+    _delivered(accounts, name, out, as_json)
 
 
 @account_app.command("remove")
@@ -349,14 +363,49 @@ def account_remove(
 
 @account_app.command("list")
 def account_list(config: Config = HERE, as_json: Json = False) -> None:
-    """List the accounts, and when each was made.
+    """List the accounts: when each was made, when its token expires, which studies it sees.
 
-    To see who may submit studies.
+    To see who may submit studies, and whose token has to be rotated soon.
 
     Example: wardround coordinator account list --json
     """
     from server.enrolment.accounts import Accounts
 
-    created = {n: a.created for n, a in Accounts(_config(config).accounts).all().items()}
-    lines = (f"{printable(name):<24} since {when}" for name, when in created.items())
-    print_result("\n".join(lines) or "There are no accounts yet.", created, as_json)
+    accounts = Accounts(_config(config).accounts).all()
+    lines = (
+        f"{printable(name):<24} since {account.created}  "
+        f"{'expired' if account.expired() else 'expires'} {account.expires or 'never'}  "
+        f"sees {account.role}"
+        for name, account in accounts.items()
+    )
+    facts = {
+        name: account.model_dump(include={"created", "expires", "role"})
+        for name, account in accounts.items()
+    }
+    print_result("\n".join(lines) or "There are no accounts yet.", facts, as_json)
+
+
+def _accounts(name: str, out: Path, config: Path) -> tuple[Accounts, Deliver]:
+    """The accounts, and what writes the credentials file of one of them."""
+    from server.coordinator.setup import credentials
+    from server.enrolment.accounts import Accounts, issue, refuse_existing
+
+    loaded = _config(config)
+    refuse_existing(out)
+
+    def deliver(token: str) -> None:
+        try:
+            issue(out, credentials(loaded, name, token))
+        except OSError as error:
+            raise unwritable(out, error) from None
+
+    return Accounts(loaded.accounts), deliver
+
+
+def _delivered(accounts: Accounts, name: str, out: Path, as_json: bool) -> None:
+    expires = accounts.all()[name].expires
+    done = (
+        f"{out} holds the only copy of the token; send it by a private channel.\n"
+        f"It expires on {expires}."
+    )
+    print_result(done, {"account": name, "file": out, "expires": expires}, as_json)

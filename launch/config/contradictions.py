@@ -1,7 +1,8 @@
 """Options that contradict each other, refused before anything starts.
 
-Each rule is about two keys. What a single value may be is said beside its key
-(`launch.config.schema`); what needs the roster or the model is said by the study itself.
+Each rule is about two keys, or about names that MLflow has to take. What a single value may be is
+said beside its key (`launch.config.schema`); what needs the roster or the model is said by the
+study itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from launch.config.study_documents import mode_of, release_of
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import traits_of
 from protocol.study.study import adds_noise, evaluates
+from server.tracking.names import unfit_names
 
 
 def refuse(config: Config) -> None:
@@ -22,6 +24,7 @@ def refuse(config: Config) -> None:
     for problem, remedy in (
         *_privacy(config),
         *_elsewhere(config),
+        *unfit_names(config.tracking.experiment, config.tracking.model),
         *_algorithms(config),
     ):
         raise WardroundError(Code.CONFIGURATION, problem, remedy=remedy)

@@ -192,7 +192,11 @@ class FederationConfig:
     workers: int | None = key(
         None, "ray: processes that play the sites (null: one a core)", min=1, max=4096
     )
-    address: str | None = key(None, "ray: a running cluster (auto, or its address); null: our own")
+    address: str | None = key(
+        None,
+        "ray: a running cluster that asks for a token (auto, or its address); null: our own, on "
+        "this machine alone",
+    )
 
 
 @dataclass

@@ -164,8 +164,8 @@ class ControlClient:
             return WardroundError(
                 Code.CREDENTIALS,
                 f"The coordinator {self.coordinator} refuses the token of account {self.account}.",
-                remedy="It may have been removed: ask the operator for "
-                f"`wardround coordinator account add {self.account}`.",
+                remedy="It may have expired, or been replaced or removed: ask the operator for "
+                f"`wardround coordinator account rotate {self.account}`, or `account add`.",
             )
         plain = self._json(content)
         return error_from_json(plain) if "code" in plain else no_coordinator(self.coordinator)

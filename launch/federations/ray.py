@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import logging
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.data.cohort import Cohort
 from launch.federations.inprocess import run_rounds
+from launch.federations.ray_cluster import connected
 from launch.federations.site_snapshot import WorkerContext
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -44,11 +43,6 @@ _START = 300.0
 """Seconds for Ray and its workers to start."""
 _LOOK = 0.005
 _WHO, _FRAME, _STATE = "who", "frame", "site"
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 @dataclass(frozen=True)
@@ -77,13 +71,16 @@ class RayFleet:
     def start(self) -> None:
         """Starts Ray, Flower's engine and its workers, and learns which node plays which site.
 
-        Raises WardroundError(INTERNAL) where the engine does not come up.
+        Raises WardroundError: CREDENTIALS where the cluster takes anybody, or not us; INTERNAL
+        where the engine does not come up.
         """
         self._thread.start()
         try:
             grid = self._grids.get(timeout=_START)
         except queue.Empty:
             grid = TimeoutError("it did not start")
+        if isinstance(grid, WardroundError):
+            raise grid
         if isinstance(grid, BaseException):
             raise _broken(grid)
         self._grid = grid
@@ -143,7 +140,8 @@ class RayFleet:
         """Runs Flower's engine until the study is over. It has its own thread, so that Ctrl-C
         reaches the round loop in the main thread."""
         try:
-            self._simulate()
+            with connected(self._workers, self._address):
+                self._simulate()
         except BaseException as error:
             self._grids.put(error)
 
@@ -153,7 +151,6 @@ class RayFleet:
         from flwr.serverapp import ServerApp
         from flwr.simulation import run_simulation
 
-        _init(self._workers, self._address)
         cohorts = {site: ray.put(cohort) for site, cohort in self._shared.cohorts.items()}
         shared = ray.put(replace(self._shared, cohorts=cohorts))
         sites, client, server = self._sites, ClientApp(), ServerApp()
@@ -258,24 +255,6 @@ def _station(shared: Any) -> WorkerContext:
 def _identity(seed: bytes) -> Identity:
     """A simulated site's identity, the same in every worker."""
     return Identity(Ed25519PrivateKey.from_private_bytes(seed))
-
-
-def _init(workers: int, address: str | None) -> None:
-    import ray
-
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    environment = {**_ENVIRONMENT, "PYTHONPATH": paths}
-    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if "RAY" in name})
-    if address is None:
-        cluster: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False}
-    else:
-        cluster = {"address": address}
-    ray.init(
-        runtime_env={"env_vars": environment},
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        **cluster,
-    )
 
 
 def _reply(message: Message, frame: Frame) -> Message:

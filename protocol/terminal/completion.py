@@ -27,7 +27,8 @@ def script(program: str, shell: Shell) -> str:
         return _BASH.substitute(name=name, variable=variable, program=program)
     from typer._completion_shared import get_completion_script
 
-    return get_completion_script(prog_name=program, complete_var=variable, shell=shell)
+    names = {"prog_name": program, "complete_var": variable, "shell": shell}
+    return get_completion_script(**names)
 
 
 def asked_by(program: str) -> str:

@@ -1,7 +1,7 @@
 """The control API: what data scientists ask of a coordinator, below /v1/wardround.
 
     GET    /federation               sites, declared patients, who is connected, tasks
-    GET    /studies                  every study and how far it is
+    GET    /studies                  the studies that one sees, and how far they are
     POST   /studies                  {"document": ..., "configuration": {...}, "tracking": {...}}
     POST   /plans                    {"document": ...}: would the sites take part? Nothing starts
     GET    /studies/{digest}         one study, with its document and configuration
@@ -9,7 +9,9 @@
     GET    /studies/{digest}/weights float32 little-endian, of a study that has finished
     DELETE /studies/{digest}         cancels one's own study
 
-Without a valid token every path answers 401, before anything else is read. Studies are accepted,
+Without a valid token every path answers 401, before anything else is read. An account sees its own
+studies, or everybody's where its role says so; another's study answers as one that is not there.
+Studies are accepted,
 never code. Work is done in threads, never in the event loop that serves the hospitals.
 """
 
@@ -39,6 +41,7 @@ from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
 from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
 from server.enrolment.accounts import Accounts
+from server.tracking.names import unfit_names
 from server.tracking.study_tracking import TrackingRequest
 
 BODY_LIMIT = 512 * 1024
@@ -152,14 +155,19 @@ class ControlApi:
         return JSONResponse(await run_sync(self._coordinator.federation))
 
     async def _studies(self, request: Request) -> Response:
-        return JSONResponse({"studies": [study.row() for study in self._coordinator.studies()]})
+        account = request.scope["account"]
+        seen = [study for study in self._coordinator.studies() if self._sees(account, study)]
+        return JSONResponse({"studies": [study.row() for study in seen]})
 
     async def _submit(self, request: Request) -> Response:
         account = request.scope["account"]
         with self._limited(account, "submission"):
             submitted = _submitted(await _body(request))
+            wish = submitted.tracking
+            for fault, remedy in unfit_names(wish.experiment, wish.model):
+                raise WardroundError(Code.CONFIGURATION, fault, remedy=remedy)
             study = await run_sync(_study_of, submitted, request)
-            options = (submitted.configuration, submitted.tracking)
+            options = (submitted.configuration, wish)
             digest, state = await run_sync(self._coordinator.submit, account, study, *options)
         return JSONResponse({"study": digest, "state": state}, 202)
 
@@ -209,11 +217,13 @@ class ControlApi:
         after = request.query_params.get("after", "0")
         if not after.isascii() or not after.isdigit() or len(after) > 9:
             raise _HttpError(422, "`after` is not a number.", "Give the last event's n.")
-        limited = self._limited(account, "stream")
+        limited, token = self._limited(account, "stream"), _token(request.scope)
 
         async def lines() -> AsyncIterator[bytes]:
             with limited:
                 async for line in _lines(study.log, int(after)):
+                    if self._accounts.owner(token) != account or not self._sees(account, study):
+                        return
                     yield line
 
         return StreamingResponse(
@@ -227,9 +237,12 @@ class ControlApi:
             raise _HttpError(429, most, "Wait for one to end, or close one.")
         return self._limits.open(account, kind)
 
+    def _sees(self, account: str, study: StudyRun) -> bool:
+        return study.submission.account == account or self._accounts.sees_all(account)
+
     def _find(self, request: Request) -> StudyRun:
         study = self._coordinator.study(str(request.path_params["digest"]))
-        if study is None:
+        if study is None or not self._sees(request.scope["account"], study):
             raise _HttpError(
                 404, "There is no such study here.", "GET /studies names them by their digest."
             )

@@ -213,14 +213,14 @@ class Coordinator:
         self, account: str, study: Study, configuration: Mapping[str, Any], wish: TrackingRequest
     ) -> tuple[str, StudyStatus]:
         known = self._studies.get(study.digest)
-        if known is not None and known.state != "failed":
-            return known.digest, known.state
         if known is not None and known.submission.account != account:
             raise WardroundError(
                 Code.USAGE,
                 "Somebody else's study has this digest.",
-                remedy="Only its submitter can resume a study; submit your own.",
+                remedy="Only its submitter can follow or resume a study; submit your own.",
             )
+        if known is not None and known.state != "failed":
+            return known.digest, known.state
         self._check(study)
         if sum(s.state == "running" for s in self.studies()) >= self.config.studies:
             raise _busy(f"{self.config.studies} studies are running already.")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import read_secret
 from protocol.study.study import Digest, Name
+from server.enrolment.account_terms import TOKEN_DAYS, Role
 from server.enrolment.json_store import JsonFile, changed, write_json
 
 _PREFIX = "wardround_"
@@ -27,10 +29,25 @@ _PREFIX = "wardround_"
 
 
 class Account(Document):
-    """The stored facts of one account."""
+    """The stored facts of one account. Those of 0.1.0 state neither expiry nor role."""
 
     token_sha256: Digest
     created: str
+    expires: str | None = None
+    role: Role = "own_studies"
+
+    def expired(self) -> bool:
+        return self.expires is not None and datetime.fromisoformat(self.expires) <= datetime.now(
+            UTC
+        )
+
+    @field_validator("expires")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        """Raises ValueError for what is not a time with its zone."""
+        if value is not None and datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError("a time needs its zone")
+        return value
 
 
 class _AccountsFile(Document):
@@ -67,54 +84,89 @@ class Credentials(Document):
             ) from None
 
 
+Deliver = Callable[[str], None]
+"""Writes a new token down for its owner."""
+
+
+def _keep_nothing(token: str) -> None:
+    """The caller has the token."""
+
+
 class Accounts:
     """The file of accounts, checked for changes at every call: a removal holds at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = JsonFile(path, _AccountsFile)
 
-    def add(self, name: str) -> str:
-        """Makes an account; returns its token, which exists nowhere else.
+    def add(
+        self,
+        name: str,
+        days: int = TOKEN_DAYS,
+        role: Role = "own_studies",
+        deliver: Deliver = _keep_nothing,
+    ) -> str:
+        """Makes an account; returns its token, good for so many days, which exists nowhere else.
 
+        deliver: gets the token before the account has it; where that raises, nothing changes.
         Raises WardroundError(USAGE) for a name that is taken or not allowed.
         """
-        token = _PREFIX + secrets.token_urlsafe(32)
         with changed(self._file) as (file, put):
             if name in file.accounts:
                 raise WardroundError(
                     Code.USAGE,
                     f"There is an account {name} already.",
-                    remedy="Remove it first to give it a new token.",
+                    remedy=f"`wardround coordinator account rotate {name}` gives it a new token.",
                 )
-            account = Account(
-                token_sha256=_hashed(token), created=datetime.now(UTC).isoformat(timespec="seconds")
-            )
+            token, account = _new(days, role)
             try:
-                put(_AccountsFile(accounts=file.accounts | {name: account}))
+                accounts = _AccountsFile(accounts=file.accounts | {name: account})
             except ValidationError:
                 raise WardroundError(
                     Code.USAGE,
                     f"{name!r} cannot be an account's name.",
                     remedy="Use up to 64 of a-z, 0-9, `.`, `_` and `-`, a letter or digit first.",
                 ) from None
+            deliver(token)
+            put(accounts)
+        return token
+
+    def rotate(
+        self,
+        name: str,
+        days: int = TOKEN_DAYS,
+        role: Role | None = None,
+        deliver: Deliver = _keep_nothing,
+    ) -> str:
+        """A new token for an account, and perhaps another role; the old token is refused from now
+        on. deliver: as in `add`. Raises WardroundError(USAGE) for an unknown name."""
+        with changed(self._file) as (file, put):
+            old = _existing(file, name)
+            token, account = _new(days, role or old.role)
+            account = account.model_copy(update={"created": old.created})
+            deliver(token)
+            put(_AccountsFile(accounts=file.accounts | {name: account}))
         return token
 
     def remove(self, name: str) -> None:
         """Its token is refused from now on. Raises WardroundError(USAGE) for an unknown name."""
         with changed(self._file) as (file, put):
-            if name not in file.accounts:
-                raise WardroundError(
-                    Code.USAGE,
-                    f"There is no account {name}.",
-                    remedy="`wardround coordinator account list` names them.",
-                )
+            _existing(file, name)
             put(_AccountsFile(accounts={n: a for n, a in file.accounts.items() if n != name}))
 
     def all(self) -> dict[str, Account]:
         return dict(sorted(self._file.value().accounts.items()))
 
+    def sees_all(self, name: str) -> bool:
+        """Whether an account sees everybody's studies; False while the file is unreadable."""
+        try:
+            account = self._file.value().accounts.get(name)
+        except WardroundError:
+            return False
+        return account is not None and account.role == "all_studies"
+
     def owner(self, token: str) -> str | None:
-        """Whose token it is; None for nobody's, and for everybody's while the file is unreadable.
+        """Whose token it is; None for nobody's, for one that has expired, and for everybody's while
+        the file is unreadable.
 
         All stored hashes are compared, each in constant time, even after a match.
         """
@@ -124,7 +176,7 @@ class Accounts:
             return None
         hashed, owner = _hashed(token), None
         for name, account in accounts.items():
-            if hmac.compare_digest(account.token_sha256, hashed):
+            if hmac.compare_digest(account.token_sha256, hashed) and not account.expired():
                 owner = name
         return owner
 
@@ -140,6 +192,25 @@ def refuse_existing(path: Path) -> None:
         raise WardroundError(
             Code.USAGE, f"{path} exists already.", remedy="Choose another name with --out."
         )
+
+
+def _existing(file: _AccountsFile, name: str) -> Account:
+    if name not in file.accounts:
+        raise WardroundError(
+            Code.USAGE,
+            f"There is no account {name}.",
+            remedy="`wardround coordinator account list` names them.",
+        )
+    return file.accounts[name]
+
+
+def _new(days: int, role: Role) -> tuple[str, Account]:
+    """A token, and the account that it opens."""
+    token, now = _PREFIX + secrets.token_urlsafe(32), datetime.now(UTC).replace(microsecond=0)
+    expires = (now + timedelta(days=days)).isoformat()
+    return token, Account(
+        token_sha256=_hashed(token), created=now.isoformat(), expires=expires, role=role
+    )
 
 
 def _hashed(token: str) -> str:

@@ -23,6 +23,7 @@ Area = Literal[
     "released models",
     "liars",
     "edges",
+    "access",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

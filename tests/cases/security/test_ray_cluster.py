@@ -52,11 +52,6 @@ def stranger(address: str, home: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a process without credentials cannot attach to the Ray cluster of a study",
-)
 def test_a_process_without_credentials_cannot_attach_to_a_studys_cluster(tmp_path: Path) -> None:
     import ray
 

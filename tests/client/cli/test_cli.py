@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sqlite3
@@ -21,6 +22,7 @@ from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
 from protocol.study.study import Study
+from protocol.terminal import command_line
 from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
 from server.enrolment.signing_key import public_half
@@ -260,30 +262,59 @@ def test_join_shows_fingerprints_and_keeps_the_comments(
 def test_joining_again_says_what_changed(site: Path, run: Run, pki: Pki, tmp_path: Path) -> None:
     roster = keys("beta", "gamma") | {"alpha": own_key(site)}
     run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
-    later = {"alpha": roster["alpha"], "beta": roster["beta"]} | keys("gamma", "delta")
-    del later["beta"]
+    later = {name: roster[name] for name in ("alpha", "gamma")} | keys("delta")
     again = run("join", bundle(tmp_path / "b.json", pki, later), "-c", site, "--yes", "--json")
     assert again.status == 0, again.err
     changes = {name: s["change"] for name, s in json.loads(again.out)["sites"].items()}
-    assert changes == {"alpha": "this site", "delta": "new", "gamma": "CHANGED"}
+    assert changes == {"alpha": "this site", "delta": "new", "gamma": "known"}
     assert set(SiteConfig.load(site / "site.yaml").roster) == set(later)
 
 
-def test_joining_takes_the_key_that_signs_models_and_says_when_it_changed(
+@pytest.mark.parametrize("changed", ["gamma", "authority"])
+def test_changed_keys_are_taken_from_a_person_only(
+    site: Path, run: Run, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    roster = keys("beta", "gamma") | {"alpha": own_key(site)}
+    run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
+    before = {path: path.read_bytes() for path in site.glob("*.*")}
+    if changed == "gamma":
+        roster |= keys("gamma")
+    else:
+        pki = Pki(tmp_path / "other")
+        pki.create("Another", ["127.0.0.1"])
+    path = bundle(tmp_path / "b.json", pki, roster)
+    refused = run("join", path, "-c", site, "--yes")
+    assert refused.status == 4
+    assert changed in refused.err
+    assert before == {path: path.read_bytes() for path in site.glob("*.*")}
+    monkeypatch.setattr(command_line, "_someone_is_there", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    asked = run("join", path, "-c", site)
+    assert asked.status == 0, asked.err
+    assert "CHANGED" in asked.out
+    assert SiteConfig.load(site / "site.yaml").roster == roster
+
+
+def test_joining_takes_the_key_that_signs_models_and_no_other_afterwards(
     site: Path, run: Run, pki: Pki, tmp_path: Path
 ) -> None:
     own = {"alpha": own_key(site)}
     kept = site / "coordinator-signing-key.pub"
     seen = []
-    for signing_key in (None, "a" * 64, "a" * 64, "b" * 64, None):
+    for signing_key in (None, "a" * 64, "a" * 64, None):
         path = bundle(tmp_path / "b.json", pki, own)
         plain = json.loads(path.read_text())
         path.write_text(json.dumps(plain | ({"signing_key": signing_key} if signing_key else {})))
         joined = run("join", path, "-c", site, "--yes", "--json")
         assert joined.status == 0, joined.err
         seen.append(json.loads(joined.out).get("signing_key", {}).get("change"))
-    assert seen == [None, "new", "known", "CHANGED", None]
-    assert public_half(kept) == bytes.fromhex("b" * 64)
+    assert seen == [None, "new", "known", None]
+    assert public_half(kept) == bytes.fromhex("a" * 64)
+    path.write_text(json.dumps(plain | {"signing_key": "b" * 64}))
+    refused = run("join", path, "-c", site, "--yes")
+    assert refused.status == 4
+    assert "signature" in refused.err
+    assert public_half(kept) == bytes.fromhex("a" * 64)
 
 
 @pytest.mark.parametrize("own", ["swapped", "missing"])

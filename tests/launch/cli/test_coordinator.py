@@ -111,6 +111,15 @@ def test_an_account_comes_and_goes(folder: Path, tmp_path: Path) -> None:
     assert found.token not in made.output
     assert Accounts(folder / "accounts.json").owner(found.token) == "alice"
     assert list(json.loads(do("account", "list", "--json", "-f", folder).stdout)) == ["alice"]
+    again = ("account", "rotate", "alice", "--role", "all_studies", "--days", "1")
+    assert fails(*again, "--out", out, "-f", folder).code is Code.USAGE
+    assert fails(*again, "--out", tmp_path / "no" / "alice", "-f", folder)
+    assert Accounts(folder / "accounts.json").owner(found.token) == "alice", "nothing has changed"
+    assert do(*again, "--out", tmp_path / "alice-2.json", "-f", folder).exit_code == 0
+    assert Accounts(folder / "accounts.json").owner(found.token) is None
+    found = Credentials.load(tmp_path / "alice-2.json")
+    assert Accounts(folder / "accounts.json").owner(found.token) == "alice"
+    assert "sees all_studies" in do("account", "list", "-f", folder).stdout
     assert do("account", "remove", "alice", "-f", folder).exit_code == 0
     assert Accounts(folder / "accounts.json").owner(found.token) is None
 
@@ -146,11 +155,10 @@ def test_a_program_reads_what_every_command_did(tmp_path: Path, card: Path) -> N
     given = told("bundle", "--out", tmp_path / "bundle.json")
     assert given["sites"] == {name: enrolled["identity"]}
     assert told("status")["sites"][name]["fingerprint"] == enrolled["identity"]
-    assert told("account", "add", "ada", "--out", tmp_path / "ada.json") == {
-        "account": "ada",
-        "file": str(tmp_path / "ada.json"),
-    }
-    assert list(told("account", "list")) == ["ada"]
+    added = told("account", "add", "ada", "--out", tmp_path / "ada.json")
+    assert (added["account"], added["file"]) == ("ada", str(tmp_path / "ada.json"))
+    listed = told("account", "list")["ada"]
+    assert (listed["expires"], listed["role"]) == (added["expires"], "own_studies")
     assert told("account", "remove", "ada") == {"removed": "ada"}
     assert told("renew")["hosts"] == ["127.0.0.1"]
     study = folder / "state" / "studies" / ("3f" * 32)

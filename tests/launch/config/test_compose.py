@@ -97,6 +97,7 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
         (("federation.credentials=me.json",), "has no coordinator"),
         (("federation.workers=2",), "is of federation=ray"),
         (("tracking=off", "tracking.model=mine"), "nothing is tracked"),
+        (("tracking.uri=http://127.0.0.1:1", "tracking.model='a/b'"), "tracking.model cannot be"),
         (("robust=median", "federation.masked=true"), "has to see each site's update"),
         (("stop=early", "privacy=none", "evaluation.every=0"), "looks at evaluations"),
     ],

@@ -69,7 +69,7 @@ def test_a_certificate_for_another_name_is_not_accepted(
 def test_a_wrong_token_is_told_from_a_wrong_address(good: Path, tmp_path: Path) -> None:
     error = refusal(changed(good, tmp_path, token="wardround_wrong"))
     assert error.code is Code.CREDENTIALS
-    assert "account add alice" in error.remedy
+    assert "account rotate alice" in error.remedy
 
 
 def test_the_token_of_a_removed_account(running: Coordinator) -> None:

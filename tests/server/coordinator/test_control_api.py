@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from protocol.errors import Code, WardroundError
 from server.coordinator import rate_limits
 from server.coordinator.control_api import BODY_LIMIT
 from server.coordinator.rate_limits import AT_ONCE, BURST, RATE
@@ -178,6 +179,17 @@ def test_a_body_that_is_too_long_is_refused(
     assert answer.status_code == 413
 
 
+def test_a_name_that_mlflow_would_not_take_is_refused_before_the_study_starts(
+    here: Deployment,
+) -> None:
+    with here.account("namer") as owner:
+        study, configuration = study_of(owner.patients(), "rounds=3", "seed=12")
+        with pytest.raises(WardroundError, match=r"tracking\.model cannot be") as refused:
+            owner.submit(study, configuration, {"model": "models:/mine/1"})
+        assert refused.value.code is Code.CONFIGURATION
+        assert study.digest not in {row["study"] for row in owner.studies()}
+
+
 def test_too_many_calls_of_one_account_leave_the_others_alone(
     here: Deployment, account: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,20 +209,59 @@ def test_too_many_calls_of_one_account_leave_the_others_alone(
         accounts.remove("patient")
 
 
-def test_only_who_submitted_a_study_can_cancel_it(here: Deployment) -> None:
-    with here.account("owner") as owner, here.account("other") as other:
+@pytest.fixture
+def others(here: Deployment) -> Iterator[dict[str, str]]:
+    """Tokens of an account that sees its own studies, and of one that sees everybody's."""
+    accounts = Accounts(here.config.accounts)
+    yield {
+        "stranger": accounts.add("stranger"),
+        "overseer": accounts.add("overseer", role="all_studies"),
+    }
+    for name in ("stranger", "overseer"):
+        accounts.remove(name)
+
+
+def test_an_account_sees_its_own_studies_or_all_with_a_role_that_says_so(
+    here: Deployment, others: dict[str, str]
+) -> None:
+    with here.account("owner") as owner:
         study, configuration = study_of(owner.patients(), "rounds=3")
         uri = {"tracking": {"uri": "https://me:hunter2@mlflow.example.org"}}
         digest = owner.submit(study, configuration | uri)
-        assert "hunter2" not in json.dumps(owner.study(digest)), "accounts see one another's"
-        accounts = Accounts(here.config.accounts)
-        accounts.remove("other")
-        with client(here, accounts.add("other")) as caller:
-            assert caller.delete(f"studies/{digest}").status_code == 403
+        assert digest in {row["study"] for row in owner.studies()}
+        assert "hunter2" not in json.dumps(owner.study(digest)), "others may see it"
+        with client(here, others["stranger"]) as caller:
+            for method, path in ROUTES[3:]:
+                nowhere = caller.request(method, path)
+                answer = caller.request(method, path.replace(STUDY, digest))
+                assert (answer.status_code, answer.content) == (404, nowhere.content)
+            assert caller.get("studies").json()["studies"] == []
+            body = {"document": json.loads(study.document)}
+            assert caller.post("studies", json=body).status_code == 409, "nor by sending it again"
+        with client(here, others["overseer"]) as caller:
+            assert digest in {row["study"] for row in caller.get("studies").json()["studies"]}
             assert caller.get(f"studies/{digest}").json()["state"] == "running"
+            assert caller.delete(f"studies/{digest}").status_code == 403, "seeing is not cancelling"
         owner.cancel(digest)
         assert [e["type"] for e in owner.events(digest)][-1] == "cancelled"
-        other.close()
+
+
+def test_a_stream_ends_for_an_account_that_may_no_longer_read_it(
+    here: Deployment, others: dict[str, str]
+) -> None:
+    with here.account("streaming") as owner:
+        study, configuration = study_of(owner.patients(), "rounds=3", "seed=11")
+        digest = owner.submit(study, configuration)
+        with (
+            client(here, others["overseer"]) as caller,
+            caller.stream("GET", f"studies/{digest}/events") as response,
+        ):
+            lines = response.iter_lines()
+            next(lines)
+            Accounts(here.config.accounts).rotate("overseer", role="own_studies")
+            owner.cancel(digest)
+            assert "cancelled" not in "".join(lines)
+        assert [e["type"] for e in owner.events(digest)][-1] == "cancelled"
 
 
 def test_streams_are_held_counted_and_let_go(here: Deployment, account: tuple[str, str]) -> None:
@@ -218,7 +269,9 @@ def test_streams_are_held_counted_and_let_go(here: Deployment, account: tuple[st
         study, configuration = study_of(owner.patients(), "rounds=3")
         digest = owner.submit(study, configuration)
         path = f"studies/{digest}/events"
-        with client(here, account[1]) as caller:
+        Accounts(here.config.accounts).remove(account[0])
+        token = Accounts(here.config.accounts).add(account[0], role="all_studies")
+        with client(here, token) as caller:
             open_, reading = [], []
             for _ in range(AT_ONCE["stream"]):
                 request = caller.build_request("GET", path)
@@ -239,15 +292,15 @@ def test_streams_are_held_counted_and_let_go(here: Deployment, account: tuple[st
             until(free, "a stream is let go")
             for response in open_:
                 response.close()
-        assert [caller_bad(here, account, f"{path}?after={bad}") for bad in ("-1", "x", "²")] == [
+        assert [caller_bad(here, token, f"{path}?after={bad}") for bad in ("-1", "x", "²")] == [
             422
         ] * 3
         owner.cancel(digest)
         assert [e["type"] for e in owner.events(digest)][-1] == "cancelled"
 
 
-def caller_bad(here: Deployment, account: tuple[str, str], path: str) -> int:
-    with client(here, account[1]) as caller:
+def caller_bad(here: Deployment, token: str, path: str) -> int:
+    with client(here, token) as caller:
         return caller.get(path).status_code
 
 

@@ -130,3 +130,61 @@ def test_a_file_that_holds_no_credentials(tmp_path: Path, content: str) -> None:
 
 def test_no_token_in_a_representation() -> None:
     assert "t0ken" not in repr(SECRET)
+
+
+def test_a_token_expires(path: Path) -> None:
+    accounts = Accounts(path)
+    assert accounts.owner(accounts.add("alice", days=1)) == "alice"
+    assert accounts.owner(accounts.add("bob", days=0)) is None
+    assert accounts.all()["bob"].expired()
+
+
+def test_a_rotated_account_keeps_its_name_and_not_its_token(path: Path) -> None:
+    accounts = Accounts(path)
+    old, bob = accounts.add("alice", days=0, role="all_studies"), accounts.add("bob")
+    created = accounts.all()["alice"].created
+    new = accounts.rotate("alice")
+    assert [accounts.owner(token) for token in (old, new, bob)] == [None, "alice", "bob"]
+    assert accounts.sees_all("alice"), "its role is kept"
+    assert accounts.all()["alice"].created == created
+    accounts.rotate("alice", role="own_studies")
+    assert not accounts.sees_all("alice")
+    with pytest.raises(WardroundError, match="no account carol"):
+        accounts.rotate("carol")
+
+
+def test_a_token_that_cannot_be_delivered_changes_nothing(path: Path) -> None:
+    def full(token: str) -> None:
+        raise OSError("no room")
+
+    accounts = Accounts(path)
+    old = accounts.add("alice")
+    with pytest.raises(OSError, match="no room"):
+        accounts.rotate("alice", deliver=full)
+    with pytest.raises(OSError, match="no room"):
+        accounts.add("bob", deliver=full)
+    assert accounts.owner(old) == "alice"
+    assert list(accounts.all()) == ["alice"]
+
+
+def test_an_account_of_an_older_release_does_not_expire_and_sees_its_own_studies(
+    path: Path,
+) -> None:
+    accounts = Accounts(path)
+    token = accounts.add("alice", days=0, role="all_studies")
+    stored = json.loads(path.read_text())
+    for later in ("expires", "role"):
+        del stored["accounts"]["alice"][later]
+    path.write_text(json.dumps(stored))
+    assert accounts.owner(token) == "alice"
+    assert not accounts.sees_all("alice")
+
+
+@pytest.mark.parametrize("expires", ["soon", "2999-01-01T00:00:00", "", 7])
+def test_an_expiry_that_is_no_time_lets_nobody_in(path: Path, expires: object) -> None:
+    accounts = Accounts(path)
+    token = accounts.add("alice")
+    stored = json.loads(path.read_text())
+    stored["accounts"]["alice"]["expires"] = expires
+    path.write_text(json.dumps(stored))
+    assert accounts.owner(token) is None
