@@ -9,6 +9,7 @@ rate. Operations on another device than the processor are none that `independenc
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ _OUTSIDE = "the loss or the score"
 _DRAWS = "draws at random"
 _TIMES = 4
 """Unequal findings after which the last one is believed."""
+_ONE_AT_A_TIME = threading.Lock()
+"""A check puts the global random states back, which a second one would take for a draw."""
 
 
 def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | None:
@@ -34,7 +37,8 @@ def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | N
     """
     before = None
     for _ in range(_TIMES):
-        found = _found(model, work)
+        with _ONE_AT_A_TIME:
+            found = _found(model, work)
         if found is None or found == before:
             break
         before = found

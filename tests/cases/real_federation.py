@@ -66,7 +66,7 @@ WORDS = (
     "tracking=off",
 )
 """A study with noise that is over quickly."""
-_PATIENTS = 60
+_PATIENTS = 100
 """Declared by each hospital."""
 
 

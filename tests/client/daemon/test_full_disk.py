@@ -65,7 +65,8 @@ def submit(federation: Federation) -> str:
 
 def test_these_are_all_the_files_that_a_study_writes_at_a_site(federation: Federation) -> None:
     with disk(federation.base / "north") as watched:
-        assert federation.wait_end(submit(federation))["type"] == "finished"
+        end = federation.wait_end(submit(federation))
+        assert end["type"] == "finished", end
         until(lambda: "state/personal/N/study.json" in watched.written, "the study is closed")
     assert watched.written == WRITTEN | LEDGER
 
