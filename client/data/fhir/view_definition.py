@@ -52,6 +52,11 @@ class ViewColumn:
     declared: bool = True
 
     @property
+    def counts_rows(self) -> bool:
+        """Whether it is the row's place, which a row has that stands for no element too."""
+        return self.path.tree == Variable("%rowIndex")
+
+    @property
     def refers_to(self) -> str | None:
         """ "*" or the type of resource, where the column is a reference's key."""
         match self.path.tree:
@@ -130,7 +135,7 @@ def _rows(select: Selection, scope: Scope, focus: Items) -> list[Row]:
     else:
         items = _evaluate(select.paths[0], scope, focus)
     if not items and select.mode == "forEachOrNull":
-        return [tuple(None for _ in select.all_columns)]
+        return [tuple(0 if column.counts_rows else None for column in select.all_columns)]
     before, rows = scope.row_index, []
     for scope.row_index, item in enumerate(items):
         rows.extend(_product(select, scope, [item]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from client.data.fhir.view_definition import view_definition
-from tests.cases.ehr.records import expected_failure
 
 VIEW: dict[str, Any] = {
     "resource": "Patient",
@@ -31,7 +30,6 @@ PATIENTS: list[dict[str, Any]] = [
 ]
 
 
-@expected_failure("%rowIndex is 0 in the row that forEachOrNull makes where there is no element.")
 def test_row_index_under_for_each_or_null() -> None:
     definition = view_definition(VIEW, "view.json")
     names = [column.name for column in definition.columns]

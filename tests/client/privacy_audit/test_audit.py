@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,11 @@ from client.privacy_audit import many_runs, one_run
 from client.privacy_audit.audit import audit
 from client.privacy_audit.finding import Finding
 from client.privacy_audit.neighbours import (
-    Neighbours,
+    ATTACKS,
+    BEYOND,
+    Attack,
     cancelling,
+    farthest,
     honest,
     opposed,
     saturating,
@@ -35,7 +37,6 @@ from tasks.base import Task
 from tests.client.privacy_audit import faults
 from tests.client.privacy_audit.faults import Fault
 
-Attack = Callable[[AuditedStudy, Cohort, Part, int], Neighbours | None]
 RUNS = 3000
 DISTRIBUTED = ("privacy=distributed", "privacy.sampling_rate=1", "privacy.epsilon=3")
 SAMPLED = ("privacy=distributed", "privacy.sampling_rate=0.5", "privacy.epsilon=3")
@@ -59,7 +60,7 @@ def found(
 ) -> Finding:
     study, task, patients = planned(*words)
     audited = AuditedStudy.of(study, task)
-    neighbours = attack(audited, patients, part, 0)
+    neighbours = farthest(attack(audited, patients, part, 0, BEYOND))
     assert neighbours is not None
     return many_runs.distinguish(audited, part, neighbours, runs, quiet)
 
@@ -108,8 +109,8 @@ def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
 def test_one_patient_moves_the_sum_by_what_is_claimed_and_no_more() -> None:
     study, task, patients = planned(*DISTRIBUTED)
     audited = AuditedStudy.of(study, task)
-    for attack in (honest, saturating, opposed, cancelling):
-        neighbours = attack(audited, patients, "training", 0)
+    for attack in ATTACKS:
+        neighbours = farthest(attack(audited, patients, "training", 0, BEYOND))
         assert neighbours is not None
         assert 0.5 < neighbours.moved <= 1
 
