@@ -11,13 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from protocol.errors import Code, WardroundError
+from protocol.untrusted import parsing
+
 ANNOTATIONS = "annotations"
 """The one key of a study or a header under which anything may stand: no code reads it."""
+DEPTH = 100
+"""Arrays and objects within one another, in any JSON from another party."""
 
 
 class Document(BaseModel):
@@ -48,26 +53,37 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_object(data: bytes) -> dict[str, Any]:
-    """Parses bytes that are one JSON object with unique keys, without NaN or infinities.
+def read_json(data: bytes, what: str = "A JSON document") -> Any:
+    """Parses one JSON value with unique keys, at most DEPTH deep, without NaN or infinities.
 
-    Raises ValueError, quoting nothing, for anything else.
+    Raises WardroundError(MESSAGE), naming `what` it should be and quoting nothing, for anything
+    else.
     """
-    try:
+    with parsing(f"{what} is malformed."):
         text = data.decode("utf-8")  # json.loads would also accept UTF-16 and a byte order mark
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        value = None
+        level = _containers([value])
+        for _ in range(DEPTH):
+            level = [inner for outer in level for inner in _containers(_values(outer))]
+        if level:
+            raise ValueError
+        return value
+
+
+def read_object(data: bytes, what: str = "A JSON document") -> dict[str, Any]:
+    """Parses bytes that are one JSON object. Raises as `read_json` does."""
+    value = read_json(data, what)
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
+        raise WardroundError(Code.MESSAGE, f"{what} is malformed.")
     return value
 
 
 def read_canonical(data: bytes) -> dict[str, Any]:
     """Like `read_object`, but refuses bytes that are not canonical."""
     value = read_object(data)
-    if canonical(value) != data:
-        raise ValueError("not an object in canonical JSON")
+    with parsing("A JSON document is not canonical."):
+        if canonical(value) != data:
+            raise ValueError
     return value
 
 
@@ -81,6 +97,14 @@ def first_fault(error: ValidationError) -> tuple[str, str, bool]:
     first = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return field, str(first["msg"]), first["type"] == "extra_forbidden"
+
+
+def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _containers(values: Iterable[Any]) -> list[dict[str, Any] | list[Any]]:
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

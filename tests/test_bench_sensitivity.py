@@ -12,8 +12,8 @@ from client.training.layer_gradients import sum_of_squares
 from protocol.errors import WardroundError
 from protocol.vectors import LARGEST_WEIGHT
 from sensitivity import MODELS, Kind, Model, accounted, audited, figures, searched, summed
+from support import audit_faults as faults
 from tasks import registry
-from tests.client.privacy_audit import faults
 
 SMALL = ("breast_cancer", "heart_disease", "icu_timeseries summary")
 KINDS: tuple[Kind, ...] = ("by site", "by patient", "histogram")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from client.data.quality import ColumnQuality, Quality
 from protocol import durable_files
-from protocol.terminal.printable import printable
+from protocol.terminal.printable import as_html, printable
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; color: #1c2330 }
@@ -61,12 +60,12 @@ def share(count: int, rows: int) -> str:
 def write_page(quality: Quality, path: Path) -> None:
     """Writes one HTML file that needs nothing else, 0600. Raises OSError."""
     rows = "\n".join(_row(column, quality.rows) for column in quality.columns)
-    doubts = "".join(f"<li>{html.escape(doubt)}</li>" for doubt in quality.all_doubts)
+    doubts = "".join(f"<li>{as_html(doubt)}</li>" for doubt in quality.all_doubts)
     page = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Cohort of {html.escape(quality.task)}</title>
+<html lang="en"><head><meta charset="utf-8"><title>Cohort of {as_html(quality.task)}</title>
 <style>{_STYLE}</style></head><body>
-<h1>Cohort of {html.escape(quality.task)}</h1>
-<p>{html.escape(headline(quality))}.
+<h1>Cohort of {as_html(quality.task)}</h1>
+<p>{as_html(headline(quality))}.
 This page holds counts of this site's patients: it stays here.</p>
 <h2>Worth a look</h2>
 {f'<ul class="doubt">{doubts}</ul>' if doubts else "<p>Nothing.</p>"}
@@ -85,12 +84,12 @@ label by itself.</p>
 def _row(column: ColumnQuality, rows: int) -> str:
     ends = f"{column.labels[0]} … {column.labels[-1]}" if column.labels else ""
     alone = "" if column.alone is None else f"{column.alone:.3f}"
-    doubts = html.escape(" ".join(column.doubts))
+    doubts = as_html(" ".join(column.doubts))
     return (
-        f"<tr><td>{html.escape(column.name)}</td><td>{html.escape(column.unit)}</td>"
+        f"<tr><td>{as_html(column.name)}</td><td>{as_html(column.unit)}</td>"
         f'<td class="n">{share(column.missing, rows)}</td>'
         f'<td class="n">{share(column.outside, rows)}</td><td class="n">{alone}</td>'
-        f'<td><img alt="counts over {html.escape(ends)}" title="{html.escape(ends)}" '
+        f'<td><img alt="counts over {as_html(ends)}" title="{as_html(ends)}" '
         f'src="data:image/png;base64,{_plot(column)}"></td><td class="doubt">{doubts}</td></tr>'
     )
 

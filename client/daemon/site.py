@@ -42,6 +42,7 @@ from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.study import Scalar, Study
 from protocol.study.vector_layout import Sections
+from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
 from protocol.wire import messages
 from protocol.wire.messages import Frame
@@ -242,6 +243,7 @@ class Site:
                 "The coordinator has other identity keys for the study's sites than this site.",
                 remedy="Compare fingerprints by telephone, then `wardround-site join` again.",
             )
+        check_texts(study)
         check_headroom(study)
         if not study.aggregation.masked and not self._allow_unmasked:
             raise WardroundError(

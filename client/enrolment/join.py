@@ -25,6 +25,7 @@ from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.study.study import Digest, Name
+from protocol.untrusted import parsing
 from protocol.wire.enrolment import refused_file
 
 _MAX_BYTES = 1 << 20
@@ -60,18 +61,12 @@ class FederationBundle(Document):
     def ca_fingerprint(self) -> str:
         """Returns the fingerprint of the CA certificate (DER). Raises WardroundError(TLS) where it
         is no certificate of an authority."""
-        try:
+        again = "Ask the coordinator's operator for the bundle again."
+        with parsing("The bundle's `ca` is no certificate of an authority.", Code.TLS, again):
             certificate = x509.load_pem_x509_certificate(self.ca.encode())
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-            is_authority = constraints.value.ca
-        except (ValueError, x509.ExtensionNotFound):
-            is_authority = False
-        if not is_authority:
-            raise WardroundError(
-                Code.TLS,
-                "The bundle's `ca` is not the certificate of a certificate authority.",
-                remedy="Ask the coordinator's operator for the bundle again.",
-            )
+            if not constraints.value.ca:
+                raise ValueError
         return fingerprint(certificate.public_bytes(Encoding.DER))
 
 

@@ -21,10 +21,13 @@ from protocol.identity import Identity
 from protocol.release import Sender
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
+from protocol.untrusted import Throttle
 from protocol.wire.messages import Frame, Ready, Share, frame
 
 _log = logging.getLogger("wardround.site")
 _FIRST_RELEASE = Sender("0.1.0", 1)
+_REFUSALS, _WINDOW = 20, 600.0
+"""Refusals of one code that are recorded one by one in so many seconds."""
 
 
 class SiteGovernance:
@@ -43,6 +46,7 @@ class SiteGovernance:
         rules. notify: receives a notice of each event, for a display or a log; must not raise.
         Raises WardroundError: STATE, LEDGER, CLOCK."""
         self.config, self.policy, self._notify = config, config.policy, notify
+        self._refusals = Throttle(_REFUSALS, _WINDOW)
         public_key = identity.public_key.hex()
         self.state = SiteState.open(
             config.state, config.site, public_key, daemon=daemon, clock=clock
@@ -122,14 +126,28 @@ class SiteGovernance:
 
     def refused(self, study: str | None, error: WardroundError) -> None:
         """Records a refusal by its code in the audit log and with its text in the site's own log.
-        Never raises: the refusal stands even where it cannot be recorded."""
-        _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
-        fields: dict[str, Scalar] = {"study": study, "code": error.code.value}
+        Of more than _REFUSALS with one code in _WINDOW only the number is recorded, later: who
+        sends garbage without end fills no disk. Never raises: the refusal stands even where it
+        cannot be recorded."""
+        recorded, unrecorded = self._refusals.admit(error.code.value)
+        if unrecorded:
+            self._record_refusals({error.code.value: unrecorded})
+        if recorded:
+            _log.warning("refused: %s", error, extra={"study": study, "code": error.code.value})
+            self._record_refusal(study=study, code=error.code.value)
+        self._notify(Refused(study, error))
+
+    def _record_refusals(self, counts: Mapping[str, int]) -> None:
+        """Code -> refusals that were not recorded one by one."""
+        for code, count in counts.items():
+            _log.warning("refused as often again", extra={"code": code, "count": count})
+            self._record_refusal(study=None, code=code, count=count)
+
+    def _record_refusal(self, **fields: Scalar) -> None:
         try:
             self.audit.append(AuditEvent.MESSAGE_REFUSED, **fields)
         except WardroundError as unwritten:
             _log.error("the refusal could not be noted: %s", unwritten)
-        self._notify(Refused(study, error))
 
     def witness(self, ready: Ready) -> None:
         """Looks a Ready that was signed here up in the audit log, which has the signature of every
@@ -160,5 +178,7 @@ class SiteGovernance:
         self._notify(Closed(study, outcome))
 
     def close_state(self) -> None:
-        """Releases the state folder, in which everything is durable already."""
+        """Releases the state folder, in which everything is durable already but the number of
+        refusals that were not recorded one by one."""
+        self._record_refusals(self._refusals.held_back())
         self.state.close()

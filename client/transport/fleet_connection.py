@@ -17,9 +17,8 @@ sends heartbeats, and `close` may be called from any thread or signal handler.
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations
 
-import json
 import random
-import ssl
+import re
 import threading
 import time
 from base64 import b64encode
@@ -32,18 +31,21 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from client.transport.http_connection import CallInterrupted, HttpConnection, Response
+from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem
+from protocol.document import read_json
 from protocol.errors import Code, WardroundError
+from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
 
 require_flower()
 
-from flwr.app import Metadata
+from flwr.app import Message, Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, TIMESTAMP_HEADER
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_to_proto
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.primitives.asymmetric import sign_message
@@ -52,16 +54,21 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from protocol.wire.flower_encoding import (
     BUSY,
+    DISK_FULL,
     HAVE,
+    NOTICE,
+    OBJECT_LIMIT,
     REFUSED,
     STORED,
     WAIT,
     PackedMessage,
     WireBody,
     chunk_data,
+    decoded,
     frame_of_objects,
     pack,
     read_inline_content,
+    read_message,
     tree_ids,
 )
 
@@ -77,6 +84,12 @@ _BACKOFF = (0.2, 30.0)
 """First and longest wait in seconds between attempts to connect."""
 _POLL = (0.01, 3.0)
 """Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
+_ANSWER_LIMIT = 4 << 20
+"""Bytes of an answer without an object: a header of 1 MiB, a small body, a tree."""
+_MESSAGE_ID = re.compile(r"[0-9a-f]{64}")
+_UNREADABLE = Frame(b"")
+"""A question whose content cannot be read: the site refuses it as it does any other malformed
+message, so that it is counted, and is not asked again."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,8 @@ class FleetConfig:
 
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
-    one, a site counts as offline. lines: connections used at once for a large body.
+    one, a site counts as offline. lines: connections used at once for a large body. max_body:
+    bytes that the objects of one question may have.
     """
 
     address: str
@@ -95,6 +109,7 @@ class FleetConfig:
     connect_timeout: float = 10.0
     call_timeout: float = 60.0
     lines: int = 3
+    max_body: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -112,8 +127,11 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
-class _CoordinatorBusy(Exception):
+class _CoordinatorBusy(WardroundError):
     """The coordinator asks for the same call again, later."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.UNREACHABLE, "The coordinator takes in other sites' answers first.")
 
 
 class FleetConnection:
@@ -126,7 +144,7 @@ class FleetConnection:
         self.config = config
         self._key = load_node_key(config.node_key)
         self._public = public_pem(self._key)
-        self._context = _tls(config.root_certificate)
+        self._context = tls(config.root_certificate)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
@@ -136,6 +154,7 @@ class FleetConnection:
         self._heartbeats: threading.Thread | None = None
         self._node_id: int | None = None
         self._error: WardroundError | None = None
+        self._notice = ""
         self._failures = 0
         self._retry_at = 0.0
         self._receiving = False
@@ -151,6 +170,11 @@ class FleetConnection:
     def last_error(self) -> WardroundError | None:
         """Why the site is not connected; None when it is, or has not tried yet."""
         return self._error
+
+    @property
+    def coordinator_paused(self) -> bool:
+        """Whether the coordinator said that its disk is full, with its last answer."""
+        return self._notice == DISK_FULL
 
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
@@ -232,6 +256,7 @@ class FleetConnection:
             except WardroundError as error:
                 self._failed(error)
                 continue
+            self._succeeded()
             if incoming is not None:
                 self._poll_pause = _POLL[0]
                 return incoming
@@ -257,6 +282,11 @@ class FleetConnection:
                 raise WardroundError(
                     Code.UNREACHABLE, "The connection was closed before the answer was sent."
                 ) from None
+            except _CoordinatorBusy:
+                self._succeeded()  # other sites are sending large answers; ours is sent later
+                if incoming.seconds_left <= 0:
+                    raise
+                time.sleep(_POLL[0])  # it is the coordinator that holds the call
             except WardroundError as error:
                 self._failed(error)
                 if incoming.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
@@ -282,32 +312,50 @@ class FleetConnection:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
-        reply_type = fleet_pb2.PullMessagesResponse
+        reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
-        self._succeeded()
-        held = WAIT in headers
+        held = _was_held(headers, asked, hold)
         if not response.messages_list:
             return None, held
-        message = message_from_proto(response.messages_list[0])
-        metadata, tree = message.metadata, response.message_object_trees[0]
+        if not response.message_object_trees:
+            raise WardroundError(Code.MESSAGE, "A question comes without its tree of objects.")
+        tree = response.message_object_trees[0]
+        if not _MESSAGE_ID.fullmatch(tree.object_id):
+            raise WardroundError(Code.MESSAGE, "A question comes without an identity.")
         if tree.object_id in self._have:
             return None, held
-        inline = read_inline_content(message.content) if message.has_content() else None
-        if inline is None:
-            ids = list(tree_ids(tree))
-            contents = dict(zip(ids, self._fetch(metadata.run_id, ids), strict=True))
-            frame = frame_of_objects(tree.object_id, contents)
-        elif inline.chunk_ids:
-            fetched = self._fetch(metadata.run_id, inline.chunk_ids)
-            frame = Frame(inline.header, [chunk_data(content) for content in fetched])
-        else:
-            frame = Frame(inline.header, (inline.body,) if inline.body else ())
-        if inline is None or inline.chunk_ids:
-            self._confirm(metadata.run_id, tree.object_id)
+        try:
+            message = read_message(response.messages_list[0])
+        except WardroundError:
+            self._have.append(tree.object_id)  # it would stand before all later questions
+            raise
+        try:
+            frame = self._frame(message, tree)
+        except WardroundError as error:
+            if error.code is not Code.MESSAGE:
+                raise
+            frame = _UNREADABLE
         self._have.append(tree.object_id)
-        return IncomingMessage(frame, tree.object_id, metadata), held
+        return IncomingMessage(frame, tree.object_id, message.metadata), held
+
+    def _frame(self, message: Message, tree: ObjectTree) -> Frame:
+        """What a question carries, its objects fetched. Raises WardroundError: MESSAGE where it is
+        malformed, and what `_call` raises."""
+        run_id = message.metadata.run_id
+        inline = read_inline_content(message.content) if message.has_content() else None
+        if inline is not None and not inline.chunk_ids:
+            return Frame(inline.header, (inline.body,) if inline.body else ())
+        if inline is None:
+            ids = tree_ids(tree)
+            contents = dict(zip(ids, self._fetch(run_id, ids), strict=True))
+            frame = frame_of_objects(tree.object_id, contents)
+        else:
+            fetched = self._fetch(run_id, inline.chunk_ids)
+            frame = Frame(inline.header, [chunk_data(content) for content in fetched])
+        self._confirm(run_id, tree.object_id)
+        return frame
 
     def _confirm(self, run_id: int, message_id: str) -> None:
         """Lets the coordinator discard the objects of a message."""
@@ -341,14 +389,9 @@ class FleetConnection:
             clientapp_runtime_list=[0.0],
         )
         reply_type = fleet_pb2.PushMessagesResponse
-        while True:
-            try:
-                response, headers = self._call(
-                    self._lines[0], "push-messages", request, reply_type, hold=_HOLD
-                )
-                break
-            except _CoordinatorBusy:
-                self._succeeded()  # other sites are sending large answers; ours is sent later
+        response, headers = self._call(
+            self._lines[0], "push-messages", request, reply_type, hold=_HOLD
+        )
         self._succeeded()
         if headers.get(STORED) == "0":
             return False
@@ -365,10 +408,16 @@ class FleetConnection:
             result, _ = self._call(line, "push-object", push, message_pb2.PushObjectResponse)
             return bool(result.stored)
 
-        return all(self._on_all_lines(send, response.objects_to_push))
+        wanted = set(response.objects_to_push)
+        if not wanted <= parcel.objects.keys() | parcel.chunks.keys():
+            raise WardroundError(Code.MESSAGE, "The coordinator wants objects that nobody has.")
+        return all(self._on_all_lines(send, sorted(wanted)))
 
     def _fetch(self, run_id: int, object_ids: Iterable[str]) -> list[bytes]:
+        room = self.config.max_body
+
         def take(line: HttpConnection, object_id: str) -> bytes:
+            nonlocal room
             request = message_pb2.PullObjectRequest(
                 node=self._node(), run_id=run_id, object_id=object_id
             )
@@ -378,6 +427,9 @@ class FleetConnection:
                 if not answer.object_found:
                     break
                 if answer.object_available:
+                    room -= len(answer.object_content)
+                    if room < 0:
+                        raise WardroundError(Code.MESSAGE, "A question is too long.")
                     return bytes(answer.object_content)
                 self._closing.wait(pause)  # a stock server shows a message before its objects
                 pause = min(2 * pause, 0.2)
@@ -417,22 +469,24 @@ class FleetConnection:
     ) -> tuple[T, Mapping[str, str]]:
         """POSTs a request of the Fleet API; returns the response and its HTTP headers.
 
-        hold: seconds for which the coordinator may hold the call. limit: seconds without a byte
-        from it, beyond `hold`; the configuration's call_timeout where it is not given.
+        hold: seconds for which the coordinator may hold the call. limit: seconds in which its
+        answer must begin, beyond `hold`; the configuration's call_timeout where it is not given.
         """
         headers = {"content-type": PROTOBUF_MEDIA_TYPE, **self._version, **self._signature()}
         headers |= extra or {}
         if hold is not None:
             headers[WAIT] = f"{hold:.3f}"
         timeout = (hold or 0.0) + (self.config.call_timeout if limit is None else limit)
-        answer = line.call(f"/v1/fleet/{route}", request.SerializeToString(), headers, timeout)
+        longest = OBJECT_LIMIT + 4096 if route == "pull-object" else _ANSWER_LIMIT
+        answer = line.call(
+            f"/v1/fleet/{route}", request.SerializeToString(), headers, timeout, longest
+        )
         if answer.headers.get(REFUSED) == BUSY:
             raise _CoordinatorBusy
         if answer.status != 200:
             raise _refusal(answer)
-        response: Any = response_type()
-        response.ParseFromString(answer.body)
-        return response, answer.headers
+        self._notice = answer.headers.get(NOTICE, "")
+        return decoded(response_type, answer.body), answer.headers
 
     def _signature(self) -> dict[str, str]:
         made, headers = self._signed
@@ -477,10 +531,11 @@ class FleetConnection:
                 )
                 hold = min(_HOLD, 0.8 * self.config.heartbeat)
                 reply_type = heartbeat_pb2.SendNodeHeartbeatResponse
+                asked = time.monotonic()
                 _, headers = self._call(
                     self._beat_line, "send-node-heartbeat", request, reply_type, hold=hold, limit=10
                 )
-                if WAIT not in headers:
+                if not _was_held(headers, asked, hold):
                     pause = 0.7 * self.config.heartbeat
             except CallInterrupted:
                 return
@@ -531,32 +586,27 @@ def _refusal(answer: Response) -> WardroundError:
     )
 
 
-def _tls(root_certificate: Path) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(root_certificate))
-    except (OSError, ssl.SSLError):
-        raise WardroundError(
-            Code.TLS,
-            f"The CA certificate {root_certificate} cannot be read.",
-            remedy="Get it from the coordinator's operator.",
-        ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+def _was_held(headers: Mapping[str, str], asked: float, hold: float) -> bool:
+    """Whether a call of `asked` on the monotonic clock was held, and not just said to be: a site
+    calls again at once after one that was."""
+    return WAIT in headers and time.monotonic() - asked > hold / 2
 
 
 def _clock_difference(date: str | None) -> float | None:
     """Seconds between this clock and the Date header field of an answer."""
     try:
-        return abs(time.time() - parsedate_to_datetime(date or "").timestamp())
-    except (ValueError, TypeError):
+        with parsing("A date is malformed."):
+            return abs(time.time() - parsedate_to_datetime(date or "").timestamp())
+    except WardroundError:
         return None
 
 
 def _flower_code(body: bytes) -> int | None:
     """The error number of Flower's API in an answer's body, if there is one."""
     try:
-        value = json.loads(body)
-        value = json.loads(value) if isinstance(value, str) else value
-        return int(value["code"])
-    except (ValueError, TypeError, KeyError):
+        with parsing("An error of Flower is malformed."):
+            value = read_json(body)
+            value = read_json(value.encode()) if isinstance(value, str) else value
+            return int(value["code"])
+    except WardroundError:
         return None

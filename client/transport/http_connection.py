@@ -1,4 +1,8 @@
-"""One kept-alive TLS connection to the coordinator, used by one thread at a time."""
+"""One kept-alive TLS 1.3 connection to the coordinator, used by one thread at a time.
+
+An answer is bounded in bytes and in time, whatever it is made of: endless header fields, endless
+"100 Continue", a byte a minute.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,19 @@ import contextlib
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
+
+_SLOWEST = 4096
+"""Bytes a second below which an answer counts as none."""
+_AROUND = 256 * 1024
+"""Bytes of an answer beside its content: header fields, trailers, 100 Continue."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,60 @@ class _PeerClosed(Exception):
         self.error = error
 
 
+class PacedSocket(ssl.SSLSocket):
+    """A TLS socket on which an answer must begin in time, go on at _SLOWEST, and end."""
+
+    _until = _left = float("inf")
+
+    def await_answer(self, seconds: float, limit: int) -> None:
+        """From now on, an answer of n bytes may take `seconds` + n / _SLOWEST; n is at most
+        `limit` + _AROUND."""
+        self.settimeout(seconds)
+        self._until, self._left = time.monotonic() + seconds, limit + _AROUND
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """As usual. Raises TimeoutError where it is too slow, WardroundError(MESSAGE) too long."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("too slow")
+        if left < float("inf"):
+            self.settimeout(left)
+        received = super().recv_into(*args, **kwargs)
+        self._until += received / _SLOWEST
+        self._left -= received
+        if self._left < 0:
+            raise _too_long()
+        return received
+
+
+def _too_long() -> WardroundError:
+    return WardroundError(
+        Code.MESSAGE,
+        "An answer of the coordinator is too long.",
+        remedy="Check that coordinator and site run the same release.",
+    )
+
+
+def tls(root_certificate: Path) -> ssl.SSLContext:
+    """TLS 1.3 that trusts the coordinator's CA alone. Raises WardroundError(TLS) for the file."""
+    try:
+        context = ssl.create_default_context(cafile=str(root_certificate))
+    except (OSError, ssl.SSLError):
+        raise WardroundError(
+            Code.TLS,
+            f"The CA certificate {root_certificate} cannot be read.",
+            remedy="Get it from the coordinator's operator.",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.sslsocket_class = PacedSocket
+    return context
+
+
 class HttpConnection:
     """A connection that is made on the first call and again after a fault."""
 
     def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
-        """`address`: host:port. Raises WardroundError(CONFIGURATION) for anything else."""
+        """`address`: host:port, else WardroundError(CONFIGURATION). `context`: of `tls`."""
         try:
             self._host, self._port = Address.parse(address, min_port=1)
         except ValueError:
@@ -54,15 +115,18 @@ class HttpConnection:
         self._socket: socket.socket | None = None
         self._interrupted = False
 
-    def call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
-        """POSTs `body`; `timeout` in seconds without a byte from the other side.
+    def call(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout: float, limit: int
+    ) -> Response:
+        """POSTs `body`. `timeout`: seconds in which the answer must begin; `limit`: its bytes.
 
-        Raises WardroundError: UNREACHABLE, TLS; CallInterrupted after `interrupt`.
+        Raises WardroundError: UNREACHABLE, TLS, MESSAGE (a longer answer); CallInterrupted after
+        `interrupt`.
         """
         while True:
             fresh = self._connection is None
             try:
-                return self._call(path, body, headers, timeout)
+                return self._call(path, body, headers, timeout, limit)
             except _PeerClosed as fault:
                 # An idle connection may have been closed meanwhile: try once more on a new one.
                 if fresh:
@@ -80,19 +144,27 @@ class HttpConnection:
         if connection is not None:
             connection.close()
 
-    def _call(self, path: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
+    def _call(
+        self, path: str, body: bytes, headers: Mapping[str, str], timeout: float, limit: int
+    ) -> Response:
         try:
             connection = self._connected()
             if self._interrupted:
                 raise CallInterrupted
             connection.sock.settimeout(timeout)
             connection.request("POST", path, body, dict(headers))
+            cast("PacedSocket", connection.sock).await_answer(timeout, limit)
             answer = connection.getresponse()
-            content = answer.read()
+            content = answer.read(limit + 1)
+            if len(content) > limit:
+                raise _too_long()
             fields = {key.lower(): value for key, value in answer.getheaders()}
-            if answer.will_close:
+            if answer.will_close or answer.status < 200:  # after 103 comes another answer
                 self.close()
             return Response(answer.status, fields, content)
+        except (WardroundError, CallInterrupted):
+            self.close()
+            raise
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if self._interrupted:
@@ -100,6 +172,11 @@ class HttpConnection:
             if isinstance(error, ConnectionError | http.client.HTTPException | ssl.SSLEOFError):
                 raise _PeerClosed(self._fault(error)) from None
             raise self._fault(error) from None
+        except Exception:  # whatever else Python's parser raises on what is no HTTP
+            self.close()
+            raise WardroundError(
+                Code.MESSAGE, "An answer of the coordinator is no HTTP answer."
+            ) from None
 
     def _connected(self) -> http.client.HTTPSConnection:
         if self._connection is None:

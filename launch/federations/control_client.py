@@ -1,11 +1,11 @@
 """HTTP to a coordinator's control API: pinned to its CA, with one account's token.
 
-Everything that can go wrong on the way becomes a WardroundError that says what to do.
+Everything that can go wrong on the way becomes a WardroundError that says what to do. Answers are
+bounded as they come in, and taken as they are sent: none is compressed, so that none can swell.
 """
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from protocol.document import read_object
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, RELEASE_HEADER
 from server.coordinator.study_events import Event, error_from_json
@@ -21,7 +22,11 @@ from server.enrolment.accounts import Credentials
 _SILENCE = 45.0
 """Seconds without a byte after which an event stream counts as broken; it beats every 15."""
 _EVENT_LIMIT = 1 << 20
-"""Characters of one event."""
+"""Bytes of one event."""
+_ANSWER_LIMIT = 16 << 20
+"""Bytes of an answer in JSON: a thousand studies."""
+_FILE_LIMIT = 4 << 30
+"""Bytes of a file: the weights of a model of a thousand million parameters."""
 
 
 class ControlClient:
@@ -47,7 +52,11 @@ class ControlClient:
         # No proxy and no .netrc of the environment: the token goes to this coordinator only.
         self._client = httpx.Client(
             base_url=f"https://{self.coordinator}/v1/wardround/",
-            headers={"authorization": f"Bearer {account.token}", RELEASE_HEADER: RELEASE},
+            headers={
+                "authorization": f"Bearer {account.token}",
+                "accept-encoding": "identity",
+                RELEASE_HEADER: RELEASE,
+            },
             verify=context,
             timeout=httpx.Timeout(timeout, connect=10.0),
             trust_env=False,
@@ -63,17 +72,19 @@ class ControlClient:
         Raises WardroundError: UNREACHABLE, TLS (another CA or host), CREDENTIALS (token refused),
         MESSAGE (no coordinator's answer), or what the coordinator says.
         """
-        response = self._send(self._client.build_request(method, path, json=body))
-        if response.status_code not in (200, 202):
-            raise self._refused(response)
-        return self._json(response)
+        status, content = self._read(
+            self._client.build_request(method, path, json=body), _ANSWER_LIMIT
+        )
+        if status not in (200, 202):
+            raise self._refused(status, content)
+        return self._json(content)
 
     def content(self, path: str) -> bytes:
         """A file's bytes. Raises as `call`."""
-        response = self._send(self._client.build_request("GET", path))
-        if response.status_code != 200:
-            raise self._refused(response)
-        return response.content
+        status, content = self._read(self._client.build_request("GET", path), _FILE_LIMIT)
+        if status != 200:
+            raise self._refused(status, content)
+        return content
 
     def stream(self, digest: str, after: int) -> Iterator[Event]:
         """A study's events until the stream ends or breaks. Raises as `call`."""
@@ -83,14 +94,11 @@ class ControlClient:
             params={"after": after},
             timeout=httpx.Timeout(_SILENCE, connect=10.0),
         )
-        response = self._send(request, stream=True)
+        response = self._send(request)
         try:
             if response.status_code != 200:
-                response.read()
-                raise self._refused(response)
-            for line in response.iter_lines():
-                if len(line) > _EVENT_LIMIT:
-                    raise no_coordinator(self.coordinator)
+                raise self._refused(response.status_code, self._rest(response, _ANSWER_LIMIT))
+            for line in self._lines(response):
                 if line.strip():
                     yield self._event(line)
         except httpx.TransportError as error:
@@ -98,9 +106,37 @@ class ControlClient:
         finally:
             response.close()
 
-    def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+    def _lines(self, response: httpx.Response) -> Iterator[bytes]:
+        """The lines of an answer as they come, of _EVENT_LIMIT bytes at most."""
+        begun = b""
+        for part in response.iter_raw():
+            *lines, begun = (begun + part).split(b"\n")
+            if max(map(len, (*lines, begun))) > _EVENT_LIMIT:
+                raise no_coordinator(self.coordinator)
+            yield from lines
+        yield begun
+
+    def _read(self, request: httpx.Request, limit: int) -> tuple[int, bytes]:
+        """HTTP status and content of an answer of at most `limit` bytes."""
+        response = self._send(request)
         try:
-            return self._client.send(request, stream=stream)
+            return response.status_code, self._rest(response, limit)
+        except httpx.TransportError as error:
+            raise self._away(error) from None
+        finally:
+            response.close()
+
+    def _rest(self, response: httpx.Response, limit: int) -> bytes:
+        content = bytearray()
+        for part in response.iter_raw():
+            content += part
+            if len(content) > limit:
+                raise no_coordinator(self.coordinator)
+        return bytes(content)
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return self._client.send(request, stream=True)
         except httpx.TransportError as error:
             raise self._away(error) from None
 
@@ -123,34 +159,28 @@ class ControlClient:
             "this machine?",
         )
 
-    def _refused(self, response: httpx.Response) -> WardroundError:
-        if response.status_code == 401:
+    def _refused(self, status: int, content: bytes) -> WardroundError:
+        if status == 401:
             return WardroundError(
                 Code.CREDENTIALS,
                 f"The coordinator {self.coordinator} refuses the token of account {self.account}.",
                 remedy="It may have been removed: ask the operator for "
                 f"`wardround coordinator account add {self.account}`.",
             )
-        plain = self._json(response)
+        plain = self._json(content)
         return error_from_json(plain) if "code" in plain else no_coordinator(self.coordinator)
 
-    def _json(self, response: httpx.Response) -> dict[str, Any]:
+    def _json(self, content: bytes) -> dict[str, Any]:
         try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise no_coordinator(self.coordinator)
-        return answer
+            return read_object(content)
+        except WardroundError:
+            raise no_coordinator(self.coordinator) from None
 
-    def _event(self, line: str) -> Event:
-        try:
-            event = json.loads(line)
-            if isinstance(event, dict) and isinstance(event["n"], int) and "type" in event:
-                return event
-        except (ValueError, KeyError):
-            pass
-        raise no_coordinator(self.coordinator)
+    def _event(self, line: bytes) -> Event:
+        event = self._json(line)
+        if not (isinstance(event.get("n"), int) and isinstance(event.get("type"), str)):
+            raise no_coordinator(self.coordinator)
+        return event
 
 
 def no_coordinator(address: str) -> WardroundError:

@@ -108,7 +108,7 @@ class RemoteFederation:
             "configuration": dict(configuration),
             "tracking": dict(tracking or {}),
         }
-        digest = self._control.call("POST", "studies", body)["study"]
+        digest = self._control.call("POST", "studies", body).get("study")
         if digest != study.digest:
             raise no_coordinator(self._control.coordinator)
         return study.digest
@@ -118,7 +118,7 @@ class RemoteFederation:
         its events tell when it is."""
         self._control.call("DELETE", f"studies/{digest}")
         deadline = time.monotonic() + wait
-        while time.monotonic() < deadline and self.study(digest)["state"] == "running":
+        while time.monotonic() < deadline and self.study(digest).get("state") == "running":
             time.sleep(0.1)
 
     def weights(self, digest: str) -> npt.NDArray[np.float32]:
@@ -138,7 +138,7 @@ class RemoteFederation:
                     away_since = None
                     after, last = int(event["n"]), event["type"]
                     yield event
-                if last in ENDS or (not last and self.study(digest)["state"] != "running"):
+                if last in ENDS or (not last and self.study(digest).get("state") != "running"):
                     return
             except WardroundError as error:
                 away_since = away_since or time.monotonic()

@@ -335,7 +335,7 @@ class Study(Document):
         """
         try:
             plain = read_canonical(document)
-        except ValueError:
+        except WardroundError:
             raise WardroundError(
                 Code.REFUSED_STUDY,
                 "The study is not in canonical form.",

@@ -1,7 +1,9 @@
-"""Makes text from other parties safe to show in a terminal."""
+"""Makes text from other parties safe to show: in a terminal, in HTML, in Markdown."""
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 
 
@@ -16,6 +18,17 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text
     )
+
+
+def as_html(text: str) -> str:
+    """`printable`, as text or a quoted attribute of an HTML page."""
+    return html.escape(printable(text))
+
+
+def as_markdown(text: str) -> str:
+    """`printable` on one line, which is neither Markdown nor HTML."""
+    plain_text = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", printable(" ".join(text.split())))
+    return html.escape(plain_text, quote=False)
 
 
 def _escaped(character: str) -> str:

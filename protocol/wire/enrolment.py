@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import StringConstraints, ValidationError
@@ -19,6 +18,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
 from protocol.release import unknown_field
 from protocol.study.study import Digest, Name
+from protocol.untrusted import parsing
 
 _CARD_LIMIT = 16 * 1024
 
@@ -46,23 +46,20 @@ class EnrolmentCard(Document):
         where the key is not ECDSA P-384."""
         again = "Ask the site for the file that `wardround-site enrol` printed."
         try:
-            card = EnrolmentCard.model_validate_json(path.read_bytes()[:_CARD_LIMIT])
+            with path.open("rb") as file:
+                card = EnrolmentCard.model_validate_json(file.read(_CARD_LIMIT))
         except OSError as error:
             raise WardroundError(
                 Code.USAGE, f"The card {path} cannot be read: {error.strerror}.", remedy=again
             ) from None
         except ValidationError as error:
             raise refused_file(error, path, "an enrolment card", again) from None
-        try:
+        with parsing(f"The node key in {path} is no ECDSA P-384 key in PEM.", Code.NODE_KEY, again):
             key = load_pem_public_key(card.node_key.encode())
-        except (ValueError, UnsupportedAlgorithm):
-            key = None
-        if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1)):
-            raise WardroundError(
-                Code.NODE_KEY,
-                f"The node key in {path} is not an ECDSA P-384 public key in PEM.",
-                remedy=again,
-            )
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise ValueError
+            if not isinstance(key.curve, ec.SECP384R1):
+                raise ValueError
         return card
 
     @property

@@ -10,6 +10,9 @@ are those of a stock message
     RecordDict{"frame": ConfigRecord{"header"}, "body": ArrayRecord{"words"}}    large
 
 so that a stock Flower client or server can still read it.
+
+What comes from the other side is read here only (`decoded`, `read_message`, `frame_of_objects`),
+and whatever Flower's or Google's parsers make of it becomes a WardroundError(MESSAGE).
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -19,9 +22,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from protocol.errors import Code, WardroundError
+from protocol.untrusted import parsing
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import HEADER_LIMIT, Buffer, Frame
 
@@ -30,6 +34,7 @@ require_flower()
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.app.message.arraychunk import ArrayChunk
+from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.constant import HEAD_BODY_DIVIDER, HEAD_VALUE_DIVIDER
 from flwr.supercore.inflatable.inflatable_object import (
@@ -40,6 +45,8 @@ from flwr.supercore.inflatable.inflatable_object import (
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
+T = TypeVar("T")
+
 MESSAGE_TYPE = "query.wardround"
 INLINE_LIMIT = 256 * 1024
 """Bytes of body up to which a message needs no objects of its own."""
@@ -47,6 +54,10 @@ WIRE_CHUNK = 2 << 20
 """Bytes of body in one object: few calls, and several objects still fit into memory."""
 OBJECT_LIMIT = 24 << 20
 """Bytes in one object; a stock Flower client cuts at 20 MiB."""
+OBJECTS_LIMIT = 4096
+"""Objects of one message: twice as many as the largest body has."""
+_LONGEST = 30 * 24 * 3600.0
+"""Seconds for which a message may be open; a stock server's are for half a day."""
 
 # Header fields beside Flower's own; a stock peer neither sends nor reads them.
 WAIT = "wardround-wait"
@@ -57,6 +68,10 @@ STORED = "wardround-stored"
 """push-messages: 1 if the reply was accepted, 0 if its request is no longer open."""
 REFUSED = "wardround-refused"
 """Why a call was refused: key, signature, clock, node, version, active, form or BUSY."""
+NOTICE = "wardround-notice"
+"""Reply: what a site's operator should know of the coordinator; the only notice is DISK_FULL."""
+DISK_FULL = "disk-full"
+"""Studies are paused: the coordinator's disk does not take what they have to write."""
 BUSY = "busy"
 """No slot for a large reply became free while the call was held: call again."""
 
@@ -161,7 +176,9 @@ def read_inline_content(content: RecordDict) -> InlineContent | None:
     header, body, ids = record.get("header"), record.get("body", b""), record.get("chunks", [])
     if not (isinstance(header, bytes) and isinstance(body, bytes) and isinstance(ids, list)):
         raise _malformed()
-    if len(header) > HEADER_LIMIT or not all(isinstance(item, str) for item in ids):
+    if len(header) > HEADER_LIMIT or len(ids) > OBJECTS_LIMIT:
+        raise _malformed()
+    if not all(isinstance(item, str) for item in ids):
         raise _malformed()
     return InlineContent(header, body, tuple(cast("list[str]", ids)))
 
@@ -177,7 +194,7 @@ def chunk_data(content: bytes) -> memoryview:
 
 def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
     """All objects of a message that a stock peer sent -> frame. Raises WardroundError(MESSAGE)."""
-    try:
+    with parsing("A Flower message is malformed."):
         message = inflate_object_from_contents(root_id, contents)
         if not isinstance(message, Message) or not message.has_content():
             raise _malformed()
@@ -187,16 +204,41 @@ def frame_of_objects(root_id: str, contents: dict[str, bytes]) -> Frame:
         if "body" not in message.content:
             return Frame(inline.header, (inline.body,) if inline.body else ())
         words = cast("ArrayRecord", message.content["body"])["words"]
-        return Frame(inline.header, (words.data,))
-    except (KeyError, ValueError, TypeError, AttributeError):
-        raise _malformed() from None
+        return Frame(inline.header, (memoryview(words.data),))
 
 
-def tree_ids(tree: ObjectTree) -> Iterator[str]:
-    """Every object id in a tree, children first."""
+def decoded(kind: type[T], data: bytes) -> T:
+    """Bytes -> Protocol Buffers message of this kind. Raises WardroundError(MESSAGE)."""
+    message: Any = kind()
+    with parsing("A Flower message is malformed."):
+        message.ParseFromString(data)
+    return cast("T", message)
+
+
+def read_message(proto: Any) -> Message:
+    """Flower's message out of its Protocol Buffers form. Raises WardroundError(MESSAGE), also
+    for one that would be open for ever."""
+    with parsing("A Flower message is malformed."):
+        message = message_from_proto(proto)
+        if not 0 < message.metadata.ttl <= _LONGEST:
+            raise _malformed()
+        return message
+
+
+def tree_ids(tree: ObjectTree) -> list[str]:
+    """Every object id in a tree, children first. Raises WardroundError(MESSAGE) above
+    OBJECTS_LIMIT of them."""
+    ids: list[str] = []
+    _add_ids(tree, ids)
+    return ids
+
+
+def _add_ids(tree: ObjectTree, ids: list[str]) -> None:
     for child in tree.children:
-        yield from tree_ids(child)
-    yield tree.object_id
+        _add_ids(child, ids)
+    ids.append(tree.object_id)
+    if len(ids) > OBJECTS_LIMIT:
+        raise _malformed()
 
 
 def _malformed() -> WardroundError:

@@ -211,10 +211,7 @@ def _header(received: Frame) -> bytes:
 
 
 def _fields(header: bytes) -> dict[str, Any]:
-    try:
-        return read_object(header)
-    except ValueError:
-        raise WardroundError(Code.MESSAGE, "A message header is malformed.") from None
+    return read_object(header, "A message header")
 
 
 def _sender(fields: dict[str, Any]) -> Sender:

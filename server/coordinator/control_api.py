@@ -32,6 +32,7 @@ from protocol.document import Document, canonical
 from protocol.errors import Code, WardroundError
 from protocol.release import PROTOCOL, RELEASE_HEADER, Sender
 from protocol.study.study import Study
+from protocol.terminal.study_texts import check_texts
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import AT_ONCE, LimitedCall, Limits
 from server.coordinator.study_events import error_to_json
@@ -308,7 +309,9 @@ def _study_of(submitted: Submitted, request: Request) -> Study:
     """
     said = request.headers.get(RELEASE_HEADER)
     sender = None if said is None else Sender.said(said, PROTOCOL)
-    return Study.parse(canonical(submitted.document), sender)
+    study = Study.parse(canonical(submitted.document), sender)
+    check_texts(study)
+    return study
 
 
 def _token(scope: Scope) -> str:

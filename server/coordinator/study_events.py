@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy.typing as npt
 from protocol.document import finite
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
+from protocol.untrusted import parsing
 from server.outcome import Outcome, RoundReport, read_metrics
-from server.rounds.listener import Listener
+from server.rounds.listener import Listener, Reason
 from server.tracking.tracker import TrackingReceipt
 
 Event = Mapping[str, Any]
@@ -32,7 +34,7 @@ def report_to_json(report: RoundReport) -> dict[str, Any]:
 
 def report_from_json(event: Event) -> RoundReport:
     """Raises WardroundError(MESSAGE) where the event is no round's."""
-    try:
+    with _parsing():
         return RoundReport(
             round=int(event["round"]),
             attempt=int(event["attempt"]),
@@ -43,8 +45,6 @@ def report_from_json(event: Event) -> RoundReport:
             epsilon=None if event["epsilon"] is None else float(event["epsilon"]),
             metrics=read_metrics(event["metrics"]),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _malformed() from None
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
@@ -59,19 +59,24 @@ def outcome_from_json(
     weights: npt.NDArray[np.float32],
 ) -> Outcome:
     """weights: (P,) float32. Raises WardroundError(MESSAGE)."""
-    try:
+    with _parsing():
         return Outcome.of_figures(plain, study, weights, rounds)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise _malformed() from None
 
 
 def deliver(event: Event, listener: Listener) -> RoundReport | None:
-    """Tells a listener what an event says; the report, where it is a round's."""
+    """Tells a listener what an event says; the report, where it is a round's.
+
+    Raises WardroundError(MESSAGE) where the event is none of its type.
+    """
     match event.get("type"):
         case "waiting" | "paused":
-            listener.waiting(event["why"], tuple(event["sites"]))
+            with _parsing():
+                why, sites = _waits_for(event["why"]), tuple(str(site) for site in event["sites"])
+            listener.waiting(why, sites)
         case "lost":
-            listener.lost(event["round"], event["attempt"], event["why"])
+            with _parsing():
+                round_, attempt, said = int(event["round"]), int(event["attempt"]), event["why"]
+            listener.lost(round_, attempt, str(said))
         case "round":
             report = report_from_json(event)
             listener.round(report)
@@ -80,16 +85,18 @@ def deliver(event: Event, listener: Listener) -> RoundReport | None:
 
 
 def receipt_from_json(plain: Event | None) -> TrackingReceipt:
-    """Where the study is in MLflow, as `dataclasses.asdict` wrote it."""
+    """Where the study is in MLflow, as `dataclasses.asdict` wrote it. Raises
+    WardroundError(MESSAGE)."""
     if plain is None:
         return TrackingReceipt()
-    return TrackingReceipt(
-        url=str(plain.get("url", "")),
-        model=str(plain.get("model", "")),
-        signer=str(plain.get("signer", "")),
-        missing=tuple(str(what) for what in plain.get("missing", ())),
-        remedy=str(plain.get("remedy", "")),
-    )
+    with _parsing():
+        return TrackingReceipt(
+            url=str(plain.get("url", "")),
+            model=str(plain.get("model", "")),
+            signer=str(plain.get("signer", "")),
+            missing=tuple(str(what) for what in plain.get("missing", ())),
+            remedy=str(plain.get("remedy", "")),
+        )
 
 
 def error_to_json(error: WardroundError) -> dict[str, str]:
@@ -107,9 +114,15 @@ def error_from_json(plain: Event) -> WardroundError:
     )
 
 
-def _malformed() -> WardroundError:
-    return WardroundError(
-        Code.MESSAGE,
-        "The coordinator sent an event that cannot be read.",
-        remedy="Install the coordinator's version of wardround here (`wardround --version`).",
-    )
+def _waits_for(why: object) -> Reason:
+    match why:
+        case "offline" | "approval" | "hours" | "suspects":
+            return why
+    raise ValueError
+
+
+_parsing = partial(
+    parsing,
+    "The coordinator sent an event that cannot be read.",
+    remedy="Install the coordinator's version of wardround here (`wardround --version`).",
+)

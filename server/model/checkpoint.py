@@ -8,11 +8,12 @@ of it stays beside it, since the next round replaces it.
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -66,7 +67,11 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Durable on return: a crash leaves the previous checkpoint or this one. Raises OSError."""
         with durable_files.writing(path) as file:
-            torch.save({"format": FORMAT, "release": RELEASE} | self.__dict__, file)
+            fields = {"format": FORMAT, "release": RELEASE} | self.__dict__
+            whole = _Whole(file)
+            torch.save(fields, whole)
+            if whole.fault is not None:
+                raise whole.fault
 
     @staticmethod
     def load(path: Path, study: str) -> Checkpoint | None:
@@ -91,6 +96,23 @@ class Checkpoint:
         if written < FORMAT:
             _copy_older(path, written)
         return checkpoint
+
+
+class _Whole(io.BytesIO):
+    """A file for torch.save, which hides a write's OSError behind a fault of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            if self.fault is None:
+                self._file.write(data)
+        except OSError as error:
+            self.fault = error
+        return len(data)
 
 
 def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:

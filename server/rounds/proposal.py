@@ -15,6 +15,7 @@ from protocol.release import Sender
 from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
+from protocol.terminal.study_texts import check_texts
 from protocol.wire import messages
 from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
@@ -50,8 +51,10 @@ class Proposal:
         """The sites that accepted, once all have answered or patience is over.
 
         Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; before anybody
-        is asked, IDENTITY for a site without a key and CONFIGURATION where sums would wrap.
+        is asked, IDENTITY for a site without a key, CONFIGURATION where sums would wrap, and
+        REFUSED_STUDY for texts that cannot be shown.
         """
+        check_texts(self.study)
         check_headroom(self.study)
         undecided, accepted = set(self.study.sites), set[str]()
         refused: dict[str, Code] = {}

@@ -58,12 +58,14 @@ class RoundLoop:
         listener: Listener,
         *,
         checkpoint: Path | None = None,
+        store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
-        `cancelled` is checked between exchanges. If `checkpoint` exists, the study resumes there.
+        `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
+        wait until it succeeds. If `checkpoint` exists, the study resumes there.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
@@ -71,7 +73,7 @@ class RoundLoop:
         self.traffic = Traffic()
         self.model, self.attempts, self.suspects = GlobalModel(study, task), Attempts(), Suspects()
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
-        self._checkpoint, self._cancelled = checkpoint, cancelled
+        self._checkpoint, self._store, self._cancelled = checkpoint, store, cancelled
         self._participants = Participants(
             Proposal(
                 study,
@@ -145,9 +147,9 @@ class RoundLoop:
             self._emit({})
 
     def _save(self) -> None:
-        if self._checkpoint is not None:
-            saved = self.model.checkpoint(self.attempts, self.suspects, self._pending)
-            saved.save(self._checkpoint)
+        if (path := self._checkpoint) is not None:
+            checkpoint = self.model.checkpoint(self.attempts, self.suspects, self._pending)
+            self._store(lambda: checkpoint.save(path))
 
     def _step(self, opened: OpenedSum, sections: Sections) -> None:
         if opened.updates:

@@ -19,6 +19,7 @@ import yaml
 
 from protocol.identity import Identity
 from protocol.study.study import Study
+from protocol.terminal.printable import printable
 from server import released_model
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import query_report
@@ -158,7 +159,7 @@ class TrackedRun:
             run = client.create_run(
                 self._experiment_id,
                 tags=opening_tags(study, code_version, self._parent),
-                run_name=study.title[:200],
+                run_name=printable(study.title)[:200],
             )
             self._run = run.info.run_id
 

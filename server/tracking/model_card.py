@@ -21,8 +21,8 @@ from protocol.study.algorithms import (
 )
 from protocol.study.query import Query
 from protocol.study.study import Study
+from protocol.terminal.printable import as_markdown
 from server.outcome import Outcome
-from server.tracking.query_report import escaped as _escaped
 from server.tracking.query_report import markdown, question
 from tasks.schema import Schema
 
@@ -59,7 +59,7 @@ scores = wardround.load(uri).predict(frame.astype({cast}))
 
 `frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
 texts, NaN or None where a value is missing. The answer's column `score` is the probability of
-label 1 of `{schema.label}` ({_escaped(schema.label_meaning)}). wardround must be installed.
+label 1 of `{schema.label}` ({as_markdown(schema.label_meaning)}). wardround must be installed.
 
 {_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
 version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`
@@ -76,9 +76,9 @@ def _signed(signer: Identity | None) -> str:
 def _head(study: Study, outcome: Outcome | None) -> str:
     status = "running" if outcome is None else outcome.status
     return (
-        f"# {_escaped(study.title)}\n\n"
-        f"**Status:** {status} · **purpose:** {_escaped(study.purpose)} · "
-        f"**contact:** {_escaped(study.contact)}\n\n"
+        f"# {as_markdown(study.title)}\n\n"
+        f"**Status:** {status} · **purpose:** {as_markdown(study.purpose)} · "
+        f"**contact:** {as_markdown(study.contact)}\n\n"
         f"Task `{study.task.name}` version {study.task.version}, "
         f"{study.model.parameters:,} parameters.\n\n"
         f"Study `{study.digest}`: the document is the artifact `study.json`."
@@ -88,7 +88,7 @@ def _head(study: Study, outcome: Outcome | None) -> str:
 def _asked(study: Study, query: Query) -> str:
     return (
         f"## What was asked\n\n{len(query.statistics)} statistics of "
-        f"{_escaped(question(query))}, at {len(study.roster)} sites that declare about "
+        f"{as_markdown(question(query))}, at {len(study.roster)} sites that declare about "
         f"{study.patients():,} patients. The sites share {query.mechanism} noise, and counts below "
         f"{query.least_count} are not shown."
     )
@@ -176,7 +176,7 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
     if plan.epsilon is not None:
         lines.append(assumption(study))
     if outcome is not None:
-        lines.append(f"**Not covered:** {_escaped(outcome.uncovered) or 'nobody.'}")
+        lines.append(f"**Not covered:** {as_markdown(outcome.uncovered) or 'nobody.'}")
     if not study.aggregation.masked:
         counted = " Epsilon counts each of these by itself." if plan.epsilon is not None else ""
         lines.append(f"Sums were **not masked**: the coordinator saw what each site sent.{counted}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
-
 from protocol.privacy.releases import assumption
+from protocol.terminal.printable import as_html
 from server.outcome import Outcome
 from server.tracking.query_report import AnswerRow, answered, captions, question
 
@@ -27,12 +26,12 @@ def page(outcome: Outcome) -> str:
         _section(answer.name, caption, [row for row in rows if row.telling])
         for (answer, rows), caption in zip(answered(outcome), captions(study), strict=False)
     ]
-    cohort = "" if query is None else f"<p>Of {html.escape(question(query))}.</p>"
+    cohort = "" if query is None else f"<p>Of {as_html(question(query))}.</p>"
     spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(study.title)}</title>
+<html lang="en"><head><meta charset="utf-8"><title>{as_html(study.title)}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
-<h1>{html.escape(study.title)}</h1>{cohort}
+<h1>{as_html(study.title)}</h1>{cohort}
 {"".join(sections)}
 <footer><p>Task {study.task.name} at {len(study.roster)} sites, summed under secure aggregation.
 Epsilon {spent} at delta {study.privacy.delta:g} for each patient. {assumption(study)}
@@ -43,12 +42,12 @@ Lines are 95% intervals of the noise. Study <code>{study.digest}</code>.</p></fo
 def _section(name: str, caption: str, rows: list[AnswerRow]) -> str:
     longest = max((row.estimate.high for row in rows if row.estimate is not None), default=1.0)
     lines = "".join(_line(row, max(longest, 1e-9)) for row in rows)
-    said = f"<p class='few'>{html.escape(caption)}</p>" if caption else ""
-    return f"<h2>{html.escape(name)}</h2>{said}<table>{lines}</table>"
+    said = f"<p class='few'>{as_html(caption)}</p>" if caption else ""
+    return f"<h2>{as_html(name)}</h2>{said}<table>{lines}</table>"
 
 
 def _line(row: AnswerRow, longest: float) -> str:
-    label, of = html.escape(" · ".join(row.label)), row.estimate
+    label, of = as_html(" · ".join(row.label)), row.estimate
     if of is None:
         return f"<tr><td>{label}</td><td class='number few'>{row.hidden}</td><td></td></tr>"
     at, low, high = (100 * max(0.0, value) / longest for value in (of.value, of.low, of.high))

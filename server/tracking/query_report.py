@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from protocol.metrics.score_histogram import Estimate
 from protocol.study.condition import in_words
 from protocol.study.query import Query
 from protocol.study.study import Study
+from protocol.terminal.printable import as_markdown
 from server.outcome import Outcome
 from tasks import query_schema, registry
 from tasks.schema import Column
@@ -95,9 +95,14 @@ def markdown(outcome: Outcome) -> str:
         return "## Answers\n\nThe query ended before it was answered."
     parts, shown = ["## Answers", "Over all sites together; intervals (95%) are of the noise."], 0
     for answer, rows in answered(outcome):
-        lines = [f"### {escaped(answer.name)}", "", "| | value | 95% interval |", "|---|---|---|"]
+        lines = [
+            f"### {as_markdown(answer.name)}",
+            "",
+            "| | value | 95% interval |",
+            "|---|---|---|",
+        ]
         for row in rows:
-            of, name = row.estimate, escaped(" · ".join(row.label))
+            of, name = row.estimate, as_markdown(" · ".join(row.label))
             if of is None:
                 lines.append(f"| {name} | {row.hidden} | |")
             else:
@@ -135,12 +140,6 @@ def question(query: Query) -> str:
     if query.where is None:
         return "all patients of the task"
     return f"patients with a record where {in_words(query.where)}"
-
-
-def escaped(text: str) -> str:
-    """One line that is neither Markdown nor HTML."""
-    plain_text = re.sub(r"([\\`*_{}\[\]#|!])", r"\\\1", " ".join(text.split()))
-    return html.escape(plain_text, quote=False)
 
 
 def _slug(text: str) -> str:

@@ -10,13 +10,14 @@ outsider learns nothing new from it.
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations
 
-import binascii
 import datetime
 from base64 import b64decode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from protocol.errors import WardroundError
+from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 
 require_flower()
@@ -46,12 +47,13 @@ class CallRefusedError(Exception):
 def authenticate(headers: Mapping[str, str], state: FleetState) -> tuple[int, bytes]:
     """Header fields -> (node id, public key) of a registered node. Raises CallRefusedError(401)."""
     try:
-        public_key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
-        signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
-        timestamp = headers[TIMESTAMP_HEADER]
-        age = (now() - datetime.datetime.fromisoformat(timestamp)).total_seconds()
-        signed = timestamp.encode("ascii")
-    except (KeyError, ValueError, TypeError, UnicodeError, binascii.Error):
+        with parsing("A signature is malformed."):
+            public_key = b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
+            signature = b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
+            timestamp = headers[TIMESTAMP_HEADER]
+            age = (now() - datetime.datetime.fromisoformat(timestamp)).total_seconds()
+            signed = timestamp.encode("ascii")
+    except WardroundError:
         raise CallRefusedError(401, "form") from None
     node_id = state.get_node_id_by_public_key(public_key)
     if node_id is None:
@@ -90,6 +92,7 @@ def _signed_by(public_key: bytes, signed: bytes, signature: bytes) -> bool:
     The age of its timestamp is checked on every call, outside of this cache.
     """
     try:
-        return verify_signature(bytes_to_public_key(public_key), signed, signature)
-    except (ValueError, TypeError):
+        with parsing("A signature is malformed."):
+            return verify_signature(bytes_to_public_key(public_key), signed, signature)
+    except WardroundError:
         return False

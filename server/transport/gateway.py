@@ -38,9 +38,20 @@ from flwr.supercore.error.catalog import API_ERROR_MAP
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
-from google.protobuf.message import DecodeError
 
-from protocol.wire.flower_encoding import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
+from protocol.errors import WardroundError
+from protocol.wire.flower_encoding import (
+    BUSY,
+    HAVE,
+    NOTICE,
+    OBJECT_LIMIT,
+    REFUSED,
+    STORED,
+    WAIT,
+    decoded,
+    read_message,
+    tree_ids,
+)
 from server.transport.authentication import (
     CallRefusedError,
     authenticate,
@@ -63,9 +74,11 @@ FLEET_ROUTES = {
     if path.startswith(PREFIX)
 }
 _BODY_LIMIT = defaultdict(
-    lambda: 64 * 1024, {"push-messages": 8 << 20, "push-object": OBJECT_LIMIT + 4096}
+    lambda: 64 * 1024, {"push-messages": 2 << 20, "push-object": OBJECT_LIMIT + 4096}
 )
 """Bytes of request body, by route."""
+_BODY_SECONDS, _SLOWEST = 60.0, 4096
+"""Seconds for a body, and bytes for each of which another second is given."""
 _IN_A_THREAD = 128 * 1024
 """Bytes of an object from which its hash is worth a thread of its own."""
 _NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
@@ -94,25 +107,32 @@ class HttpCall:
             return 0.0
 
     async def body(self, limit: int) -> bytes:
-        """Reads the body. Raises CallRefusedError(413) above `limit` bytes."""
+        """Reads the body. Raises CallRefusedError: 413 above `limit` bytes, 408 where it comes
+        more slowly than _SLOWEST bytes a second."""
         try:
             announced = int(self.headers.get("content-length", "0"))
         except ValueError:
             raise CallRefusedError(400, "form") from None
         if announced > limit:
             raise CallRefusedError(413, "form")
+        began = asyncio.get_running_loop().time()
         parts, size = [], 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise CallRefusedError(413, "form")
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            async with asyncio.timeout_at(began + _BODY_SECONDS) as patience:
+                while True:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionResetError
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise CallRefusedError(413, "form")
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                    patience.reschedule(began + _BODY_SECONDS + size / _SLOWEST)
+        except TimeoutError:
+            raise CallRefusedError(408, "form") from None
 
     async def gone(self) -> None:
         """Returns when the caller has hung up."""
@@ -141,6 +161,8 @@ class Gateway:
     ) -> None:  # fmt: skip
         self.state = FleetState(self._wake, self._free, max_body)
         self.events = events
+        self.notice = ""
+        """What every answered site is told (`NOTICE`)."""
         self._mounted: dict[str, Application] = {}
         self._hold_limit, self._stall = hold, stall
         self._slots = UploadSlots(slots)
@@ -204,10 +226,12 @@ class Gateway:
             call.reply_headers.update(spec.http_headers or {})
             await call.reply_json(spec.http_status_code, error.to_json(spec.public_message))
         except Exception as error:
-            # Flower's handlers raise ValueError, IndexError and such for malformed requests of
+            # Flower's handlers raise ValueError, IndexError and such for impossible requests of
             # registered nodes. The type is worth knowing; the text may quote what was sent.
-            self.events.write("error", route=call.route, type=type(error).__name__)
-            await call.reply_json(500, {"detail": "Internal server error."})
+            reason = f"error-{type(error).__name__}"
+            self.events.refused(call.route, reason, call.address, self._name(call.node_id))
+            call.reply_headers["connection"] = "close"
+            await call.reply_json(400, {"detail": "Refused"})
 
     async def _serve(self, call: HttpCall) -> None:
         call.node_id, public_key = authenticate(call.headers, self.state)
@@ -217,16 +241,19 @@ class Gateway:
             raise CallRefusedError(415, "form")
         if call.route == "push-object" and not self._slots.held_by(call.node_id):
             raise CallRefusedError(409, "form")
-        request = FLEET_ROUTES[call.route]()
+        body = await call.body(_BODY_LIMIT[call.route])
         try:
-            request.ParseFromString(await call.body(_BODY_LIMIT[call.route]))
-        except DecodeError:
+            request = decoded(FLEET_ROUTES[call.route], body)
+        except WardroundError:
             raise CallRefusedError(400, "form") from None
+        del body
         check_named_node(request, call.node_id, public_key)
         response = await self._handle(call, request)
         if response is not None:
             content = cast("bytes", response.SerializeToString())
             del request, response
+            if self.notice:
+                call.reply_headers[NOTICE] = self.notice
             await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
 
     async def _handle(self, call: HttpCall, request: Any) -> Any:
@@ -342,6 +369,12 @@ class Gateway:
         if exchange is None:  # its time, or its whole run, has ended: not the site's fault
             call.reply_headers[STORED] = "0"
             return fleet_pb2.PushMessagesResponse()
+        try:
+            read_message(request.messages_list[0])
+            tree_ids(request.message_object_trees[0])
+        except WardroundError:
+            self.state.settle(exchange, None)  # garbage is no answer, and nobody waits for another
+            raise CallRefusedError(400, "form") from None
         response = fleet_handlers.push_messages(request, self.state)
         wanted = exchange.reply_id == metadata.message_id
         call.reply_headers[STORED] = "1" if wanted else "0"

@@ -1,4 +1,4 @@
-"""The mutants: faults that break privacy, each one replacement in one file (`mutants.toml`)."""
+"""The mutants: faults that break privacy or let strangers end a service (`mutants.toml`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
+    "released models",
     "liars",
+    "edges",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 
@@ -36,7 +38,7 @@ class Mutant:
     """Stands exactly once in the file."""
     new: str
     breaks: str
-    """What it does to patients."""
+    """What it does to patients or to a service."""
     tests: tuple[str, ...]
     """Those that must notice, as pytest names them: FILE or FILE::TEST."""
     sample: bool = False

@@ -42,6 +42,7 @@ from protocol.secagg.context import Context
 from protocol.secagg.party import Party
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
+from protocol.untrusted import Throttle
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Standing
 from tasks import registry
@@ -334,6 +335,9 @@ HOSTILE: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "an evaluation without noise": st.sampled_from([0.0, 1e-9, 0.29]).map(
         lambda z: _set(evaluation__noise_multiplier=z)
+    ),
+    "a text that a screen obeys": st.sampled_from(
+        [_set(title="a\nb"), _set(title="\x1b[2Ja"), _set(contact="\u202ea"), _set(title="<b>a")]
     ),
     "an exact evaluation": st.just(
         _set(evaluation__release="exact", evaluation__noise_multiplier=0.0)
@@ -853,8 +857,9 @@ def test_a_refusal_is_one_line_of_the_log_whatever_the_message_says(ward: Ward) 
 
 
 def test_what_is_refused_is_noted_without_a_word_of_it(
-    ward: Ward, caplog: pytest.LogCaptureFixture
+    ward: Ward, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ward.governance, "_refusals", Throttle(3, 600.0))  # others were refused
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.INFO)
     with caplog.at_level(logging.INFO, LOGGER):

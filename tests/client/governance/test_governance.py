@@ -78,6 +78,25 @@ def test_an_attempt_leaves_its_trace(config: SiteConfig) -> None:
     site.close_state()
 
 
+def test_refusals_without_end_are_counted_in_few_entries(config: SiteConfig) -> None:
+    told: list[Notice] = []
+    site = SiteGovernance(config, config.load_identity(), daemon=True, notify=told.append)
+    for _ in range(500):
+        site.refused("a" * 64, WardroundError(Code.MESSAGE, "A message header is malformed."))
+    site.refused(None, WardroundError(Code.REFUSED_STUDY, "No."))
+    site.close_state()
+    command = SiteGovernance(config, config.load_identity())
+    refused = [e.fields for e in command.audit.entries() if e.event == "message_refused"]
+    command.audit.verify()
+    command.close_state()
+    assert len(told) == 501
+    assert refused == [
+        *[{"study": "a" * 64, "code": "message"}] * 20,
+        {"study": None, "code": "refused_study"},
+        {"study": None, "code": "message", "count": 480},
+    ]
+
+
 def test_whoever_watches_is_told_once_it_is_durable(config: SiteConfig) -> None:
     seen: list[tuple[Notice, str]] = []
 

@@ -115,7 +115,9 @@ def test_a_captured_signature_is_worth_nothing_after_its_window(
     def status(age: float) -> tuple[int, str]:
         captured = signature_made(key, now - timedelta(seconds=age))
         headers = {"content-type": "application/protobuf", **connection._version, **captured}
-        answer = line.call("/v1/fleet/pull-messages", request.SerializeToString(), headers, HUNG)
+        answer = line.call(
+            "/v1/fleet/pull-messages", request.SerializeToString(), headers, HUNG, 4096
+        )
         return answer.status, answer.headers.get("wardround-refused", "")
 
     assert status(0) == (200, "")

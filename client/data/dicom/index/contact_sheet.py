@@ -7,7 +7,6 @@ files 0600); they refer to nothing outside, and name each picture by the first d
 from __future__ import annotations
 
 import base64
-import html
 import io
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from client.data.dicom.index.index import ImageIndex, SetAsideFile
 from client.data.dicom.isolated_workers import batches, isolated
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.terminal.printable import as_html
 
 PER_PAGE = 60
 SIDE = 256
@@ -79,8 +79,8 @@ def _figure(aside: SetAsideFile, png: bytes | None) -> str:
     picture = "<p>(cannot be decoded)"
     if png is not None:
         picture = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-    key, why = html.escape((aside.image or "")[:_DIGITS]), html.escape(aside.verdict)
-    kind = html.escape(aside.modality or "")
+    key, why = as_html((aside.image or "")[:_DIGITS]), as_html(aside.verdict)
+    kind = as_html(aside.modality or "")
     return f"<figure>{picture}<figcaption><code>{key}</code> {kind}<br>{why}</figcaption></figure>"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
 from protocol import durable_files
 from protocol.errors import unwritable
-from protocol.terminal.printable import printable
+from protocol.terminal.printable import as_html, printable
 
 _REMEDIES: dict[str, str] = {
     Reason.AT_RISK: "allow its modality in imaging.accept_modalities, or release what is clean",
@@ -88,15 +87,15 @@ def show(report: Report, screen: Any) -> None:
 def write_html(report: Report, path: Path, site: str) -> None:
     """A page for the owner's eyes (0600). Raises WardroundError(USAGE) where it cannot be."""
     rows = "".join(
-        f"<tr><td>{html.escape(line.why)}</td><td class=n>{line.files}</td>"
-        f"<td>{html.escape(line.remedy)}</td></tr>"
+        f"<tr><td>{as_html(line.why)}</td><td class=n>{line.files}</td>"
+        f"<td>{as_html(line.remedy)}</td></tr>"
         for line in report.kept_out
     )
     text = f"""<!doctype html><html lang=en><meta charset=utf-8><title>Pictures of {site}</title>
 <style>body{{font:15px/1.5 system-ui;max-width:60em;margin:3em auto;padding:0 1em}}
 td,th{{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd}}
 .n{{text-align:right}}</style>
-<h1>Pictures of {html.escape(site)}</h1><p>{html.escape(_headline(report))}</p>
+<h1>Pictures of {as_html(site)}</h1><p>{as_html(_headline(report))}</p>
 <table><tr><th>Kept out because<th>Files<th>What can be done</tr>{rows}</table></html>
 """
     try:
