@@ -64,11 +64,12 @@ _WORDS: dict[tuple[int, int], npt.NDArray[np.uint32]] = {}
 
 
 def prepared(sections: Sections) -> npt.NDArray[np.uint32]:
-    """An update of zeros, one patient in every bin, and the guards."""
+    """An update of zeros, one patient in the last bin, and the guards."""
     key = (sections.update.stop, sections.length)
     if key not in _WORDS:
-        words = np.ones(sections.length + GUARDS, dtype=np.uint32)
-        words[sections.update] = 0
+        words = np.zeros(sections.length + GUARDS, dtype=np.uint32)
+        words[sections.histogram][-1:] = sections.study.evaluation.scale
+        words[-GUARDS:] = 1
         _WORDS[key] = words
     return _WORDS[key]
 

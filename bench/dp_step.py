@@ -65,8 +65,8 @@ class Case:
 
 CASES = (
     Case("mlp13-b32", partial(perceptron, 13), (32, 13), 20, 41, 1.2),
-    Case("mlp100-b256", partial(perceptron, 100), (256, 100), 20, 41, 1.2),
-    Case("resnet18-64-b64", resnet18, (64, 64, 64), 1, 7, 1.8, 2.0),
+    Case("mlp100-b256", partial(perceptron, 100), (256, 100), 20, 41, 1.3),
+    Case("resnet18-64-b64", resnet18, (64, 64, 64), 1, 7, 1.9, 2.0),
     Case("resnet18-224-b16", resnet18, (16, 224, 224), 1, 5, 2.0),
 )
 

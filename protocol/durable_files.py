@@ -13,13 +13,16 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from protocol.housekeeping import Housekeeping
 
 PRIVATE, PUBLIC = 0o600, 0o644
 """Modes of new files, less the umask: readable by their owner alone, or by everyone."""
 _PARTIAL = ".partial"
+_LONGEST_LINE = 1 << 20
 _ABANDONED = 24 * 3600.0
 """Seconds without a write after which a partial file counts as abandoned."""
 
@@ -89,6 +92,16 @@ def append(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = T
         sync(path.parent)
 
 
+def cut_torn_line(path: Path) -> None:
+    """Removes the end of a file of lines that a killed process, a power cut or a failing disk left
+    without a line's end. Raises OSError."""
+    with path.open("r+b") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - _LONGEST_LINE)
+        file.seek(start)
+        if (tail := file.read()) and not tail.endswith(b"\n"):
+            file.truncate(start + tail.rfind(b"\n") + 1)
+
+
 def move(source: Path, target: Path) -> None:
     """Renames a finished file or folder within its file system, and makes it durable with all it
     contains. A file replaces an existing file, a folder an empty folder. Raises OSError."""
@@ -118,6 +131,6 @@ def sync(path: Path) -> None:
 def _remove_abandoned(path: Path) -> None:
     """Removes the partial files that killed writers of this file left."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
-        with suppress(OSError):
+        with Housekeeping().task("partial files"):
             if time.time() - partial.stat().st_mtime > _ABANDONED:
                 partial.unlink()

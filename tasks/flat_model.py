@@ -22,7 +22,8 @@ class FlatModel:
         """Builds the model with torch's random state set to `seed` and restored afterwards.
 
         Raises WardroundError(CONFIGURATION) for a model with buffers, frozen or non-float32
-        parameters, or initial ones out of range (`protocol.vectors.in_range`).
+        parameters, for one on another device than the processor, or for initial ones out of range
+        (`protocol.vectors.in_range`).
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -35,9 +36,11 @@ class FlatModel:
                 remedy="Use GroupNorm instead of BatchNorm, and constants instead of buffers.",
             )
         named = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        if any(p.dtype != torch.float32 for p in named.values()):
+        if any((p.dtype, p.device.type) != (torch.float32, "cpu") for p in named.values()):
             raise WardroundError(
-                Code.CONFIGURATION, f"The model of task {task.name} is not float32 throughout."
+                Code.CONFIGURATION,
+                f"The model of task {task.name} is not float32 on the processor throughout.",
+                remedy="Let `Task.model` build it as torch does by default.",
             )
         self.layout = Layout(tuple((name, tuple(p.shape)) for name, p in named.items()))
         self.flat: Tensor = torch.empty(self.layout.size, dtype=torch.float32)

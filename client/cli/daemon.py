@@ -171,6 +171,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         if runs and now is not None:
             lines += [
                 ("Coordinator", f"{now.coordinator}, {'' if connected else 'not '}connected"),
+                *([("Paused", "the coordinator's disk is full")] if now.coordinator_paused else []),
                 ("Running for", f"{now.uptime / 3600:.1f} h (process {now.pid})"),
                 ("Doing", now.phase),
                 ("Answers", ", ".join(f"{n} {kind}" for kind, n in now.answers.items()) or "none"),

@@ -7,15 +7,17 @@ it with the pictures.
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from client.log_events import event
 from protocol.document import canonical
 from protocol.durable_files import make_folder, writing
-from protocol.errors import Code, WardroundError
+from protocol.housekeeping import Housekeeping
 from protocol.secret_files import refuse_shared
 from tasks.base import Task
 from tasks.schema import Table
@@ -38,17 +40,15 @@ def features_of(state: Path, task: Task, table: Table) -> npt.NDArray[Any]:
         if cached is not None and len(cached) == len(table[task.schema.images[0].name]):
             return cached
     features = task.features(table)
-    try:
+    with Housekeeping(_note).task("cache of features"):  # they are computed again next time
         make_folder(folder)
         with writing(path) as file:
             np.save(file, features, allow_pickle=False)
-    except OSError as error:
-        raise WardroundError(
-            Code.STATE,
-            f"{path} cannot be written: {error.strerror}.",
-            remedy="Make room on the disk.",
-        ) from None
     return features
+
+
+def _note(task: str, why: str) -> None:
+    event(f"{task} not written", logging.WARNING, why=why)
 
 
 def _key(task: Task, table: Table) -> str:

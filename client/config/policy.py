@@ -93,6 +93,14 @@ class Policy(Document):
     colluding_sites: int = Field(
         default=1, ge=0, description="how many colluding sites a study must tolerate at least"
     )
+    participant_sets: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="a whole number: the most different sets of sites in the sums of a round",
+        ),
+    ] = 8
     least_noise_multiplier: Annotated[
         Number,
         Field(gt=0, le=1e6, description="the floor on every noise multiplier, a number above 0"),

@@ -41,6 +41,7 @@ from client.transport.fleet_connection import FleetConfig, FleetConnection, Inco
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
+from protocol.housekeeping import Housekeeping
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
@@ -115,7 +116,9 @@ class Daemon:
             limit_memory(policy)
             for task in tasks:
                 _check_itself(task, gradient_memory(policy))
-            sweep(config.state, _reopen(governance, site))
+            running = _reopen(governance, site)
+            with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
+                sweep(config.state, running)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator
@@ -213,6 +216,10 @@ def _reopen(governance: SiteGovernance, site: Site) -> set[str]:
     for study in accepted:
         site.reopen(study)
     return {study.digest for study in accepted}
+
+
+def _note(task: str, why: str) -> None:
+    event("not done", logging.WARNING, task=task, why=why)
 
 
 def _log_cohort(study: Study, cohort: Cohort) -> None:

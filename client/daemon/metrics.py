@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
+from client.bounded_server import BoundedServer
 from client.daemon.status import Status, StatusBoard
 from client.daemon.watchdog import StatusReporter
 from client.governance.budget import Budget, budget
@@ -26,6 +27,15 @@ _Sample = tuple[str, str, str, dict[str, str], float]
 """Name, type, help, labels, value."""
 
 
+class _Server(BoundedServer, ThreadingHTTPServer):
+    """Any local user may connect, and the daemon needs its files and threads for other things."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Prints nothing: whoever asked has hung up, or the figures could not be read."""
+
+
 class Metrics:
     """A monitoring server on loopback, up inside `with`. Raises WardroundError(PORT_TAKEN)."""
 
@@ -36,14 +46,13 @@ class Metrics:
         self._budget: tuple[float, Budget | None] = (0.0, None)
         self._composing = threading.Lock()
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+            self._server = _Server(("127.0.0.1", port), self._handler())
         except OSError as error:
             raise WardroundError(
                 Code.PORT_TAKEN,
                 f"Cannot listen on 127.0.0.1:{port} for metrics ({error.strerror}).",
                 remedy="Choose another port for `metrics` in site.yaml, or leave it out.",
             ) from None
-        self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="metrics", daemon=True
         )

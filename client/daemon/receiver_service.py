@@ -71,7 +71,9 @@ class ReceiverService:
             "sent_again": counts.kept["again"],
             "refused": counts.refused,
             "associations": counts.associations,
-            "rejected": sum(counts.rejected.values()) + self.receiver.tls_failures,
+            "rejected": sum(counts.rejected.values())
+            + self.receiver.tls_failures
+            + self.receiver.refused_connections,
             "studies_waiting": self._arrivals.waiting,
             "images_ready": self._indexed,
         }

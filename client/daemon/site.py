@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -34,6 +34,7 @@ from client.training.self_check import invented_features, self_check
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.privacy.possible_sums import check_declared
 from protocol.privacy.word_size import check_headroom, check_sampled
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
@@ -68,6 +69,11 @@ class Governance(Protocol):
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
+        ...
+
+    def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
+        """Notes, durably, among whom a sum is that the site is about to add to. Raises
+        WardroundError where a round asks for too many different sets of sites."""
         ...
 
     def answered(self, answer: messages.Ready | messages.Share, sent: Frame) -> None:
@@ -285,12 +291,16 @@ class Site:
             contributor: Contributor | QueryContributor
             if study.query is not None and self._respondent is not None:
                 contributor = self._respondent(task, study)
+                counted = contributor.records.patients
+                check_declared(study, self.name, trained=0, scored=counted)
             else:
                 learner = DPTrainer(task, study.optimisation.seed, self._memory)
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
                 if study.privacy.traits.private:
                     check_sampled(study, patients.training)
+                scored = len(patients.evaluation)
+                check_declared(study, self.name, trained=patients.training, scored=scored)
                 if study.privacy.epsilon is not None:
                     learner.try_out(
                         invented_features(task),
@@ -366,6 +376,7 @@ class Site:
         ):
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
         contributor, sections = loaded.contributor, attempt.sections
+        self._governance.take_part(study, message.round, [key.site for key in message.announced])
         share = attempt.party.share(
             attempt.words,
             message.announced,

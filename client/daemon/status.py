@@ -35,7 +35,7 @@ class Status:
 
     phase: starting, idle, training (computing an answer), summing (waiting for the other sites),
     stopping, stopped. rules: digest of the policy that it started with. answers: number sent by
-    kind; refusals: number by code.
+    kind; refusals: number by code. coordinator_paused: its disk is full, and studies wait for it.
     """
 
     site: str
@@ -47,6 +47,7 @@ class Status:
     uptime: float = 0.0
     rules: str = ""
     connected: bool = False
+    coordinator_paused: bool = False
     phase: str = "starting"
     study: str | None = None
     title: str | None = None

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import socket
 
+from protocol.housekeeping import Housekeeping
+
 
 def notify(*lines: str) -> None:
     """Sends `READY=1`, `STOPPING=1`, `WATCHDOG=1` or `STATUS=...`, where systemd listens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-        try:
-            out.connect("\0" + address[1:] if address[0] == "@" else address)
-            out.sendall("\n".join(lines).encode())
-        except OSError:
-            return  # the manager is gone; the service continues
+    with (
+        Housekeeping().task("notify"),  # the manager may be gone, or no file be left for a socket
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+    ):
+        out.connect("\0" + address[1:] if address[0] == "@" else address)
+        out.sendall("\n".join(lines).encode())
 
 
 def watchdog_seconds() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from client.daemon.status import StatusBoard
 from client.daemon.systemd import notify, watchdog_seconds
 from client.log_events import event
 from protocol.errors import WardroundError
+from protocol.housekeeping import Housekeeping
 
 _INTERVAL = 1.0
 """Seconds between two reports."""
@@ -27,6 +29,9 @@ class Connection(Protocol):
     def connected(self) -> bool: ...
 
     @property
+    def coordinator_paused(self) -> bool: ...
+
+    @property
     def last_error(self) -> WardroundError | None: ...
 
 
@@ -39,7 +44,8 @@ class StatusReporter:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._reported: tuple[bool, str | None] = (False, None)
-        self._written: tuple[float, status.Status | None] = (0.0, None)
+        self._written: tuple[float, status.Status] = (-math.inf, board.now)
+        self._housekeeping = Housekeeping(_note)
         self.connection: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -79,19 +85,20 @@ class StatusReporter:
         if now == last and moment - at < _REWRITE:
             return
         self._board.set(updated=status.utc(), uptime=round(moment - self._started, 1))
-        try:
+        with self._housekeeping.task("status.json"):
             status.write(self._folder, self._board.now)
-        except OSError as error:
-            if last is not None or at == 0.0:
-                event("status not written", logging.WARNING, reason=error.strerror)
-            self._written = (moment, None)
-            return
-        self._written = (moment, self._board.now)
+            self._written = (moment, self._board.now)
 
     def _report_connection(self) -> None:
         connection = self.connection
         if connection is None or self._end.is_set():
             return
+        if connection.coordinator_paused != self._board.now.coordinator_paused:
+            self._board.set(coordinator_paused=connection.coordinator_paused)
+            if connection.coordinator_paused:
+                event("coordinator paused", logging.WARNING, why="its disk is full")
+            else:
+                event("coordinator goes on")
         connected, error = connection.connected, connection.last_error
         state = (connected, error.code.value if error else None)
         if state == self._reported:
@@ -105,3 +112,9 @@ class StatusReporter:
             self._board.fault(error)
             event("not connected", logging.WARNING, code=error.code.value, why=str(error))
             notify(f"STATUS=not connected ({error.code.value})")
+
+
+def _note(task: str, why: str) -> None:
+    event(
+        "written again" if not why else "not written", logging.WARNING, file=task, why=why or None
+    )

@@ -112,6 +112,7 @@ policy:
   least_patients: {a.least_patients}    # with fewer, the site takes no part and says no number
   least_sites: 3        # fewest hospitals in a sum
   colluding_sites: 1    # hospitals that may side with the coordinator without harm
+  participant_sets: 8   # most different sets of hospitals in the sums of one round
 
   # The privacy budget. Epsilon bounds what anyone can learn about one patient, at delta, a
   # probability that should lie well below 1 / patients. Spent for ever: nothing gives it back.

@@ -66,6 +66,9 @@ CREATE TABLE debits (
   study TEXT NOT NULL REFERENCES studies, attempt INTEGER NOT NULL, part TEXT NOT NULL,
   round INTEGER NOT NULL, count INTEGER NOT NULL, time TEXT NOT NULL,
   PRIMARY KEY (study, attempt, part)) STRICT, WITHOUT ROWID;
+CREATE TABLE participant_sets (
+  study TEXT NOT NULL REFERENCES studies, round INTEGER NOT NULL, sites TEXT NOT NULL,
+  PRIMARY KEY (study, round, sites)) STRICT, WITHOUT ROWID;
 CREATE TRIGGER audit_is_append_only_u BEFORE UPDATE ON audit
   BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_append_only_d BEFORE DELETE ON audit

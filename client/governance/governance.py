@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from client.config.site_config import SiteConfig
@@ -95,6 +95,11 @@ class SiteGovernance:
         """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
         self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
         self._notify(Debited(study, round_, attempt))
+
+    def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
+        """Notes among whom a sum is that this site is about to add to, durably when it returns.
+        Raises WardroundError(REFUSED_POLICY) where the round has asked for too many such sets."""
+        self.ledger.take_part(study.digest, round_, participants)
 
     def answered(self, answer: Ready | Share, sent: Frame) -> None:
         """Records an answer before it leaves: its size, its SHA-256 and, of a Ready, the signature

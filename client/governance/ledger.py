@@ -156,6 +156,36 @@ class Ledger:
             fields |= {"train": int(train), "evaluate": int(evaluate)}
             self.audit.append_within(db, AuditEvent.PRIVACY_DEBITED, fields)
 
+    def take_part(self, study: str, round_: int, participants: Collection[str]) -> None:
+        """Notes, durably, among whom a sum is that this site is about to add to.
+
+        The sums that a round asks for are of one model. What two of them over different sites
+        differ by is what the sites that are in one alone have added, with the noise of both; so the
+        policy bounds how many sets of sites a round may have. Raises WardroundError(REFUSED_POLICY)
+        for one more.
+        """
+        sites, most = ",".join(sorted(participants)), self.policy.participant_sets
+        with self.state.transaction() as db:
+            db.execute(
+                "DELETE FROM participant_sets WHERE study = ? AND round < ?", (study, round_)
+            )
+            db.execute(
+                "INSERT OR IGNORE INTO participant_sets VALUES (?, ?, ?)", (study, round_, sites)
+            )
+            (sets,) = db.execute(
+                "SELECT COUNT(*) FROM participant_sets WHERE study = ? AND round = ?",
+                (study, round_),
+            ).fetchone()
+            if sets > most:  # the transaction is undone
+                raise WardroundError(
+                    Code.REFUSED_POLICY,
+                    f"policy.participant_sets allows {most} different sets of sites in the sums of "
+                    f"a round; round {round_} asks for one more.",
+                    remedy="Ask the coordinator's operator why attempts are lost again and again; "
+                    "a new study starts afresh.",
+                    rule="participant_sets",
+                )
+
     def witness(self, study: str, attempt: int) -> None:
         """Checks that the ledger has an attempt for which this site has signed a Ready.
 

@@ -24,12 +24,18 @@ _log = logging.getLogger("wardround.site")
 
 
 def _release(db: sqlite3.Connection) -> None:
-    """1 to 2: the ledger says which release wrote it last, and by which names each study's patients
-    went. Of what 0.1.0 charged nobody knows, so that it is charged to every patient."""
+    """1 to 2: the ledger says which release wrote it last, by which names each study's patients
+    went, and among whom its sums were. Of what 0.1.0 charged nobody knows by which names, so that
+    it is charged to every patient."""
     note_release(db)
     db.execute("ALTER TABLE studies ADD COLUMN names TEXT NOT NULL DEFAULT ''")
     db.execute(
         "CREATE TABLE patients (name BLOB PRIMARY KEY, place REAL NOT NULL) STRICT, WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE participant_sets (study TEXT NOT NULL REFERENCES studies,"
+        " round INTEGER NOT NULL, sites TEXT NOT NULL,"
+        " PRIMARY KEY (study, round, sites)) STRICT, WITHOUT ROWID"
     )
 
 

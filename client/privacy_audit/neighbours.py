@@ -10,12 +10,17 @@ here is what honest weights show, and two kinds of hostile ones:
 - cancelling: every score is a small difference of large numbers, so that the last bit of a float32
   decides the loss. Where that bit depends on who else is in the batch, one patient more moves the
   terms of all.
+- uneven: weights of all sizes in every layer, under which norms are hard to compute. The newcomer's
+  term is longer than what is claimed where a norm is too small.
+
+An attack makes up neighbours one after another, all weights between -largest and largest; none for
+a model without the layer that it is about. `farthest` takes the one that moves the sum most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +37,9 @@ _SURE = 128.0
 """A logit whose sigmoid is 1 in float32, and which float32 still resolves finely."""
 _COMPANY, _CANDIDATES = 8, 16
 _TRIALS = 240
-_LARGEST = 2.0**30
+BEYOND = 2.0**30
+"""Far beyond the range that a site accepts (`protocol.vectors.LARGEST_WEIGHT`), which would hide
+some faults: an audit asks whether the claim holds even without that check."""
 
 
 @dataclass(frozen=True)
@@ -51,55 +58,76 @@ class Neighbours:
     moved: float
 
 
-def honest(audited: AuditedStudy, patients: Cohort, part: Part, seed: int) -> Neighbours:
-    """The weights that the study begins with; the patient of several who moves the sum most."""
+Attack = Callable[[AuditedStudy, Cohort, Part, int, float], Iterator[Neighbours]]
+"""The study, (n, ...) two or more records to choose from, what is released, a seed, and the largest
+weight -> what it tries."""
+
+
+def honest(
+    audited: AuditedStudy, patients: Cohort, part: Part, seed: int, largest: float
+) -> Iterator[Neighbours]:
+    """The weights that the study begins with, whatever `largest`; one patient after another."""
     rng = np.random.default_rng([seed, 0])
     weights = FlatModel(audited.task, audited.study.optimisation.seed).weights()
-    chosen = rng.permutation(len(patients.labels))
-    company = chosen[: min(_COMPANY, len(chosen) - 1)]
-    return max(
-        (
-            _neighbours("honest", audited, part, weights, rows.features, rows.labels)
-            for newcomer in chosen[len(company) :][:_CANDIDATES]
-            for rows in [_Rows.of(patients, [*company, newcomer])]
-        ),
-        key=lambda found: found.moved,
-    )
+    for rows in _newcomers(patients, rng):
+        yield _neighbours("honest", audited, part, weights, rows)
 
 
-def saturating(audited: AuditedStudy, patients: Cohort, part: Part, seed: int) -> Neighbours | None:
-    """None for a model without a last layer of one output."""
-    return _one_against_all("saturating", _SURE, audited, patients, part, seed)
+def saturating(
+    audited: AuditedStudy, patients: Cohort, part: Part, seed: int, largest: float
+) -> Iterator[Neighbours]:
+    """It needs a last layer of one output."""
+    return _one_against_all("saturating", _SURE, audited, patients, part, seed, largest)
 
 
-def opposed(audited: AuditedStudy, patients: Cohort, part: Part, seed: int) -> Neighbours | None:
+def opposed(
+    audited: AuditedStudy, patients: Cohort, part: Part, seed: int, largest: float
+) -> Iterator[Neighbours]:
     """Likewise."""
-    return _one_against_all("opposed", 0.0, audited, patients, part, seed)
+    return _one_against_all("opposed", 0.0, audited, patients, part, seed, largest)
 
 
-def cancelling(audited: AuditedStudy, patients: Cohort, part: Part, seed: int) -> Neighbours | None:
-    """Likewise; the worst of a search over weights, patients and sizes of batch."""
+def cancelling(
+    audited: AuditedStudy, patients: Cohort, part: Part, seed: int, largest: float
+) -> Iterator[Neighbours]:
+    """Likewise; a search over weights, patients and sizes of batch."""
     rng = np.random.default_rng([seed, 2])
     if (last := _last(audited)) is None:
-        return None
-    worst: Neighbours | None = None
+        return
     for trial in range(_TRIALS):
         row = int(rng.integers(len(patients.labels)))
         size = _COMPANY if trial < _TRIALS // 2 else 2 + trial % 64
         alike = _Rows.of(patients, [row] * size)
-        weights = _cancelling_on(audited, last, alike.features[:1], rng)
-        labels = np.full(size, float(rng.integers(2)))
-        one = _neighbours("cancelling", audited, part, weights, alike.features, labels)
-        if worst is None or one.moved > worst.moved:
-            worst = one
-    return worst
+        weights = _cancelling_on(audited, last, alike.features[:1], rng, largest)
+        labels = np.full(size, np.float32(rng.integers(2)))
+        yield _neighbours("cancelling", audited, part, weights, replace(alike, labels=labels))
+
+
+def uneven(
+    audited: AuditedStudy, patients: Cohort, part: Part, seed: int, largest: float
+) -> Iterator[Neighbours]:
+    """Of any model."""
+    rng = np.random.default_rng([seed, 3])
+    size = audited.study.model.parameters
+    for rows in _newcomers(patients, rng):
+        spread = np.log(largest) * rng.choice([0.1, 0.3, 1.0])
+        drawn = rng.choice([-1.0, 1.0], size) * np.exp(rng.uniform(-spread, spread, size))
+        yield _neighbours("uneven", audited, part, drawn.astype(np.float32), rows)
+
+
+AUDITED: tuple[Attack, ...] = (honest, saturating, opposed, cancelling)
+ATTACKS: tuple[Attack, ...] = (*AUDITED, uneven)
+
+
+def farthest(tried: Iterable[Neighbours]) -> Neighbours | None:
+    """The one in which a patient moves the sum most; None of none."""
+    return max(tried, key=lambda found: found.moved, default=None)
 
 
 def attacks(audited: AuditedStudy, patients: Cohort, part: Part, seed: int) -> Iterator[Neighbours]:
-    """What there is against a release. patients: (n, ...) records to choose from, 2 or more."""
-    yield honest(audited, patients, part, seed)
-    for hostile in (saturating, opposed, cancelling):
-        if (found := hostile(audited, patients, part, seed)) is not None:
+    """What an audit tries against a release: of every attack in AUDITED the farthest."""
+    for attack in AUDITED:
+        if (found := farthest(attack(audited, patients, part, seed, BEYOND))) is not None:
             yield found
 
 
@@ -114,32 +142,41 @@ class _Rows:
         return _Rows(patients.features[chosen], patients.labels[chosen])
 
 
+def _newcomers(patients: Cohort, rng: np.random.Generator) -> Iterator[_Rows]:
+    """Some patients and, last, one of several others."""
+    chosen = rng.permutation(len(patients.labels))
+    company = chosen[: min(_COMPANY, len(chosen) - 1)]
+    for newcomer in chosen[len(company) :][:_CANDIDATES]:
+        yield _Rows.of(patients, [*company, newcomer])
+
+
 def _one_against_all(
-    name: str, logit: float, audited: AuditedStudy, patients: Cohort, part: Part, seed: int
-) -> Neighbours | None:
+    name: str,
+    logit: float,
+    audited: AuditedStudy,
+    patients: Cohort,
+    part: Part,
+    seed: int,
+    largest: float,
+) -> Iterator[Neighbours]:
     """Patients who are alike with label 1, and one with label 0; the last layer says `logit`."""
     rng = np.random.default_rng([seed, 1])
     if (last := _last(audited)) is None:
-        return None
-    found = []
+        return
+    labels = np.r_[np.ones(_COMPANY), 0.0].astype(np.float32)
     for row in rng.integers(len(patients.labels), size=_CANDIDATES):
-        alike = _Rows.of(patients, [row] * (_COMPANY + 1))
-        weights = _saying(audited, last, alike.features[:1], logit)
-        labels = np.r_[np.ones(_COMPANY), 0.0]
-        found.append(_neighbours(name, audited, part, weights, alike.features, labels))
-    return max(found, key=lambda one: one.moved)
+        alike = _Rows.of(patients, [row] * len(labels))
+        weights = _saying(audited, last, alike.features[:1], logit, largest)
+        yield _neighbours(name, audited, part, weights, replace(alike, labels=labels))
 
 
 def _neighbours(
-    name: str,
-    audited: AuditedStudy,
-    part: Part,
-    weights: Vector,
-    features: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
+    name: str, audited: AuditedStudy, part: Part, weights: Vector, rows: _Rows
 ) -> Neighbours:
     """All of these patients, and all but the last."""
-    few, more = (cohort_of(features[:n], labels[:n], part) for n in (-1, len(labels)))
+    few, more = (
+        cohort_of(rows.features[:n], rows.labels[:n], part) for n in (-1, len(rows.labels))
+    )
     without, with_ = (audited.twin.site(one, part).contribution(weights) for one in (few, more))
     way = with_ - without
     length = float(np.linalg.norm(way))
@@ -172,24 +209,38 @@ def _hidden(audited: AuditedStudy, last: nn.Linear, patient: npt.NDArray[Any]) -
     return received[0].reshape(-1, last.in_features)[0]
 
 
-@torch.no_grad()
 def _saying(
-    audited: AuditedStudy, last: nn.Linear, patient: npt.NDArray[Any], logit: float
+    audited: AuditedStudy,
+    last: nn.Linear,
+    patient: npt.NDArray[Any],
+    logit: float,
+    largest: float,
 ) -> Vector:
     hidden = _hidden(audited, last, patient)
-    last.weight.copy_((hidden * (logit / max(float(hidden @ hidden), 1e-6))).float()[None])
-    last.bias.fill_(logit)
-    return audited.learner.model.weights()
+    steep = hidden * (logit / max(float(hidden @ hidden), 1e-6))
+    return _with_last(audited, last, steep, logit, largest)
+
+
+def _cancelling_on(
+    audited: AuditedStudy,
+    last: nn.Linear,
+    patient: npt.NDArray[Any],
+    rng: np.random.Generator,
+    largest: float,
+) -> Vector:
+    hidden = _hidden(audited, last, patient)
+    steep = largest * 2.0 ** -float(rng.choice([0, 2, 4, 6]))
+    drawn = rng.normal(size=last.in_features) * steep / max(float(hidden.abs().max()), 1e-6)
+    drawn *= min(1.0, largest / max(np.abs(drawn).max(), abs(float(hidden.numpy() @ drawn))))
+    weights = torch.from_numpy(drawn.astype(np.float32)).double()
+    return _with_last(audited, last, weights, -float(weights @ hidden), largest)
 
 
 @torch.no_grad()
-def _cancelling_on(
-    audited: AuditedStudy, last: nn.Linear, patient: npt.NDArray[Any], rng: np.random.Generator
+def _with_last(
+    audited: AuditedStudy, last: nn.Linear, weights: Tensor, bias: float, largest: float
 ) -> Vector:
-    hidden = _hidden(audited, last, patient)
-    steep = _LARGEST * 2.0 ** -float(rng.choice([0, 2, 4, 6]))
-    drawn = rng.normal(size=last.in_features) * steep / max(float(hidden.abs().max()), 1e-6)
-    weights = torch.from_numpy(drawn.astype(np.float32))
-    last.weight.copy_(weights[None])
-    last.bias.copy_(-(weights.double() @ hidden).float()[None])
+    """(P,) of the model, its last layer with (in_features,) weights and a bias."""
+    last.weight.copy_(weights.clamp(-largest, largest).float()[None])
+    last.bias.fill_(min(max(bias, -largest), largest))
     return audited.learner.model.weights()

@@ -76,11 +76,15 @@ class Rows:
     parameters: Sequence[Tensor]
     values: list[Tensor]
 
-    def square_norms(self) -> Tensor:
+    @cached_property
+    def _squares(self) -> Tensor:
         return sum_of_squares([_square_lengths(value.flatten(1), 1) for value in self.values])
 
+    def square_norms(self) -> Tensor:
+        return self._squares
+
     def amplitudes(self) -> Tensor:
-        return self.square_norms()
+        return self._squares
 
     def terms(self) -> list[Tensor]:
         return self.values
@@ -92,8 +96,13 @@ class Rows:
         values = self.values
         if present is not None:
             factors, values = factors[present], [value[present] for value in values]
+        columns = max(1, _BLOCK // max(1, len(factors)))
         for total, value in zip(sums, values, strict=True):
-            total.view(-1).addmv_(value.flatten(1).double().t(), factors)
+            parts = zip(
+                total.view(-1).split(columns), value.flatten(1).split(columns, 1), strict=True
+            )
+            for of_total, of_value in parts:  # so that few are in float64 at a time
+                of_total.addmv_(of_value.double().t(), factors)
 
 
 @dataclass
@@ -113,15 +122,19 @@ class Outer:
     def _wide(self) -> tuple[Tensor, Tensor]:
         return self.a.double(), self.g.double()
 
-    def square_norms(self) -> Tensor:
+    @cached_property
+    def _squares(self) -> Tensor:
         a, g = self._wide
         inputs = a.square().sum(1)
         if self.bias is not None:
             inputs += 1
         return inputs.mul_(g.square().sum(1))
 
+    def square_norms(self) -> Tensor:
+        return self._squares
+
     def amplitudes(self) -> Tensor:
-        return self.square_norms()
+        return self._squares
 
     def terms(self) -> list[Tensor]:
         return [self.a, self.g]

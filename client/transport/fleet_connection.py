@@ -52,7 +52,9 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from protocol.wire.flower_encoding import (
     BUSY,
+    DISK_FULL,
     HAVE,
+    NOTICE,
     REFUSED,
     STORED,
     WAIT,
@@ -136,6 +138,7 @@ class FleetConnection:
         self._heartbeats: threading.Thread | None = None
         self._node_id: int | None = None
         self._error: WardroundError | None = None
+        self._notice = ""
         self._failures = 0
         self._retry_at = 0.0
         self._receiving = False
@@ -151,6 +154,11 @@ class FleetConnection:
     def last_error(self) -> WardroundError | None:
         """Why the site is not connected; None when it is, or has not tried yet."""
         return self._error
+
+    @property
+    def coordinator_paused(self) -> bool:
+        """Whether the coordinator said that its disk is full, with its last answer."""
+        return self._notice == DISK_FULL
 
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
@@ -430,6 +438,7 @@ class FleetConnection:
             raise _CoordinatorBusy
         if answer.status != 200:
             raise _refusal(answer)
+        self._notice = answer.headers.get(NOTICE, "")
         response: Any = response_type()
         response.ParseFromString(answer.body)
         return response, answer.headers

@@ -154,6 +154,14 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         f"{'running' if status['running'] else 'not running'}, {status['address']}, "
         f"certificate good for {status['certificate_days_left']:.0f} days"
     )
+    for what, why in status["failing"].items():
+        screen.print(f"failing: {printable(what)} ({printable(why)})")
+    for study in status["studies"]:
+        if why := study.get("paused"):
+            screen.print(
+                f"paused: study {printable(study['study'][:12])} ({printable(why)}); it goes on "
+                "by itself once the disk takes its writes"
+            )
     sites = Table("site", "patients", "online", "fingerprint", box=None)
     for name, site in status["sites"].items():
         online = "yes" if site["online"] else "no"

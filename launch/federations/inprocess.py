@@ -6,7 +6,7 @@ have no ledger and no policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -52,6 +52,9 @@ class SimulatedGovernance:
         if attempt <= last_attempt or round_ < last_round:
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not above the last one.")
         self._last[study.digest] = (round_, attempt)
+
+    def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
+        pass
 
     def answered(self, answer: Ready | Share, sent: Frame) -> None:
         pass

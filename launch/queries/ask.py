@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -31,7 +31,7 @@ from protocol.study.study import Study
 from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
 from server.outcome import Outcome
-from server.rounds.listener import Listener, Listeners
+from server.rounds.listener import Listener, Listeners, Reason
 from server.tracking.query_page import page
 from server.tracking.query_report import plain
 from server.tracking.summary import write_summary
@@ -197,7 +197,7 @@ class QueryProgress(Listener):
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         if sites:
             self._say(WAITING[why] + ", ".join(sites))
 

@@ -5,6 +5,7 @@ The report goes into a folder and, where tracking.uri names a server, into a run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -113,7 +114,8 @@ def _tracked(config: Config, study: Study, effort: Mapping[str, int]) -> Iterato
 
 
 def _metrics(report: AuditReport) -> dict[str, float]:
-    """For each finding epsilon by accounting, what it is at least, and the estimate."""
+    """For each finding epsilon by accounting, what it is at least, and the estimate. No figure that
+    is no number: MLflow finds such a run as one with 0."""
     metrics = {"claim_holds": float(report.holds)}
     for one in report.findings:
         which = f"{one.audit}_{one.part}_{one.weights}".replace(" ", "_")
@@ -124,7 +126,7 @@ def _metrics(report: AuditReport) -> dict[str, float]:
         }
     if report.membership is not None:
         metrics |= {f"membership_{name}": of for name, of in asdict(report.membership).items()}
-    return metrics
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def _tags(report: AuditReport) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from typing import Literal, Self
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -23,6 +23,7 @@ from protocol.study.study import Study
 from protocol.terminal import command_line
 from protocol.terminal.printable import printable
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Reason
 
 SHOWN = 12
 """Rounds in the live table; the last ones stay in view."""
@@ -30,6 +31,7 @@ WAITING = {
     "offline": "waiting for sites to come online: ",
     "approval": "waiting for approval at: ",
     "hours": "waiting for the working hours of: ",
+    "suspects": "paused, since at least one of these sends what no honest site sends: ",
 }
 COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 
@@ -65,7 +67,7 @@ class StudyProgress:
         if self._live is not None:
             self._live.stop()
 
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         self._say(WAITING[why] + ", ".join(sites) if sites else "")
 
     def lost(self, round_: int, attempt: int, why: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocol.errors import Code, WardroundError
+from protocol.privacy.possible_sums import most_scored, most_trained
 from protocol.privacy.query_noise import max_noise
 from protocol.privacy.skellam import MAX_VARIANCE
 from protocol.secagg.fixed_point import (
@@ -21,9 +22,6 @@ from protocol.study.query import Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import histogram_cells, histogram_variance, update_variance
 
-_MARGIN = 2
-"""Declared numbers of patients are banded, and cohorts grow: so many times more still fit."""
-
 
 def word_bits_needed(study: Study) -> WordBits:
     """The smallest word in which no sum of the study wraps, but with probability below 2^-40.
@@ -36,15 +34,13 @@ def word_bits_needed(study: Study) -> WordBits:
     if study.query is not None:
         return _query_bits(study, study.query)
     histogram = _histogram_bits(study)
-    check_sampled(study, _MARGIN * max(member.patients for member in study.roster))
+    check_sampled(study, max(most_trained(study, frozenset({site})) for site in study.sites))
     if not privacy.traits.one_sum:
         return histogram
     update = word_bits_for(
         scale=aggregation.scale,
         dimension=study.model.parameters,
-        most_patients=max_sampled(
-            _MARGIN * study.patients(), privacy.sampling_rate, aggregation.attempts
-        ),
+        most_patients=max_sampled(most_trained(study), privacy.sampling_rate, aggregation.attempts),
         noise_multiplier=privacy.noise_multiplier,
         least_sites=aggregation.least_sites,
         colluding_sites=aggregation.colluding_sites,
@@ -56,7 +52,7 @@ def word_bits_needed(study: Study) -> WordBits:
 def _query_bits(study: Study, query: Query) -> WordBits:
     match query.mechanism:
         case "laplace":
-            most = _scored(study) + max_noise(study)
+            most = most_scored(study) * study.evaluation.scale + max_noise(study)
             return bits_for(most, 0.0, query.cells, study.aggregation.attempts)
         case "skellam":
             return _histogram_bits(study)
@@ -73,17 +69,11 @@ def _histogram_bits(study: Study) -> WordBits:
             remedy="Lower aggregation.scale or evaluation.scale.",
         )
     return bits_for(
-        _scored(study),
+        most_scored(study) * study.evaluation.scale,
         max(sites * histogram_variance(study, sites) for sites in (least, all_)),
         histogram_cells(study),
         study.aggregation.attempts,
     )
-
-
-def _scored(study: Study) -> float:
-    """The integers of all patients who may be counted in one cell."""
-    evaluation = study.evaluation
-    return _MARGIN * study.patients() / (1 - evaluation.fraction) * evaluation.scale
 
 
 def check_sampled(study: Study, patients: int) -> None:

@@ -151,9 +151,7 @@ def word_bits_for(
 ) -> WordBits:
     """The smallest word in which no sum of a study wraps, but with probability below 2^-41.
 
-    The noise of all of U has variance mu |U| / (|U| - x), largest at |U| = m; a Skellam variable of
-    variance v exceeds sqrt(2 v L) + L/3 with probability below 2 e^-L (Bernstein; its log moment
-    generating function is v (cosh t - 1) <= v t^2 / (2 - 2t/3)).
+    The noise of all of U has variance mu |U| / (|U| - x), largest at |U| = m.
     Raises WardroundError(CONFIGURATION) where even 64 bits do not do.
     """
     _check_scale(1.0, scale)
@@ -162,10 +160,16 @@ def word_bits_for(
     return bits_for(signal, variance, dimension, attempts)
 
 
+def skellam_tail(variance: float, level: float) -> float:
+    """What a Skellam variable of variance v exceeds with probability below 2 e^-level, on either
+    side (Bernstein; its log moment generating function is v (cosh t - 1) <= v t^2 / (2 - 2t/3))."""
+    return math.sqrt(2 * variance * level) + level / 3
+
+
 def bits_for(signal: float, variance: float, dimension: int, attempts: int) -> WordBits:
     """The same for coordinates of `signal` at most, with Skellam noise of this variance."""
     level = math.log(2 * dimension * attempts * 2.0 ** (WRAP_BITS + 1))
-    largest = signal + math.sqrt(2 * variance * level) + level / 3
+    largest = signal + skellam_tail(variance, level)
     if largest < 2**31 - 1:
         return 32
     if largest < 2.0**62:

@@ -31,12 +31,12 @@ uniform but for their sum. Answers under different ctx share no mask. So any com
 not a combination of full sums is uniform. tests/protocol/secagg/test_split_views.py checks this
 linear algebra against the masks of this code, for every assignment of views at n = 4 and n = 5.
 
-*What is not claimed.* A lying site may put any vector into x_i (bounding it is the server
-optimiser's and a robust task's matter), may spoil the attempt, and nothing here says who it was:
-signatures and lengths name a site, guards do not (see `opening`). The coordinator may drop whom it
-likes before Ready, may lose every attempt, and sees who takes part and when. That an attempt number
-is used once over restarts is for the site's durable counter. Secrets are dropped after use and
-buffers that Python lets us reach are overwritten; a memory dump taken during `share` sees them.
+*What is not claimed.* A lying site may put any vector into x_i (what honest sites can add up to is
+`protocol.privacy.possible_sums`), may spoil the attempt, and nothing here says who it was:
+signatures and lengths name a site, guards do not (see `aggregate`). The coordinator may drop whom
+it likes before Ready, may lose every attempt, and sees who takes part and when. That an attempt
+number is used once over restarts is for the site's durable counter. Secrets are dropped after use
+and buffers that Python lets us reach are overwritten; a memory dump taken during `share` sees them.
 """
 
 from __future__ import annotations

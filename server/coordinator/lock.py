@@ -14,7 +14,14 @@ _NAME = ".lock"
 
 def acquire(config: CoordinatorConfig) -> int:
     """A descriptor; closing it releases the folder. Raises WardroundError(STATE)."""
-    lock = os.open(config.state / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        lock = os.open(config.state / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise WardroundError(
+            Code.STATE,
+            f"{config.state} cannot be written: {error.strerror}.",
+            remedy="Check free space, the mount and permissions, then start again.",
+        ) from None
     for _ in range(10):  # `is_running` holds it for an instant
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,15 +36,15 @@ class Members:
                 self._register(name, entry)
             self._registered[name] = entry
 
-    def follow_connections(self) -> bool:
-        """Logs which sites came and went; returns whether any did."""
+    def follow_connections(self) -> frozenset[str]:
+        """Logs which sites came and went; returns those that are connected."""
         before, here = self._online, self._link.online()
         self._online = here
         for site in sorted(here - before):
             self._journal.write("site-online", site=site, online=len(here))
         for site in sorted(before - here):
             self._journal.write("site-offline", site=site, online=len(here))
-        return here != before
+        return here
 
     def _register(self, name: str, entry: RosterEntry) -> None:
         try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from protocol import durable_files
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
+from protocol.housekeeping import Housekeeping
 from protocol.identity import fingerprint
 from protocol.release import RELEASE
 from protocol.study.study import Study
+from protocol.wire.flower_encoding import DISK_FULL
 from server.coordinator import lock, schema
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
@@ -70,6 +72,9 @@ class Coordinator:
         self._submitting: set[str] = set()
         self._lock = threading.Lock()
         self._members = Members(self.link, self.roster, journal)
+        self._housekeeping = Housekeeping(self._note)
+        self._online: frozenset[str] = frozenset()
+        self._noted, self._certificate = 0.0, 0
         self._lock_file: int | None = None
         self._started = ""
         self.address = ""
@@ -101,10 +106,15 @@ class Coordinator:
         self.address = self.link.address
         key = fingerprint(self.signer.public_key)
         self.journal.write("coordinator", address=self.address, version=RELEASE, signing_key=key)
-        self._members.follow_roster()
-        for study in self.studies():
-            if study.state == "running":
-                study.start()
+        self.journal.write(
+            "limits",
+            open_files=self.link.open_files,
+            connections=self.link.limits.most,
+            an_address=self.link.limits.an_address,
+        )
+        for name, chore in self._chores().items():
+            with self._housekeeping.task(name):
+                chore()
         return self
 
     def stop(self) -> None:
@@ -115,7 +125,8 @@ class Coordinator:
         for study in studies:
             study.join(5.0)
         self.link.stop()
-        self._write_status(running=False)
+        with self._housekeeping.task("status"):
+            self._write_status(running=False)
         self._unlock()
         self.journal.write("coordinator-ended")
 
@@ -126,17 +137,11 @@ class Coordinator:
         self.stop()
 
     def serve(self, ending: threading.Event) -> None:
-        """Follows the roster, the certificate and the connections until `ending` is set."""
-        certificate, noted = self._certificate_seen(), 0.0
-        while not ending.is_set():
-            self._members.follow_roster()
-            if self._members.follow_connections() or time.monotonic() - noted > _STATUS_INTERVAL:
-                noted = time.monotonic()
-                self._write_status(running=True)
-            if (seen := self._certificate_seen()) != certificate:
-                certificate = seen
-                self._renew()
-            ending.wait(_INTERVAL)
+        """Does the chores until `ending` is set; one that fails is tried again with the others."""
+        while not ending.wait(_INTERVAL):
+            for name, chore in self._chores().items():
+                with self._housekeeping.task(name):
+                    chore()
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
@@ -222,6 +227,7 @@ class Coordinator:
         folder = self._folder / study.digest
         if known is not None:
             run = StudyRun.load(folder, self._services)
+            run.log.append("submitted", account=account)
         else:
             submission = Submission(
                 account=account,
@@ -232,10 +238,10 @@ class Coordinator:
             run = StudyRun.create(
                 folder, self._services, study, submission, redacted(configuration)
             )
-        run.log.append("submitted", account=account)
         with self._lock:
             self._studies[study.digest] = run
-        run.start()
+        with self._housekeeping.task("studies"):  # tried again with the other chores
+            run.start()
         return run.digest, run.state
 
     def _check(self, study: Study) -> None:
@@ -273,7 +279,37 @@ class Coordinator:
             return
         self._studies[name] = run
 
+    def _chores(self) -> dict[str, Callable[[], None]]:
+        return {
+            "roster": self._members.follow_roster,
+            "studies": self._start_studies,
+            "sites": self._tell_sites,
+            "status": self._follow_status,
+            "certificate": self._follow_certificate,
+        }
+
+    def _note(self, task: str, why: str) -> None:
+        self.journal.write("housekeeping", task=task, why=why or "works again")
+
+    def _start_studies(self) -> None:
+        for study in self.studies():
+            if study.state == "running":
+                study.start()
+
+    def _tell_sites(self) -> None:
+        self.link.announce(DISK_FULL if any(study.paused for study in self.studies()) else "")
+
+    def _follow_status(self) -> None:
+        """Writes status.json when a site came or went, and every few seconds."""
+        online = self._members.follow_connections()
+        if online != self._online or time.monotonic() - self._noted > _STATUS_INTERVAL:
+            self._write_status(running=True)
+            self._online, self._noted = online, time.monotonic()
+
     def _write_status(self, *, running: bool) -> None:
+        failing = dict(self._housekeeping.failing)
+        if self.journal.trouble:
+            failing["event log"] = self.journal.trouble
         write_json(
             self.config.state / "status.json",
             {
@@ -283,21 +319,17 @@ class Coordinator:
                 "since": self._started,
                 "online": sorted(self.link.online()) if running else [],
                 "studies": [study.row() for study in self.studies()],
+                "failing": failing,
             },
         )
 
-    def _certificate_seen(self) -> int:
-        try:
-            return self.config.pki.certificate.stat().st_mtime_ns
-        except OSError:
-            return 0
-
-    def _renew(self) -> None:
-        try:
+    def _follow_certificate(self) -> None:
+        """Loads a renewed certificate. Raises OSError while it, or its key, cannot be used."""
+        seen = self.config.pki.certificate.stat().st_mtime_ns
+        if self._certificate not in (0, seen):
             self.link.renew_certificate()
             self.journal.write("certificate-renewed")
-        except OSError as error:
-            self.journal.write("certificate-unfit", type=type(error).__name__)
+        self._certificate = seen
 
     def _unlock(self) -> None:
         if self._lock_file is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from server.enrolment.certificates import Pki
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.enrolment.signing_key import signing_key
+
+_STATUS_AGE = 30.0
+"""Seconds; a running coordinator writes its status every five."""
 
 
 def create(
@@ -109,12 +114,17 @@ def authority_fingerprint(pem: str) -> str:
 
 
 def status(config: CoordinatorConfig) -> dict[str, Any]:
-    """Whether the coordinator runs, since when, and sites and studies as it last wrote them."""
+    """Whether the coordinator runs, since when, and sites and studies as it last wrote them;
+    `failing`: what it cannot do now -> why."""
     try:
-        noted = json.loads((config.state / "status.json").read_bytes())
+        noted = json.loads((path := config.state / "status.json").read_bytes())
+        noted_at = path.stat().st_mtime
     except (OSError, ValueError):
-        noted = {}
+        noted, noted_at = {}, math.inf
     running = is_running(config)
+    failing = dict(noted.get("failing", {})) if running else {}
+    if running and (age := time.time() - noted_at) > _STATUS_AGE:
+        failing["status"] = f"not written for {age:.0f} s: is the disk full?"
     online = noted.get("online", []) if running else []
     return {
         "running": running,
@@ -131,6 +141,7 @@ def status(config: CoordinatorConfig) -> dict[str, Any]:
             for name, entry in Roster(config.roster).sites().items()
         },
         "studies": noted.get("studies", []),
+        "failing": failing,
     }
 
 

@@ -1,7 +1,7 @@
 """A study's events as JSON, to and from the types of `server.outcome`, so aggregates only.
 
-An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, lost, round, and one
-of finished, failed or cancelled at the end. A figure that is not finite is null.
+An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, paused, lost, round,
+and one of finished, failed or cancelled at the end. A figure that is not finite is null.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def outcome_from_json(
 def deliver(event: Event, listener: Listener) -> RoundReport | None:
     """Tells a listener what an event says; the report, where it is a round's."""
     match event.get("type"):
-        case "waiting":
+        case "waiting" | "paused":
             listener.waiting(event["why"], tuple(event["sites"]))
         case "lost":
             listener.lost(event["round"], event["attempt"], event["why"])

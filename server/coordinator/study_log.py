@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from array import array
 from datetime import UTC, datetime
@@ -18,7 +19,10 @@ class StudyLog:
     """Appended to by the study's thread, read by any. Events are numbered from 1."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file; a line that a crash left unfinished is cut off."""
+        """Opens or makes the file; what a crash or a power cut left of the last line is cut off.
+
+        Raises OSError, and ValueError where an event before the last one is damaged.
+        """
         self._path = path
         self._lock = threading.Lock()
         self._ends = array("Q", [0])
@@ -27,16 +31,18 @@ class StudyLog:
         self.closed = False
         if not path.exists():
             durable_files.write(path, b"")
-        last = b""
-        with path.open("r+b") as file:
+        torn = False
+        with path.open("rb") as file:
             for line in file:
-                if not line.endswith(b"\n"):
-                    file.truncate(self._ends[-1])
-                    break
-                self._ends.append(self._ends[-1] + len(line))
-                last = line
-        if last:
-            self.last_type = str(json.loads(last)["type"])
+                type_ = _type_of(line)
+                if torn and type_:
+                    raise ValueError("an event before the last one is damaged")
+                torn = not type_
+                if not torn:
+                    self._ends.append(self._ends[-1] + len(line))
+                    self.last_type = type_
+        if torn:
+            os.truncate(path, self._ends[-1])
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -47,7 +53,10 @@ class StudyLog:
         return self.last_type in ENDS
 
     def append(self, type_: str, **content: Any) -> None:
-        """Writes an event; one that ends the study is synced. Wakes whoever waits."""
+        """Writes an event; one that ends the study is synced. Wakes whoever waits.
+
+        Raises OSError where the disk does not take it; then nothing has happened.
+        """
         with self._lock:
             event = {
                 "n": len(self._ends),
@@ -56,6 +65,8 @@ class StudyLog:
                 **content,
             }
             line = json.dumps(event, allow_nan=False).encode() + b"\n"
+            if self._path.stat().st_size > self._ends[-1]:  # of a write that failed half-way
+                os.truncate(self._path, self._ends[-1])
             durable_files.append(self._path, line, durable=type_ in ENDS)
             self._ends.append(self._ends[-1] + len(line))
             self.last_type = type_
@@ -102,3 +113,11 @@ class StudyLog:
             for loop, event in self._waiting:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(event.set)
+
+
+def _type_of(line: bytes) -> str:
+    """An event's type; "" for what is no whole event."""
+    try:
+        return str(json.loads(line)["type"]) if line.endswith(b"\n") else ""
+    except (ValueError, KeyError, TypeError):
+        return ""

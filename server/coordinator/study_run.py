@@ -19,9 +19,11 @@ import numpy as np
 from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
+from protocol.housekeeping import reason
 from protocol.identity import Identity
 from protocol.study.study import Name, Study
 from server.coordinator.journal import Journal
+from server.coordinator.storage import Storage
 from server.coordinator.study_events import (
     error_to_json,
     outcome_to_json,
@@ -33,6 +35,7 @@ from server.coordinator.study_transport import StudyFleet, StudySuspendedError
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
@@ -40,6 +43,7 @@ from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
 
+_EVENTS = "events.jsonl"
 StudyStatus = Literal["running", "finished", "failed", "cancelled"]
 
 
@@ -95,12 +99,14 @@ class StudyRun:
         """
         self.folder, self._services = folder, services
         self.study, self.submission = study, submission
-        self.log = StudyLog(folder / "events.jsonl")
+        self.log = StudyLog(folder / _EVENTS)
         self._reports = [report_from_json(event) for event in self.log.events("round")]
         self._tracking, self._resumed = tracking, resumed
+        self._storage = Storage(self._check, self._paused)
         self._waiting: dict[str, tuple[str, ...]] = {}
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._cancelled = folder / "cancelled"
         self._sites = StudyFleet(services.link, self.study.digest[:12], self._cancelled.exists)
 
@@ -144,6 +150,7 @@ class StudyRun:
             durable_files.write(new / "study.json", study.document)
             write_json(new / "submission.json", submission.model_dump())
             write_json(new / "configuration.json", configuration)
+            StudyLog(new / _EVENTS).append("submitted", account=submission.account)
             durable_files.move(new, folder)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -179,17 +186,28 @@ class StudyRun:
             "rounds": self.study.optimisation.rounds,
             "events": len(self.log),
             "waiting": {why: list(sites) for why, sites in self._waiting.items()},
+            "paused": self.paused,
         }
+
+    @property
+    def paused(self) -> str:
+        """Why the study waits for the coordinator's disk; "" when it does not."""
+        return self._storage.paused
 
     # --- its life ---
     def start(self) -> None:
-        """Runs the rounds, in a thread."""
-        name = f"study-{self.digest[:8]}"
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        """Runs the rounds, in a thread, where none runs them yet. Raises RuntimeError where the
+        system has no thread left."""
+        with self._starting:
+            if self._thread is None:
+                name = f"study-{self.digest[:8]}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                thread.start()
+                self._thread = thread
 
     def cancel(self) -> None:
-        """Ends the study for good, also over a restart; within seconds unless a site hangs."""
+        """Ends the study for good, also over a restart; within seconds unless a site hangs. A
+        paused one ends when the disk takes its writes again. Raises OSError."""
         durable_files.write(self._cancelled, b"")
         self._sites.hang_up()
 
@@ -203,24 +221,26 @@ class StudyRun:
             self._thread.join(timeout)
 
     # --- the round loop's listener ---
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         if self._sites.suspended or self._waiting.get(why, ()) == sites:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
-        self.log.append("waiting", why=why, sites=list(sites))
+        # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
+        type_ = "paused" if why == "suspects" else "waiting"
+        self._append(type_, why=why, sites=list(sites))
         if sites:
             self._say("study-waits", why=why, sites=",".join(sites))
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         if not self._sites.suspended:
-            self.log.append("lost", round=round_, attempt=attempt, why=why)
+            self._append("lost", round=round_, attempt=attempt, why=why)
             self._say("attempt-lost", round=round_, attempt=attempt, why=why)
 
     def round(self, report: RoundReport) -> None:
         if any(known.round == report.round for known in self._reports):
             return  # reported before a restart
+        self._append("round", **report_to_json(report))
         self._reports.append(report)
-        self.log.append("round", **report_to_json(report))
         self._tracking.round(report)
         auc = report.metrics.get("auc")
         self._say(
@@ -237,19 +257,23 @@ class StudyRun:
     # --- the thread ---
     def _work(self) -> None:
         try:
-            self._rounds().run()
+            self._end(*self._run())
         except StudySuspendedError:
             self._say("study-suspended")
-        except KeyboardInterrupt:
-            self._end("cancelled")
-        except WardroundError as error:
-            self._end("failed", error)
-        except Exception as error:
-            self._end("failed", unexpected(error))
-        else:
-            self._end("finished")
         finally:
             self._sites.hang_up()
+
+    def _run(self) -> tuple[StudyStatus, WardroundError | None]:
+        """How the study ended, and why. Raises StudySuspendedError."""
+        try:
+            self._rounds().run()
+        except StudySuspendedError:
+            raise
+        except KeyboardInterrupt:
+            return "cancelled", None
+        except Exception as error:
+            return "failed", unexpected(error)
+        return "finished", None
 
     def _rounds(self) -> RoundLoop:
         identities = self._services.roster.identities()
@@ -260,7 +284,7 @@ class StudyRun:
                 remedy="Enrol them again, or submit a study without them.",
             )
         self._say("study-starts", title=self.study.title, account=self.submission.account)
-        self.log.append("resumed" if self._resumed else "started")
+        self._append("resumed" if self._resumed else "started")
         if self._resumed:
             try:
                 self._tracking.catch_up(self._reports)
@@ -273,27 +297,44 @@ class StudyRun:
             identities,
             self,
             checkpoint=self.folder / "checkpoint.pt",
+            store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,
         )
 
-    def _end(self, type_: StudyStatus, error: WardroundError | None = None) -> None:
-        """Files first, then tracking, then the event that says so."""
+    def _end(self, type_: StudyStatus, error: WardroundError | None) -> None:
+        """Files first, then tracking, then the event that says so. Raises StudySuspendedError."""
         content: dict[str, Any] = {}
         try:
             if (outcome := self._outcome) is not None:
                 weights = np.ascontiguousarray(outcome.weights, dtype="<f4")
-                durable_files.write(self.weights, weights.data)
-                write_summary(outcome, self.folder / "summary.json")
+                write, summary = self._storage.write, self.folder / "summary.json"
+                write(lambda: durable_files.write(self.weights, weights.data))
+                write(lambda: write_summary(outcome, summary))
                 content["outcome"] = outcome_to_json(outcome)
             content["tracking"] = asdict(self._tracking.finish(outcome))
+        except StudySuspendedError:
+            raise
         except Exception as problem:
             type_, error = "failed", error or unexpected(problem)
         if error is not None:
             content |= error_to_json(error)
         self._waiting = {}
-        self.log.append(type_, **content)
+        self._append(type_, **content)
         self._say(f"study-{type_}", code=None if error is None else error.code)
+
+    def _append(self, type_: str, **content: Any) -> None:
+        self._storage.write(lambda: self.log.append(type_, **content))
+
+    def _check(self) -> None:
+        """Between two tries of a write. Raises StudySuspendedError."""
+        self._sites.stopped()
+
+    def _paused(self, why: str) -> None:
+        if why:
+            self._say("study-paused", why=why)
+        else:
+            self._say("study-goes-on")
 
     def _say(self, event: str, **keys: str | int | float | None) -> None:
         self._services.journal.write(event, study=self.digest[:12], **keys)
@@ -303,9 +344,14 @@ def unexpected(error: Exception) -> WardroundError:
     """An error's own code, or its type and never its text, which may quote anything."""
     if isinstance(error, WardroundError):
         return error
-    code = Code.STATE if isinstance(error, OSError) else Code.INTERNAL
+    if isinstance(error, OSError):
+        return WardroundError(
+            Code.STATE,
+            f"The coordinator cannot store this: {reason(error)}.",
+            remedy="Its operator makes room on its disk, or repairs it; then try again.",
+        )
     return WardroundError(
-        code,
+        Code.INTERNAL,
         f"The coordinator met an unexpected {type(error).__name__}.",
         remedy="Its operator finds the study's folder under state/studies.",
     )

@@ -1,4 +1,5 @@
-"""After every round, everything needed to resume at the next one, written atomically.
+"""After every round, and every sum that was impossible, everything needed to resume, written
+atomically.
 
 A file says its format. One of an older release is brought to this one's when it is read, and a copy
 of it stays beside it, since the next round replaces it.
@@ -7,11 +8,12 @@ of it stays beside it, since the next round replaces it.
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -19,6 +21,7 @@ from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, unknown_field
 from server.model.attempts import Attempts
+from server.model.suspects import Suspects
 from server.outcome import RoundReport
 
 _OLDER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda fields: fields}
@@ -28,7 +31,8 @@ FORMAT = max(_OLDER) + 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A study after `round` rounds. Aggregates only: the sums are opened already."""
+    """A study after `round` rounds, and the attempts lost since. Aggregates only: the sums are
+    opened already."""
 
     study: str
     round: int
@@ -43,11 +47,17 @@ class Checkpoint:
     lost: list[int]
     stopping: tuple[float | None, torch.Tensor | None, int]
     pending: dict[str, Any] | None
+    suspected: dict[str, Any] = field(default_factory=dict)
 
     @property
     def attempts(self) -> Attempts:
         """The study's, so far."""
         return Attempts(self.attempt, self.trainings, self.evaluations, tuple(self.lost))
+
+    @property
+    def suspects(self) -> Suspects:
+        """What lost attempts say, so far; an older release did not note it."""
+        return Suspects.of_plain(self.suspected)
 
     @property
     def report(self) -> RoundReport | None:
@@ -57,7 +67,11 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Durable on return: a crash leaves the previous checkpoint or this one. Raises OSError."""
         with durable_files.writing(path) as file:
-            torch.save({"format": FORMAT, "release": RELEASE} | self.__dict__, file)
+            fields = {"format": FORMAT, "release": RELEASE} | self.__dict__
+            whole = _Whole(file)
+            torch.save(fields, whole)
+            if whole.fault is not None:
+                raise whole.fault
 
     @staticmethod
     def load(path: Path, study: str) -> Checkpoint | None:
@@ -82,6 +96,23 @@ class Checkpoint:
         if written < FORMAT:
             _copy_older(path, written)
         return checkpoint
+
+
+class _Whole(io.BytesIO):
+    """A file for torch.save, which hides a write's OSError behind a fault of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            if self.fault is None:
+                self._file.write(data)
+        except OSError as error:
+            self.fault = error
+        return len(data)
 
 
 def _parsed(path: Path, fields: dict[str, Any]) -> tuple[Checkpoint, int]:

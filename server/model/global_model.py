@@ -25,6 +25,7 @@ from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
 from server.model.early_stopping import EarlyStopping
 from server.model.schedules import factor
+from server.model.suspects import Suspects
 from server.outcome import RoundReport
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -101,7 +102,9 @@ class GlobalModel:
         else:
             self._average.add_(iterate - self._average, alpha=1 / self._averaged)
 
-    def checkpoint(self, attempts: Attempts, pending: RoundReport | None) -> Checkpoint:
+    def checkpoint(
+        self, attempts: Attempts, suspects: Suspects, pending: RoundReport | None
+    ) -> Checkpoint:
         """Everything that the study needs to resume. pending: the last round's report, where its
         metrics are still to come."""
         return Checkpoint(
@@ -118,6 +121,7 @@ class GlobalModel:
             lost=list(attempts.lost),
             stopping=(self.stopping.value, self.stopping.best, self.stopping.stale),
             pending=None if pending is None else asdict(pending),
+            suspected=suspects.to_plain(),
         )
 
     def restore(self, saved: Checkpoint) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
+from protocol.privacy.possible_sums import impossible
 from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, check_ready
 from protocol.study.study import Study
@@ -46,10 +47,12 @@ class OpenedSum:
 
 @dataclass
 class AttemptLostError(Exception):
-    """The attempt gave no sum. `refusals`: site -> code, of those that refused."""
+    """The attempt gave no sum. `refusals`: site -> code, of those that refused. `suspects`: sites
+    of which at least one sent what no honest site sends; none where messages were missing."""
 
     why: str
     refusals: dict[str, Code] = field(default_factory=dict)
+    suspects: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,13 @@ class Attempt:
         )
         refusals: dict[str, Code] = {}
         readys = self._prepare(sites, prepare, body, context, refusals)
-        return self._collect(prepare, readys, sections, refusals)
+        opened = self._collect(prepare, readys, sections, refusals)
+        reason = impossible(self.study, sections, opened.total, opened.participants, model_body)
+        if reason:
+            raise AttemptLostError(
+                f"No honest sites add up to this sum: {reason}", refusals, opened.participants
+            )
+        return opened
 
     def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
         """(site, its answer or None, the frame received), in the order in which they came."""
@@ -156,37 +165,38 @@ class Attempt:
         self.traffic.sent += frame.size * len(participants)
         opening = self._opening(participants, sections)
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
+        garbled = set[str]()
         for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
             if received is None:
                 continue
             answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
-            elif answer == share:
-                self._fold(opening, site, received, refusals)
-            else:
+                if answer.code is Code.DIVERGED:  # it trained before it was ready
+                    garbled.add(site)
+            elif answer != share or not self._fold(opening, site, received):
                 refusals[site] = Code.MESSAGE
+                garbled.add(site)
         try:
             updates = opening.updates if isinstance(opening, UnmaskedOpening) else {}
             return OpenedSum(opening.open(), frozenset(participants), refusals, updates)
         except WardroundError as error:
-            raise AttemptLostError(error.message, refusals) from None
+            # All shares are there and whole, and still the guards are wrong: it was one of them.
+            unseen = isinstance(opening, ShareSum) and not opening.missing
+            suspects = frozenset(garbled) or frozenset(participants if unseen else ())
+            raise AttemptLostError(error.message, refusals, suspects) from None
 
     def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
         if sections.train and self.study.aggregation.robust is not None:
             return UnmaskedOpening(participants, sections)
         return ShareSum(participants, sections.length, self.study.aggregation.word_bits)
 
-    def _fold(
-        self,
-        opening: ShareSum | UnmaskedOpening,
-        site: str,
-        received: Frame,
-        refusals: dict[str, Code],
-    ) -> None:
-        """A share that cannot be folded spoils the attempt; the others are still taken in."""
+    def _fold(self, opening: ShareSum | UnmaskedOpening, site: str, received: Frame) -> bool:
+        """Whether a share could be folded; one that cannot spoils the attempt, and the others are
+        still taken in."""
         try:
             opening.fold(site, received.body)
-            self.traffic.received += len(received.header) + opening.size
-        except WardroundError as error:
-            refusals[site] = error.code
+        except WardroundError:
+            return False
+        self.traffic.received += len(received.header) + opening.size
+        return True

@@ -6,6 +6,10 @@ from typing import Literal, Protocol
 
 from server.outcome import Outcome, RoundReport
 
+Reason = Literal["offline", "approval", "hours", "suspects"]
+"""Why a study waits for sites. suspects: at least one of them makes sums impossible, it cannot be
+found out which, and the study goes on when some of them are away."""
+
 
 class Listener(Protocol):
     """Called from the thread that runs the rounds; must return at once.
@@ -13,8 +17,8 @@ class Listener(Protocol):
     A class that inherits it overrides what it wants to hear; the rest does nothing.
     """
 
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
-        """The study waits for these sites (empty: it waits no longer)."""
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
+        """The study waits for, or because of, these sites (empty: it waits no longer)."""
         return
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
@@ -36,7 +40,7 @@ class Listeners(Listener):
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
-    def waiting(self, why: Literal["offline", "approval", "hours"], sites: tuple[str, ...]) -> None:
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         for listener in self._listeners:
             listener.waiting(why, sites)
 

@@ -1,4 +1,5 @@
-"""Which sites an attempt asks: those that accepted, are online, and are within their hours."""
+"""Which sites an attempt asks: those that accepted, are online, are within their hours and are not
+left out; in the search for a liar, some of them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 
 from protocol.errors import Code, WardroundError
 from protocol.study.vector_layout import Sections
+from server.model.suspects import Suspects
 from server.rounds.proposal import Proposal, require_enough
 
 _FOR_GOOD = frozenset(
@@ -48,14 +50,52 @@ class Participants:
         gone = {site: code for site, code in refusals.items() if code in _FOR_GOOD}
         require_enough(self._proposal.study, self._sites, gone)
 
+    def leave_out(self, sites: frozenset[str]) -> None:
+        """Asks these sites no more. Raises WardroundError(TOO_FEW_SITES) as `require_enough`."""
+        self._sites -= sites
+        gone = dict.fromkeys(sites, Code.AGGREGATION)
+        require_enough(self._proposal.study, self._sites, gone)
+
+    def among(self, suspects: Suspects, sections: Sections) -> frozenset[str]:
+        """The sites to ask now where one of them may be lying, once any may be asked.
+
+        Raises WardroundError when patience is over: TOO_FEW_SITES, or AGGREGATION naming suspects.
+        """
+        needed, here = self._needed(sections), self.online(sections)
+        proposal, listener = self._proposal, self._proposal.listener
+        deadline = time.monotonic() + proposal.patience.join
+        shown: tuple[str, ...] = ()
+        while not (asked := suspects.ask(here, needed)):
+            named = tuple(sorted(suspects.common or proposal.study.sites))
+            if shown != named:
+                listener.waiting("suspects", named)
+                shown = named
+            if time.monotonic() > deadline:
+                raise WardroundError(
+                    Code.AGGREGATION,
+                    "Sums are impossible, and it cannot be found out by whom: at least one of "
+                    f"{', '.join(named)} sends what no honest site sends.",
+                    remedy="Ask these sites to compare their releases and their patients with what "
+                    "is declared; submit the study again without the one at fault.",
+                )
+            proposal.check_cancelled()
+            time.sleep(proposal.patience.poll)
+            here = self.online(sections)
+        if shown:
+            listener.waiting("suspects", ())
+        return asked
+
+    def _needed(self, sections: Sections) -> int:
+        study = self._proposal.study
+        return len(study.roster) if sections.exact else study.aggregation.least_sites
+
     def online(self, sections: Sections) -> frozenset[str]:
-        """The sites to ask now, once enough of them are there.
+        """The sites that could be asked now, once enough of them are there.
 
         Raises WardroundError(TOO_FEW_SITES) when patience is over.
         """
         proposal = self._proposal
-        study, listener, patience = proposal.study, proposal.listener, proposal.patience
-        needed = len(study.roster) if sections.exact else study.aggregation.least_sites
+        listener, patience, needed = proposal.listener, proposal.patience, self._needed(sections)
         deadline, reported = time.monotonic() + patience.join, False
         while len(here := self._askable()) < needed:
             proposal.check_cancelled()

@@ -33,6 +33,7 @@ from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
+from server.model.suspects import Suspects
 from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
 from server.rounds.attempt import Attempt, AttemptLostError, OpenedSum, Traffic
 from server.rounds.listener import Listener
@@ -57,20 +58,22 @@ class RoundLoop:
         listener: Listener,
         *,
         checkpoint: Path | None = None,
+        store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
-        `cancelled` is checked between exchanges. If `checkpoint` exists, the study resumes there.
+        `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
+        wait until it succeeds. If `checkpoint` exists, the study resumes there.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
         self._identities = identities
         self.traffic = Traffic()
-        self.model, self.attempts = GlobalModel(study, task), Attempts()
+        self.model, self.attempts, self.suspects = GlobalModel(study, task), Attempts(), Suspects()
         self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
-        self._checkpoint, self._cancelled = checkpoint, cancelled
+        self._checkpoint, self._store, self._cancelled = checkpoint, store, cancelled
         self._participants = Participants(
             Proposal(
                 study,
@@ -91,6 +94,7 @@ class RoundLoop:
         if saved is not None:
             self.model.restore(saved)
             self.attempts, self._pending = saved.attempts, saved.report
+            self.suspects = saved.suspects
 
     def run(self) -> Outcome:
         """Proposes the study, runs every round, closes it.
@@ -102,6 +106,7 @@ class RoundLoop:
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
+            self._participants.leave_out(self.suspects.left_out)
             if self._pending and not self.study.evaluates(self._pending.round + 1):
                 self._emit({})  # resumed between the checkpoint and the report
             while self.model.round < self.study.optimisation.rounds and not self._stopped():
@@ -137,10 +142,14 @@ class RoundLoop:
                 bytes_received=self.traffic.received - before.received,
                 epsilon=self.attempts.epsilon_so_far(self.study),
             )
-        if self._checkpoint is not None:
-            self.model.checkpoint(self.attempts, self._pending).save(self._checkpoint)
+        self._save()
         if not self._stopped() and not self.study.evaluates(round_ + 1):
             self._emit({})
+
+    def _save(self) -> None:
+        if (path := self._checkpoint) is not None:
+            checkpoint = self.model.checkpoint(self.attempts, self.suspects, self._pending)
+            self._store(lambda: checkpoint.save(path))
 
     def _step(self, opened: OpenedSum, sections: Sections) -> None:
         if opened.updates:
@@ -164,8 +173,8 @@ class RoundLoop:
 
     def _sum(self, round_: int, sections: Sections) -> OpenedSum:
         """Attempts until one opens."""
-        body = self.model.body(sections)
-        for failure in range(self.patience.failures):
+        body, failures = self.model.body(sections), 0
+        while failures < self.patience.failures:
             self._check_cancelled()
             if self.attempts.made >= self.study.aggregation.attempts:
                 raise WardroundError(
@@ -174,24 +183,28 @@ class RoundLoop:
                     f"at round {round_}.",
                     remedy="Plan more of them: aggregation.spare_attempts.",
                 )
-            sites = self._participants.online(sections)
+            sites = self._asked(sections)
             self.attempts = self.attempts.begin(sections)
             try:
                 opened = self._attempt.run(
                     sites, self.attempts.made, round_, sections, body, self._lost()
                 )
                 self._participants.note(opened.refusals)
+                self.suspects = self.suspects.open(opened.participants)
                 return opened
             except AttemptLostError as lost:
                 self.attempts = self.attempts.lose()
-                self._note(round_, lost)
+                found = self._suspect(lost)
+                self._note(round_, sites, lost, found)
                 last = lost
-                time.sleep(min(self.patience.poll, 0.1 * failure))
-        codes = ", ".join(sorted(set(last.refusals.values()))) or "no answer"
+                time.sleep(min(self.patience.poll, 0.1 * failures))
+                failures = 0 if found else failures + 1
+        codes = ", ".join(sorted(set(last.refusals.values())))
+        among = f"one of {', '.join(sorted(last.suspects))}" if last.suspects else "no answer"
         raise WardroundError(
             Code.AGGREGATION,
             f"Round {round_} was lost {self.patience.failures} times in a row: "
-            f"{last.why} ({codes}).",
+            f"{last.why} ({codes or among}).",
             remedy="The sites' own logs say more under these codes.",
         )
 
@@ -199,12 +212,37 @@ class RoundLoop:
         """Attempts without a sum; only sites with state between rounds need to know them."""
         return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
-    def _note(self, round_: int, lost: AttemptLostError) -> None:
-        self.listener.lost(round_, self.attempts.made, lost.why)
-        if Code.DIVERGED in lost.refusals.values():
+    def _asked(self, sections: Sections) -> frozenset[str]:
+        """The sites of the next attempt."""
+        if self._may_leave_out:
+            return self._participants.among(self.suspects, sections)
+        return self._participants.online(sections)
+
+    @property
+    def _may_leave_out(self) -> bool:
+        """Exact sums take all sites of a study, so that none of them can be left out."""
+        return self.study.privacy.traits.private and not self.study.evaluation.exact
+
+    def _suspect(self, lost: AttemptLostError) -> frozenset[str]:
+        """Notes, durably, whom a lost attempt makes suspect. Returns who is left out for it."""
+        if not lost.suspects or not self._may_leave_out:
+            return frozenset()
+        before, self.suspects = self.suspects, self.suspects.lose(lost.suspects)
+        self._save()
+        return self.suspects.left_out - before.left_out
+
+    def _note(
+        self, round_: int, asked: frozenset[str], lost: AttemptLostError, found: frozenset[str]
+    ) -> None:
+        """Raises WardroundError(DIVERGED) where more sites say so than may be lying."""
+        named = "".join(f"; {site} alone was in every such sum: left out" for site in found)
+        self.listener.lost(round_, self.attempts.made, lost.why + named)
+        say_so = sum(code is Code.DIVERGED for code in lost.refusals.values())
+        if say_so and say_so >= min(len(asked), 1 + max(1, self.study.aggregation.colluding_sites)):
             raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
         self._participants.require_enough(lost.refusals)
+        self._participants.leave_out(found)
 
     def _report_scores(self, opened: OpenedSum, sections: Sections) -> dict[str, Estimate]:
         """Completes the report of the round that made the model which this sum scored."""

@@ -12,14 +12,29 @@ import numpy as np
 
 from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
+from protocol.housekeeping import Housekeeping
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport, read_metrics
 
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 
 
+def stored(
+    folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str, command: str
+) -> str:
+    """Stores an outcome in `folder`; where it is and which command delivers it, or that the disk
+    did not take it."""
+    housekeeping = Housekeeping()
+    with housekeeping.task("store"):
+        store(folder, outcome, configuration, code_version)
+    if why := housekeeping.failing.get("store"):
+        return f"It could not be stored in {folder} either: {why}."
+    return f"It is stored in {folder}. When the server is back: {command}"
+
+
 def store(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
-    """Writes an outcome and its configuration into `folder`, readable by its owner only."""
+    """Writes an outcome and its configuration into `folder`, readable by its owner only. Raises
+    OSError."""
     make_folder(folder)
     write(folder / _STUDY, outcome.study.document)
     with writing(folder / _WEIGHTS) as file:

@@ -96,15 +96,12 @@ class StudyTracking:
 
     def _store(self, outcome: Outcome, error: WardroundError) -> TrackingReceipt:
         folder = self._undelivered / outcome.study.digest[:12]
-        backlog.store(folder, outcome, dict(self._configuration), RELEASE)
-        return TrackingReceipt(
-            missing=("run",),
-            remedy=f"{error.message} It is stored in {folder}. When the server is back: "
-            + backlog.deliver_command(
-                folder,
-                without_credentials(self._uri or ""),
-                self._wish.experiment,
-                self._wish.model or outcome.study.task.name,
-                signed=self._signer is not None,
-            ),
+        command = backlog.deliver_command(
+            folder,
+            without_credentials(self._uri or ""),
+            self._wish.experiment,
+            self._wish.model or outcome.study.task.name,
+            signed=self._signer is not None,
         )
+        stored = backlog.stored(folder, outcome, dict(self._configuration), RELEASE, command)
+        return TrackingReceipt(missing=("run",), remedy=f"{error.message} {stored}")

@@ -178,12 +178,13 @@ class MlflowTracker(Tracker):
         if self._outcome is None or self._undelivered is None:
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._outcome.study.digest[:12]
-        backlog.store(folder, self._outcome, self._configuration, self._code_version)
         address = without_credentials(self._uri)
         command = backlog.deliver_command(
             folder, address, self._experiment, self._model, signed=self._signer is not None
         )
-        return f"It is stored in {folder}. When the server is back: {command}"
+        return backlog.stored(
+            folder, self._outcome, self._configuration, self._code_version, command
+        )
 
     def _opened(self) -> TrackedRun:
         if self._run is None:

@@ -2,17 +2,21 @@
 
 No message contents, no lengths that depend on data; who came, who was refused and why. The file
 is 0600. An outsider who knocks without end cannot fill the disk: refusals are written one by one
-up to a rate, and counted above it.
+up to a rate, and counted above it. Events that the disk does not take are counted too, and the
+count is written once there is room; no failing write reaches whoever has something to log.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
+
+from protocol import durable_files
+from protocol.housekeeping import Housekeeping
 
 _WINDOW = 10.0
 _REFUSALS_A_WINDOW = 50
@@ -21,28 +25,43 @@ _REFUSALS_A_WINDOW = 50
 class EventLog:
     """Appends events to `path` (None: nowhere). May be used from any thread."""
 
+    _writing: ClassVar[threading.Lock] = threading.Lock()
+    """Of all logs: a coordinator's journal and its SuperLink write to one file."""
+
     def __init__(self, path: Path | None) -> None:
+        """Makes the file, or cuts off a line that a crash left unfinished."""
         self._lock = threading.Lock()
         self._window = time.monotonic()
         self._refusals = 0
-        self._file = None
+        self._path = path
+        self._housekeeping = Housekeeping()
+        self._lost = 0
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.fchmod(descriptor, 0o600)
-            self._file = os.fdopen(descriptor, "a", encoding="utf-8")
+            with self._housekeeping.task("event log"), self._writing:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                durable_files.append(path, b"", durable=False)
+                path.chmod(durable_files.PRIVATE)
+                durable_files.cut_torn_line(path)
+
+    @property
+    def trouble(self) -> str:
+        """Why the file did not take the last event; "" when it did."""
+        return self._housekeeping.failing.get("event log", "")
 
     def write(self, event: str, **keys: str | int | float | None) -> None:
-        """Appends one event with its keys."""
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": event,
-            **keys,
-        }
-        with self._lock:
-            if self._file is not None:
-                self._file.write(json.dumps(line) + "\n")
-                self._file.flush()
+        """Appends one event with its keys. Never raises: an event that is lost is counted."""
+        path = self._path
+        if path is None:
+            return
+        line = _line(event, **keys)
+        with self._writing:
+            lost, self._lost = self._lost, self._lost + 1
+            with self._housekeeping.task("event log"):
+                if lost:
+                    durable_files.cut_torn_line(path)
+                    line = _line("events-lost", count=lost) + line
+                durable_files.append(path, line, durable=False)
+                self._lost = 0
 
     def refused(self, route: str, reason: str, address: str, site: str | None = None) -> None:
         """Appends a refusal, or counts it when there are too many."""
@@ -60,7 +79,10 @@ class EventLog:
             self.write("refused", route=route, reason=reason, address=address, site=site)
 
     def close(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+        """Writes no further event."""
+        self._path = None
+
+
+def _line(event: str, **keys: str | int | float | None) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "event": event, **keys}).encode() + b"\n"

@@ -40,7 +40,7 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
 
-from protocol.wire.flower_encoding import BUSY, HAVE, OBJECT_LIMIT, REFUSED, STORED, WAIT
+from protocol.wire.flower_encoding import BUSY, HAVE, NOTICE, OBJECT_LIMIT, REFUSED, STORED, WAIT
 from server.transport.authentication import (
     CallRefusedError,
     authenticate,
@@ -141,6 +141,8 @@ class Gateway:
     ) -> None:  # fmt: skip
         self.state = FleetState(self._wake, self._free, max_body)
         self.events = events
+        self.notice = ""
+        """What every answered site is told (`NOTICE`)."""
         self._mounted: dict[str, Application] = {}
         self._hold_limit, self._stall = hold, stall
         self._slots = UploadSlots(slots)
@@ -227,6 +229,8 @@ class Gateway:
         if response is not None:
             content = cast("bytes", response.SerializeToString())
             del request, response
+            if self.notice:
+                call.reply_headers[NOTICE] = self.notice
             await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
 
     async def _handle(self, call: HttpCall, request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Limits on connections, header size and time for callers that have not authenticated yet.
+"""Limits on header size and time for callers that have not authenticated yet.
 
 uvicorn's parser takes header fields of any length and waits for them for ever; a site's network
 is not always so friendly. Bodies are bounded elsewhere: they are read after authentication only.
@@ -9,29 +9,41 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from protocol.connections import Connection
 
 HEAD_LIMIT = 512 * 1024
 """Bytes of one request received before its header is complete. One read may bring 256 KiB, most
 of which is then body."""
 HEAD_SECONDS = 20.0
 """Seconds for a connection's first header, or for a header once it has begun."""
-CONNECTIONS = 2048
-"""Connections at once; a site has five."""
+HANDSHAKE_SECONDS = 20.0
+"""Seconds for a connection's TLS handshake."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Hangs up on a caller whose request header is too long or too slow, and on one too many."""
+    """Hangs up on a caller whose request header is too long or too slow."""
 
     _head_bytes = 0
     _in_head = True
     _patience: asyncio.TimerHandle | None = None
 
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        place: Connection,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._place = place
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # over TCP it is a Transport
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
-            return
         self._be_patient()
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._be_done()
+        self._place.leave()
         super().connection_lost(exc)
 
     def _be_patient(self) -> None:

@@ -32,6 +32,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.address import Address
+from protocol.connections import Connections, Limits, raise_open_files
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
@@ -45,10 +46,10 @@ from flwr.supercore.primitives.asymmetric import (
 )
 
 from server.enrolment.certificates import read_key
+from server.transport.acceptor import Acceptor
 from server.transport.event_log import EventLog
 from server.transport.fleet_run import FleetRun
 from server.transport.gateway import Application, Gateway
-from server.transport.http import BoundedProtocol
 
 _M_MMAP_THRESHOLD = -3
 """mallopt(3)"""
@@ -66,6 +67,7 @@ class SuperLinkConfig:
     stall: seconds without a byte after which an upload that others may wait for is given up.
     hold: longest time in seconds for which a site's call is held.
     max_body: bytes that one reply may have.
+    connections: most at once, fewer where the process may not open as many files; a site has five.
     """
 
     certificate: Path
@@ -79,6 +81,7 @@ class SuperLinkConfig:
     stall: float = 60.0
     hold: float = 25.0
     max_body: int = 1 << 30
+    connections: int = 2048
 
 
 class SuperLink:
@@ -97,7 +100,11 @@ class SuperLink:
         )
         self._state = self._gateway.state
         self._nodes: dict[str, int] = {}
-        self._socket: socket.socket | None = None
+        self.open_files = raise_open_files()
+        """How many files this process may have open."""
+        self._connections = Connections(Limits.fitting(config.connections, self.open_files))
+        self._acceptor: Acceptor | None = None
+        self._address = ""
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,12 +120,11 @@ class SuperLink:
         config = self.config
         read_key(config.private_key)  # refused here, since uvicorn reads it whoever else can
         _return_large_buffers()
-        self._socket = _listening_socket(config.host, config.port)
+        listening = _listening_socket(config.host, config.port)
         uvicorn_config = uvicorn.Config(
             self._gateway,
             ssl_certfile=config.certificate,
             ssl_keyfile=config.private_key,
-            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -131,7 +137,7 @@ class SuperLink:
         try:
             uvicorn_config.load()
         except (OSError, ssl.SSLError) as error:
-            self._socket.close()
+            listening.close()
             raise WardroundError(
                 Code.TLS,
                 f"The server certificate {config.certificate} and key {config.private_key} "
@@ -141,6 +147,8 @@ class SuperLink:
         if uvicorn_config.ssl is not None:
             uvicorn_config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
         self._server = uvicorn.Server(uvicorn_config)
+        self._address = str(Address(*listening.getsockname()[:2]))
+        self._acceptor = Acceptor(listening, self._server, self._connections, self._events)
         self._thread = threading.Thread(target=self._serve, name="superlink", daemon=True)
         self._thread.start()
         while not self._server.started:
@@ -153,18 +161,17 @@ class SuperLink:
 
     def stop(self) -> None:
         """Ends open exchanges, closes all connections and frees the port. May be called twice."""
-        server, thread, loop = self._server, self._thread, self._loop
+        server, thread, loop, acceptor = self._server, self._thread, self._loop, self._acceptor
         self._server = None
-        if server is None or thread is None:
+        if server is None or thread is None or acceptor is None:
             return
         if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(acceptor.stop)
             loop.call_soon_threadsafe(self._gateway.stop)
         server.should_exit = True
         for run_id in list(self._state.run_ids):
             self._state.close_run(run_id)
         thread.join()
-        if self._socket is not None:
-            self._socket.close()
         self._events.write("stopped")
         self._events.close()
 
@@ -177,9 +184,14 @@ class SuperLink:
     @property
     def address(self) -> str:
         """host:port on which sites reach this coordinator (the port that was found, if 0)."""
-        if self._socket is None:
+        if not self._address:
             raise WardroundError(Code.INTERNAL, "The coordinator's server is not started.")
-        return str(Address(*self._socket.getsockname()[:2]))
+        return self._address
+
+    @property
+    def limits(self) -> Limits:
+        """How many connections it holds at once."""
+        return self._connections.limits
 
     def mount(self, prefix: str, application: Application) -> None:
         """Serves an ASGI application below `prefix` (`/v1/wardround`) on the same port.
@@ -223,6 +235,10 @@ class SuperLink:
             self._state.unregister(node_id)
             self._events.write("unregistered", site=name)
 
+    def announce(self, notice: str) -> None:
+        """What sites are told of the coordinator with every answer from now on (`NOTICE`)."""
+        self._gateway.notice = notice
+
     def online(self) -> frozenset[str]:
         """Names of the sites that are connected."""
         alive = self._state.online_nodes()
@@ -249,16 +265,20 @@ class SuperLink:
         return self._run.ask(frames, timeout)
 
     def _serve(self) -> None:
-        server = self._server
-        if server is None or self._socket is None:
+        server, acceptor = self._server, self._acceptor
+        if server is None or acceptor is None:
             return
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             self._loop = runner.get_loop()
-            runner.run(self._listen(server, self._socket))
+            runner.run(self._listen(server, acceptor))
 
-    async def _listen(self, server: uvicorn.Server, listening: socket.socket) -> None:
+    async def _listen(self, server: uvicorn.Server, acceptor: Acceptor) -> None:
         self._gateway.start()
-        await server.serve(sockets=[listening])
+        acceptor.start()
+        try:
+            await server.serve(sockets=[])  # the acceptor has the socket
+        finally:
+            acceptor.stop()
 
 
 def _return_large_buffers() -> None:
@@ -285,7 +305,8 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(512)
+        listening.listen(2048)
+        listening.setblocking(False)
     except OSError as error:
         listening.close()
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)

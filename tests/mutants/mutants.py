@@ -21,6 +21,8 @@ Area = Literal[
     "queries",
     "evaluation",
     "access",
+    "released models",
+    "liars",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

@@ -61,7 +61,7 @@ class Hospitals:
         self.holding = threading.Event()
         """One of them has been asked for the round from which they are held."""
         self._threads: list[threading.Thread] = []
-        self._connections: list[FleetConnection] = []
+        self.connections: list[FleetConnection] = []
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +82,7 @@ class Hospitals:
         for name in names or self.names:
             config = FleetConfig(address, ca, self._folder / f"{name}.pem", heartbeat=10)
             connection = FleetConnection(config)
-            self._connections.append(connection)
+            self.connections.append(connection)
             thread = threading.Thread(target=self._serve, args=(name, connection), daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -96,7 +96,7 @@ class Hospitals:
     def disconnect(self) -> None:
         self._stopping.set()
         self.let_go()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.close()
         for thread in self._threads:
             thread.join(HUNG)

@@ -1,12 +1,14 @@
 """Laboratory values and vital signs in the unit that a task wants, whatever they came in.
 
-Units are written in UCUM (ucum.org, version 2.1); the commonest spellings of hospital systems are
-understood too, in any case and with UCUM's annotations in braces left aside. Molar masses are in
-g/mol. A unit that is not known for the analyte gives NULL: a missing value, never a wrong one.
+Units are written in UCUM (ucum.org, version 2.1); what hospital systems write instead
+(beats/minute, Deg. F, x10^9/L) is brought to one spelling, in any case and with UCUM's annotations
+in braces left aside. Molar masses are in g/mol. A unit that is not known for the analyte gives
+NULL: a missing value, never a wrong one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -124,6 +126,38 @@ def _scales() -> Mapping[str, Scale]:
     return linear | {"hba1c": _A1C, "temperature": _TEMPERATURE}
 
 
+_SPELLINGS = (
+    (r"\{[^}]*\}", ""),
+    (r"[µμ]", "u"),
+    (r"\bmc(g|mol|l)\b", r"u\1"),
+    (r"\bdeg(?:ree)?s?[. ]*([cf])[a-z]*", r"deg\1"),
+    (r"\bmm ?/? ?hg\b|\bmillimet(?:er|re)s? (?:of )?(?:hg|mercury)\b", "mmhg"),
+    (r"(?:^|\s+)per\s+", "/"),
+    (r"\s*/\s*", "/"),
+    (r"\bmin(?:ute)?s?\b|\bmn\b", "min"),
+    (r"\bh(?:ou)?rs?\b", "h"),
+    (r"\bsec(?:ond)?s?\b", "s"),
+    (r"\bmicro ?lit(?:er|re)s?\b|\bcu(?:bic)? ?mm\b|\bcmm\b|\bmm(?:\^|\*)?3\b|mm³", "ul"),
+    (r"\bdeci ?lit(?:er|re)s?\b", "dl"),
+    (r"\bmilli ?lit(?:er|re)s?\b", "ml"),
+    (r"\blit(?:er|re)s?\b|\bltr\b", "l"),
+    (r"^(?:x ?)?10 ?(?:\*\*|\*|\^|exp|e\+?0?|\()? ?([0-9]{1,2})\)?/", r"10*\1/"),
+    (r"^(?:k|th|thou|thousands?)/", "10*3/"),
+    (r"^(?:mill|millions?)/", "10*6/"),
+    (r"^(?:beats?|breaths?|resp|respirations?|insp|pulses?)/", "/"),
+    (r"\s+", ""),
+)
+"""What is replaced in a unit in lower case, one after another, to spell it in one way (RE2)."""
+
+
+def spelled(unit: str) -> str:
+    """The unit in the spelling in which `in_unit` compares those that it does not know as given."""
+    spelling = unit.lower()
+    for pattern, replacement in _SPELLINGS:
+        spelling = re.sub(pattern, replacement, spelling)
+    return spelling
+
+
 @cache
 def table() -> Mapping[str, Scale]:
     """Analyte's name -> unit in lower case -> (factor, offset)."""
@@ -131,8 +165,9 @@ def table() -> Mapping[str, Scale]:
     for names, scale in _scales().items():
         lower: dict[str, tuple[float, float]] = {}
         for unit, conversion in scale.items():
-            if lower.setdefault(unit.lower(), conversion) != conversion:
-                raise ValueError(f"{names}: {unit} has two meanings")
+            for spelling in (unit.lower(), spelled(unit)):
+                if lower.setdefault(spelling, conversion) != conversion:
+                    raise ValueError(f"{names}: {unit} has two meanings")
         units.update(dict.fromkeys(names.split(), lower))
     return units
 
@@ -144,18 +179,22 @@ def register(session: Session) -> None:
     Constant arguments leave the lists of one analyte: 10 million rows take a second or two.
     """
     connection = session.connection
-    connection.execute(
-        "CREATE MACRO unit_spelling(unit) AS CASE WHEN contains(unit, '{') OR contains(unit, ' ')"
-        " THEN lower(trim(regexp_replace(unit, '\\{[^}]*\\}', '', 'g'))) ELSE lower(unit) END"
-    )
+    spelling = "lower(unit)"
+    for pattern, replacement in _SPELLINGS:
+        spelling = f"regexp_replace({spelling}, {literal(pattern)}, {literal(replacement)}, 'g')"
+    connection.execute(f"CREATE MACRO unit_spelling(unit) AS {spelling}")
     for name, part in (("unit_factor", 0), ("unit_offset", 1)):
-        connection.execute(f"CREATE MACRO {name}(unit, analyte) AS {_lookup(part)}")
+        connection.execute(f"CREATE MACRO {name}_of(unit, analyte) AS {_lookup(part)}")
+        connection.execute(  # few units need the second spelling, which takes longer
+            f"CREATE MACRO {name}(unit, analyte) AS"
+            f" coalesce({name}_of(lower(unit), analyte), {name}_of(unit_spelling(unit), analyte))"
+        )
     connection.execute(
         "CREATE MACRO in_unit(value, unit, wanted, analyte) AS"
         " CASE WHEN unit = wanted THEN CAST(value AS DOUBLE)"
-        " ELSE (CAST(value AS DOUBLE) * unit_factor(unit_spelling(unit), analyte)"
-        " + unit_offset(unit_spelling(unit), analyte) - unit_offset(lower(wanted), analyte))"
-        " / unit_factor(lower(wanted), analyte) END"
+        " ELSE (CAST(value AS DOUBLE) * unit_factor(unit, analyte)"
+        " + unit_offset(unit, analyte) - unit_offset(wanted, analyte))"
+        " / unit_factor(wanted, analyte) END"
     )
 
 

@@ -93,7 +93,6 @@ def test_glucose_in_moles_without_a_unit(tmp_path: Path) -> None:
     assert seen.of("glucose") in ({"glucose": None}, {"glucose": 180.156})
 
 
-@expected_failure("A unit in words is read, or a note tells that it was not.")
 def test_a_unit_in_words_is_read_or_noted(tmp_path: Path) -> None:
     warm = {"value": 39, "unit": "degrees C"}
     temperature = observation("p", "2020-01-10T21:00:00Z", 39, "8310-5", valueQuantity=warm)

@@ -18,7 +18,6 @@ _DIABETES = (("SNOMED", "73211009", "2020-01-10"),)
 _READMITTED = {"readmitted": 1.0, "length_of_stay": 4.0}
 _calendar_days = expected_failure("A readmission is told by calendar days, not by hours.")
 _descendants = expected_failure("All that concept_ancestor puts below 9201 are inpatient visits.")
-_read_or_noted = expected_failure("A unit in the source's words is read, or a note tells of it.")
 
 
 def two_stays(
@@ -130,16 +129,14 @@ def unit_in_words(words: str) -> Edit:
 @pytest.mark.parametrize(
     ("words", "code", "value", "column", "wanted"),
     [
-        pytest.param("beats/minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
-        pytest.param("per minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
-        pytest.param("/minute", "8867-4", 100, "heart_rate_01", 100.0, marks=_read_or_noted),
+        pytest.param("beats/minute", "8867-4", 100, "heart_rate_01", 100.0),
+        pytest.param("per minute", "8867-4", 100, "heart_rate_01", 100.0),
+        pytest.param("/minute", "8867-4", 100, "heart_rate_01", 100.0),
         pytest.param("BPM", "8867-4", 100, "heart_rate_01", 100.0),
         pytest.param("MMHG", "8480-6", 120, "systolic_bp_01", 120.0),
-        pytest.param("mm/Hg", "8480-6", 120, "systolic_bp_01", 120.0, marks=_read_or_noted),
-        pytest.param(
-            "breaths per minute", "9279-1", 18, "respiratory_rate_01", 18.0, marks=_read_or_noted
-        ),
-        pytest.param("Deg. F", "8310-5", 98.6, "temperature_01", 37.0, marks=_read_or_noted),
+        pytest.param("mm/Hg", "8480-6", 120, "systolic_bp_01", 120.0),
+        pytest.param("breaths per minute", "9279-1", 18, "respiratory_rate_01", 18.0),
+        pytest.param("Deg. F", "8310-5", 98.6, "temperature_01", 37.0),
     ],
 )
 def test_a_unit_in_the_sources_words_is_read_or_noted(

@@ -66,12 +66,6 @@ def lives(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="The coordinator must live, and its study wait and go on, when the disk was full for "
-    "a few seconds.",
-)
 def test_a_coordinator_outlives_a_full_disk(tmp_path: Path) -> None:
     with (
         Federation(tmp_path / "federation") as federation,

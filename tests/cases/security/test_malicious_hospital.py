@@ -120,24 +120,12 @@ def test_an_honest_study_is_finished(study: Study, patients: dict[str, Cohort]) 
     assert end_of(study, patients, None).startswith("finished")
 
 
-def noticed(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"{what} are noticed")
-
-
 @pytest.mark.parametrize(
     "lie",
     [
         pytest.param(random_words, id="random words"),
-        pytest.param(
-            random_words_and_honest_guards,
-            id="random words, honest guards",
-            marks=noticed("random words of one hospital"),
-        ),
-        pytest.param(
-            shifted_words,
-            id="2^29 on the update",
-            marks=noticed("words of one hospital that are larger than an honest one's"),
-        ),
+        pytest.param(random_words_and_honest_guards, id="random words, honest guards"),
+        pytest.param(shifted_words, id="2^29 on the update"),
     ],
 )
 def test_what_no_honest_hospital_sends_ends_the_study_with_a_reason(

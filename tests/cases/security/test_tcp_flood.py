@@ -18,11 +18,6 @@ _CONNECTIONS = 1100
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a coordinator lives and answers after a flood of connections without credentials",
-)
 def test_a_coordinator_outlives_more_connections_than_it_may_open_files(tmp_path: Path) -> None:
     with descriptors_for_strangers(8192) as allowed:
         if allowed < _CONNECTIONS + 200:

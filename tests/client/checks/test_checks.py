@@ -97,6 +97,7 @@ def test_all_is_well(ward: Ward, link: SuperLink, checked: Checked) -> None:
     failing = [name for name, finding in findings.items() if finding["passed"] is False]
     assert failing == []
     assert "68 patients" in findings[f"data of {TASK}"]["found"]
+    assert "no bit" in findings[f"independence of patients in {TASK}"]["found"]
     assert "dry step" in findings[f"training {TASK}"]["found"]
     assert debits(ward) == 0, "a dry step is not debited, since nothing leaves"
     assert len(findings) >= 11

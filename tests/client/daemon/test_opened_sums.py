@@ -13,6 +13,7 @@ from client.privacy_audit.released_sums import cohort_of
 from client.training.contribution import Contributor
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK
+from protocol.privacy.word_size import check_sampled
 from protocol.secagg.fixed_point import SITE_PATIENTS
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, update_scale
@@ -116,12 +117,18 @@ def test_what_the_ledger_refuses_is_never_computed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_site_with_more_patients_than_its_sum_is_proved_for_refuses() -> None:
-    """Declared are a hundred: only the site knows how many a sample may have."""
+    """Declared are a hundred: only the site knows how many a sample may have. With more than twice
+    as many, its honest part could be taken for a lie."""
     _, study = planned("local")
+    check_sampled(study, SITE_PATIENTS)
     patients = cohorts(SITES)
     largest, *_ = names = sorted(patients)
     features = patients[largest].features[:1]
-    for count_, refused in ((SITE_PATIENTS, set()), (SITE_PATIENTS + 1, {Code.CONFIGURATION})):
+    for count_, refused in (
+        (200, set()),
+        (201, {Code.REFUSED_STUDY}),
+        (SITE_PATIENTS + 1, {Code.CONFIGURATION}),
+    ):
         alike = np.repeat(features, count_, axis=0)
         patients[largest] = cohort_of(alike, np.ones(count_), "training")
         federation = Federation.of(patients)

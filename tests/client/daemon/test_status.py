@@ -49,7 +49,7 @@ class Link:
     """A connection as the watch sees it."""
 
     def __init__(self) -> None:
-        self.connected = False
+        self.connected = self.coordinator_paused = False
         self.last_error: WardroundError | None = None
 
 

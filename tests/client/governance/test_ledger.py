@@ -612,3 +612,21 @@ def test_a_message_signed_here_that_the_ledger_lacks_stops_everything(hospital: 
     refused(Code.LEDGER, lambda: hospital.debit(study, 3, 3))
     assert hospital.ledger.acknowledge() == (study.title,)
     refused(Code.LEDGER, lambda: hospital.ledger.witness("e" * 64, 1))
+
+
+# Among whom a sum is
+
+
+def test_a_round_has_only_so_many_sets_of_sites_over_restarts_too(hospital: Hospital) -> None:
+    study, most = hospital.accept(numbered(1)), hospital.ledger.policy.participant_sets
+    for k in range(most):
+        hospital.ledger.take_part(study.digest, 1, ["north", "south", f"site{k}"])
+    hospital = hospital.again(daemon=True)
+    another = ["north", "south", "site99"]
+    for _ in range(2):
+        error = refused(
+            Code.REFUSED_POLICY, lambda: hospital.ledger.take_part(study.digest, 1, another)
+        )
+        assert error.rule == "participant_sets"
+    hospital.ledger.take_part(study.digest, 1, ["site0", "south", "north"])
+    hospital.ledger.take_part(study.digest, 2, another)

@@ -29,7 +29,8 @@ def older(tmp_path: Path) -> Hospital:
     with sqlite3.connect(hospital.folder / "state.sqlite") as db:
         db.execute("DELETE FROM meta WHERE key = 'release'")
         db.execute("ALTER TABLE studies DROP COLUMN names")
-        db.execute("DROP TABLE patients")
+        for table in ("patients", "participant_sets"):
+            db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     db.close()
     return hospital

@@ -3,82 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from client.data.cohort import Cohort
-from client.privacy_audit import many_runs, one_run
+from client.privacy_audit import one_run
 from client.privacy_audit.audit import audit
 from client.privacy_audit.finding import Finding
 from client.privacy_audit.neighbours import (
-    Neighbours,
+    ATTACKS,
+    BEYOND,
+    Attack,
     cancelling,
+    farthest,
     honest,
     opposed,
     saturating,
 )
 from client.privacy_audit.released_sums import AuditedStudy, Part
 from client.privacy_audit.report import AuditReport, save
-from launch.config import compose
-from launch.federations.inprocess import cohorts_of
-from launch.studies.baselines import pool
-from launch.studies.run import declared_patients, split_plan
-from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Study
-from tasks import registry
-from tasks.base import Task
-from tests.client.privacy_audit import faults
-from tests.client.privacy_audit.faults import Fault
-
-Attack = Callable[[AuditedStudy, Cohort, Part, int], Neighbours | None]
-RUNS = 3000
-DISTRIBUTED = ("privacy=distributed", "privacy.sampling_rate=1", "privacy.epsilon=3")
-SAMPLED = ("privacy=distributed", "privacy.sampling_rate=0.5", "privacy.epsilon=3")
-LOCAL = ("privacy=local", "privacy.sampling_rate=1", "privacy.epsilon=3", "local_steps=1")
-
-
-@cache
-def planned(*words: str) -> tuple[Study, Task, Cohort]:
-    config = compose.load(["task=breast_cancer", "rounds=1", "tracking=off", *words])
-    task = registry.load(config.task.name)
-    cohorts = cohorts_of(task, task.public_sites(None), split_plan(config))
-    return build_study(config, task, declared_patients(cohorts)), task, pool(cohorts)
+from support.audit_faults import (
+    DISTRIBUTED,
+    LOCAL,
+    SAMPLED,
+    SEEN,
+    Fault,
+    found,
+    noise_by_root_of_batch,
+    planned,
+    whole_batches,
+)
 
 
 def quiet(stage: str, done: int, total: int) -> None:
     """No progress is shown."""
 
 
-def found(
-    attack: Attack, words: tuple[str, ...], part: Part = "training", runs: int = RUNS
-) -> Finding:
-    study, task, patients = planned(*words)
-    audited = AuditedStudy.of(study, task)
-    neighbours = attack(audited, patients, part, 0)
-    assert neighbours is not None
-    return many_runs.distinguish(audited, part, neighbours, runs, quiet)
-
-
-@pytest.mark.parametrize(
-    ("fault", "attack", "words", "part"),
-    [
-        (faults.noise_halved, saturating, DISTRIBUTED, "training"),
-        (faults.noise_halved, saturating, LOCAL, "training"),
-        (faults.noise_by_root_of_batch, saturating, DISTRIBUTED, "training"),
-        (faults.clipping_left_out_for_a_layer, saturating, DISTRIBUTED, "training"),
-        (faults.shuffled, opposed, SAMPLED, "training"),
-        (faults.denominator_from_cohort, opposed, LOCAL, "training"),
-        (faults.last_bit_by_company, cancelling, DISTRIBUTED, "training"),
-        (faults.last_bit_by_company, cancelling, DISTRIBUTED, "evaluation"),
-        (faults.whole_batches, cancelling, DISTRIBUTED, "training"),
-        (faults.whole_batches, cancelling, DISTRIBUTED, "evaluation"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "attack", "words", "part"), SEEN)
 def test_a_fault_is_seen(
     fault: Fault,
     attack: Attack,
@@ -88,7 +51,16 @@ def test_a_fault_is_seen(
 ) -> None:
     fault(monkeypatch)
     seen = found(attack, words, part)
-    if fault is faults.whole_batches and seen.holds:
+    assert seen.bound > seen.epsilon
+
+
+@pytest.mark.parametrize("part", ["training", "evaluation"])
+def test_bits_that_depend_on_the_batch_are_seen(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_batches(monkeypatch)
+    seen = found(cancelling, DISTRIBUTED, part)
+    if seen.holds:
         pytest.skip("this processor's kernels compute every row of a batch alike")
     assert seen.bound > seen.epsilon
 
@@ -108,8 +80,8 @@ def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
 def test_one_patient_moves_the_sum_by_what_is_claimed_and_no_more() -> None:
     study, task, patients = planned(*DISTRIBUTED)
     audited = AuditedStudy.of(study, task)
-    for attack in (honest, saturating, opposed, cancelling):
-        neighbours = attack(audited, patients, "training", 0)
+    for attack in ATTACKS:
+        neighbours = farthest(attack(audited, patients, "training", 0, BEYOND))
         assert neighbours is not None
         assert 0.5 < neighbours.moved <= 1
 
@@ -119,7 +91,7 @@ def test_one_run_estimates_epsilon_and_too_little_noise(monkeypatch: pytest.Monk
     honest_run = one_run.audit(study, task, patients, 900, 0, quiet)
     assert honest_run.holds
     assert 0.6 < honest_run.estimate / honest_run.epsilon < 1.5
-    faults.noise_by_root_of_batch(monkeypatch)
+    noise_by_root_of_batch(monkeypatch)
     assert one_run.audit(study, task, patients, 600, 0, quiet).estimate > 3 * honest_run.epsilon
 
 

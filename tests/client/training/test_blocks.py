@@ -79,6 +79,27 @@ def test_a_model_that_looks_at_other_patients_gets_to_see_none() -> None:
     assert gradients.blocks(torch.zeros(1, 6)) == ALONE
 
 
+class Remembering(Dropping):
+    """Thinks of the patients that it saw before, even when it sees one at a time."""
+
+    before: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner, self.before = torch.tanh(self.inner(x)) + 1e-6 * self.before, x.mean().detach()
+        outputs: Tensor = self.head(inner)
+        return outputs
+
+
+def test_a_model_that_remembers_other_patients_is_refused_by_layer() -> None:
+    for trains in (True, False):
+        with pytest.raises(WardroundError) as refused:
+            DPTrainer(task(Remembering), 1).try_out(
+                random(0, 64, 6), trains=trains, in_floats=False
+            )
+        assert refused.value.code is Code.CONFIGURATION
+        assert f"what reaches {'head.weight' if trains else 'outputs'}" in str(refused.value)
+
+
 def test_a_model_that_draws_at_random_is_refused_by_layer() -> None:
     with pytest.raises(WardroundError) as refused:
         DPTrainer(task(Dropping), 1).try_out(random(0, 64, 6), in_floats=False)

@@ -141,11 +141,28 @@ def test_a_draw_in_the_loss_or_the_backward_pass_is_found() -> None:
     assert forbidden_operation(model, work) == loss
 
 
+def test_what_another_thread_draws_meanwhile_is_not_the_layer_s() -> None:
+    calls: list[int] = []
+
+    def elsewhere(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 1:  # once, as a thread would that sends a heartbeat
+            python_random.random()
+        return x
+
+    model = Calling(elsewhere)
+    assert forbidden_operation(model, lambda: model(ROWS)) is None
+
+
 def test_work_on_another_device_is_found() -> None:
     """`meta` stands for an accelerator, on which `independence` tried nothing."""
     model = nn.Sequential(nn.Linear(6, 2), Calling(lambda x: x.to("meta")))
     found = forbidden_operation(model, lambda: model(ROWS))
     assert found == "1 (Calling) computes on meta"
+    others: list[dict[str, Any]] = [{"device": "meta"}, {"dtype": torch.float64}]
+    for elsewhere in others:
+        with pytest.raises(WardroundError, match="float32 on the processor"):
+            DPTrainer(task(partial(nn.Linear, 6, 1, **elsewhere)), 1)
 
 
 class Dropping(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from client.privacy_audit.finding import Finding
+from client.privacy_audit.report import AuditReport
 from launch.cli.main import app
 from launch.config import compose
 from launch.demo.mlflow_server import MlflowServer
-from launch.studies.audit import audit
+from launch.studies.audit import _metrics, audit
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from server.tracking.mlflow_run import client_of, experiment_id
+from tasks import registry
 
 SMALL = ("task=breast_cancer", "rounds=1", "privacy.epsilon=3", "tracking=off")
 
@@ -101,6 +105,16 @@ def test_a_broken_claim_is_said_even_where_the_server_takes_no_report(
     with pytest.raises(WardroundError) as raised:
         saved.require()
     assert raised.value.code is Code.CLAIM
+
+
+def test_a_figure_that_is_no_number_is_no_metric() -> None:
+    """MLflow's page of a run with one does not open, and searches find it as one with 0."""
+    config = compose.load(SMALL)
+    study = build_study(config, registry.load(config.task.name), {"a": 90, "b": 90, "c": 90})
+    found = Finding("one run", "training", "honest", 1.0, math.inf, math.nan, 64, 0.9999)
+    metrics = _metrics(AuditReport(study, (found,)))
+    assert metrics["one_run_training_honest_at_least"] == math.inf
+    assert "one_run_training_honest_estimate" not in metrics
 
 
 def test_nothing_is_audited_where_the_server_is_away() -> None:

@@ -95,7 +95,9 @@ def runs(database: Path) -> list[tuple[str, str]]:
         return list(db.execute(query))
 
 
-def test_ctrl_c_is_marked_killed_and_the_study_goes_on_in_the_same_run(here: Path) -> None:
+def test_ctrl_c_is_marked_killed_and_the_study_goes_on_in_the_same_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with MlflowServer(here / "mlflow") as server:
         words = (f"tracking.uri={server.url}",)
         command, folder = interrupted(here, signal.SIGINT, *words)
@@ -104,6 +106,7 @@ def test_ctrl_c_is_marked_killed_and_the_study_goes_on_in_the_same_run(here: Pat
         assert "Traceback" not in command.said
         digest = folder.name
         assert [(s, d[:12]) for s, d in runs(here / "mlflow/mlflow.db")] == [("KILLED", digest)]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)  # the folder holds no password
         finished = resume(str(folder), [])
         assert [(s, d[:12]) for s, d in runs(here / "mlflow/mlflow.db")] == [("FINISHED", digest)]
     assert [report.round for report in finished.outcome.rounds] == [*range(1, 9)]

@@ -127,3 +127,36 @@ def test_who_waits_is_woken_by_another_thread_and_by_the_end(tmp_path: Path) -> 
     asyncio.run(woken_by(lambda: log.append("started")))
     asyncio.run(woken_by(log.close))
     assert log.closed
+
+
+@pytest.mark.parametrize("torn", [b'{"n": 3, "ty', b"\0" * 40, b"\0" * 40 + b"\n", b'{"n": 3}\n'])
+def test_what_a_power_cut_left_of_the_last_event_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    log = StudyLog(path)
+    log.append("submitted")
+    log.append("started")
+    with path.open("ab") as file:
+        file.write(torn)
+    log = StudyLog(path)
+    assert (len(log), log.last_type) == (2, "started")
+    log.append("finished")
+    assert [json.loads(line)["n"] for line in path.read_bytes().splitlines()] == [1, 2, 3]
+
+
+def test_an_event_before_the_last_that_is_damaged_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    StudyLog(path).append("submitted")
+    path.write_bytes(b"\0\0\n" + path.read_bytes())
+    with pytest.raises(ValueError, match="damaged"):
+        StudyLog(path)
+
+
+def test_half_of_an_event_is_gone_before_the_next_is_written(tmp_path: Path) -> None:
+    """The disk took half of a line and then not even its removal."""
+    path = tmp_path / "events.jsonl"
+    log = StudyLog(path)
+    log.append("submitted")
+    with path.open("ab") as file:
+        file.write(b'{"n": 2, "typ')
+    log.append("started")
+    assert [json.loads(line)["type"] for line in log.lines(0)] == ["submitted", "started"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from server.model import checkpoint
 from server.model.checkpoint import FORMAT, Checkpoint
+from tests.full_disk import disk_of
 
 STUDY = "a" * 64
 MADE = Checkpoint(
@@ -125,3 +127,17 @@ def test_one_that_was_cut_short_is_said_to_be_unreadable(path: Path, length: int
 def test_another_studys_is_refused(path: Path) -> None:
     with pytest.raises(WardroundError, match="another study"):
         Checkpoint.load(path, "b" * 64)
+
+
+@pytest.mark.parametrize("size", [0, 64, 300_000, 600_000])
+def test_a_full_disk_is_said_to_be_one_and_leaves_the_last_checkpoint(
+    path: Path, size: int
+) -> None:
+    """github.com/pytorch/pytorch/issues/10577: torch raises RuntimeError, with the cause lost."""
+    large = dataclasses.replace(MADE, round=MADE.round + 1, weights=torch.zeros(150_000))
+    before = path.read_bytes()
+    with disk_of(size), pytest.raises(OSError, match="too large"):
+        large.save(path)
+    assert path.read_bytes() == before
+    large.save(path)
+    assert Checkpoint.load(path, MADE.study).round == large.round  # type: ignore[union-attr]

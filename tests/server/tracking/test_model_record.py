@@ -54,6 +54,7 @@ def test_no_character_of_it_can_be_changed(place: int, other: str) -> None:
 
 def test_the_key_that_it_names_counts_for_nothing() -> None:
     forged = SignedRecord.make(PLAIN, Identity.generate())
+    assert not forged.is_signed_by(KEY.public_key)
     relabelled = forged.tags | {SIGNER: KEY.public_key.hex()}
     found = SignedRecord.of_tags(relabelled)
     assert found is not None

@@ -16,6 +16,7 @@ import pytest
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from server import released_model
 from server.outcome import Outcome
 from server.released_model import example, weights_digest
 from server.tracking import mlflow_run, registered_model
@@ -181,6 +182,18 @@ def test_verifying_without_a_key_is_no_success_unless_asked_for(unsigned: str) -
 def forged(tags: Callable[[dict[str, str]], None], record: ModelRecord, key: Identity) -> None:
     made = SignedRecord.make(record, key)
     tags(made.tags | {SIGNER: TRUSTED})
+
+
+def test_weights_changed_together_with_their_digest_are_refused(
+    signed: tuple[Outcome, TrackingReceipt], folder: Path
+) -> None:
+    """Whoever can write to the store makes files that agree with one another."""
+    done, data = signed[0], folder / "data" / "data"
+    shutil.rmtree(data)
+    released_model.write(data, done.study, -done.weights)
+    assert released_model.load(data)
+    for options in ({}, {"key": TRUSTED}, {"unsigned": True}):
+        assert refused("models:/signed/1", **options) == Code.WEIGHTS
 
 
 def test_weights_and_record_changed_together_are_refused(

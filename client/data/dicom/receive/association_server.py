@@ -14,6 +14,8 @@ from typing import Any
 
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from client.bounded_server import BoundedServer
+
 MAX_PDU = 1 << 20
 """Bytes, as announced to senders; at most twice as many are read."""
 _TIMEOUT = 60.0
@@ -38,19 +40,33 @@ class _Handler(RequestHandler):
     server: AssociationServer
 
     def setup(self) -> None:
+        self._accepted = self.request
         self.request.settimeout(_TIMEOUT)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.server.tls is not None:
             self.request = self.server.tls.wrap_socket(self.request, server_side=True)
 
+    def handle(self) -> None:
+        super().handle()
+        self.server.places.pop(self._accepted)  # the association's thread has it now
+
     def _create_association(self) -> Any:
-        association = super()._create_association()
+        association: Any = super()._create_association()
         # The association takes one socket only, and it was made a line above.
         association.dul.socket.__class__ = _BoundedSocket
+        place, run = self.server.places[self._accepted], association.run
+
+        def run_and_leave() -> None:
+            try:
+                run()
+            finally:
+                place.leave()
+
+        association.run = run_and_leave
         return association
 
 
-class AssociationServer(ThreadedAssociationServer):
+class AssociationServer(BoundedServer, ThreadedAssociationServer):
     """The server_class for `AE.make_server`, with `tls` in place of ssl_context."""
 
     daemon_threads = True
@@ -60,10 +76,8 @@ class AssociationServer(ThreadedAssociationServer):
         self.tls_failures = 0
         self._counting = threading.Lock()
         more["request_handler"] = _Handler
-        super().__init__(*arguments, **more)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return len(self.active_associations) < _CONNECTIONS * self.ae.maximum_associations
+        connections = _CONNECTIONS * arguments[0].maximum_associations
+        super().__init__(*arguments, connections=connections, **more)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Counts a failed connection, which socketserver would print."""

@@ -163,6 +163,11 @@ class Receiver:
     def tls_failures(self) -> int:
         return int(self._server.tls_failures)
 
+    @property
+    def refused_connections(self) -> int:
+        """Closed at once, since too many were open."""
+        return int(self._server.refused)
+
     def _tls(self) -> Any:
         tls = self._settings.tls
         if tls is None:

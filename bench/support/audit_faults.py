@@ -1,11 +1,11 @@
-"""Faults that broke a stated epsilon somewhere, put into the training code by name.
-
-Each is a context in which the product has the fault; the audit has to see it.
+"""Faults that broke a stated epsilon somewhere, put into the training code by name, and the attack
+of the audit that has to see each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import repeat
 from typing import Any
 
@@ -13,15 +13,65 @@ import numpy as np
 import pytest
 import torch
 
+from client.data.cohort import Cohort
+from client.privacy_audit import many_runs
+from client.privacy_audit.finding import Finding
+from client.privacy_audit.neighbours import (
+    BEYOND,
+    Attack,
+    cancelling,
+    farthest,
+    opposed,
+    saturating,
+)
+from client.privacy_audit.released_sums import AuditedStudy, Part
 from client.training import contribution, dp_trainer
 from client.training.blocks import Blocks
 from client.training.local_steps import RoundSteps
 from client.training.sampling import Batch, Patients
+from launch.config import compose
+from launch.federations.inprocess import cohorts_of
+from launch.studies.baselines import pool
+from launch.studies.run import declared_patients, split_plan
+from launch.studies.study_builder import build_study
+from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import noised
 from protocol.secagg.fixed_point import clip_and_round
+from protocol.study.study import Study
 from protocol.study.vector_layout import update_variance
+from tasks import registry
+from tasks.base import Task
 
 Fault = Callable[[pytest.MonkeyPatch], None]
+DISTRIBUTED = ("privacy=distributed", "privacy.sampling_rate=1", "privacy.epsilon=3")
+SAMPLED = ("privacy=distributed", "privacy.sampling_rate=0.5", "privacy.epsilon=3")
+LOCAL = ("privacy=local", "privacy.sampling_rate=1", "privacy.epsilon=3", "local_steps=1")
+
+
+@cache
+def planned(*words: str) -> tuple[Study, Task, Cohort]:
+    """A study of one round, its task, and everybody's patients."""
+    config = compose.load(["task=breast_cancer", "rounds=1", "tracking=off", *words])
+    task = registry.load(config.task.name)
+    cohorts = cohorts_of(task, task.public_sites(None), split_plan(config))
+    return build_study(config, task, declared_patients(cohorts)), task, pool(cohorts)
+
+
+def found(
+    attack: Attack,
+    words: tuple[str, ...],
+    part: Part = "training",
+    *,
+    runs: int = 5000,
+    seed: int = 0,
+) -> Finding:
+    """What one attack of the audit finds, on code as it is now."""
+    study, task, patients = planned(*words)
+    audited = AuditedStudy.of(study, task)
+    neighbours = farthest(attack(audited, patients, part, seed, BEYOND))
+    if neighbours is None:
+        raise WardroundError(Code.INTERNAL, "The attack does not apply to this study.")
+    return many_runs.distinguish(audited, part, neighbours, runs, lambda stage, done, of: None)
 
 
 def noise_halved(patch: pytest.MonkeyPatch) -> None:
@@ -105,3 +155,16 @@ def _less_noise(patch: pytest.MonkeyPatch, times: float) -> None:
         "noised",
         lambda sums, noise, deviation, step: noised(sums, noise, deviation / times, step),
     )
+
+
+SEEN: tuple[tuple[Fault, Attack, tuple[str, ...], Part], ...] = (
+    (noise_halved, saturating, DISTRIBUTED, "training"),
+    (noise_halved, saturating, LOCAL, "training"),
+    (noise_by_root_of_batch, saturating, DISTRIBUTED, "training"),
+    (clipping_left_out_for_a_layer, saturating, DISTRIBUTED, "training"),
+    (shuffled, opposed, SAMPLED, "training"),
+    (denominator_from_cohort, opposed, LOCAL, "training"),
+    (last_bit_by_company, cancelling, DISTRIBUTED, "training"),
+    (last_bit_by_company, cancelling, DISTRIBUTED, "evaluation"),
+)
+"""Fault, the attack that sees it, and the study and part in which it does, on every processor."""

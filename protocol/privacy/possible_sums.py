@@ -1,0 +1,212 @@
+"""What honest sites can add up to. A sum beyond it shows that some site did not do its part.
+
+Masks hide who added what, but not the sum. The bounds follow from the study alone: the patients
+that it declares, its clip norm, its noise. Honest sites exceed one with probability below 2^-40
+over all attempts of a study. A lie within the bounds is not noticed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import assert_never
+
+import numpy as np
+
+from protocol.errors import Code, WardroundError
+from protocol.privacy.gaussian import SLACK
+from protocol.privacy.query_noise import max_noise
+from protocol.secagg.fixed_point import (
+    SITE_SLACK,
+    WRAP_BITS,
+    max_sampled,
+    rounding_moves,
+    rounding_slack,
+    skellam_tail,
+)
+from protocol.study.algorithms import (
+    DittoOptions,
+    FedAvgOptions,
+    FedBNOptions,
+    FedProxOptions,
+    ScaffoldOptions,
+)
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
+    Integers,
+    Sections,
+    histogram_variance,
+    update_scale,
+    update_variance,
+)
+from protocol.vectors import Vector
+
+Sites = frozenset[str]
+_MARGIN = 2
+"""Declared numbers of patients are banded, and cohorts grow: so many times more are possible."""
+_CHECKS = 8
+"""At least the number of chances that one attempt is checked against."""
+_FLOAT32 = 2.0**-22
+"""More than a step in float32 loses, relative to the weights and to how far they move."""
+_BLOCK = 1 << 16
+"""Values whose squares are added up at a time."""
+
+
+def most_trained(study: Study, sites: Sites | None = None) -> int:
+    """Patients who may train at these sites (all of them by default)."""
+    return _MARGIN * study.patients(sites)
+
+
+def most_scored(study: Study, sites: Sites | None = None) -> int:
+    """Patients who may be scored there, or counted by a query."""
+    return math.ceil(most_trained(study, sites) / (1 - study.evaluation.fraction))
+
+
+def check_declared(study: Study, site: str, *, trained: int, scored: int) -> None:
+    """Raises WardroundError(REFUSED_STUDY) where a site has more patients than the study's sums are
+    made for: they could wrap around, and its honest part could be taken for a lie."""
+    here = frozenset({site})
+    if trained > most_trained(study, here) or scored > most_scored(study, here):
+        raise WardroundError(
+            Code.REFUSED_STUDY,
+            "This site has more than twice the patients that the study declares for it.",
+            remedy="Have the coordinator's operator enrol this site with today's number of "
+            "training patients, and ask for a new study.",
+        )
+
+
+def impossible(
+    study: Study, sections: Sections, total: Integers, participants: Sites, model: Vector
+) -> str:
+    """Why honest sites cannot have added up to `total`, (sections.length,) opened integers; empty
+    where they can. model: (sections.body,) float32, what they were sent. Updates that a robust rule
+    sees one by one are left to it."""
+    if sections.train and study.aggregation.robust is None:
+        if not study.privacy.traits.one_sum:
+            coordinate = study.aggregation.update_range * update_scale(study) + 0.5
+            if _largest(total[: sections.control.stop]) > len(participants) * coordinate:
+                return "a coordinate of the update is outside update_range"
+        if _length(total[sections.update]) > _longest_update(study, participants, model):
+            return "the update is longer than patients, clip norm and noise allow"
+    if sections.evaluate:
+        return _impossible_counts(study, total[sections.histogram], participants)
+    return ""
+
+
+def _longest_update(study: Study, participants: Sites, model: Vector) -> float:
+    """The most that the update's L2 norm can be, in integer units."""
+    match study.privacy.traits.training:
+        case "plain_steps":
+            return math.inf
+        case "dp_sgd":
+            return _longest_steps(study, participants, model)
+        case "clipped_sum":
+            return _longest_clipped_sum(study, participants)
+    assert_never(study.privacy.traits.training)
+
+
+def _longest_clipped_sum(study: Study, participants: Sites) -> float:
+    """Every patient adds a clipped and rounded gradient, every site its share of Skellam noise."""
+    aggregation, dimension = study.aggregation, study.model.parameters
+    patients = max_sampled(
+        most_trained(study, participants), study.privacy.sampling_rate, aggregation.attempts
+    )
+    rounded = len(participants) if aggregation.rounds_once else patients
+    clipped = patients * aggregation.scale * (1 + rounding_slack(aggregation.rounding))
+    variance = len(participants) * update_variance(study, len(participants))
+    return (
+        clipped
+        + rounded * rounding_moves("patient", dimension)
+        + _longest_skellam(study, variance, dimension)
+    )
+
+
+def _longest_steps(study: Study, participants: Sites, model: Vector) -> float:
+    """T steps of lr times (clipped gradients and Gaussian noise) / (q N_s) at site s, weighted by
+    N_s / N: the sites' numbers of patients cancel."""
+    plan, privacy, dimension = study.optimisation, study.privacy, study.model.parameters
+    stretch, steps = _stretch(study), plan.local_steps
+    samples = study.aggregation.attempts * steps * len(participants)
+    norm = privacy.clip_norm * (1 + SITE_SLACK + SLACK)
+    patients = sum(
+        max_sampled(most_trained(study, frozenset({site})), privacy.sampling_rate, samples) + 1
+        for site in participants
+    )
+    # Norm of a standard normal vector: Laurent and Massart 2000, lemma 1.
+    level = _level(study, 1)
+    normal = math.sqrt(dimension + 2 * math.sqrt(dimension * level) + 2 * level)
+    noise = privacy.noise_multiplier * norm * math.sqrt(steps * len(participants)) * normal
+    expected = privacy.sampling_rate * study.patients()
+    moved = stretch * plan.local_lr * (steps * patients * norm + noise) / expected
+    in_float32 = _FLOAT32 * (steps + 1) * (moved + _length(model))
+    rounded = len(participants) * rounding_moves("patient", dimension)
+    return (moved + in_float32) * update_scale(study) + rounded
+
+
+def _stretch(study: Study) -> float:
+    """How much longer an algorithm may make the sum of a round's steps."""
+    plan = study.optimisation
+    match plan.local:
+        case FedAvgOptions() | FedBNOptions() | DittoOptions():
+            return 1.0
+        case FedProxOptions(mu=mu):  # w - w_0 is multiplied by 1 - lr mu at each later step
+            growth = math.log(max(1.0, abs(1 - plan.local_lr * mu)))
+            return math.exp(min(700.0, (plan.local_steps - 1) * growth))
+        case ScaffoldOptions():  # control variates, which earlier rounds have made, come on top
+            return math.inf
+    assert_never(plan.local)
+
+
+def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> str:
+    """Every patient adds `scale` to a cell, or over the cells of each statistic of a query."""
+    scale, cells, statistics = study.evaluation.scale, len(counts), 1
+    scored = most_scored(study, participants) * scale
+    variance = len(participants) * histogram_variance(study, len(participants))
+    cell, all_cells = (
+        skellam_tail(variance, _level(study, cells)),
+        skellam_tail(cells * variance, _level(study, 1)),
+    )
+    if study.query is not None:
+        statistics = len(study.query.statistics)
+        match study.query.mechanism:
+            case "skellam":
+                pass
+            case "laplace":
+                cell = max_noise(study)
+                all_cells = cells * cell
+            case never:
+                assert_never(never)
+    elif study.evaluation.exact:
+        cell = all_cells = 0.0
+        if np.any(counts % scale):
+            return "a cell of an exact histogram is no whole number of patients"
+    if int(counts.min()) < -cell or int(counts.max()) > scored + cell:
+        return "a cell of the histogram counts more patients than are declared, or less than none"
+    whole = int(counts.sum(dtype=np.int64))
+    if not -all_cells <= whole <= statistics * scored + all_cells:
+        return "the histogram counts more patients than are declared, or less than none"
+    return ""
+
+
+def _longest_skellam(study: Study, variance: float, dimension: int) -> float:
+    """Norm of independent Skellam values of this variance v: with none above the bound B, their
+    squares have mean v or less and fourth moment 3 v^2 + v (Bernstein's inequality)."""
+    level = _level(study, 1)
+    largest = skellam_tail(variance, _level(study, dimension))
+    spread = math.sqrt(2 * dimension * (3 * variance**2 + variance) * level)
+    return math.sqrt(dimension * variance + spread + 2 / 3 * largest**2 * level)
+
+
+def _level(study: Study, values: int) -> float:
+    """Minus the logarithm of the chance that one of so many values may be out of bounds."""
+    return math.log(2 * values * study.aggregation.attempts * _CHECKS * 2.0**WRAP_BITS)
+
+
+def _largest(integers: Integers) -> int:
+    return max(int(integers.max()), -int(integers.min()))
+
+
+def _length(values: Integers | Vector) -> float:
+    """L2 norm, in float64, without a copy of the vector."""
+    starts = range(0, len(values), _BLOCK)
+    blocks = (values[start : start + _BLOCK].astype(np.float64) for start in starts)
+    return math.sqrt(sum(float(np.dot(block, block)) for block in blocks))

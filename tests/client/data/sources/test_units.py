@@ -1,0 +1,67 @@
+"""Units as laboratory and bedside systems spell them; MIMIC-IV, eICU and public issue threads."""
+
+from __future__ import annotations
+
+import pytest
+
+from client.data.sources import units
+from client.data.sources.session import Session
+
+
+@pytest.mark.parametrize(
+    ("analyte", "wanted", "factor", "spellings"),
+    [
+        ("heart_rate", "/min", 1.0, "beats/minute|Beats per minute|/ min|{beats}/min|PER MINUTE"),
+        ("respiratory_rate", "/min", 1.0, "insp/min|breaths per minute|Resp/min|breath/mn"),
+        ("systolic_bp", "mm[Hg]", 1.0, "mmHg|mm Hg|MM/HG|mm hg|millimeters of mercury"),
+        ("wbc", "10*3/uL", 1.0, "x10^9/L|10E9/L|10 9/L|10**3/µL|K/mcL|thousand/uL|10^3/mm3"),
+        ("wbc", "10*3/uL", 1.0, "x 10(9)/L|10*3/cumm|Thou/uL|th/uL|10exp9/L|10*3/mm^3"),
+        ("erythrocytes", "10*3/uL", 1e3, "10*12/L|10^6/uL|mill/uL|Million/uL|10E6/mm3"),
+        ("glucose", "mg/dL", 1.0, "mg/dl|MG/DL|mg per dL|mg / dL|mg/100mL|mg/deciliter"),
+        ("glucose", "mg/dL", 18.0156, "mmol/l|mmol/liter|MMOL / L|mmol per litre"),
+        ("creatinine", "mg/dL", 0.011312, "umol/L|µmol/l|μmol/L|mcmol/L|umol/litre"),
+        ("crp", "mg/L", 1.0, "mcg/mL|µg/ml|ug/milliliter|mg/Ltr"),
+    ],
+)
+def test_one_unit_has_many_spellings(
+    analyte: str, wanted: str, factor: float, spellings: str
+) -> None:
+    with Session("200MB", 1) as session:
+        units.register(session)
+        for unit in spellings.split("|"):
+            query = "SELECT in_unit(10, ?, ?, ?)"
+            [(value,)] = session.connection.execute(query, [unit, wanted, analyte]).fetchall()
+            assert value == pytest.approx(10 * factor, rel=1e-4), unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"), [("Deg. F", 98.6), ("degrees C", 37), ("° F", 98.6), ("degree Celsius", 37)]
+)
+def test_degrees_are_read_in_words(unit: str, value: float) -> None:
+    with Session("200MB", 1) as session:
+        units.register(session)
+        query = "SELECT in_unit(?, ?, 'Cel', 'temperature')"
+        [(seen,)] = session.connection.execute(query, [value, unit]).fetchall()
+        assert seen == pytest.approx(37.0)
+
+
+@pytest.mark.parametrize("unit", ["furlongs", "mg/dL/min", "10*3", "per", "/", "mol", "mmol/kg"])
+def test_a_unit_of_something_else_is_a_missing_value(unit: str) -> None:
+    with Session("200MB", 1) as session:
+        units.register(session)
+        for analyte in ("glucose", "heart_rate", "wbc", "temperature"):
+            wanted = next(iter(units.table()[analyte]))
+            query = "SELECT in_unit(10, ?, ?, ?)"
+            [(value,)] = session.connection.execute(query, [unit, wanted, analyte]).fetchall()
+            assert value is None
+
+
+def test_sql_and_python_spell_alike() -> None:
+    """The table's keys are made by Python's regular expressions, texts are looked up by RE2's."""
+    with Session("200MB", 1) as session:
+        units.register(session)
+        for scale in units.table().values():
+            for unit in scale:
+                query = "SELECT unit_spelling(?)"
+                [(spelling,)] = session.connection.execute(query, [unit]).fetchall()
+                assert spelling == units.spelled(unit)

@@ -1,0 +1,162 @@
+"""Honest sums are possible, at their most extreme too; beyond that they are refused with a reason.
+
+Reported of other frameworks: one update, thousands of times too large but finite, passes and the
+model is its author's (NVFlare pull request 5240); a sum that is nonsense is applied without a word
+(Flower issue 7645); a check of every second sum is none (Attribution Reporting API issue 40).
+"""
+
+import numpy as np
+import pytest
+
+from protocol.errors import Code, WardroundError
+from protocol.privacy.possible_sums import check_declared, impossible, most_scored, most_trained
+from protocol.privacy.skellam import skellam
+from protocol.secagg.fixed_point import clip_and_round, max_sampled
+from protocol.study.study import Study
+from protocol.study.vector_layout import (
+    Integers,
+    Sections,
+    histogram_variance,
+    update_scale,
+    update_variance,
+)
+from tests.attack.simulated import changed, study_of
+
+SITES = ("a", "b", "c", "d")
+ALL = frozenset(SITES)
+THREE = frozenset("abc")
+TRIALS = 200
+
+
+def planned(*overrides: str) -> Study:
+    return study_of(SITES, "rounds=3", "evaluation.every=1", *overrides)
+
+
+DISTRIBUTED = planned("privacy=distributed", "privacy.epsilon=20")
+LOCAL = planned("privacy=local", "privacy.epsilon=20", "local_steps=3")
+NONE = planned("privacy=none", "evaluation=exact")
+
+
+def both(study: Study) -> Sections:
+    return Sections(study, train=True, evaluate=True)
+
+
+def zeros(study: Study) -> Integers:
+    return np.zeros(both(study).length, np.int64)
+
+
+def reason(study: Study, total: Integers, sites: frozenset[str] = ALL, weights: float = 0) -> str:
+    model = np.full(both(study).body, weights, np.float32)
+    return impossible(study, both(study), total, sites, model)
+
+
+def most_sampled(study: Study, sites: frozenset[str]) -> int:
+    rate, attempts = study.privacy.sampling_rate, study.aggregation.attempts
+    return max_sampled(most_trained(study, sites), rate, attempts)
+
+
+def along(study: Study, length: float) -> Integers:
+    """A sum whose update has this norm, in one direction of all coordinates."""
+    total = zeros(study)
+    total[both(study).update] = round(length / study.model.parameters**0.5)
+    return total
+
+
+@pytest.mark.parametrize("sites", [ALL, THREE])
+def test_every_sampled_patient_may_pull_the_same_way_at_full_length(sites: frozenset[str]) -> None:
+    study = DISTRIBUTED
+    rows = np.ones((most_sampled(study, sites), study.model.parameters), np.float32)
+    update = clip_and_round(rows, study.privacy.clip_norm, study.aggregation.scale)
+    total = zeros(study)
+    variance = len(sites) * update_variance(study, len(sites))
+    for _ in range(TRIALS):
+        total[both(study).update] = update + skellam(variance, len(update))
+        assert not reason(study, total, sites)
+
+
+def test_more_patients_than_are_declared_are_noticed() -> None:
+    study = DISTRIBUTED
+    possible = most_sampled(study, THREE) * study.aggregation.scale
+    assert not reason(study, along(study, possible), THREE)
+    assert "longer" in reason(study, along(study, 1.5 * possible), THREE)
+    assert not reason(study, along(study, 1.25 * possible), ALL)
+
+
+def test_local_steps_may_all_go_the_same_way_and_no_further() -> None:
+    study, rate = LOCAL, LOCAL.privacy.sampling_rate
+    patients = sum(
+        max_sampled(most_trained(study, frozenset({site})), rate, 10**4) for site in SITES
+    )
+    steps = study.optimisation.local_steps * study.optimisation.local_lr
+    moved = steps * patients * study.privacy.clip_norm / (rate * study.patients())
+    length = moved * update_scale(study)
+    assert not reason(study, along(study, length))
+    assert "longer" in reason(study, along(study, 3 * length))
+    assert not reason(study, along(study, 3 * length), weights=1e9), "float32 may lose as much"
+
+
+def test_a_coordinate_outside_the_range_is_noticed_in_mode_none() -> None:
+    largest = int(NONE.aggregation.update_range * update_scale(NONE)) * len(SITES)
+    total = zeros(NONE)
+    for sign in (1, -1):
+        total[0] = sign * largest
+        assert not reason(NONE, total)
+        total[0] = sign * (largest + 10)
+        assert "update_range" in reason(NONE, total)
+
+
+@pytest.mark.parametrize("study", [DISTRIBUTED, LOCAL])
+@pytest.mark.parametrize("sites", [ALL, THREE])
+def test_noise_upon_no_patient_and_upon_all_is_possible(
+    study: Study, sites: frozenset[str]
+) -> None:
+    where, total = both(study).histogram, zeros(study)
+    variance = len(sites) * histogram_variance(study, len(sites))
+    for whole in (0, most_scored(study, sites) * study.evaluation.scale):
+        for _ in range(TRIALS):
+            total[where] = skellam(variance, where.stop - where.start)
+            total[where.start] += whole
+            assert not reason(study, total, sites)
+
+
+@pytest.mark.parametrize("study", [DISTRIBUTED, LOCAL, NONE])
+def test_more_patients_in_a_histogram_than_are_declared_are_noticed(study: Study) -> None:
+    where, all_ = both(study).histogram, most_scored(study) * study.evaluation.scale
+    cells = where.stop - where.start
+    cell, spread = zeros(study), zeros(study)
+    cell[where.start] = 2 * all_
+    spread[where] = 2 * all_ // cells // study.evaluation.scale * study.evaluation.scale
+    for total in (cell, -cell, spread, -spread):
+        assert "histogram counts" in reason(study, total)
+
+
+@pytest.mark.parametrize("study", [DISTRIBUTED, LOCAL, NONE])
+def test_cells_that_cancel_are_noticed(study: Study) -> None:
+    total, first = zeros(study), both(study).histogram.start
+    total[first] = 2 * most_scored(study) * study.evaluation.scale
+    total[first + 1] = -total[first]
+    assert "a cell" in reason(study, total)
+
+
+def test_an_exact_histogram_counts_whole_patients() -> None:
+    total = zeros(NONE)
+    total[-1] = NONE.evaluation.scale
+    assert not reason(NONE, total)
+    total[-1] += 1
+    assert "whole number" in reason(NONE, total)
+
+
+def test_a_site_with_more_patients_than_sums_are_made_for_takes_no_part() -> None:
+    here = frozenset({"a"})
+    trained, scored = most_trained(LOCAL, here), most_scored(LOCAL, here)
+    check_declared(LOCAL, "a", trained=trained, scored=scored)
+    for more in ({"trained": trained + 1, "scored": 0}, {"trained": 0, "scored": scored + 1}):
+        with pytest.raises(WardroundError) as refused:
+            check_declared(LOCAL, "a", **more)
+        assert refused.value.code is Code.REFUSED_STUDY
+        assert "enrol" in refused.value.remedy
+
+
+def test_what_a_robust_rule_sees_one_by_one_is_left_to_it() -> None:
+    robust = changed(NONE, "aggregation", masked=False, robust={"name": "median"}, least_sites=4)
+    assert not reason(robust, np.where(np.arange(len(zeros(robust))) == 0, 2**62, 0))
