@@ -16,7 +16,7 @@ from launch.config.study_documents import mode_of, release_of
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import traits_of
 from protocol.study.study import adds_noise, evaluates
-from server.tracking.names import unfit_names
+from server.coordinator.tracking_names import unfit_names
 
 
 def refuse(config: Config) -> None:

@@ -40,8 +40,8 @@ from server.coordinator.rate_limits import AT_ONCE, LimitedCall, Limits
 from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
 from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
+from server.coordinator.tracking_names import unfit_names
 from server.enrolment.accounts import Accounts
-from server.tracking.names import unfit_names
 from server.tracking.study_tracking import TrackingRequest
 
 BODY_LIMIT = 512 * 1024

@@ -4,7 +4,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_experiment_name, _validate_model_name
 
-from server.tracking.names import unfit_names
+from server.coordinator.tracking_names import unfit_names
 
 ODD = ["a/b", "a:1", "", " ", "..", ".", "x ", "a\nb", "\x1b[31m", "\u202eevil", "n" * 201]
 
