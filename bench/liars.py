@@ -81,11 +81,11 @@ def cost() -> bool:
     taken: dict[str, list[float]] = {name: [] for name in checks}
     for number in range(1, 2 * PAIRS + 3):
         name = ("with", "without", "without", "with")[number % 4]
-        attempt.impossible = checks[name]  # type: ignore[attr-defined]
+        attempt.impossible = checks[name]  # type: ignore[attr-defined]  # a check is replaced
         start = time.process_time()
         one.run(sites, number, 2, sections, model.body(sections))
         taken[name].append(time.process_time() - start)
-    attempt.impossible = impossible  # type: ignore[attr-defined]
+    attempt.impossible = impossible  # type: ignore[attr-defined]  # a check is replaced
     # The first pair loads cohorts. Medians, since what else runs here costs some rounds dearly.
     medians = {name: 1000 * statistics.median(of[1:]) for name, of in taken.items()}
     return figure(

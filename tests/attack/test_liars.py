@@ -113,7 +113,7 @@ def test_one_site_that_says_diverged_ends_no_study(
             return messages.frame(messages.Refusal(study=study.digest, code=Code.DIVERGED))
         return honest(received)
 
-    federation.sites["site4"].answer = answer  # type: ignore[method-assign]
+    federation.sites["site4"].answer = answer  # type: ignore[method-assign]  # a hostile site
     ended = federation.run(study)
     assert ended.status == "finished"
     assert set(ended.participants) == {4}
@@ -129,7 +129,7 @@ def test_whose_part_does_not_come_is_no_suspect(study: Study, patients: dict[str
             return messages.frame(messages.Refusal(study=study.digest, code=Code.LEDGER))
         return honest(received)
 
-    federation.sites["site4"].answer = answer  # type: ignore[method-assign]
+    federation.sites["site4"].answer = answer  # type: ignore[method-assign]  # a hostile site
     ended = federation.run(study)
     assert ended.status.startswith(Code.AGGREGATION)
     assert (ended.left_out, ended.heard.suspects) == (frozenset(), [])
@@ -156,7 +156,7 @@ def test_no_part_leaves_a_site_before_it_is_noted_among_whom_the_sum_is(
         assert sorted(participants) == sorted(patients)
         raise WardroundError(Code.REFUSED_POLICY, "no more sets", rule="participant_sets")
 
-    federation.sites["site2"]._governance.take_part = refuse  # type: ignore[method-assign]
+    federation.sites["site2"]._governance.take_part = refuse  # type: ignore[method-assign]  # a hostile site
     ended = federation.run(study)
     assert (ended.status, ended.left_out) == ("finished", frozenset())
     assert ended.heard.losses == ["No share came from site2."]

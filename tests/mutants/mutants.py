@@ -20,16 +20,10 @@ Area = Literal[
     "secure aggregation",
     "queries",
     "evaluation",
-<<<<<<< HEAD
     "released models",
     "liars",
     "edges",
     "access",
-=======
-    "access",
-    "released models",
-    "liars",
->>>>>>> h/s6
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

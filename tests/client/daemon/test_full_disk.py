@@ -105,7 +105,7 @@ def test_a_paused_coordinator_is_told_to_the_operator(
         for paused in (True, False):
             link.coordinator_paused = paused
             until(
-                lambda: (now := status.read(tmp_path)) and now.coordinator_paused is paused,  # noqa: B023
+                lambda: (now := status.read(tmp_path)) and now.coordinator_paused is paused,  # noqa: B023 (called within the loop)
                 "the status says so",
             )
     assert [r.message for r in caplog.records] == ["coordinator paused", "coordinator goes on"]

@@ -140,4 +140,4 @@ def test_a_full_disk_is_said_to_be_one_and_leaves_the_last_checkpoint(
         large.save(path)
     assert path.read_bytes() == before
     large.save(path)
-    assert Checkpoint.load(path, MADE.study).round == large.round  # type: ignore[union-attr]
+    assert Checkpoint.load(path, MADE.study).round == large.round  # type: ignore[union-attr]  # it was just saved
