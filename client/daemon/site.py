@@ -378,12 +378,15 @@ class Site:
         ):
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
         contributor, sections = loaded.contributor, attempt.sections
-        self._governance.take_part(study, message.round, [key.site for key in message.announced])
+
+        def noise(present: int) -> npt.NDArray[np.int64]:
+            """Asked for once in an attempt, of participants that are who they say they are."""
+            participants = [key.site for key in message.announced]
+            self._governance.take_part(study, message.round, participants)
+            return contributor.noise(sections, present)
+
         share = attempt.party.share(
-            attempt.words,
-            message.announced,
-            study.aggregation.least_sites,
-            lambda present: contributor.noise(sections, present),
+            attempt.words, message.announced, study.aggregation.least_sites, noise
         )
         loaded.state.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
