@@ -103,12 +103,17 @@ def read_frames(folder: Path) -> Iterator[tuple[str, str, bytes, bytes]]:
         yield fields[0].decode(), fields[1].decode(), fields[2], fields[3]
 
 
-def coordinate(folder: str, kept: str, studies: list[tuple[bytes, Mapping[str, Any]]]) -> None:
+def coordinate(
+    folder: str,
+    kept: str,
+    studies: list[tuple[bytes, Mapping[str, Any]]],
+    environment: Mapping[str, str],
+) -> None:
     """In the child: the coordinator of `folder` runs these studies to their end.
 
     Its words are in coordinator.log; its exit status is 0 only where every study has finished.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", **environment}
     log = os.open(f"{kept}/coordinator.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)

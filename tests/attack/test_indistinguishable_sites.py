@@ -14,10 +14,12 @@ from scipy import stats
 
 from client.data.cohort import Cohort
 from client.training.contribution import Contributor
+from protocol.errors import Code
 from protocol.secagg.aggregate import GUARDS
 from protocol.wire import messages
-from protocol.wire.messages import Frame, Ready, Share
+from protocol.wire.messages import Frame, Ready, Refusal, Share
 from tests.attack.simulated import Federation, changed, cohorts, study_of
+from tests.narrowing import instance
 
 ODD = "site1"
 
@@ -99,14 +101,16 @@ def test_nothing_but_random_bits_differs(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_model_that_is_no_number_is_answered_all_the_same(value: float) -> None:
-    """What a hostile server may send to learn who has patients: each site sends noise."""
+def test_a_model_that_is_no_number_is_refused_by_all_alike(value: float) -> None:
+    """What a hostile server may send to learn who has patients: each site refuses before it looks
+    at one, and has spent nothing."""
     patients = cohorts(3)
     study = study_of(patients, "privacy=distributed", "privacy.epsilon=5", "rounds=1")
     federation = Federation.of(patients)
     federation.propose(study)
     weights = np.full(study.model.parameters, value, np.float32)
-    shares = federation.collect(study, federation.prepare(study, weights=weights))
-    opened = federation.open(study, shares)
-    deviation = study.privacy.noise_multiplier * study.aggregation.scale * 1.5**0.5
-    assert np.abs(opened).max() < 10 * deviation
+    answers = federation.prepare(study, weights=weights)
+    assert {instance(Refusal, messages.parse(frame)).code for frame in answers.values()} == {
+        Code.DIVERGED
+    }
+    assert federation.collect(study, federation.prepare(study))

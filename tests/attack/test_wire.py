@@ -81,15 +81,14 @@ def kept(ring: Ring, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]
     for study, configuration in studies:
         written += [study.document.decode(), json.dumps(configuration)]
     ring.link.stop()
-    with (
-        MlflowServer(folder / "mlflow", ring.mlflow_port) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-        patch.setenv("MLFLOW_TRACKING_PASSWORD", server.password.read_text().strip())
+    with MlflowServer(folder / "mlflow", ring.mlflow_port) as server:
+        password = server.password.read_text().strip()
+        login = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": password}
         (folder / "record").mkdir()
         submitted = [(study.document, configuration) for study, configuration in studies]
-        process = child(coordinate, str(ring.coordinator.folder), str(folder / "record"), submitted)
+        process = child(
+            coordinate, str(ring.coordinator.folder), str(folder / "record"), submitted, login
+        )
         process.join(3 * HUNG)
         ended = process.exitcode
         process.kill()
