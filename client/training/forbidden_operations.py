@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 _OUTSIDE = "the loss or the score"
 _DRAWS = "draws at random"
 _TIMES = 4
-"""Unequal findings after which the last one is believed."""
+"""Runs in each of which a global stream must have moved to be a draw of the model's."""
 _ONE_AT_A_TIME = threading.Lock()
 """A check puts the global random states back, which a second one would take for a draw."""
 
@@ -33,19 +33,20 @@ def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | N
     none does. Draws from streams of Python's `random` and of NumPy are seen where these are the
     global ones. Random states are restored.
 
-    work: is run again where something is found, since other threads draw from global streams, too.
+    work: is run again where a stream has moved, since other threads draw from global streams, too.
     """
-    before = None
+    found = None
     for _ in range(_TIMES):
         with _ONE_AT_A_TIME:
-            found = _found(model, work)
-        if found is None or found == before:
+            watch = _watched(model, work)
+        if watch.operation is not None:
+            return watch.operation
+        if (found := watch.stream) is None:
             break
-        before = found
     return found
 
 
-def _found(model: nn.Module, work: Callable[[], object]) -> str | None:
+def _watched(model: nn.Module, work: Callable[[], object]) -> _Watch:
     states = random.getstate(), np.random.get_state()
     watch = _Watch()
     try:
@@ -56,15 +57,20 @@ def _found(model: nn.Module, work: Callable[[], object]) -> str | None:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-    return watch.found
+    return watch
 
 
 class _Watch(TorchDispatchMode):
-    """Knows which layer works, and looks at every operation."""
+    """Knows which layer works, and looks at every operation of this thread.
+
+    `operation`: what the first forbidden one was and in which layer. `stream`: the first layer in
+    whose time a global stream has moved, which any thread may have done. None for none.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
-        self.found: str | None = None
+        self.operation: str | None = None
+        self.stream: str | None = None
         self._inside: list[tuple[str, bytes]] = []
 
     def entered(self, layer: str) -> None:
@@ -72,8 +78,8 @@ class _Watch(TorchDispatchMode):
 
     def left(self) -> None:
         layer, before = self._inside.pop()
-        if self.found is None and _streams() != before:
-            self.found = f"{layer} {_DRAWS}"
+        if self.stream is None and _streams() != before:
+            self.stream = f"{layer} {_DRAWS}"
 
     def __torch_dispatch__(
         self,
@@ -84,11 +90,11 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         devices = {leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
-        if self.found is None:
+        if self.operation is None:
             if torch.Tag.nondeterministic_seeded in func.tags:
-                self.found = f"{self._inside[-1][0]} {_DRAWS}"
+                self.operation = f"{self._inside[-1][0]} {_DRAWS}"
             elif devices - {"cpu"}:
-                self.found = f"{self._inside[-1][0]} computes on {max(devices - {'cpu'})}"
+                self.operation = f"{self._inside[-1][0]} computes on {max(devices - {'cpu'})}"
         return result
 
 
@@ -109,11 +115,6 @@ def _hooked(model: nn.Module, watch: _Watch) -> Iterator[None]:
 
 
 def _streams() -> bytes:
-    """The states of random streams that operations may draw from unmarked."""
-    return b"".join(
-        (
-            repr(random.getstate()).encode(),
-            *(np.asarray(part).tobytes() for part in np.random.get_state()),
-            torch.default_generator.get_state().numpy().tobytes(),
-        )
-    )
+    """The states of the global random streams that PyTorch knows nothing of."""
+    numpy = (np.asarray(part).tobytes() for part in np.random.get_state())
+    return b"".join((repr(random.getstate()).encode(), *numpy))

@@ -80,6 +80,8 @@ _SIGNATURE_AGE = 30.0
 """Seconds for which a signed timestamp is used; Flower takes it for 300."""
 _CLOCK_LIMIT = 280.0
 """Seconds of clock difference from which a refusal is put down to the clock."""
+_JITTER = random.Random()
+"""A stream of its own: what moves the global one looks like a model that draws at random."""
 _BACKOFF = (0.2, 30.0)
 """First and longest wait in seconds between attempts to connect."""
 _POLL = (0.01, 3.0)
@@ -518,7 +520,7 @@ class FleetConnection:
         self._error = error
         self._failures += 1
         pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
-        self._retry_at = time.monotonic() + pause * random.uniform(0.5, 1.0)
+        self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
 
     def _send_heartbeats(self) -> None:
         """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""
