@@ -83,7 +83,6 @@ def register(
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except _BROKEN as error:
-            print("DBG", error)
             raise malformed(error, file) from None
     try:
         session.view(name, " UNION ALL BY NAME ".join(parts))

@@ -30,7 +30,7 @@ from protocol.errors import WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_histogram
-from protocol.vectors import Vector
+from protocol.vectors import LARGEST_WEIGHT, Vector
 from protocol.wire import messages
 from protocol.wire.messages import Frame, Ready, Share, Standing
 from tasks import registry
@@ -103,7 +103,8 @@ class Attack:
             self.record[0] = (-found, _width(best) / self._slope)
             if self._seen == 0 and len(scored) > 1:
                 gap = found - (_middle(int(scored[-2])) / self._slope + self._edge)
-                self._slope = min(max(14.0 / max(gap, 1e-3), 14.0), 4000.0)
+                steepest = 0.9 * LARGEST_WEIGHT / max(1.0, abs(found))  # the intercept, too
+                self._slope = min(max(14.0 / max(gap, 1e-3), 14.0), steepest)
             self._edge = found
         self._seen += 1
 

@@ -74,11 +74,6 @@ def test_losses_that_are_no_numbers_are_refused_by_name() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a model with a transformer block trains, or is refused with the layer's name",
-)
 def test_a_transformer_block_trains_or_is_refused() -> None:
     ran = run("x_attention", *PRIVATE)
     refused = "configuration" in ran.error and "internal" not in ran.error
