@@ -280,7 +280,8 @@ def spread(hospitals: Hospitals) -> tuple[Attack, int]:
     for number in range(STUDIES):
         task = OTHER if number % 7 == 6 else TASK
         words = [*PLAIN, f"task={task.name}", f"contact=account{number}@example.org"]
-        study = build_study(load(words), task, dict.fromkeys(hospitals.patients, 20))
+        declared = hospitals.patients if task is TASK else dict.fromkeys(hospitals.patients, 20)
+        study = build_study(load(words), task, declared)
         if any(standing.state != "accepted" for standing in federation.propose(study).values()):
             continue
         weights = attack.weights() if task is TASK and not attack.done else None
