@@ -56,5 +56,5 @@ def test_only_a_verdict_is_evidence() -> None:
 def test_a_sample_dies(capsys: pytest.CaptureFixture[str]) -> None:
     sample = [mutant for mutant in MUTANTS if mutant.sample]
     assert len(sample) == SAMPLE
-    assert {mutant.area for mutant in sample} == set(AREAS)
+    assert len({mutant.area for mutant in sample}) >= SAMPLE - 1
     assert main(["--sample"]) == 0, capsys.readouterr()

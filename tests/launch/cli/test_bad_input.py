@@ -466,7 +466,7 @@ def test_a_site_without_data_and_one_with_broken_files(tmp_path: Path) -> None:
     assert "none.csv cannot be read: No such file or directory." in check.out
     assert "Correct the path of records in site.yaml" in check.out
     assert "noise.csv" in check.out
-    assert "Correct or re-export the file" in check.out
+    assert "re-export the file" in check.out
     assert "not joined a coordinator yet" in check.out
     assert "Traceback" not in check.out + check.err
 
