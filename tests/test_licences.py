@@ -23,7 +23,7 @@ def pinned() -> list[str]:
 def terms(name: str) -> list[str]:
     """The licences that a package's metadata names; all must be fit, but for a choice by OR."""
     found = metadata.metadata(name)
-    if stated := found.get("License-Expression"):
+    if stated := "".join(found.get_all("License-Expression", [])):
         return re.split(r" AND | OR ", str(stated))
     classified = [
         line.rpartition(" :: ")[2]
