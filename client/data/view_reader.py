@@ -209,8 +209,8 @@ def _select(session: Session, view: view_sandbox.ParsedView) -> Table:
     return table
 
 
-_ROUNDED = re.compile(r"-?[0-9](\.[0-9]+)?e\+?[0-9]+", re.IGNORECASE)
-"""How a float64 of 17 digits and more is written."""
+_ROUNDED = re.compile(r"-?[0-9](\.[0-9]+)?e\+[0-9]{2,3}")
+"""How DuckDB writes a float64 of 17 digits and more."""
 
 
 def _check_names(table: Table) -> None:

@@ -69,7 +69,7 @@ def dependent_features(features: Features, table: Table) -> bool:
     for places in (everyone[::-1], everyone[1:], everyone[-2:], everyone[:1]):
         if not np.array_equal(of(places), whole[places]):
             return True
-    with _threads(1 if torch.get_num_threads() > 1 else 2):
+    with threads(1 if torch.get_num_threads() > 1 else 2):
         return not np.array_equal(of(beside), whole[beside])
 
 
@@ -105,7 +105,7 @@ def _dependent(
     beside = {name: prints[::2] for name, prints in _prints(computed, blocks, others).items()}
     if (name := differs(beside, unchanged)) is not None:
         return name
-    with _threads(1 if torch.get_num_threads() > 1 else 2):
+    with threads(1 if torch.get_num_threads() > 1 else 2):
         return differs(_prints(computed, blocks, patients), everyone)
 
 
@@ -127,7 +127,8 @@ def _print(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """PyTorch computes with so many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

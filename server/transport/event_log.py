@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
 from protocol import durable_files
 from protocol.housekeeping import Housekeeping
+from protocol.untrusted import Throttle
 
 _WINDOW = 10.0
 _REFUSALS_A_WINDOW = 50
@@ -31,8 +31,7 @@ class EventLog:
     def __init__(self, path: Path | None) -> None:
         """Makes the file, or cuts off a line that a crash left unfinished."""
         self._lock = threading.Lock()
-        self._window = time.monotonic()
-        self._refusals = 0
+        self._refusals = Throttle(_REFUSALS_A_WINDOW, _WINDOW)
         self._path = path
         self._housekeeping = Housekeeping()
         self._lost = 0
@@ -66,16 +65,10 @@ class EventLog:
     def refused(self, route: str, reason: str, address: str, site: str | None = None) -> None:
         """Appends a refusal, or counts it when there are too many."""
         with self._lock:
-            now = time.monotonic()
-            dropped = 0
-            if now - self._window > _WINDOW:
-                dropped = max(0, self._refusals - _REFUSALS_A_WINDOW)
-                self._window, self._refusals = now, 0
-            self._refusals += 1
-            write = self._refusals <= _REFUSALS_A_WINDOW
-        if dropped:
-            self.write("refused-more", count=dropped)
-        if write:
+            passes, held_back = self._refusals.admit()
+        if held_back:
+            self.write("refused-more", count=held_back)
+        if passes:
             self.write("refused", route=route, reason=reason, address=address, site=site)
 
     def close(self) -> None:

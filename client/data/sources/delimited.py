@@ -10,7 +10,7 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, assert_never
 
@@ -24,6 +24,8 @@ MISSING = ("", "?", ".", "NA", "N/A", "#N/A", "NULL", "null", "NaN", "nan", "NaT
 """Texts that mean "missing" in a delimited file."""
 LONGEST_LINE = 1 << 20
 """Bytes of the longest line of a delimited file."""
+_LARGEST_COPY = 1 << 30
+"""Bytes of a file that is not UTF-8: a compressed copy is held in memory."""
 _DELIMITERS = (",", ";", "\t", "|")
 
 Candidates = Callable[[str], Sequence[ColumnType] | None]
@@ -69,7 +71,8 @@ def select(
     named = [name for name, text in zip(names, written, strict=True) if text]
     if len(named) < len(names):
         session.note(f"{path}: a column without a name is left out.")
-    types = _types(session, path, layout, source, named, fixed)
+    either = (*_numbers(layout), *times_of(layout, zoned=session.zoned))
+    types = types_of(session, path, layout, source, dict.fromkeys(named, either), fixed)
     values = (f"{types[name].of(name)} AS {quoted(name)}" for name in named)
     return f"SELECT {', '.join(values)} FROM {source}"
 
@@ -139,6 +142,12 @@ def _in_utf8(session: Session, path: Path, layout: FileFormat) -> tuple[IO[bytes
     else a copy in memory, compressed, which ends with the session."""
     if layout.encoding == "utf-8":
         return open_bytes(path), literal(str(path))
+    if path.stat().st_size > _LARGEST_COPY:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{path} is too large to be read in another encoding than UTF-8.",
+            remedy=f"Convert it: iconv -f {layout.encoding} -t utf-8.",
+        )
     copy, line = session.scratch(), 1
     with (
         open_bytes(path) as file,
@@ -180,16 +189,21 @@ def _source(
     )
 
 
-def _types(
+def types_of(
     session: Session,
     path: Path,
     layout: FileFormat,
     source: str,
-    named: Sequence[str],
-    fixed: Candidates,
+    usual: Mapping[str, Sequence[ColumnType]],
+    fixed: Candidates = lambda column: None,
 ) -> dict[str, ColumnType]:
+    """The type of each column of texts in `source`: as site.yaml states, else as a standard fixes,
+    else the first of the usual ones that fits, or TEXT.
+
+    Raises WardroundError: CONFIGURATION for a stated column that is not there, MALFORMED_DATA.
+    """
     stated = {name.lower(): kind for name, kind in layout.types.items()}
-    if unknown := sorted(set(stated) - {name.lower() for name in named}):
+    if unknown := sorted(set(stated) - {name.lower() for name in usual}):
         raise WardroundError(
             Code.CONFIGURATION,
             f"{path} has no column {unknown[0]}, whose type site.yaml states.",
@@ -199,10 +213,9 @@ def _types(
         name: _stated(stated[name.lower()], layout, zoned=session.zoned)
         if name.lower() in stated
         else fixed(name.lower())
-        for name in named
+        for name in usual
     }
-    either = [*_numbers(layout), *_times(layout, zoned=session.zoned)]
-    candidates = {name: either if kinds is None else kinds for name, kinds in known.items()}
+    candidates = {name: usual[name] if kinds is None else kinds for name, kinds in known.items()}
     types = column_types.inferred(session.connection, source, path, candidates)
     for name, kinds in known.items():
         if kinds and types[name] not in kinds:
@@ -224,9 +237,9 @@ def _stated(kind: Stated, layout: FileFormat, *, zoned: bool) -> Sequence[Column
             plain = (layout.decimal, layout.thousands) == (".", "")
             return (column_types.FLOAT,) if plain else _numbers(layout)[1:]
         case "date":
-            return [column for column in _times(layout, zoned=zoned) if column.sql == "DATE"]
+            return [column for column in times_of(layout, zoned=zoned) if column.sql == "DATE"]
         case "time":
-            return [column for column in _times(layout, zoned=zoned) if column.sql != "DATE"]
+            return [column for column in times_of(layout, zoned=zoned) if column.sql != "DATE"]
         case _:
             assert_never(kind)
 
@@ -237,7 +250,8 @@ def _numbers(layout: FileFormat) -> Sequence[ColumnType]:
     return column_types.INTEGER, column_types.number(layout.decimal, layout.thousands)
 
 
-def _times(layout: FileFormat, *, zoned: bool) -> Sequence[ColumnType]:
+def times_of(layout: FileFormat, *, zoned: bool) -> Sequence[ColumnType]:
+    """What a column of days or times may be."""
     if layout.dates:
         return column_types.written_times(layout.dates, zoned=zoned)
     return column_types.DATE, *column_types.times(zoned=zoned)

@@ -18,7 +18,7 @@ import duckdb
 from client.data.sources import column_types, delimited
 from client.data.sources.delimited import Candidates, not_utf8, too_long
 from client.data.sources.file_format import FileFormat
-from client.data.sources.session import Session, literal, quoted, unreadable
+from client.data.sources.session import INSTANT, Session, literal, quoted, unreadable
 from client.data.sources.settings import expand
 from protocol.errors import Code, WardroundError
 
@@ -70,13 +70,14 @@ def register(
         _check_present(name, file)
         session.allow(file)
     suffix, parts = suffixes.pop(), []
+    _check_layout(name, path, suffix, layout)
     for file in paths if suffix != ".parquet" else paths[:1]:
         try:
             if suffix in _CSV:
                 select = delimited.select
                 parts.append(select(session, file, layout, columns, fixed, bare_tabs=bare_tabs))
             elif suffix in _JSON:
-                parts.append(_json(session, file))
+                parts.append(_json(session, file, layout))
             else:
                 listed = ", ".join(literal(str(file)) for file in paths)
                 parts.append(f"SELECT * FROM read_parquet([{listed}])")
@@ -85,9 +86,44 @@ def register(
         except _BROKEN as error:
             raise malformed(error, file) from None
     try:
+        _check_offsets(session, path, parts)
         session.view(name, " UNION ALL BY NAME ".join(parts))
     except duckdb.Error as error:
         raise malformed(error, _named(error, paths) or path) from None
+
+
+def _check_layout(name: str, path: Path, suffix: str, layout: FileFormat) -> None:
+    """Whether what site.yaml states under formats is of any use. Raises
+    WardroundError(CONFIGURATION)."""
+    ignored = layout
+    if suffix in _CSV:
+        return
+    if suffix in _JSON:
+        ignored = layout.model_copy(update={"types": {}, "dates": ()})
+    if ignored != AS_FOUND:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"formats.{name} states what a {suffix} file does not leave open ({path}).",
+            remedy="Of JSON state types and dates alone, of Parquet nothing.",
+        )
+
+
+def _check_offsets(session: Session, path: Path, parts: Sequence[str]) -> None:
+    """Whether a column of several files has an offset from UTC in some of them alone: without a
+    time zone the others would be taken for UTC. Raises WardroundError(MALFORMED_DATA)."""
+    if session.zoned or len(parts) < 2:
+        return
+    kinds: dict[str, set[str]] = {}
+    for part in parts:
+        for column, kind, *_ in session.connection.execute(f"DESCRIBE {part}").fetchall():
+            kinds.setdefault(str(column).lower(), set()).add(str(kind))
+    for column, found in kinds.items():
+        if INSTANT in found and len(found) > 1:
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"{path}: the column {column} has an offset from UTC in some files alone.",
+                remedy="State time_zone in site.yaml.",
+            )
 
 
 def _suffix(path: Path) -> str:
@@ -129,7 +165,7 @@ def _named(error: Exception, paths: Sequence[Path]) -> Path | None:
     return max(named, key=lambda path: len(str(path)), default=None)
 
 
-def _json(session: Session, path: Path) -> str:
+def _json(session: Session, path: Path, layout: FileFormat) -> str:
     """Numbers and times by the rules for delimited files, from the texts that stand in the file:
     DuckDB's own reading makes one of two long identifiers."""
     shape = "newline_delimited" if _suffix(path) in _LINES else "auto"
@@ -143,7 +179,7 @@ def _json(session: Session, path: Path) -> str:
     ).fetchall()
     kinds = {str(name): str(kind) for name, kind, *_ in described}
     numbers = (column_types.INTEGER, column_types.JSON_NUMBER)
-    either = (column_types.DATE, *column_types.times(zoned=session.zoned))
+    either = delimited.times_of(layout, zoned=session.zoned)
     candidates = {
         name: numbers if kind in _JSON_NUMBERS else either
         for name, kind in kinds.items()
@@ -153,7 +189,7 @@ def _json(session: Session, path: Path) -> str:
     texts = dict.fromkeys(candidates, "VARCHAR")
     columns = ", ".join(f"{literal(n)}: {literal(k)}" for n, k in (kinds | texts).items())
     source = f"{read}, columns = {{{columns}}})"
-    types = column_types.inferred(session.connection, source, path, candidates)
+    types = delimited.types_of(session, path, layout, source, candidates)
     values = (
         f"{types[name].of(name)} AS {quoted(name)}" if name in types else quoted(name)
         for name in kinds

@@ -20,6 +20,8 @@ import duckdb
 from protocol.errors import Code, WardroundError
 
 Extension = Literal["postgres_scanner", "sqlite_scanner"]
+INSTANT = "TIMESTAMP WITH TIME ZONE"
+"""DuckDB's name, in its catalogue, of the type of times with an offset from UTC."""
 Extra = Callable[[duckdb.DuckDBPyConnection], None]
 """Adds tables and functions to a connection that is not locked yet."""
 
@@ -131,7 +133,7 @@ class Session:
         """(table, column) of whatever holds instants: times with an offset from UTC."""
         rows = self.connection.execute(
             "SELECT table_name, column_name FROM duckdb_columns()"
-            " WHERE data_type = 'TIMESTAMP WITH TIME ZONE' AND NOT internal"
+            f" WHERE data_type = {literal(INSTANT)} AND NOT internal"
         ).fetchall()
         return frozenset((str(table).lower(), str(column)) for table, column in rows)
 

@@ -116,8 +116,9 @@ def check(session: Session, view: ParsedView) -> None:
                 raise _refused(f"calls the function {_word(name)}")
             if name == "in_unit":
                 _check_units(part)
-    instants = sorted(column for table, column in session.instants if table in view.named)
-    if instants and view.by_calendar and not session.zoned:
+    if session.zoned or not view.by_calendar:
+        return
+    if instants := sorted(column for table, column in session.instants if table in view.named):
         raise WardroundError(
             Code.CONFIGURATION,
             f"The view makes days of {_word(instants[0])}, whose times have an offset from UTC.",

@@ -6,7 +6,6 @@ Public reports of batches that change their rows are among them, as tiny layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from opacus.layers import DPGRU, DPLSTM, DPRNN, DPMultiheadAttention
 from torch import Tensor, nn
 
 from client.training.dp_trainer import DPTrainer
-from client.training.independence import _prints, dependent_features
+from client.training.independence import _prints, dependent_features, threads
 from client.training.layer_gradients import RULES
 from client.training.sampling import Batch
 from client.training.self_check import invented_features
@@ -115,16 +114,6 @@ def test_no_layer_is_forgotten() -> None:
     with pytest.raises(WardroundError) as refused:
         DPTrainer(bag, 1).try_out(random(0, 64, 6), in_floats=False)
     assert refused.value.code is Code.CONFIGURATION
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def computed(learner: DPTrainer, weights: Any, patients: Batch) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.data.sources import delimited
 from client.data.sources.file_format import FileFormat
 from client.data.sources.settings import Sources
 from client.data.view_reader import read
@@ -266,6 +267,48 @@ def test_json_booleans_and_mappings_stay(tmp_path: Path) -> None:
     view = "SELECT b, n.v AS v FROM t"
     table = read_text(tmp_path, '{"b": true, "n": {"v": 1.5}}\n', view, name="t.ndjson")
     assert (table["b"].tolist(), table["v"].tolist()) == ([1.0], [1.5])
+
+
+def test_what_is_stated_of_json(tmp_path: Path) -> None:
+    text = '{"a": "20-01-01", "b": "03.04.2020"}\n'
+    assert "two digits" in refusal(tmp_path, text, name="t.ndjson").message
+    view = "SELECT a, typeof(b) AS b FROM t"
+    table = read_text(
+        tmp_path, text, view, name="t.ndjson", types={"a": "text"}, dates=["%d.%m.%Y"]
+    )
+    assert (table["a"].tolist(), table["b"].tolist()) == (["20-01-01"], ["DATE"])
+
+
+@pytest.mark.parametrize(("name", "layout"), [
+    ("t.ndjson", {"encoding": "cp1252"}), ("t.ndjson", {"decimal": ","}),
+    ("t.parquet", {"types": {"a": "text"}}),
+])  # fmt: skip
+def test_what_a_file_does_not_leave_open_is_not_stated(
+    tmp_path: Path, name: str, layout: dict[str, Any]
+) -> None:
+    error = refusal(tmp_path, '{"a": 1}\n', name=name, **layout)
+    assert (error.code, "formats.t" in error.message) == (Code.CONFIGURATION, True)
+
+
+def test_an_offset_in_some_files_of_a_table_alone(tmp_path: Path) -> None:
+    (tmp_path / "t-1.csv").write_text("a,b\n2020-01-10 10:00,CANARY\n")
+    (tmp_path / "t-2.csv").write_text("a,b\n2020-01-10 10:00+01:00,x\n")
+    sources = Sources(files={"t": tmp_path / "t-*.csv"})
+    view = "SELECT date_diff('hour', min(a), max(a)) AS h FROM t"
+    with pytest.raises(WardroundError, match=r"the column a has an offset .* in some files alone"):
+        read(sources, view)
+    assert read(sources, view, time_zone="Europe/Paris")["h"].tolist() == [0.0]
+
+
+def test_a_copy_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "_LARGEST_COPY", 9)
+    error = refusal(tmp_path, "a,b\né,CANARY\n".encode("cp1252") * 9, encoding="cp1252")
+    assert "iconv -f cp1252 -t utf-8" in (error.remedy or "")
+
+
+def test_a_hexadecimal_identifier_is_no_float(tmp_path: Path) -> None:
+    table = read_text(tmp_path, "patient,b\n7e12,1\nab,2\n")
+    assert table["patient"].tolist() == ["7e12", "ab"]
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
