@@ -120,18 +120,23 @@ class Build(Protocol):
     ) -> Table: ...
 
 
-@pytest.fixture(params=["omop", "fhir", "omop in a database"])
+@pytest.fixture(
+    params=["omop", "fhir", "omop in a database", "omop in Paris", "fhir in Kiritimati"]
+)
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     def build(task: str, people: list[Person], extras: tuple[Extra, ...] = ()) -> Table:
         kind = request.param.split()[0]
         if kind == "fhir":
             folder = write_fhir(tmp_path / "fhir", people)
             sources = Sources(fhir=Fhir(folder=folder, views=templates.definitions(task)))
-        elif request.param == "omop":
+        elif "database" not in request.param:
             sources = Sources(omop=Omop(folder=write_omop(tmp_path / "omop", people)))
         else:
             sources = _in_sqlite(write_omop(tmp_path / "omop", people), tmp_path / "cdm.db")
-        return read(sources, templates.view(f"template:{kind}", task), extras=extras)
+        view = templates.view(f"template:{kind}", task)
+        place = request.param.rpartition(" in ")[2]
+        zone = {"Paris": "Europe/Paris", "Kiritimati": "Pacific/Kiritimati"}.get(place)
+        return read(sources, view, extras=extras, time_zone=zone)
 
     return build
 
