@@ -35,7 +35,7 @@ from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.possible_sums import check_declared
-from protocol.privacy.word_size import check_headroom, check_sampled
+from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
@@ -299,8 +299,6 @@ class Site:
                 learner = DPTrainer(task, study.optimisation.seed, self._memory)
                 patients = Patients(self._cohort(task, study), task.varied)
                 state = self._keep(study)
-                if study.privacy.traits.private:
-                    check_sampled(study, patients.training)
                 scored = len(patients.evaluation)
                 check_declared(study, self.name, trained=patients.training, scored=scored)
                 if study.privacy.epsilon is not None:

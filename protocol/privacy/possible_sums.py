@@ -47,6 +47,7 @@ _CHECKS = 8
 """At least the number of chances that one attempt is checked against."""
 _FLOAT32 = 2.0**-22
 """More than a step in float32 loses, relative to the weights and to how far they move."""
+_EDGES = tuple(math.isqrt(2**k - 1) + 1 for k in range(127))
 _BLOCK = 1 << 16
 """Values whose squares are added up at a time."""
 
@@ -63,15 +64,25 @@ def most_scored(study: Study, sites: Sites | None = None) -> int:
 
 def check_declared(study: Study, site: str, *, trained: int, scored: int) -> None:
     """Raises WardroundError(REFUSED_STUDY) where a site has more patients than the study's sums are
-    made for: they could wrap around, and its honest part could be taken for a lie."""
+    made for: they could wrap around, and its honest part could be taken for a lie.
+
+    A coordinator chooses what is declared, and sees who refuses. So the site's numbers are rounded
+    up to `at_most` first: however many studies are proposed, no more than that rounded number can
+    be learned. A site with as many patients as declared, or a third more, is never refused.
+    """
     here = frozenset({site})
-    if trained > most_trained(study, here) or scored > most_scored(study, here):
+    if at_most(trained) > most_trained(study, here) or at_most(scored) > most_scored(study, here):
         raise WardroundError(
             Code.REFUSED_STUDY,
-            "This site has more than twice the patients that the study declares for it.",
+            "This site has many more patients than the study declares for it.",
             remedy="Have the coordinator's operator enrol this site with today's number of "
             "training patients, and ask for a new study.",
         )
+
+
+def at_most(patients: int) -> int:
+    """The first of 1, 2, 3, 4, 6, 8, 12, 16, 23, 32, ... (2^(k/2) rounded up) that is not less."""
+    return next(edge for edge in _EDGES if edge >= patients)
 
 
 def impossible(

@@ -77,8 +77,8 @@ def _histogram_bits(study: Study) -> WordBits:
 
 
 def check_sampled(study: Study, patients: int) -> None:
-    """patients: a site's, that may be drawn. Raises WardroundError(CONFIGURATION) where it could
-    sample more at once than a sum in floating point is proved for (`fixed_point.SITE_SLACK`)."""
+    """patients: the most of a site that may be drawn. Raises WardroundError(CONFIGURATION) where it
+    could sample more at once than a sum in floating point is proved for (`SITE_SLACK`)."""
     rate = study.privacy.sampling_rate
     samples = study.aggregation.attempts * study.optimisation.local_steps
     if study.sums_in_floats and max_sampled(patients, rate, samples) > SITE_PATIENTS:

@@ -117,17 +117,19 @@ def test_what_the_ledger_refuses_is_never_computed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_site_with_more_patients_than_its_sum_is_proved_for_refuses() -> None:
-    """Declared are a hundred: only the site knows how many a sample may have. With more than twice
-    as many, its honest part could be taken for a lie."""
+    """Declared are a hundred: only the site knows how many a sample may have. With many more its
+    honest part could be taken for a lie; how many more is not told to the last patient."""
     _, study = planned("local")
     check_sampled(study, SITE_PATIENTS)
+    with pytest.raises(WardroundError, match="not exact enough"):
+        check_sampled(study, SITE_PATIENTS + 1)
     patients = cohorts(SITES)
     largest, *_ = names = sorted(patients)
     features = patients[largest].features[:1]
     for count_, refused in (
-        (200, set()),
-        (201, {Code.REFUSED_STUDY}),
-        (SITE_PATIENTS + 1, {Code.CONFIGURATION}),
+        (182, set()),
+        (183, {Code.REFUSED_STUDY}),
+        (SITE_PATIENTS + 1, {Code.REFUSED_STUDY}),
     ):
         alike = np.repeat(features, count_, axis=0)
         patients[largest] = cohort_of(alike, np.ones(count_), "training")

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from protocol.errors import Code, WardroundError
-from protocol.privacy.possible_sums import check_declared, impossible, most_scored, most_trained
+from protocol.privacy.possible_sums import (
+    at_most,
+    check_declared,
+    impossible,
+    most_scored,
+    most_trained,
+)
 from protocol.privacy.skellam import skellam
 from protocol.secagg.fixed_point import clip_and_round, max_sampled
 from protocol.study.study import Study
@@ -149,12 +155,22 @@ def test_an_exact_histogram_counts_whole_patients() -> None:
 def test_a_site_with_more_patients_than_sums_are_made_for_takes_no_part() -> None:
     here = frozenset({"a"})
     trained, scored = most_trained(LOCAL, here), most_scored(LOCAL, here)
-    check_declared(LOCAL, "a", trained=trained, scored=scored)
+    check_declared(LOCAL, "a", trained=trained * 2 // 3, scored=scored * 2 // 3)
     for more in ({"trained": trained + 1, "scored": 0}, {"trained": 0, "scored": scored + 1}):
         with pytest.raises(WardroundError) as refused:
             check_declared(LOCAL, "a", **more)
         assert refused.value.code is Code.REFUSED_STUDY
         assert "enrol" in refused.value.remedy
+
+
+def test_refusals_tell_no_number_of_patients() -> None:
+    """Whatever numbers a coordinator declares, sites between two edges refuse and accept alike."""
+    answers = {}
+    for patients in range(1, 1025):
+        answers[patients] = tuple(at_most(patients) > 2 * declared for declared in range(1, 1025))
+        assert not any(answers[patients][3 * patients // 4 :]), "a third more is no reason"
+        assert all(answers[patients][: (patients - 1) // 2]), "more than twice as many is one"
+    assert len(set(answers.values())) == 18
 
 
 def test_what_a_robust_rule_sees_one_by_one_is_left_to_it() -> None:
