@@ -20,17 +20,22 @@ def pinned() -> list[str]:
     return re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
+def _field(found: metadata.PackageMetadata, name: str) -> str:
+    """What a package states once; "" where it does not."""
+    return "".join(found.get_all(name, [])[:1])
+
+
 def terms(name: str) -> list[str]:
     """The licences that a package's metadata names; all must be fit, but for a choice by OR."""
     found = metadata.metadata(name)
-    if stated := "".join(found.get_all("License-Expression", [])):
+    if stated := _field(found, "License-Expression"):
         return re.split(r" AND | OR ", str(stated))
     classified = [
         line.rpartition(" :: ")[2]
         for line in found.get_all("Classifier", [])
         if line.startswith("License ::") and not line.endswith("approved")
     ]
-    return classified or str(found["License"] or "").strip().splitlines()[:1]
+    return classified or str(_field(found, "License") or "").strip().splitlines()[:1]
 
 
 def permissive(stated: list[str]) -> bool:
