@@ -73,6 +73,12 @@ def test_a_liar_that_lies_when_it_likes_has_nobody_else_named(
         assert suspects == Suspects.of_plain(suspects.to_plain())
 
 
+def test_of_two_common_suspects_none_is_named() -> None:
+    suspects = lost("abcde").lose(frozenset("abc")).lose(frozenset("ab"))
+    assert (suspects.common, suspects.left_out) == (frozenset("ab"), frozenset())
+    assert suspects.lose(frozenset("bc")).left_out == frozenset("b")
+
+
 def test_one_loss_alone_asks_no_subset_and_two_apart_do_not_either() -> None:
     assert lost("abcde").ask(FIVE, LEAST) == FIVE
     apart = lost("abcde").open(FIVE).lose(FIVE)
