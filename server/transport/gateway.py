@@ -350,9 +350,8 @@ class Gateway:
         part = call.part
         if not content or ended or (part is None and len(content) < _IN_A_THREAD):
             return fleet_handlers.pull_object(request, self.state)
-        wanted = memoryview(content)
+        wanted = self._part(content, part)
         if part is not None:
-            wanted = wanted[part[0] : sum(part)]
             call.reply_headers[PART] = str(len(content))
         exchange = self.state.exchange_with(call.node_id, request.run_id, request.object_id)
         head = large_object_head(len(wanted))
@@ -366,6 +365,11 @@ class Gateway:
             if exchange is not None:
                 exchange.fetched(request.object_id, len(piece))
         return None
+
+    @staticmethod
+    def _part(content: bytes, part: tuple[int, int] | None) -> memoryview:
+        """What was asked for of an object: its offset and length, or all."""
+        return memoryview(content)[part[0] : sum(part)] if part else memoryview(content)
 
     async def _push_object(self, call: HttpCall, request: PushObjectRequest) -> Any:
         exchange = self.state.exchange_of_session(request.session_id)
