@@ -17,6 +17,7 @@ sends heartbeats, and `close` may be called from any thread or signal handler.
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -31,9 +32,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from client.config.site_config import SiteConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem
 from client.transport.pace import Pace
+from client.transport.proxy import Proxy, proxy_of
+from client.transport.route import Route
+from protocol.address import Address
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
@@ -105,7 +110,8 @@ class FleetConfig:
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
     one, a site counts as offline. lines: connections used at once for a large body, at most.
-    max_body: bytes that the objects of one question may have.
+    max_body: bytes that the objects of one question may have. proxy: the way out of the site's
+    network. private_ca: the certificate of a CA beside the coordinator's own, PEM (see site.yaml).
     """
 
     address: str
@@ -116,6 +122,26 @@ class FleetConfig:
     call_timeout: float = WINDOW
     lines: int = 3
     max_body: int = 1 << 30
+    proxy: Proxy | None = None
+    private_ca: Path | None = None
+
+    @staticmethod
+    def of(site: SiteConfig) -> FleetConfig:
+        """As site.yaml and the environment say. Raises WardroundError(CONFIGURATION)."""
+        coordinator = site.coordinator
+        proxy = proxy_of(site.proxy, Address.parse(coordinator.address), os.environ)
+        return FleetConfig(
+            coordinator.address,
+            coordinator.root_certificate,
+            site.node_key,
+            proxy=proxy,
+            private_ca=coordinator.private_ca,
+        )
+
+    @property
+    def route(self) -> Route:
+        """Raises WardroundError(CONFIGURATION) for an address of another form."""
+        return Route.to(self.address, self.proxy, self.connect_timeout)
 
 
 @dataclass(frozen=True)
@@ -160,7 +186,7 @@ class FleetConnection:
         self.config = config
         self._key = load_node_key(config.node_key)
         self._public = public_pem(self._key)
-        self._context = tls(config.root_certificate)
+        self._context = tls(config.root_certificate, config.private_ca)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
@@ -627,7 +653,7 @@ class FleetConnection:
             self._closing.wait(pause)
 
     def _line(self) -> HttpConnection:
-        return HttpConnection(self.config.address, self._context, self.config.connect_timeout)
+        return HttpConnection(self.config.route, self._context)
 
 
 def _refusal(answer: Response) -> WardroundError:
