@@ -29,10 +29,14 @@ from tasks.base import Task
 _READY = 60.0
 
 
-def start(stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str) -> None:
+def start(
+    stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str
+) -> GuardedProcess:
     """One of our console scripts, on one numerical thread, until the stack is closed."""
     environment = {"OMP_NUM_THREADS": "1", **env}
-    stack.callback(GuardedProcess([script(program), *args], log, environment).stop)
+    process = GuardedProcess([script(program), *args], log, environment)
+    stack.callback(process.stop)
+    return process
 
 
 def until_online(remote: RemoteFederation, sites: int, logs: Path) -> None:
@@ -83,6 +87,7 @@ class Deployment:
     def __init__(self, folder: Path, task: Task, env: Mapping[str, str]) -> None:
         self.folder, self.task, self.env = folder, task, env
         self._stack = ExitStack()
+        self._processes: list[GuardedProcess] = []
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
@@ -92,16 +97,19 @@ class Deployment:
             write_csv(table, data)
             self._found(site, data)
         label = self.task.schema.label
-        coordinator = federate(self.folder, {s: len(t[label]) for s, t in tables.items()})
+        coordinator = self.coordinator = federate(self.folder, {s: len(t[label]) for s, t in tables.items()})
         with ExitStack() as stack:
             log, where = self.folder / "coordinator.log", str(coordinator.folder)
-            start(stack, log, self.env, "wardround", "coordinator", "start", where)
+            begun = start(stack, log, self.env, "wardround", "coordinator", "start", where)
+            self._processes.append(begun)
             self.remote = stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
             until_online(self.remote, 0, self.folder)
             for site in tables:
                 path = self.folder / site / new_site.SITE_YAML
                 log = self.folder / f"{site}.log"
-                start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
+                self._processes.append(
+                    start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
+                )
             until_online(self.remote, len(tables), self.folder)
             self._stack = stack.pop_all()
         return self
@@ -113,7 +121,15 @@ class Deployment:
         """As `run_study`."""
         return run_study(self.remote, self.task, self.folder, overrides)
 
+<<<<<<< HEAD
     def _found(self, site: str, data: Path) -> None:
+=======
+    def alive(self) -> int:
+        """How many of the processes, the coordinator's and one a site, are running."""
+        return sum(process.running for process in self._processes)
+
+    def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
+>>>>>>> main
         """The site's policy allows whatever is measured, sums without masks included."""
         allowed = replace(
             answers(site, self.task, data),
