@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 from pydantic import ValidationError
 
@@ -38,7 +38,7 @@ class _Manifest(Document):
 class _Hashing(io.RawIOBase):
     """Exactly `size` bytes of a stream (a file that grows meanwhile is cut there), hashed."""
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: IO[bytes], size: int) -> None:
         self._stream, self._left, self.hash = stream, size, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
@@ -48,9 +48,9 @@ class _Hashing(io.RawIOBase):
         return data
 
 
-def write(target: Path, kind: Kind, name: str, files: Mapping[str, Path | bytes]) -> None:
-    """Writes a backup (0600), whole or not at all; `files`: path in it -> content, or its file. A
-    file that is gone by now is left out.
+def write(target: Path, kind: Kind, name: str, files: Mapping[str, Path]) -> None:
+    """Writes a backup (0600), whole or not at all; `files`: path in it -> file, read in
+    this order; one that is gone by now is left out.
 
     It holds private keys. Raises WardroundError(USAGE) where `target` exists or cannot be written.
     """
@@ -123,7 +123,7 @@ def restore(source: Path, kind: Kind, folder: Path) -> str:
     return manifest.name
 
 
-def _add(archive: tarfile.TarFile, path: str, stream: BinaryIO, size: int) -> str:
+def _add(archive: tarfile.TarFile, path: str, stream: IO[bytes], size: int) -> str:
     """Adds a member; its SHA-256."""
     member = tarfile.TarInfo(path)
     member.size, member.mode = size, 0o600

@@ -97,7 +97,8 @@ class Deployment:
             write_csv(table, data)
             self._found(site, data)
         label = self.task.schema.label
-        coordinator = self.coordinator = federate(self.folder, {s: len(t[label]) for s, t in tables.items()})
+        patients = {site: len(table[label]) for site, table in tables.items()}
+        coordinator = self.coordinator = federate(self.folder, patients)
         with ExitStack() as stack:
             log, where = self.folder / "coordinator.log", str(coordinator.folder)
             begun = start(stack, log, self.env, "wardround", "coordinator", "start", where)
@@ -121,15 +122,11 @@ class Deployment:
         """As `run_study`."""
         return run_study(self.remote, self.task, self.folder, overrides)
 
-<<<<<<< HEAD
-    def _found(self, site: str, data: Path) -> None:
-=======
     def alive(self) -> int:
         """How many of the processes, the coordinator's and one a site, are running."""
         return sum(process.running for process in self._processes)
 
-    def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
->>>>>>> main
+    def _found(self, site: str, data: Path) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""
         allowed = replace(
             answers(site, self.task, data),

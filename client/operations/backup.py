@@ -39,7 +39,7 @@ def backup(folder: Path, config: SiteConfig, state: SiteState, target: Path) -> 
     named = [path for pattern in _OWN for path in folder.glob(pattern)]
     named += [config.identity, config.node_key, config.coordinator.root_certificate]
     named += [*config.state.glob("*.key"), *(config.state / PERSONAL).rglob("*")]
-    files: dict[str, Path | bytes] = {
+    files: dict[str, Path] = {
         path.resolve().relative_to(folder).as_posix(): path
         for path in named
         if path.is_file() and path.resolve().is_relative_to(folder)
