@@ -21,9 +21,10 @@ from pathlib import Path
 
 from launch.config.compose import load as compose
 from launch.config.compose import plain
+from launch.demo.consortium import CREDENTIALS
 from launch.studies.study_builder import build_study
 from server.enrolment.accounts import Accounts, Credentials
-from support.deployment import CREDENTIALS, Deployment
+from support.deployment import Deployment
 from support.figure import figure, load
 from support.strangers import Caller, Strangers
 from tasks import registry

@@ -6,7 +6,6 @@ node authentication, policies, ledgers, audit logs.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,34 +15,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from client.enrolment import join, new_site
+from client.enrolment import new_site
 from launch.config.compose import load, plain
 from launch.demo.child_process import GuardedProcess, script
+from launch.demo.consortium import CREDENTIALS, federate
 from launch.demo.hospitals import answers, write_csv
-from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from server.coordinator.config import CoordinatorConfig
-from server.coordinator.setup import authority, bundle, create
-from server.enrolment.accounts import Accounts, Credentials, issue
-from server.enrolment.roster import Roster
 from tasks.base import Task
 
 _READY = 60.0
-CREDENTIALS = "credentials.json"
-
-
-def make_coordinator(folder: Path) -> CoordinatorConfig:
-    """A coordinator that listens nowhere yet, and an account's credentials beside it."""
-    made = create(folder / "coordinator", ["127.0.0.1"], free_port(), None, "wardround bench")
-    token = Accounts(made.accounts).add("bench")
-    account = Credentials(
-        coordinator=made.address, ca=authority(made.pki), account="bench", token=token
-    )
-    issue(folder / CREDENTIALS, account)
-    return made
 
 
 def start(
@@ -108,14 +91,14 @@ class Deployment:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
-        coordinator = self.coordinator = make_coordinator(self.folder)
         tables = self.task.public_sites(data_root())
         for site, table in tables.items():
             data = self.folder / f"{site}.csv"
             write_csv(table, data)
-            self._enrol(coordinator, site, data, len(table[self.task.schema.label]))
-        brought = self.folder / "bundle.json"
-        brought.write_text(json.dumps(bundle(coordinator)))
+            self._found(site, data)
+        label = self.task.schema.label
+        patients = {site: len(table[label]) for site, table in tables.items()}
+        coordinator = self.coordinator = federate(self.folder, patients)
         with ExitStack() as stack:
             log, where = self.folder / "coordinator.log", str(coordinator.folder)
             begun = start(stack, log, self.env, "wardround", "coordinator", "start", where)
@@ -124,7 +107,6 @@ class Deployment:
             until_online(self.remote, 0, self.folder)
             for site in tables:
                 path = self.folder / site / new_site.SITE_YAML
-                join.join(join.compare(path, join.FederationBundle.load(brought)))
                 log = self.folder / f"{site}.log"
                 self._processes.append(
                     start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
@@ -144,7 +126,7 @@ class Deployment:
         """How many of the processes, the coordinator's and one a site, are running."""
         return sum(process.running for process in self._processes)
 
-    def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
+    def _found(self, site: str, data: Path) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""
         allowed = replace(
             answers(site, self.task, data),
@@ -152,8 +134,6 @@ class Deployment:
             epsilon_lifetime=1000.0,
             epsilon_broken=1000.0,
         )
-        config = new_site.init(self.folder / site, allowed)
+        new_site.init(self.folder / site, allowed)
         rules = self.folder / site / new_site.SITE_YAML
         rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
-        card = new_site.card(config)
-        Roster(coordinator.roster).add(card, patients)
