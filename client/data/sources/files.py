@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import column_types, delimited
+from client.data.sources import clock, column_types, delimited
 from client.data.sources.delimited import Candidates, not_utf8, too_long
 from client.data.sources.file_format import FileFormat
 from client.data.sources.session import INSTANT, Session, literal, quoted, unreadable
@@ -80,7 +80,7 @@ def register(
                 parts.append(_json(session, file, layout))
             else:
                 listed = ", ".join(literal(str(file)) for file in paths)
-                parts.append(f"SELECT * FROM read_parquet([{listed}])")
+                parts.append(clock.on_the_clock(session, f"read_parquet([{listed}])"))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except _BROKEN as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import column_types, files
+from client.data.sources import clock, column_types, files
 from client.data.sources.column_types import ColumnType
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
@@ -103,7 +103,7 @@ def _types(zoned: bool, column: str) -> Sequence[ColumnType] | None:
     if column.endswith("_id") or column in _INTEGERS:
         return (column_types.WHOLE,)
     if column.endswith("_datetime"):
-        return column_types.times(zoned=zoned)
+        return (column_types.DATE, *column_types.times(zoned=zoned))
     if column.endswith("_date"):
         return (column_types.DAY,)
     return (column_types.FLOAT,) if column in _NUMBERS else None
@@ -113,7 +113,8 @@ def _from_database(session: Session, database: str, name: str) -> None:
     schema = session.databases[database]
     session.check_name(name)
     try:
-        session.view(name, f"SELECT * FROM {quoted(database)}.{quoted(schema)}.{quoted(name)}")
+        table = f"{quoted(database)}.{quoted(schema)}.{quoted(name)}"
+        session.view(name, clock.on_the_clock(session, table))
     except duckdb.CatalogException:
         raise _missing(f"in the database {database}", name) from None
 
