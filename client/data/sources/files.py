@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -45,12 +45,13 @@ def register(
     layout: FileFormat = AS_FOUND,
     fixed: Candidates = lambda column: None,
     bare_tabs: bool = False,
+    optional: Mapping[str, str] = {},
 ) -> None:
     """A file, or all that a path with * stands for, -> a view of the given name over it in place.
 
     columns: names, for a delimited file without a header line. layout: how a delimited file is
     written. fixed: what types a standard allows a column. bare_tabs: a file delimited by tabs does
-    not quote with ".
+    not quote with ". optional: columns that may be absent, as `Session.view` has them.
     Errors: see `client.data.view_reader.read`.
     """
     session.check_name(name)
@@ -87,7 +88,7 @@ def register(
             raise malformed(error, file) from None
     try:
         _check_offsets(session, path, parts)
-        session.view(name, " UNION ALL BY NAME ".join(parts))
+        session.view(name, " UNION ALL BY NAME ".join(parts), optional)
     except duckdb.Error as error:
         raise malformed(error, _named(error, paths) or path) from None
 

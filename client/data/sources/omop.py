@@ -41,6 +41,11 @@ _TEXT_IDS = ("domain_id", "vocabulary_id", "concept_class_id", "relationship_id"
              "reverse_relationship_id")  # fmt: skip
 _TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "invalid_reason")
 """Endings of columns that are texts, whatever digits stand in them: a record number has zeros."""
+_OPTIONAL = {
+    "cdm_source": {"source_release_date": "DATE"},
+    "visit_occurrence": {"visit_type_concept_id": "BIGINT"},
+}
+"""Columns, with their types, that shipped views read and a site may leave out."""
 
 
 def register(session: Session, cdm: Omop, named: Collection[str]) -> None:
@@ -80,9 +85,9 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
             remedy="Take one of them away.",
         )
     path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
-    files.register(
-        session, name, path, fixed=partial(_types, session.zoned), bare_tabs=name in _VOCABULARY
-    )
+    fixed, bare_tabs = partial(_types, session.zoned), name in _VOCABULARY
+    optional = _OPTIONAL.get(name, {})
+    files.register(session, name, path, fixed=fixed, bare_tabs=bare_tabs, optional=optional)
 
 
 def _table_of(path: Path) -> str | None:
@@ -114,7 +119,7 @@ def _from_database(session: Session, database: str, name: str) -> None:
     session.check_name(name)
     try:
         table = f"{quoted(database)}.{quoted(schema)}.{quoted(name)}"
-        session.view(name, clock.on_the_clock(session, table))
+        session.view(name, clock.on_the_clock(session, table), _OPTIONAL.get(name, {}))
     except duckdb.CatalogException:
         raise _missing(f"in the database {database}", name) from None
 
