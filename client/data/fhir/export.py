@@ -228,7 +228,9 @@ def _expose(session: Session, table: _FlatTable) -> None:
         text = f"c{k}"
         if column.type in _TIMES and not column.collection:
             text = _told(session, table, column, text)
-        value = text if tag is None or column.collection else _cast(session, table, column, text, tag)
+        value = (
+            text if tag is None or column.collection else _cast(session, table, column, text, tag)
+        )
         selected.append(f"{value} AS {quoted(column.name)}")
     session.view(table.view.name, f"SELECT {', '.join(selected)} FROM {table.name}")
 

@@ -1,4 +1,4 @@
-"""One clock for every source: functions that make instants and calendar days of whatever tells time.
+"""One clock for all sources: functions that make instants and calendar days of what tells time.
 
 A view calls them on texts (FHIR writes 2020, 2020-03, 2020-03-01 or 2020-03-01T10:00:00+01:00) and
 on columns of DuckDB's own types alike:
@@ -21,7 +21,9 @@ from client.data.sources.session import INSTANT, Session, literal, quoted
 _TEXT = "CAST(value AS VARCHAR)"
 _TIMED = f"regexp_full_match({_TEXT}, {literal(LOCAL_INSTANT.written)}) AND length({_TEXT}) > 10"
 _READ = LOCAL_INSTANT.read.format(text=_TEXT, TRY_="TRY_")
-_YEAR, _MONTH = (f"regexp_full_match({_TEXT}, '{written}')" for written in ("\\d{4}", "\\d{4}-\\d\\d"))
+_YEAR, _MONTH = (
+    f"regexp_full_match({_TEXT}, '{written}')" for written in ("\\d{4}", "\\d{4}-\\d\\d")
+)
 _MIDNIGHT = r".*[T ]00:00(:00(\.0+)?)?(Z|z|[+-][0-9]{2}:?[0-9]{2})?"
 
 
