@@ -17,7 +17,6 @@ sends heartbeats, and `close` may be called from any thread or signal handler.
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
 from __future__ import annotations
 
-import os
 import random
 import re
 import threading
@@ -36,15 +35,15 @@ from client.config.site_config import SiteConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem
 from client.transport.pace import Pace
-from client.transport.proxy import Proxy, proxy_of
+from client.transport.proxy import Proxy
 from client.transport.route import Route
-from protocol.address import Address
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
 from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()
 
@@ -121,7 +120,7 @@ class FleetConfig:
     connect_timeout: float = 20.0
     call_timeout: float = WINDOW
     lines: int = 3
-    max_body: int = 1 << 30
+    max_body: int = BODY_LIMIT
     proxy: Proxy | None = None
     private_ca: Path | None = None
 
@@ -129,7 +128,7 @@ class FleetConfig:
     def of(site: SiteConfig) -> FleetConfig:
         """As site.yaml and the environment say. Raises WardroundError(CONFIGURATION)."""
         coordinator = site.coordinator
-        proxy = proxy_of(site.proxy, Address.parse(coordinator.address), os.environ)
+        proxy = Route.from_here(coordinator.address, site.proxy).proxy
         return FleetConfig(
             coordinator.address,
             coordinator.root_certificate,
@@ -161,12 +160,18 @@ class IncomingMessage:
 
 @dataclass
 class _Download:
-    """The objects of a question, as far as they came: a break of the line costs no more than the
-    parts that were under way."""
+    """The objects of the last large question, as far as they came. A break of the line costs no
+    more than the parts that were under way, and a model that is sent once more (for another attempt
+    at its round) is here already."""
 
-    message_id: str
     objects: dict[str, bytearray] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
+
+    def keep(self, ids: Iterable[str]) -> None:
+        """Frees all but these."""
+        kept = self.objects.keys() & set(ids)
+        self.objects = {object_id: self.objects[object_id] for object_id in kept}
+        self.whole &= kept
 
 
 class _CoordinatorBusy(WardroundError):
@@ -203,7 +208,7 @@ class FleetConnection:
         self._poll_pause = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
         self._up, self._down = Pace(), Pace()
-        self._download = _Download("")
+        self._download = _Download()
         self._moved = 0.0
         """When a part last came through, on the monotonic clock."""
 
@@ -396,15 +401,13 @@ class FleetConnection:
         if inline is not None and not inline.chunk_ids:
             return Frame(inline.header, (inline.body,) if inline.body else ())
         ids = tree_ids(tree) if inline is None else inline.chunk_ids
-        if self._download.message_id != tree.object_id:
-            self._download = _Download(tree.object_id)
+        self._download.keep(ids)
         objects = self._fetch(run_id, ids)
         if inline is None:
             contents = {key: bytes(content) for key, content in objects.items()}
             frame = frame_of_objects(tree.object_id, contents)
         else:
             frame = Frame(inline.header, [chunk_data(objects[key]) for key in ids])
-        self._download = _Download("")
         self._confirm(run_id, tree.object_id)
         return frame
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from client.transport.proxy import Proxy
+from client.config.proxy_settings import ProxySettings
+from client.transport.proxy import Proxy, proxy_of
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 
@@ -34,6 +36,12 @@ class Route:
                 f"The coordinator's address {address!r} is not of the form host:port.",
                 remedy="Write it like coordinator.example.org:9092.",
             ) from None
+
+    @staticmethod
+    def from_here(address: str, settings: ProxySettings | None) -> Route:
+        """As site.yaml and this process's environment say. Raises WardroundError(CONFIGURATION)."""
+        direct = Route.to(address)
+        return replace(direct, proxy=proxy_of(settings, direct.target, os.environ))
 
     def open(
         self,

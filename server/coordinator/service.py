@@ -19,6 +19,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
+from protocol.wire.sizes import refuse_too_large
 from server.coordinator import lock, schema, setup
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
@@ -256,6 +257,7 @@ class Coordinator:
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
+        refuse_too_large(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
