@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +118,16 @@ class RemoteFederation:
         """Ends one's own study for good. Returns once it is done, `wait` seconds later at most;
         its events tell when it is."""
         self._control.call("DELETE", f"studies/{digest}")
+        self.settle(digest, lambda state: state.over, wait)
+
+    def settle(
+        self, digest: str, there: Callable[[StudyState], bool], wait: float = 10.0
+    ) -> StudyState:
+        """A study's state, once it is `there`, or `wait` seconds later."""
         deadline = time.monotonic() + wait
-        while time.monotonic() < deadline and not self._state(digest).over:
+        while not there(state := self._state(digest)) and time.monotonic() < deadline:
             time.sleep(0.1)
+        return state
 
     def pause(self, digest: str) -> StudyState:
         """Stops one's own study where it is, until it is resumed; its state, which becomes

@@ -134,7 +134,7 @@ def test_paths_that_are_not_there(here: Deployment, account: tuple[str, str]) ->
     with client(here, account[1]) as caller:
         assert [caller.request(m, p).status_code for m, p in NOT_THERE[:2]] == [404, 404]
         assert caller.put("studies").status_code == 405
-        for _, path in ROUTES[3:4] + ROUTES[5:]:
+        for path in (path for method, path in ROUTES[3:] if method == "GET"):
             answer = caller.get(path)
             assert (answer.status_code, answer.json()["code"]) == (404, "usage")
 
