@@ -39,6 +39,7 @@ from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
+from protocol.secagg.packing import packing_of
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.states import StudyState
 from protocol.study.study import Scalar, Study
@@ -393,7 +394,8 @@ class Site:
         )
         loaded.state.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        return self._send(answer, messages.frame(answer, messages.chunks(share), to=sender))
+        body = messages.chunks(packing_of(sections).packed(share))
+        return self._send(answer, messages.frame(answer, body, to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
         loaded = self._loaded.pop(message.study, None)

@@ -19,6 +19,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from client.config.policy import Policy
 from client.governance.audit import Audit
@@ -263,6 +264,17 @@ class Ledger:
                 return
             db.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'witnessed')")
         self.state.refuse_older()
+
+    def older_copy(self) -> datetime | None:
+        """The time of the newest entry of an older copy of the ledger; None for the ledger itself.
+        What happened later is not in it."""
+        try:
+            self.state.refuse_older()
+        except WardroundError:
+            with self.state.reading() as db:
+                (newest,) = db.execute("SELECT max(time) FROM audit").fetchone()
+            return datetime.fromisoformat(newest) if newest else datetime.fromtimestamp(0, UTC)
+        return None
 
     def acknowledge(self, lost: Sequence[Study] = ()) -> tuple[str, ...]:
         """Accepts an older copy of the ledger, or one written while the clock was ahead.

@@ -134,7 +134,7 @@ class RoundLoop:
         if sections.evaluate:
             self.model.stopping.update(metrics, self.model.iterate)
         if not self._stopped():  # the model is released as it was scored
-            self._step(opened, sections)
+            self._step(opened, sections, round_)
         if not self._stopped():
             self._pending = RoundReport(
                 round=round_,
@@ -154,13 +154,13 @@ class RoundLoop:
             checkpoint = self.model.checkpoint(self.attempts, self.suspects, self._pending)
             self._store(lambda: checkpoint.save(path))
 
-    def _step(self, opened: OpenedSum, sections: Sections) -> None:
+    def _step(self, opened: OpenedSum, sections: Sections, round_: int) -> None:
         if opened.updates:
             gradient = robust_gradient(self.study, opened.updates)
         else:
             total = opened.total[sections.update]
-            gradient = decode_gradient(self.study, total, opened.participants)
-        moved = decode_control(self.study, opened.total[sections.control])
+            gradient = decode_gradient(self.study, total, opened.participants, round_)
+        moved = decode_control(self.study, opened.total[sections.control], round_)
         self.model.step(gradient, moved if len(moved) else None)
 
     def _stopped(self) -> bool:
