@@ -45,7 +45,8 @@ def read(
     .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
     is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
     FHIR export gives one table a ViewDefinition. Beside them stand the table
-    `value_set(name, system, code, display)` and `in_unit(value, unit, wanted, analyte)`.
+    `value_set(name, system, code, display, key)`, with `code_keys(system, code)` to find a record's
+    code in it, and the functions `in_unit`, `unit_or` and `plausible` of `units`.
 
     `extras` are called with the open connection before anything else is registered, and may add
     tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
@@ -94,7 +95,7 @@ def read(
 def _register(
     session: Session, sources: Sources, view: view_sandbox.ParsedView, deadline: _Deadline
 ) -> None:
-    value_sets.register(session, sources.value_sets)
+    value_sets.register(session, sources.value_sets, sources.ancestors)
     units.register(session)
     for name, path in sources.files.items():
         layout = sources.formats.get(name, files.AS_FOUND)

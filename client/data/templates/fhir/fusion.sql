@@ -4,15 +4,22 @@ WITH people AS (  -- record_number: the identifier of type MR, which the picture
     TRY_CAST(left(birth_date || '-07-01', 10) AS DATE) AS birth
   FROM patient
 ),
-observed AS (
-  SELECT o.patient, v.name, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
+coding AS (SELECT system, code FROM condition UNION SELECT system, code FROM observation),
+meaning AS (  -- the value sets that hold a code, by itself or by what it lies below
+  SELECT v.name, c.system || ' ' || c.code AS code_id, max(v.depth) AS depth,
+    any_value(v.display) AS display
+  FROM (SELECT system, code, unnest(code_keys(system, code)) AS key FROM coding) c
+  JOIN value_set v USING (key) GROUP BY v.name, c.system, c.code
+),
+observed AS (  -- a result once, however many codings it has
+  SELECT o.patient, m.name, m.display, o.value,
+    coalesce(o.code_of_unit, o.unit) AS unit,
     TRY_CAST(o.at_time AS TIMESTAMP) AS at_time
-  FROM observation o JOIN value_set v ON v.system = o.system AND v.code = o.code
+  FROM observation o JOIN meaning m ON m.code_id = o.system || ' ' || o.code
   WHERE o.value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY o.id, m.name, o.value ORDER BY m.display) = 1
 ),
 diagnosed AS (
-  SELECT DISTINCT c.patient, v.name, CAST(TRY_CAST(c.at_time AS TIMESTAMP) AS DATE) AS day
-  FROM condition c
-  JOIN value_set v ON (v.system = c.system AND v.code = c.code)
-    OR (v.vocabulary = 'ICD10' AND contains(c.system, 'icd-10') AND starts_with(c.code, v.code))
+  SELECT DISTINCT c.patient, m.name, CAST(TRY_CAST(c.at_time AS TIMESTAMP) AS DATE) AS day
+  FROM condition c JOIN meaning m ON m.code_id = c.system || ' ' || c.code
 ),

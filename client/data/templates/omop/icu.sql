@@ -1,25 +1,39 @@
 -- The first stay in intensive care of every adult, out of an OMOP CDM 5.4.
-WITH code AS (  -- concepts of each value set
-  SELECT v.name, c.concept_id
-  FROM value_set v JOIN concept c ON c.vocabulary_id = v.vocabulary AND c.concept_code = v.code
+WITH used AS (
+  SELECT condition_concept_id AS concept_id FROM condition_occurrence
+  UNION SELECT condition_source_concept_id FROM condition_occurrence
+  UNION SELECT measurement_concept_id FROM measurement
+  UNION SELECT procedure_concept_id FROM procedure_occurrence
 ),
-meaning AS (  -- and all below them
-  SELECT name, concept_id FROM code
-  UNION
-  SELECT code.name, a.descendant_concept_id
-  FROM code JOIN concept_ancestor a ON a.ancestor_concept_id = code.concept_id
+meaning AS (  -- the value sets that hold a concept: by its code, or by concept_ancestor
+  SELECT name, concept_id, max(depth) AS depth, any_value(concept_name) AS display
+  FROM (
+    SELECT v.name, c.concept_id, v.depth, c.concept_name
+    FROM (SELECT concept_id, concept_name, unnest(code_keys(vocabulary_id, concept_code)) AS key
+      FROM concept WHERE concept_id IN (FROM used)) c JOIN value_set v USING (key)
+    UNION ALL
+    SELECT v.name, c.concept_id, v.depth, c.concept_name
+    FROM value_set v
+    JOIN concept root ON root.vocabulary_id = v.vocabulary AND root.concept_code = v.code
+    JOIN concept_ancestor a ON a.ancestor_concept_id = root.concept_id
+    JOIN concept c ON c.concept_id = a.descendant_concept_id
+  ) GROUP BY name, concept_id
 ),
-icu AS (  -- 32037: intensive care
+icu_concept AS (  -- 32037: intensive care
+  SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id = 32037
+  UNION VALUES (32037)
+),
+icu AS (
   SELECT person_id, visit_occurrence_id,
     coalesce(visit_detail_start_datetime, CAST(visit_detail_start_date AS TIMESTAMP)) AS start,
     coalesce(visit_detail_end_datetime,
       CAST(visit_detail_end_date AS TIMESTAMP) + INTERVAL 24 HOUR) AS stop
-  FROM visit_detail WHERE visit_detail_concept_id = 32037
+  FROM visit_detail WHERE visit_detail_concept_id IN (FROM icu_concept)
   UNION ALL
   SELECT person_id, visit_occurrence_id,
     coalesce(visit_start_datetime, CAST(visit_start_date AS TIMESTAMP)),
     coalesce(visit_end_datetime, CAST(visit_end_date AS TIMESTAMP) + INTERVAL 24 HOUR)
-  FROM visit_occurrence WHERE visit_concept_id = 32037
+  FROM visit_occurrence WHERE visit_concept_id IN (FROM icu_concept)
 ),
 first_stay AS (
   SELECT * FROM icu
@@ -54,12 +68,12 @@ stay AS (
   WHERE a.age >= 18
 ),
 observed AS (  -- a measurement without a time of the day of admission counts as made then
-  SELECT s.patient, code.name, m.value_as_number AS value,
+  SELECT s.patient, n.name, n.display, m.value_as_number AS value,
     coalesce(u.concept_code, m.unit_source_value) AS unit,
     coalesce(m.measurement_datetime, CASE WHEN m.measurement_date = CAST(s.start AS DATE)
       THEN s.start ELSE CAST(m.measurement_date AS TIMESTAMP) END) AS at_time
   FROM measurement m
-  JOIN code ON code.concept_id = m.measurement_concept_id
+  JOIN meaning n ON n.concept_id = m.measurement_concept_id
   JOIN stay s ON s.person = m.person_id
   LEFT JOIN concept u ON u.concept_id = m.unit_concept_id AND u.vocabulary_id = 'UCUM'
   WHERE m.value_as_number IS NOT NULL
@@ -69,15 +83,7 @@ diagnosed AS (  -- by the standard concept, or by the ICD code it was entered wi
   SELECT DISTINCT s.patient, meaning.name, coalesce(c.condition_start_datetime,
     CAST(c.condition_start_date AS TIMESTAMP)) AS at_time
   FROM condition_occurrence c
-  JOIN meaning ON meaning.concept_id = c.condition_concept_id
-  JOIN stay s ON s.person = c.person_id
-  UNION
-  SELECT DISTINCT s.patient, v.name, coalesce(c.condition_start_datetime,
-    CAST(c.condition_start_date AS TIMESTAMP))
-  FROM condition_occurrence c
-  JOIN concept o ON o.concept_id = c.condition_source_concept_id
-    AND o.vocabulary_id IN ('ICD10', 'ICD10CM', 'ICD10GM')
-  JOIN value_set v ON v.vocabulary = 'ICD10' AND starts_with(o.concept_code, v.code)
+  JOIN meaning ON meaning.concept_id IN (c.condition_concept_id, c.condition_source_concept_id)
   JOIN stay s ON s.person = c.person_id
 ),
 treated AS (

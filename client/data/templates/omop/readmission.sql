@@ -14,10 +14,17 @@ payer AS (  -- Source of Payment Typology (SOPT)
   FROM payer_plan_period p
   JOIN concept c ON c.concept_id = p.payer_concept_id AND c.vocabulary_id = 'SOPT'
 ),
+place AS (  -- 9201: inpatient, 262: emergency room and inpatient, 9203: emergency room
+  SELECT ancestor_concept_id AS kind, descendant_concept_id AS concept_id FROM concept_ancestor
+  WHERE ancestor_concept_id IN (9201, 262, 9203)
+  UNION VALUES (9201, 9201), (262, 262), (9203, 9203)
+),
 visit AS (
   SELECT v.visit_occurrence_id AS visit, CAST(v.person_id AS VARCHAR) AS patient,
-    CASE WHEN v.visit_concept_id IN (9201, 262) THEN 'inpatient'
-      WHEN v.visit_concept_id = 9203 THEN 'emergency' ELSE 'outpatient' END AS kind,
+    CASE WHEN v.visit_concept_id IN (SELECT concept_id FROM place WHERE kind IN (9201, 262))
+        THEN 'inpatient'
+      WHEN v.visit_concept_id IN (SELECT concept_id FROM place WHERE kind = 9203)
+        THEN 'emergency' ELSE 'outpatient' END AS kind,
     coalesce(v.visit_start_datetime, CAST(v.visit_start_date AS TIMESTAMP)) AS start,
     coalesce(v.visit_end_datetime, CAST(v.visit_end_date AS TIMESTAMP)) AS stop,
     CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id IN (8870, 9203)
@@ -50,21 +57,38 @@ visit AS (
   LEFT JOIN provider r ON r.provider_id = v.provider_id
   LEFT JOIN concept s ON s.concept_id = r.specialty_concept_id AND s.concept_id > 0
 ),
-diagnosis AS (  -- 32902 is the primary diagnosis
-  SELECT c.visit_occurrence_id AS visit,
-    CASE WHEN o.vocabulary_id IN ('ICD10', 'ICD10CM', 'ICD10GM') THEN o.concept_code END AS icd10,
+used AS (
+  SELECT condition_concept_id AS concept_id FROM condition_occurrence
+  UNION SELECT condition_source_concept_id FROM condition_occurrence
+  UNION SELECT measurement_concept_id FROM measurement
+),
+meaning AS (  -- the value sets that hold a concept: by its code, or by concept_ancestor
+  SELECT name, concept_id AS code_id, max(depth) AS depth, any_value(concept_name) AS display
+  FROM (
+    SELECT v.name, c.concept_id, v.depth, c.concept_name
+    FROM (SELECT concept_id, concept_name, unnest(code_keys(vocabulary_id, concept_code)) AS key
+      FROM concept WHERE concept_id IN (FROM used)) c JOIN value_set v USING (key)
+    UNION ALL
+    SELECT v.name, c.concept_id, v.depth, c.concept_name
+    FROM value_set v
+    JOIN concept root ON root.vocabulary_id = v.vocabulary AND root.concept_code = v.code
+    JOIN concept_ancestor a ON a.ancestor_concept_id = root.concept_id
+    JOIN concept c ON c.concept_id = a.descendant_concept_id
+  ) GROUP BY name, concept_id
+),
+vital (name) AS (
+  VALUES ('heart_rate'), ('respiratory_rate'), ('temperature'), ('systolic_bp'), ('diastolic_bp'),
+    ('mean_bp'), ('spo2'), ('gcs_eyes'), ('gcs_motor'), ('gcs_verbal'), ('gcs_total'), ('height'),
+    ('weight'), ('urine_output')
+),
+diagnosis AS (  -- by the standard concept and by the one it was entered with; 32902: primary
+  SELECT c.visit_occurrence_id AS visit, c.condition_occurrence_id AS entry, x.code_id,
     coalesce(o.concept_code, CAST(c.condition_concept_id AS VARCHAR)) AS code,
     CASE WHEN c.condition_status_concept_id = 32902 THEN 1 ELSE 2 END AS rank,
-    c.condition_occurrence_id AS place,
-    EXISTS (SELECT 1 FROM value_set v JOIN concept root ON root.vocabulary_id = v.vocabulary
-        AND root.concept_code = v.code JOIN concept_ancestor a
-        ON a.ancestor_concept_id = root.concept_id
-      WHERE v.name = 'diabetes' AND a.descendant_concept_id = c.condition_concept_id)
-    OR EXISTS (SELECT 1 FROM value_set v WHERE v.name = 'diabetes' AND v.vocabulary = 'ICD10'
-      AND o.vocabulary_id IN ('ICD10', 'ICD10CM', 'ICD10GM') AND starts_with(o.concept_code, v.code))
-      AS diabetes
+    c.condition_occurrence_id AS place
   FROM condition_occurrence c
-  LEFT JOIN concept o ON o.concept_id = c.condition_source_concept_id AND o.concept_id > 0
+  LEFT JOIN concept o ON o.concept_id = c.condition_source_concept_id AND o.concept_id > 0,
+  unnest([c.condition_source_concept_id, c.condition_concept_id]) x (code_id)
   WHERE c.visit_occurrence_id IS NOT NULL
 ),
 treated AS (
@@ -72,14 +96,13 @@ treated AS (
   WHERE visit_occurrence_id IS NOT NULL
 ),
 tested AS (
-  SELECT m.visit_occurrence_id AS visit, v.name, m.value_as_number AS value,
+  SELECT m.visit_occurrence_id AS visit, m.entry, n.name, n.display, m.value_as_number AS value,
     coalesce(u.concept_code, m.unit_source_value) AS unit
-  FROM measurement m
-  LEFT JOIN concept c ON c.concept_id = m.measurement_concept_id AND c.vocabulary_id = 'LOINC'
-  LEFT JOIN value_set v ON v.vocabulary = 'LOINC' AND v.code = c.concept_code
-    AND v.name IN ('glucose', 'hba1c')
+  FROM (SELECT *, row_number() OVER () AS entry FROM measurement) m
+  LEFT JOIN meaning n ON n.code_id = m.measurement_concept_id
   LEFT JOIN concept u ON u.concept_id = m.unit_concept_id AND u.vocabulary_id = 'UCUM'
-  WHERE m.visit_occurrence_id IS NOT NULL
+  WHERE m.visit_occurrence_id IS NOT NULL  -- vital signs are no laboratory tests
+    AND m.measurement_concept_id NOT IN (SELECT code_id FROM meaning JOIN vital USING (name))
 ),
 drug AS (
   SELECT CAST(e.person_id AS VARCHAR) AS patient, e.visit_occurrence_id AS visit,

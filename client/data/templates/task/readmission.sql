@@ -1,5 +1,8 @@
 -- readmission: the first stay of every patient with diabetes, 1 to 14 days, ended alive.
-diabetic AS (SELECT DISTINCT visit FROM diagnosis WHERE diabetes),
+diabetic AS (
+  SELECT DISTINCT d.visit FROM diagnosis d JOIN meaning m ON m.code_id = d.code_id
+  WHERE m.name = 'diabetes'
+),
 index_stay AS (
   SELECT v.*, p.sex, CAST(date_sub('year', p.birth, CAST(v.start AS DATE)) AS DOUBLE) AS age,
     CAST(date_diff('day', CAST(v.start AS DATE), CAST(v.stop AS DATE)) AS DOUBLE) AS days
@@ -25,24 +28,37 @@ year_before AS (
     AND b.start >= s.start - INTERVAL 1 YEAR
   GROUP BY s.visit
 ),
-coded AS (  -- the longest prefix of ICD-10 that a group names
-  SELECT d.visit, d.code, min(d.rank) AS rank, min(d.place) AS place,
-    coalesce(arg_max(substr(v.name, 7), length(v.code)), 'other') AS grouped
-  FROM diagnosis d LEFT JOIN value_set v ON starts_with(v.name, 'group:')
-    AND starts_with(d.icd10, v.code)
-  GROUP BY d.visit, d.code
+entry AS (  -- a diagnosis by all its codings: the narrowest category that a group names
+  SELECT d.visit, d.entry, min(d.rank) AS rank, min(d.place) AS place,
+    coalesce(arg_max(d.code, struct_pack(depth := m.depth, code := d.code)), min(d.code)) AS code,
+    coalesce(arg_max(substr(m.name, 7), struct_pack(depth := m.depth, name := m.name)), 'other')
+      AS grouped
+  FROM diagnosis d LEFT JOIN meaning m ON m.code_id = d.code_id AND starts_with(m.name, 'group:')
+  GROUP BY d.visit, d.entry
+),
+coded AS (
+  SELECT visit, code, min(rank) AS rank, min(place) AS place, min(grouped) AS grouped
+  FROM entry GROUP BY visit, code
 ),
 grouped AS (
   SELECT visit, list(grouped ORDER BY rank, place, code) AS groups, count(*) AS diagnoses
   FROM coded GROUP BY visit
 ),
-laboratory AS (
-  SELECT visit, count(*) AS tests,
-    max(in_unit(value, coalesce(unit, 'mg/dL'), 'mg/dL', 'glucose')) FILTER (name = 'glucose')
-      AS glucose,
-    max(in_unit(value, coalesce(unit, '%'), '%', 'hba1c')) FILTER (name = 'hba1c') AS hba1c
-  FROM tested GROUP BY visit
+wanted (name, unit) AS (VALUES ('glucose', 'mg/dL'), ('hba1c', '%')),
+known AS MATERIALIZED (  -- a missing unit is the wanted one, where it can be no other
+  SELECT t.visit, t.name, t.value, w.unit AS wanted,
+    unit_or(t.unit, w.unit, t.value, t.name, t.display) AS unit
+  FROM tested t JOIN wanted w USING (name)
 ),
+measured AS MATERIALIZED (
+  SELECT visit, name, in_unit(value, unit, wanted, name) AS value FROM known
+),
+highest AS (
+  SELECT visit, max(value) FILTER (name = 'glucose') AS glucose,
+    max(value) FILTER (name = 'hba1c') AS hba1c
+  FROM measured WHERE plausible(value, name) GROUP BY visit
+),
+laboratory AS (SELECT visit, count(DISTINCT entry) AS tests FROM tested GROUP BY visit),
 procedure AS (SELECT visit, count(*) AS procedures FROM treated GROUP BY visit),
 ingredient (name) AS (
   VALUES ('metformin'), ('repaglinide'), ('nateglinide'), ('chlorpropamide'), ('glimepiride'),
@@ -115,7 +131,7 @@ SELECT s.patient, s.age, s.sex, s.admission_type, s.admission_source, s.discharg
   coalesce(y.outpatient, 0) AS outpatient_visits,
   coalesce(y.emergency, 0) AS emergency_visits,
   coalesce(y.inpatient, 0) AS inpatient_stays,
-  l.glucose, l.hba1c,
+  h.glucose, h.hba1c,
   CASE WHEN list_contains(d.names, 'metformin') THEN 'steady' ELSE 'no' END AS metformin,
   CASE WHEN list_contains(d.names, 'repaglinide') THEN 'steady' ELSE 'no' END AS repaglinide,
   CASE WHEN list_contains(d.names, 'nateglinide') THEN 'steady' ELSE 'no' END AS nateglinide,
@@ -142,6 +158,7 @@ JOIN outcome o USING (visit)
 JOIN drugs d USING (visit)
 LEFT JOIN grouped g USING (visit)
 LEFT JOIN laboratory l USING (visit)
+LEFT JOIN highest h USING (visit)
 LEFT JOIN procedure p USING (visit)
 LEFT JOIN products m USING (visit)
 LEFT JOIN year_before y USING (visit)
