@@ -203,14 +203,18 @@ def register(session: Session) -> None:
         " unnest(?)::DOUBLE AS factor, unnest(?)::DOUBLE AS shift",
         [list(column) for column in zip(*rows, strict=True)],
     )
-    connection.execute(  # the subquery runs once for each unit that there is
-        "CREATE MACRO in_unit(value, unit, wanted, analyte) AS list_transform([(SELECT first("
-        "{'from': [s.factor, s.shift], 'to': [w.factor, w.shift]})"
-        " FROM unit_scale s JOIN unit_scale w USING (measured) WHERE measured = analyte"
-        " AND s.spelled = unit_spelling(unit) AND w.spelled = lower(wanted))],"
-        " lambda scale: CASE WHEN scale['from'] = scale['to'] THEN CAST(value AS DOUBLE) ELSE"
-        " (CAST(value AS DOUBLE) * scale['from'][1] + scale['from'][2] - scale['to'][2])"
-        " / scale['to'][1] END)[1]"
+    for name, result in (
+        ("unit_factor", "s.factor / w.factor"),
+        ("unit_shift", "(s.shift - w.shift) / w.factor"),
+    ):
+        connection.execute(  # a subquery runs once for each unit that there is
+            f"CREATE MACRO {name}(unit, wanted, analyte) AS (SELECT first({result})"
+            " FROM unit_scale s JOIN unit_scale w USING (measured) WHERE measured = analyte"
+            " AND s.spelled = unit_spelling(unit) AND w.spelled = lower(wanted))"
+        )
+    connection.execute(
+        "CREATE MACRO in_unit(value, unit, wanted, analyte) AS CAST(value AS DOUBLE)"
+        " * unit_factor(unit, wanted, analyte) + unit_shift(unit, wanted, analyte)"
     )
     with _PLAUSIBLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -235,8 +239,8 @@ def _by_analyte(values: Mapping[str, str]) -> str:
 
 
 def _doubt(row: Mapping[str, str]) -> str:
-    """SQL: whether a value without a unit can be in another unit than the wanted: the code says so (the
-    property in LOINC's name is moles or mass), or the value is a usual one in that other unit."""
+    """SQL: whether a value without a unit can be in another unit than the wanted: its code says so
+    (the property in LOINC's name is moles or mass), or it is a usual value in that other unit."""
     scale = table()[row["analyte"]]
     factor, offset = scale[row["unit"].lower()]
     molar = ", ".join(literal(unit.lower()) for unit in _MOLAR_CONCENTRATION)

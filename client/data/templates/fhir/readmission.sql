@@ -1,33 +1,11 @@
 -- Hospital stays and what happened in them, out of a FHIR R4 export.
-WITH people AS (
-  SELECT id AS patient, CASE WHEN gender IN ('female', 'male') THEN gender END AS sex,
-    TRY_CAST(left(birth_date || '-07-01', 10) AS DATE) AS birth,
-    TRY_CAST(deceased_at AS TIMESTAMP) AS death
-  FROM patient
-),
-visit AS (
-  SELECT e.id AS visit, e.patient,
-    CASE WHEN e.class IN ('IMP', 'ACUTE', 'NONAC') THEN 'inpatient'
-      WHEN e.class = 'EMER' THEN 'emergency' ELSE 'outpatient' END AS kind,
-    TRY_CAST(e.started AS TIMESTAMP) AS start, TRY_CAST(e.ended AS TIMESTAMP) AS stop,
-    CASE WHEN e.priority = 'EM' OR e.admit_source = 'emd' THEN 'emergency'
-      WHEN e.priority IN ('UR', 'A') THEN 'urgent' WHEN e.priority = 'EL' THEN 'elective'
-      WHEN e.admit_source = 'born' THEN 'newborn' END AS admission_type,
-    CASE e.admit_source WHEN 'emd' THEN 'emergency_room' WHEN 'hosp-trans' THEN 'hospital'
-      WHEN 'nursing' THEN 'nursing_facility' WHEN 'gp' THEN 'physician_referral'
-      WHEN 'mp' THEN 'physician_referral' WHEN 'outp' THEN 'clinic_referral'
-      WHEN 'psych' THEN 'health_care_facility' WHEN 'rehab' THEN 'health_care_facility'
-      ELSE CASE WHEN e.admit_source IS NOT NULL THEN 'other' END END AS admission_source,
-    CASE e.disposition WHEN 'home' THEN 'home' WHEN 'alt-home' THEN 'home'
-      WHEN 'other-hcf' THEN 'short_term_hospital' WHEN 'long' THEN 'long_term_hospital'
-      WHEN 'aadvice' THEN 'against_advice' WHEN 'psy' THEN 'psychiatric_hospital'
-      WHEN 'rehab' THEN 'rehabilitation' WHEN 'snf' THEN 'nursing_facility'
-      ELSE CASE WHEN e.disposition IS NOT NULL THEN 'other' END END AS discharged_to,
-    coalesce(e.disposition IN ('exp', 'hosp'), false)
-      OR coalesce(p.death <= TRY_CAST(e.ended AS TIMESTAMP), false) AS cannot_return,
-    CAST(NULL AS VARCHAR) AS payer,  -- Coverage is not part of a usual export: map your own
-    CAST(NULL AS VARCHAR) AS specialty_name
-  FROM encounter e LEFT JOIN people p ON p.patient = e.patient
+WITH RECURSIVE
+-- include fhir/segments.sql
+segment AS (FROM hospital_segment),
+-- include stays.sql
+about_visit AS (  -- Coverage is not part of a usual export: map your own
+  SELECT id AS visit, CAST(NULL AS VARCHAR) AS payer, CAST(NULL AS VARCHAR) AS specialty_name
+  FROM encounter
 ),
 product AS (  -- what a request names itself, or the Medication that it refers to
   SELECT id AS request, text, system, code, display FROM medication WHERE product IS NULL
@@ -38,18 +16,13 @@ product AS (  -- what a request names itself, or the Medication that it refers t
 ),
 coding AS (
   SELECT system, code FROM condition UNION SELECT system, code FROM observation
-  UNION SELECT system, code FROM product
+  UNION SELECT system, code FROM treatment UNION SELECT system, code FROM product
 ),
-meaning AS (  -- the value sets that hold a code, by itself or by what it lies below
-  SELECT v.name, c.system || ' ' || c.code AS code_id, max(v.depth) AS depth,
-    any_value(v.display) AS display
-  FROM (SELECT system, code, unnest(code_keys(system, code)) AS key FROM coding) c
-  JOIN value_set v USING (key) GROUP BY v.name, c.system, c.code
-),
-vital (name) AS (
-  VALUES ('heart_rate'), ('respiratory_rate'), ('temperature'), ('systolic_bp'), ('diastolic_bp'),
-    ('mean_bp'), ('spo2'), ('gcs_eyes'), ('gcs_motor'), ('gcs_verbal'), ('gcs_total'), ('height'),
-    ('weight'), ('urine_output')
+-- include fhir/meaning.sql
+-- include vital.sql
+planned_visit AS (  -- with a procedure that is planned by its nature
+  SELECT DISTINCT t.encounter AS visit FROM treatment t
+  JOIN meaning m ON m.name = 'planned_readmission' AND m.code_id = t.system || ' ' || t.code
 ),
 listed AS (  -- a condition names its encounter, or an encounter lists it
   SELECT id AS entry, encounter AS visit, NULL AS rank FROM condition WHERE encounter IS NOT NULL
@@ -63,7 +36,7 @@ diagnosis AS (  -- one row a coding
   GROUP BY l.visit, c.id, c.system, c.code
 ),
 treated AS (SELECT DISTINCT encounter AS visit, id FROM treatment WHERE encounter IS NOT NULL),
-tested AS (  -- one row a coding; vital signs are no laboratory tests
+tested AS (  -- one row a coding
   SELECT o.encounter AS visit, o.id AS entry, m.name, m.display, o.value,
     coalesce(o.code_of_unit, o.unit) AS unit
   FROM observation o LEFT JOIN meaning m ON m.code_id = o.system || ' ' || o.code
@@ -72,7 +45,7 @@ tested AS (  -- one row a coding; vital signs are no laboratory tests
     JOIN vital USING (name)))
 ),
 drug AS (
-  SELECT m.patient, m.encounter AS visit, TRY_CAST(m.at_time AS TIMESTAMP) AS at_time,
+  SELECT m.patient, m.encounter AS visit, calendar_day(m.at_time) AS at_time,
     m.id AS prescription, any_value(coalesce(p.text, p.display, p.code)) AS product,
     concat_ws(' / ', string_agg(DISTINCT lower(coalesce(p.display, p.text)), ' / '),
       string_agg(DISTINCT substr(n.name, 6), ' / ')) AS ingredients

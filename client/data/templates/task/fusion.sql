@@ -29,7 +29,7 @@ measured AS MATERIALIZED (
 nearest AS (  -- a picture's date has no time of day: its noon stands for it
   SELECT c.patient, o.feature,
     min(struct_pack(
-      away := abs(date_diff('second', CAST(c.day AS TIMESTAMP) + INTERVAL 12 HOUR, o.at_time)),
+      away := abs(date_diff('second', CAST(c.day AS TIMESTAMPTZ) + INTERVAL 12 HOUR, o.at_time)),
       value := o.amount)).value AS value
   FROM picture c JOIN measured o USING (patient)
   WHERE o.at_time >= c.day - 1 AND o.at_time < c.day + 2
