@@ -409,7 +409,7 @@ segment AS (
     instant(start) AS started_at, calendar_day(stop) AS ended_on, instant(stop) AS ended_at,
     coalesce(left_to = 'dead', false) AS left_dead, left_to <> 'dead' AS left_alive,
     false AS hospice, CASE WHEN urgent = 1 THEN 'urgent' END AS admission_type,
-    came_from AS admission_source, left_to AS discharged_to
+    CAST(came_from AS VARCHAR) AS admission_source, left_to AS discharged_to
   FROM encounters WHERE status = 'done'
 ),
 covered AS (SELECT max(greatest(started_earliest, ended_on)) AS until FROM segment),
