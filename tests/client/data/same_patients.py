@@ -15,7 +15,6 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -32,6 +31,8 @@ Style = Literal["times", "days", "midnight"]
 STYLES: tuple[Style, ...] = ("times", "days", "midnight")
 Route = Literal["fhir", "omop", "csv"]
 ROUTES: tuple[Route, ...] = ("fhir", "omop", "csv")
+Left = Literal["home", "dead"]
+HOME: Left = "home"
 _DIABETES = "ICD10CM", "E11.9"
 
 
@@ -45,7 +46,7 @@ class Stay:
     moves: tuple[datetime, ...] = ()
     urgent: bool = False
     diabetes: bool = True
-    left: Literal["home", "dead"] | None = None
+    left: Left | None = None
     """What the discharge says; None: nothing."""
 
     @property
@@ -131,11 +132,11 @@ def _stay(chance: random.Random, start: datetime) -> Stay:
     stop = (start + timedelta(days=nights)).replace(hour=chance.randrange(9, 23))
     if nights == 0:
         stop = max(stop, start + timedelta(minutes=20)) if start.hour < 23 else start
-    moves = ()
+    moves: tuple[datetime, ...] = ()
     if nights > 1 and chance.random() < 0.5:
         days = sorted(chance.sample(range(1, nights), min(nights - 1, chance.randrange(1, 3))))
         moves = tuple((start + timedelta(days=day)).replace(hour=12) for day in days)
-    left = chance.choice(("home", "home", None))
+    left = chance.choice((HOME, HOME, None))
     return Stay(start, stop, moves, chance.random() < 0.5, chance.random() < 0.8, left)
 
 
@@ -206,13 +207,13 @@ def sources(folder: Path, patients: Sequence[Patient], route: Route, style: Styl
 def _segments(patient: Patient, chance: random.Random) -> list[_Segment]:
     made = list[_Segment]()
     for stay in patient.stays:
-        times = [stay.start, *stay.moves, stay.stop]
-        ill = chance.randrange(len(times) - 1)
-        for k, (start, stop) in enumerate(pairwise(times)):
+        starts, stops = (stay.start, *stay.moves), (*stay.moves, stay.stop)
+        ill = chance.randrange(len(starts))
+        for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             name = 1000 * patient.number + len(made)
             pause = timedelta(minutes=chance.choice((0, 0, 20)))
             begun = start + pause if k else start
-            last = k == len(times) - 2
+            last = k == len(stay.moves)
             made.append(_Segment(name, begun, stop, stay, k == 0, last, stay.diabetes and k == ill))
     return made
 
