@@ -8,6 +8,7 @@ constant here, never derived from a cohort (see Opacus issues 571 and 819).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, assert_never
 
@@ -262,6 +263,9 @@ class Study(Document):
     evaluation: Evaluation
     roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
     query: Query | None = None
+    expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
+    failed; with "" they release what is left of it at once."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -308,6 +312,15 @@ class Study(Document):
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
+        return self
+
+    @validator(mode="after")
+    def _expires_on_a_day(self) -> Self:
+        if self.expires:
+            try:
+                date.fromisoformat(self.expires)
+            except ValueError:
+                raise ValueError("expires is a day, such as 2027-03-31") from None
         return self
 
     @validator(mode="after")
