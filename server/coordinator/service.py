@@ -315,10 +315,14 @@ class Coordinator:
             self._write_status(running=True)
             self._online, self._noted = online, time.monotonic()
 
-    def _write_status(self, *, running: bool) -> None:
+    def failing(self) -> dict[str, str]:
+        """What it cannot do now -> why."""
         failing = dict(self._housekeeping.failing)
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble
+        return failing
+
+    def _write_status(self, *, running: bool) -> None:
         write_json(
             self.config.state / "status.json",
             {
@@ -328,7 +332,7 @@ class Coordinator:
                 "since": self._started,
                 "online": sorted(self.link.online()) if running else [],
                 "studies": [study.row() for study in self.studies()],
-                "failing": failing,
+                "failing": self.failing(),
             },
         )
 
