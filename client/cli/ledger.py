@@ -14,6 +14,7 @@ import typer
 
 from client.cli.options import HERE, Config, governing, load, progress_bars
 from protocol.errors import Code, WardroundError, unwritable
+from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.terminal.command_line import (
     CommandLine,
     Json,
@@ -202,8 +203,8 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
             row.state,
             f"{row.trained[0]}/{row.trained[1]}",
             f"{row.evaluated[0]}/{row.evaluated[1]}",
-            f"{row.epsilon:.3g}{exact}",
-            f"{row.planned_epsilon:.3g}",
+            f"{rounded_up(row.epsilon)}{exact}",
+            rounded_up(row.planned_epsilon),
             printable(row.title)[:50],
         )
     screen = console()
@@ -211,10 +212,12 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
         screen.print(table)
         screen.print()
     screen.print(f"At delta {account.delta:g}, for the patient touched most:")
-    screen.print(f"  spent     epsilon {account.spent:.4g}")
-    screen.print(f"  reserved  epsilon {account.reserved:.4g}  (spent, and what is open)")
+    screen.print(f"  spent     epsilon {rounded_up(account.spent)}")
+    screen.print(f"  reserved  epsilon {rounded_up(account.reserved)}  (spent, and what is open)")
     if account.cap is not None and account.left is not None:
-        screen.print(f"  left      epsilon {account.left:.4g} of {account.cap:g}, at least")
+        screen.print(
+            f"  left      epsilon {rounded_down(account.left)} of {account.cap:g}, at least"
+        )
     else:
         screen.print("  left      nothing: policy.epsilon_lifetime is not set")
     screen.print("Sums without noise, each of which can show one patient:")

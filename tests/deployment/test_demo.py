@@ -125,7 +125,7 @@ def test_each_hospital_has_paid_for_each_attempt(demo: Finished, site: str) -> N
     with closing(sqlite3.connect(database, uri=True)) as db:
         ((digest, state),) = db.execute("SELECT digest, state FROM studies").fetchall()
         paid = {n for (n,) in db.execute("SELECT attempt FROM debits WHERE part = 'train'")}
-    assert (digest, state) == (study.digest, "closed")
+    assert (digest, state) == (study.digest, "finished")
     contributed = len(list((demo.record / site).glob("*-contribution.npy")))
     assert len(paid) >= 30
     assert contributed == len(paid) + 1, "the closing round evaluates only"
