@@ -177,6 +177,7 @@ def start(
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
     from server.operations.metrics import CoordinatorMetrics
+    from server.operations.settlement import Settlement
 
     ending = threading.Event()
 
@@ -194,6 +195,9 @@ def start(
             coordinator = stack.enter_context(Coordinator(loaded, journal))
             if loaded.metrics is not None:
                 stack.enter_context(CoordinatorMetrics(loaded.metrics, coordinator))
+            if (uri := loaded.tracking.uri) is not None:
+                folder, signer = coordinator.undelivered, coordinator.signer
+                stack.enter_context(Settlement(folder, uri, signer, journal.delivered))
             coordinator.serve(ending)
     except WardroundError as error:
         if log == "text":

@@ -63,12 +63,14 @@ class Coordinator:
         )
         self.roster = Roster(config.roster)
         self.signer = signing_key(config.folder)
+        self.undelivered = config.state / "undelivered"
+        """A folder for each study that MLflow did not take (server/tracking/backlog.py)."""
         self._services = CoordinatorServices(
             self.link,
             self.roster,
             journal,
             config.waiting.patience,
-            config.state / "undelivered",
+            self.undelivered,
             self.signer,
         )
         self._folder = config.state / "studies"
