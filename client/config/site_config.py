@@ -70,7 +70,8 @@ class View(Sources):
     def content(self) -> dict[str, Any]:
         """What decides by which names the view's patients go. Raises WardroundError(CONFIGURATION)
         where one of its files is unreadable."""
-        sources = self.model_dump(mode="json", exclude={"view", "names", "value_sets", "minutes"})
+        own = {"view", "names", "value_sets", "ancestors", "minutes"}
+        sources = self.model_dump(mode="json", exclude=own)
         if self.fhir is not None:  # by what they say: shipped ones lie wherever wardround does
             sources["fhir"]["views"] = [digest(text) for text in _texts(self.fhir.views)]
         return {"naming": NAMING, "sources": sources, "sql": self.sql}

@@ -243,6 +243,9 @@ class Config:
         choices=get_args(Averaging),
     )
     seed: int = key(0, "of initial weights, and of sampling in mode none", min=0, below=2**63)
+    expires: str = key(
+        "", "to which day (UTC, 2027-03-31) hospitals keep the plan reserved while the study rests"
+    )
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(
         [],
