@@ -28,6 +28,7 @@ from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
 from client.daemon.site import Site
 from client.daemon.status import Status, StatusBoard, utc
+from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
@@ -99,6 +100,7 @@ class Daemon:
                 target=_compose_past, args=(governance,), name="past", daemon=True
             ).start()
             reporter = stack.enter_context(StatusReporter(config.state, self.board))
+            answers = StoredAnswers(config.state / FOLDER)
             site = Site(
                 config.site,
                 identity,
@@ -109,6 +111,7 @@ class Daemon:
                 keep=lambda study: algorithm_state_in(
                     config.state, study.digest, study.model.parameters
                 ),
+                answers=answers,
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
             )
@@ -119,6 +122,7 @@ class Daemon:
             running = _reopen(governance, site)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
                 sweep(config.state, running)
+                answers.sweep(running)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator

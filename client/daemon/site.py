@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.cohorts.query_counts import QueryContributor
+from client.daemon.stored_answers import StoredAnswers
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.training.algorithm_state import AlgorithmState
@@ -130,6 +131,7 @@ class Site:
         *,
         respondent: Callable[[Task, Study], QueryContributor] | None = None,
         keep: Callable[[Study], AlgorithmState] = lambda study: AlgorithmState(),
+        answers: StoredAnswers | None = None,
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
@@ -137,12 +139,14 @@ class Site:
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
-        by default. allow_unmasked: the site's consent to studies without masks (federations in one
-        process). memory: bytes that per-patient gradients may take.
+        by default. answers: where masked answers outlast a restart. allow_unmasked: the site's
+        consent to studies without masks (federations in one process). memory: bytes that
+        per-patient gradients may take.
         """
         self.name, self._identity, self._roster = name, identity, dict(roster)
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep = respondent, keep
+        self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
@@ -327,6 +331,7 @@ class Site:
             )
         loaded = self._load(study)
         self._governance.debit(study, message.round, message.attempt, sections)
+        self._answers.forget(study.digest)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
             loaded.attempt.party.discard()
             loaded.attempt = None
@@ -369,12 +374,16 @@ class Site:
                 continue
             if signed_by(key, self._identity.public_key):
                 self._governance.witness(ready)
+        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
         if (
             loaded is None
             or attempt is None
             or (attempt.round, attempt.attempt) != (message.round, message.attempt)
         ):
-            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
+            stored = self._answers.answer(message)
+            if stored is None:
+                raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
+            return self._send(answer, messages.frame(answer, messages.chunks(stored), to=sender))
         contributor, sections = loaded.contributor, attempt.sections
 
         def noise(present: int) -> npt.NDArray[np.int64]:
@@ -387,7 +396,7 @@ class Site:
             attempt.words, message.announced, study.aggregation.least_sites, noise
         )
         loaded.state.share()
-        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
+        self._answers.keep(message, share)
         return self._send(answer, messages.frame(answer, messages.chunks(share), to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
@@ -396,6 +405,7 @@ class Site:
             loaded.attempt.party.discard()
         study = self._accepted.pop(message.study, None)
         if study is not None:
+            self._answers.forget(study.digest)
             self._governance.close(study, message.outcome)
             state = loaded.state if loaded is not None else self._keep(study)
             state.close(study.document, finished=message.outcome == "finished")

@@ -138,6 +138,13 @@ class AggregationConfig:
         None, "the least number of sites in a sum (null: 3, or all if fewer)", min=1, max=1000
     )
     colluding_sites: int = key(1, "how many sites may collude with the coordinator", min=0, max=999)
+    grace: float | None = key(
+        10.0,
+        "deployment, where all is noised: seconds until a study starts with the sites that have "
+        "accepted, if they are enough; the others are taken in later (null: waits for all)",
+        min=0,
+        max=86_400,
+    )
     spare_attempts: int | None = key(
         None, "attempts beyond one a round that epsilon pays for", min=0, max=99_000
     )
@@ -176,6 +183,7 @@ class FederationConfig:
     """Where the sites are."""
 
     name: str = key(MISSING, "inprocess, ray or deployment; the group sets it")
+    sites: list[str] = key([], "the sites that are asked, by name (empty: all)")
     masked: bool | None = key(
         None,
         "whether sums are masked (secure aggregation); without masks every site's share is seen "

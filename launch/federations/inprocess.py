@@ -182,7 +182,7 @@ def run_rounds(
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
     identity key in hex. Raises what `RoundLoop.run` raises."""
-    patience = Patience(join=0.0, poll=0.0, failures=3)
+    patience = Patience(join=0.0, poll=0.0, comeback=0.0, failures=3)
     rounds = RoundLoop(
         study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
     )

@@ -25,7 +25,7 @@ from launch.studies.plan_bytes import PlannedTraffic, traffic
 from launch.studies.plan_time import NETWORK, seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
-from launch.studies.study_builder import build_study
+from launch.studies.study_builder import build_study, chosen
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.releases import (
@@ -119,7 +119,9 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
             study = build_study(config, task, remote.patients())
             answers = answers_of(remote.consult(study))
     else:
-        cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
+        cohorts = cohorts_of(
+            task, chosen(config, task.public_sites(data_root())), split_plan(config)
+        )
         study = build_study(config, task, declared_patients(cohorts))
     attempts, noised = study.aggregation.attempts, study.privacy.epsilon is not None
     return StudyPlan(

@@ -20,7 +20,7 @@ from launch.studies.baselines import BaselineScore, compare, figures_of
 from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
 from launch.studies.run_folder import RunFolder, begin, forget, is_resumable, leave
-from launch.studies.study_builder import build_study
+from launch.studies.study_builder import build_study, chosen
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.algorithms import keeps_state
@@ -79,7 +79,7 @@ def run_inprocess(
     """Runs a study on simulated sites with these tables: site -> columns. study: one to resume.
     checkpoints: whether it can be resumed after an interruption, which costs 5 ms a round. Raises
     as `run`."""
-    cohorts = cohorts_of(task, tables, split_plan(config))
+    cohorts = cohorts_of(task, chosen(config, tables), split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
     if study is None:

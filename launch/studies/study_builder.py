@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -55,12 +56,16 @@ from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation
 
+T = TypeVar("T")
+
 
 def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
-    """The study that a configuration describes, for sites with these declared patients.
+    """The study that a configuration describes, for those of the sites with these declared
+    patients that `federation.sites` names.
 
     Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE.
     """
+    declared = chosen(config, declared)
     if config.optimiser.name not in NAMES:
         raise WardroundError(
             Code.CONFIGURATION,
@@ -76,6 +81,28 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"The study is not valid: {where + ': ' if where else ''}{what}.",
             remedy="`wardround run --info` explains every key.",
         ) from None
+
+
+def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
+    """The sites that `federation.sites` names; all where it names none.
+
+    Raises WardroundError(CONFIGURATION) where one is unknown, or they are fewer than a sum needs.
+    """
+    names = set(config.federation.sites) or set(sites)
+    if unknown := sorted(names - set(sites)):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"federation.sites names sites that are not there: {', '.join(unknown)}.",
+            remedy=f"These are there: {', '.join(sorted(sites))}.",
+        )
+    least = config.aggregation.least_sites or (3 if config.federation.masked else 1)
+    if config.federation.sites and len(names) < least:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"federation.sites names {len(names)} sites, and a sum needs {least}.",
+            remedy="Name more of them, or lower aggregation.least_sites (not below 3 with masks).",
+        )
+    return {site: sites[site] for site in sorted(names)}
 
 
 def _calibrated(config: Config, draft: Study) -> Study:
@@ -155,6 +182,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
                 attempts=attempts,
             ),
             rounding=rounding,
+            grace=aggregation.grace if _may_be_absent(config) else None,
         ),
         evaluation=Evaluation(
             every=evaluation.every,
@@ -166,6 +194,13 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
     )
+
+
+def _may_be_absent(config: Config) -> bool:
+    """Whether sites come and go: in one process they do not, and exact sums take all of them."""
+    exact = evaluates(release_of(config)) and not adds_noise(release_of(config))
+    private = traits_of(mode_of(config)).private
+    return config.federation.name == "deployment" and private and not exact
 
 
 def _shares_noise(config: Config) -> bool:

@@ -135,6 +135,8 @@ class Aggregation(Document):
     bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
+    `grace`: seconds after which a study that needs no whole roster starts with the sites that have
+    accepted, if they are m; None waits for the answers of all.
     """
 
     masked: bool = True
@@ -146,6 +148,7 @@ class Aggregation(Document):
     update_range: Annotated[float, Field(gt=0, le=1e6)] = 8.0
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
+    grace: float | None = added_field(None, ge=0, le=86_400)
 
     @property
     def rounds_once(self) -> bool:
@@ -403,6 +406,12 @@ class Study(Document):
         if made == self.optimisation.rounds:
             return True
         return self.evaluation.every > 0 and made > 0 and made % self.evaluation.every == 0
+
+    @property
+    def whole_roster(self) -> bool:
+        """Whether all sites must be in it to the end, since some sum has no noise: of two exact
+        sums over different sites, the difference is what one hospital has added."""
+        return not self.privacy.traits.private or self.evaluation.exact
 
     @property
     def shares_noise(self) -> bool:

@@ -1,7 +1,8 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
-checkpoint.pt after every round, events.jsonl, and at the end weights.f32 and summary.json.
+accepted.json (who has accepted it), checkpoint.pt after every round, events.jsonl, and at the end
+weights.f32 and summary.json.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +44,7 @@ from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
 
-_EVENTS = "events.jsonl"
+_EVENTS, _ACCEPTED = "events.jsonl", "accepted.json"
 StudyStatus = Literal["running", "finished", "failed", "cancelled"]
 
 
@@ -300,7 +301,20 @@ class StudyRun:
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,
+            accepted=self._accepted(),
+            remember=self._remember,
         )
+
+    def _accepted(self) -> list[str]:
+        """The sites that have accepted the study, as far as that was noted."""
+        try:
+            return [str(site) for site in json.loads((self.folder / _ACCEPTED).read_bytes())]
+        except (OSError, ValueError, TypeError):
+            return []  # without it the study waits for all of them again, as at its start
+
+    def _remember(self, accepted: Collection[str]) -> None:
+        path = self.folder / _ACCEPTED
+        self._storage.write(lambda: write_json(path, sorted(accepted)))
 
     def _end(self, type_: StudyStatus, error: WardroundError | None) -> None:
         """Files first, then tracking, then the event that says so. Raises StudySuspendedError."""

@@ -1,12 +1,17 @@
 """One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
 
+Once sites have masked for one another, the sum needs all of them. So a site whose answer is lost on
+the way is asked again, once it is back: it sends the same bytes to the same question, also after a
+restart (`client.daemon.stored_answers`), so that asking again spends nothing.
+
 Replies are folded into one vector as they come. Two sites' answers are in memory at once only where
 a robust rule needs them (`server.model.robust_aggregation`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,13 +62,20 @@ class AttemptLostError(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """The coordinator's side of one attempt; `run` carries it out."""
+    """The coordinator's side of one attempt; `run` carries it out.
+
+    timeout: seconds for one answer. comeback: seconds for a site that was lost between its Ready
+    and its share to come back. check_cancelled: is called while one is waited for.
+    """
 
     study: Study
     identities: Mapping[str, str]
     fleet: Fleet
     traffic: Traffic
     timeout: float
+    comeback: float = 0.0
+    poll: float = 0.0
+    check_cancelled: Callable[[], None] = lambda: None
 
     def run(
         self,
@@ -166,9 +178,8 @@ class Attempt:
         opening = self._opening(participants, sections)
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
         garbled = set[str]()
-        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
-            if received is None:
-                continue
+        asked = self._shares(participants, frame, lambda: bool(refusals.keys() & set(participants)))
+        for site, received in asked:
             answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
@@ -185,6 +196,33 @@ class Attempt:
             unseen = isinstance(opening, ShareSum) and not opening.missing
             suspects = frozenset(garbled) or frozenset(participants if unseen else ())
             raise AttemptLostError(error.message, refusals, suspects) from None
+
+    def _shares(
+        self, participants: Sequence[str], frame: Frame, spoiled: Callable[[], bool]
+    ) -> Iterator[tuple[str, Frame]]:
+        """The participants' answers as they come. Whose answer is lost is asked once more when it
+        is back, unless the attempt is spoiled anyway."""
+        lost = set[str]()
+        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
+            if received is None:
+                lost.add(site)
+            else:
+                yield site, received
+        deadline = time.monotonic() + self.comeback
+        while lost and not spoiled():
+            if back := lost & self.fleet.online():
+                lost -= back
+                self.traffic.sent += frame.size * len(back)
+                again = dict.fromkeys(sorted(back), frame)
+                for site, received in self.fleet.ask(again, self.timeout):
+                    if received is None:
+                        return
+                    yield site, received
+            elif time.monotonic() >= deadline:
+                return
+            else:
+                self.check_cancelled()
+                time.sleep(self.poll)
 
     def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
         if sections.train and self.study.aggregation.robust is not None:

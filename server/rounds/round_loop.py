@@ -8,7 +8,7 @@ asked for again in a new attempt, until the attempts that epsilon pays for are s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -61,18 +61,30 @@ class RoundLoop:
         store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        accepted: Collection[str] = (),
+        remember: Callable[[Collection[str]], None] = lambda accepted: None,
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
         `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
-        wait until it succeeds. If `checkpoint` exists, the study resumes there.
+        wait until it succeeds. If `checkpoint` exists, the study resumes there. accepted, remember:
+        as for `Participants`.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
         self._identities = identities
         self.traffic = Traffic()
         self.model, self.attempts, self.suspects = GlobalModel(study, task), Attempts(), Suspects()
-        self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
+        self._attempt = Attempt(
+            study,
+            identities,
+            fleet,
+            self.traffic,
+            self.patience.answer,
+            self.patience.comeback,
+            self.patience.poll,
+            self._check_cancelled,
+        )
         self._checkpoint, self._store, self._cancelled = checkpoint, store, cancelled
         self._participants = Participants(
             Proposal(
@@ -83,7 +95,9 @@ class RoundLoop:
                 self.patience,
                 self._check_cancelled,
                 identities,
-            )
+            ),
+            accepted,
+            remember,
         )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
@@ -214,18 +228,13 @@ class RoundLoop:
 
     def _asked(self, sections: Sections) -> frozenset[str]:
         """The sites of the next attempt."""
-        if self._may_leave_out:
+        if not self.study.whole_roster:
             return self._participants.among(self.suspects, sections)
         return self._participants.online(sections)
 
-    @property
-    def _may_leave_out(self) -> bool:
-        """Exact sums take all sites of a study, so that none of them can be left out."""
-        return self.study.privacy.traits.private and not self.study.evaluation.exact
-
     def _suspect(self, lost: AttemptLostError) -> frozenset[str]:
         """Notes, durably, whom a lost attempt makes suspect. Returns who is left out for it."""
-        if not lost.suspects or not self._may_leave_out:
+        if not lost.suspects or self.study.whole_roster:
             return frozenset()
         before, self.suspects = self.suspects, self.suspects.lose(lost.suspects)
         self._save()
@@ -241,7 +250,7 @@ class RoundLoop:
         if say_so and say_so >= min(len(asked), 1 + max(1, self.study.aggregation.colluding_sites)):
             raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
-        self._participants.require_enough(lost.refusals)
+        self._participants.require_enough()
         self._participants.leave_out(found)
 
     def _report_scores(self, opened: OpenedSum, sections: Sections) -> dict[str, Estimate]:

@@ -35,6 +35,7 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
+from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.enrolment import join, new_site
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
@@ -262,6 +263,7 @@ class Hospital:
             keep=lambda study: algorithm_state_in(
                 config.state, study.digest, study.model.parameters
             ),
+            answers=StoredAnswers(config.state / FOLDER),
             memory=gradient_memory(config.policy),
         )
         _reopen(self.governance, self.site)

@@ -137,3 +137,38 @@ def test_a_large_cohort_still_fits_32_bits_at_hardly_more_noise() -> None:
     assert fine.aggregation.word_bits == 64
     assert fitted.aggregation.word_bits == 32
     assert fitted.privacy.noise_multiplier < 1.02 * fine.privacy.noise_multiplier
+
+
+def test_only_the_sites_that_are_named_are_asked() -> None:
+    words = ("privacy=local", "privacy.epsilon=2", "federation.sites=[west,east,north]")
+    assert build(*words).sites == ("east", "north", "west")
+    assert build("privacy=local", "privacy.epsilon=2").sites == tuple(SITES)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("[east,north,sout]", "sites that are not there: sout"),
+        ("[east,north]", "names 2 sites, and a sum needs 3"),
+        ("[east,east,north]", "names 2 sites, and a sum needs 3"),
+    ],
+)
+def test_sites_that_are_unknown_or_too_few_are_refused_by_name(named: str, said: str) -> None:
+    with pytest.raises(WardroundError, match=said) as refused:
+        build("privacy=distributed", "privacy.epsilon=2", "federation=deployment",
+              f"federation.sites={named}")  # fmt: skip
+    assert refused.value.code is Code.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("words", "grace"),
+    [
+        (("privacy=local", "privacy.epsilon=2", "federation=deployment"), 10.0),
+        (("privacy=local", "privacy.epsilon=2"), None),
+        (("privacy=none", "evaluation=exact", "federation=deployment"), None),
+    ],
+)
+def test_only_where_all_is_noised_a_study_starts_without_some(
+    words: tuple[str, ...], grace: float | None
+) -> None:
+    assert build(*words).aggregation.grace == grace

@@ -17,8 +17,8 @@ from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
-from server.outcome import Outcome
-from server.rounds.listener import Listeners
+from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listener, Listeners, Reason
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from tasks.shipped.breast_cancer import BreastCancer
@@ -50,6 +50,99 @@ class Whimsical(SimulatedGovernance):
         self.attempts += 1
 
 
+class ComesAndGoes(InProcessFleet):
+    """A fleet with sites that are away."""
+
+    def __init__(self, federation: InProcessFederation, *away: str) -> None:
+        super().__init__(federation._fleet._sites)
+        self.away = set(away)
+
+    def online(self) -> frozenset[str]:
+        return super().online() - self.away
+
+
+class Hears(Listener):
+    """Lets the site that is away come back once the first round is done."""
+
+    def __init__(self, fleet: ComesAndGoes, *, back: bool = True) -> None:
+        self.fleet, self.back, self.waited = fleet, back, list[tuple[str, ...]]()
+
+    def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
+        self.waited.append(sites)
+
+    def round(self, report: RoundReport) -> None:
+        if self.back:
+            self.fleet.away.clear()
+
+
+def with_grace(seconds: float | None, *words: str) -> Study:
+    config = compose.load(["privacy=distributed", "rounds=3", *words]) if words else CONFIG
+    study = build_study(config, TASK, declared_patients(COHORTS))
+    return study.model_copy(
+        update={"aggregation": study.aggregation.model_copy(update={"grace": seconds})}
+    )
+
+
+NEVER = 86_400.0
+"""Seconds: longer than any test lasts."""
+
+
+def test_a_study_starts_without_an_absent_site_and_takes_it_in_at_the_next_round() -> None:
+    federation = InProcessFederation(COHORTS)
+    fleet = ComesAndGoes(federation, "west")
+    hears, patience = Hears(fleet), Patience(join=NEVER, poll=0.0)
+    remembered = list[list[str]]()
+    loop = RoundLoop(
+        with_grace(0.0), TASK, fleet, federation.roster, hears, patience=patience,
+        remember=lambda accepted: remembered.append(sorted(accepted)),
+    )  # fmt: skip
+    counts = [report.participants for report in loop.run().rounds]
+    assert counts == [3] + [4] * 7
+    assert remembered == [["east", "north", "south"], ["east", "north", "south", "west"]]
+
+
+def test_a_restarted_study_waits_for_those_that_had_accepted_and_for_no_other() -> None:
+    federation = InProcessFederation(COHORTS)
+    fleet = ComesAndGoes(federation, "west")
+    loop = RoundLoop(
+        with_grace(NEVER), TASK, fleet, federation.roster, Hears(fleet, back=False),
+        patience=Patience(join=NEVER, poll=0.0), accepted=("east", "north", "south"),
+    )  # fmt: skip
+    assert [report.participants for report in loop.run().rounds] == [3] * 8
+
+
+@pytest.mark.parametrize("words", [("privacy=none",), ("privacy=none", "evaluation=off")])
+def test_an_exact_sum_is_of_the_whole_roster_whatever_the_grace(words: tuple[str, ...]) -> None:
+    federation = InProcessFederation(COHORTS)
+    fleet = ComesAndGoes(federation, "west")
+    loop = RoundLoop(
+        with_grace(0.0, "evaluation=exact", *words), TASK, fleet, federation.roster, Hears(fleet),
+        patience=Patience(join=0.0, poll=0.0), accepted=("east", "north", "south"),
+    )  # fmt: skip
+    with pytest.raises(WardroundError, match="3 of 4 sites take part, 4 are needed") as refused:
+        loop.run()
+    assert refused.value.code is Code.TOO_FEW_SITES
+    assert loop.attempts.made == 0
+
+
+def test_without_a_grace_all_are_waited_for_as_release_0_1_0_does() -> None:
+    federation = InProcessFederation(COHORTS)
+    fleet = ComesAndGoes(federation, "west")
+
+    class ComesBack(Hears):
+        def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
+            super().waiting(why, sites)
+            if len(self.waited) == 3:
+                self.fleet.away.clear()
+
+    hears, patience = ComesBack(fleet, back=False), Patience(join=NEVER, poll=0.0)
+    study = with_grace(None)
+    assert b"grace" not in study.document
+    outcome = RoundLoop(study, TASK, fleet, federation.roster, hears, patience=patience).run()
+    assert [report.participants for report in outcome.rounds] == [4] * 8
+    assert hears.waited == [("west",)] * 3 + [()]
+
+
 def run(rule: Callable[[int], Code | None]) -> tuple[Outcome, Whimsical]:
     study = build_study(CONFIG, TASK, declared_patients(COHORTS))
     federation = InProcessFederation(COHORTS)
@@ -73,7 +166,7 @@ def test_a_site_that_revokes_is_asked_no_more_and_the_rest_goes_on() -> None:
 def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.rounds.participants._HOURS_POLL", 0.0)
+    monkeypatch.setattr("server.rounds.participants._ASK_AGAIN", 0.0)
     west_state = {"looks": 0}
 
     def rule(attempts: int) -> Code | None:
