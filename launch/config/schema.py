@@ -145,8 +145,18 @@ class AggregationConfig:
         min=0,
         max=86_400,
     )
+    loss: float = key(
+        0.05,
+        "deployment: the probability that an attempt is lost, from which spare ones are planned",
+        min=0,
+        max=0.9,
+    )
     spare_attempts: int | None = key(
-        None, "attempts beyond one a round that epsilon pays for", min=0, max=99_000
+        None,
+        "attempts beyond one a round that epsilon pays for (null: enough for 99 studies in 100 "
+        "with this loss; none where sites are simulated)",
+        min=0,
+        max=99_000,
     )
     word_bits: int | None = key(None, "bits of a masked number: 32 or 64", min=32, max=64)
     update_range: float = key(

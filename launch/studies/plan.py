@@ -22,6 +22,7 @@ from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
 from launch.studies.plan_bytes import PlannedTraffic, traffic
+from launch.studies.plan_spares import enough
 from launch.studies.plan_time import NETWORK, seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
@@ -78,6 +79,13 @@ class StudyPlan:
     answers: DryRunAnswers | None
     policies: dict[str, tuple[str, ...]]
     """site.yaml -> the rules in it that forbid the study."""
+    loss: float = 0.0
+    """The probability that an attempt is lost, as configured."""
+
+    @property
+    def enough(self) -> float:
+        """The probability that the spare attempts are enough."""
+        return enough(self.study, self.loss)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -91,6 +99,8 @@ class StudyPlan:
             "noise_multiplier": study.privacy.noise_multiplier,
             "evaluation_noise_multiplier": study.evaluation.noise_multiplier,
             "attempts": study.aggregation.attempts,
+            "spare_attempts": study.spare_attempts,
+            "enough": self.enough,
             "rounds": study.optimisation.rounds,
             "evaluations": max_evaluations(study),
             "uncovered": uncovered(study),
@@ -132,6 +142,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
         traffic=traffic(study),
         seconds=seconds(study, task, simulated=answers is None),
         answers=answers,
+        loss=config.aggregation.loss,
         policies={path: objections(SiteConfig.load(Path(path)), study) for path in policies},
     )
 
@@ -203,7 +214,10 @@ def _cost(planned: StudyPlan) -> Table:
         if study.evaluation.noise_multiplier:
             table.add_row("", f"{study.evaluation.noise_multiplier:.4g} in evaluation")
     closing = " and the closing one" if study.evaluation.takes_place else ""
-    spare = f", {study.spare_attempts} spare" if study.spare_attempts else ""
+    spare = ""
+    if study.spare_attempts:
+        spare = f", {study.spare_attempts} spare"
+        spare += f" (enough in {planned.enough:.1%} of studies that lose {planned.loss:.1%})"
     table.add_row("attempts", f"{study.optimisation.rounds} rounds{closing}{spare}")
     table.add_row("evaluations", str(study.evaluations))
     table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")

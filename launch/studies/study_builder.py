@@ -23,6 +23,7 @@ from launch.config.study_documents import (
     schedule_of,
     stop_of,
 )
+from launch.studies.plan_spares import spare_attempts
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import recommended_scale
@@ -129,9 +130,11 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     mode, release = mode_of(config), release_of(config)
     aggregation, evaluation = config.aggregation, config.evaluation
     spare = aggregation.spare_attempts
+    needed = config.rounds + int(evaluates(release))
     if spare is None:
-        spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
-    attempts = config.rounds + int(evaluates(release)) + spare
+        deployed = config.federation.name == "deployment"
+        spare = spare_attempts(needed, aggregation.loss) if deployed else 0
+    attempts = needed + spare
     min_sites = aggregation.least_sites
     if min_sites is None:
         min_sites = min(max(3, min_sites_of_rule(robust_of(config))), len(declared))

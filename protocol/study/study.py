@@ -426,6 +426,11 @@ class Study(Document):
         closing = int(self.evaluation.takes_place)
         return self.aggregation.attempts - self.optimisation.rounds - closing
 
+    def spare_left(self, round_: int, attempt: int) -> int:
+        """How many of them are left once attempt number `attempt` was lost in round `round_`
+        (rounds + 1 closes the study); below 0 where it can no longer finish."""
+        return self.spare_attempts - (attempt - (round_ - 1))
+
     @property
     def evaluations(self) -> int:
         """How many rounds evaluate, the closing one included."""

@@ -201,7 +201,7 @@ class ControlApi:
 
     async def _weights(self, request: Request) -> Response:
         study = self._find(request)
-        if study.state != "finished":
+        if not study.has_released:
             raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
         limited = self._limited(request.scope["account"], "download")
 

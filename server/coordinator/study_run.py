@@ -170,8 +170,14 @@ class StudyRun:
 
     @property
     def weights(self) -> Path:
-        """(P,) float32 little-endian, once the study has finished."""
+        """(P,) float32 little-endian, once the study has ended."""
         return self.folder / "weights.f32"
+
+    @property
+    def has_released(self) -> bool:
+        """Whether there is a model: of the whole study, or unfinished where it ended early."""
+        learned = self.state == "finished" or bool(self._reports)
+        return self.state != "running" and learned and self.weights.is_file()
 
     def row(self) -> dict[str, Any]:
         """The study in a list of studies."""
@@ -235,6 +241,7 @@ class StudyRun:
     def lost(self, round_: int, attempt: int, why: str) -> None:
         if not self._sites.suspended:
             self._append("lost", round=round_, attempt=attempt, why=why)
+            self._tracking.lost(round_, attempt, why)
             self._say("attempt-lost", round=round_, attempt=attempt, why=why)
 
     def round(self, report: RoundReport) -> None:

@@ -195,7 +195,8 @@ class RoundLoop:
                     Code.ATTEMPTS_SPENT,
                     f"All {self.attempts.made} attempts that epsilon pays for are spent "
                     f"at round {round_}.",
-                    remedy="Plan more of them: aggregation.spare_attempts.",
+                    remedy="The model so far is released as unfinished. For another study, plan "
+                    "for more losses: aggregation.loss, or aggregation.spare_attempts.",
                 )
             sites = self._asked(sections)
             self.attempts = self.attempts.begin(sections)

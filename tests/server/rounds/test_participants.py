@@ -1,7 +1,8 @@
 """Who is asked: willing sites, at work, and never at another hospital's expense."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 import pytest
 
 from client.daemon.site import Site, StandingState
@@ -15,8 +16,11 @@ from launch.federations.inprocess import (
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.privacy.releases import spent_epsilon
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
+from protocol.wire import messages
+from protocol.wire.messages import Frame
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listener, Listeners, Reason
 from server.rounds.proposal import Patience
@@ -182,3 +186,49 @@ def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     assert counts[-1] == 4
     assert outcome.rounds[-1].attempt <= 9
     assert west.proposals >= 2
+
+
+class Silent(InProcessFleet):
+    """A fleet in which no share of `west` arrives from a round on, however often it is asked."""
+
+    def __init__(self, federation: InProcessFederation, round_: int) -> None:
+        super().__init__(federation._fleet._sites)
+        self.round = round_
+
+    def ask(
+        self, frames: Mapping[str, Frame], timeout: float
+    ) -> Iterator[tuple[str, Frame | None]]:
+        for site, answer in super().ask(frames, timeout):
+            asked = messages.parse(frames[site])
+            late = isinstance(asked, messages.Collect) and asked.round >= self.round
+            yield site, None if late and site == "west" else answer
+
+
+def test_when_attempts_are_spent_the_model_so_far_is_released_as_unfinished() -> None:
+    study = with_grace(None, "privacy.epsilon=2", "aggregation.spare_attempts=1")
+    federation, hears = InProcessFederation(COHORTS), Keeps(study)
+    loop = RoundLoop(
+        study, TASK, Silent(federation, 3), federation.roster, hears,
+        patience=Patience(join=0.0, poll=0.0, comeback=0.0),
+    )  # fmt: skip
+    with pytest.raises(WardroundError, match="released as unfinished") as spent:
+        loop.run()
+    assert spent.value.code is Code.ATTEMPTS_SPENT
+    (outcome,) = hears.outcomes
+    assert (outcome.released, len(outcome.rounds)) == ("unfinished", 2)
+    assert outcome.epsilon == spent_epsilon(study, 5, 0), "two that opened and three that did not"
+    assert np.array_equal(outcome.weights, loop.model.released)
+    assert hears.left == [0, -1, -2], "of one that was planned"
+
+
+class Keeps(Listener):
+    """Keeps the outcome, and what is left after each loss."""
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.outcomes, self.left = study, list[Outcome](), list[int]()
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        self.left.append(self.study.spare_left(round_, attempt))
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
