@@ -121,8 +121,12 @@ class Daemon:
                 _check_itself(task, gradient_memory(policy))
             running = _reopen(governance, site)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
+<<<<<<< HEAD
                 sweep(config.state, running)
                 answers.sweep(running)
+=======
+                sweep(config.state, running | governance.approvals.resting())
+>>>>>>> main
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator

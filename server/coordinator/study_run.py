@@ -1,7 +1,11 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
+<<<<<<< HEAD
 accepted.json (who has accepted it), checkpoint.pt after every round, events.jsonl, and at the end
+=======
+checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, and at the end
+>>>>>>> main
 weights.f32 and summary.json.
 """
 
@@ -305,6 +309,7 @@ class StudyRun:
             identities,
             self,
             checkpoint=self.folder / "checkpoint.pt",
+            begun=self.folder / "attempts.json",
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,
