@@ -121,12 +121,9 @@ class Daemon:
                 _check_itself(task, gradient_memory(policy))
             running = _reopen(governance, site)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
-<<<<<<< HEAD
-                sweep(config.state, running)
-                answers.sweep(running)
-=======
-                sweep(config.state, running | governance.approvals.resting())
->>>>>>> main
+                kept = running | governance.approvals.resting()
+                sweep(config.state, kept)
+                answers.sweep(kept)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator

@@ -402,14 +402,9 @@ class Site:
             attempt.words, message.announced, study.aggregation.least_sites, noise
         )
         loaded.state.share()
-<<<<<<< HEAD
-        self._answers.keep(message, share)
-        return self._send(answer, messages.frame(answer, messages.chunks(share), to=sender))
-=======
-        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        body = messages.chunks(packing_of(sections).packed(share))
-        return self._send(answer, messages.frame(answer, body, to=sender))
->>>>>>> main
+        words = packing_of(sections).packed(share)
+        self._answers.keep(message, words)
+        return self._send(answer, messages.frame(answer, messages.chunks(words), to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
         loaded = self._loaded.pop(message.study, None)

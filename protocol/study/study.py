@@ -139,14 +139,11 @@ class Aggregation(Document):
     bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
-<<<<<<< HEAD
     `grace`: seconds after which a study that needs no whole roster starts with the sites that have
     accepted, if they are m; None waits for the answers of all.
-=======
     `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
     between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
     (`vector_layout.encode_update`); without, in words of k bits.
->>>>>>> main
     """
 
     masked: bool = True
@@ -158,11 +155,8 @@ class Aggregation(Document):
     update_range: Annotated[float, Field(gt=0, le=1e6)] = UPDATE_RANGE
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
-<<<<<<< HEAD
     grace: float | None = added_field(None, ge=0, le=86_400)
-=======
     update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
->>>>>>> main
 
     @property
     def rounds_once(self) -> bool:

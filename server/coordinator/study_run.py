@@ -1,12 +1,8 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
-<<<<<<< HEAD
-accepted.json (who has accepted it), checkpoint.pt after every round, events.jsonl, and at the end
-=======
-checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, and at the end
->>>>>>> main
-weights.f32 and summary.json.
+accepted.json (who has accepted it), checkpoint.pt after every round, attempts.json before every
+attempt, events.jsonl, and at the end weights.f32 and summary.json.
 """
 
 from __future__ import annotations

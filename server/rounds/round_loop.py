@@ -68,15 +68,10 @@ class RoundLoop:
     ) -> None:
         """identities: site -> public identity key in hex, the coordinator's own roster.
 
-<<<<<<< HEAD
-        `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
-        wait until it succeeds. If `checkpoint` exists, the study resumes there. accepted, remember:
-        as for `Participants`.
-=======
         `cancelled` is checked between exchanges. begun: the file of the attempts that sites may
         have seen (`attempt_record`), for sites that outlive this process. store: does the write of
         either file, and may wait until it succeeds. If they exist, the study resumes there.
->>>>>>> main
+        accepted, remember: as for `Participants`.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()

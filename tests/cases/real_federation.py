@@ -35,12 +35,8 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
-<<<<<<< HEAD
 from client.daemon.stored_answers import FOLDER, StoredAnswers
-from client.enrolment import join, new_site
-=======
 from client.enrolment import new_site
->>>>>>> main
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
