@@ -86,8 +86,9 @@ _CLOCK_LIMIT = 280.0
 """Seconds of clock difference from which a refusal is put down to the clock."""
 _JITTER = random.Random()
 """A stream of its own: what moves the global one looks like a model that draws at random."""
-_BACKOFF = (0.2, 30.0)
-"""First and longest wait in seconds between attempts to connect."""
+_BACKOFF, _GONE = (0.2, 30.0), 3.0
+"""First and longest wait in seconds between attempts to connect; and the longest where nobody
+answers, so that studies go on soon after a coordinator is started again."""
 _POLL = (0.01, 3.0)
 """Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
 _ANSWER_LIMIT = 4 << 20
@@ -594,13 +595,17 @@ class FleetConnection:
 
     def _failed(self, error: WardroundError) -> None:
         if error.code in (Code.NODE_KEY, Code.CLOCK):
-            # The coordinator was restarted or has removed the site: the node id is void.
+            # The coordinator was restarted or has removed the site: the node id is void. It is
+            # there again, so that the waits begin anew.
+            if self._node_id is not None:
+                self._failures = 0
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
         self._error = error
         self._failures += 1
-        pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
+        longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
+        pause = min(_BACKOFF[0] * 2 ** min(self._failures - 1, 20), longest)
         self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
 
     def _send_heartbeats(self) -> None:
