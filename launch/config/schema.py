@@ -145,6 +145,13 @@ class AggregationConfig:
         min=0,
         max=86_400,
     )
+    slow: float | None = key(
+        None,
+        "deployment, where all is noised: a site that takes so many times as long as the others is "
+        "asked in some rounds only (null: in all)",
+        above=1,
+        max=1000,
+    )
     loss: float = key(
         0.05,
         "deployment: the probability that an attempt is lost, from which spare ones are planned",

@@ -191,6 +191,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             ),
             rounding=rounding,
             grace=aggregation.grace if _may_be_absent(config) else None,
+            slow=aggregation.slow if _may_be_absent(config) else None,
         ),
         evaluation=Evaluation(
             every=evaluation.every,

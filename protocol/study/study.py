@@ -140,7 +140,8 @@ class Aggregation(Document):
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
     `grace`: seconds after which a study that needs no whole roster starts with the sites that have
-    accepted, if they are m; None waits for the answers of all.
+    accepted, if they are m; None waits for the answers of all. `slow`: a site that takes so many
+    times as long as the others is not asked in each round (`server.rounds.pace`); None asks all.
     `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
     between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
     (`vector_layout.encode_update`); without, in words of k bits.
@@ -156,6 +157,7 @@ class Aggregation(Document):
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
     grace: float | None = added_field(None, ge=0, le=86_400)
+    slow: float | None = added_field(None, gt=1, le=1000)
     update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
 
     @property

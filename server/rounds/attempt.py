@@ -49,6 +49,8 @@ class OpenedSum:
     participants: frozenset[str]
     refusals: dict[str, Code] = field(default_factory=dict)
     updates: Mapping[str, Integers] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Participant -> its time: from the questions to its Ready and to its share, together."""
 
 
 @dataclass
@@ -113,8 +115,9 @@ class Attempt:
             exact=sections.exact,
         )
         refusals: dict[str, Code] = {}
-        readys = self._prepare(sites, prepare, body, context, refusals)
-        opened = self._collect(prepare, readys, sections, refusals)
+        seconds = dict[str, float]()
+        readys = self._prepare(sites, prepare, body, context, refusals, seconds)
+        opened = self._collect(prepare, readys, sections, refusals, seconds)
         reason = impossible(self.study, sections, opened.total, opened.participants, model_body)
         if reason:
             raise AttemptLostError(
@@ -122,10 +125,14 @@ class Attempt:
             )
         return opened
 
-    def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
+    def _ask(
+        self, seconds: dict[str, float], frames: Mapping[str, Frame]
+    ) -> list[tuple[str, messages.Answer | None, Frame]]:
         """(site, its answer or None, the frame received), in the order in which they came."""
         answers: list[tuple[str, messages.Answer | None, Frame]] = []
+        started = time.monotonic()
         for site, received in self.fleet.ask(frames, self.timeout):
+            seconds[site] = time.monotonic() - started
             if received is None:
                 answers.append((site, None, Frame(b"")))
                 continue
@@ -140,11 +147,12 @@ class Attempt:
         body: list[memoryview],
         context: Context,
         refusals: dict[str, Code],
+        seconds: dict[str, float],
     ) -> list[messages.Ready]:
         frame = messages.frame(prepare, body)
         self.traffic.sent += frame.size * len(sites)
         readys: list[messages.Ready] = []
-        for site, answer, _ in self._ask(dict.fromkeys(sorted(sites), frame)):
+        for site, answer, _ in self._ask(seconds, dict.fromkeys(sorted(sites), frame)):
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
             elif isinstance(answer, messages.Ready) and answer.site == site:
@@ -166,6 +174,7 @@ class Attempt:
         readys: list[messages.Ready],
         sections: Sections,
         refusals: dict[str, Code],
+        seconds: dict[str, float],
     ) -> OpenedSum:
         collect = messages.Collect(
             study=prepare.study,
@@ -180,7 +189,9 @@ class Attempt:
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
         garbled = set[str]()
         asked = self._shares(participants, frame, lambda: bool(refusals.keys() & set(participants)))
+        started = time.monotonic()
         for site, received in asked:
+            seconds[site] += time.monotonic() - started
             answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
@@ -191,7 +202,13 @@ class Attempt:
                 garbled.add(site)
         try:
             updates = opening.updates if isinstance(opening, UnmaskedOpening) else {}
-            return OpenedSum(opening.open(), frozenset(participants), refusals, updates)
+            return OpenedSum(
+                opening.open(),
+                frozenset(participants),
+                refusals,
+                updates,
+                {site: seconds[site] for site in participants},
+            )
         except WardroundError as error:
             # All shares are there and whole, and still the guards are wrong: it was one of them.
             unseen = isinstance(opening, ShareSum) and not opening.missing

@@ -1,5 +1,5 @@
-"""Which sites an attempt asks: those that accepted, are online, are within their hours and are not
-left out; in the search for a liar, some of them.
+"""Which sites an attempt asks: those that accepted, are online and within their hours, not left out
+and not too slow (`server.rounds.pace`); in the search for a liar, some of them.
 
 A study that lets sites be absent (`Study.whole_roster` is false) starts with enough of them once
 its grace is over, and every attempt takes in those that have accepted since. This changes no
@@ -19,6 +19,7 @@ from protocol.study.vector_layout import Sections
 from server.model.suspects import Suspects
 from server.rounds.answers import SiteStanding
 from server.rounds.listener import Reason
+from server.rounds.pace import Pace
 from server.rounds.proposal import ANSWER, Proposal, require_enough
 
 _FOR_GOOD = frozenset(
@@ -58,6 +59,7 @@ class Participants:
         self._rules: dict[str, tuple[str, ...]] = {}
         self._others: list[Sender] = []
         self._asked: dict[str, float] = {}
+        self.pace = Pace(proposal.study)
 
     def gather(self) -> None:
         """Returns once the study may start: all sites have answered; or its grace is over, or all
@@ -164,12 +166,12 @@ class Participants:
             self._refuse(site, Code.AGGREGATION)
         self.require_enough()
 
-    def among(self, suspects: Suspects, sections: Sections) -> frozenset[str]:
+    def among(self, suspects: Suspects, sections: Sections, round_: int) -> frozenset[str]:
         """The sites to ask now where one of them may be lying, once any may be asked.
 
         Raises WardroundError when patience is over: TOO_FEW_SITES, or AGGREGATION naming suspects.
         """
-        needed, here = self._needed(sections), self.online(sections)
+        needed, here = self._needed(sections), self._in_time(sections, round_)
         proposal, listener = self._proposal, self._proposal.listener
         deadline = _now() + proposal.patience.join
         shown: tuple[str, ...] = ()
@@ -188,10 +190,16 @@ class Participants:
                 )
             proposal.check_cancelled()
             time.sleep(proposal.patience.poll)
-            here = self.online(sections)
+            here = self._in_time(sections, round_)
         if shown:
             listener.waiting("suspects", ())
         return asked
+
+    def _in_time(self, sections: Sections, round_: int) -> frozenset[str]:
+        """As `online`, without slow sites where there are enough others."""
+        here = self.online(sections)
+        quick = here - self.pace.resting(round_)
+        return quick if len(quick) >= self._needed(sections) else here
 
     def _needed(self, sections: Sections) -> int:
         return len(self._study.roster) if sections.exact else self._study.aggregation.least_sites

@@ -204,13 +204,14 @@ class RoundLoop:
                     remedy="The model so far is released as unfinished. For another study, plan "
                     "for more losses: aggregation.loss, or aggregation.spare_attempts.",
                 )
-            sites = self._asked(sections)
+            sites = self._asked(sections, round_)
             self._begin(sections)
             try:
                 opened = self._attempt.run(
                     sites, self.attempts.made, round_, sections, body, self._lost()
                 )
                 self._participants.note(opened.refusals)
+                self._participants.pace.note(round_, opened.seconds)
                 self.suspects = self.suspects.open(opened.participants)
                 return opened
             except AttemptLostError as lost:
@@ -240,10 +241,10 @@ class RoundLoop:
         """Attempts without a sum; only sites with state between rounds need to know them."""
         return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
-    def _asked(self, sections: Sections) -> frozenset[str]:
+    def _asked(self, sections: Sections, round_: int) -> frozenset[str]:
         """The sites of the next attempt."""
         if not self.study.whole_roster:
-            return self._participants.among(self.suspects, sections)
+            return self._participants.among(self.suspects, sections, round_)
         return self._participants.online(sections)
 
     def _suspect(self, lost: AttemptLostError) -> frozenset[str]:

@@ -232,3 +232,21 @@ class Keeps(Listener):
 
     def finish(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+
+
+def test_a_slow_site_is_left_out_where_there_are_enough_others() -> None:
+    federation = InProcessFederation(COHORTS)
+    study = with_grace(0.0)
+    slow = study.model_copy(
+        update={"aggregation": study.aggregation.model_copy(update={"slow": 2.0})}
+    )
+    loop = RoundLoop(
+        slow, TASK, federation._fleet, federation.roster, Listeners(),
+        patience=Patience(join=0.0, poll=0.0, comeback=0.0),
+    )  # fmt: skip
+    quick = dict.fromkeys(("east", "north", "south"), 20.0)
+    loop._participants.pace.note(1, quick | {"west": 50.0})
+    counts = [report.participants for report in loop.run().rounds]
+    assert counts == [4 if round_ > 2 else 3 for round_ in range(1, 9)]
+    loop._participants.pace._until = dict.fromkeys(COHORTS, 99)
+    assert loop._asked(Sections(slow, train=True, evaluate=False), 9) == frozenset(COHORTS)
