@@ -31,6 +31,7 @@ from client.daemon.status import Status, StatusBoard, utc
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
+from client.enrolment.roster_feed import RosterFeed
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
@@ -102,7 +103,7 @@ class Daemon:
             site = Site(
                 config.site,
                 identity,
-                config.roster,
+                governance.roster,
                 governance,
                 loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
                 respondent=partial(build_query_contributor, config),
@@ -123,7 +124,8 @@ class Daemon:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator
             fleet = FleetConnection(
-                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key)
+                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key),
+                RosterFeed(governance.roster),
             )
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close

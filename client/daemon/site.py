@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import Roster
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.training.algorithm_state import AlgorithmState
@@ -124,7 +125,7 @@ class Site:
         self,
         name: str,
         identity: Identity,
-        roster: Mapping[str, str],
+        roster: Roster,
         governance: Governance,
         cohort: Callable[[Task, Study], Cohort],
         *,
@@ -133,14 +134,14 @@ class Site:
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
     ) -> None:
-        """roster: site -> public identity key in hex, from this site's own records.
+        """roster: the other sites' identity keys, from this site's own records.
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
         by default. allow_unmasked: the site's consent to studies without masks (federations in one
         process). memory: bytes that per-patient gradients may take.
         """
-        self.name, self._identity, self._roster = name, identity, dict(roster)
+        self.name, self._identity, self._roster = name, identity, roster
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep = respondent, keep
         self._allow_unmasked, self._memory = allow_unmasked, memory
@@ -189,9 +190,17 @@ class Site:
     def _propose(self, message: messages.Propose, sender: Sender) -> Frame:
         study = Study.parse(message.document.encode(), sender)
         state, code, rules = self._consider(study, message.roster, dry=message.dry)
-        return messages.frame(
-            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
+        standing = messages.Standing(
+            study=study.digest,
+            state=state,
+            code=code,
+            rules=rules,
+            unconfirmed=() if state == "refused" else self._unconfirmed(study),
         )
+        return messages.frame(standing, to=sender)
+
+    def _unconfirmed(self, study: Study) -> tuple[str, ...]:
+        return self._roster.now().unconfirmed(self._keys(study))
 
     def _consider(
         self, study: Study, roster: str | None = None, *, dry: bool = False
@@ -228,16 +237,8 @@ class Site:
         """
         if self.name not in study.sites:
             raise WardroundError(Code.REFUSED_STUDY, "The study's roster lacks this site.")
-        unknown = sorted(set(study.sites) - set(self._roster))
-        if unknown:
-            raise WardroundError(
-                Code.REFUSED_STUDY,
-                f"The study's roster names sites that ours lacks: {', '.join(unknown)}.",
-                remedy="Add their identity keys to `roster` in site.yaml, or ask who they are.",
-            )
-        if roster is not None and roster != roster_digest(
-            (site, self._roster[site]) for site in study.sites
-        ):
+        keys = self._keys(study)
+        if roster is not None and roster != roster_digest(keys.items()):
             raise WardroundError(
                 Code.IDENTITY,
                 "The coordinator has other identity keys for the study's sites than this site.",
@@ -259,6 +260,10 @@ class Site:
         options = tuple(sorted(study.task.options.items()))
         if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+
+    def _keys(self, study: Study, sites: Iterable[str] | None = None) -> dict[str, str]:
+        """Site -> identity key in the study, of all its sites by default."""
+        return self._roster.now().keys(tuple(study.sites if sites is None else sites))
 
     def _check_independence(self, study: Study) -> None:
         """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
@@ -326,6 +331,8 @@ class Site:
                 "ask who runs it. Nothing was spent.",
             )
         loaded = self._load(study)
+        present = study.sites if sections.exact else (self.name,)
+        self._roster.now().check_participants(self._keys(study, present))
         self._governance.debit(study, message.round, message.attempt, sections)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
             loaded.attempt.party.discard()
@@ -353,7 +360,7 @@ class Site:
             round=message.round,
             attempt=message.attempt,
             model=message.model,
-            roster=tuple((site, self._roster[site]) for site in study.sites),
+            roster=tuple(self._keys(study).items()),
             exact=sections.exact,
         )
         if study.aggregation.masked:
@@ -380,6 +387,7 @@ class Site:
         def noise(present: int) -> npt.NDArray[np.int64]:
             """Asked for once in an attempt, of participants that are who they say they are."""
             participants = [key.site for key in message.announced]
+            self._roster.now().check_participants(self._keys(study, participants))
             self._governance.take_part(study, message.round, participants)
             return contributor.noise(sections, present)
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem
@@ -59,6 +59,7 @@ from protocol.wire.flower_encoding import (
     NOTICE,
     OBJECT_LIMIT,
     REFUSED,
+    ROSTER,
     STORED,
     WAIT,
     PackedMessage,
@@ -129,6 +130,18 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
+class RosterListener(Protocol):
+    """Who hears of the coordinator's roster."""
+
+    def known(self) -> int | None:
+        """How many changes of it are known here; None to hear nothing."""
+        ...
+
+    def heard(self, value: str) -> None:
+        """Takes in what `RosterNews.to_field` made. Never raises."""
+        ...
+
+
 class _CoordinatorBusy(WardroundError):
     """The coordinator asks for the same call again, later."""
 
@@ -142,8 +155,8 @@ class FleetConnection:
     Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
     """
 
-    def __init__(self, config: FleetConfig) -> None:
-        self.config = config
+    def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
+        self.config, self._roster = config, roster
         self._key = load_node_key(config.node_key)
         self._public = public_pem(self._key)
         self._context = tls(config.root_certificate)
@@ -314,11 +327,15 @@ class FleetConnection:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        if self._roster is not None and (known := self._roster.known()) is not None:
+            have[ROSTER] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         held = _was_held(headers, asked, hold)
+        if self._roster is not None and ROSTER in headers:
+            self._roster.heard(headers[ROSTER])
         if not response.messages_list:
             return None, held
         if not response.message_object_trees:

@@ -205,7 +205,7 @@ class Coordinator:
         self._check(study)
         sites = StudyFleet(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
-            return dry_run(study, sites, self.roster.identities(), self._services.patience)
+            return dry_run(study, sites, self.roster.keys(study), self._services.patience)
         finally:
             sites.hang_up()
 

@@ -24,7 +24,8 @@ _FOR_GOOD = frozenset(
 )
 """A site that refuses with one of these takes no further part in the study."""
 _HOURS_POLL = 30.0
-"""Seconds between two requests to sites outside their working hours."""
+"""Seconds between two requests to sites outside their working hours, or that have not confirmed
+another's key."""
 
 
 class Participants:
@@ -35,6 +36,7 @@ class Participants:
         self._sites: frozenset[str] = frozenset()
         self._resting: frozenset[str] = frozenset()
         self._next_poll = 0.0
+        self._strangers: tuple[str, ...] = ()
 
     def gather(self) -> None:
         """Raises what `Proposal.gather` raises."""
@@ -97,14 +99,10 @@ class Participants:
         proposal = self._proposal
         listener, patience, needed = proposal.listener, proposal.patience, self._needed(sections)
         deadline, reported = time.monotonic() + patience.join, False
-        while len(here := self._askable()) < needed:
+        while len(here := self._askable(sections)) < needed:
             proposal.check_cancelled()
             if time.monotonic() > deadline:
-                raise WardroundError(
-                    Code.TOO_FEW_SITES,
-                    f"{len(here)} sites are there, {needed} are needed.",
-                    remedy="Start the missing sites' daemons and resume the study.",
-                )
+                raise self._too_few(len(here), needed)
             resting = self._sites & self._resting
             missing = tuple(sorted(resting or self._sites - here))
             listener.waiting("hours" if resting else "offline", missing)
@@ -114,12 +112,34 @@ class Participants:
             listener.waiting("offline", ())
         return here
 
-    def _askable(self) -> frozenset[str]:
-        fleet = self._proposal.fleet
-        if self._resting and time.monotonic() >= self._next_poll:
+    def _askable(self, sections: Sections) -> frozenset[str]:
+        fleet, confirmations = self._proposal.fleet, self._proposal.confirmations
+        self._sites -= self._proposal.without_revoked(sections)
+        asked_again = self._resting | confirmations.lacking
+        if asked_again and time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + _HOURS_POLL
-            standings = self._proposal.ask(self._resting & fleet.online())
+            standings = self._proposal.ask(asked_again & fleet.online())
             self._resting -= {
                 s for s, answer in standings.items() if answer.standing.state == "accepted"
             }
-        return (fleet.online() & self._sites) - self._resting
+        here = (fleet.online() & self._sites) - self._resting
+        words = confirmations.in_words(frozenset(self._proposal.study.sites))
+        if words != self._strangers:
+            self._strangers = words
+            self._proposal.listener.waiting("unconfirmed", words)
+        return confirmations.together(here)
+
+    def _too_few(self, here: int, needed: int) -> WardroundError:
+        message = f"{here} sites are there, {needed} are needed."
+        if self._strangers:
+            return WardroundError(
+                Code.TOO_FEW_SITES,
+                f"{message} {'; '.join(self._strangers)}.",
+                remedy="There, compare the fingerprint by telephone and run `wardround-site roster "
+                "confirm`; then resume the study.",
+            )
+        return WardroundError(
+            Code.TOO_FEW_SITES,
+            message,
+            remedy="Start the missing sites' daemons and resume the study.",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from protocol.terminal.study_texts import check_texts
 from protocol.wire import messages
 from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
+from server.rounds.confirmations import Confirmations
 from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
 
@@ -46,9 +47,13 @@ class Proposal:
     check_cancelled: Callable[[], None]
     identities: Mapping[str, str]
     """Site -> public identity key in hex, as the coordinator has it."""
+    revoked: Callable[[], frozenset[str]] = frozenset
+    """The study's sites whose keys are revoked by now."""
+    confirmations: Confirmations = field(default_factory=Confirmations)
 
     def gather(self) -> frozenset[str]:
-        """The sites that accepted, once all have answered or patience is over.
+        """The sites that accepted, once all have answered or patience is over. A site whose key is
+        revoked is not waited for.
 
         Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; before anybody
         is asked, IDENTITY for a site without a key, CONFIGURATION where sums would wrap, and
@@ -63,6 +68,7 @@ class Proposal:
         deadline = time.monotonic() + self.patience.join
         while True:
             self.check_cancelled()
+            undecided -= self.without_revoked(Sections(self.study, train=True, evaluate=False))
             here = self.fleet.online() & undecided
             resting = set()
             for site, answered in self.ask(here).items():
@@ -111,8 +117,25 @@ class Proposal:
         for site, received in answers:
             if received is not None:
                 self.traffic.received += received.size
-                standings[site] = standing_of(received)
+                standings[site] = standing = standing_of(received)
+                if standing is not None:
+                    self.confirmations.note(site, standing.standing.unconfirmed)
         return {site: standing for site, standing in standings.items() if standing is not None}
+
+    def without_revoked(self, sections: Sections) -> frozenset[str]:
+        """The sites that take no part any more since their keys are revoked.
+
+        Raises WardroundError(IDENTITY) where what is summed takes all sites of the study.
+        """
+        gone = self.revoked()
+        if gone and sections.exact:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The key of {', '.join(sorted(gone))} is revoked, and an exact sum takes all "
+                "sites of the study.",
+                remedy="Submit a study without it. A hospital returns under a new key.",
+            )
+        return gone
 
     def _roster(self) -> str:
         if missing := sorted(set(self.study.sites) - set(self.identities)):

@@ -61,8 +61,10 @@ class RoundLoop:
         store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        revoked: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """identities: site -> public identity key in hex, the coordinator's own roster.
+        """identities: site -> public identity key in hex, the coordinator's own roster. revoked:
+        the study's sites whose keys no sum may hold any more.
 
         `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
         wait until it succeeds. If `checkpoint` exists, the study resumes there.
@@ -83,6 +85,7 @@ class RoundLoop:
                 self.patience,
                 self._check_cancelled,
                 identities,
+                revoked,
             )
         )
         self._reports: list[RoundReport] = []

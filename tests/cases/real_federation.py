@@ -36,6 +36,7 @@ from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
 from client.enrolment import join, new_site
+from client.enrolment.roster_feed import RosterFeed
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -244,18 +245,19 @@ class Hospital:
         self._federation, self._stopping = federation, threading.Event()
         config = SiteConfig.load(federation.site_yaml(name))
         identity = config.load_identity()
+        self.governance = SiteGovernance(config, identity, daemon=True)
         self.connection = FleetConnection(
             FleetConfig(
                 config.coordinator.address, config.coordinator.root_certificate, config.node_key
-            )
+            ),
+            RosterFeed(self.governance.roster),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.governance = SiteGovernance(config, identity, daemon=True)
         federation.hospitals.append(self)
         self.site = Site(
             config.site,
             identity,
-            config.roster,
+            self.governance.roster,
             self.governance,
             loader(config, self.governance.state.split.place, lambda study, cohort: None),
             respondent=partial(build_query_contributor, config),
