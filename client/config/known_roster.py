@@ -69,6 +69,15 @@ class KnownRoster:
         """The sites of the coordinator's roster that wait for a telephone call."""
         return self.unconfirmed(self.history.keys)
 
+    def attention(self) -> tuple[str, ...]:
+        """What a person at this site should do about the roster, in sentences."""
+        sentences = [
+            f"This site has not confirmed {site}, and adds nothing up with it: compare its "
+            f"fingerprint by telephone, then `wardround-site roster confirm {site}`."
+            for site in self.to_confirm()
+        ]
+        return (*([self.trouble] if self.trouble else []), *sentences)
+
     def check_participants(self, keys: Mapping[str, str]) -> None:
         """What a site asks, in every mode, of the sites with which it adds up: site -> key.
 

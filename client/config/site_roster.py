@@ -79,12 +79,9 @@ class SiteRoster:
         if history is not known.history or known.trouble:
             self._store(history, "")
 
-    def confirm(self, site: str) -> None:
-        """Counts a site's key as compared by telephone, from now on.
-
-        Raises WardroundError: USAGE for a site that has no key on the coordinator's roster,
-        CONFIGURATION where roster.yaml cannot be written.
-        """
+    def key_to_confirm(self, site: str) -> str:
+        """A site's key as the coordinator signed it. Raises WardroundError(USAGE) where it has
+        none."""
         known = self.now()
         if site not in known.history.keys:
             raise WardroundError(
@@ -92,7 +89,14 @@ class SiteRoster:
                 f"The coordinator's roster names no site {site}.",
                 remedy=f"Waiting to be confirmed: {', '.join(known.to_confirm()) or 'none'}.",
             )
-        write_confirmed(self._config, dict(known.confirmed) | {site: known.history.keys[site]})
+        return known.history.keys[site]
+
+    def confirm(self, site: str, key: str) -> None:
+        """Counts a site's key as compared by telephone, from now on.
+
+        Raises WardroundError(CONFIGURATION) where roster.yaml cannot be written.
+        """
+        _write_confirmed(self._config, dict(self.now().confirmed) | {site: key})
 
     def _confirmed(self) -> dict[str, str]:
         """roster.yaml, which a command has replaced since site.yaml was loaded."""
@@ -139,7 +143,7 @@ def roster_text(roster: dict[str, str]) -> bytes:
     return (_HEAD + "".join(lines)).encode()
 
 
-def write_confirmed(config: SiteConfig, roster: dict[str, str]) -> None:
+def _write_confirmed(config: SiteConfig, roster: dict[str, str]) -> None:
     """Replaces roster.yaml. Raises WardroundError(CONFIGURATION) where site.yaml holds the roster
     itself, or the file cannot be written."""
     if config.roster_file is None:

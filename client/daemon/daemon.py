@@ -46,6 +46,7 @@ from protocol.housekeeping import Housekeeping
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
+from protocol.wire.enrolment import expiry
 from tasks import registry
 from tasks.base import Task
 
@@ -130,6 +131,7 @@ class Daemon:
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
             reporter.connection = fleet
+            reporter.attention = lambda: (*governance.roster.now().attention(), *_expiry(fleet))
             self._connect_once(fleet)
             self.board.set(phase="idle")
             event("ready", site=config.site, rules=policy.digest[:12])
@@ -168,6 +170,13 @@ class Daemon:
 
     def _may_end(self) -> bool:
         return self._stopping.is_set() and not self._owes_share()
+
+
+def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
+    """What to say of the coordinator's certificate, as it was shown last."""
+    ends = fleet.certificate_ends
+    sentence = "" if ends is None else expiry((ends - time.time()) / 86400)
+    return (sentence,) if sentence else ()
 
 
 def _answer(fleet: FleetConnection, site: Site, incoming: IncomingMessage) -> None:

@@ -191,6 +191,12 @@ class FleetConnection:
         """Whether the coordinator said that its disk is full, with its last answer."""
         return self._notice == DISK_FULL
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the coordinator's certificate ends, in seconds since 1970; None before it was seen.
+        An expired one is refused by TLS: the last that was good counts."""
+        return max((line.certificate_ends for line in self._all_lines), default=0.0) or None
+
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
 
@@ -228,7 +234,7 @@ class FleetConnection:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.interrupt()
 
     def __enter__(self) -> Self:
@@ -248,7 +254,7 @@ class FleetConnection:
             except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.close()
 
     def receive(self, wait: float) -> IncomingMessage | None:
@@ -561,6 +567,10 @@ class FleetConnection:
             except WardroundError:
                 pause = 1.0  # `receive` meets the same fault, and handles it
             self._closing.wait(pause)
+
+    @property
+    def _all_lines(self) -> tuple[HttpConnection, ...]:
+        return (*self._lines, self._beat_line)
 
     def _line(self) -> HttpConnection:
         return HttpConnection(self.config.address, self._context, self.config.connect_timeout)

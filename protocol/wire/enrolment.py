@@ -21,6 +21,16 @@ from protocol.study.study import Digest, Name
 from protocol.untrusted import parsing
 
 _CARD_LIMIT = 16 * 1024
+EXPIRY_DAYS = 60
+"""Days before its end from which a certificate is warned of."""
+
+
+def expiry(days: float) -> str:
+    """What to say of a coordinator's certificate with so many days left; empty where it is good."""
+    if days > EXPIRY_DAYS:
+        return ""
+    when = f"expires in {days:.0f} days" if days > 0 else "has expired"
+    return f"The coordinator's certificate {when}: its operator runs `wardround coordinator renew`."
 
 
 def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> WardroundError:

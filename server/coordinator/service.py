@@ -74,7 +74,7 @@ class Coordinator:
         self._members = Members(self.link, self.roster, journal)
         self._housekeeping = Housekeeping(self._note)
         self._online: frozenset[str] = frozenset()
-        self._noted, self._certificate = 0.0, 0
+        self._noted, self._certificate, self._expiring = 0.0, 0, ""
         self._lock_file: int | None = None
         self._started = ""
         self.address = ""
@@ -308,6 +308,8 @@ class Coordinator:
 
     def _write_status(self, *, running: bool) -> None:
         failing = dict(self._housekeeping.failing)
+        if self._expiring:
+            failing["certificate"] = self._expiring
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble
         write_json(
@@ -330,6 +332,9 @@ class Coordinator:
             self.link.renew_certificate()
             self.journal.write("certificate-renewed")
         self._certificate = seen
+        if (warning := self.config.pki.warning()) != self._expiring:
+            self.journal.write("certificate", why=warning or "good again")
+            self._expiring = warning
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
