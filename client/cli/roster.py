@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from client.cli.options import HERE, Config, governing
+from protocol.errors import Code, WardroundError, unwritable
 from protocol.terminal.command_line import (
     CommandLine,
     Json,
@@ -53,6 +55,43 @@ def list_sites(config: Config = HERE, as_json: Json = False) -> None:
     console().print(table)
     if known.trouble:
         typer.echo(f"Refused: {known.trouble}")
+
+
+@app.command("rotate")
+def rotate_keys(
+    config: Config = HERE,
+    identity: Annotated[
+        bool, typer.Option("--identity", help="A new identity key, for studies to come.")
+    ] = False,
+    node_key: Annotated[
+        bool, typer.Option("--node-key", help="A new key to sign in with.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="A new file for the signed card.")] = Path("card.json"),
+    as_json: Json = False,
+) -> None:
+    """Make new keys for this site, and the signed card for the coordinator's operator.
+
+    At any time; no study is lost. The daemon goes on with the old keys, changes to the new node key
+    by itself once the coordinator took it, and uses the new identity in studies that begin later.
+    Send the card, for `wardround coordinator rotate`. Back up the keys.
+
+    Example: wardround-site roster rotate --identity --node-key --out card.json
+    """
+    from client.enrolment.rotation import rotate
+
+    if not (identity or node_key):
+        raise WardroundError(
+            Code.USAGE, "No key is named.", remedy="Give --identity, --node-key or both."
+        )
+    fields = {"identity": str(identity), "node_key": str(node_key)}
+    with governing(config, "roster rotate", **fields) as governance:
+        card = rotate(governance.config, identity=identity, node_key=node_key)
+    try:
+        out.write_text(card.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(out, error) from None
+    prints = {"identity": card.identity_fingerprint, "node_key": card.node_fingerprint}
+    print_result(f"Written to {out}.", {"file": out, "fingerprints": prints}, as_json)
 
 
 @app.command("confirm")

@@ -167,8 +167,8 @@ def join(
 ) -> None:
     """Take the coordinator's address, certificate authority and roster from its BUNDLE.
 
-    After `enrol`, and again whenever the operator sends a new bundle. Shows a fingerprint for every
-    hospital. Compare each by telephone with the hospital itself, not with the coordinator: secure
+    After `enrol`, and again when the coordinator's address or authority changes. Shows a
+    fingerprint for every hospital. Compare each by telephone with the hospital itself, not with the coordinator: secure
     aggregation rests on these keys. With --yes, a bundle that changes a known key is refused.
 
     Example: wardround-site join bundle.json

@@ -83,7 +83,7 @@ class SiteRoster:
         """A site's key as the coordinator signed it. Raises WardroundError(USAGE) where it has
         none."""
         known = self.now()
-        if site not in known.history.keys:
+        if site not in known.history.keys or site == self._config.site:
             raise WardroundError(
                 Code.USAGE,
                 f"The coordinator's roster names no site {site}.",

@@ -32,6 +32,7 @@ from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
 from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
@@ -113,6 +114,7 @@ class Daemon:
                 ),
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
+                successor=partial(successor, config),
             )
             tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)

@@ -118,6 +118,15 @@ class _LoadedStudy:
     attempt: _PreparedAttempt | None = None
 
 
+def no_successor(key: str) -> Identity:
+    """For a site whose key was never replaced. Raises WardroundError(IDENTITY)."""
+    raise WardroundError(
+        Code.IDENTITY,
+        "The roster gives this site an identity key that it does not have.",
+        remedy="Ask the coordinator's operator who replaced it.",
+    )
+
+
 class Site:
     """Answers messages one at a time, whatever brings them."""
 
@@ -133,14 +142,17 @@ class Site:
         keep: Callable[[Study], AlgorithmState] = lambda study: AlgorithmState(),
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
+        successor: Callable[[str], Identity] = no_successor,
     ) -> None:
         """roster: the other sites' identity keys, from this site's own records.
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
         by default. allow_unmasked: the site's consent to studies without masks (federations in one
-        process). memory: bytes that per-patient gradients may take.
+        process). memory: bytes that per-patient gradients may take. successor: public key in hex ->
+        the identity that took the place of `identity` in newer studies.
         """
+        self._successor = successor
         self.name, self._identity, self._roster = name, identity, roster
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep = respondent, keep
@@ -263,7 +275,15 @@ class Site:
 
     def _keys(self, study: Study, sites: Iterable[str] | None = None) -> dict[str, str]:
         """Site -> identity key in the study, of all its sites by default."""
-        return self._roster.now().keys(tuple(study.sites if sites is None else sites))
+        named = tuple(study.sites if sites is None else sites)
+        return self._roster.now().keys(named, study.roster_version)
+
+    def _signer(self, study: Study) -> Identity:
+        """The key with which this site signs in a study. Raises WardroundError(IDENTITY)."""
+        key = self._keys(study, [self.name])[self.name]
+        if key == self._identity.public_key.hex():
+            return self._identity
+        return self._successor(key)
 
     def _check_independence(self, study: Study) -> None:
         """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
@@ -364,17 +384,18 @@ class Site:
             exact=sections.exact,
         )
         if study.aggregation.masked:
-            return Party.begin(context, self.name, self._identity)
+            return Party.begin(context, self.name, self._signer(study))
         return OpenParty.begin(context, self.name)
 
     def _collect(self, message: messages.Collect, sender: Sender) -> Frame:
         study = self._admitted(message.study)
         loaded = self._loaded.get(study.digest)
         attempt = loaded.attempt if loaded is not None else None
+        signer = self._signer(study).public_key
         for ready, key in zip(message.readys, message.announced, strict=True):
             if key.site != self.name or (attempt is not None and key == attempt.party.ready):
                 continue
-            if signed_by(key, self._identity.public_key):
+            if signed_by(key, signer):
                 self._governance.witness(ready)
         if (
             loaded is None

@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
-from client.transport.node_key import load_node_key, public_pem
+from client.transport.node_key import load_node_key, public_pem, successor_of
+from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.untrusted import parsing
@@ -157,8 +158,8 @@ class FleetConnection:
 
     def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
         self.config, self._roster = config, roster
-        self._key = load_node_key(config.node_key)
-        self._public = public_pem(self._key)
+        self._use_key(config.node_key)
+        self._successor = False
         self._context = tls(config.root_certificate)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
@@ -215,6 +216,7 @@ class FleetConnection:
             self._failed(error)
             raise
         self._node_id = response.node_id
+        self._keep_key()
         self._succeeded()
         self._activated.set()
         if self._heartbeats is None:
@@ -540,10 +542,28 @@ class FleetConnection:
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
+        if error.code is Code.NODE_KEY:
+            self._try_other_key()
         self._error = error
         self._failures += 1
         pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
         self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+
+    def _try_other_key(self) -> None:
+        """Signs in with the key that takes the place of this one, or with this one again."""
+        old, new = self.config.node_key, successor_of(self.config.node_key)
+        self._successor = new.exists() and not self._successor
+        self._use_key(new if self._successor else old)
+
+    def _keep_key(self) -> None:
+        """Makes a successor that the coordinator took this site's node key."""
+        if self._successor:
+            durable_files.move(successor_of(self.config.node_key), self.config.node_key)
+            self._successor = False
+
+    def _use_key(self, path: Path) -> None:
+        self._key = load_node_key(path)
+        self._public = public_pem(self._key)
 
     def _send_heartbeats(self) -> None:
         """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""

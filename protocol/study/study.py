@@ -255,6 +255,9 @@ class Study(Document):
     evaluation: Evaluation
     roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
     query: Query | None = None
+    roster_version: Digest | None = added_field(None)
+    """Whose keys hold for its sites: those of this version of the coordinator's roster
+    (`RosterHistory.keys_at`); None: each site's first key."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:

@@ -33,7 +33,9 @@ class Members:
             if name not in wanted or wanted[name].node_key != entry.node_key:
                 self._link.unregister(name)
                 del self._registered[name]
-                self._journal.write("site-expelled", site=name)
+                self._journal.write(
+                    "site-rekeyed" if name in wanted else "site-expelled", site=name
+                )
         for name, entry in wanted.items():
             if name not in self._registered:
                 self._register(name, entry)

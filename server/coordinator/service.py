@@ -145,8 +145,9 @@ class Coordinator:
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
-        """Sites with declared patients and whether they are connected, tasks with digests."""
-        online = self.link.online()
+        """Sites with declared patients and whether they are connected, tasks with digests;
+        `roster`: the version that new studies name, once a site's key was replaced."""
+        online, history = self.link.online(), self.roster.history()
         tasks = {}
         for name in registry.installed():
             try:
@@ -163,6 +164,7 @@ class Coordinator:
                 for name, entry in self.roster.sites().items()
             },
             "tasks": tasks,
+            "roster": history.version if history.replaces_keys else None,
         }
 
     def studies(self) -> list[StudyRun]:
@@ -247,6 +249,7 @@ class Coordinator:
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
+        self.roster.keys(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(

@@ -73,9 +73,9 @@ class Roster:
     def keys(self, study: Study) -> dict[str, str]:
         """Site -> public identity key in hex, as a study's roster has them.
 
-        Raises WardroundError(IDENTITY) for a site that never was enrolled.
+        Raises WardroundError(IDENTITY) for a site that never was enrolled, or an unknown version.
         """
-        known = self.history().keys_at(None)
+        known = self.history().keys_at(study.roster_version)
         if unknown := sorted(set(study.sites) - set(known)):
             raise WardroundError(
                 Code.IDENTITY,
@@ -114,15 +114,9 @@ class Roster:
                 raise WardroundError(
                     Code.USAGE,
                     f"Site {card.site} is enrolled already.",
-                    remedy=f"`wardround coordinator expel {card.site}` first, if its keys changed.",
+                    remedy="Where its keys changed: `wardround coordinator rotate CARD`.",
                 )
-            for name, other in file.sites.items():
-                if card.identity == other.identity or card.node_key == other.node_key:
-                    raise WardroundError(
-                        Code.USAGE,
-                        f"Site {name} has one of the keys of this card.",
-                        remedy="Every site makes keys of its own with `wardround-site init`.",
-                    )
+            _refuse_foreign_keys(file, card)
             entry = RosterEntry(
                 identity=card.identity,
                 node_key=card.node_key,
@@ -140,18 +134,44 @@ class Roster:
             put(_RosterFile(sites=file.sites | {card.site: entry}, history=history.signed))
         return entry
 
+    def entry(self, name: str) -> RosterEntry:
+        """Raises WardroundError(USAGE) for a site that is not enrolled."""
+        return _enrolled(self._file.value(), name)
+
+    def rotate(self, card: EnrolmentCard) -> None:
+        """Replaces a site's keys by those of a new card: the node key at once, the identity key in
+        studies that are submitted from now on. Other sites take a new identity over by itself where
+        the old one signed it; else each operator confirms it by telephone.
+
+        Raises WardroundError(USAGE) for a site that is not enrolled, a key of another site, or a
+        card that changes nothing.
+        """
+        with changed(self._file) as (file, put):
+            old = _enrolled(file, card.site)
+            _refuse_foreign_keys(file, card)
+            if (card.identity, card.node_key) == (old.identity, old.node_key):
+                raise WardroundError(
+                    Code.USAGE,
+                    f"The card has the keys that {card.site} is enrolled with.",
+                    remedy="Make new ones there with `wardround-site roster rotate`.",
+                )
+            history = self._history(file)
+            if card.identity != old.identity:
+                signer = signing_key(self._folder)
+                history = history.appended(
+                    signer, "replace", card.site, card.identity, card.handover
+                )
+            keys = {"identity": card.identity, "node_key": card.node_key}
+            sites = file.sites | {card.site: old.model_copy(update=keys)}
+            put(_RosterFile(sites=sites, history=history.signed))
+
     def remove(self, name: str) -> None:
         """Expels a site and revokes its identity key, for good.
 
         Raises WardroundError(USAGE) for one that is not enrolled.
         """
         with changed(self._file) as (file, put):
-            if name not in file.sites:
-                raise WardroundError(
-                    Code.USAGE,
-                    f"No site {name} is enrolled.",
-                    remedy=f"Enrolled: {', '.join(sorted(file.sites)) or 'none'}.",
-                )
+            _enrolled(file, name)
             history = self._history(file)
             for key in history.held(name) - history.revoked:
                 history = history.appended(signing_key(self._folder), "revoke", name, key)
@@ -168,6 +188,27 @@ class Roster:
             "signing_key": public_key,
             "history": [signed.model_dump() for signed in self.history().signed],
         }
+
+
+def _enrolled(file: _RosterFile, name: str) -> RosterEntry:
+    if name not in file.sites:
+        raise WardroundError(
+            Code.USAGE,
+            f"No site {name} is enrolled.",
+            remedy=f"Enrolled: {', '.join(sorted(file.sites)) or 'none'}.",
+        )
+    return file.sites[name]
+
+
+def _refuse_foreign_keys(file: _RosterFile, card: EnrolmentCard) -> None:
+    for name, other in file.sites.items():
+        same = card.identity == other.identity or card.node_key == other.node_key
+        if same and name != card.site:
+            raise WardroundError(
+                Code.USAGE,
+                f"Site {name} has one of the keys of this card.",
+                remedy="Every site makes keys of its own with `wardround-site init`.",
+            )
 
 
 def banded(patients: int) -> int:

@@ -37,6 +37,7 @@ from client.daemon.daemon import _reopen
 from client.daemon.site import Site
 from client.enrolment import join, new_site
 from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -195,6 +196,10 @@ class Federation:
         with self.remote() as remote:
             return remote.submit(study, configuration, {"experiment": "e"})
 
+    def pinned(self, study: Study) -> Study:
+        with self.remote() as remote:
+            return remote.pinned(study)
+
     # --- how it goes ---
     def online(self, sites: int) -> None:
         """Returns once so many sites are connected."""
@@ -265,6 +270,7 @@ class Hospital:
                 config.state, study.digest, study.model.parameters
             ),
             memory=gradient_memory(config.policy),
+            successor=partial(successor, config),
         )
         _reopen(self.governance, self.site)
         self._thread.start()
