@@ -168,8 +168,9 @@ def join(
     """Take the coordinator's address, certificate authority and roster from its BUNDLE.
 
     After `enrol`, and again when the coordinator's address or authority changes. Shows a
-    fingerprint for every hospital. Compare each by telephone with the hospital itself, not with the coordinator: secure
-    aggregation rests on these keys. With --yes, a bundle that changes a known key is refused.
+    fingerprint for every hospital. Compare each by telephone with the hospital itself, not with the
+    coordinator: secure aggregation rests on these keys. With --yes, a bundle that changes a known
+    key is refused.
 
     Example: wardround-site join bundle.json
     """
