@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
+from launch.demo.consortium import CREDENTIALS, federate
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import WardroundError
 from protocol.identity import Identity
@@ -44,7 +45,7 @@ from protocol.wire.enrolment import EnrolmentCard
 from protocol.wire.messages import Frame
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.roster import Roster
-from support.deployment import CREDENTIALS, make_coordinator, run_study, start, until_online
+from support.deployment import run_study, start, until_online
 from support.figure import figure, load
 from support.tasks import ElevenMillion, NoOp, install
 from tasks import registry
@@ -185,7 +186,7 @@ def resident(pid: int, key: str) -> int:
 def peak(sites: int, folder: Path, env: dict[str, str]) -> tuple[int, int, float]:
     """(bytes above the baseline at the peak, baseline, seconds of the big study)."""
     folder.mkdir()
-    config = make_coordinator(folder)
+    config = federate(folder, {})
     light = LightSites(sites, folder, config)
     with ExitStack() as stack:
         where = str(config.folder)

@@ -70,6 +70,7 @@ from server.rounds.answers import answer_of, standing_of
 from server.rounds.listener import Listener
 from server.transport.event_log import EventLog
 from server.transport.gateway import Gateway
+from server.transport.upload_slots import UploadSlots
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "0.1.0"
 SLOWEST, GROWTH = 1.0, 32.0
@@ -277,7 +278,11 @@ class RegisteredSite:
         create_node_key(folder / "node.key")
         key = load_node_key(folder / "node.key")
         self._gateway = Gateway(
-            EventLog(None), slots=1, downloads=1, hold=0.0, stall=1.0, max_body=1 << 20
+            EventLog(None),
+            slots=UploadSlots(1, 1 << 20, 1.0),
+            hold=0.0,
+            stall=1.0,
+            max_body=1 << 20,
         )
         self._node = self._gateway.state.register("north", public_pem(key))
         stamp = datetime.now(UTC).isoformat()

@@ -53,7 +53,7 @@ def filled(folder: Path, studies: int) -> Identity:
         for number in range(studies):
             study, now = a_study(number), hospital.clock().isoformat()
             open_ = number % 5 == 0
-            record(db, study, "accepted" if open_ else "closed", now)
+            record(db, study, "accepted" if open_ else "finished", now)
             write_plan(db, study, public=False)
             db.execute(
                 "UPDATE plans SET debited = MIN(planned, 3) WHERE study = ?", (study.digest,)

@@ -21,8 +21,9 @@ class FlatModel:
     def __init__(self, task: Task, seed: int) -> None:
         """Builds the model with torch's random state set to `seed` and restored afterwards.
 
-        Raises WardroundError(CONFIGURATION) for a model with buffers, frozen or non-float32
-        parameters, for one on another device than the processor, or for initial ones out of range
+        Frozen parameters are the model's and not the vector's. Raises
+        WardroundError(CONFIGURATION) for a model with buffers, for trainable parameters that are
+        not float32 on the processor, or for initial ones out of range
         (`protocol.vectors.in_range`).
         """
         with torch.random.fork_rng(devices=[]):

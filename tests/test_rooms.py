@@ -55,6 +55,7 @@ ORDER = {
         "client.privacy_audit",
         "client.daemon",
         "client.checks",
+        "client.operations",
         "client.cli",
     ),
     "server": (
@@ -65,6 +66,7 @@ ORDER = {
         "server.transport",
         "server.tracking",
         "server.coordinator",
+        "server.operations",
         "server.undelivered",
     ),
     "launch": (

@@ -6,7 +6,6 @@ node authentication, policies, ledgers, audit logs.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,40 +15,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from client.enrolment import join, new_site
+from client.enrolment import new_site
 from launch.config.compose import load, plain
 from launch.demo.child_process import GuardedProcess, script
+from launch.demo.consortium import CREDENTIALS, federate
 from launch.demo.hospitals import answers, write_csv
-from launch.demo.local_ports import free_port
 from launch.federations.deployment import RemoteFederation
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from server.coordinator.config import CoordinatorConfig
-from server.coordinator.setup import authority, bundle, create
-from server.enrolment.accounts import Accounts, Credentials, issue
-from server.enrolment.roster import Roster
 from tasks.base import Task
 
 _READY = 60.0
-CREDENTIALS = "credentials.json"
 
 
-def make_coordinator(folder: Path) -> CoordinatorConfig:
-    """A coordinator that listens nowhere yet, and an account's credentials beside it."""
-    made = create(folder / "coordinator", ["127.0.0.1"], free_port(), None, "wardround bench")
-    token = Accounts(made.accounts).add("bench")
-    account = Credentials(
-        coordinator=made.address, ca=authority(made.pki), account="bench", token=token
-    )
-    issue(folder / CREDENTIALS, account)
-    return made
-
-
-def start(stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str) -> None:
+def start(
+    stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str
+) -> GuardedProcess:
     """One of our console scripts, on one numerical thread, until the stack is closed."""
     environment = {"OMP_NUM_THREADS": "1", **env}
-    stack.callback(GuardedProcess([script(program), *args], log, environment).stop)
+    process = GuardedProcess([script(program), *args], log, environment)
+    stack.callback(process.stop)
+    return process
 
 
 def until_online(remote: RemoteFederation, sites: int, logs: Path) -> None:
@@ -100,27 +87,30 @@ class Deployment:
     def __init__(self, folder: Path, task: Task, env: Mapping[str, str]) -> None:
         self.folder, self.task, self.env = folder, task, env
         self._stack = ExitStack()
+        self._processes: list[GuardedProcess] = []
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
-        coordinator = make_coordinator(self.folder)
         tables = self.task.public_sites(data_root())
         for site, table in tables.items():
             data = self.folder / f"{site}.csv"
             write_csv(table, data)
-            self._enrol(coordinator, site, data, len(table[self.task.schema.label]))
-        brought = self.folder / "bundle.json"
-        brought.write_text(json.dumps(bundle(coordinator)))
+            self._found(site, data)
+        label = self.task.schema.label
+        patients = {site: len(table[label]) for site, table in tables.items()}
+        coordinator = self.coordinator = federate(self.folder, patients)
         with ExitStack() as stack:
             log, where = self.folder / "coordinator.log", str(coordinator.folder)
-            start(stack, log, self.env, "wardround", "coordinator", "start", where)
+            begun = start(stack, log, self.env, "wardround", "coordinator", "start", where)
+            self._processes.append(begun)
             self.remote = stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
             until_online(self.remote, 0, self.folder)
             for site in tables:
                 path = self.folder / site / new_site.SITE_YAML
-                join.join(join.compare(path, join.FederationBundle.load(brought)))
                 log = self.folder / f"{site}.log"
-                start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
+                self._processes.append(
+                    start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
+                )
             until_online(self.remote, len(tables), self.folder)
             self._stack = stack.pop_all()
         return self
@@ -132,7 +122,11 @@ class Deployment:
         """As `run_study`."""
         return run_study(self.remote, self.task, self.folder, overrides)
 
-    def _enrol(self, coordinator: CoordinatorConfig, site: str, data: Path, patients: int) -> None:
+    def alive(self) -> int:
+        """How many of the processes, the coordinator's and one a site, are running."""
+        return sum(process.running for process in self._processes)
+
+    def _found(self, site: str, data: Path) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""
         allowed = replace(
             answers(site, self.task, data),
@@ -140,8 +134,6 @@ class Deployment:
             epsilon_lifetime=1000.0,
             epsilon_broken=1000.0,
         )
-        config = new_site.init(self.folder / site, allowed)
+        new_site.init(self.folder / site, allowed)
         rules = self.folder / site / new_site.SITE_YAML
         rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
-        card = new_site.card(config)
-        Roster(coordinator.roster).add(card, patients)

@@ -16,6 +16,7 @@ from client.cli.options import HERE, Config, governing, load, print_facts
 from client.daemon import stop_signals
 from protocol.core_dumps import forbid_core_dumps
 from protocol.errors import WardroundError
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.terminal.command_line import Json, Log, console, print_json
 from protocol.terminal.printable import printable
 
@@ -189,7 +190,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         lines += [("Attention", sentence) for sentence in attention]
         lines.append(("Waiting", f"{waiting} studies for your approval"))
         cap = f" of {account.cap:g}" if account.cap is not None else ""
-        lines.append(("Budget", f"epsilon {account.reserved:.3g}{cap} reserved or spent"))
+        lines.append(("Budget", f"epsilon {rounded_up(account.reserved)}{cap} reserved or spent"))
         print_facts(lines, console())
     sys.exit(0 if connected else 4 if runs else 7)
 

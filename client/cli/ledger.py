@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ import typer
 
 from client.cli.options import HERE, Config, governing, load, progress_bars
 from protocol.errors import Code, WardroundError, unwritable
+from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.terminal.command_line import (
     CommandLine,
     Json,
@@ -26,11 +28,14 @@ from protocol.terminal.command_line import (
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from client.config.site_config import SiteConfig
     from client.governance.budget import Budget, StudySpending
     from client.governance.governance import SiteGovernance
     from protocol.study.study import Study
 
 app = CommandLine(bare=True)
+_CLOCKS = timedelta(days=1)
+"""By which the clocks of this site and of its coordinator may differ."""
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -74,25 +79,52 @@ def ledger(
 @app.command()
 def acknowledge(
     config: Config = HERE,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="The coordinator's signed history of this site, for an older copy."),
+    ] = None,
     lost: Annotated[
         list[Path] | None,
         typer.Option(help="study.json of a study that the copy may lack. May be repeated."),
     ] = None,
+    none_since: Annotated[
+        bool,
+        typer.Option("--none-since", help="Nothing was accepted here since the copy was made."),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Accept an older copy of the ledger, or one written while the clock was ahead.
+    """Confirm what was accepted since an older copy of the ledger, or a clock that was ahead.
 
     When every command refuses because the ledger is older than the audit log: after a backup was
     put back. Nobody knows what was spent since then, so every study open in it is charged in full
-    and revoked, and so are those that you name with --lost (the coordinator's history lists what
-    this site took part in).
+    and revoked, and so are those of the coordinator's history (which can only add some) and those
+    that you name with --lost. Until then this site answers nothing.
 
-    Example: wardround-site ledger acknowledge --lost study.json
+    Example: wardround-site ledger acknowledge --history north.history.json
     """
-    studies = [_study(path) for path in lost or []]
-    confirm("Charge every open study of an older copy in full?", yes)
     with governing(config, "ledger acknowledge") as site:
+        since = site.ledger.older_copy()
+        studies = [_study(path) for path in lost or []]
+        if since is not None:
+            if history is not None:
+                studies += _named_by(history, site.config, since)
+            elif not studies and not none_since:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"The ledger is a copy of {since:%Y-%m-%d %H:%M} UTC or earlier; what was "
+                    "accepted since then is not in it.",
+                    remedy="Ask the coordinator's operator for `wardround coordinator history "
+                    f"{site.config.site}`, and give it with --history; without a coordinator, name "
+                    "each study with --lost, or --none-since.",
+                )
+            for study in studies:
+                typer.echo(f"  {study.digest[:12]}  {printable(study.title)}", err=True)
+            confirm(
+                f"Was nothing else accepted here since {since:%Y-%m-%d %H:%M} UTC? What is listed "
+                "and what is open is charged in full.",
+                yes,
+            )
         charged = site.ledger.acknowledge(studies)
     done = "Acknowledged. Charged in full: " + (", ".join(map(printable, charged)) or "-")
     print_result(done, {"charged": charged}, as_json)
@@ -171,8 +203,8 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
             row.state,
             f"{row.trained[0]}/{row.trained[1]}",
             f"{row.evaluated[0]}/{row.evaluated[1]}",
-            f"{row.epsilon:.3g}{exact}",
-            f"{row.planned_epsilon:.3g}",
+            f"{rounded_up(row.epsilon)}{exact}",
+            rounded_up(row.planned_epsilon),
             printable(row.title)[:50],
         )
     screen = console()
@@ -180,16 +212,34 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
         screen.print(table)
         screen.print()
     screen.print(f"At delta {account.delta:g}, for the patient touched most:")
-    screen.print(f"  spent     epsilon {account.spent:.4g}")
-    screen.print(f"  reserved  epsilon {account.reserved:.4g}  (spent, and what is open)")
+    screen.print(f"  spent     epsilon {rounded_up(account.spent)}")
+    screen.print(f"  reserved  epsilon {rounded_up(account.reserved)}  (spent, and what is open)")
     if account.cap is not None and account.left is not None:
-        screen.print(f"  left      epsilon {account.left:.4g} of {account.cap:g}, at least")
+        screen.print(
+            f"  left      epsilon {rounded_down(account.left)} of {account.cap:g}, at least"
+        )
     else:
         screen.print("  left      nothing: policy.epsilon_lifetime is not set")
     screen.print("Sums without noise, each of which can show one patient:")
     screen.print(f"  released  {account.exact} of {account.exact_cap}, ever")
     if account.exact_public:
         screen.print(f"  public    {account.exact_public}, of data declared public or synthetic")
+
+
+def _named_by(path: Path, config: SiteConfig, since: datetime) -> list[Study]:
+    """The studies of the coordinator's history that may have gone on after `since`."""
+    from client.config.site_roster import signing_key_file
+    from protocol.wire.history import History
+
+    try:
+        key = bytes.fromhex(signing_key_file(config).read_text())
+    except (OSError, ValueError):
+        raise WardroundError(
+            Code.IDENTITY,
+            "This site does not know the key with which its coordinator signs.",
+            remedy="Join with the coordinator's newest bundle first.",
+        ) from None
+    return History.load(path, config.site, key).since(since - _CLOCKS)
 
 
 def _study(path: Path) -> Study:

@@ -6,6 +6,7 @@ Each subcommand imports what it needs when it runs, so that --help answers at on
 from __future__ import annotations
 
 from client.cli import audit, cache, imaging, ledger, roster
+from client.cli.backup import backup, restore
 from client.cli.daemon import check, start, status
 from client.cli.data import view
 from client.cli.personal import personal
@@ -27,7 +28,7 @@ app = CommandLine(
 )
 for commands in (
     (init, enrol, join, check, start, status, studies, show, approve, reject, revoke, permit),
-    (personal, imaging.receive, imaging.index, view),
+    (personal, imaging.receive, imaging.index, view, backup, restore),
 ):
     for command in commands:
         app.command()(command)

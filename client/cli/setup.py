@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,13 @@ from client.cli.options import HERE, Config, config_path, load
 from protocol.errors import Code, WardroundError, unwritable
 from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from client.enrolment.join import FederationBundle
+    from protocol.wire.enrolment import Invitation
+
+_POLL = 2.0
+"""Seconds between two questions whether all hospitals are enrolled."""
 
 
 def init(
@@ -160,25 +168,48 @@ def enrol(
 
 
 def join(
-    bundle: Annotated[Path, typer.Argument(help="The file from the coordinator's operator.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The invitation or bundle from the coordinator's operator."
+        ),
+    ],
     config: Config = HERE,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="TASK=FILE: a task's cohort, for a site that the invitation makes."),
+    ] = None,
+    rules: Annotated[
+        bool,
+        typer.Option(
+            "--rules/--no-rules", help="Whether a new site.yaml takes over the proposed rules."
+        ),
+    ] = True,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take the coordinator's address, certificate authority and roster from its BUNDLE.
+    """Enter a federation by the INVITATION of the coordinator's operator, or take a new BUNDLE.
 
-    After `enrol`, and again when the coordinator's address or authority changes. Shows a
-    fingerprint for every hospital. Compare each by telephone with the hospital itself, not with the
-    coordinator: secure aggregation rests on these keys. With --yes, a bundle that changes a known
-    key is refused.
+    An invitation does all: it makes this site in the folder of --config where there is none, brings
+    its card to the coordinator, and waits until all hospitals are there; after an interruption the
+    same command goes on. Read this site's fingerprints to the operator by telephone. Then a
+    fingerprint is shown for every hospital: compare each with the hospital itself, not with the
+    coordinator, because secure aggregation rests on these keys. With --yes, a bundle that changes a
+    known key is refused.
 
-    Example: wardround-site join bundle.json
+    Example: wardround-site join north.invitation.json --config /srv/wardround
     """
     from rich.table import Table
 
     from client.enrolment import join
+    from protocol.wire.enrolment import Invitation
 
-    compared = join.compare(config_path(config), join.FederationBundle.load(bundle))
+    invitation = Invitation.load(file)
+    if invitation is None:
+        path, bundle = config_path(config), join.FederationBundle.load(file)
+    else:
+        path, bundle = _invited(invitation, config, data or [], rules=rules, yes=yes)
+    compared = join.compare(path, bundle)
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
     screen.print(
@@ -206,6 +237,35 @@ def join(
     print_result(
         "Joined. Next: wardround-site check (and restart a running daemon).", facts, as_json
     )
+
+
+def _invited(
+    invitation: Invitation, config: Path, data: list[str], *, rules: bool, yes: bool
+) -> tuple[Path, FederationBundle]:
+    """The path of site.yaml, and the bundle of all hospitals, for which it waits."""
+    from client.enrolment import invitation as enrolment
+    from client.enrolment.new_site import card
+    from protocol.wire.enrolment import ProposedRules
+
+    folder = config.parent if config.suffix == ".yaml" else config
+    proposed = invitation.rules if rules else ProposedRules()
+    if not (folder / "site.yaml").exists() and proposed != ProposedRules():
+        for rule, value in proposed.model_dump(exclude_none=True).items():
+            said = ", ".join(value) if isinstance(value, tuple) else f"{value:g}"
+            typer.echo(f"  {rule:<18} {printable(said)}", err=True)
+        confirm("May site.yaml allow this? Every study will still ask a person.", yes)
+    site = enrolment.founded(folder, invitation, _files(data), proposed)
+    made = card(site)
+    typer.echo(f"Read these to the coordinator's operator by telephone ({site.site}):", err=True)
+    typer.echo(f"  identity  {made.identity_fingerprint}", err=True)
+    typer.echo(f"  node key  {made.node_fingerprint}", err=True)
+    told: tuple[str, ...] = ()
+    while (answer := enrolment.hand_in(site, invitation)).missing:
+        if answer.missing != told:
+            told = answer.missing
+            typer.echo(f"Waiting until the operator has enrolled {', '.join(told)}.", err=True)
+        time.sleep(_POLL)
+    return folder / "site.yaml", enrolment.bundle_of(answer, invitation)
 
 
 def _alarm(change: str) -> str | None:

@@ -8,6 +8,7 @@ from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
+from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import about_delta, assumption, planned_broken_epsilon
@@ -58,15 +59,20 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
     try:
         if study.shares_noise:
             broken = planned_broken_epsilon(study, delta)
-            lines.append(("If secure aggregation broke", f"epsilon {broken:.3g} at most"))
+            lines.append(("If secure aggregation broke", f"epsilon {rounded_up(broken)} at most"))
         alone, total = approvals.check(study)
     except WardroundError as error:
         return [*lines, ("Why it cannot be accepted", str(error))]
     if alone:
         of = f" of {cap:g}" if cap is not None else ""
-        left = f"; {max(0.0, cap - total):.3g} would be left" if cap is not None else ""
-        lines.append(("What it costs", f"epsilon {alone:.3g} at delta {delta:g} if all is used"))
-        lines.append(("Budget with it", f"epsilon {total:.3g}{of} reserved{left}"))
+        left = f"; {rounded_down(cap - total)} would be left" if cap is not None else ""
+        lines.append(
+            (
+                "What it costs",
+                f"epsilon {rounded_up(alone)} at delta {delta:g} if all is used",
+            )
+        )
+        lines.append(("Budget with it", f"epsilon {rounded_up(total)}{of} reserved{left}"))
     return lines
 
 

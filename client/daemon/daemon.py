@@ -122,7 +122,7 @@ class Daemon:
                 _check_itself(task, gradient_memory(policy))
             running = _reopen(governance, site)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
-                sweep(config.state, running)
+                sweep(config.state, running | governance.approvals.resting())
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator

@@ -3,7 +3,7 @@
     Propose   accept the study, let it wait, or refuse it                      -> Standing
     Prepare   check study and request, load the cohort, debit, compute, then   -> Ready
     Collect   check the other sites' Readys, add noise and masks               -> Share
-    Close     forget the study                                                 -> Standing
+    Close     note that the study has ended, or rests until it is proposed     -> Standing
 
 The ledger is debited durably before data enter a computation (invariant 3). An error is answered
 with its code; its text stays in the site's own log.
@@ -40,13 +40,15 @@ from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import Context, roster_digest, signed_by
 from protocol.secagg.fixed_point import to_words
+from protocol.secagg.packing import packing_of
 from protocol.secagg.party import OpenParty, Party
+from protocol.study.states import StudyState
 from protocol.study.study import Scalar, Study
 from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
 from protocol.wire import messages
-from protocol.wire.messages import Frame
+from protocol.wire.messages import Ending, Frame
 from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -93,8 +95,12 @@ class Governance(Protocol):
         """
         ...
 
-    def close(self, study: Study, outcome: str) -> None:
-        """Records that the study has ended."""
+    def known(self, digest: str) -> Study | None:
+        """Returns a study that was proposed here, also before this process began."""
+        ...
+
+    def close(self, study: Study, outcome: Ending) -> None:
+        """Records that the study has ended, or rests."""
         ...
 
 
@@ -417,17 +423,19 @@ class Site:
         )
         loaded.state.share()
         answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        return self._send(answer, messages.frame(answer, messages.chunks(share), to=sender))
+        body = messages.chunks(packing_of(sections).packed(share))
+        return self._send(answer, messages.frame(answer, body, to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
         loaded = self._loaded.pop(message.study, None)
         if loaded is not None and loaded.attempt is not None:
             loaded.attempt.party.discard()
-        study = self._accepted.pop(message.study, None)
+        study = self._accepted.pop(message.study, None) or self._governance.known(message.study)
         if study is not None:
             self._governance.close(study, message.outcome)
-            state = loaded.state if loaded is not None else self._keep(study)
-            state.close(study.document, finished=message.outcome == "finished")
+            if StudyState(message.outcome).over:
+                state = loaded.state if loaded is not None else self._keep(study)
+                state.close(study.document, finished=message.outcome == "finished")
         closed = messages.Standing(study=message.study, state="closed")
         return messages.frame(closed, to=sender)
 

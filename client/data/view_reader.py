@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.fhir import export
-from client.data.sources import databases, files, omop, units, value_sets, view_sandbox
+from client.data.sources import clock, databases, files, omop, units, value_sets, view_sandbox
 from client.data.sources.session import Extra, Session
 from client.data.sources.settings import Sources
 from protocol.errors import Code, WardroundError
@@ -45,7 +45,9 @@ def read(
     .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
     is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
     FHIR export gives one table a ViewDefinition. Beside them stand the table
-    `value_set(name, system, code, display)` and `in_unit(value, unit, wanted, analyte)`.
+    `value_set(name, system, code, display)`, `in_unit(value, unit, wanted, analyte)`, and the
+    functions of `client.data.sources.clock`: `instant(value)`, `calendar_day(value)`,
+    `earliest_day(value)`, `latest_day(value)`.
 
     `extras` are called with the open connection before anything else is registered, and may add
     tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
@@ -96,6 +98,7 @@ def _register(
 ) -> None:
     value_sets.register(session, sources.value_sets)
     units.register(session)
+    clock.register(session)
     for name, path in sources.files.items():
         layout = sources.formats.get(name, files.AS_FOUND)
         files.register(session, name, path, sources.headerless.get(name), layout=layout)

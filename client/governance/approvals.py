@@ -2,11 +2,13 @@
 
     proposed -> refused (forbidden by the policy or the budget)
              -> waiting (approval: hand) -> accepted, or rejected
-             -> accepted (approval: rule) -> closed by the coordinator, or revoked here
+             -> accepted (approval: rule) -> paused or failed: accepted again when it is resumed
+                                          -> finished or cancelled by the coordinator
+                                          -> revoked here
 
 Only accepted studies are answered. A refused one is checked again when it is proposed again, since
 rules and budget may have changed; one that a person rejected or revoked stays so until a person
-approves it.
+approves it. `protocol.study.states` has the coordinator's words for the same life.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from client.config.known_roster import Roster
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.exact_releases import exact_releases, permission
 from client.governance.ledger import Ledger
-from client.governance.ledger_rows import StudyStatus, record
+from client.governance.ledger_rows import StudyStatus, life_of, record
 from protocol.errors import Code, WardroundError
+from protocol.study.states import StudyState
 from protocol.study.study import Study
+from protocol.wire.messages import Ending
 
 MAX_UNDECIDED = 200
 """Studies that may be waiting or refused at once, so that a coordinator cannot fill the disk."""
@@ -30,6 +34,7 @@ ProposalStatus = Literal["accepted", "waiting", "refused"]
 _WAITING: tuple[StudyStatus, ...] = ("waiting",)
 _OPEN: tuple[StudyStatus, ...] = ("accepted",)
 _UNDECIDED: tuple[StudyStatus, ...] = ("waiting", "refused")
+_RESUMABLE: tuple[StudyStatus, ...] = ("accepted", "paused", "failed")
 _NOT_OPEN: tuple[StudyStatus, ...] = ("waiting", "refused", "rejected", "revoked")
 _SITE_FAULTS = frozenset({Code.LEDGER, Code.CLOCK, Code.INTERNAL})
 """Errors for which a study cannot be blamed."""
@@ -51,6 +56,10 @@ class ListedStudy:
     changed: str
     attempts: tuple[int, int]
     """The last attempt answered, of those planned."""
+    life: StudyState
+    """Where the study stands, in the coordinator's words."""
+    expires: str
+    """The last day (UTC) for which the plan is reserved now; "" where it states none."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class Approvals:
         """Decides about a proposed study, and records it. Returns the answer and, of a refusal,
         the reason. Raises WardroundError(LEDGER) or (CLOCK) where nothing can be recorded."""
         decided = self._standing(study.digest)
+        if decided is not None and decided[0] in _RESUMABLE:
+            return self._resume(study)
         if decided is not None and decided[0] not in _UNDECIDED:
             return _answer(*decided)
         try:
@@ -84,6 +95,17 @@ class Approvals:
         except WardroundError as error:
             self._refuse(study, "refused", AuditEvent.STUDY_REFUSED, error, among=_UNDECIDED)
         return _answer(*self._recorded(study.digest))
+
+    def _resume(self, study: Study) -> tuple[ProposalStatus, Code | None]:
+        """Goes on with a study that was accepted before; where that is impossible now it rests."""
+        try:
+            self._check_rules(study)
+            self._ledger.resume(study)
+        except WardroundError as error:
+            if error.code in _SITE_FAULTS:
+                raise
+            return "refused", error.code
+        return "accepted", None
 
     def approve(self, study: Study) -> None:
         """Accepts by hand a study that waits or was rejected, revoked or refused before.
@@ -101,18 +123,20 @@ class Approvals:
         self._require(study, "rejected")
 
     def revoke(self, study: Study, *, reason: str = "") -> None:
-        """Stops an accepted study at its next message. What it has not debited may be spent by
-        others. Raises WardroundError(USAGE)."""
+        """Stops a study at its next message, also one that is paused or has failed. What it has
+        not debited may be spent by others. Raises WardroundError(USAGE)."""
         self._recorded(study.digest)
-        among: tuple[StudyStatus, ...] = ("accepted", "revoked")
+        among: tuple[StudyStatus, ...] = (*_RESUMABLE, "revoked")
         self._set(study, "revoked", AuditEvent.STUDY_REVOKED, Code.REVOKED, reason, among=among)
         self._require(study, "revoked")
 
-    def close(self, study: Study, outcome: str) -> None:
-        """Closes a study that the coordinator has ended. A refused one stays refused."""
-        if self._standing(study.digest) is not None:
-            among: tuple[StudyStatus, ...] = ("accepted", "waiting")
-            self._set(study, "closed", AuditEvent.STUDY_CLOSED, reason=outcome, among=among)
+    def close(self, study: Study, outcome: Ending) -> None:
+        """Notes that the coordinator has ended the study, or that it rests. One that a person here
+        has yet to accept goes on waiting while it rests; a refused one stays refused."""
+        if self._standing(study.digest) is None:
+            return
+        among = _RESUMABLE if StudyState(outcome).rests else (*_RESUMABLE, *_WAITING)
+        self._set(study, outcome, AuditEvent.STUDY_CLOSED, reason=outcome, among=among)
 
     def recheck(self, *, unchanged: bool = False) -> tuple[str, ...]:
         """Checks open studies, newest first, against the current rules; revokes what they forbid.
@@ -123,18 +147,20 @@ class Approvals:
         """
         with self._state.reading() as db:
             rows = db.execute(
-                "SELECT document FROM studies WHERE state = 'accepted' AND (policy != ? OR ?)"
-                " ORDER BY seen DESC",
-                (self.policy.digest, unchanged),
+                "SELECT document, state FROM studies"
+                " WHERE (state = 'accepted' OR reserved(state, expires, ?))"
+                " AND (policy != ? OR ?) ORDER BY seen DESC",
+                (self._state.today(), self.policy.digest, unchanged),
             ).fetchall()
         revoked, allowed = [], []
-        for (document,) in rows:
+        for document, state in rows:
             study = Study.parse(document)
             try:
                 self.check(study)
-                allowed.append(study)
+                if state in _OPEN:  # one that rests is checked again when it is resumed
+                    allowed.append(study)
             except WardroundError as error:
-                self._refuse(study, "revoked", AuditEvent.STUDY_REVOKED, error, among=_OPEN)
+                self._refuse(study, "revoked", AuditEvent.STUDY_REVOKED, error, among=_RESUMABLE)
                 revoked.append(study.title)
         for study in allowed:
             self._ledger.accept(study, by="policy", among=_OPEN)
@@ -144,10 +170,11 @@ class Approvals:
         """Returns every study that was proposed here, oldest first."""
         with self._state.reading() as db:
             rows = db.execute(
-                "SELECT document, state, code, reason, seen, changed, attempt FROM studies"
+                "SELECT document, state, code, reason, seen, changed, attempt, expires FROM studies"
                 " ORDER BY seen, digest"
             ).fetchall()
-        return tuple(_listed(Study.parse(document), *row) for document, *row in rows)
+        today = self._state.today()
+        return tuple(_listed(today, Study.parse(document), *row) for document, *row in rows)
 
     def accepted(self) -> tuple[Study, ...]:
         """Returns the studies that are open here, oldest first."""
@@ -156,6 +183,18 @@ class Approvals:
                 "SELECT document FROM studies WHERE state = 'accepted' ORDER BY seen, digest"
             ).fetchall()
         return tuple(Study.parse(document) for (document,) in rows)
+
+    def resting(self) -> frozenset[str]:
+        """Returns the digests of the studies that are paused or have failed, so may be resumed."""
+        with self._state.reading() as db:
+            rows = db.execute("SELECT digest FROM studies WHERE state IN ('paused', 'failed')")
+            return frozenset(digest for (digest,) in rows.fetchall())
+
+    def known(self, digest: str) -> Study | None:
+        """Returns a study that was proposed here, by its whole digest."""
+        with self._state.reading() as db:
+            row = db.execute("SELECT document FROM studies WHERE digest = ?", (digest,)).fetchone()
+        return Study.parse(row[0]) if row else None
 
     def waiting(self) -> int:
         """Returns how many studies wait for a person's decision."""
@@ -180,7 +219,8 @@ class Approvals:
         """Returns the sites whose data could be told from this study's exact sums and earlier ones
         over other rosters. Raises WardroundError(LEDGER)."""
         with self._state.reading() as db:
-            return exact_releases(db, study).revealed_by_subtraction(study)
+            today = self._state.today()
+            return exact_releases(db, study, today).revealed_by_subtraction(study)
 
     def permit_roster(self, study: Study) -> None:
         """Permits exact sums over the study's roster for good, in this study and in others."""
@@ -200,8 +240,11 @@ class Approvals:
         Raises WardroundError(LEDGER) where the budget cannot be read.
         """
         decided = self._standing(study.digest)
-        if decided is not None and decided[0] not in _UNDECIDED:
+        accepted = decided is not None and decided[0] in _RESUMABLE
+        if decided is not None and not accepted and decided[0] not in _UNDECIDED:
             return DryRunAnswer(*_answer(*decided))
+        if self._ledger.holds(study):
+            return DryRunAnswer("accepted")
         rules = dict.fromkeys(self.policy.objections(study, self._site))
         code = None
         for check in (self._check_rules, self._ledger.check_caps):
@@ -214,7 +257,8 @@ class Approvals:
                 rules |= {error.rule: None} if error.rule else {}
         if code is not None:
             return DryRunAnswer("refused", code, tuple(rules))
-        return DryRunAnswer("accepted" if self.policy.approval == "rule" else "waiting")
+        by_rule = accepted or self.policy.approval == "rule"
+        return DryRunAnswer("accepted" if by_rule else "waiting")
 
     def _check_rules(self, study: Study) -> None:
         self.policy.check(study, site=self._site, roster=self._roster.now().names)
@@ -308,14 +352,20 @@ def _refuse_flood(db: sqlite3.Connection, newest: str) -> None:
 
 
 def _answer(status: StudyStatus, code: Code | None) -> tuple[ProposalStatus, Code | None]:
-    if status == "accepted" or status == "waiting":
-        return status, None
-    if status == "closed":
-        return "refused", Code.REFUSED_REPLAY
-    return "refused", code or (Code.REVOKED if status == "revoked" else Code.REFUSED_POLICY)
+    match status:
+        case "accepted" | "waiting":
+            return status, None
+        case "finished" | "cancelled" | "paused" | "failed":
+            return "refused", Code.REFUSED_REPLAY
+        case "revoked":
+            return "refused", code or Code.REVOKED
+        case "refused" | "rejected":
+            return "refused", code or Code.REFUSED_POLICY
+    assert_never(status)
 
 
 def _listed(
+    today: str,
     study: Study,
     state: StudyStatus,
     code: str | None,
@@ -323,6 +373,7 @@ def _listed(
     seen: str,
     changed: str,
     attempt: int,
+    expires: str,
 ) -> ListedStudy:
     return ListedStudy(
         digest=study.digest,
@@ -335,4 +386,6 @@ def _listed(
         seen=seen,
         changed=changed,
         attempts=(min(attempt, study.aggregation.attempts), study.aggregation.attempts),
+        life=life_of(state, expires, today),
+        expires=expires,
     )

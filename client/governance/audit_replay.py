@@ -45,7 +45,6 @@ _STANDING: dict[str, str] = {
     AuditEvent.STUDY_REFUSED: "refused",
     AuditEvent.STUDY_REJECTED: "rejected",
     AuditEvent.STUDY_REVOKED: "revoked",
-    AuditEvent.STUDY_CLOSED: "closed",
 }
 
 
@@ -63,6 +62,8 @@ class AuditReplay:
         study = str(fields.get("study"))
         if happened in _STANDING:
             self._standing[study] = _STANDING[happened]
+        if happened == AuditEvent.STUDY_CLOSED:
+            self._standing[study] = str(fields["outcome"])
         if happened in (AuditEvent.STUDY_ACCEPTED, AuditEvent.PRIVACY_DEBITED):
             plan = fields.get("plan")  # release 0.1.0 logged none; the first acceptance counts
             self._plans.setdefault(study, None if plan is None else str(plan))

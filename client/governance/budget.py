@@ -57,7 +57,7 @@ class Budget:
 def budget(state: SiteState, policy: Policy) -> Budget:
     """Returns what was spent and reserved in all. Raises WardroundError(LEDGER)."""
     with state.reading() as db:
-        spent, reserved = charged(db, open_plans=False), charged(db)
+        spent, reserved = charged(db, state.today(), open_plans=False), charged(db, state.today())
         exact, exact_public = counted_exactly(db)
     delta, cap = policy.delta, policy.epsilon_lifetime
     spent_epsilon = epsilon_over_bands(spent, delta, state.past)

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from client.governance.audit_head import GENESIS, ChainHead
 from client.governance.composed_past import ComposedPast
+from client.governance.ledger_rows import is_reserved
 from client.governance.migrations import (
     SCHEMA_VERSION,
     copy_database,
@@ -56,7 +57,7 @@ CREATE TABLE studies (
   digest TEXT PRIMARY KEY, document BLOB NOT NULL, state TEXT NOT NULL, code TEXT,
   reason TEXT NOT NULL DEFAULT '', policy TEXT NOT NULL DEFAULT '', seen TEXT NOT NULL,
   changed TEXT NOT NULL, round INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
-  names TEXT NOT NULL DEFAULT '') STRICT;
+  names TEXT NOT NULL DEFAULT '', expires TEXT NOT NULL DEFAULT '') STRICT;
 CREATE TABLE patients (name BLOB PRIMARY KEY, place REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
   study TEXT NOT NULL REFERENCES studies, part TEXT NOT NULL, event TEXT NOT NULL,
@@ -233,6 +234,10 @@ class SiteState:
             finally:
                 self._db.execute("ROLLBACK")
 
+    def today(self) -> str:
+        """The day by the wall clock in UTC, YYYY-MM-DD."""
+        return self.clock().astimezone(UTC).date().isoformat()
+
     def head(self) -> ChainHead:
         """The newest entry in the database."""
         row = self._db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
@@ -360,6 +365,7 @@ def _connect(database: Path) -> sqlite3.Connection:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
+        db.create_function("reserved", 3, is_reserved, deterministic=True)
         if mode != "wal":
             raise sqlite3.OperationalError
         return db

@@ -97,13 +97,14 @@ def planned_exactly(study: Study) -> int:
     return sum(attempts for unit, attempts in plan_of(study).values() if unit is None)
 
 
-def exact_releases(db: sqlite3.Connection, study: Study) -> ExactReleases:
-    """Reads what counts when this study is decided about."""
+def exact_releases(db: sqlite3.Connection, study: Study, today: str) -> ExactReleases:
+    """Reads what counts when this study is decided about, on the day `today`."""
     rows = db.execute(
-        "SELECT document, SUM(CASE state WHEN 'accepted' THEN planned ELSE debited END) AS counted"
+        "SELECT document,"
+        " SUM(CASE WHEN reserved(state, expires, ?) THEN planned ELSE debited END) AS counted"
         " FROM plans JOIN studies ON studies.digest = plans.study"
         " WHERE event = ? AND study != ? GROUP BY study HAVING counted > 0",
-        (EXACT, study.digest),
+        (today, EXACT, study.digest),
     ).fetchall()
     rosters = (json.loads(document)["roster"] for document, _ in rows)
     as_public = db.execute(

@@ -23,7 +23,7 @@ from protocol.release import Sender
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.untrusted import Throttle
-from protocol.wire.messages import Frame, Ready, Share, frame
+from protocol.wire.messages import Ending, Frame, Ready, Share, frame
 
 _log = logging.getLogger("wardround.site")
 _FIRST_RELEASE = Sender("0.1.0", 1)
@@ -174,8 +174,13 @@ class SiteGovernance:
                     return
         self.ledger.witness(ready.study, ready.attempt)
 
-    def close(self, study: Study, outcome: str) -> None:
-        """Closes a study; what its plan did not use may be spent by others."""
+    def known(self, digest: str) -> Study | None:
+        """Returns a study that was proposed here."""
+        return self.approvals.known(digest)
+
+    def close(self, study: Study, outcome: Ending) -> None:
+        """Notes that a study has ended, or rests; what its plan did not use may then be spent by
+        others, unless it is reserved until a day that the study states."""
         self.approvals.close(study, outcome)
         self._notify(Closed(study, outcome))
 

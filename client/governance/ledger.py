@@ -4,8 +4,9 @@
                  together would exceed a cap
     debit        charges one attempt within the reserved plan, before any data are used; durable
                  on return, and never credited, whatever becomes of the attempt
-    close or     releases what the plan has not debited
-    revoke
+    close or     releases what the plan has not debited; where the study has failed or is paused,
+    revoke       after the day that it states (`Study.expires`)
+    resume       goes on with what is reserved, or reserves the rest again within the caps
 
 So two studies cannot stop each other half-way, and a debit counts integers without composing
 epsilon. A crash before the commit has spent nothing, since nothing was computed; a crash after it
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from client.config.policy import Policy
 from client.governance.audit import Audit
@@ -29,6 +31,7 @@ from client.governance.ledger_rows import (
     acceptances,
     charged,
     count_acceptance,
+    lapse,
     names_within,
     record,
     write_plan,
@@ -42,13 +45,17 @@ from protocol.privacy.releases import (
 )
 from protocol.study.study import Study
 
-_NOT_OPEN: dict[str, tuple[Code, str]] = {
+_NOT_OPEN: dict[StudyStatus, tuple[Code, str]] = {
     "waiting": (Code.WAITING_APPROVAL, "waits for approval"),
     "refused": (Code.REFUSED_STUDY, "was refused"),
     "rejected": (Code.REFUSED_STUDY, "was rejected by hand"),
     "revoked": (Code.REVOKED, "was revoked"),
-    "closed": (Code.REFUSED_REPLAY, "is closed"),
+    "paused": (Code.REFUSED_REPLAY, "is paused"),
+    "failed": (Code.REFUSED_REPLAY, "has failed"),
+    "finished": (Code.REFUSED_REPLAY, "has finished"),
+    "cancelled": (Code.REFUSED_REPLAY, "was cancelled"),
 }
+_RESTING: tuple[StudyStatus, ...] = ("paused", "failed")
 
 
 class Ledger:
@@ -73,23 +80,27 @@ class Ledger:
         """
         check_claim(study)
         with self.state.reading() as db:
-            others, exact = charged(db, but=study.digest), exact_releases(db, study)
+            today = self.state.today()
+            others = charged(db, today, but=study.digest)
+            exact = exact_releases(db, study, today)
             names = names_within(db, study.digest, self._names(study.task.name))
         exact.check(study, self.policy)
         return self._compose(study, names, others)
 
     def accept(self, study: Study, *, by: str, among: Collection[StudyStatus]) -> None:
-        """Reserves the study's plan and opens it; durable on return. `by`: hand, rule or policy.
+        """Reserves the study's plan and opens it; durable on return. `by`: hand, rule, policy or
+        resumption.
 
         Raises WardroundError: what `check_caps` raises, and USAGE unless the study is recorded
         in one of the states `among`.
         """
         check_claim(study)
+        today = self.state.today()
         while True:
             with self.state.reading() as db:
-                others, seen = charged(db, but=study.digest), acceptances(db)
+                others, seen = charged(db, today, but=study.digest), acceptances(db)
                 names = names_within(db, study.digest, self._names(study.task.name))
-                exact = exact_releases(db, study)
+                exact = exact_releases(db, study, today)
             exact.check(study, self.policy)
             self._compose(study, names, others)  # outside the transaction: it may take a second
             with self.state.transaction() as db:
@@ -104,17 +115,58 @@ class Ledger:
                         f"The study is {row[0] if row else 'not known'}: it cannot be accepted.",
                         remedy="Run `wardround-site studies` for the list.",
                     )
+                lapse(db, today)
                 plan = write_plan(db, study, public=self._is_public(study))
-                db.execute(
-                    "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
-                    " changed = ?, names = ? WHERE digest = ?",
-                    (self.policy.digest, self._now(), names, study.digest),
-                )
+                expires = study.expires if study.expires >= today else ""
+                self._open(db, study, expires, {"by": by, "plan": plan, "names": names})
                 count_acceptance(db)
-                fields: dict[str, Scalar] = {"study": study.digest, "by": by, "plan": plan}
-                fields["names"] = names
-                self.audit.append_within(db, AuditEvent.STUDY_ACCEPTED, fields)
                 return
+
+    def resume(self, study: Study) -> None:
+        """Opens a paused or failed study again, with the counters that it has; durable on return.
+        What it still has reserved it keeps; what has lapsed is reserved again. Does nothing where
+        the study is open with its plan reserved.
+
+        Raises WardroundError: what `check_caps` raises, where the rest does not fit the caps now;
+        USAGE where the study is in another state.
+        """
+        today = self.state.today()
+        with self.state.reading() as db:
+            if self._reserved(db, study, today) == "accepted":
+                return
+        with self.state.transaction() as db:
+            if self._reserved(db, study, today) is not None:
+                names, expires = db.execute(
+                    "SELECT names, expires FROM studies WHERE digest = ?", (study.digest,)
+                ).fetchone()
+                self._open(db, study, expires, {"by": "resumption", "names": names})
+                return
+        self.accept(study, by="resumption", among=("accepted", *_RESTING))
+
+    def holds(self, study: Study) -> bool:
+        """Returns whether the study's plan is reserved here, under the current rules."""
+        with self.state.reading() as db:
+            return self._reserved(db, study, self.state.today()) is not None
+
+    def _reserved(self, db: sqlite3.Connection, study: Study, today: str) -> StudyStatus | None:
+        """Returns where a study stands whose plan is reserved under the current rules."""
+        row = db.execute(
+            "SELECT state FROM studies WHERE digest = ? AND reserved(state, expires, ?)"
+            " AND (policy = ? OR state = 'accepted')",
+            (study.digest, today, self.policy.digest),
+        ).fetchone()
+        return row[0] if row else None
+
+    def _open(
+        self, db: sqlite3.Connection, study: Study, expires: str, fields: Mapping[str, Scalar]
+    ) -> None:
+        db.execute(
+            "UPDATE studies SET state = 'accepted', code = NULL, reason = '', policy = ?,"
+            " changed = ?, names = ?, expires = ? WHERE digest = ?",
+            (self.policy.digest, self._now(), fields["names"], expires, study.digest),
+        )
+        about: dict[str, Scalar] = {"study": study.digest}
+        self.audit.append_within(db, AuditEvent.STUDY_ACCEPTED, about | dict(fields))
 
     def admit(self, study: str) -> None:
         """Raises WardroundError unless the study is open here, under the current policy and within
@@ -132,12 +184,20 @@ class Ledger:
 
         Raises WardroundError: REFUSED_REPLAY where (round, attempt) is not above the last one,
         REFUSED_STUDY for a round or section that the study does not have, ATTEMPTS_SPENT,
-        REFUSED_BUDGET beyond the reserved plan, what `admit` raises, LEDGER and CLOCK.
+        REFUSED_BUDGET beyond the reserved plan and where it has lapsed and cannot be reserved
+        again, what `admit` raises, LEDGER and CLOCK.
         """
         _check_planned(study, round_, attempt, train, evaluate)
         self.policy.check_hours(self.state.clock())
+        self._renew(study)
         with self.state.transaction() as db:
             last_round, last_attempt = self._last_answered(db, study.digest)
+            if self._reserved(db, study, self.state.today()) is None:
+                raise WardroundError(
+                    Code.REFUSED_BUDGET,
+                    f"What was reserved for the study {study.digest[:12]} has just lapsed.",
+                    remedy="Resume the study: the rest is then reserved again.",
+                )
             if attempt <= last_attempt or round_ < last_round:
                 raise WardroundError(
                     Code.REFUSED_REPLAY,
@@ -155,6 +215,12 @@ class Ledger:
             fields: dict[str, Scalar] = {"study": study.digest, "round": round_, "attempt": attempt}
             fields |= {"train": int(train), "evaluate": int(evaluate)}
             self.audit.append_within(db, AuditEvent.PRIVACY_DEBITED, fields)
+
+    def _renew(self, study: Study) -> None:
+        """Reserves the plan of an open study again where it has lapsed. Raises as `accept`."""
+        with self.state.reading() as db:
+            self._last_answered(db, study.digest)
+        self.resume(study)
 
     def take_part(self, study: str, round_: int, participants: Collection[str]) -> None:
         """Notes, durably, among whom a sum is that this site is about to add to.
@@ -199,6 +265,17 @@ class Ledger:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('backup', 'witnessed')")
         self.state.refuse_older()
 
+    def older_copy(self) -> datetime | None:
+        """The time of the newest entry of an older copy of the ledger; None for the ledger itself.
+        What happened later is not in it."""
+        try:
+            self.state.refuse_older()
+        except WardroundError:
+            with self.state.reading() as db:
+                (newest,) = db.execute("SELECT max(time) FROM audit").fetchone()
+            return datetime.fromisoformat(newest) if newest else datetime.fromtimestamp(0, UTC)
+        return None
+
     def acknowledge(self, lost: Sequence[Study] = ()) -> tuple[str, ...]:
         """Accepts an older copy of the ledger, or one written while the clock was ahead.
 
@@ -214,7 +291,10 @@ class Ledger:
         with self.state.transaction(acknowledging=True) as db:
             studies = {study.digest: study for study in lost}
             if older:
-                rows = db.execute("SELECT digest, document FROM studies WHERE state = 'accepted'")
+                rows = db.execute(
+                    "SELECT digest, document FROM studies"
+                    " WHERE state IN ('accepted', 'paused', 'failed')"
+                )
                 studies |= {digest: Study.parse(document) for digest, document in rows.fetchall()}
             for study in studies.values():
                 self._charge_in_full(db, study)

@@ -13,7 +13,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from typing import Literal
+from typing import Literal, assert_never
 
 from protocol.document import canonical, digest
 from protocol.privacy.accounting import Event
@@ -23,9 +23,20 @@ from protocol.privacy.releases import (
     training_event,
 )
 from protocol.release import unknown_field
+from protocol.study.states import StudyState
 from protocol.study.study import Study
 
-StudyStatus = Literal["waiting", "accepted", "refused", "rejected", "revoked", "closed"]
+StudyStatus = Literal[
+    "waiting",
+    "accepted",
+    "refused",
+    "rejected",
+    "revoked",
+    "paused",
+    "failed",
+    "finished",
+    "cancelled",
+]
 EXACT, PUBLIC = "", "public"
 """What stands in place of an event where nothing is noised."""
 
@@ -77,6 +88,41 @@ def plan_of(study: Study) -> Plan:
     }
 
 
+def life_of(status: StudyStatus, expires: str, today: str) -> StudyState:
+    """Returns where a study stands here, given its row's `expires`; today: YYYY-MM-DD, UTC."""
+    match status:
+        case "waiting":
+            return StudyState.WAITING
+        case "refused" | "rejected" | "revoked":
+            return StudyState.PROPOSED
+        case "accepted" | "paused" | "failed" if expires and expires < today:
+            return StudyState.EXPIRED
+        case "accepted":
+            return StudyState.RUNNING
+        case "paused" | "failed" | "finished" | "cancelled":
+            return StudyState(status)
+    assert_never(status)
+
+
+def is_reserved(status: StudyStatus, expires: str, today: str) -> bool:
+    """Returns whether a study has its whole plan reserved on the day `today`. In SQL statements it
+    is called `reserved` (database.py)."""
+    match status:
+        case "accepted":
+            return not expires or expires >= today
+        case "paused" | "failed":
+            return expires >= today
+        case "waiting" | "refused" | "rejected" | "revoked" | "finished" | "cancelled":
+            return False
+    assert_never(status)
+
+
+def lapse(db: sqlite3.Connection, today: str) -> None:
+    """Releases for good what has expired before `today`, so that a clock which is set back does not
+    bring a reservation to life that another study was accepted without."""
+    db.execute("UPDATE studies SET expires = '0' WHERE expires != '' AND expires < ?", (today,))
+
+
 def acceptances(db: sqlite3.Connection) -> int:
     """Returns how often a plan was reserved or charged; unchanged, nothing more is charged."""
     row = db.execute("SELECT value FROM meta WHERE key = 'acceptances'").fetchone()
@@ -89,18 +135,18 @@ def count_acceptance(db: sqlite3.Connection) -> None:
 
 
 def charged(
-    db: sqlite3.Connection, *, but: str | None = None, open_plans: bool = True
+    db: sqlite3.Connection, today: str, *, but: str | None = None, open_plans: bool = True
 ) -> tuple[Event, ...]:
-    """Returns the events of all studies but one: of open ones the whole plans (or, without
-    `open_plans`, the debits), of the others the debits."""
+    """Returns the events of all studies but one: of those that have their plans reserved `today`
+    the whole plans (or, without `open_plans`, the debits), of the others the debits."""
     rows = db.execute(
-        "SELECT studies.digest, state, names, event, planned, debited FROM plans"
-        " JOIN studies ON studies.digest = plans.study WHERE event NOT IN (?, ?)",
-        (EXACT, PUBLIC),
+        "SELECT studies.digest, reserved(state, expires, ?), names, event, planned, debited"
+        " FROM plans JOIN studies ON studies.digest = plans.study WHERE event NOT IN (?, ?)",
+        (today, EXACT, PUBLIC),
     )
     events = []
-    for study, state, names, text, planned, debited in rows:
-        attempts = planned if state == "accepted" and open_plans else debited
+    for study, reserved, names, text, planned, debited in rows:
+        attempts = planned if reserved and open_plans else debited
         if study != but and attempts:
             unit = parse_event(text)
             events.append(replace(unit, count=unit.count * attempts, names=names))

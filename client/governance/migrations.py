@@ -25,10 +25,12 @@ _log = logging.getLogger("wardround.site")
 
 def _release(db: sqlite3.Connection) -> None:
     """1 to 2: the ledger says which release wrote it last, by which names each study's patients
-    went, and among whom its sums were. Of what 0.1.0 charged nobody knows by which names, so that
-    it is charged to every patient."""
+    went, among whom its sums were, how a closed study ended and until when a plan is reserved. Of
+    what 0.1.0 charged nobody knows by which names, so that it is charged to every patient."""
     note_release(db)
     db.execute("ALTER TABLE studies ADD COLUMN names TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE studies ADD COLUMN expires TEXT NOT NULL DEFAULT ''")
+    db.execute("UPDATE studies SET state = reason WHERE state = 'closed'")
     db.execute(
         "CREATE TABLE patients (name BLOB PRIMARY KEY, place REAL NOT NULL) STRICT, WITHOUT ROWID"
     )

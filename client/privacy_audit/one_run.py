@@ -19,7 +19,7 @@ from client.privacy_audit.bounds import CONFIDENCE, Floats, profile, refuted
 from client.privacy_audit.canaries import Canaries, plant
 from client.privacy_audit.finding import Finding, epsilon_at, with_shift
 from client.privacy_audit.many_runs import Progress
-from client.privacy_audit.released_sums import AuditedStudy
+from client.privacy_audit.released_sums import ROUND, AuditedStudy
 from protocol.privacy.accounting import deltas, epsilon
 from protocol.privacy.events import Event
 from protocol.study.study import Study
@@ -96,7 +96,7 @@ def _scores(audited: AuditedStudy, planted: Canaries, progress: Progress) -> Flo
     rate, attempts = study.optimisation.server.lr, study.aggregation.attempts
     for attempt in range(attempts):
         released = site.release(weights)[: study.model.parameters]
-        gradient = decode_gradient(study, released.astype(np.int64), everyone)
+        gradient = decode_gradient(study, released.astype(np.int64), everyone, ROUND)
         scores -= gradient[planted.where]
         weights = (weights - rate * gradient).astype(np.float32)
         weights[planted.where] = 0.0

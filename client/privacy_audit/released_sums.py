@@ -28,6 +28,8 @@ from protocol.vectors import Vector
 from tasks.base import Task
 
 Floats = npt.NDArray[np.float64]
+ROUND = 1
+"""Of every attempt."""
 Part = Literal["training", "evaluation"]
 """What an attempt releases: a step of training, or a histogram of scores."""
 
@@ -42,7 +44,10 @@ class AuditedStudy:
 
     @staticmethod
     def of(study: Study, task: Task) -> AuditedStudy:
-        return AuditedStudy(study, task, DPTrainer(task, study.optimisation.seed))
+        """update_bits, which only blur what is noised already, are left out: without them more can
+        be told."""
+        audited = AuditedStudy(study, task, DPTrainer(task, study.optimisation.seed))
+        return audited.changed(aggregation={"update_bits": None})
 
     @cached_property
     def twin(self) -> AuditedStudy:
@@ -107,7 +112,7 @@ class AuditedSite:
         of a mode whose noise is added at the site, with it."""
         body = np.zeros(self.sections.body, np.float32)
         body[: len(weights)] = weights
-        return self.contributor.contribution(self.sections, body, 1).astype(np.float64)
+        return self.contributor.contribution(self.sections, body, ROUND).astype(np.float64)
 
     def release(self, weights: Vector) -> Floats:
         """The same with the noise that protects it: of all honest sites where they share it (those

@@ -15,6 +15,7 @@ from client.privacy_audit.finding import Finding
 from protocol.document import finite
 from protocol.durable_files import make_folder, write
 from protocol.errors import Code, WardroundError, unwritable
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class AuditReport:
             if not one.holds:
                 raise WardroundError(
                     Code.CLAIM,
-                    f"The claim is broken: accounting says epsilon {one.epsilon:.3g} for "
+                    f"The claim is broken: accounting says epsilon {rounded_up(one.epsilon)} for "
                     f"{one.part}, and the audit ({one.audit}, {one.weights} weights) shows that "
                     f"it is at least {one.bound:.3g}, with confidence {one.confidence:.2%}.",
                     remedy="Use no result of this study as private. Report it as SECURITY.md says, "
@@ -137,7 +138,7 @@ def _rows(findings: Sequence[Finding]) -> list[list[str]]:
             one.part,
             one.weights,
             str(one.runs),
-            f"{one.epsilon:.3f}",
+            rounded_up(one.epsilon),
             f"{one.bound:.3f}" + ("" if one.holds else " BROKEN"),
             f"{one.estimate:.3f}",
         ]

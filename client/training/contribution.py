@@ -18,6 +18,7 @@ from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
 from protocol.metrics.score_histogram import histogram, pooled_metrics
+from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -25,6 +26,7 @@ from protocol.study.vector_layout import (
     encode_histogram,
     encode_update,
     histogram_variance,
+    rounding_key,
     update_variance,
 )
 from protocol.vectors import Vector
@@ -95,15 +97,32 @@ class Contributor:
                 parts, kept = [clipped], None
             case "plain_steps" | "dp_sgd":
                 trained = self._algorithm.train(body, own, steps.of_study)
-                parts = [encode_update(study, self.context.site, trained.difference)]
-                if trained.control is not None:
-                    parts.append(encode_update(study, self.context.site, trained.control))
+                parts = self._encoded(round_, trained.difference, trained.control)
                 kept = trained.own
             case never:
                 assert_never(never)
         kept = self._beside(weights, own, steps) if kept is None else kept
         if kept is not None:
             self.kept.propose(kept)
+        return parts
+
+    def _encoded(self, round_: int, *vectors: Vector | None) -> list[npt.NDArray[np.int64]]:
+        """What is sent of a round's vectors. How much of them was cut off only the site's own log
+        says."""
+        study, site = self.study, self.context.site
+        key = None if study.privacy.traits.private else rounding_key(study, round_, site)
+        draw, parts = Stream(key).words, []
+        for vector in vectors:
+            if vector is not None:
+                integers, outside = encode_update(study, site, vector, round_, draw)
+                parts.append(integers)
+                if outside:
+                    _log.info(
+                        "round %d: %d of %d numbers of the update are beyond update_range, cut off",
+                        round_,
+                        outside,
+                        len(integers),
+                    )
         return parts
 
     def _beside(self, weights: Vector, own: Vector | None, steps: RoundSteps) -> Vector | None:

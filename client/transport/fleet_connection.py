@@ -33,9 +33,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem, successor_of
+from client.transport.pace import Pace
 from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
+from protocol.progress import SLOWEST, WINDOW
 from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
@@ -57,8 +59,10 @@ from protocol.wire.flower_encoding import (
     BUSY,
     DISK_FULL,
     HAVE,
+    HELD,
     NOTICE,
     OBJECT_LIMIT,
+    PART,
     REFUSED,
     ROSTER,
     STORED,
@@ -102,16 +106,16 @@ class FleetConfig:
 
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
-    one, a site counts as offline. lines: connections used at once for a large body. max_body:
-    bytes that the objects of one question may have.
+    one, a site counts as offline. lines: connections used at once for a large body, at most.
+    max_body: bytes that the objects of one question may have.
     """
 
     address: str
     root_certificate: Path
     node_key: Path
     heartbeat: float = 10.0
-    connect_timeout: float = 10.0
-    call_timeout: float = 60.0
+    connect_timeout: float = 20.0
+    call_timeout: float = WINDOW
     lines: int = 3
     max_body: int = 1 << 30
 
@@ -141,6 +145,16 @@ class RosterListener(Protocol):
     def heard(self, value: str) -> None:
         """Takes in what `RosterNews.to_field` made. Never raises."""
         ...
+
+
+@dataclass
+class _Download:
+    """The objects of a question, as far as they came: a break of the line costs no more than the
+    parts that were under way."""
+
+    message_id: str
+    objects: dict[str, bytearray] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
 
 
 class _CoordinatorBusy(WardroundError):
@@ -176,6 +190,10 @@ class FleetConnection:
         self._receiving = False
         self._poll_pause = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
+        self._up, self._down = Pace(), Pace()
+        self._download = _Download("")
+        self._moved = 0.0
+        """When a part last came through, on the monotonic clock."""
 
     @property
     def connected(self) -> bool:
@@ -292,12 +310,14 @@ class FleetConnection:
         return None
 
     def reply(self, incoming: IncomingMessage, frame: Frame) -> bool:
-        """Sends an answer, reconnecting as often as the question's time allows.
+        """Sends an answer, reconnecting as often as the question's time allows, and beyond it for
+        as long as the answer's parts get through.
 
         Returns True where the coordinator took it, False where it no longer wants it. Raises
         WardroundError with the last fault's code where the time ran out.
         """
         parcel = self._parcel(incoming, frame)
+        self._moved = 0.0
         while True:
             try:
                 return self._push(parcel)
@@ -312,10 +332,10 @@ class FleetConnection:
                 time.sleep(_POLL[0])  # it is the coordinator that holds the call
             except WardroundError as error:
                 self._failed(error)
-                if incoming.seconds_left <= 0 or self._node_id is None or self._closing.is_set():
+                left = max(incoming.seconds_left, self._moved + WINDOW - time.monotonic())
+                if left <= 0 or self._node_id is None or self._closing.is_set():
                     raise
-            pause = max(0.0, self._retry_at - time.monotonic())
-            self._closing.wait(min(pause, max(0.0, incoming.seconds_left)))
+                self._closing.wait(min(left, max(0.0, self._retry_at - time.monotonic())))
 
     def _activate_by(self, deadline: float) -> bool:
         """Activates the node if need be, once the back-off has passed.
@@ -374,13 +394,16 @@ class FleetConnection:
         inline = read_inline_content(message.content) if message.has_content() else None
         if inline is not None and not inline.chunk_ids:
             return Frame(inline.header, (inline.body,) if inline.body else ())
+        ids = tree_ids(tree) if inline is None else inline.chunk_ids
+        if self._download.message_id != tree.object_id:
+            self._download = _Download(tree.object_id)
+        objects = self._fetch(run_id, ids)
         if inline is None:
-            ids = tree_ids(tree)
-            contents = dict(zip(ids, self._fetch(run_id, ids), strict=True))
+            contents = {key: bytes(content) for key, content in objects.items()}
             frame = frame_of_objects(tree.object_id, contents)
         else:
-            fetched = self._fetch(run_id, inline.chunk_ids)
-            frame = Frame(inline.header, [chunk_data(content) for content in fetched])
+            frame = Frame(inline.header, [chunk_data(objects[key]) for key in ids])
+        self._download = _Download("")
         self._confirm(run_id, tree.object_id)
         return frame
 
@@ -423,54 +446,112 @@ class FleetConnection:
         if headers.get(STORED) == "0":
             return False
 
+        wanted = set(response.objects_to_push)
+        if not wanted <= parcel.objects.keys() | parcel.chunks.keys():
+            raise WardroundError(Code.MESSAGE, "The coordinator wants objects that nobody has.")
+        held = _held(headers[HELD]) if HELD in headers else None
+
         def send(line: HttpConnection, object_id: str) -> bool:
-            content = parcel.objects.get(object_id)
+            content = parcel.objects.get(object_id) or parcel.chunks[object_id].content()
             push = message_pb2.PushObjectRequest(
                 node=self._node(),
                 run_id=parcel.message.metadata.run_id,
                 object_id=object_id,
-                object_content=parcel.chunks[object_id].content() if content is None else content,
                 session_id=response.session_id,
             )
-            result, _ = self._call(line, "push-object", push, message_pb2.PushObjectResponse)
-            return bool(result.stored)
+            if held is None:
+                push.object_content = content
+                result, _ = self._transfer(line, self._up, push, len(content))
+                return bool(result.stored)
+            return self._send_parts(line, push, content, held.get(object_id, 0))
 
-        wanted = set(response.objects_to_push)
-        if not wanted <= parcel.objects.keys() | parcel.chunks.keys():
-            raise WardroundError(Code.MESSAGE, "The coordinator wants objects that nobody has.")
-        return all(self._on_all_lines(send, sorted(wanted)))
+        return all(self._on_lines(self._up, send, sorted(wanted)))
 
-    def _fetch(self, run_id: int, object_ids: Iterable[str]) -> list[bytes]:
-        room = self.config.max_body
+    def _send_parts(self, line: HttpConnection, push: Any, content: bytes, held: int) -> bool:
+        """Sends an object from its byte `held` on. False where the coordinator no longer wants it:
+        it holds no more than before."""
+        while True:
+            push.object_content = content[held : held + self._up.part]
+            part = f"{held}/{len(content)}"
+            result, headers = self._transfer(line, self._up, push, len(push.object_content), part)
+            if result.stored:
+                return True
+            before, held = held, _number(headers.get(PART, ""))
+            if held <= before:
+                return False
 
-        def take(line: HttpConnection, object_id: str) -> bytes:
-            nonlocal room
+    def _fetch(self, run_id: int, object_ids: Iterable[str]) -> Mapping[str, bytearray]:
+        """The objects of the question that is being downloaded, by their ids."""
+        download = self._download
+
+        def take(line: HttpConnection, object_id: str) -> None:
+            content = download.objects.setdefault(object_id, bytearray())
             request = message_pb2.PullObjectRequest(
                 node=self._node(), run_id=run_id, object_id=object_id
             )
             pause = _POLL[0]
-            while not self._closing.is_set():
-                answer, _ = self._call(line, "pull-object", request, message_pb2.PullObjectResponse)
-                if not answer.object_found:
-                    break
-                if answer.object_available:
-                    room -= len(answer.object_content)
-                    if room < 0:
-                        raise WardroundError(Code.MESSAGE, "A question is too long.")
-                    return bytes(answer.object_content)
-                self._closing.wait(pause)  # a stock server shows a message before its objects
-                pause = min(2 * pause, 0.2)
-            raise WardroundError(Code.UNREACHABLE, "A question was withdrawn while it was fetched.")
+            while object_id not in download.whole:
+                wanted = self._down.part
+                answer, headers = self._transfer(
+                    line, self._down, request, wanted, f"{len(content)}/{wanted}"
+                )
+                if not answer.object_found or self._closing.is_set():
+                    raise WardroundError(
+                        Code.UNREACHABLE, "A question was withdrawn while it was fetched."
+                    )
+                if not answer.object_available:
+                    self._closing.wait(pause)  # a stock server shows a message before its objects
+                    pause = min(2 * pause, 0.2)
+                    continue
+                if PART not in headers:
+                    content.clear()
+                content += answer.object_content
+                size = _number(headers.get(PART, str(len(content))))
+                if sum(map(len, download.objects.values())) > self.config.max_body:
+                    raise WardroundError(Code.MESSAGE, "A question is too long.")
+                if len(content) >= size:
+                    download.whole.add(object_id)
+                elif not answer.object_content:
+                    raise WardroundError(Code.MESSAGE, "An object does not go on.")
 
-        return self._on_all_lines(take, object_ids)
+        ids = dict.fromkeys(object_ids)
+        self._on_lines(self._down, take, ids)
+        return download.objects
 
-    def _on_all_lines(
-        self, work: Callable[[HttpConnection, str], T], items: Iterable[str]
+    def _transfer(
+        self, line: HttpConnection, pace: Pace, request: Any, size: int, part: str = ""
+    ) -> tuple[Any, Mapping[str, str]]:
+        """Moves an object, or a part of it, of `size` bytes, and measures how fast that goes."""
+        up = pace is self._up
+        route = "push-object" if up else "pull-object"
+        kind: Any = message_pb2.PushObjectResponse if up else message_pb2.PullObjectResponse
+        limit = pace.limit(size) if part else self.config.call_timeout + size / SLOWEST
+        began = time.monotonic()
+        try:
+            result, headers = self._call(
+                line, route, request, kind, {PART: part} if part else {}, limit=limit
+            )
+        except WardroundError:
+            if time.monotonic() - began >= limit:
+                pace.was_late()
+            raise
+        self._moved = time.monotonic()
+        pace.took(size if up else len(result.object_content), self._moved - began)
+        return result, headers
+
+    def _on_lines(
+        self, pace: Pace, work: Callable[[HttpConnection, str], T], items: Iterable[str]
     ) -> list[T]:
-        """Returns `work(line, item)` for each item; three or more items share all lines."""
-        items, idle = list(items), deque(self._lines)
-        if len(items) <= 2 or len(idle) == 1:
-            return [work(idle[0], item) for item in items]
+        """Returns `work(line, item)` for each item. The first one goes alone, which tells how many
+        lines the rest should share."""
+        items = list(items)
+        if not items:
+            return []
+        first, *rest = items
+        results = [work(self._lines[0], first)]
+        idle = deque(self._lines[: pace.lines(len(self._lines))])
+        if len(rest) <= 1 or len(idle) == 1:
+            return results + [work(self._lines[0], item) for item in rest]
 
         def run(item: str) -> T:
             line = idle.pop()
@@ -481,7 +562,7 @@ class FleetConnection:
 
         # After a fault `map` drops what has not begun, and leaving `with` awaits what has.
         with ThreadPoolExecutor(len(idle), thread_name_prefix="fleet") as threads:
-            return list(threads.map(run, items))
+            return results + list(threads.map(run, rest))
 
     def _call(
         self,
@@ -578,7 +659,7 @@ class FleetConnection:
                 reply_type = heartbeat_pb2.SendNodeHeartbeatResponse
                 asked = time.monotonic()
                 _, headers = self._call(
-                    self._beat_line, "send-node-heartbeat", request, reply_type, hold=hold, limit=10
+                    self._beat_line, "send-node-heartbeat", request, reply_type, hold=hold, limit=20
                 )
                 if not _was_held(headers, asked, hold):
                     pause = 0.7 * self.config.heartbeat
@@ -633,6 +714,19 @@ def _refusal(answer: Response) -> WardroundError:
         f"The coordinator answered with HTTP status {answer.status}.",
         remedy="It is tried again; see the coordinator's event log.",
     )
+
+
+def _held(text: str) -> dict[str, int]:
+    """What a coordinator holds of objects, by id. Raises WardroundError(MESSAGE)."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    return {object_id: _number(size) for object_id, _, size in pairs}
+
+
+def _number(text: str) -> int:
+    """A number of bytes in a header field. Raises WardroundError(MESSAGE)."""
+    if not re.fullmatch(r"[0-9]{1,12}", text):
+        raise WardroundError(Code.MESSAGE, "A number of bytes is malformed.")
+    return int(text)
 
 
 def _was_held(headers: Mapping[str, str], asked: float, hold: float) -> bool:

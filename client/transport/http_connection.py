@@ -18,9 +18,8 @@ from typing import Any, cast
 
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
+from protocol.progress import SLOWEST
 
-_SLOWEST = 4096
-"""Bytes a second below which an answer counts as none."""
 _AROUND = 256 * 1024
 """Bytes of an answer beside its content: header fields, trailers, 100 Continue."""
 
@@ -47,29 +46,36 @@ class _PeerClosed(Exception):
 
 
 class PacedSocket(ssl.SSLSocket):
-    """A TLS socket on which an answer must begin in time, go on at _SLOWEST, and end."""
+    """A TLS socket on which a call must go on at SLOWEST, and end."""
 
     _until = _left = float("inf")
 
-    def await_answer(self, seconds: float, limit: int) -> None:
-        """From now on, an answer of n bytes may take `seconds` + n / _SLOWEST; n is at most
-        `limit` + _AROUND."""
-        self.settimeout(seconds)
+    def begin_call(self, seconds: float, limit: int) -> None:
+        """From now on, a call whose answer has n bytes may take `seconds` + n / SLOWEST; n is at
+        most `limit` + _AROUND."""
         self._until, self._left = time.monotonic() + seconds, limit + _AROUND
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        """As usual. Raises TimeoutError where it is too slow."""
+        self._hurry()
+        return super().send(*args, **kwargs)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         """As usual. Raises TimeoutError where it is too slow, WardroundError(MESSAGE) too long."""
+        self._hurry()
+        received = super().recv_into(*args, **kwargs)
+        self._until += received / SLOWEST
+        self._left -= received
+        if self._left < 0:
+            raise _too_long()
+        return received
+
+    def _hurry(self) -> None:
         left = self._until - time.monotonic()
         if left <= 0:
             raise TimeoutError("too slow")
         if left < float("inf"):
             self.settimeout(left)
-        received = super().recv_into(*args, **kwargs)
-        self._until += received / _SLOWEST
-        self._left -= received
-        if self._left < 0:
-            raise _too_long()
-        return received
 
 
 def _too_long() -> WardroundError:
@@ -120,7 +126,8 @@ class HttpConnection:
     def call(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout: float, limit: int
     ) -> Response:
-        """POSTs `body`. `timeout`: seconds in which the answer must begin; `limit`: its bytes.
+        """POSTs `body`. `timeout`: seconds in which the body must be sent and the answer begin;
+        `limit`: its bytes.
 
         Raises WardroundError: UNREACHABLE, TLS, MESSAGE (a longer answer); CallInterrupted after
         `interrupt`.
@@ -153,9 +160,8 @@ class HttpConnection:
             connection = self._connected()
             if self._interrupted:
                 raise CallInterrupted
-            connection.sock.settimeout(timeout)
+            cast("PacedSocket", connection.sock).begin_call(timeout, limit)
             connection.request("POST", path, body, dict(headers))
-            cast("PacedSocket", connection.sock).await_answer(timeout, limit)
             answer = connection.getresponse()
             content = answer.read(limit + 1)
             if len(content) > limit:

@@ -28,13 +28,15 @@ from protocol.terminal.printable import printable
 from server.enrolment.account_terms import TOKEN_DAYS, Role
 
 if TYPE_CHECKING:
+    from protocol.wire.enrolment import EnrolmentCard
     from server.coordinator.config import CoordinatorConfig
     from server.enrolment.accounts import Accounts, Deliver
 
 coordinator_app = CommandLine(
     "Run a coordinator: sites, accounts, studies.\n\n"
-    "First steps: [bold]init[/], [bold]enrol[/] each site, [bold]bundle[/], [bold]account add[/], "
-    "[bold]start[/]."
+    "First steps: [bold]setup[/] from consortium.yaml, [bold]start[/], and [bold]setup[/] again "
+    "when the hospitals have answered. By hand: [bold]init[/], [bold]enrol[/], [bold]bundle[/], "
+    "[bold]account add[/]."
 )
 account_app = CommandLine("Data scientists' accounts: who may submit studies.")
 coordinator_app.add_typer(account_app, name="account")
@@ -91,6 +93,70 @@ def init(
         {"folder": made.folder, "address": made.address, "listen": made.listen},
         as_json,
     )
+
+
+@coordinator_app.command()
+def setup(
+    consortium: Annotated[Path, typer.Argument(help="consortium.yaml: who is in the federation.")],
+    folder: Annotated[Path, typer.Argument(help="The coordinator's folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Where the files for the other parties go.", show_default=True)
+    ] = Path("invitations"),
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Set a whole federation up from one file, and enrol the hospitals that have answered.
+
+    First it makes the coordinator in FOLDER, and a file for every other party: hospitals follow
+    theirs with `wardround-site join`, people theirs with `wardround login`. Send each by a private
+    channel. Then start the coordinator. Run the same command again when hospitals have answered (it
+    shows each one's fingerprints, to be compared by telephone), or when the file names more
+    parties. What is there is never overwritten.
+
+    Example: wardround coordinator setup consortium.yaml /srv/coordinator
+    """
+    from server.coordinator.config import CoordinatorConfig
+    from server.coordinator.setup import awaited, enrol_waiting, set_up
+    from server.enrolment.consortium import Consortium
+
+    made = set_up(Consortium.load(consortium), folder, out)
+
+    def compare(site: str, card: EnrolmentCard) -> None:
+        typer.echo(f"site      {printable(site)}", err=as_json)
+        typer.echo(f"identity  {card.identity_fingerprint}", err=as_json)
+        typer.echo(f"node key  {card.node_fingerprint}", err=as_json)
+        confirm("Has the site read the same fingerprints to you over the telephone?", yes)
+
+    config = CoordinatorConfig.load(folder)
+    enrolled = enrol_waiting(config, compare)
+    missing = awaited(config)
+    lines = [f"{printable(party):<24} {file}" for party, file in made.items()]
+    lines += [f"{printable(site):<24} enrolled" for site in enrolled]
+    lines += [f"Not enrolled yet: {', '.join(missing)}."] if missing else []
+    print_result(
+        "\n".join(lines) or "All are enrolled.",
+        {"folder": folder, "made": made, "enrolled": enrolled, "awaited": missing},
+        as_json,
+    )
+
+
+@coordinator_app.command()
+def withdraw(
+    site: Annotated[str, typer.Argument(help="A hospital that is invited.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take back a hospital's invitation, and forget the card that came with it.
+
+    When an invitation was lost, or its card has other fingerprints than the hospital reads out. The
+    next `setup` makes a new one.
+
+    Example: wardround coordinator withdraw north
+    """
+    from server.enrolment.invitations import Invitations
+
+    Invitations(_config(config).invitations).withdraw(site)
+    print_result(f"The invitation of {printable(site)} is withdrawn.", {"site": site}, as_json)
 
 
 @coordinator_app.command()
@@ -318,6 +384,72 @@ def renew(
     days, hosts = pki.days_left(), pki.hosts()
     done = f"Good for {days:.0f} days, for {', '.join(hosts)}."
     print_result(done, {"days": days, "hosts": hosts}, as_json)
+
+
+@coordinator_app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Write the whole coordinator to FILE while it runs: keys, roster, accounts, studies.
+
+    Daily, to another machine. The file holds the CA's key and the key that signs models: keep it as
+    you keep those. MLflow is not in it.
+
+    Example: wardround coordinator backup /backup/monday.tar.gz
+    """
+    from server.operations.backup import backup as write
+
+    write(_config(config), file)
+    print_result(f"Written to {file}. It holds private keys.", {"file": file}, as_json)
+
+
+@coordinator_app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `wardround coordinator backup` wrote.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Make a coordinator again from its backup, in a new FOLDER, also on another machine.
+
+    When its machine is lost. Give the new machine the old name or address, and sites reconnect by
+    themselves. Never run it while the old coordinator still runs.
+
+    Example: wardround coordinator restore monday.tar.gz /srv/coordinator
+    """
+    from server.operations.backup import restore as unpack
+
+    restored = unpack(file, folder)
+    print_result(
+        f"The coordinator at {restored.address} is in {folder}.\n"
+        f"Next: wardround coordinator start --config {folder}",
+        {"address": restored.address, "folder": folder},
+        as_json,
+    )
+
+
+@coordinator_app.command()
+def history(
+    site: Annotated[str, typer.Argument(help="A hospital.")],
+    out: Annotated[Path, typer.Option(help="A new file.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Write down which studies ever named a hospital, signed, for one that was restored.
+
+    When a hospital has put its ledger back from a backup: it charges what it may have accepted
+    since, by `wardround-site ledger acknowledge --history`.
+
+    Example: wardround coordinator history north --out north.history.json
+    """
+    from protocol.durable_files import write
+    from server.enrolment.accounts import refuse_existing
+    from server.operations.history import history as history_of
+
+    refuse_existing(out)
+    write(out, history_of(_config(config), site))
+    print_result(f"Written to {out}.", {"file": out, "site": site}, as_json)
 
 
 @coordinator_app.command()

@@ -110,6 +110,31 @@ def mlflow(
         threading.Event().wait()
 
 
+@app.command()
+def login(
+    file: Annotated[Path, typer.Argument(help="NAME.credentials.json, from the operator.")],
+    as_json: Json = False,
+) -> None:
+    """Try the credentials that a coordinator's operator gave you, and keep them.
+
+    Once, and again when you get new ones. `run` and `plan` with federation=deployment then need no
+    federation.credentials.
+
+    Example: wardround login ada.credentials.json
+    """
+    from launch.federations.login import kept_credentials
+    from launch.federations.login import login as keep
+
+    account, patients = keep(file)
+    lines = [f"{printable(site):<24} {number} patients" for site, number in patients.items()]
+    print_result(
+        "\n".join([f"{account.account} at {account.coordinator}", *lines]),
+        {"account": account.account, "coordinator": account.coordinator, "sites": patients}
+        | {"kept": kept_credentials()},
+        as_json,
+    )
+
+
 app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(models_app, name="models")

@@ -62,6 +62,12 @@ def _privacy(config: Config) -> Iterator[tuple[str, str]]:
             f"local_steps={config.local_steps}.",
             "Set local_steps=1 and more rounds, or choose privacy=local.",
         )
+    if traits.one_sum and aggregation.update_bits is not None:
+        yield (
+            f"aggregation.update_bits={aggregation.update_bits} is not of privacy={privacy.mode}: "
+            "what rounding at random does to one patient's term is not in its epsilon.",
+            "Leave it out (aggregation.scale and word_bits decide there), or choose privacy=local.",
+        )
     least = aggregation.least_sites
     if least is not None and aggregation.colluding_sites >= least:
         yield (
@@ -97,6 +103,12 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             f"robust={config.robust.name} has to see each site's update, and secure aggregation "
             "opens nothing but their sum.",
             "Set federation.masked=false, where every site's policy.unmasked allows it.",
+        )
+    if config.robust.name != "none" and config.aggregation.update_bits is not None:
+        yield (
+            f"robust={config.robust.name} compares updates coordinate by coordinate, and "
+            "aggregation.update_bits rotates them.",
+            "Leave aggregation.update_bits out, or set robust=none.",
         )
     if config.stop.metric is not None and config.evaluation.every == 0:
         yield (

@@ -142,8 +142,18 @@ class AggregationConfig:
         None, "attempts beyond one a round that epsilon pays for", min=0, max=99_000
     )
     word_bits: int | None = key(None, "bits of a masked number: 32 or 64", min=32, max=64)
-    update_range: float = key(
-        8.0, "bound of one coordinate of a site's weighted update", above=0, max=1e6
+    update_bits: int | None = key(
+        None,
+        "privacy none and local: send a site's update as numbers of so few bits, rotated and "
+        "rounded at random (null: word_bits, shared by the sites)",
+        min=2,
+        max=22,
+    )
+    update_range: float | None = key(
+        None,
+        "bound of one coordinate of a site's weighted update (null: 8, or what suits update_bits)",
+        above=0,
+        max=1e6,
     )
     scale: int | None = key(
         None, "the integer that the clip norm becomes (distributed)", min=1, max=2**40

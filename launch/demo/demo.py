@@ -8,23 +8,21 @@ with one hospital alone and with all data pooled.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from client.config.site_config import SiteConfig
-from client.enrolment import join, new_site
+from client.enrolment import new_site
 from launch.config import compose
 from launch.config.schema import Config
 from launch.demo.child_process import GuardedProcess, script, stop_all
+from launch.demo.consortium import BUNDLE, CREDENTIALS, federate
 from launch.demo.hospitals import FRACTION, Hospitals, TabularHospitals
-from launch.demo.local_ports import free_port, is_listening
+from launch.demo.local_ports import is_listening
 from launch.demo.mlflow_server import MlflowServer
 from launch.studies.baselines import compare
 from launch.studies.result_view import show, show_comparison
@@ -33,9 +31,6 @@ from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.terminal.printable import printable
 from server.coordinator.config import CoordinatorConfig
-from server.coordinator.setup import bundle, create, credentials
-from server.enrolment.accounts import Accounts, issue
-from server.enrolment.roster import Roster
 from server.tracking.mlflow_run import attach
 from tasks.base import Task
 
@@ -65,7 +60,7 @@ class Demo:
             mlflow = MlflowServer(self.folder / "mlflow")
             stack.callback(mlflow.stop)
             mlflow.start()
-            coordinator = self._set_up(mlflow.url, declared)
+            coordinator = federate(self.folder, declared, mlflow.url)
             processes: list[GuardedProcess] = []
             stack.callback(stop_all, processes)
             for name, command in self._commands(coordinator, sorted(declared)):
@@ -74,7 +69,7 @@ class Demo:
             with console.status("starting processes"):
                 mlflow.wait()
                 wait_for(coordinator, self.folder / "coordinator.log")
-            config.federation.credentials = str(self.folder / "credentials.json")
+            config.federation.credentials = str(self.folder / CREDENTIALS)
             finished = run(config, console)
             show(finished, console)
             if (examples := hospitals.examples()) and finished.receipt.url:
@@ -86,7 +81,7 @@ class Demo:
         console.print(Text(printable(f"  wardround mlflow {self.folder / 'mlflow'}")))
         console.print(Text(printable(mlflow.login)), soft_wrap=True)
         if model := finished.receipt.model:
-            verify = f"  wardround models verify {model} --key {self.folder / 'bundle.json'}"
+            verify = f"  wardround models verify {model} --key {self.folder / BUNDLE}"
             console.print("To verify its model, with MLFLOW_TRACKING_URI and the password set:")
             console.print(Text(printable(verify)), soft_wrap=True)
         return finished
@@ -133,23 +128,6 @@ class Demo:
 
             return RadiologyHospitals(self.task, split_plan(config))
         return TabularHospitals(self.task, split_plan(config))
-
-    def _set_up(self, mlflow: str, declared: Mapping[str, int]) -> CoordinatorConfig:
-        """What operators do once: enrolment, the roster brought to every site, an account."""
-        hosts = ["localhost", "127.0.0.1"]
-        config = create(self.folder / "coordinator", hosts, free_port(), mlflow, "wardround demo")
-        roster = Roster(config.roster)
-        for name, patients in declared.items():
-            site = SiteConfig.load(self.folder / name / new_site.SITE_YAML)
-            roster.add(new_site.card(site), patients)
-        path = self.folder / "bundle.json"
-        path.write_text(json.dumps(bundle(config)))
-        for name in declared:
-            rules = self.folder / name / new_site.SITE_YAML
-            join.join(join.compare(rules, join.FederationBundle.load(path)))
-        token = Accounts(config.accounts).add("demo")
-        issue(self.folder / "credentials.json", credentials(config, "demo", token))
-        return config
 
     def _commands(
         self, coordinator: CoordinatorConfig, sites: list[str]

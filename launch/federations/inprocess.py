@@ -22,7 +22,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
-from protocol.wire.messages import Frame, Ready, Share
+from protocol.wire.messages import Ending, Frame, Ready, Share
 from server.outcome import Outcome
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
@@ -66,7 +66,10 @@ class SimulatedGovernance:
     def witness(self, ready: Ready) -> None:
         return None
 
-    def close(self, study: Study, outcome: str) -> None:
+    def known(self, digest: str) -> Study | None:
+        return None
+
+    def close(self, study: Study, outcome: Ending) -> None:
         return None
 
 

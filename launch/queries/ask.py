@@ -26,6 +26,7 @@ from launch.studies.public_data import data_root
 from protocol.durable_files import PUBLIC, write
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
@@ -213,7 +214,8 @@ def receipt_lines(answered: QueryResult) -> Iterator[str]:
     """Privacy spent, the study's digest and its run in MLflow."""
     outcome = answered.outcome
     if outcome.epsilon is not None:
-        yield f"epsilon {outcome.epsilon:.4g} spent at delta {outcome.study.privacy.delta:g}"
+        delta = outcome.study.privacy.delta
+        yield f"epsilon {rounded_up(outcome.epsilon)} spent at delta {delta:g}"
     yield f"study {outcome.study.digest[:12]}, {outcome.seconds:.1f} s"
     if answered.receipt.url:
         yield f"MLflow: {answered.receipt.url}"

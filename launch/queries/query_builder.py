@@ -19,6 +19,7 @@ from launch.queries.question import Question
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.privacy.calibration import patient_scale, with_noise, with_words
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import assumption, planned_broken_epsilon
@@ -140,9 +141,9 @@ def cost(study: Study) -> str:
     width = half_width(study, len(study.roster))
     return (
         f"{len(query.statistics)} statistics, {query.cells} cells, at {len(study.roster)} sites. "
-        f"It costs each patient there epsilon {study.privacy.epsilon:.4g} at delta "
-        f"{study.privacy.delta:g} ({broken:.3g} if secure aggregation were broken). 95% of the "
-        f"counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
+        f"It costs each patient there epsilon {rounded_up(study.privacy.epsilon)} at delta "
+        f"{study.privacy.delta:g} ({rounded_up(broken)} if secure aggregation were broken). 95% of "
+        f"the counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
         f"noise). {assumption(study)}"
     )
 

@@ -28,6 +28,7 @@ from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import (
     about_delta,
     assumption,
@@ -194,9 +195,12 @@ def _cost(planned: StudyPlan) -> Table:
     if planned.epsilon is None:
         table.add_row("privacy", "none: no epsilon bounds what the sums tell")
     else:
-        table.add_row("epsilon", f"{planned.epsilon:.3f} at delta {privacy.delta:g}")
+        table.add_row("epsilon", f"{rounded_up(planned.epsilon)} at delta {privacy.delta:g}")
         if planned.epsilon_broken is not None and study.shares_noise:
-            table.add_row("", f"{planned.epsilon_broken:.3f} if secure aggregation were broken")
+            table.add_row(
+                "",
+                f"{rounded_up(planned.epsilon_broken)} if secure aggregation were broken",
+            )
         table.add_row("noise multiplier", f"{privacy.noise_multiplier:.4g} in training")
         if study.evaluation.noise_multiplier:
             table.add_row("", f"{study.evaluation.noise_multiplier:.4g} in evaluation")

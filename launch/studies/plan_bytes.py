@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocol.secagg.aggregate import GUARDS
+from protocol.secagg.packing import packing_of, share_size
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
@@ -51,7 +52,7 @@ def _attempt(study: Study, sections: Sections, round_: int) -> tuple[int, int]:
     )
     collect = messages.Collect.model_validate(where | {"readys": readys})
     share = messages.Share.model_validate(where)
-    words = (sections.length + GUARDS) * study.aggregation.word_bits // 8
+    words = share_size(sections.length + GUARDS, study.aggregation.word_bits, packing_of(sections))
     there = messages.frame(prepare).size + 4 * sections.body + messages.frame(collect).size
     longest = max(messages.frame(ready).size for ready in readys)
     return there, longest + messages.frame(share).size + words

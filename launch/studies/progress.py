@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.metrics.score_histogram import Estimate
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 from protocol.terminal import command_line
 from protocol.terminal.printable import printable
@@ -95,7 +96,7 @@ class StudyProgress:
     def _view(self) -> Group:
         table = Table(box=None, pad_edge=False)
         asked = self._study.privacy.epsilon
-        epsilon = "epsilon" if asked is None else f"epsilon of {asked:.3g}"
+        epsilon = "epsilon" if asked is None else f"epsilon of {asked:g}"
         for heading in ("round", *COLUMNS.values(), epsilon, "sites", "s", "kB"):
             table.add_column(heading, justify="right")
         scored = [row for row in self._rows if row.metrics]
@@ -122,7 +123,7 @@ def cells(report: RoundReport, sites: int) -> list[str]:
     return [
         str(report.round),
         *(_value(report.metrics.get(name)) for name in COLUMNS),
-        "" if report.epsilon is None else f"{report.epsilon:.3f}",
+        "" if report.epsilon is None else rounded_up(report.epsilon),
         f"{report.participants}/{sites}",
         f"{report.seconds:.2f}",
         f"{(report.bytes_sent + report.bytes_received) / 1000:.1f}",
@@ -137,7 +138,7 @@ def plain_line(report: RoundReport, study: Study, left: str) -> str:
         for name, label in COLUMNS.items()
         if name in report.metrics
     )
-    epsilon = "" if report.epsilon is None else f" epsilon {report.epsilon:.3f}"
+    epsilon = "" if report.epsilon is None else f" epsilon {rounded_up(report.epsilon)}"
     fewer = f" {report.participants}/{roster} sites" if report.participants < roster else ""
     line = f"round {report.round}/{rounds}{metrics}{epsilon}{fewer} {report.seconds:.2f} s"
     return f"{line}, {left}" if left else line

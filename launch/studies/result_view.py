@@ -10,6 +10,7 @@ from rich.text import Text
 
 from launch.studies.baselines import BaselineScore
 from launch.studies.run import FinishedStudy
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.terminal.printable import printable
 
@@ -39,9 +40,9 @@ def show(finished: FinishedStudy, console: Console) -> None:
     console.print(table)
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
-        line = f"epsilon {outcome.epsilon:.3f} at delta {privacy.delta:g}"
+        line = f"epsilon {rounded_up(outcome.epsilon)} at delta {privacy.delta:g}"
         if outcome.epsilon_broken is not None and outcome.study.shares_noise:
-            line += f" ({outcome.epsilon_broken:.3f} if secure aggregation were broken)"
+            line += f" ({rounded_up(outcome.epsilon_broken)} if secure aggregation were broken)"
         console.print(line, highlight=False)
         console.print(assumption(outcome.study), highlight=False)
     if outcome.uncovered:

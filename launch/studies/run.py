@@ -16,6 +16,7 @@ from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
+from launch.federations.login import kept_credentials
 from launch.studies.baselines import BaselineScore, compare, figures_of
 from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
@@ -150,7 +151,12 @@ def require_resumable(study: Study, config: Config, declared: Mapping[str, int])
 
 
 def credentials_of(config: Config) -> Path:
-    """The file that federation.credentials names. Raises WardroundError(CREDENTIALS)."""
+    """The file that federation.credentials names, or that `wardround login` kept.
+
+    Raises WardroundError(CREDENTIALS).
+    """
+    if not config.federation.credentials and (kept := kept_credentials()).exists():
+        return kept
     if not config.federation.credentials:
         raise WardroundError(
             Code.CREDENTIALS,

@@ -30,12 +30,14 @@ from protocol.privacy.calibration import (
     coarsened,
     sum_rounding,
     with_noise,
+    with_range,
     with_words,
 )
 from protocol.secagg.fixed_point import WordBits
 from protocol.study.algorithms import min_sites_of_rule
 from protocol.study.privacy_mode import is_shared, traits_of
 from protocol.study.study import (
+    UPDATE_RANGE,
     Aggregation,
     Averaging,
     Evaluation,
@@ -81,6 +83,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
 def _calibrated(config: Config, draft: Study) -> Study:
     epsilon, bins, aggregation = config.privacy.epsilon, config.evaluation.bins, config.aggregation
     study = draft if epsilon is None else with_noise(draft, epsilon, bins=bins)
+    if aggregation.update_bits and not aggregation.update_range:
+        study = with_range(study)
     if aggregation.word_bits:
         return study
     if epsilon is not None and not aggregation.scale:
@@ -145,7 +149,8 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             colluding_sites=min(aggregation.colluding_sites, max(0, min_sites - 1)),
             attempts=attempts,
             word_bits=one_of(aggregation.word_bits or 32, WordBits, "aggregation.word_bits"),
-            update_range=aggregation.update_range,
+            update_bits=aggregation.update_bits,
+            update_range=aggregation.update_range or UPDATE_RANGE,
             scale=aggregation.scale
             or recommended_scale(
                 layout.size,

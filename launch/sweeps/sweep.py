@@ -35,6 +35,7 @@ from launch.config.schema import Config
 from launch.sweeps.files import write
 from launch.sweeps.result import SweepResult, SweepRow
 from protocol.errors import Code, WardroundError
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
@@ -271,8 +272,8 @@ def announcement(sweep: Sweep) -> str:
     if events:
         spent = epsilon_over_bands(events, delta)
         text += (
-            f" Every site's ledger debits each of them: together up to epsilon {spent:.3g} at "
-            f"delta {delta:g} for a patient, for ever. A site at its cap refuses the rest."
+            f" Every site's ledger debits each of them: together up to epsilon {rounded_up(spent)} "
+            f"at delta {delta:g} for a patient, for ever. A site at its cap refuses the rest."
         )
     if exact:
         text += f" {exact} of them train without privacy: no epsilon bounds what that tells."

@@ -18,6 +18,7 @@ from protocol.privacy.query_noise import max_noise
 from protocol.secagg.fixed_point import (
     SITE_SLACK,
     WRAP_BITS,
+    Rounding,
     max_sampled,
     rounding_moves,
     rounding_slack,
@@ -148,8 +149,11 @@ def _longest_steps(study: Study, participants: Sites, model: Vector) -> float:
     noise = privacy.noise_multiplier * norm * math.sqrt(steps * len(participants)) * normal
     expected = privacy.sampling_rate * study.patients()
     moved = stretch * plan.local_lr * (steps * patients * norm + noise) / expected
+    rounding: Rounding = "patient"  # to the nearest integer
+    if study.aggregation.update_bits is not None:  # to either neighbour, and rotated in float32
+        rounding, steps = "site", steps + 2 * dimension.bit_length()
     in_float32 = _FLOAT32 * (steps + 1) * (moved + _length(model))
-    rounded = len(participants) * rounding_moves("patient", dimension)
+    rounded = len(participants) * rounding_moves(rounding, dimension)
     return (moved + in_float32) * update_scale(study) + rounded
 
 

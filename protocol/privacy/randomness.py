@@ -21,7 +21,8 @@ Words = npt.NDArray[np.uint64]
 
 
 class Stream:
-    """A stream of independent uniform bits. `key`: 32 bytes, given by tests only.
+    """A stream of independent uniform bits. `key`: 32 bytes, given by tests and where nothing is
+    private, so that a run can be repeated.
 
     A process that is forked from this one goes on with a key of its own: the same bits would make
     the same noise twice, and it would cancel.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
+from protocol.secagg.packing import UNPACKED, Packing, share_size
 
 GUARDS = 2
 """Coordinates behind the contribution, 1 at every site: their sums must be |U|."""
@@ -24,13 +25,18 @@ class ShareSum:
     """The sum of one attempt's shares mod 2^k, k = word_bits.
 
     participants: U as sent to the sites. length: coordinates of a contribution, guards not
-    counted. What each refusal says of who is at fault: a wrong length or a second share names its
-    site; a failed guard proves that some share was not what the protocol makes it (a wrong mask,
-    damaged bytes), without saying whose, since only the sum can be seen.
+    counted. packing: how the words travel. What each refusal says of who is at fault: a wrong
+    length or a second share names its site; a failed guard proves that some share was not what the
+    protocol makes it (a wrong mask, damaged bytes), without saying whose, since only the sum can be
+    seen.
     """
 
     def __init__(
-        self, participants: Sequence[str], length: int, word_bits: Literal[32, 64]
+        self,
+        participants: Sequence[str],
+        length: int,
+        word_bits: Literal[32, 64],
+        packing: Packing = UNPACKED,
     ) -> None:
         self._missing = set(participants)
         self._participants = frozenset(participants)
@@ -38,6 +44,7 @@ class ShareSum:
             raise WardroundError(Code.AGGREGATION, "A site stands twice among the participants.")
         self._dtype = np.dtype("<u4" if word_bits == 32 else "<u8")
         self._sum = np.zeros(length + GUARDS, dtype=self._dtype)
+        self._packing = packing
         self._spoiled = ""
 
     @property
@@ -48,7 +55,7 @@ class ShareSum:
     @property
     def size(self) -> int:
         """Bytes of one share."""
-        return self._sum.nbytes
+        return share_size(len(self._sum), 8 * self._dtype.itemsize, self._packing)
 
     def fold(self, site: str, chunks: Iterable[Chunk]) -> None:
         """Adds one site's share, given as its little-endian bytes in pieces of any length.
@@ -66,24 +73,23 @@ class ShareSum:
         before = self._spoiled
         self._spoiled = before or f"The share of {site} did not arrive whole."
         start, rest = 0, b""
-        for chunk in chunks:
-            view = memoryview(chunk.data if isinstance(chunk, np.ndarray) else chunk).cast("B")
-            if rest:
-                view, rest = memoryview(rest + bytes(view)), b""
-            whole = len(view) - len(view) % self._dtype.itemsize
-            words = np.frombuffer(view[:whole], dtype=self._dtype)
+        for words in self._packing.unpacked(_bytes(chunk) for chunk in chunks):
+            if isinstance(words, memoryview):
+                view = memoryview(rest + bytes(words)) if rest else words
+                whole = len(view) - len(view) % self._dtype.itemsize
+                words, rest = np.frombuffer(view[:whole], dtype=self._dtype), bytes(view[whole:])
             if start + len(words) > len(self._sum):
                 raise WardroundError(Code.AGGREGATION, f"The share of {site} is too long.")
             target = self._sum[start : start + len(words)]
             np.add(target, words, out=target)
             start += len(words)
-            rest = bytes(view[whole:])
         if start != len(self._sum) or rest:
             raise WardroundError(Code.AGGREGATION, f"The share of {site} has the wrong length.")
         self._spoiled = before
 
     def open(self) -> npt.NDArray[np.signedinteger[Any]]:
-        """The sum over U: (length,) int32 or int64, each in [-2^(k-1), 2^(k-1)).
+        """The sum over U: (length,) int32 or int64, each in [-2^(k-1), 2^(k-1)), or of packed words
+        in [-2^(w-1), 2^(w-1)).
 
         Raises WardroundError(AGGREGATION) while shares are missing, when one was spoiled, or when
         a guard is not |U|. The attempt is then lost and stays charged.
@@ -100,4 +106,12 @@ class ShareSum:
                 remedy=_LOST + " If it comes again, ask each site to compare its version.",
             )
         signed = np.dtype(f"<i{self._dtype.itemsize}")
-        return self._sum[:-GUARDS].view(signed)
+        opened = self._sum[:-GUARDS].view(signed)
+        packed, unused = opened[: self._packing.count], 8 * signed.itemsize - self._packing.bits
+        packed <<= unused
+        packed >>= unused  # extends the sign
+        return opened
+
+
+def _bytes(chunk: Chunk) -> memoryview:
+    return memoryview(chunk.data if isinstance(chunk, np.ndarray) else chunk).cast("B")

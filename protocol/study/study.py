@@ -8,6 +8,7 @@ constant here, never derived from a cohort (see Opacus issues 571 and 819).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, assert_never
 
@@ -128,6 +129,9 @@ class Optimisation(Document):
         assert_never(self.averaging)
 
 
+UPDATE_RANGE = 8.0
+
+
 class Aggregation(Document):
     """Secure aggregation: who must take part, how many attempts epsilon pays for, which integers.
 
@@ -135,6 +139,9 @@ class Aggregation(Document):
     bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
+    `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
+    between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
+    (`vector_layout.encode_update`); without, in words of k bits.
     """
 
     masked: bool = True
@@ -143,9 +150,10 @@ class Aggregation(Document):
     colluding_sites: Annotated[int, Field(ge=0, le=999)] = 1
     attempts: Annotated[int, Field(ge=1, le=200_000)]
     word_bits: Literal[32, 64] = 32
-    update_range: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    update_range: Annotated[float, Field(gt=0, le=1e6)] = UPDATE_RANGE
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
+    update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
 
     @property
     def rounds_once(self) -> bool:
@@ -258,6 +266,9 @@ class Study(Document):
     roster_version: Digest | None = added_field(None)
     """Whose keys hold for its sites: those of this version of the coordinator's roster
     (`RosterHistory.keys_at`); None: each site's first key."""
+    expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
+    failed; with "" they release what is left of it at once."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -293,9 +304,26 @@ class Study(Document):
             masked=aggregation.masked,
             least_sites=aggregation.least_sites,
         )
+        if aggregation.update_bits is not None:
+            if self.privacy.traits.one_sum:
+                raise ValueError(
+                    f"update_bits is of modes none and local; in mode {mode} the size of the words "
+                    "follows from scale"
+                )
+            if aggregation.robust is not None:
+                raise ValueError("update_bits is of a mean, and robust replaces the mean")
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
+        return self
+
+    @validator(mode="after")
+    def _expires_on_a_day(self) -> Self:
+        if self.expires:
+            try:
+                date.fromisoformat(self.expires)
+            except ValueError:
+                raise ValueError("expires is a day, such as 2027-03-31") from None
         return self
 
     @validator(mode="after")

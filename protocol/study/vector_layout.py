@@ -3,8 +3,9 @@
 Both sides derive it from the study:
 
 - update, (P,): modes none and local: each site's difference of weights, times its public share of
-  the declared patients, in units of 1 / `update_scale`. Mode distributed: the sum over its sampled
-  patients of clipped gradients, in units of clip_norm / scale.
+  the declared patients, in units of 1 / `update_scale`; with `update_bits` it is rotated before.
+  Mode distributed: the sum over its sampled patients of clipped gradients, in units of clip_norm /
+  scale.
 - control, (P,), with SCAFFOLD: each site's difference of control variates, times local_steps *
   local_lr, so that it is as large as an update; weighted and encoded as one.
 - histogram, (2 * bins,): label 0's scores, then label 1's, in units of 1 / evaluation.scale.
@@ -15,11 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from protocol.document import canonical, digest
+from protocol.quantiser import Draw, rotated, rotated_back, round_randomly
 from protocol.study.algorithms import sends_control
 from protocol.study.privacy_mode import NoiseSource, noise_share
 from protocol.study.study import Study
@@ -86,29 +89,69 @@ def uses_control_variates(study: Study) -> bool:
 
 
 def update_scale(study: Study) -> float:
-    """Integers per unit of a weighted update, as fine as k bits allow: n sites of at most
-    update_range each stay below 2^(k-1). A power of two, so that scaling is exact."""
+    """Integers per unit of a weighted update: update_range is the largest integer of update_bits,
+    or, without those, of as many bits as n sites leave each other in words of k: then a power of
+    two, so that scaling is exact."""
+    if (bits := study.aggregation.update_bits) is not None:
+        return (2.0 ** (bits - 1) - 1) / study.aggregation.update_range
     bound = len(study.roster) * study.aggregation.update_range
     return 2.0 ** (study.aggregation.word_bits - 2 - math.ceil(math.log2(bound)))
 
 
-def encode_update(study: Study, site: str, difference: Vector) -> npt.NDArray[np.int64]:
-    """(P,) float32 new - old weights, or a control difference times local_steps * local_lr -> (P,)
-    integers, weighted, clipped to update_range.
+def update_word_bits(study: Study) -> int | None:
+    """Bits of a word of the update on the wire, in which the numbers of all n sites add up without
+    wrapping: update_bits + ceil(log2 n). None: the study's words, as everything else."""
+    bits = study.aggregation.update_bits
+    return None if bits is None else bits + (len(study.roster) - 1).bit_length()
 
-    Clipping by coordinate keeps a private update private (it is post-processing); what is not
+
+class EncodedUpdate(NamedTuple):
+    """integers: (P,) int64. outside: how many coordinates were cut to update_range; of this site
+    alone, and never sent."""
+
+    integers: npt.NDArray[np.int64]
+    outside: int
+
+
+def encode_update(
+    study: Study, site: str, difference: Vector, round_: int, draw: Draw
+) -> EncodedUpdate:
+    """(P,) float32 new - old weights, or a control difference times local_steps * local_lr -> (P,)
+    integers, weighted, cut to update_range. draw: the bits of stochastic rounding, which numbers
+    of few bits need.
+
+    Cutting by coordinate keeps a private update private (it is post-processing); what is not
     finite counts as 0, since no answer may depend on data.
     """
     weight = study.patients(frozenset({site})) / study.patients()
-    bound = study.aggregation.update_range
-    limited = np.clip(np.nan_to_num(difference * np.float32(weight)), -bound, bound)
-    integers: npt.NDArray[np.int64] = np.rint(
-        limited.astype(np.float64) * update_scale(study)
-    ).astype(np.int64)
-    return integers
+    bound, few = study.aggregation.update_range, study.aggregation.update_bits
+    values = difference * np.float32(weight)
+    if few is not None:
+        values = rotated(np.nan_to_num(values), rotation_key(study, round_))
+    limited = np.clip(np.nan_to_num(values), -bound, bound)
+    scaled = limited.astype(np.float64) * update_scale(study)
+    integers = np.rint(scaled).astype(np.int64) if few is None else round_randomly(scaled, draw)
+    return EncodedUpdate(integers, int(np.count_nonzero(limited != values)))
 
 
-def decode_gradient(study: Study, total: Integers, participants: frozenset[str]) -> Vector:
+def rotation_key(study: Study, round_: int) -> bytes:
+    """32 bytes, public: the rotation of a round, the same at all sites."""
+    return _key("rotation", study.optimisation.seed, round_)
+
+
+def rounding_key(study: Study, round_: int, site: str) -> bytes:
+    """32 bytes: the stochastic rounding of a site in a round of a study without privacy, so that a
+    study which is repeated gives the same bits."""
+    return _key("rounding", study.optimisation.seed, round_, site)
+
+
+def _key(*parts: str | int) -> bytes:
+    return bytes.fromhex(digest(canonical(list(parts))))
+
+
+def decode_gradient(
+    study: Study, total: Integers, participants: frozenset[str], round_: int
+) -> Vector:
     """(P,) opened integers -> (P,) float32 gradient for the server optimiser.
 
     Modes none and local: minus the mean difference, weighted by declared patients. Distributed:
@@ -119,17 +162,23 @@ def decode_gradient(study: Study, total: Integers, participants: frozenset[str])
         factor = study.privacy.clip_norm / (study.aggregation.scale * expected)
     else:
         factor = -study.patients() / (study.patients(participants) * update_scale(study))
-    return np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
+    return _decoded(study, total, factor, round_)
 
 
-def decode_control(study: Study, total: Integers) -> Vector:
+def decode_control(study: Study, total: Integers, round_: int) -> Vector:
     """(P,) opened integers -> (P,) float32, the step of the server's control variate: weighted over
     the whole roster, since absent sites' variates do not change (Karimireddy et al. 2020,
     Algorithm 1, line 17, with weights by patients)."""
     optimisation = study.optimisation
     steps = optimisation.local_steps * optimisation.local_lr
-    factor = np.float32(1 / (update_scale(study) * steps))
-    return np.multiply(total, factor, dtype=np.float32, casting="unsafe")
+    return _decoded(study, total, 1 / (update_scale(study) * steps), round_)
+
+
+def _decoded(study: Study, total: Integers, factor: float, round_: int) -> Vector:
+    values = np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
+    if study.aggregation.update_bits is None:
+        return values
+    return rotated_back(values, rotation_key(study, round_))
 
 
 def encode_histogram(study: Study, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

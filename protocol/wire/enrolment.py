@@ -1,17 +1,17 @@
-"""The enrolment card, with which a hospital asks a coordinator to enrol it.
+"""How a hospital is enrolled: the invitation that it gets and the card that it answers with.
 
-Two people compare its fingerprints by telephone: whoever could swap a key on the way could read and
-change what hospitals send.
+Two people compare a card's fingerprints by telephone: whoever could swap a key on the way could
+read and change what hospitals send.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from protocol.document import Document, added_field, canonical, first_fault
 from protocol.errors import Code, WardroundError
@@ -26,6 +26,9 @@ CARD = "wardround enrolment card"
 """Purpose of a card's signature."""
 EXPIRY_DAYS = 60
 """Days before its end from which a certificate is warned of."""
+_INVITATION_LIMIT = 256 * 1024
+CARD_PATH = "/v1/enrolment/card"
+"""Where an invited hospital posts its card, again and again, until the roster is complete."""
 
 
 def expiry(days: float) -> str:
@@ -91,13 +94,18 @@ class EnrolmentCard(Document):
             ) from None
         except ValidationError as error:
             raise refused_file(error, path, "an enrolment card", again) from None
-        with parsing(f"The node key in {path} is no ECDSA P-384 key in PEM.", Code.NODE_KEY, again):
-            key = load_pem_public_key(card.node_key.encode())
+        card.check_node_key(str(path), again)
+        return card
+
+    def check_node_key(self, where: str, remedy: str) -> None:
+        """Raises WardroundError(NODE_KEY) where the key is not ECDSA P-384."""
+        problem = f"The node key in {where} is no ECDSA P-384 key in PEM."
+        with parsing(problem, Code.NODE_KEY, remedy):
+            key = load_pem_public_key(self.node_key.encode())
             if not isinstance(key, ec.EllipticCurvePublicKey):
                 raise ValueError
             if not isinstance(key.curve, ec.SECP384R1):
                 raise ValueError
-        return card
 
     @property
     def identity_fingerprint(self) -> str:
@@ -108,3 +116,56 @@ class EnrolmentCard(Document):
     def node_fingerprint(self) -> str:
         """Of the node key, to be compared by telephone."""
         return fingerprint(self.node_key.strip().encode())
+
+
+class ProposedRules(Document):
+    """What a consortium proposes that a hospital's policy allows. It decides nothing: the hospital
+    takes it over, or leaves it."""
+
+    tasks: tuple[Name, ...] = ()
+    purposes: tuple[Name, ...] = ()
+    modes: tuple[Name, ...] = ()
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    epsilon_per_study: float | None = Field(default=None, gt=0)
+    epsilon_lifetime: float | None = Field(default=None, gt=0)
+    epsilon_broken: float | None = Field(default=None, gt=0)
+
+
+class Invitation(Document):
+    """The file for one hospital: who it is, the coordinator's address and CA (PEM), the token with
+    which its card is handed in, and the rules that the consortium proposes."""
+
+    site: Name
+    coordinator: str
+    ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
+    token: str = Field(repr=False, max_length=256)
+    rules: ProposedRules
+
+    @staticmethod
+    def load(path: Path) -> Invitation | None:
+        """Returns None for a file that is something else, such as a bundle.
+
+        Raises WardroundError(USAGE) for a malformed invitation, (RELEASE) for one of a newer
+        release."""
+        again = "Ask the coordinator's operator for it again."
+        try:
+            with path.open("rb") as file:
+                text = file.read(_INVITATION_LIMIT)
+        except OSError as error:
+            raise WardroundError(
+                Code.USAGE, f"{path} cannot be read: {error.strerror}.", remedy=again
+            ) from None
+        if b'"token"' not in text:
+            return None
+        try:
+            return Invitation.model_validate_json(text)
+        except ValidationError as error:
+            raise refused_file(error, path, "an invitation", again) from None
+
+
+class EnrolmentAnswer(Document):
+    """The coordinator's answer to a card. `missing`: hospitals that are invited and whose card its
+    operator has not confirmed; `bundle`: what `wardround-site join` takes, once none is missing."""
+
+    missing: tuple[Name, ...]
+    bundle: dict[str, Any] | None

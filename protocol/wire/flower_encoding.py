@@ -66,6 +66,14 @@ HAVE = "wardround-have"
 """pull-messages: ids of the last messages received; lost messages are sent again."""
 STORED = "wardround-stored"
 """push-messages: 1 if the reply was accepted, 0 if its request is no longer open."""
+PART = "wardround-part"
+"""A part of an object instead of the whole. push-object: "offset/size" of the object, whose content
+is here the part from there on; the reply says how many bytes of it are held. pull-object: "offset/
+length" that is wanted; the reply says the object's size. A peer that does not know it takes and
+gives whole objects."""
+HELD = "wardround-held"
+"""Reply to push-messages: parts are taken here. What is held of objects that are not yet whole, as
+"id=bytes" separated by commas."""
 REFUSED = "wardround-refused"
 """Why a call was refused: key, signature, clock, node, version, active, form or BUSY."""
 ROSTER = "wardround-roster"
@@ -185,7 +193,7 @@ def read_inline_content(content: RecordDict) -> InlineContent | None:
     return InlineContent(header, body, tuple(cast("list[str]", ids)))
 
 
-def chunk_data(content: bytes) -> memoryview:
+def chunk_data(content: bytes | bytearray) -> memoryview:
     """The data of a stored chunk, not copied. Raises WardroundError(MESSAGE)."""
     end = content.find(HEAD_BODY_DIVIDER)
     kind = content[:end].split(HEAD_VALUE_DIVIDER.encode())[0]

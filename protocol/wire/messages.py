@@ -146,11 +146,12 @@ class Share(_AttemptMessage):
     type: Literal["share"] = "share"
 
 
-Ending = Literal["finished", "failed", "cancelled"]
+Ending = Literal["finished", "failed", "cancelled", "paused"]
 
 
 class Close(Document):
-    """Coordinator -> site: the study has ended."""
+    """Coordinator -> site: the study has ended, or rests: one that failed or was paused may be
+    proposed again, and goes on."""
 
     type: Literal["close"] = "close"
     study: Digest

@@ -72,6 +72,10 @@ class CoordinatorConfig(Document):
         return self.folder / "roster.json"
 
     @property
+    def invitations(self) -> Path:
+        return self.folder / "invitations.json"
+
+    @property
     def accounts(self) -> Path:
         return self.folder / "accounts.json"
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
 
 from protocol import durable_files
@@ -16,8 +17,9 @@ from protocol.housekeeping import Housekeeping
 from protocol.identity import fingerprint
 from protocol.release import RELEASE
 from protocol.study.study import Study
+from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
-from server.coordinator import lock, schema
+from server.coordinator import lock, schema, setup
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
@@ -25,6 +27,8 @@ from server.coordinator.membership import Members
 from server.coordinator.study_run import CoordinatorServices, StudyRun, StudyStatus, Submission
 from server.coordinator.study_transport import StudyFleet
 from server.enrolment.accounts import Accounts
+from server.enrolment.invitation_api import InvitationApi
+from server.enrolment.invitations import Invitations
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.enrolment.signing_key import signing_key
@@ -98,6 +102,11 @@ class Coordinator:
                     self._load(folder.name)
             api = ControlApi(self, Accounts(self.config.accounts), self.journal, PREFIX)
             self.link.mount(PREFIX, api)
+            invited = Invitations(self.config.invitations)
+            bundle = partial(setup.bundle, self.config)
+            self.link.mount(
+                CARD_PATH.rpartition("/")[0], InvitationApi(invited, self.roster, bundle)
+            )
             self.link.start()
         except BaseException:
             self._unlock()

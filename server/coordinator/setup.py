@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from protocol import durable_files
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 from protocol.identity import fingerprint
+from protocol.wire.enrolment import EnrolmentCard, Invitation
 from server.coordinator import schema
 from server.coordinator.config import FILE, CoordinatorConfig, template
 from server.coordinator.lock import is_running
-from server.enrolment.accounts import Credentials
+from server.enrolment.account_terms import Role
+from server.enrolment.accounts import Accounts, Credentials, issue, refuse_existing
 from server.enrolment.certificates import Pki
+from server.enrolment.consortium import Consortium
+from server.enrolment.invitations import Invitations
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.enrolment.signing_key import signing_key
@@ -76,6 +81,72 @@ def create(
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return CoordinatorConfig.load(folder)
+
+
+def set_up(consortium: Consortium, folder: Path, out: Path) -> dict[str, Path]:
+    """Makes the coordinator's folder unless it is there, and in `out` a file for every party that
+    has none yet: SITE.invitation.json and ACCOUNT.credentials.json. Returns party -> new file.
+
+    May be called again with a longer consortium. Raises WardroundError: as `create`; CONFIGURATION
+    where the coordinator that is there has another address; USAGE where a file exists.
+    """
+    place = consortium.coordinator
+    address = str(Address(place.hosts[0], place.port))
+    if (folder / FILE).exists():
+        config = CoordinatorConfig.load(folder)
+        if config.address != address:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{folder} is a coordinator at {config.address}, not {address}.",
+                remedy=f"Correct one of them; coordinator.yaml in {folder} decides where it is.",
+            )
+    else:
+        config = create(folder, place.hosts, place.port, place.mlflow, place.organisation)
+    durable_files.make_folder(out)
+    invitations, accounts, made = Invitations(config.invitations), Accounts(config.accounts), {}
+    ca = authority(config.pki)
+    known = {*invitations.all(), *Roster(config.roster).sites()}
+    for site in sorted(set(consortium.hospitals) - known):
+        refuse_existing(file := out / f"{site}.invitation.json")
+
+        def invite(token: str, site: str = site, file: Path = file) -> None:
+            invitation = Invitation(
+                site=site, coordinator=address, ca=ca, token=token, rules=consortium.rules
+            )
+            write_json(file, invitation.model_dump(mode="json"))
+
+        invitations.add(site, consortium.hospitals[site], invite)
+        made[site] = file
+    people: dict[str, Role] = dict.fromkeys(consortium.data_scientists, "own_studies")
+    people |= dict.fromkeys(consortium.reviewers, "all_studies")
+    for name in sorted(set(people) - set(accounts.all())):
+        refuse_existing(file := out / f"{name}.credentials.json")
+
+        def give(token: str, name: str = name, file: Path = file) -> None:
+            issue(file, credentials(config, name, token))
+
+        accounts.add(name, role=people[name], deliver=give)
+        made[name] = file
+    return made
+
+
+def enrol_waiting(
+    config: CoordinatorConfig, compare: Callable[[str, EnrolmentCard], None]
+) -> list[str]:
+    """Puts the hospitals on the roster whose cards have come. compare: returns once a person has
+    compared a site's fingerprints by telephone, and raises otherwise. Returns their names."""
+    roster, enrolled = Roster(config.roster), []
+    for site, invited in Invitations(config.invitations).all().items():
+        if invited.card is not None and site not in roster.sites():
+            compare(site, invited.card)
+            roster.add(invited.card, invited.patients)
+            enrolled.append(site)
+    return enrolled
+
+
+def awaited(config: CoordinatorConfig) -> list[str]:
+    """Hospitals that are invited, and not on the roster yet."""
+    return sorted(set(Invitations(config.invitations).all()) - set(Roster(config.roster).sites()))
 
 
 def bundle(config: CoordinatorConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
-checkpoint.pt after every round, events.jsonl, and at the end weights.f32 and summary.json.
+checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, and at the end
+weights.f32 and summary.json.
 """
 
 from __future__ import annotations
@@ -292,6 +293,7 @@ class StudyRun:
             identities,
             self,
             checkpoint=self.folder / "checkpoint.pt",
+            begun=self.folder / "attempts.json",
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,

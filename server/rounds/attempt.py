@@ -16,6 +16,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.possible_sums import impossible
 from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, check_ready
+from protocol.secagg.packing import packing_of
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections
 from protocol.vectors import Vector
@@ -189,7 +190,8 @@ class Attempt:
     def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
         if sections.train and self.study.aggregation.robust is not None:
             return UnmaskedOpening(participants, sections)
-        return ShareSum(participants, sections.length, self.study.aggregation.word_bits)
+        bits, packing = self.study.aggregation.word_bits, packing_of(sections)
+        return ShareSum(participants, sections.length, bits, packing)
 
     def _fold(self, opening: ShareSum | UnmaskedOpening, site: str, received: Frame) -> bool:
         """Whether a share could be folded; one that cannot spoils the attempt, and the others are

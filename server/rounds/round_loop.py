@@ -29,6 +29,7 @@ from protocol.study.vector_layout import (
 )
 from protocol.wire import messages
 from protocol.wire.messages import Ending
+from server.model import attempt_record
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
@@ -58,6 +59,7 @@ class RoundLoop:
         listener: Listener,
         *,
         checkpoint: Path | None = None,
+        begun: Path | None = None,
         store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
@@ -66,8 +68,9 @@ class RoundLoop:
         """identities: site -> public identity key in hex, the coordinator's own roster. revoked:
         the study's sites whose keys no sum may hold any more.
 
-        `cancelled` is checked between exchanges. store: does the write of a checkpoint, and may
-        wait until it succeeds. If `checkpoint` exists, the study resumes there.
+        `cancelled` is checked between exchanges. begun: the file of the attempts that sites may
+        have seen (`attempt_record`), for sites that outlive this process. store: does the write of
+        either file, and may wait until it succeeds. If they exist, the study resumes there.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
@@ -98,6 +101,9 @@ class RoundLoop:
             self.model.restore(saved)
             self.attempts, self._pending = saved.attempts, saved.report
             self.suspects = saved.suspects
+        self._begun = begun
+        if begun is not None:
+            self.attempts = attempt_record.recorded(begun, self.attempts)
 
     def run(self) -> Outcome:
         """Proposes the study, runs every round, closes it.
@@ -134,7 +140,7 @@ class RoundLoop:
         if sections.evaluate:
             self.model.stopping.update(metrics, self.model.iterate)
         if not self._stopped():  # the model is released as it was scored
-            self._step(opened, sections)
+            self._step(opened, sections, round_)
         if not self._stopped():
             self._pending = RoundReport(
                 round=round_,
@@ -154,13 +160,13 @@ class RoundLoop:
             checkpoint = self.model.checkpoint(self.attempts, self.suspects, self._pending)
             self._store(lambda: checkpoint.save(path))
 
-    def _step(self, opened: OpenedSum, sections: Sections) -> None:
+    def _step(self, opened: OpenedSum, sections: Sections, round_: int) -> None:
         if opened.updates:
             gradient = robust_gradient(self.study, opened.updates)
         else:
             total = opened.total[sections.update]
-            gradient = decode_gradient(self.study, total, opened.participants)
-        moved = decode_control(self.study, opened.total[sections.control])
+            gradient = decode_gradient(self.study, total, opened.participants, round_)
+        moved = decode_control(self.study, opened.total[sections.control], round_)
         self.model.step(gradient, moved if len(moved) else None)
 
     def _stopped(self) -> bool:
@@ -187,7 +193,7 @@ class RoundLoop:
                     remedy="Plan more of them: aggregation.spare_attempts.",
                 )
             sites = self._asked(sections)
-            self.attempts = self.attempts.begin(sections)
+            self._begin(sections)
             try:
                 opened = self._attempt.run(
                     sites, self.attempts.made, round_, sections, body, self._lost()
@@ -210,6 +216,13 @@ class RoundLoop:
             f"{last.why} ({codes or among}).",
             remedy="The sites' own logs say more under these codes.",
         )
+
+    def _begin(self, sections: Sections) -> None:
+        """Counts one more attempt, durably before any site is asked for it."""
+        begun = self.attempts.begin(sections)
+        if (path := self._begun) is not None:
+            self._store(lambda: attempt_record.record(path, begun))
+        self.attempts = begun
 
     def _lost(self) -> tuple[int, ...]:
         """Attempts without a sum; only sites with state between rounds need to know them."""

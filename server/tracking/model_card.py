@@ -6,11 +6,11 @@ escaped, since it is shown as Markdown in somebody's browser.
 
 from __future__ import annotations
 
-import math
 from typing import assert_never
 
 from protocol.identity import Identity, fingerprint
 from protocol.metrics.score_histogram import Estimate
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.study.algorithms import (
     DittoOptions,
@@ -158,20 +158,22 @@ def _privacy(study: Study, outcome: Outcome | None) -> str:
         spent = plan.epsilon if outcome is None else outcome.epsilon
         lines.append(
             "**No differential privacy** in training. Evaluation alone: epsilon "
-            f"**{_up(spent)}** at delta {plan.delta:g} for each patient who evaluates."
+            f"**{rounded_up(spent)}** at delta {plan.delta:g} for each patient who evaluates."
         )
     elif outcome is None or outcome.epsilon is None:
-        lines.append(f"Planned: at most epsilon **{_up(plan.epsilon)}** at delta {plan.delta:g}.")
+        lines.append(
+            f"Planned: at most epsilon **{rounded_up(plan.epsilon)}** at delta {plan.delta:g}."
+        )
     else:
         lines.append(
-            f"Epsilon **{_up(outcome.epsilon)}** at delta {plan.delta:g} for each patient covered, "
-            f"mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
+            f"Epsilon **{rounded_up(outcome.epsilon)}** at delta {plan.delta:g} for each patient "
+            f"covered, mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
             f"clip norm {plan.clip_norm:g}, sampling rate {plan.sampling_rate:g})."
         )
     if outcome is not None and outcome.epsilon_broken is not None:
         lines.append(
             f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
-            f"coordinator, it would be {_up(outcome.epsilon_broken)}."
+            f"coordinator, it would be {rounded_up(outcome.epsilon_broken)}."
         )
     if plan.epsilon is not None:
         lines.append(assumption(study))
@@ -212,10 +214,3 @@ def _effort(outcome: Outcome) -> str:
         f"each, {outcome.seconds:,.0f} s; "
         f"{outcome.bytes_sent / 1e6:,.1f} MB sent, {outcome.bytes_received / 1e6:,.1f} MB received."
     )
-
-
-def _up(epsilon: float | None) -> str:
-    """Three decimals, rounded up: a reported epsilon is never optimistic."""
-    if epsilon is None or not math.isfinite(epsilon):
-        return "infinite"
-    return f"{math.ceil(epsilon * 1000) / 1000:.3f}".rstrip("0").rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.terminal.printable import as_html
 from server.outcome import Outcome
@@ -27,7 +28,7 @@ def page(outcome: Outcome) -> str:
         for (answer, rows), caption in zip(answered(outcome), captions(study), strict=False)
     ]
     cohort = "" if query is None else f"<p>Of {as_html(question(query))}.</p>"
-    spent = "none" if outcome.epsilon is None else f"{outcome.epsilon:.4g}"
+    spent = "none" if outcome.epsilon is None else rounded_up(outcome.epsilon)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{as_html(study.title)}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>

@@ -16,6 +16,9 @@ from protocol.housekeeping import reason
 from server.transport.event_log import EventLog
 from server.transport.http import HANDSHAKE_SECONDS, BoundedProtocol
 
+_UNSENT = 16 * 1024
+"""Bytes that the system holds back for a connection: what counts as sent is on the line."""
+
 
 class Acceptor:
     """Feeds a uvicorn server that listens to no socket itself. Belongs to that server's loop."""
@@ -63,6 +66,7 @@ class Acceptor:
 
     async def _shake_hands(self, raw: socket.socket, place: Connection) -> None:
         config = self._server.config
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: BoundedProtocol(config, self._server.server_state, {}, place=place),

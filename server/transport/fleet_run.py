@@ -55,10 +55,12 @@ class FleetRun:
     ) -> Iterator[tuple[str, Frame | None]]:
         """Sends each site its frame and yields each answer as it comes; every site once.
 
-        None stands for a site that is not connected, has gone, or did not answer within `timeout`
-        seconds. A large answer's body is read once, and only until the next answer is asked for:
-        then its memory is given to the next site's. Equal chunk objects in several frames are
-        stored once. Raises WardroundError(CONFIGURATION) for a site that is not registered.
+        None stands for a site that is not connected, has gone, or did not begin to answer within
+        `timeout` seconds of having its question. Large bodies that are on their way are waited for
+        as long as they move, also while the site is away (protocol/progress.py). A large answer's
+        body is read once, and only until the next answer is asked for: then its memory is given to
+        the next site's. Equal chunk objects in several frames are stored once.
+        Raises WardroundError(CONFIGURATION) for a site that is not registered.
         """
         unknown = sorted(set(frames) - set(self._nodes))
         if unknown:
@@ -67,7 +69,7 @@ class FleetRun:
                 f"Not registered at this coordinator: {', '.join(unknown)}.",
                 remedy="Register the sites' node keys first.",
             )
-        return self._exchanges(frames, time.monotonic() + timeout)
+        return self._exchanges(frames, timeout)
 
     def close(self) -> None:
         """Ends the run; whatever is still open in it is answered None."""
@@ -80,7 +82,7 @@ class FleetRun:
         self.close()
 
     def _exchanges(
-        self, frames: Mapping[str, Frame], deadline: float
+        self, frames: Mapping[str, Frame], timeout: float
     ) -> Iterator[tuple[str, Frame | None]]:
         mailbox: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
         pending: set[Exchange] = set()
@@ -91,12 +93,12 @@ class FleetRun:
             bodies: dict[tuple[int, ...], WireBody] = {}
             for name in frames:
                 if name not in absent:
-                    pending.add(self._post(name, frames[name], bodies, deadline, mailbox))
+                    pending.add(self._post(name, frames[name], bodies, timeout, mailbox))
             bodies.clear()
             for name in absent:
                 yield name, None
             while pending:
-                exchange = self._next(mailbox, pending, deadline)
+                exchange = self._next(mailbox, pending)
                 event = "no-answer" if exchange.answer is None else "answered"
                 self._events.write(event, site=exchange.name, run=self.label)
                 yield exchange.name, exchange.answer
@@ -111,7 +113,7 @@ class FleetRun:
         name: str,
         frame: Frame,
         bodies: dict[tuple[int, ...], WireBody],
-        deadline: float,
+        timeout: float,
         mailbox: queue.SimpleQueue[Exchange],
     ) -> Exchange:
         key = tuple(id(chunk) for chunk in frame.body)
@@ -125,26 +127,21 @@ class FleetRun:
             reply_to_message_id="",
             group_id=self.label,
             created_at=time.time(),
-            ttl=max(1.0, deadline - time.monotonic()) + 60.0,
+            ttl=max(1.0, timeout) + 60.0,
             message_type=MESSAGE_TYPE,
         )
-        return self._state.post(name, pack(metadata, frame.header, bodies[key]), mailbox)
+        parcel = pack(metadata, frame.header, bodies[key])
+        return self._state.post(name, parcel, mailbox, time_limit=timeout, stall=self._stall)
 
-    def _next(
-        self, mailbox: queue.SimpleQueue[Exchange], pending: set[Exchange], deadline: float
-    ) -> Exchange:
-        """The next exchange that has ended; ends those that ran out of time or lost their site."""
+    def _next(self, mailbox: queue.SimpleQueue[Exchange], pending: set[Exchange]) -> Exchange:
+        """The next exchange that has ended; ends those that are given up."""
         while True:
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            ahead = [ex.deadline - now for ex in pending if ex.deadline > now]
             try:
-                return mailbox.get(timeout=max(0.0, min(left, _CHECK_INTERVAL)))
+                return mailbox.get(timeout=min([_CHECK_INTERVAL, *ahead]))
             except queue.Empty:
                 for exchange in pending:
-                    if left <= 0 or self._is_lost(exchange):
+                    absent = self._state.absent_for(exchange.node_id) > self._grace
+                    if exchange.given_up(time.monotonic(), absent):
                         self._state.settle(exchange, None)
-
-    def _is_lost(self, exchange: Exchange) -> bool:
-        """Its site has been away for longer than the grace, or its upload stands still."""
-        if self._state.absent_for(exchange.node_id) > self._grace:
-            return True
-        return exchange.admitted and time.monotonic() - exchange.moved > self._stall

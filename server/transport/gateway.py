@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,11 +41,14 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from protocol.errors import WardroundError
+from protocol.progress import SLOWEST, WINDOW
 from protocol.wire.flower_encoding import (
     BUSY,
     HAVE,
+    HELD,
     NOTICE,
     OBJECT_LIMIT,
+    PART,
     REFUSED,
     ROSTER,
     STORED,
@@ -79,13 +83,17 @@ _BODY_LIMIT = defaultdict(
     lambda: 64 * 1024, {"push-messages": 2 << 20, "push-object": OBJECT_LIMIT + 4096}
 )
 """Bytes of request body, by route."""
-_BODY_SECONDS, _SLOWEST = 60.0, 4096
-"""Seconds for a body, and bytes for each of which another second is given."""
+_BODY_SECONDS = WINDOW
+"""Seconds for a body, beside one for each SLOWEST bytes of it."""
+_BODIES = 8
+"""Large bodies of one site that are read at once; more than its lines, since one that broke may be
+here for a while."""
 _IN_A_THREAD = 128 * 1024
 """Bytes of an object from which its hash is worth a thread of its own."""
 _NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
-_SLICE = 64 * 1024
+_SLICE = 32 * 1024
 """Bytes of an object handed to the connection at once."""
+_OFFSET_AND_SIZE = re.compile(r"([0-9]{1,12})/([0-9]{1,12})")
 
 
 @dataclass
@@ -114,16 +122,29 @@ class HttpCall:
         known = self.headers.get(ROSTER, "")
         return int(known) if known.isdecimal() and len(known) < 8 else None
 
-    async def body(self, limit: int) -> bytes:
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The two numbers of PART, if it is a part of an object that is moved. Raises
+        CallRefusedError."""
+        if PART not in self.headers:
+            return None
+        numbers = _OFFSET_AND_SIZE.fullmatch(self.headers[PART])
+        if numbers is None:
+            raise CallRefusedError(400, "form")
+        return int(numbers[1]), int(numbers[2])
+
+    async def body(self, limit: int, wanted: Callable[[int], bool] | None = None) -> bytes:
         """Reads the body. Raises CallRefusedError: 413 above `limit` bytes, 408 where it comes
-        more slowly than _SLOWEST bytes a second."""
+        more slowly than SLOWEST bytes a second. `wanted`, where it is given, decides instead: it is
+        told how many bytes came, and says whether to go on."""
         try:
             announced = int(self.headers.get("content-length", "0"))
         except ValueError:
             raise CallRefusedError(400, "form") from None
         if announced > limit:
             raise CallRefusedError(413, "form")
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         parts, size = [], 0
         try:
             async with asyncio.timeout_at(began + _BODY_SECONDS) as patience:
@@ -136,9 +157,12 @@ class HttpCall:
                     if size > limit:
                         raise CallRefusedError(413, "form")
                     parts.append(part)
+                    if wanted is not None and not wanted(len(part)):
+                        raise CallRefusedError(409, "form")
                     if not message.get("more_body", False):
                         return parts[0] if len(parts) == 1 else b"".join(parts)
-                    patience.reschedule(began + _BODY_SECONDS + size / _SLOWEST)
+                    begin = began + size / SLOWEST if wanted is None else loop.time()
+                    patience.reschedule(begin + _BODY_SECONDS)
         except TimeoutError:
             raise CallRefusedError(408, "form") from None
 
@@ -164,9 +188,8 @@ class Gateway:
     """The ASGI application. `start` and `stop` belong to the event loop that serves it."""
 
     def __init__(
-        self, events: EventLog, *, slots: int, downloads: int, hold: float, stall: float,
-        max_body: int,
-    ) -> None:  # fmt: skip
+        self, events: EventLog, *, slots: UploadSlots, hold: float, stall: float, max_body: int
+    ) -> None:
         self.state = FleetState(self._wake, self._free, max_body)
         self.events = events
         self.notice = ""
@@ -175,8 +198,8 @@ class Gateway:
         """What sites that ask for it are told of the roster (`ROSTER`)."""
         self._mounted: dict[str, Application] = {}
         self._hold_limit, self._stall = hold, stall
-        self._slots = UploadSlots(slots)
-        self._downloads = asyncio.Semaphore(downloads)
+        self._slots = slots
+        self._bodies: Counter[int] = Counter()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="fleet")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Event()
@@ -249,9 +272,10 @@ class Gateway:
         media_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != PROTOBUF_MEDIA_TYPE:
             raise CallRefusedError(415, "form")
-        if call.route == "push-object" and not self._slots.held_by(call.node_id):
-            raise CallRefusedError(409, "form")
-        body = await call.body(_BODY_LIMIT[call.route])
+        if call.route == "push-object":
+            body = await self._large_body(call)
+        else:
+            body = await call.body(_BODY_LIMIT[call.route])
         try:
             request = decoded(FLEET_ROUTES[call.route], body)
         except WardroundError:
@@ -298,6 +322,8 @@ class Gateway:
                 exchange = state.exchange_of_message(request.message_object_id)
                 if exchange is not None and exchange.node_id != call.node_id:
                     raise CallRefusedError(403, "node")
+                if exchange is not None:
+                    exchange.confirmed()
                 return fleet_handlers.confirm_message_received(request, state, state.object_store)
             case "get-run":
                 return fleet_handlers.get_run(request, state)
@@ -310,31 +336,76 @@ class Gateway:
         raise CallRefusedError(404, "form")
 
     # --- large objects ---
+    async def _large_body(self, call: HttpCall) -> bytes:
+        """Reads an object of an answer for as long as the answer is waited for: its lines share
+        what the site's network carries."""
+        node_id = call.node_id
+
+        def came_in(size: int) -> bool:
+            on = [exchange.came_in(size) for exchange in self._slots.admitted(node_id)]
+            return any(on)
+
+        if not came_in(0):
+            raise CallRefusedError(409, "form")
+        if self._bodies[node_id] >= _BODIES:
+            raise CallRefusedError(503, BUSY)
+        self._bodies[node_id] += 1
+        try:
+            return await call.body(_BODY_LIMIT[call.route], came_in)
+        finally:
+            self._bodies[node_id] -= 1
+
     async def _pull_object(self, call: HttpCall, request: PullObjectRequest) -> Any:
-        """As Flower's handler, but sends large contents in slices of the stored copy."""
+        """As Flower's handler, but sends large contents in slices of the stored copy, and parts of
+        them where the site asks for parts."""
         content = self.state.get_object(request.run_id, request.object_id)
         ended = check_abort(request.run_id, _NOT_RUNNING, self.state)
-        if content is None or ended or len(content) < _IN_A_THREAD:
+        part = call.part
+        if not content or ended or (part is None and len(content) < _IN_A_THREAD):
             return fleet_handlers.pull_object(request, self.state)
-        async with self._downloads:
-            head = large_object_head(len(content))
-            await call.begin(200, PROTOBUF_MEDIA_TYPE, len(head) + len(content))
-            await call.send({"type": "http.response.body", "body": head, "more_body": True})
-            for start in range(0, len(content), _SLICE):
-                part = memoryview(content)[start : start + _SLICE]
-                more = start + _SLICE < len(content)
-                async with asyncio.timeout(self._stall):
-                    await call.send({"type": "http.response.body", "body": part, "more_body": more})
+        wanted = self._part(content, part)
+        if part is not None:
+            call.reply_headers[PART] = str(len(content))
+        exchange = self.state.exchange_with(call.node_id, request.run_id, request.object_id)
+        head = large_object_head(len(wanted))
+        await call.begin(200, PROTOBUF_MEDIA_TYPE, len(head) + len(wanted))
+        await call.send({"type": "http.response.body", "body": head, "more_body": bool(wanted)})
+        for start in range(0, len(wanted), _SLICE):
+            piece = wanted[start : start + _SLICE]
+            more = start + _SLICE < len(wanted)
+            async with asyncio.timeout(self._stall + _SLICE / SLOWEST):
+                await call.send({"type": "http.response.body", "body": piece, "more_body": more})
+            if exchange is not None:
+                exchange.fetched(request.object_id, len(piece))
         return None
+
+    @staticmethod
+    def _part(content: bytes, part: tuple[int, int] | None) -> memoryview:
+        """What was asked for of an object: its offset and length, or all."""
+        return memoryview(content)[part[0] : sum(part)] if part else memoryview(content)
 
     async def _push_object(self, call: HttpCall, request: PushObjectRequest) -> Any:
         exchange = self.state.exchange_of_session(request.session_id)
         if exchange is None or exchange.node_id != call.node_id:
             raise CallRefusedError(403, "node")
+        loop, part = asyncio.get_running_loop(), call.part
+        if part is not None:
+            return await loop.run_in_executor(self._pool, self._store_part, call, request, *part)
         if int(call.headers.get("content-length", "0")) < _IN_A_THREAD:
             return fleet_handlers.push_object(request, self.state)
-        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._store_large, request)
+
+    def _store_part(
+        self, call: HttpCall, request: PushObjectRequest, offset: int, size: int
+    ) -> PushObjectResponse:
+        if check_abort(request.run_id, _NOT_RUNNING, self.state):
+            return PushObjectResponse(stored=False)
+        stored, held = self.state.store_part(
+            request.run_id, request.session_id, request.object_id, offset, size,
+            request.object_content,
+        )  # fmt: skip
+        call.reply_headers[PART] = str(held)
+        return PushObjectResponse(stored=stored)
 
     def _store_large(self, request: PushObjectRequest) -> PushObjectResponse:
         """Does what Flower's handler does without its copies of the content."""
@@ -402,8 +473,8 @@ class Gateway:
             raise CallRefusedError(503, BUSY)
         if not turn.result():
             call.reply_headers[STORED] = "0"
-        exchange.touch()
-        exchange.admitted = True
+        exchange.admit()
+        call.reply_headers[HELD] = exchange.parts_held
         return response
 
     async def _hold(self, call: HttpCall, until: Awaitable[Any], limit: float) -> bool:

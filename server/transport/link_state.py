@@ -13,11 +13,12 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast, overload
 
 from protocol.errors import WardroundError
+from protocol.progress import Patience
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Buffer, Frame
 
@@ -34,6 +35,7 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
+    WIRE_CHUNK,
     InlineContent,
     PackedMessage,
     chunk_data,
@@ -43,6 +45,13 @@ from protocol.wire.flower_encoding import (
 )
 
 Answer = tuple[str, Frame | None]
+Content = bytes | bytearray
+_AGAIN = 2
+"""Times that the bytes of a question or an answer count as progress: a line may break."""
+_LISTED = 64
+"""Unfinished objects that a site is told of; it has as many as it has lines."""
+_AROUND = 64 * 1024
+"""Bytes of a message beside its objects' content."""
 
 
 class ReadOnceChunks(Sequence[Buffer]):
@@ -78,29 +87,94 @@ class ReadOnceChunks(Sequence[Buffer]):
 
 @dataclass(eq=False)
 class Exchange:
-    """One request to one site, until its answer has been folded."""
+    """One request to one site, until its answer has been folded.
+
+    It is waited for until its deadline while nothing moves, and for as long as its objects move
+    while they do. Times are of the monotonic clock.
+    """
 
     name: str
     node_id: int
     run_id: int
     message_id: str
     mailbox: queue.SimpleQueue[Exchange]
+    time_limit: float
+    """Seconds for the answer to begin, once the question is there."""
+    deadline: float
+    stall: float
+    """Seconds that a transfer is waited for without a byte."""
+    question: Mapping[str, int]
+    """The bytes of the question's objects, by their ids."""
     reply_id: str = ""
     session_id: str = ""
     inline: InlineContent | None = None
     expected: frozenset[str] = frozenset()
-    received: dict[str, bytes] = field(default_factory=dict)
+    received: dict[str, Content] = field(default_factory=dict)
+    parts: dict[str, bytearray] = field(default_factory=dict)
+    """Objects of which the first bytes are here."""
     answer: Frame | None = None
     settled: bool = False
-    admitted: bool = False
-    """Has been given a slot for its upload."""
-    moved: float = field(default_factory=time.monotonic)
-    """When something last came in, on the monotonic clock."""
+    transfer: Patience | None = None
+    """While objects of the question or the answer are on their way."""
+    called: float = 0.0
+    """When the site last announced its answer."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def touch(self) -> None:
-        self.moved = time.monotonic()
+    @property
+    def largest(self) -> int:
+        """Bytes that the announced answer may have."""
+        each = OBJECT_LIMIT if self.inline is None else WIRE_CHUNK
+        return len(self.expected) * each + _AROUND
+
+    @property
+    def held(self) -> int:
+        """Bytes of the answer that are here."""
+        return sum(map(len, self.received.values())) + sum(map(len, self.parts.values()))
+
+    @property
+    def parts_held(self) -> str:
+        """The content of HELD."""
+        with self.lock:
+            held = sorted((key, len(part)) for key, part in self.parts.items())
+        return ",".join(f"{key}={size}" for key, size in held[:_LISTED])
+
+    def fetched(self, object_id: str, size: int) -> None:
+        """So many bytes of the question's object were handed to the line."""
+        if self.reply_id or object_id not in self.question:
+            return
+        now = time.monotonic()
+        if self.transfer is None:
+            most = _AGAIN * sum(self.question.values()) + _AROUND
+            self.transfer = Patience.beginning(now, self.stall, most)
+        self.transfer.moved(size, now)
+
+    def confirmed(self) -> None:
+        """The site has the whole question, and its time to answer begins."""
+        if not self.reply_id and self.transfer is not None:
+            self.transfer = None
+            self.deadline = max(self.deadline, time.monotonic() + self.time_limit)
+
+    def admit(self) -> None:
+        """The site may send the objects of its answer."""
+        if self.transfer is None:
+            most = _AGAIN * self.largest
+            self.transfer = Patience.beginning(time.monotonic(), self.stall, most)
+
+    def came_in(self, size: int) -> bool:
+        """So many bytes of the answer came in. False where it is not waited for any longer."""
+        if self.settled or self.transfer is None:
+            return False
+        self.transfer.moved(size, time.monotonic())
+        return True
+
+    def given_up(self, now: float, absent: bool) -> bool:
+        """Whether it is not worth waiting any longer. absent: the site is not connected."""
+        if self.transfer is not None:
+            return self.transfer.spent(now)
+        if self.reply_id and not absent:  # it waits for other sites' answers, and asks again
+            return now > self.called + self.stall
+        return absent or now > self.deadline
 
     def settle(self, answer: Frame | None) -> bool:
         """Ends the exchange and wakes the `ask` that waits for it. False if it had ended."""
@@ -108,7 +182,7 @@ class Exchange:
             if self.settled:
                 return False
             self.settled, self.answer = True, answer
-            self.received = {}
+            self.received, self.parts = {}, {}
             self.mailbox.put(self)
             return True
 
@@ -117,7 +191,7 @@ class Exchange:
         with self.lock:
             if self.answer is not None and isinstance(self.answer.body, ReadOnceChunks):
                 self.answer.body.clear()
-            self.settled, self.answer, self.received = True, None, {}
+            self.settled, self.answer, self.received, self.parts = True, None, {}, {}
 
     def complete(self) -> bool:
         """Assembles the answer once all of it was received; True when the exchange has ended."""
@@ -132,7 +206,8 @@ class Exchange:
 
     def _assemble(self) -> Frame:
         if self.inline is None:
-            return frame_of_objects(self.reply_id, dict(self.received))
+            contents = {key: bytes(content) for key, content in self.received.items()}
+            return frame_of_objects(self.reply_id, contents)
         if not self.inline.chunk_ids:
             return Frame(self.inline.header, (self.inline.body,) if self.inline.body else ())
         parts = {key: chunk_data(content) for key, content in self.received.items()}
@@ -212,7 +287,13 @@ class FleetState(InMemoryLinkState):
 
     # --- exchanges ---
     def post(
-        self, name: str, parcel: PackedMessage, mailbox: queue.SimpleQueue[Exchange]
+        self,
+        name: str,
+        parcel: PackedMessage,
+        mailbox: queue.SimpleQueue[Exchange],
+        *,
+        time_limit: float,
+        stall: float,
     ) -> Exchange:
         """Stores a message for its node and wakes the node's pull.
 
@@ -225,8 +306,18 @@ class FleetState(InMemoryLinkState):
             if content is None:
                 content = parcel.chunks[object_id].content()
             super().store_object(metadata.run_id, session, object_id, content)
+        question = {key: len(content) for key, content in parcel.objects.items()}
+        question |= {key: chunk.size for key, chunk in parcel.chunks.items()}
         exchange = Exchange(
-            name, metadata.dst_node_id, metadata.run_id, metadata.message_id, mailbox
+            name,
+            metadata.dst_node_id,
+            metadata.run_id,
+            metadata.message_id,
+            mailbox,
+            time_limit,
+            time.monotonic() + time_limit,
+            stall,
+            question,
         )
         with self.lock:
             self._exchanges[exchange.message_id] = exchange
@@ -261,6 +352,13 @@ class FleetState(InMemoryLinkState):
     def exchange_of_message(self, message_id: str) -> Exchange | None:
         return self._exchanges.get(message_id)
 
+    def exchange_with(self, node_id: int, run_id: int, object_id: str) -> Exchange | None:
+        """The open exchange with the node whose question has this object."""
+        for exchange in self.open_exchanges(node_id):
+            if exchange.run_id == run_id and object_id in exchange.question:
+                return exchange
+        return None
+
     def exchange_of_session(self, session_id: str) -> Exchange | None:
         return self._session.get(session_id)
 
@@ -268,7 +366,7 @@ class FleetState(InMemoryLinkState):
         """Makes visible again what was delivered to a node and is not among what it `have`s."""
         for exchange in self.open_exchanges(node_id):
             message = self.message_ins_store.get(exchange.message_id)
-            if message is None or exchange.reply_id or exchange.message_id in have:
+            if message is None or exchange.settled or exchange.message_id in have:
                 continue
             if message.metadata.delivered_at == "":
                 continue
@@ -291,40 +389,96 @@ class FleetState(InMemoryLinkState):
         except WardroundError:
             self.settle(exchange, None)
             return False, []
+        self._withdraw_reply(exchange)
+        self._prolong(exchange)
         stored, _ = super().store_message_and_object_tree(message, object_tree, session_id)
         if not stored:
             self._cleanup_push_session(session_id, cleanup_messages=False)
             return False, []
         if inline is None:
-            exchange.expected = frozenset(tree_ids(object_tree))
+            expected = frozenset(tree_ids(object_tree))
         else:
-            exchange.expected = frozenset(inline.chunk_ids)
-        exchange.inline, exchange.reply_id = inline, message.metadata.message_id
-        exchange.session_id = session_id
-        exchange.touch()
+            expected = frozenset(inline.chunk_ids)
+        with exchange.lock:
+            if not exchange.reply_id:
+                exchange.transfer = None  # of the question
+            exchange.inline, exchange.expected = inline, expected
+            exchange.reply_id, exchange.session_id = message.metadata.message_id, session_id
+            exchange.called = time.monotonic()
+            for kept in (exchange.received, exchange.parts):
+                for other in kept.keys() - expected:
+                    del kept[other]
         self._session[session_id] = exchange
         if exchange.complete():
             return True, []
-        return True, sorted(exchange.expected - exchange.received.keys())
+        return True, sorted(expected - exchange.received.keys())
+
+    def _withdraw_reply(self, exchange: Exchange) -> None:
+        """Makes room in Flower's stores for an answer that is announced once more: after a break,
+        or by a new process of the site. What came of its objects is kept."""
+        if exchange.session_id:
+            self._session.pop(exchange.session_id, None)
+            self._cleanup_push_session(exchange.session_id, cleanup_messages=False)
+        if exchange.reply_id:
+            with self.lock:
+                self.message_res_store.pop(exchange.reply_id, None)
+                self.message_ins_id_to_message_res_id.pop(exchange.message_id, None)
+            self.object_store.delete(exchange.reply_id)
+
+    def _prolong(self, exchange: Exchange) -> None:
+        """Keeps a question open in Flower's store for as long as its exchange is waited for."""
+        with self.lock:
+            message = self.message_ins_store.get(exchange.message_id)
+            if message is not None:
+                age = time.time() - message.metadata.created_at
+                message.metadata.ttl = max(message.metadata.ttl, age + exchange.time_limit)
+
+    def store_part(
+        self, run_id: int, session_id: str, object_id: str, offset: int, size: int, part: bytes
+    ) -> tuple[bool, int]:
+        """Takes the bytes from `offset` on of an object of `size` bytes.
+
+        Returns whether the object is whole and taken, and how many of its bytes are held.
+        """
+        exchange = self._wants(run_id, session_id, object_id)
+        if exchange is None or size > OBJECT_LIMIT:
+            return False, 0
+        with exchange.lock:
+            if object_id in exchange.received:
+                return True, size
+            held = exchange.parts.setdefault(object_id, bytearray())
+            if offset == len(held) and offset + len(part) <= size:
+                held += part
+            if exchange.held > self._max_body:
+                self.settle(exchange, None)
+                return False, 0
+            if len(held) < size:
+                return False, len(held)
+            del exchange.parts[object_id]
+        return self.store_object(run_id, session_id, object_id, held), len(held)
+
+    def _wants(self, run_id: int, session_id: str, object_id: str) -> Exchange | None:
+        """The exchange of which the object is an expected part."""
+        exchange = self._session.get(session_id)
+        if exchange is None or exchange.settled or exchange.run_id != run_id:
+            return None
+        return exchange if object_id in exchange.expected else None
 
     def store_object(
-        self, run_id: int, session_id: str, object_id: str, object_content: bytes
+        self, run_id: int, session_id: str, object_id: str, object_content: Content
     ) -> bool:
         """Takes a part of a reply, whose hash must be its id, straight to its exchange."""
-        exchange = self._session.get(session_id)
+        exchange = self._wants(run_id, session_id, object_id)
         if (
             exchange is None
-            or exchange.settled
-            or exchange.run_id != run_id
-            or object_id not in exchange.expected
             or len(object_content) > OBJECT_LIMIT
-            or get_object_id(object_content) != object_id
+            or get_object_id(cast("bytes", object_content)) != object_id
         ):
             return False
         with exchange.lock:
             exchange.received[object_id] = object_content
-            exchange.touch()
-            held = sum(len(content) for content in exchange.received.values())
+            exchange.parts.pop(object_id, None)
+            held = exchange.held
         if held > self._max_body:
             self.settle(exchange, None)
             return False

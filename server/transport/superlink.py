@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.address import Address
 from protocol.connections import Connections, Limits, raise_open_files
 from protocol.errors import Code, WardroundError
+from protocol.progress import WINDOW
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
 from protocol.wire.roster import RosterHistory
@@ -51,6 +52,7 @@ from server.transport.acceptor import Acceptor
 from server.transport.event_log import EventLog
 from server.transport.fleet_run import FleetRun
 from server.transport.gateway import Application, Gateway
+from server.transport.upload_slots import UploadSlots
 
 _M_MMAP_THRESHOLD = -3
 """mallopt(3)"""
@@ -62,10 +64,12 @@ class SuperLinkConfig:
 
     certificate, private_key: PEM files of the server certificate (chain) and its key (0600).
     event_log: JSON lines, created 0600; None for no log.
-    upload_slots: large replies in memory at once; the memory bound of the transport. More slots
-        help where sites have slow uplinks, at one body of memory each.
+    upload_slots: large replies in memory at once, at one body each.
+    upload_room: bytes of memory for the replies of slow sites beside these slots, so that they hold
+        no other up.
+    patience: seconds after which a reply that is still coming in counts as slow.
     grace: seconds in which a site whose connection broke may come back and still answer.
-    stall: seconds without a byte after which an upload that others may wait for is given up.
+    stall: seconds without a byte after which a transfer is given up, be the site there or not.
     hold: longest time in seconds for which a site's call is held.
     max_body: bytes that one reply may have.
     connections: most at once, fewer where the process may not open as many files; a site has five.
@@ -77,9 +81,10 @@ class SuperLinkConfig:
     port: int = 0
     event_log: Path | None = None
     upload_slots: int = 1
-    download_slots: int = 8
+    upload_room: int = 1 << 30
+    patience: float = 2.0
     grace: float = 2.0
-    stall: float = 60.0
+    stall: float = WINDOW
     hold: float = 25.0
     max_body: int = 1 << 30
     connections: int = 2048
@@ -93,8 +98,7 @@ class SuperLink:
         self._events = EventLog(config.event_log)
         self._gateway = Gateway(
             self._events,
-            slots=config.upload_slots,
-            downloads=config.download_slots,
+            slots=UploadSlots(config.upload_slots, config.upload_room, config.patience),
             hold=config.hold,
             stall=config.stall,
             max_body=config.max_body,

@@ -7,7 +7,6 @@ the heavy libraries once. The diary has what the site contributed, which nobody 
 from __future__ import annotations
 
 import csv
-import json
 import multiprocessing
 import multiprocessing.process
 import os
@@ -22,23 +21,21 @@ from unittest.mock import patch
 import numpy as np
 
 from client.config.site_config import SiteConfig
-from client.enrolment import join, new_site
+from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.audit import Audit
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from client.training.contribution import Contributor
 from launch.config.compose import load, plain
+from launch.demo.consortium import federate
 from launch.studies.study_builder import build_study
 from protocol.identity import Identity
 from protocol.study.study import Study
-from protocol.wire.enrolment import EnrolmentCard
-from server.coordinator.setup import bundle, create
 from server.enrolment.roster import Roster
 from server.transport.superlink import SuperLink, SuperLinkConfig
 from tasks import registry
 from tasks.schema import PATIENT, Table
-from tests.attack.ports import free_port
 from tests.waiting import HUNG, until
 
 TASK = "breast_cancer"
@@ -133,24 +130,15 @@ class Ring:
     def __init__(self, folder: Path, mlflow_port: int) -> None:
         self.folder = folder
         self.mlflow_port = mlflow_port
-        port, tracking = free_port(), f"http://127.0.0.1:{mlflow_port}"
-        host = "127.0.0.1"
-        self.coordinator = create(folder / "coordinator", [host], port, tracking, "attack")
         real = registry.load(TASK).public_sites(None)
         self.patients = dict.fromkeys(SITES, 2000)
-        self.roster: dict[str, str] = {}
-        self._keys: dict[str, bytes] = {}
-        enrolled = Roster(self.coordinator.roster)
         for site in SITES:
             self._found(site, table(site, real[site]))
-            card = new_site.card(self.config(site))
-            self.roster[site], self._keys[site] = card.identity, card.node_key.encode()
-            enrolled.add(EnrolmentCard.model_validate(card.model_dump()), self.patients[site])
-        brought = folder / "bundle.json"
-        brought.write_text(json.dumps(bundle(self.coordinator)))
-        for site in SITES:
-            given = join.FederationBundle.load(brought)
-            join.join(join.compare(folder / site / new_site.SITE_YAML, given))
+        tracking = f"http://127.0.0.1:{mlflow_port}"
+        self.coordinator = federate(folder, self.patients, tracking)
+        enrolled = Roster(self.coordinator.roster).sites()
+        self.roster = {site: entry.identity for site, entry in enrolled.items()}
+        self._keys = {site: entry.node_key.encode() for site, entry in enrolled.items()}
         self.link = self.listen()
         self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
 

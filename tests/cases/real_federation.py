@@ -35,13 +35,14 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
-from client.enrolment import join, new_site
+from client.enrolment import new_site
 from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from launch.config.compose import load, plain
+from launch.demo.consortium import CREDENTIALS, federate
 from launch.demo.hospitals import answers, write_csv
 from launch.federations.deployment import RemoteFederation
 from launch.studies.study_builder import build_study
@@ -51,11 +52,9 @@ from protocol.wire import messages
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator
-from server.coordinator.setup import bundle
 from server.coordinator.study_events import ENDS
 from server.enrolment.roster import Roster
 from tasks import registry
-from tests.server.hospitals import credentials, free_port, new_coordinator
 from tests.waiting import HUNG, until
 
 TASK = registry.load("breast_cancer")
@@ -83,23 +82,20 @@ class Federation:
     ) -> None:
         """waiting: what coordinator.yaml shall say under `waiting`, beside what `init` writes."""
         self.base, self.names = folder, list(names)
-        self.config = new_coordinator(folder / "coordinator", free_port())
+        folder.mkdir(parents=True)
+        (folder / "data").mkdir()
+        tables = list(TASK.public_sites(None).values())
+        for number, name in enumerate(self.names):
+            write_csv(tables[number % len(tables)], self._data(name))
+            self._found(name)
+        self.config = federate(folder, dict.fromkeys(self.names, _PATIENTS))
         if waiting:
             file = self.config.folder / FILE
             values = yaml.safe_load(file.read_text())
             values["waiting"] |= waiting
             file.write_text(yaml.safe_dump(values))
             self.config = CoordinatorConfig.load(self.config.folder)
-        (folder / "data").mkdir()
-        tables = list(TASK.public_sites(None).values())
-        for number, name in enumerate(self.names):
-            write_csv(tables[number % len(tables)], self._data(name))
-            self.enrol(name)
-        (folder / "bundle.json").write_text(json.dumps(bundle(self.config)))
-        for name in self.names:
-            given = join.FederationBundle.load(folder / "bundle.json")
-            join.join(join.compare(self.site_yaml(name), given))
-        self.credentials = credentials(self.config, self.config.address, "ada")
+        self.credentials = folder / CREDENTIALS
         self.hospitals: list[Hospital] = []
         """Those that have not been closed yet."""
         self.died: list[str] = []
@@ -116,6 +112,12 @@ class Federation:
 
     def enrol(self, name: str) -> None:
         """Makes a hospital's folder and puts it on the roster; no bundle is given out."""
+        self._found(name)
+        card = new_site.card(SiteConfig.load(self.site_yaml(name)))
+        Roster(self.config.roster).add(card, _PATIENTS)
+
+    def _found(self, name: str) -> None:
+        """Makes a hospital's folder."""
         data = self._data(name) if self._data(name).exists() else self._data(self.names[0])
         told = replace(
             answers(name, TASK, data),
@@ -124,8 +126,6 @@ class Federation:
             epsilon_broken=9e3,
         )
         new_site.init(self.base / name, told)
-        card = new_site.card(SiteConfig.load(self.site_yaml(name)))
-        Roster(self.config.roster).add(card, _PATIENTS)
 
     # --- the coordinator's life ---
     def start(self) -> Self:

@@ -46,7 +46,7 @@ def kept(demo: Finished) -> dict[str, bytes]:
     """All that the coordinator, MLflow and the data scientist have, and the terminal showed."""
     folder = demo.folder
     places = [folder / "coordinator", folder / "mlflow", folder / "outputs"]
-    places += [folder / "coordinator.log", folder / "bundle.json", folder / "credentials.json"]
+    places += [folder / "coordinator.log", folder / "bundle.json", folder / "demo.credentials.json"]
     assert all(place.exists() for place in places)
     return contents([*places, demo.command.out, demo.command.err])
 

@@ -110,7 +110,7 @@ def test_no_process_and_no_port_is_left(demo: Finished) -> None:
 
 
 def test_keys_ledgers_and_data_are_for_their_owner_only(demo: Finished) -> None:
-    private = ("*.pem", "*.key", "*.sqlite", "*.csv", "credentials.json", "*.log", "site.yaml")
+    private = ("*.pem", "*.key", "*.sqlite", "*.csv", "*.credentials.json", "*.log", "site.yaml")
     found = [path for pattern in private for path in demo.folder.rglob(pattern)]
     assert len(found) > 20
     public = {"coordinator-ca.pem", "server.log"}  # MLflow's log lies in a folder of 0700
@@ -125,7 +125,7 @@ def test_each_hospital_has_paid_for_each_attempt(demo: Finished, site: str) -> N
     with closing(sqlite3.connect(database, uri=True)) as db:
         ((digest, state),) = db.execute("SELECT digest, state FROM studies").fetchall()
         paid = {n for (n,) in db.execute("SELECT attempt FROM debits WHERE part = 'train'")}
-    assert (digest, state) == (study.digest, "closed")
+    assert (digest, state) == (study.digest, "finished")
     contributed = len(list((demo.record / site).glob("*-contribution.npy")))
     assert len(paid) >= 30
     assert contributed == len(paid) + 1, "the closing round evaluates only"
@@ -188,7 +188,7 @@ def test_its_model_is_signed_by_its_coordinator(
     wardround = Path(sys.executable).with_name("wardround")
     verify = [str(wardround), "models", "verify", "models:/breast_cancer/1", "--json"]
     status = {}
-    for key in ("bundle.json", "credentials.json", str(tmp_path / "other.json"), None):
+    for key in ("bundle.json", "demo.credentials.json", str(tmp_path / "other.json"), None):
         words = [] if key is None else ["--key", str(demo.folder / key)]
         done = subprocess.run([*verify, *words], capture_output=True, text=True, cwd=tmp_path)
         status[str(key).rpartition("/")[2]] = done.returncode
@@ -198,7 +198,7 @@ def test_its_model_is_signed_by_its_coordinator(
             assert told["signed"]
             assert told["study"] == demo.summary()["study"]
             assert told["weights"] == weights_digest(weights)
-    assert status == {"bundle.json": 0, "credentials.json": 0, "other.json": 7, "None": 4}
+    assert status == {"bundle.json": 0, "demo.credentials.json": 0, "other.json": 7, "None": 4}
     kept = [path.read_text().strip() for path in demo.folder.glob("*/coordinator-signing-key.pub")]
     assert len(kept) == 4
     assert set(kept) == {json.loads((demo.folder / "bundle.json").read_text())["signing_key"]}

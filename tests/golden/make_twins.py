@@ -115,7 +115,7 @@ def make_site_facts(folder: Path, made: Making) -> None:
     finished = next(
         digest
         for digest, ended in made.states.items()
-        if ended == "finished" and states[digest] == "closed"
+        if ended == "finished" and states[digest] == "finished"
     )
     twins = folder / TWINS
     for name, sql in _state_twins(rows, expected, finished):

@@ -40,6 +40,16 @@ class Golden:
         found: dict[str, Any] = self.json("expected.json")
         return found
 
+    @property
+    def states(self) -> dict[str, str]:
+        """Where each study stands at the hospital. 0.1.0 said `closed` of each that had ended; how
+        it ended is in the audit log, and its coordinator knew it too."""
+        said = self.expected
+        return {
+            study: said["coordinator"][study] if state == "closed" else state
+            for study, state in said["states"].items()
+        }
+
     def copy(self, name: str, target: Path) -> Path:
         """A file or folder, for its owner only, in `target`."""
         made = target / Path(name).name

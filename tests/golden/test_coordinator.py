@@ -217,7 +217,7 @@ def test_a_study_goes_on_where_an_older_release_left_it(
     books = SiteGovernance(settings, settings.load_identity())
     try:
         books.audit.verify()
-        assert books.approvals.find(digest)[1] == "closed"
+        assert books.approvals.find(digest)[1] == "finished"
         with books.state.reading() as db:
             rows: list[Any] = db.execute(
                 "SELECT round, attempt FROM debits WHERE study = ? AND part = 'train'"

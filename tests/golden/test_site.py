@@ -46,12 +46,12 @@ def governing(site: Path, *, daemon: bool = False) -> Iterator[SiteGovernance]:
 def test_every_study_stands_where_it_stood(golden: Golden, site: Path, run: Run) -> None:
     ran = run(site, "studies", "--json")
     assert ran.status == 0, ran.err
-    assert {one["digest"]: one["state"] for one in json.loads(ran.out)} == golden.expected["states"]
+    assert {one["digest"]: one["state"] for one in json.loads(ran.out)} == golden.states
     assert run(site, "studies").status == 0
 
 
 def test_every_study_is_shown_in_plain_words(golden: Golden, site: Path, run: Run) -> None:
-    for digest, state in golden.expected["states"].items():
+    for digest, state in golden.states.items():
         ran = run(site, "show", digest[:12], "--json")
         assert ran.status == 0, ran.err
         shown = json.loads(ran.out)
@@ -156,7 +156,7 @@ def test_the_daemon_takes_the_books_up(golden: Golden, site: Path) -> None:
     """It holds open studies against today's rules before it answers; the private one stays."""
     with governing(site, daemon=True) as governance:
         stands = {s.digest: s.state for s in governance.approvals.studies()}
-        assert stands == golden.expected["states"]
+        assert stands == golden.states
         study, _ = governance.approvals.find(golden.expected["running"])
         governance.admit(study)
         assert governance.audit.verify() > golden.expected["audit"]
@@ -203,14 +203,15 @@ def test_spending_goes_on_where_it_stood(golden: Golden, site: Path) -> None:
 
 def test_what_has_ended_is_not_answered(golden: Golden, site: Path) -> None:
     wanted = {
-        "closed": Code.REFUSED_REPLAY,
+        "finished": Code.REFUSED_REPLAY,
+        "cancelled": Code.REFUSED_REPLAY,
         "revoked": Code.REVOKED,
         "rejected": Code.REFUSED_STUDY,
         "refused": Code.REFUSED_STUDY,
         "waiting": Code.WAITING_APPROVAL,
     }
     with governing(site, daemon=True) as governance:
-        for digest, state in golden.expected["states"].items():
+        for digest, state in golden.states.items():
             if state == "accepted":
                 continue
             study, _ = governance.approvals.find(digest)

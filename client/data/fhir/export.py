@@ -18,6 +18,7 @@ from client.data.fhir.keys import resource_key
 from client.data.fhir.operators import text
 from client.data.fhir.values import FhirPathError, Quantity
 from client.data.fhir.view_definition import Row, ViewColumn, ViewDefinition, load, sql_type
+from client.data.sources import clock
 from client.data.sources.session import Session, literal, quoted
 from client.data.sources.settings import Fhir
 from protocol.errors import Code, WardroundError
@@ -29,6 +30,9 @@ _SQL_NAMES = ("DATE", "TIMESTAMP", "INTEGER", "BIGINT", "SMALLINT", "DOUBLE", "R
               "TIME", "VARCHAR")  # fmt: skip
 _CASTS = dict(zip(_SQL_NAMES, _SQL_NAMES, strict=True)) | {
     "DOUBLE PRECISION": "DOUBLE", "CHARACTER VARYING": "VARCHAR"}  # fmt: skip
+
+
+_TIMES = ("date", "dateTime", "instant")
 
 
 def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> None:
@@ -46,7 +50,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
         )
     session.connection.execute(f"ATTACH ':memory:' AS {_STORE} (COMPRESS)")
     session.connection.execute(
-        f"CREATE TABLE {_STORE}.keys (key UHUGEINT, ordinal BIGINT, updated TIMESTAMP)"
+        f"CREATE TABLE {_STORE}.keys (key UHUGEINT, ordinal BIGINT, updated TIMESTAMPTZ)"
     )
     names = [view.name.lower() for view in views]
     for view in views:
@@ -142,7 +146,7 @@ def _load(
     wanted = None if "*" in targets else viewed | targets
     ordinal, keys = 0, list[dict[str, Any]]()
     insert = (
-        f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, TRY_CAST(u AS TIMESTAMP)"
+        f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, instant(u)"
         f" FROM ({_from_json({'k': 'VARCHAR', 'o': 'BIGINT', 'u': 'VARCHAR'})})"
     )
     absent = set(viewed)
@@ -220,19 +224,54 @@ def _count_dangling(session: Session, table: _FlatTable) -> None:
 def _expose(session: Session, table: _FlatTable) -> None:
     selected = []
     for k, column in enumerate(table.view.columns):
-        cast = _CASTS.get((column.tag or "").upper().split("(")[0].strip())
-        if cast is None or column.collection:
-            selected.append(f"c{k} AS {quoted(column.name)}")
-            continue
-        unfit = session.connection.execute(
-            f"SELECT count(*) FROM {table.name} WHERE c{k} IS NOT NULL"
-            f" AND TRY_CAST(c{k} AS {cast}) IS NULL"
-        ).fetchone()
-        if unfit != (0,):
-            raise WardroundError(
-                Code.MALFORMED_DATA,
-                f"Column {column.name} of {table.view.source} holds what is no {cast}.",
-                remedy="FHIR's dates may end at the month or year: leave the tag out and cast.",
-            )
-        selected.append(f"CAST(c{k} AS {cast}) AS {quoted(column.name)}")
+        tag = _CASTS.get((column.tag or "").upper().split("(")[0].strip())
+        text = f"c{k}"
+        if column.type in _TIMES and not column.collection:
+            text = _told(session, table, column, text)
+        value = (
+            text if tag is None or column.collection else _cast(session, table, column, text, tag)
+        )
+        selected.append(f"{value} AS {quoted(column.name)}")
     session.view(table.view.name, f"SELECT {', '.join(selected)} FROM {table.name}")
+
+
+def _told(session: Session, table: _FlatTable, column: ViewColumn, text: str) -> str:
+    """The expression for a column of times, without times of day that are only filled in.
+
+    Raises WardroundError(MALFORMED_DATA) where some lack an offset and no time zone is stated.
+    """
+    written = clock.written_times(session, table.name, text)
+    if written.partly_without_offset and not session.zoned:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"Column {column.name} of {table.view.source} holds times of which only some have an"
+            " offset from UTC.",
+            remedy="State time_zone in site.yaml.",
+        )
+    if written.two_clocks and not session.zoned:
+        session.note(
+            f"{table.view.name}.{column.name} is told in UTC and at other offsets: until site.yaml"
+            " states time_zone, a day is the one that is written."
+        )
+    return written.day(text) if written.are_days else text
+
+
+def _cast(session: Session, table: _FlatTable, column: ViewColumn, text: str, kind: str) -> str:
+    """The expression that reads the texts as the SQL type that is wanted.
+
+    Raises WardroundError(MALFORMED_DATA) where one of them is none.
+    """
+    ways = {"DATE": ["calendar_day({})"], "TIMESTAMP": ["instant({})", "TRY_CAST({} AS TIMESTAMP)"]}
+    for way in ways.get(kind, [f"TRY_CAST({{}} AS {kind})"]):
+        value = way.format(text)
+        unfit = session.connection.execute(
+            f"SELECT count(*) FROM {table.name} WHERE {text} IS NOT NULL AND {value} IS NULL"
+        ).fetchone()
+        if unfit == (0,):
+            return value
+    raise WardroundError(
+        Code.MALFORMED_DATA,
+        f"Column {column.name} of {table.view.source} holds what is no {kind}.",
+        remedy="FHIR's dates may end at the month or year: leave the tag out, and use instant() or"
+        " calendar_day() in the view.",
+    )

@@ -10,12 +10,12 @@ import csv
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
-from client.data.sources import column_types, delimited
+from client.data.sources import clock, column_types, delimited
 from client.data.sources.delimited import Candidates, not_utf8, too_long
 from client.data.sources.file_format import FileFormat
 from client.data.sources.session import INSTANT, Session, literal, quoted, unreadable
@@ -45,12 +45,13 @@ def register(
     layout: FileFormat = AS_FOUND,
     fixed: Candidates = lambda column: None,
     bare_tabs: bool = False,
+    optional: Mapping[str, str] = {},
 ) -> None:
     """A file, or all that a path with * stands for, -> a view of the given name over it in place.
 
     columns: names, for a delimited file without a header line. layout: how a delimited file is
     written. fixed: what types a standard allows a column. bare_tabs: a file delimited by tabs does
-    not quote with ".
+    not quote with ". optional: columns that may be absent, as `Session.view` has them.
     Errors: see `client.data.view_reader.read`.
     """
     session.check_name(name)
@@ -80,14 +81,14 @@ def register(
                 parts.append(_json(session, file, layout))
             else:
                 listed = ", ".join(literal(str(file)) for file in paths)
-                parts.append(f"SELECT * FROM read_parquet([{listed}])")
+                parts.append(clock.on_the_clock(session, f"read_parquet([{listed}])"))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except _BROKEN as error:
             raise malformed(error, file) from None
     try:
         _check_offsets(session, path, parts)
-        session.view(name, " UNION ALL BY NAME ".join(parts))
+        session.view(name, " UNION ALL BY NAME ".join(parts), optional)
     except duckdb.Error as error:
         raise malformed(error, _named(error, paths) or path) from None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import column_types, files
+from client.data.sources import clock, column_types, files
 from client.data.sources.column_types import ColumnType
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
@@ -41,6 +41,11 @@ _TEXT_IDS = ("domain_id", "vocabulary_id", "concept_class_id", "relationship_id"
              "reverse_relationship_id")  # fmt: skip
 _TEXTS = ("_source_value", "_code", "_name", "_version", "standard_concept", "invalid_reason")
 """Endings of columns that are texts, whatever digits stand in them: a record number has zeros."""
+_OPTIONAL = {
+    "cdm_source": {"source_release_date": "DATE"},
+    "visit_occurrence": {"visit_type_concept_id": "BIGINT"},
+}
+"""Columns, with their types, that shipped views read and a site may leave out."""
 
 
 def register(session: Session, cdm: Omop, named: Collection[str]) -> None:
@@ -80,9 +85,9 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
             remedy="Take one of them away.",
         )
     path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
-    files.register(
-        session, name, path, fixed=partial(_types, session.zoned), bare_tabs=name in _VOCABULARY
-    )
+    fixed, bare_tabs = partial(_types, session.zoned), name in _VOCABULARY
+    optional = _OPTIONAL.get(name, {})
+    files.register(session, name, path, fixed=fixed, bare_tabs=bare_tabs, optional=optional)
 
 
 def _table_of(path: Path) -> str | None:
@@ -103,7 +108,7 @@ def _types(zoned: bool, column: str) -> Sequence[ColumnType] | None:
     if column.endswith("_id") or column in _INTEGERS:
         return (column_types.WHOLE,)
     if column.endswith("_datetime"):
-        return column_types.times(zoned=zoned)
+        return (column_types.DATE, *column_types.times(zoned=zoned))
     if column.endswith("_date"):
         return (column_types.DAY,)
     return (column_types.FLOAT,) if column in _NUMBERS else None
@@ -113,7 +118,8 @@ def _from_database(session: Session, database: str, name: str) -> None:
     schema = session.databases[database]
     session.check_name(name)
     try:
-        session.view(name, f"SELECT * FROM {quoted(database)}.{quoted(schema)}.{quoted(name)}")
+        table = f"{quoted(database)}.{quoted(schema)}.{quoted(name)}"
+        session.view(name, clock.on_the_clock(session, table), _OPTIONAL.get(name, {}))
     except duckdb.CatalogException:
         raise _missing(f"in the database {database}", name) from None
 

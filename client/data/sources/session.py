@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -200,9 +200,15 @@ class Session:
             return
         raise WardroundError(Code.CONFIGURATION, wrong, remedy=remedy)
 
-    def view(self, name: str, select: str) -> None:
-        """The SELECT as a table of the given name. Raises duckdb.Error, and as `check_name`."""
+    def view(self, name: str, select: str, optional: Mapping[str, str] = {}) -> None:
+        """The SELECT as a table of the given name. optional: columns that it may lack, by SQL type:
+        NULL then. Raises duckdb.Error, and as `check_name`."""
         self.check_name(name)
+        if optional:
+            described = self.connection.execute(f"DESCRIBE {select}").fetchall()
+            absent = optional.keys() - {str(column).lower() for column, *_ in described}
+            nulls = [f", CAST(NULL AS {optional[c]}) AS {quoted(c)}" for c in sorted(absent)]
+            select = f"SELECT *{''.join(nulls)} FROM ({select})"
         self.connection.execute(f"CREATE VIEW {quoted(name)} AS {select}")
 
     def note(self, text: str) -> None:

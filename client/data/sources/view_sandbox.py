@@ -23,7 +23,7 @@ _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each",
 _CALENDAR = re.compile(
     r"date_?(trunc|part)|datetrunc|strftime|last_day|dayname|monthname|to_days|make_date|julian|"
     r"(year|month|day|week|hour|quarter|century|decade|iso_?year|era|millennium)s?|"
-    r"(day|week)of(week|month|year)|iso_?dow|week_?day|year_?week"
+    r"(day|week)of(week|month|year)|iso_?dow|week_?day|year_?week|(calendar|earliest|latest)_day"
 )
 """Functions of an instant that depend on a time zone."""
 _SPANS = re.compile(r"date_?(diff|sub)")

@@ -4,11 +4,12 @@ tasks on images.
 A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
 prints the whole text, to be copied and changed. Each has two parts: the source's names (omop/*.sql,
 fhir/*.sql with its ViewDefinitions), as the tables of a WITH, and the task's SELECT (task/*.sql),
-which is the same over both.
+which is the same over both. Both include stays.sql, which makes stays out of encounters and visits.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from protocol.errors import Code, WardroundError
@@ -43,8 +44,13 @@ def view(name: str, task: str) -> str:
             remedy=f"Write one; template:omop and template:fhir are there for {', '.join(TASKS)}; "
             f"template:dicom for {', '.join(IMAGE_TASKS)}.",
         )
-    parts = (_FOLDER / kind / f"{part}.sql", _FOLDER / "task" / f"{task}.sql")
-    return "".join(path.read_text(encoding="utf-8") for path in parts)
+    return "".join(_text(name) for name in (f"{kind}/{part}.sql", f"task/{task}.sql"))
+
+
+def _text(name: str) -> str:
+    """A file's text, with the files that it includes in their places."""
+    text = (_FOLDER / name).read_text(encoding="utf-8")
+    return re.sub(r"(?m)^-- include (.+)\n", lambda line: _text(line[1]), text)
 
 
 def definitions(task: str) -> tuple[Path, ...]:

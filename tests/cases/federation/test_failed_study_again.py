@@ -18,11 +18,6 @@ LEAVING = ("south", "west")
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="A failed study that is submitted again must go on from its checkpoint.",
-)
 def test_a_failed_study_goes_on_once_the_hospitals_are_back(tmp_path: Path) -> None:
     with Federation(tmp_path / "federation", waiting={"join": 8}).start() as federation:
         study, configuration = federation.study(

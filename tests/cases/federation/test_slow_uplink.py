@@ -57,11 +57,6 @@ def answering(connection: FleetConnection, answer: Frame, line: SlowLine) -> Ite
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="An answer that keeps coming must come whole, within the limit of the question.",
-)
 def test_an_answer_over_a_slow_uplink_comes_whole(tmp_path: Path) -> None:
     words = np.random.default_rng(0).integers(0, 2**32, SIZE // 4, dtype=np.uint32)
     with (

@@ -154,7 +154,8 @@ def test_help_answers_without_loading_what_is_heavy() -> None:
 @pytest.mark.parametrize(
     "command",
     ["init", "enrol", "join", "check", "start", "status", "studies", "show", "approve", "reject",
-     "revoke", "ledger", "ledger acknowledge", "ledger backup", "audit verify", "audit export",
+     "revoke", "ledger", "ledger acknowledge", "ledger backup", "backup", "restore",
+     "audit verify", "audit export",
      "audit privacy",     "version"],
 )  # fmt: skip
 def test_every_command_explains_itself(run: Run, command: str) -> None:
@@ -496,7 +497,10 @@ def test_a_restored_backup_is_refused_until_acknowledged(
     assert refused.status == 7
     assert "ledger acknowledge" in refused.err
     assert run("studies", "-c", site).status == 0, "reading goes on"
-    done = run("ledger", "acknowledge", "-c", site, "--yes", "--json")
+    unsaid = run("ledger", "acknowledge", "-c", site, "--yes")
+    assert unsaid.status == 2, "what was accepted since must be said"
+    assert "coordinator history" in unsaid.err
+    done = run("ledger", "acknowledge", "-c", site, "--none-since", "--yes", "--json")
     assert json.loads(done.out) == {"charged": [waiting.title]}
     account = json.loads(run("ledger", "-c", site, "--json").out)
     assert account["spent"] > 0

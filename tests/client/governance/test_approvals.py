@@ -74,11 +74,11 @@ def test_what_rules_refused_is_looked_at_again_under_new_rules(hospital: Hospita
     assert hospital.approvals.propose(other) == ("waiting", None)
 
 
-def test_a_closed_study_stays_closed(hospital: Hospital) -> None:
+def test_a_finished_study_stays_finished(hospital: Hospital) -> None:
     one = hospital.accept(study())
     hospital.approvals.close(one, "finished")
     hospital.approvals.close(one, "failed")
-    assert state(hospital) == "closed"
+    assert state(hospital) == "finished"
     assert hospital.approvals.propose(one) == ("refused", Code.REFUSED_REPLAY)
     for decide in (
         hospital.approvals.approve,
@@ -88,7 +88,7 @@ def test_a_closed_study_stays_closed(hospital: Hospital) -> None:
         with pytest.raises(WardroundError) as caught:
             decide(one)
         assert caught.value.code == Code.USAGE
-    assert state(hospital) == "closed"
+    assert state(hospital) == "finished"
 
 
 def test_closing_an_unknown_study_records_nothing(hospital: Hospital) -> None:

@@ -49,7 +49,7 @@ def account(hospital: Hospital) -> Budget:
 def afresh(hospital: Hospital) -> tuple[float, float]:
     """Spent and reserved, composed of all events with nothing kept."""
     with hospital.state.reading() as db:
-        spent, reserved = charged(db, open_plans=False), charged(db)
+        spent, reserved = charged(db, "", open_plans=False), charged(db, "")
     return (
         epsilon_over_bands(spent, 1e-5, RecentlyUsed()),
         epsilon_over_bands(reserved, 1e-5, RecentlyUsed()),

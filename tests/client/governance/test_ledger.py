@@ -28,6 +28,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import Event, epsilon_over_bands
 from protocol.privacy.releases import planned_events
 from protocol.study.study import Study
+from protocol.wire.messages import Ending
 from tests.client.hospital import Hospital, die, in_child, numbered, policy
 
 
@@ -306,6 +307,98 @@ def test_a_closed_study_makes_room_for_what_it_did_not_use(hospital: Hospital) -
     hospital.approvals.close(last, "cancelled")
     assert hospital.approvals.propose(waits)[0] == "waiting"
     hospital.approvals.approve(waits)
+
+
+# Until when a plan is reserved
+
+DAY = timedelta(days=1)
+
+
+def reserved(hospital: Hospital) -> float:
+    return budget(hospital.state, hospital.ledger.policy).reserved
+
+
+@pytest.mark.parametrize("outcome", ["paused", "failed"])
+def test_what_rests_keeps_its_plan_until_the_day_that_it_states(
+    hospital: Hospital, outcome: Ending
+) -> None:
+    study = hospital.accept(numbered(1, expires="2026-03-04"))
+    hospital.debit(study, 1, 1)
+    whole, debited = reserved(hospital), spent(hospital)
+    hospital.approvals.close(study, outcome)
+    hospital.clock.now += 2 * DAY
+    assert reserved(hospital) == whole
+    refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 1, 2))
+    hospital.clock.now += DAY
+    assert reserved(hospital) == debited
+    hospital.clock.now -= 1.5 * DAY
+    assert hospital.approvals.propose(study) == ("accepted", None), "reserved, so without a check"
+    refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 1, 1))
+    hospital.debit(study, 1, 2)
+    assert reserved(hospital) == whole
+    hospital.audit.verify()
+
+
+def test_a_lapsed_plan_is_reserved_again_within_the_caps_or_not_at_all(hospital: Hospital) -> None:
+    study = hospital.accept(numbered(1, expires="2026-03-02"))
+    hospital.debit(study, 1, 1)
+    hospital.clock.now += DAY
+    number = 2
+    while hospital.approvals.propose(numbered(number))[0] == "waiting":
+        hospital.approvals.approve(last := numbered(number))
+        number += 1
+    before = spent(hospital)
+    refused(Code.REFUSED_BUDGET, lambda: hospital.debit(study, 1, 2))
+    assert hospital.approvals.propose(study) == ("refused", Code.REFUSED_BUDGET)
+    hospital.clock.now -= DAY / 2  # no clock brings it back: others were accepted without it
+    hospital.clock.now += timedelta(minutes=1)
+    assert hospital.approvals.propose(study) == ("refused", Code.REFUSED_BUDGET)
+    assert spent(hospital) == before
+    hospital.clock.now += DAY / 2
+    hospital.approvals.close(last, "cancelled")
+    assert hospital.approvals.propose(study) == ("accepted", None)
+    hospital.debit(study, 1, 2)
+    hospital.audit.verify()
+
+
+def test_without_a_day_what_fails_is_released_and_may_go_on(hospital: Hospital) -> None:
+    study = hospital.accept(numbered(1))
+    hospital.debit(study, 1, 1)
+    whole = reserved(hospital)
+    hospital.approvals.close(study, "failed")
+    assert reserved(hospital) == spent(hospital)
+    assert hospital.approvals.propose(study) == ("accepted", None)
+    assert reserved(hospital) == whole
+    refused(Code.REFUSED_REPLAY, lambda: hospital.debit(study, 1, 1))
+    hospital.debit(study, 1, 2)
+
+
+def test_a_study_that_nobody_approved_is_not_accepted_by_failing(hospital: Hospital) -> None:
+    study = numbered(1)
+    hospital.approvals.propose(study)
+    for outcome in ("failed", "paused"):
+        hospital.approvals.close(study, outcome)
+        assert hospital.approvals.propose(study) == ("waiting", None)
+    hospital.approvals.close(study, "cancelled")
+    assert hospital.approvals.propose(study) == ("refused", Code.REFUSED_REPLAY)
+
+
+def test_what_rests_is_charged_in_full_by_an_older_copy(hospital: Hospital) -> None:
+    study = hospital.accept(numbered(1))
+    hospital.approvals.close(study, "failed")
+    hospital.state.backup(copy := hospital.folder.parent / "copy.sqlite")
+    hospital.approvals.propose(study)
+    hospital.debit(study, 1, 1)
+    whole = reserved(hospital)
+    hospital.state.close()
+    for name in ("state.sqlite-wal", "state.sqlite-shm"):
+        (hospital.folder / name).unlink(missing_ok=True)
+    shutil.copy(copy, hospital.folder / "state.sqlite")
+    hospital = Hospital.enter(
+        hospital.folder, hospital.identity, hospital.ledger.policy, clock=hospital.clock
+    )
+    assert hospital.ledger.acknowledge() == (study.title,)
+    assert spent(hospital) == pytest.approx(whole)
 
 
 def test_tightened_rules_stop_a_running_study(hospital: Hospital) -> None:

@@ -28,7 +28,8 @@ def older(tmp_path: Path) -> Hospital:
     hospital.state.close()
     with sqlite3.connect(hospital.folder / "state.sqlite") as db:
         db.execute("DELETE FROM meta WHERE key = 'release'")
-        db.execute("ALTER TABLE studies DROP COLUMN names")
+        for column in ("names", "expires"):
+            db.execute(f"ALTER TABLE studies DROP COLUMN {column}")
         for table in ("patients", "participant_sets"):
             db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")

@@ -214,9 +214,9 @@ def test_the_command_shows_bars_and_says_what_it_costs(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
-    assert "It costs each patient there epsilon 0.5" in said
+    assert "It costs each patient there epsilon 0.500" in said
     assert "█" in said
-    assert "epsilon 0.5 spent at delta 1e-05" in said
+    assert "epsilon 0.500 spent at delta 1e-05" in said
     (folder,) = tmp_path.iterdir()
     assert Study.parse((folder / "study.json").read_bytes()).query is not None
 

@@ -97,7 +97,7 @@ def test_fedsgd_in_mode_distributed_by_hand() -> None:
     for expected in (0.4, 0.3):
         body = model.body(sections)
         total = sum(site.contribution(sections, body, model.round + 1) for site in sites)
-        model.step(decode_gradient(study, np.asarray(total), frozenset(SITES)))
+        model.step(decode_gradient(study, np.asarray(total), frozenset(SITES), 1))
         assert model.iterate == pytest.approx([expected], abs=1e-4)
 
 

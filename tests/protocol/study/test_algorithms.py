@@ -9,6 +9,7 @@ import pytest
 
 from protocol.document import canonical
 from protocol.errors import Code, WardroundError
+from protocol.privacy.randomness import Stream
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, decode_control, encode_update
 from tests.protocol.study_document import document, study
@@ -96,7 +97,7 @@ def test_the_servers_variate_moves_by_the_roster_weighted_mean_whoever_took_part
         optimisation__local_lr=0.2,
     )
     total = sum(
-        encode_update(found, site, np.full(27, moved * 0.6, dtype=np.float32))
+        encode_update(found, site, np.full(27, moved * 0.6, np.float32), 1, Stream().words).integers
         for site, moved in (("cleveland", 0.5), ("hungarian", -1.0))
     )
-    assert decode_control(found, np.asarray(total)) == pytest.approx(-90 / 520, abs=1e-6)
+    assert decode_control(found, np.asarray(total), 1) == pytest.approx(-90 / 520, abs=1e-6)

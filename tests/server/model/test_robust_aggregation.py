@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from protocol.errors import WardroundError
+from protocol.privacy.randomness import Stream
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections, encode_update, update_scale
 from server.model.robust_aggregation import UnmaskedOpening, krum, robust_gradient
@@ -36,8 +37,8 @@ def plan(sites: int = 5, **robust: Any) -> Study:
 def sent(found: Study, *differences: tuple[float, float]) -> dict[str, Integers]:
     """What each site sends for these differences of weights."""
     return {
-        site: encode_update(found, site, np.array(difference, dtype=np.float32))
-        for site, difference in zip(found.sites, differences, strict=True)
+        site: encode_update(found, site, np.array(of, np.float32), 1, Stream().words).integers
+        for site, of in zip(found.sites, differences, strict=True)
     }
 
 

@@ -1,61 +1,43 @@
 -- The first stay in intensive care of every adult, out of a FHIR R4 export.
-WITH moment AS (  -- encounters with their times
-  SELECT e.*, TRY_CAST(e.started AS TIMESTAMP) AS start, TRY_CAST(e.ended AS TIMESTAMP) AS stop
-  FROM encounter e
-),
+WITH RECURSIVE
+-- include fhir/segments.sql
 icu AS (
   SELECT DISTINCT m.* FROM moment m
   JOIN encounter_code c ON c.encounter = m.id
   JOIN value_set v ON v.name = 'icu_encounter' AND v.system = c.system AND v.code = c.code
-  WHERE m.start IS NOT NULL
+  WHERE m.started IS NOT NULL
 ),
-first_stay AS (
-  SELECT * FROM icu QUALIFY row_number() OVER (PARTITION BY patient ORDER BY start, stop, id) = 1
+segment AS (
+  FROM hospital_segment
+  UNION ALL BY NAME
+  SELECT id AS visit, patient, 'icu' AS kind, earliest_day(started) AS started_earliest,
+    latest_day(started) AS started_latest, instant(started) AS started_at,
+    calendar_day(ended) AS ended_on, instant(ended) AS ended_at,
+    coalesce(disposition = 'exp', false) AS left_dead
+  FROM icu
 ),
-aged AS (
-  SELECT s.*, CASE WHEN p.gender IN ('female', 'male') THEN p.gender END AS sex,
-    TRY_CAST(p.deceased_at AS TIMESTAMP) AS death, length(p.deceased_at) > 10 AS death_timed,
-    CAST(date_sub('year', TRY_CAST(left(p.birth_date || '-07-01', 10) AS DATE),
-      CAST(s.start AS DATE)) AS DOUBLE) AS age
-  FROM first_stay s JOIN patient p ON p.id = s.patient
-),
-stay AS (  -- the hospital's stay is the encounter that the intensive care is part of
-  SELECT a.patient, a.sex, a.age, a.start, a.stop,
-    CASE
-      WHEN coalesce(h.stop, a.stop) IS NULL THEN NULL  -- still there
-      WHEN coalesce(h.disposition, a.disposition) = 'exp' THEN 1.0
-      WHEN CAST(a.death AS DATE) <= CAST(coalesce(h.stop, a.stop) AS DATE) THEN 1.0
-      ELSE 0.0
-    END AS died_in_hospital,
-    CASE
-      WHEN a.stop IS NULL THEN NULL
-      WHEN a.disposition = 'exp' THEN 1.0
-      WHEN a.death_timed AND a.death <= a.stop THEN 1.0
-      WHEN NOT a.death_timed AND CAST(a.death AS DATE) <= CAST(a.stop AS DATE) THEN 1.0
-      ELSE 0.0
-    END AS died_in_icu
-  FROM aged a LEFT JOIN moment h ON h.id = a.part_of
-  WHERE a.age >= 18
-),
+-- include stays.sql
+-- include icu_stays.sql
 observed AS (
   SELECT s.patient, v.name, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
-    CASE WHEN length(o.at_time) > 10 THEN TRY_CAST(o.at_time AS TIMESTAMP)
-      WHEN TRY_CAST(o.at_time AS DATE) = CAST(s.start AS DATE) THEN s.start
-      ELSE TRY_CAST(o.at_time AS TIMESTAMP) END AS at_time
+    coalesce(instant(o.at_time), CASE WHEN calendar_day(o.at_time) = s.day THEN s.start END)
+      AS at_time  -- without a time of the day of admission: made then
   FROM observation o
   JOIN value_set v ON v.system = o.system AND v.code = o.code
   JOIN stay s ON s.patient = o.patient
   WHERE o.value IS NOT NULL
 ),
 diagnosed AS (
-  SELECT DISTINCT s.patient, v.name, TRY_CAST(c.at_time AS TIMESTAMP) AS at_time
+  SELECT DISTINCT s.patient, v.name, coalesce(instant(c.at_time),
+    CAST(latest_day(c.at_time) AS TIMESTAMPTZ)) AS at_time
   FROM condition c
   JOIN value_set v ON (v.system = c.system AND v.code = c.code)
     OR (v.vocabulary = 'ICD10' AND contains(c.system, 'icd-10') AND starts_with(c.code, v.code))
   JOIN stay s ON s.patient = c.patient
 ),
 treated AS (
-  SELECT DISTINCT s.patient, v.name, TRY_CAST(t.at_time AS TIMESTAMP) AS at_time
+  SELECT DISTINCT s.patient, v.name, coalesce(instant(t.at_time),
+    CAST(calendar_day(t.at_time) AS TIMESTAMPTZ)) AS at_time
   FROM treatment t
   JOIN value_set v ON v.system = t.system AND v.code = t.code
   JOIN stay s ON s.patient = t.patient

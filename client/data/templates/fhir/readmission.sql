@@ -1,33 +1,15 @@
 -- Hospital stays and what happened in them, out of a FHIR R4 export.
-WITH people AS (
-  SELECT id AS patient, CASE WHEN gender IN ('female', 'male') THEN gender END AS sex,
-    TRY_CAST(left(birth_date || '-07-01', 10) AS DATE) AS birth,
-    TRY_CAST(deceased_at AS TIMESTAMP) AS death
-  FROM patient
+WITH RECURSIVE
+-- include fhir/segments.sql
+segment AS (FROM hospital_segment),
+-- include stays.sql
+about_visit AS (  -- Coverage is not part of a usual export: map your own
+  SELECT id AS visit, CAST(NULL AS VARCHAR) AS payer, CAST(NULL AS VARCHAR) AS specialty_name
+  FROM encounter
 ),
-visit AS (
-  SELECT e.id AS visit, e.patient,
-    CASE WHEN e.class IN ('IMP', 'ACUTE', 'NONAC') THEN 'inpatient'
-      WHEN e.class = 'EMER' THEN 'emergency' ELSE 'outpatient' END AS kind,
-    TRY_CAST(e.started AS TIMESTAMP) AS start, TRY_CAST(e.ended AS TIMESTAMP) AS stop,
-    CASE WHEN e.priority = 'EM' OR e.admit_source = 'emd' THEN 'emergency'
-      WHEN e.priority IN ('UR', 'A') THEN 'urgent' WHEN e.priority = 'EL' THEN 'elective'
-      WHEN e.admit_source = 'born' THEN 'newborn' END AS admission_type,
-    CASE e.admit_source WHEN 'emd' THEN 'emergency_room' WHEN 'hosp-trans' THEN 'hospital'
-      WHEN 'nursing' THEN 'nursing_facility' WHEN 'gp' THEN 'physician_referral'
-      WHEN 'mp' THEN 'physician_referral' WHEN 'outp' THEN 'clinic_referral'
-      WHEN 'psych' THEN 'health_care_facility' WHEN 'rehab' THEN 'health_care_facility'
-      ELSE CASE WHEN e.admit_source IS NOT NULL THEN 'other' END END AS admission_source,
-    CASE e.disposition WHEN 'home' THEN 'home' WHEN 'alt-home' THEN 'home'
-      WHEN 'other-hcf' THEN 'short_term_hospital' WHEN 'long' THEN 'long_term_hospital'
-      WHEN 'aadvice' THEN 'against_advice' WHEN 'psy' THEN 'psychiatric_hospital'
-      WHEN 'rehab' THEN 'rehabilitation' WHEN 'snf' THEN 'nursing_facility'
-      ELSE CASE WHEN e.disposition IS NOT NULL THEN 'other' END END AS discharged_to,
-    coalesce(e.disposition IN ('exp', 'hosp'), false)
-      OR coalesce(p.death <= TRY_CAST(e.ended AS TIMESTAMP), false) AS cannot_return,
-    CAST(NULL AS VARCHAR) AS payer,  -- Coverage is not part of a usual export: map your own
-    CAST(NULL AS VARCHAR) AS specialty_name
-  FROM encounter e LEFT JOIN people p ON p.patient = e.patient
+planned_visit AS (  -- with a procedure that is planned by its nature
+  SELECT DISTINCT t.encounter AS visit FROM treatment t
+  JOIN value_set v ON v.name = 'planned_readmission' AND v.system = t.system AND v.code = t.code
 ),
 diagnosis AS (
   SELECT c.encounter AS visit, CASE WHEN contains(c.system, 'icd-10') THEN c.code END AS icd10,
@@ -49,7 +31,7 @@ tested AS (
   WHERE o.encounter IS NOT NULL
 ),
 drug AS (
-  SELECT m.patient, m.encounter AS visit, TRY_CAST(m.at_time AS TIMESTAMP) AS at_time,
+  SELECT m.patient, m.encounter AS visit, calendar_day(m.at_time) AS at_time,
     m.id AS prescription, any_value(coalesce(m.text, m.display, m.code)) AS product,
     string_agg(DISTINCT lower(coalesce(m.display, m.text)), ' / ') AS ingredients
   FROM medication m GROUP BY m.patient, m.encounter, m.at_time, m.id

@@ -6,13 +6,13 @@ WITH code AS (
 people AS (  -- person_source_value: the record number that the pictures carry too
   SELECT CAST(person_id AS VARCHAR) AS patient, person_source_value AS record_number,
     CASE gender_concept_id WHEN 8532 THEN 'female' WHEN 8507 THEN 'male' END AS sex,
-    make_date(year_of_birth, coalesce(month_of_birth, 7), coalesce(day_of_birth, 1)) AS birth
+    TRY(make_date(year_of_birth, coalesce(month_of_birth, 7), coalesce(day_of_birth, 1))) AS birth
   FROM person
 ),
 observed AS (
   SELECT CAST(m.person_id AS VARCHAR) AS patient, code.name, m.value_as_number AS value,
     coalesce(u.concept_code, m.unit_source_value) AS unit,
-    coalesce(m.measurement_datetime, CAST(m.measurement_date AS TIMESTAMP)) AS at_time
+    coalesce(instant(m.measurement_datetime), CAST(m.measurement_date AS TIMESTAMPTZ)) AS at_time
   FROM measurement m
   JOIN code ON code.concept_id = m.measurement_concept_id
   LEFT JOIN concept u ON u.concept_id = m.unit_concept_id AND u.vocabulary_id = 'UCUM'

@@ -1,10 +1,8 @@
 -- Hospital stays and what happened in them, out of an OMOP CDM 5.4.
-WITH people AS (
-  SELECT person_id AS person, CAST(person_id AS VARCHAR) AS patient,
-    CASE gender_concept_id WHEN 8532 THEN 'female' WHEN 8507 THEN 'male' END AS sex,
-    make_date(year_of_birth, coalesce(month_of_birth, 7), coalesce(day_of_birth, 1)) AS birth
-  FROM person
-),
+WITH RECURSIVE
+-- include omop/segments.sql
+segment AS (FROM hospital_segment),
+-- include stays.sql
 payer AS (  -- Source of Payment Typology (SOPT)
   SELECT p.person_id, p.payer_plan_period_start_date AS since,
     p.payer_plan_period_end_date AS until,
@@ -14,41 +12,20 @@ payer AS (  -- Source of Payment Typology (SOPT)
   FROM payer_plan_period p
   JOIN concept c ON c.concept_id = p.payer_concept_id AND c.vocabulary_id = 'SOPT'
 ),
-visit AS (
-  SELECT v.visit_occurrence_id AS visit, CAST(v.person_id AS VARCHAR) AS patient,
-    CASE WHEN v.visit_concept_id IN (9201, 262) THEN 'inpatient'
-      WHEN v.visit_concept_id = 9203 THEN 'emergency' ELSE 'outpatient' END AS kind,
-    coalesce(v.visit_start_datetime, CAST(v.visit_start_date AS TIMESTAMP)) AS start,
-    coalesce(v.visit_end_datetime, CAST(v.visit_end_date AS TIMESTAMP)) AS stop,
-    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id IN (8870, 9203)
-      THEN 'emergency' END AS admission_type,
-    CASE WHEN v.visit_concept_id = 262 OR v.admitted_from_concept_id IN (8870, 9203)
-        THEN 'emergency_room'
-      WHEN v.admitted_from_concept_id IN (8717, 9201) THEN 'hospital'
-      WHEN v.admitted_from_concept_id IN (8863, 8676) THEN 'nursing_facility'
-      WHEN v.admitted_from_concept_id = 8940 THEN 'physician_referral'
-      WHEN v.admitted_from_concept_id = 9202 THEN 'clinic_referral'
-      WHEN v.admitted_from_concept_id > 0 THEN 'other' END AS admission_source,
-    CASE WHEN v.discharged_to_concept_id IN (8536, 581476) THEN 'home'
-      WHEN v.discharged_to_concept_id = 38004519 THEN 'home_health'
-      WHEN v.discharged_to_concept_id IN (8717, 9201) THEN 'short_term_hospital'
-      WHEN v.discharged_to_concept_id IN (8863, 8676) THEN 'nursing_facility'
-      WHEN v.discharged_to_concept_id = 8827 THEN 'intermediate_care'
-      WHEN v.discharged_to_concept_id = 8920 THEN 'rehabilitation'
-      WHEN v.discharged_to_concept_id = 8970 THEN 'long_term_hospital'
-      WHEN v.discharged_to_concept_id = 8971 THEN 'psychiatric_hospital'
-      WHEN v.discharged_to_concept_id = 4021968 THEN 'against_advice'
-      WHEN v.discharged_to_concept_id > 0 THEN 'other' END AS discharged_to,
-    coalesce(v.discharged_to_concept_id IN (4216643, 44814686, 8546), false)  -- dead, hospice
-      OR coalesce(d.death_date <= v.visit_end_date, false) AS cannot_return,
+about_visit AS (
+  SELECT v.visit_occurrence_id AS visit,
     (SELECT min(payer.payer) FROM payer WHERE payer.person_id = v.person_id
       AND v.visit_start_date BETWEEN payer.since AND payer.until) AS payer,
     lower(s.concept_name) AS specialty_name
   FROM visit_occurrence v
-  LEFT JOIN (SELECT person_id, min(death_date) AS death_date FROM death GROUP BY person_id) d
-    ON d.person_id = v.person_id
   LEFT JOIN provider r ON r.provider_id = v.provider_id
   LEFT JOIN concept s ON s.concept_id = r.specialty_concept_id AND s.concept_id > 0
+),
+planned_visit AS (  -- with a procedure that is planned by its nature
+  SELECT DISTINCT p.visit_occurrence_id AS visit FROM procedure_occurrence p
+  JOIN concept c ON c.concept_id = p.procedure_concept_id
+  JOIN value_set v ON v.name = 'planned_readmission' AND v.vocabulary = c.vocabulary_id
+    AND v.code = c.concept_code
 ),
 diagnosis AS (  -- 32902 is the primary diagnosis
   SELECT c.visit_occurrence_id AS visit,
@@ -83,7 +60,7 @@ tested AS (
 ),
 drug AS (
   SELECT CAST(e.person_id AS VARCHAR) AS patient, e.visit_occurrence_id AS visit,
-    CAST(e.drug_exposure_start_date AS TIMESTAMP) AS at_time, e.drug_exposure_id AS prescription,
+    e.drug_exposure_start_date AS at_time, e.drug_exposure_id AS prescription,
     CAST(e.drug_concept_id AS VARCHAR) AS product, lower(i.concept_name) AS ingredients
   FROM drug_exposure e
   LEFT JOIN (

@@ -21,7 +21,7 @@ picture AS (
 nearest AS (  -- a picture's date has no time of day: its noon stands for it
   SELECT c.patient, w.feature,
     min(struct_pack(
-      away := abs(date_diff('second', CAST(c.day AS TIMESTAMP) + INTERVAL 12 HOUR, o.at_time)),
+      away := abs(date_diff('second', CAST(c.day AS TIMESTAMPTZ) + INTERVAL 12 HOUR, o.at_time)),
       value := in_unit(o.value, coalesce(o.unit, w.unit), w.unit, o.name) * w.factor)).value AS value
   FROM picture c JOIN observed o USING (patient) JOIN wanted w USING (name)
   WHERE o.at_time >= c.day - 1 AND o.at_time < c.day + 2

@@ -55,7 +55,7 @@ chronic AS (  -- known by the end of the first day
 ventilation AS (
   SELECT DISTINCT t.patient FROM treated t JOIN stay s USING (patient)
   WHERE t.name = 'mechanical_ventilation'
-    AND t.at_time >= CAST(s.start AS DATE) AND t.at_time < s.start + INTERVAL 24 HOUR
+    AND t.at_time >= s.day AND t.at_time < s.start + INTERVAL 24 HOUR
 )
 SELECT s.patient, s.age, s.sex,
   max(e.worst) FILTER (e.feature = 'heart_rate') AS heart_rate,

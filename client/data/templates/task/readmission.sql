@@ -1,29 +1,43 @@
 -- readmission: the first stay of every patient with diabetes, 1 to 14 days, ended alive.
-diabetic AS (SELECT DISTINCT visit FROM diagnosis WHERE diabetes),
+diabetic AS (SELECT DISTINCT m.stay FROM diagnosis d JOIN member m USING (visit) WHERE d.diabetes),
 index_stay AS (
-  SELECT v.*, p.sex, CAST(date_sub('year', p.birth, CAST(v.start AS DATE)) AS DOUBLE) AS age,
-    CAST(date_diff('day', CAST(v.start AS DATE), CAST(v.stop AS DATE)) AS DOUBLE) AS days
-  FROM visit v JOIN people p USING (patient) JOIN diabetic USING (visit)
-  WHERE v.kind = 'inpatient' AND v.stop IS NOT NULL AND NOT v.cannot_return
-    AND date_diff('day', CAST(v.start AS DATE), CAST(v.stop AS DATE)) BETWEEN 1 AND 14
-  QUALIFY row_number() OVER (PARTITION BY v.patient ORDER BY v.start, v.visit) = 1
+  SELECT s.*, p.sex, CAST(date_sub('year', p.birth, s.started_earliest) AS DOUBLE) AS age,
+    CAST(s.ended_on - s.started_earliest AS DOUBLE) AS days
+  FROM stays s JOIN people p USING (patient) JOIN diabetic USING (stay)
+  WHERE s.kind = 'inpatient' AND s.dated AND s.ended_on - s.started_earliest BETWEEN 1 AND 14
+    AND s.died IS DISTINCT FROM true AND NOT s.hospice
+  QUALIFY row_number() OVER (PARTITION BY s.patient
+    ORDER BY s.started_earliest, s.started_at, s.stay) = 1
 ),
-outcome AS (  -- unknown where the records end before the 30 days do
-  SELECT s.visit, CASE
-      WHEN bool_or(n.start > s.stop AND n.start <= s.stop + INTERVAL 30 DAY) THEN 1.0
-      WHEN s.stop + INTERVAL 30 DAY > (SELECT max(start) FROM visit) THEN NULL
+planned AS (  -- left out where value sets name admission types, or procedures, as planned
+  SELECT m.stay FROM planned_visit JOIN member m USING (visit)
+  UNION
+  SELECT s.stay FROM stays s JOIN value_set v ON v.name = 'planned_readmission'
+    AND v.system = 'admission_type' AND v.code = s.admission_type
+),
+return AS (  -- stays that count as readmissions, and the days between which each may have begun
+  SELECT patient, stay, started_earliest AS earliest, started_latest AS latest, ended_on
+  FROM stays WHERE kind = 'inpatient' AND NOT day_case AND stay NOT IN (FROM planned)
+),
+outcome AS (  -- by calendar days; unknown where the records end before the 30 days do
+  SELECT s.stay, CASE
+      WHEN bool_or(n.earliest >= s.ended_on AND n.latest <= s.ended_on + 30) THEN 1.0
+      WHEN s.died IS NULL OR s.ended_on + 30 > any_value(covered.until) THEN NULL
+      WHEN bool_or(n.stay IS NOT NULL AND coalesce(n.latest >= s.ended_on
+        AND n.earliest <= s.ended_on + 30, true) AND coalesce(n.ended_on >= s.ended_on, true))
+        THEN NULL
       ELSE 0.0 END AS readmitted
-  FROM index_stay s LEFT JOIN visit n ON n.patient = s.patient AND n.kind = 'inpatient'
-    AND n.visit <> s.visit
-  GROUP BY s.visit, s.stop
+  FROM covered, index_stay s LEFT JOIN return n ON n.patient = s.patient AND n.stay <> s.stay
+  GROUP BY s.stay, s.ended_on, s.died
 ),
 year_before AS (
-  SELECT s.visit, count(*) FILTER (b.kind = 'outpatient') AS outpatient,
+  SELECT s.stay, count(*) FILTER (b.kind = 'outpatient') AS outpatient,
     count(*) FILTER (b.kind = 'emergency') AS emergency,
     count(*) FILTER (b.kind = 'inpatient') AS inpatient
-  FROM index_stay s JOIN visit b ON b.patient = s.patient AND b.start < s.start
-    AND b.start >= s.start - INTERVAL 1 YEAR
-  GROUP BY s.visit
+  FROM index_stay s JOIN stays b ON b.patient = s.patient
+    AND b.started_latest < s.started_earliest
+    AND b.started_earliest >= s.started_earliest - INTERVAL 1 YEAR
+  GROUP BY s.stay
 ),
 coded AS (  -- the longest prefix of ICD-10 that a group names
   SELECT d.visit, d.code, min(d.rank) AS rank, min(d.place) AS place,
@@ -33,17 +47,22 @@ coded AS (  -- the longest prefix of ICD-10 that a group names
   GROUP BY d.visit, d.code
 ),
 grouped AS (
-  SELECT visit, list(grouped ORDER BY rank, place, code) AS groups, count(*) AS diagnoses
-  FROM coded GROUP BY visit
+  SELECT stay, list(grouped ORDER BY rank, place, code) AS groups, count(*) AS diagnoses
+  FROM (
+    SELECT m.stay, c.code, min(c.rank) AS rank, min(c.place) AS place, min(c.grouped) AS grouped
+    FROM coded c JOIN member m USING (visit) GROUP BY m.stay, c.code
+  ) GROUP BY stay
 ),
 laboratory AS (
-  SELECT visit, count(*) AS tests,
+  SELECT stay, count(*) AS tests,
     max(in_unit(value, coalesce(unit, 'mg/dL'), 'mg/dL', 'glucose')) FILTER (name = 'glucose')
       AS glucose,
     max(in_unit(value, coalesce(unit, '%'), '%', 'hba1c')) FILTER (name = 'hba1c') AS hba1c
-  FROM tested GROUP BY visit
+  FROM tested JOIN member USING (visit) GROUP BY stay
 ),
-procedure AS (SELECT visit, count(*) AS procedures FROM treated GROUP BY visit),
+procedure AS (
+  SELECT stay, count(*) AS procedures FROM treated JOIN member USING (visit) GROUP BY stay
+),
 ingredient (name) AS (
   VALUES ('metformin'), ('repaglinide'), ('nateglinide'), ('chlorpropamide'), ('glimepiride'),
     ('glipizide'), ('glyburide'), ('tolbutamide'), ('pioglitazone'), ('rosiglitazone'),
@@ -63,48 +82,54 @@ named AS (  -- two in one product are a drug of their own
       ELSE names END) AS name
   FROM prescribed
 ),
-during AS (SELECT visit, list(DISTINCT name ORDER BY name) AS names FROM named GROUP BY visit),
-products AS (SELECT visit, count(DISTINCT product) AS medications FROM prescribed GROUP BY visit),
+during AS (
+  SELECT stay, list(DISTINCT name ORDER BY name) AS names
+  FROM named JOIN member USING (visit) GROUP BY stay
+),
+products AS (
+  SELECT stay, count(DISTINCT product) AS medications
+  FROM prescribed JOIN member USING (visit) GROUP BY stay
+),
 before AS (
-  SELECT s.visit, list(DISTINCT n.name ORDER BY n.name) AS names
-  FROM index_stay s JOIN named n ON n.patient = s.patient AND n.at_time < CAST(s.start AS DATE)
-    AND n.at_time >= s.start - INTERVAL 90 DAY
-  GROUP BY s.visit
+  SELECT s.stay, list(DISTINCT n.name ORDER BY n.name) AS names
+  FROM index_stay s JOIN named n ON n.patient = s.patient AND n.at_time < s.started_earliest
+    AND n.at_time >= s.started_earliest - 90
+  GROUP BY s.stay
 ),
 drugs AS (  -- neither standard says reliably whether a dose went up or down
-  SELECT s.visit, coalesce(d.names, []) AS names,
+  SELECT s.stay, coalesce(d.names, []) AS names,
     CASE WHEN coalesce(d.names, []) = coalesce(b.names, d.names, []) THEN 'no' ELSE 'yes' END
       AS changed
-  FROM index_stay s LEFT JOIN during d USING (visit) LEFT JOIN before b USING (visit)
+  FROM index_stay s LEFT JOIN during d USING (stay) LEFT JOIN before b USING (stay)
 )
-SELECT s.patient, s.age, s.sex, s.admission_type, s.admission_source, s.discharged_to, s.payer,
+SELECT s.patient, s.age, s.sex, s.admission_type, s.admission_source, s.discharged_to, a.payer,
   CASE
-    WHEN s.specialty_name IS NULL THEN NULL
-    WHEN contains(s.specialty_name, 'cardiothoracic') OR contains(s.specialty_name, 'thoracic')
+    WHEN a.specialty_name IS NULL THEN NULL
+    WHEN contains(a.specialty_name, 'cardiothoracic') OR contains(a.specialty_name, 'thoracic')
       THEN 'cardiothoracic_surgery'
-    WHEN contains(s.specialty_name, 'vascular surg') THEN 'vascular_surgery'
-    WHEN contains(s.specialty_name, 'neurosurg') OR contains(s.specialty_name, 'neurological surg')
+    WHEN contains(a.specialty_name, 'vascular surg') THEN 'vascular_surgery'
+    WHEN contains(a.specialty_name, 'neurosurg') OR contains(a.specialty_name, 'neurological surg')
       THEN 'neurosurgery'
-    WHEN contains(s.specialty_name, 'orthop') THEN 'orthopaedics'
-    WHEN contains(s.specialty_name, 'obstetric') OR contains(s.specialty_name, 'gynec')
+    WHEN contains(a.specialty_name, 'orthop') THEN 'orthopaedics'
+    WHEN contains(a.specialty_name, 'obstetric') OR contains(a.specialty_name, 'gynec')
       THEN 'obstetrics_gynaecology'
-    WHEN contains(s.specialty_name, 'surg') THEN 'surgery'
-    WHEN contains(s.specialty_name, 'emergency') THEN 'emergency'
-    WHEN contains(s.specialty_name, 'family') OR contains(s.specialty_name, 'general practice')
+    WHEN contains(a.specialty_name, 'surg') THEN 'surgery'
+    WHEN contains(a.specialty_name, 'emergency') THEN 'emergency'
+    WHEN contains(a.specialty_name, 'family') OR contains(a.specialty_name, 'general practice')
       THEN 'family_practice'
-    WHEN contains(s.specialty_name, 'cardi') THEN 'cardiology'
-    WHEN contains(s.specialty_name, 'nephro') THEN 'nephrology'
-    WHEN contains(s.specialty_name, 'radiolog') THEN 'radiology'
-    WHEN contains(s.specialty_name, 'pulmon') THEN 'pulmonology'
-    WHEN contains(s.specialty_name, 'psychiatr') THEN 'psychiatry'
-    WHEN contains(s.specialty_name, 'urolog') THEN 'urology'
-    WHEN contains(s.specialty_name, 'gastro') THEN 'gastroenterology'
-    WHEN contains(s.specialty_name, 'rehab') THEN 'rehabilitation'
-    WHEN contains(s.specialty_name, 'oncolog') THEN 'oncology'
-    WHEN contains(s.specialty_name, 'pediatr') THEN 'paediatrics'
-    WHEN contains(s.specialty_name, 'neurolog') THEN 'neurology'
-    WHEN contains(s.specialty_name, 'endocrin') THEN 'endocrinology'
-    WHEN contains(s.specialty_name, 'internal') THEN 'internal_medicine'
+    WHEN contains(a.specialty_name, 'cardi') THEN 'cardiology'
+    WHEN contains(a.specialty_name, 'nephro') THEN 'nephrology'
+    WHEN contains(a.specialty_name, 'radiolog') THEN 'radiology'
+    WHEN contains(a.specialty_name, 'pulmon') THEN 'pulmonology'
+    WHEN contains(a.specialty_name, 'psychiatr') THEN 'psychiatry'
+    WHEN contains(a.specialty_name, 'urolog') THEN 'urology'
+    WHEN contains(a.specialty_name, 'gastro') THEN 'gastroenterology'
+    WHEN contains(a.specialty_name, 'rehab') THEN 'rehabilitation'
+    WHEN contains(a.specialty_name, 'oncolog') THEN 'oncology'
+    WHEN contains(a.specialty_name, 'pediatr') THEN 'paediatrics'
+    WHEN contains(a.specialty_name, 'neurolog') THEN 'neurology'
+    WHEN contains(a.specialty_name, 'endocrin') THEN 'endocrinology'
+    WHEN contains(a.specialty_name, 'internal') THEN 'internal_medicine'
     ELSE 'other' END AS specialty,
   g.groups[1] AS diagnosis_1, g.groups[2] AS diagnosis_2, g.groups[3] AS diagnosis_3,
   s.days AS length_of_stay,
@@ -138,11 +163,12 @@ SELECT s.patient, s.age, s.sex, s.admission_type, s.admission_source, s.discharg
   CASE WHEN len(d.names) > 0 THEN 'yes' ELSE 'no' END AS diabetes_drug,
   o.readmitted
 FROM index_stay s
-JOIN outcome o USING (visit)
-JOIN drugs d USING (visit)
-LEFT JOIN grouped g USING (visit)
-LEFT JOIN laboratory l USING (visit)
-LEFT JOIN procedure p USING (visit)
-LEFT JOIN products m USING (visit)
-LEFT JOIN year_before y USING (visit)
+LEFT JOIN about_visit a ON a.visit = s.stay
+JOIN outcome o USING (stay)
+JOIN drugs d USING (stay)
+LEFT JOIN grouped g USING (stay)
+LEFT JOIN laboratory l USING (stay)
+LEFT JOIN procedure p USING (stay)
+LEFT JOIN products m USING (stay)
+LEFT JOIN year_before y USING (stay)
 ORDER BY s.patient

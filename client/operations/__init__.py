@@ -1,0 +1,1 @@
+"""What the operator of a site does to keep it running: backup and restore."""

@@ -1,0 +1,59 @@
+"""A site's backup: rules, keys, roster, certificates, the ledger with its audit log, and models of
+its own. Not in it: data, pictures, caches, and the head of the audit log.
+
+Without that head, and because the ledger in it is marked as a copy, a restored site answers nothing
+until its operator has confirmed what was accepted since (`Ledger.acknowledge`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from client.config.site_config import SiteConfig
+from client.enrolment.new_site import SITE_YAML
+from client.governance.database import SiteState
+from client.training.algorithm_state import PERSONAL
+from protocol import backup_archive
+from protocol.errors import Code, WardroundError
+
+_OWN = ("*.yaml", "*.pem", "*.pub", "*.sql")
+"""In the site's folder."""
+_DATABASE = "state.sqlite"
+
+
+def backup(folder: Path, config: SiteConfig, state: SiteState, target: Path) -> None:
+    """Writes a backup of the site in `folder` while its daemon runs.
+
+    Raises WardroundError: USAGE where `target` exists or cannot be written, CONFIGURATION where
+    keys or state lie outside the folder, LEDGER.
+    """
+    folder = folder.resolve()
+    for path in (config.identity, config.node_key, config.state):
+        if not path.resolve().is_relative_to(folder):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{path} lies outside {folder}: a restored site would not find it.",
+                remedy="Move it into the site's folder, and correct site.yaml.",
+            )
+    named = [path for pattern in _OWN for path in folder.glob(pattern)]
+    named += [config.identity, config.node_key, config.coordinator.root_certificate]
+    named += config.identity.parent.glob(f"{config.identity.name}.*")
+    named += [*config.state.glob("*.key"), *(config.state / PERSONAL).rglob("*")]
+    files: dict[str, Path] = {
+        path.resolve().relative_to(folder).as_posix(): path
+        for path in named
+        if path.is_file() and path.resolve().is_relative_to(folder)
+    }
+    with tempfile.TemporaryDirectory(dir=config.state, prefix=".backup-") as place:
+        copy = Path(place) / _DATABASE
+        state.backup(copy)
+        files[(config.state.resolve().relative_to(folder) / _DATABASE).as_posix()] = copy
+        backup_archive.write(target, "site", config.site, files)
+
+
+def restore(source: Path, folder: Path) -> SiteConfig:
+    """Makes the site of a backup again in a new folder. Raises WardroundError: as
+    `backup_archive.restore`, CONFIGURATION where its site.yaml is none of this release."""
+    backup_archive.restore(source, "site", folder)
+    return SiteConfig.load(folder / SITE_YAML)
