@@ -32,6 +32,8 @@ from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
+from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
@@ -46,6 +48,7 @@ from protocol.housekeeping import Housekeeping
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
+from protocol.wire.enrolment import expiry
 from tasks import registry
 from tasks.base import Task
 
@@ -104,7 +107,7 @@ class Daemon:
             site = Site(
                 config.site,
                 identity,
-                config.roster,
+                governance.roster,
                 governance,
                 loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
                 respondent=partial(build_query_contributor, config),
@@ -114,6 +117,7 @@ class Daemon:
                 answers=answers,
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
+                successor=partial(successor, config),
             )
             tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)
@@ -128,11 +132,13 @@ class Daemon:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             coordinator = config.coordinator
             fleet = FleetConnection(
-                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key)
+                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key),
+                RosterFeed(governance.roster),
             )
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
             reporter.connection = fleet
+            reporter.attention = lambda: (*governance.roster.now().attention(), *_expiry(fleet))
             self._connect_once(fleet)
             self.board.set(phase="idle")
             event("ready", site=config.site, rules=policy.digest[:12])
@@ -171,6 +177,13 @@ class Daemon:
 
     def _may_end(self) -> bool:
         return self._stopping.is_set() and not self._owes_share()
+
+
+def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
+    """What to say of the coordinator's certificate, as it was shown last."""
+    ends = fleet.certificate_ends
+    sentence = "" if ends is None else expiry((ends - time.time()) / 86400)
+    return (sentence,) if sentence else ()
 
 
 def _answer(fleet: FleetConnection, site: Site, incoming: IncomingMessage) -> None:

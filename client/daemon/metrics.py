@@ -77,7 +77,8 @@ class Metrics:
     def health(self) -> tuple[int, dict[str, object]]:
         """Returns HTTP status and body: 200 while the daemon is alive and connected, else 503."""
         now, alive = self._board.now, self._reporter.alive
-        body = {"site": now.site, "alive": alive, "connected": now.connected, "phase": now.phase}
+        body: dict[str, object] = {"site": now.site, "alive": alive, "connected": now.connected}
+        body |= {"phase": now.phase, "attention": now.attention}
         return (200 if alive and now.connected else 503), body
 
     def text(self) -> str:

@@ -29,11 +29,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
-from client.transport.node_key import load_node_key, public_pem
+from client.transport.node_key import load_node_key, public_pem, successor_of
 from client.transport.pace import Pace
+from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
@@ -63,6 +64,7 @@ from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     PART,
     REFUSED,
+    ROSTER,
     STORED,
     WAIT,
     PackedMessage,
@@ -134,6 +136,18 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
+class RosterListener(Protocol):
+    """Who hears of the coordinator's roster."""
+
+    def known(self) -> int | None:
+        """How many changes of it are known here; None to hear nothing."""
+        ...
+
+    def heard(self, value: str) -> None:
+        """Takes in what `RosterNews.to_field` made. Never raises."""
+        ...
+
+
 @dataclass
 class _Download:
     """The objects of a question, as far as they came: a break of the line costs no more than the
@@ -157,10 +171,10 @@ class FleetConnection:
     Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
     """
 
-    def __init__(self, config: FleetConfig) -> None:
-        self.config = config
-        self._key = load_node_key(config.node_key)
-        self._public = public_pem(self._key)
+    def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
+        self.config, self._roster = config, roster
+        self._use_key(config.node_key)
+        self._successor = False
         self._context = tls(config.root_certificate)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
@@ -197,6 +211,12 @@ class FleetConnection:
         """Whether the coordinator said that its disk is full, with its last answer."""
         return self._notice == DISK_FULL
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the coordinator's certificate ends, in seconds since 1970; None before it was seen.
+        An expired one is refused by TLS: the last that was good counts."""
+        return max((line.certificate_ends for line in self._all_lines), default=0.0) or None
+
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
 
@@ -215,6 +235,7 @@ class FleetConnection:
             self._failed(error)
             raise
         self._node_id = response.node_id
+        self._keep_key()
         self._succeeded()
         self._activated.set()
         if self._heartbeats is None:
@@ -234,7 +255,7 @@ class FleetConnection:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.interrupt()
 
     def __enter__(self) -> Self:
@@ -254,7 +275,7 @@ class FleetConnection:
             except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.close()
 
     def receive(self, wait: float) -> IncomingMessage | None:
@@ -335,11 +356,15 @@ class FleetConnection:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        if self._roster is not None and (known := self._roster.known()) is not None:
+            have[ROSTER] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         held = _was_held(headers, asked, hold)
+        if self._roster is not None and ROSTER in headers:
+            self._roster.heard(headers[ROSTER])
         if not response.messages_list:
             return None, held
         if not response.message_object_trees:
@@ -602,11 +627,29 @@ class FleetConnection:
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
+        if error.code is Code.NODE_KEY:
+            self._try_other_key()
         self._error = error
         self._failures += 1
         longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
         pause = min(_BACKOFF[0] * 2 ** min(self._failures - 1, 20), longest)
         self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+
+    def _try_other_key(self) -> None:
+        """Signs in with the key that takes the place of this one, or with this one again."""
+        old, new = self.config.node_key, successor_of(self.config.node_key)
+        self._successor = new.exists() and not self._successor
+        self._use_key(new if self._successor else old)
+
+    def _keep_key(self) -> None:
+        """Makes a successor that the coordinator took this site's node key."""
+        if self._successor:
+            durable_files.move(successor_of(self.config.node_key), self.config.node_key)
+            self._successor = False
+
+    def _use_key(self, path: Path) -> None:
+        self._key = load_node_key(path)
+        self._public = public_pem(self._key)
 
     def _send_heartbeats(self) -> None:
         """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""
@@ -630,6 +673,10 @@ class FleetConnection:
             except WardroundError:
                 pause = 1.0  # `receive` meets the same fault, and handles it
             self._closing.wait(pause)
+
+    @property
+    def _all_lines(self) -> tuple[HttpConnection, ...]:
+        return (*self._lines, self._beat_line)
 
     def _line(self) -> HttpConnection:
         return HttpConnection(self.config.address, self._context, self.config.connect_timeout)

@@ -78,6 +78,13 @@ class RemoteFederation:
         sites = self.federation()["sites"]
         return {name: int(site["patients"]) for name, site in sites.items()}
 
+    def pinned(self, study: Study) -> Study:
+        """The study with the version of the coordinator's roster, where it has to name one."""
+        version = self.federation().get("roster")
+        if version is None:
+            return study
+        return Study.model_validate(study.model_dump() | {"roster_version": version})
+
     def studies(self) -> list[dict[str, Any]]:
         """Every study at the coordinator, the latest first."""
         return list(self._control.call("GET", "studies")["studies"])

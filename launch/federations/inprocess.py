@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
@@ -140,7 +141,7 @@ class InProcessFederation:
                 site: Site(
                     site,
                     identities[site],
-                    self.roster,
+                    KnownRoster(self.roster),
                     self.governance[site],
                     _cohort_loader(cohorts.get(site)),
                     respondent=_query_contributor(tables.get(site)),

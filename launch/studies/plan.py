@@ -127,7 +127,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
         with RemoteFederation(
             credentials_of(config), address=config.federation.coordinator
         ) as remote:
-            study = build_study(config, task, remote.patients())
+            study = remote.pinned(build_study(config, task, remote.patients()))
             answers = answers_of(remote.consult(study))
     else:
         cohorts = cohorts_of(

@@ -33,6 +33,7 @@ WAITING = {
     "approval": "waiting for approval at: ",
     "hours": "waiting for the working hours of: ",
     "suspects": "paused, since at least one of these sends what no honest site sends: ",
+    "unconfirmed": "not asked together until `wardround-site roster confirm` there: ",
 }
 COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 

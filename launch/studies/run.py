@@ -192,7 +192,7 @@ def run_deployment(
     task = registry.load(config.task.name, config.task.options)
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
         resumed = study is not None
-        study = study or build_study(config, task, remote.patients())
+        study = study or remote.pinned(build_study(config, task, remote.patients()))
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:
             with StudyProgress(study, console) as shown:

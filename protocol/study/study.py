@@ -268,6 +268,9 @@ class Study(Document):
     evaluation: Evaluation
     roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
     query: Query | None = None
+    roster_version: Digest | None = added_field(None)
+    """Whose keys hold for its sites: those of this version of the coordinator's roster
+    (`RosterHistory.keys_at`); None: each site's first key."""
     expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
     """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
     failed; with "" they release what is left of it at once."""

@@ -78,7 +78,7 @@ class Coordinator:
         self._members = Members(self.link, self.roster, journal)
         self._housekeeping = Housekeeping(self._note)
         self._online: frozenset[str] = frozenset()
-        self._noted, self._certificate = 0.0, 0
+        self._noted, self._certificate, self._expiring = 0.0, 0, ""
         self._lock_file: int | None = None
         self._started = ""
         self.address = ""
@@ -154,8 +154,9 @@ class Coordinator:
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
-        """Sites with declared patients and whether they are connected, tasks with digests."""
-        online = self.link.online()
+        """Sites with declared patients and whether they are connected, tasks with digests;
+        `roster`: the version that new studies name, once a site's key was replaced."""
+        online, history = self.link.online(), self.roster.history()
         tasks = {}
         for name in registry.installed():
             try:
@@ -172,6 +173,7 @@ class Coordinator:
                 for name, entry in self.roster.sites().items()
             },
             "tasks": tasks,
+            "roster": history.version if history.replaces_keys else None,
         }
 
     def studies(self) -> list[StudyRun]:
@@ -214,7 +216,7 @@ class Coordinator:
         self._check(study)
         sites = StudyFleet(self.link, f"plan-{study.digest[:8]}", lambda: False)
         try:
-            return dry_run(study, sites, self.roster.identities(), self._services.patience)
+            return dry_run(study, sites, self.roster.keys(study), self._services.patience)
         finally:
             sites.hang_up()
 
@@ -256,6 +258,7 @@ class Coordinator:
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
+        self.roster.keys(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
@@ -317,6 +320,8 @@ class Coordinator:
 
     def _write_status(self, *, running: bool) -> None:
         failing = dict(self._housekeeping.failing)
+        if self._expiring:
+            failing["certificate"] = self._expiring
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble
         write_json(
@@ -339,6 +344,9 @@ class Coordinator:
             self.link.renew_certificate()
             self.journal.write("certificate-renewed")
         self._certificate = seen
+        if (warning := self.config.pki.warning()) != self._expiring:
+            self.journal.write("certificate", why=warning or "good again")
+            self._expiring = warning
 
     def _unlock(self) -> None:
         if self._lock_file is not None:

@@ -233,7 +233,7 @@ class StudyRun:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
         # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
-        type_ = "paused" if why == "suspects" else "waiting"
+        type_ = "paused" if why in ("suspects", "unconfirmed") else "waiting"
         self._append(type_, why=why, sites=list(sites))
         if sites:
             self._say("study-waits", why=why, sites=",".join(sites))
@@ -284,13 +284,8 @@ class StudyRun:
         return "finished", None
 
     def _rounds(self) -> RoundLoop:
-        identities = self._services.roster.identities()
-        if gone := sorted(set(self.study.sites) - set(identities)):
-            raise WardroundError(
-                Code.IDENTITY,
-                f"No longer on this coordinator's roster: {', '.join(gone)}.",
-                remedy="Enrol them again, or submit a study without them.",
-            )
+        roster = self._services.roster
+        identities = roster.keys(self.study)
         self._say("study-starts", title=self.study.title, account=self.submission.account)
         self._append("resumed" if self._resumed else "started")
         if self._resumed:
@@ -309,6 +304,7 @@ class StudyRun:
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,
+            revoked=lambda: roster.revoked(self.study),
             accepted=self._accepted(),
             remember=self._remember,
         )

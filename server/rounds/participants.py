@@ -35,7 +35,8 @@ _FOR_GOOD = frozenset(
 )
 """A site that refuses with one of these takes no further part in the study."""
 _ASK_AGAIN = 30.0
-"""Seconds, once a study has started, between two proposals to a site that stays undecided."""
+"""Seconds, once a study has started, between two proposals to a site that stays undecided, or has
+not confirmed another's key."""
 _LATE_ANSWER = 5.0
 """Seconds for which a study that has started waits for such a site's answer."""
 
@@ -59,6 +60,7 @@ class Participants:
         self._rules: dict[str, tuple[str, ...]] = {}
         self._others: list[Sender] = []
         self._asked: dict[str, float] = {}
+        self._strangers: tuple[str, ...] = ()
         self.pace = Pace(proposal.study)
 
     def gather(self) -> None:
@@ -66,13 +68,16 @@ class Participants:
         that had accepted before a restart are back, and there are enough; or patience is over.
 
         Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; IDENTITY for a
-        site without a key; what `Proposal.check` raises.
+        site without a key, or one whose key is revoked where all are needed; what `Proposal.check`
+        raises.
         """
         self._proposal.check()
         listener, patience, started = self._proposal.listener, self._proposal.patience, _now()
         while True:
             self._proposal.check_cancelled()
-            self._propose(self._proposal.fleet.online(), self._answer_time(_now() - started))
+            self._drop_revoked()
+            here = self._proposal.fleet.online() & self._undecided.keys()
+            self._propose(here, self._answer_time(_now() - started))
             self.require_enough()
             if self._may_start(_now() - started):
                 break
@@ -98,9 +103,8 @@ class Participants:
     def _answer_time(self, waited: float) -> float:
         return ANSWER if self._grace is None else min(ANSWER, max(1.0, self._grace - waited))
 
-    def _propose(self, here: frozenset[str], timeout: float) -> None:
-        """Asks the undecided sites among those that are here."""
-        asked = here & self._undecided.keys()
+    def _propose(self, asked: Collection[str], timeout: float) -> None:
+        """Asks these sites, and takes in what they answer."""
         self._asked |= dict.fromkeys(asked, _now())
         answers = self._proposal.ask(asked, timeout=timeout) if asked else {}
         for site, answered in answers.items():
@@ -113,11 +117,11 @@ class Participants:
         match standing.state:
             case "accepted":
                 self._accepted |= {site}
-                del self._undecided[site]
+                self._undecided.pop(site, None)
             case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
-                self._undecided[site] = "hours"
+                self._defer(site, "hours")
             case "waiting":
-                self._undecided[site] = "approval"
+                self._defer(site, "approval")
             case "refused" | "closed":
                 self._refuse(site, standing.code or Code.REFUSED_STUDY)
                 self._rules[site] = standing.rules
@@ -125,6 +129,10 @@ class Participants:
                     self._others.append(answered.sender)
             case never:
                 assert_never(never)
+
+    def _defer(self, site: str, why: Reason) -> None:
+        self._accepted -= {site}
+        self._undecided[site] = why
 
     def _refuse(self, site: str, code: Code) -> None:
         self._refused[site] = code
@@ -149,8 +157,7 @@ class Participants:
             if (code := refusals[site]) in _FOR_GOOD:
                 self._refuse(site, code)
             elif code is Code.OUTSIDE_HOURS:
-                self._accepted -= {site}
-                self._undecided[site] = "hours"
+                self._defer(site, "hours")
                 self._asked[site] = _now()
 
     def require_enough(self) -> None:
@@ -214,11 +221,7 @@ class Participants:
         while len(here := self._askable()) < needed:
             proposal.check_cancelled()
             if _now() > deadline:
-                raise WardroundError(
-                    Code.TOO_FEW_SITES,
-                    f"{len(here)} sites are there, {needed} are needed.",
-                    remedy="Start the missing sites' daemons and resume the study.",
-                )
+                raise self._too_few(len(here), needed)
             self._show()
             reported = True
             time.sleep(proposal.patience.poll)
@@ -227,12 +230,39 @@ class Participants:
         return here
 
     def _askable(self) -> frozenset[str]:
-        """Takes in who has come since, at once when it comes, otherwise now and then."""
-        here, now = self._proposal.fleet.online(), _now()
+        """Takes in who has come since, at once when it comes, otherwise now and then; those that
+        may add up together, without whom a key is revoked of."""
+        self._drop_revoked()
+        fleet, confirmations = self._proposal.fleet, self._proposal.confirmations
+        here, now = fleet.online(), _now()
         self._asked = {site: asked for site, asked in self._asked.items() if site in here}
         due = {s for s in here if s not in self._asked or now - self._asked[s] >= _ASK_AGAIN}
-        self._propose(here & due, _LATE_ANSWER)
-        return self._proposal.fleet.online() & self._accepted
+        self._propose(due & (self._undecided.keys() | confirmations.lacking), _LATE_ANSWER)
+        words = confirmations.in_words(frozenset(self._study.sites))
+        if words != self._strangers:
+            self._strangers = words
+            self._proposal.listener.waiting("unconfirmed", words)
+        return confirmations.together(fleet.online() & self._accepted)
+
+    def _drop_revoked(self) -> None:
+        """Raises what `Proposal.without_revoked` raises."""
+        for site in self._proposal.without_revoked():
+            self._refuse(site, Code.REVOKED)
+
+    def _too_few(self, here: int, needed: int) -> WardroundError:
+        message = f"{here} sites are there, {needed} are needed."
+        if self._strangers:
+            return WardroundError(
+                Code.TOO_FEW_SITES,
+                f"{message} {'; '.join(self._strangers)}.",
+                remedy="There, compare the fingerprint by telephone and run `wardround-site roster "
+                "confirm`; then resume the study.",
+            )
+        return WardroundError(
+            Code.TOO_FEW_SITES,
+            message,
+            remedy="Start the missing sites' daemons and resume the study.",
+        )
 
 
 def _now() -> float:

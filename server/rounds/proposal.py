@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from protocol.errors import Code, WardroundError
@@ -16,6 +16,7 @@ from protocol.terminal.study_texts import check_texts
 from protocol.wire import messages
 from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
+from server.rounds.confirmations import Confirmations
 from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
 
@@ -48,6 +49,9 @@ class Proposal:
     check_cancelled: Callable[[], None]
     identities: Mapping[str, str]
     """Site -> public identity key in hex, as the coordinator has it."""
+    revoked: Callable[[], frozenset[str]] = frozenset
+    """The study's sites whose keys are revoked by now."""
+    confirmations: Confirmations = field(default_factory=Confirmations)
 
     def check(self) -> None:
         """Before anybody is asked. Raises WardroundError: CONFIGURATION where sums would wrap, and
@@ -73,8 +77,25 @@ class Proposal:
         for site, received in answers:
             if received is not None:
                 self.traffic.received += received.size
-                standings[site] = standing_of(received)
+                standings[site] = standing = standing_of(received)
+                if standing is not None:
+                    self.confirmations.note(site, standing.standing.unconfirmed)
         return {site: standing for site, standing in standings.items() if standing is not None}
+
+    def without_revoked(self) -> frozenset[str]:
+        """The sites that take no part any more since their keys are revoked.
+
+        Raises WardroundError(IDENTITY) where the study takes all of its sites.
+        """
+        gone = self.revoked()
+        if gone and self.study.whole_roster:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The key of {', '.join(sorted(gone))} is revoked, and an exact sum takes all "
+                "sites of the study.",
+                remedy="Submit a study without it. A hospital returns under a new key.",
+            )
+        return gone
 
     def _roster(self) -> str:
         if missing := sorted(set(self.study.sites) - set(self.identities)):

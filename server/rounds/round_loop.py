@@ -63,10 +63,12 @@ class RoundLoop:
         store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        revoked: Callable[[], frozenset[str]] = frozenset,
         accepted: Collection[str] = (),
         remember: Callable[[Collection[str]], None] = lambda accepted: None,
     ) -> None:
-        """identities: site -> public identity key in hex, the coordinator's own roster.
+        """identities: site -> public identity key in hex, the coordinator's own roster. revoked:
+        the study's sites whose keys no sum may hold any more.
 
         `cancelled` is checked between exchanges. begun: the file of the attempts that sites may
         have seen (`attempt_record`), for sites that outlive this process. store: does the write of
@@ -98,6 +100,7 @@ class RoundLoop:
                 self.patience,
                 self._check_cancelled,
                 identities,
+                revoked,
             ),
             accepted,
             remember,

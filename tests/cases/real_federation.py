@@ -37,6 +37,8 @@ from client.daemon.daemon import _reopen
 from client.daemon.site import Site
 from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.enrolment import new_site
+from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -195,6 +197,10 @@ class Federation:
         with self.remote() as remote:
             return remote.submit(study, configuration, {"experiment": "e"})
 
+    def pinned(self, study: Study) -> Study:
+        with self.remote() as remote:
+            return remote.pinned(study)
+
     # --- how it goes ---
     def online(self, sites: int) -> None:
         """Returns once so many sites are connected."""
@@ -245,18 +251,19 @@ class Hospital:
         self._federation, self._stopping = federation, threading.Event()
         config = SiteConfig.load(federation.site_yaml(name))
         identity = config.load_identity()
+        self.governance = SiteGovernance(config, identity, daemon=True)
         self.connection = FleetConnection(
             FleetConfig(
                 config.coordinator.address, config.coordinator.root_certificate, config.node_key
-            )
+            ),
+            RosterFeed(self.governance.roster),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.governance = SiteGovernance(config, identity, daemon=True)
         federation.hospitals.append(self)
         self.site = Site(
             config.site,
             identity,
-            config.roster,
+            self.governance.roster,
             self.governance,
             loader(config, self.governance.state.split.place, lambda study, cohort: None),
             respondent=partial(build_query_contributor, config),
@@ -265,6 +272,7 @@ class Hospital:
             ),
             answers=StoredAnswers(config.state / FOLDER),
             memory=gradient_memory(config.policy),
+            successor=partial(successor, config),
         )
         _reopen(self.governance, self.site)
         self._thread.start()
