@@ -144,8 +144,7 @@ def test_a_cancelled_study_ends_at_the_sites_and_for_good(
         alice.follow(digest, study, Noted())
     alice.submit(study, configuration)
     assert alice.study(digest)["state"] == "cancelled"
-    with pytest.raises(WardroundError, match="cancelled"):
-        alice.weights(digest)
+    assert alice.weights(digest).shape == (study.model.parameters,), "unfinished"
 
 
 def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
