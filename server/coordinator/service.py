@@ -258,7 +258,6 @@ class Coordinator:
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
-        self.roster.keys(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
@@ -266,6 +265,7 @@ class Coordinator:
                 f"Not enrolled at this coordinator: {', '.join(unknown)}.",
                 remedy=f"Enrolled: {', '.join(sites) or 'none'}.",
             )
+        self.roster.keys(study)
         for member in study.roster:
             if member.patients != sites[member.name].patients:
                 raise WardroundError(

@@ -17,6 +17,7 @@ import yaml
 
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
 from protocol.study.study import Study
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
@@ -181,7 +182,9 @@ def test_an_expelled_site_is_shut_out_while_the_coordinator_runs(
         Roster(deployment.config.roster).remove("west")
         until(lambda: "west" not in link.online(), "expelled")
         assert sorted(alice.patients()) == ["east", "north", "south"]
-        Roster(deployment.config.roster).add(deployment.hospitals.card("west"), 54)
+        new = {"identity": Identity.generate().public_key.hex()}
+        card = deployment.hospitals.card("west").model_copy(update=new)
+        Roster(deployment.config.roster).add(card, 54)
         until(lambda: "west" in link.online(), "let in again")
         roster = deployment.config.roster
         content = roster.read_bytes()
