@@ -40,7 +40,7 @@ def until_round(deployment: Deployment, study: str, number: int) -> float:
             row = deployment.remote.study(study)
             if int(row["round"]) >= number:
                 return time.perf_counter()
-            if row["state"] != "running":
+            if row["state"] in ("failed", "cancelled", "finished"):
                 raise RuntimeError(f"The study {row['state']}.\n{tails(deployment.folder)}")
         except WardroundError as error:
             if error.code is not Code.UNREACHABLE:

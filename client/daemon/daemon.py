@@ -130,11 +130,7 @@ class Daemon:
                 answers.sweep(kept)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
-            coordinator = config.coordinator
-            fleet = FleetConnection(
-                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key),
-                RosterFeed(governance.roster),
-            )
+            fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
             reporter.connection = fleet
