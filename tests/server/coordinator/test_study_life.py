@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from client.config.policy import Policy
@@ -373,11 +374,15 @@ class Life(RuleBasedStateMachine):
                 assert account.reserved == account.spent
 
 
-TestLife = pytest.mark.timeout(900)(Life.TestCase)
-TestLife.settings = settings(
+LIVES = settings(
     max_examples=15,
     stateful_step_count=14,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.timeout(900)
+def test_generated_lives() -> None:
+    run_state_machine_as_test(Life, settings=LIVES)
