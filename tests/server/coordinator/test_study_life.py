@@ -328,6 +328,13 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.run.state.works)
     @rule()
+    def the_coordinator_restarts_at_rest(self) -> None:
+        before = self.run.state
+        self.run = StudyRun.load(self.run.folder, self.services)
+        assert (self.run.state, self.run.due) == (before, False), "nothing goes on unasked"
+
+    @precondition(lambda self: not self.run.state.works)
+    @rule()
     def the_last_word_is_said(self) -> None:
         self.run._tell()
 
