@@ -202,6 +202,12 @@ class FederationConfig:
     workers: int | None = key(
         None, "ray: processes that play the sites (null: one a core)", min=1, max=4096
     )
+    line_speed: float = key(
+        12.5e6,
+        "bytes a second of a site's line to the coordinator, for the times that a plan states",
+        min=1000,
+        max=1e12,
+    )
     address: str | None = key(
         None,
         "ray: a running cluster that asks for a token (auto, or its address); null: our own, on "

@@ -218,6 +218,8 @@ class ControlApi:
         study = self._find(request)
         if study.state is not StudyState.FINISHED:
             raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
+        if not study.weights.exists():
+            raise _HttpError(409, "The study's weights were pruned.", "MLflow has its model.")
         limited = self._limited(request.scope["account"], "download")
 
         class Download(FileResponse):

@@ -21,6 +21,7 @@ from protocol.study.states import StudyState
 from protocol.study.study import Study
 from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
+from protocol.wire.sizes import refuse_too_large
 from server.coordinator import lock, schema, setup
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
@@ -65,12 +66,14 @@ class Coordinator:
         )
         self.roster = Roster(config.roster)
         self.signer = signing_key(config.folder)
+        self.undelivered = config.state / "undelivered"
+        """A folder for each study that MLflow did not take (server/tracking/backlog.py)."""
         self._services = CoordinatorServices(
             self.link,
             self.roster,
             journal,
             config.waiting.patience,
-            config.state / "undelivered",
+            self.undelivered,
             self.signer,
         )
         self._folder = config.state / "studies"
@@ -286,6 +289,7 @@ class Coordinator:
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
+        refuse_too_large(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
@@ -350,10 +354,14 @@ class Coordinator:
             self._write_status(running=True)
             self._online, self._noted = online, time.monotonic()
 
-    def _write_status(self, *, running: bool) -> None:
+    def failing(self) -> dict[str, str]:
+        """What it cannot do now -> why."""
         failing = dict(self._housekeeping.failing)
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble
+        return failing
+
+    def _write_status(self, *, running: bool) -> None:
         write_json(
             self.config.state / "status.json",
             {
@@ -363,7 +371,7 @@ class Coordinator:
                 "since": self._started,
                 "online": sorted(self.link.online()) if running else [],
                 "studies": [study.row() for study in self.studies()],
-                "failing": failing,
+                "failing": self.failing(),
             },
         )
 
