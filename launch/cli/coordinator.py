@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -175,6 +176,8 @@ def start(
     forbid_core_dumps()
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
+    from server.operations.metrics import CoordinatorMetrics
+    from server.operations.settlement import Settlement
 
     ending = threading.Event()
 
@@ -188,7 +191,13 @@ def start(
     loaded = _config(folder or config)  # older releases took the folder as an argument
     journal = Journal(loaded.event_log, console=sys.stdout, as_json=log == "json")
     try:
-        with Coordinator(loaded, journal) as coordinator:
+        with contextlib.ExitStack() as stack:
+            coordinator = stack.enter_context(Coordinator(loaded, journal))
+            if loaded.metrics is not None:
+                stack.enter_context(CoordinatorMetrics(loaded.metrics, coordinator))
+            if (uri := loaded.tracking.uri) is not None:
+                folder, signer = coordinator.undelivered, coordinator.signer
+                stack.enter_context(Settlement(folder, uri, signer, journal.delivered))
             coordinator.serve(ending)
     except WardroundError as error:
         if log == "text":
@@ -414,6 +423,30 @@ def history(
     refuse_existing(out)
     write(out, history_of(_config(config), site))
     print_result(f"Written to {out}.", {"file": out, "site": site}, as_json)
+
+
+@coordinator_app.command()
+def prune(
+    days: Annotated[int, typer.Option(min=1, help="Days since the study ended.")] = 365,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Remove weights and checkpoints of studies that ended long ago.
+
+    From a timer, or when the disk fills up. Models are in MLflow. What a study was and what
+    happened stays: its document, events and summary. What hospitals have spent stands in their
+    ledgers, which nothing here touches.
+
+    Example: wardround coordinator prune --days 90
+    """
+    from datetime import timedelta
+
+    from server.operations.prune import prune as remove
+
+    gone = remove(_config(config), timedelta(days=days))
+    lines = [f"{one.study[:12]}  {one.bytes / 1e6:.1f} MB" for one in gone]
+    facts = [{"study": one.study, "bytes": one.bytes} for one in gone]
+    print_result("\n".join(lines) or "Nothing to remove.", facts, as_json)
 
 
 @coordinator_app.command()
