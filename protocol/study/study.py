@@ -139,9 +139,10 @@ class Aggregation(Document):
     bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
-    `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
-    between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
-    (`vector_layout.encode_update`); without, in words of k bits.
+    `update_bits`: updates travel in words of update_bits + ceil(log2 n) bits; without, of k bits.
+    Modes none and local: a site's update is rotated and rounded at random to numbers of so many
+    bits, between -update_range and update_range (`vector_layout.encode_update`). Distributed: no
+    number changes; `scale` is so coarse that the sum fits.
     """
 
     masked: bool = True
@@ -153,7 +154,7 @@ class Aggregation(Document):
     update_range: Annotated[float, Field(gt=0, le=1e6)] = UPDATE_RANGE
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
-    update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
+    update_bits: Annotated[int, Field(ge=2, le=30)] | None = added_field(None)
 
     @property
     def rounds_once(self) -> bool:
@@ -302,13 +303,10 @@ class Study(Document):
             least_sites=aggregation.least_sites,
         )
         if aggregation.update_bits is not None:
-            if self.privacy.traits.one_sum:
-                raise ValueError(
-                    f"update_bits is of modes none and local; in mode {mode} the size of the words "
-                    "follows from scale"
-                )
             if aggregation.robust is not None:
                 raise ValueError("update_bits is of a mean, and robust replaces the mean")
+            if aggregation.update_bits + (len(names) - 1).bit_length() > 32:
+                raise ValueError("update_bits + ceil(log2 n) must be at most 32, for n sites")
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
