@@ -6,7 +6,13 @@ import socketserver
 import time
 from typing import Any
 
-from protocol.connections import ACCEPT_PAUSE, Connection, Connections, Limits, raise_open_files
+from protocol.connections import (
+    ACCEPT_PAUSE,
+    Connection,
+    Connections,
+    Limits,
+    raise_open_files,
+)
 
 
 class BoundedServer(socketserver.TCPServer):

@@ -40,10 +40,10 @@ from client.transport.route import Route
 from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
-from protocol.progress import SLOWEST, WINDOW
 from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.progress import SLOWEST, WINDOW
 from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from client.transport.route import ProxyUnreachable, Route
 from protocol.errors import Code, WardroundError
-from protocol.progress import SLOWEST
+from protocol.wire.progress import SLOWEST
 
 _AROUND = 256 * 1024
 """Bytes of an answer beside its content: header fields, trailers, 100 Continue."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from protocol.progress import SLOWEST, WINDOW
+from protocol.wire.progress import SLOWEST, WINDOW
 
 SMALLEST, FIRST, LARGEST = 16 << 10, 64 << 10, 2 << 20
 """Bytes of a part."""

@@ -57,7 +57,7 @@ class FleetRun:
 
         None stands for a site that is not connected, has gone, or did not begin to answer within
         `timeout` seconds of having its question. Large bodies that are on their way are waited for
-        as long as they move, also while the site is away (protocol/progress.py). A large answer's
+        as long as they move, also while the site is away (protocol/wire/progress.py). An answer's
         body is read once, and only until the next answer is asked for: then its memory is given to
         the next site's. Equal chunk objects in several frames are stored once.
         Raises WardroundError(CONFIGURATION) for a site that is not registered.

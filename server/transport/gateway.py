@@ -41,7 +41,6 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from protocol.errors import WardroundError
-from protocol.progress import SLOWEST, WINDOW
 from protocol.wire.flower_encoding import (
     BUSY,
     HAVE,
@@ -57,6 +56,7 @@ from protocol.wire.flower_encoding import (
     read_message,
     tree_ids,
 )
+from protocol.wire.progress import SLOWEST, WINDOW
 from protocol.wire.roster import EMPTY, RosterHistory, RosterNews
 from server.transport.authentication import (
     CallRefusedError,

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import cast, overload
 
 from protocol.errors import WardroundError
-from protocol.progress import Patience
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Buffer, Frame
+from protocol.wire.progress import Patience
 
 require_flower()
 

@@ -34,9 +34,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.address import Address
 from protocol.connections import Connections, Limits, raise_open_files
 from protocol.errors import Code, WardroundError
-from protocol.progress import WINDOW
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.progress import WINDOW
 from protocol.wire.roster import RosterHistory
 from protocol.wire.sizes import BODY_LIMIT
 

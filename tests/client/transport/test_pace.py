@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.transport.pace import FIRST, LARGEST, SMALLEST, Pace
-from protocol.progress import SLOWEST, WINDOW
+from protocol.wire.progress import SLOWEST, WINDOW
 
 
 def settled(speed: float) -> Pace:

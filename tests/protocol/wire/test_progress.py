@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.progress import SLOWEST, WINDOW, Patience
+from protocol.wire.progress import SLOWEST, WINDOW, Patience
 
 ENOUGH = int(SLOWEST * WINDOW)
 
