@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import typer
 
@@ -23,6 +25,7 @@ DOCUMENTS = (
     "SECURITY.md",
     "docs/design.md",
     "docs/compatibility.md",
+    "docs/operations.md",
     "docs/threat_model.md",
 )
 _FOLDERS = "|".join((*MAY_IMPORT, "conf", "bench", "deploy", "docs", "notebooks"))
@@ -65,6 +68,30 @@ def test_comments_cite_invariants_by_their_numbers() -> None:
 
 def commands(program: typer.Typer) -> set[str]:
     return set(typer.main.get_group(program).commands)
+
+
+@pytest.mark.parametrize(("program", "known"), [("wardround", app), ("wardround-site", site_app)])
+def test_every_command_and_option_of_the_operations_page_exists(
+    program: str, known: typer.Typer
+) -> None:
+    lines = [
+        line
+        for language, block in _BLOCK.findall(text("docs/operations.md"))
+        for line in block.splitlines()
+        if not language and line.startswith(f"{program} ")
+    ]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command: click.Command = typer.main.get_group(known)
+        while isinstance(command, click.Group) and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, line
+        arguments = [p for p in command.params if isinstance(p, click.Argument) and not p.hidden]
+        given = len([w for w in words if not w.startswith("-")])
+        given -= len([w for w in words if w.startswith("-")])
+        assert given == len(arguments), line
 
 
 @pytest.mark.parametrize(("program", "known"), [("wardround", app), ("wardround-site", site_app)])

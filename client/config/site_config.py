@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from pydantic import model_validator as validator
 
 from client.config.imaging_config import Imaging
 from client.config.policy import Policy
+from client.config.proxy_settings import ProxySettings
 from client.data import templates
 from client.data.sources.settings import Sources
 from client.yaml_documents import contradiction, read_yaml, validate
@@ -31,6 +32,11 @@ class CoordinatorAddress(Document):
 
     address: RemoteAddress = Field(description="host:port, such as coordinator.example.org:9092")
     root_certificate: LocalPath = Field(description="the path of a PEM file")
+    private_ca: LocalPath | None = Field(
+        default=None,
+        description="the path of a PEM file with a CA of this network, trusted beside the "
+        "coordinator's own: whoever holds that CA's key can pose as the coordinator to this site",
+    )
 
 
 NAMING = 1
@@ -96,6 +102,9 @@ class SiteConfig(Document):
     coordinator: CoordinatorAddress = Field(
         description="a mapping with address and root_certificate"
     )
+    proxy: ProxySettings | None = Field(
+        default=None, description="a mapping with address, user and password_file"
+    )
     roster: dict[Name, Digest] = Field(
         description="a mapping from each site's name to its public identity key (64 hex digits), "
         "or the path of a YAML file that holds it"
@@ -120,6 +129,7 @@ class SiteConfig(Document):
     metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="a port on 127.0.0.1 for /healthz and /metrics"
     )
+    _roster_file: Path | None = PrivateAttr(default=None)
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -152,6 +162,11 @@ class SiteConfig(Document):
                     )
         return self
 
+    @property
+    def roster_file(self) -> Path | None:
+        """The file that `roster` names; None where site.yaml holds the keys itself."""
+        return self._roster_file
+
     def names_of(self, task: str) -> str:
         """By which names the patients of a task go, as a digest: those of the patient index, or
         those of the task's view as it is. Two tasks of one digest name a patient alike, at any
@@ -166,10 +181,13 @@ class SiteConfig(Document):
     def load(path: Path) -> SiteConfig:
         """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
         values, base = read_yaml(path), path.resolve().parent
-        if isinstance(values.get("roster"), str):
-            values["roster"] = read_yaml(base / values["roster"])
+        file = base / values["roster"] if isinstance(values.get("roster"), str) else None
+        if file is not None:
+            values["roster"] = read_yaml(file)
         config = validate(SiteConfig, values, str(path))
-        return config.model_copy(update=_absolute(config, base))
+        loaded = config.model_copy(update=_absolute(config, base))
+        loaded._roster_file = file
+        return loaded
 
     def load_identity(self) -> Identity:
         """Reads the identity key. Raises WardroundError(IDENTITY) unless it is the one that the
@@ -209,8 +227,12 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
         and config.patients.model_copy(update=_below(config.patients, "patients", base)),
         "imaging": config.imaging and config.imaging.absolute(base),
         "coordinator": coordinator.model_copy(
-            update={"root_certificate": base / coordinator.root_certificate}
+            update={
+                "root_certificate": base / coordinator.root_certificate,
+                "private_ca": coordinator.private_ca and base / coordinator.private_ca,
+            }
         ),
+        "proxy": config.proxy and config.proxy.absolute(base),
         "data": {
             task: source.model_copy(update=_below(source, task, base))
             for task, source in config.data.items()

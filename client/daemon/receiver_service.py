@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from client.data.dicom.receive.receiver import Receiver
 from client.data.dicom.receive.study_handover import StudyHandover
 from client.log_events import event
 from protocol.errors import Code, WardroundError
+from protocol.monitoring import Monitoring, Sample, resident_bytes
 
 
 class ReceiverService:
@@ -57,6 +59,9 @@ class ReceiverService:
             exits.callback(self._arrivals.close)
             exits.callback(self.receiver.stop)
             self._arrivals.start()
+            if self.settings.metrics is not None:
+                metrics = Monitoring(self.settings.metrics, self._health, self._figures)
+                exits.enter_context(metrics)
             self._exits = exits.pop_all()
         return self
 
@@ -77,6 +82,26 @@ class ReceiverService:
             "studies_waiting": self._arrivals.waiting,
             "images_ready": self._indexed,
         }
+
+    def _health(self) -> tuple[bool, dict[str, object]]:
+        """Well while there is room for what is sent."""
+        room = self.room()
+        return room > 0, {"title": self.title, "address": self.address, "room_bytes": room}
+
+    def room(self) -> int:
+        """Bytes that may still be stored before the floor of free space is reached."""
+        return max(0, shutil.disk_usage(self._folder).free - self.settings.floor)
+
+    def _figures(self) -> Iterator[Sample]:
+        name, waits = "wardround_receiver", "studies_waiting"
+        for key, value in self.summary().items():
+            meaning = f"{key.replace('_', ' ').capitalize()}, as the log counts them."
+            if key in (waits, "images_ready"):
+                yield Sample(f"{name}_{key}", "gauge", meaning, value)
+            else:
+                yield Sample(f"{name}_{key}", "counter", meaning, value)
+        yield Sample(f"{name}_room_bytes", "gauge", "Room above the floor.", self.room())
+        yield Sample(f"{name}_resident_bytes", "gauge", "Memory.", resident_bytes())
 
     def _take_in(self, studies: Sequence[Path]) -> None:
         with ImageIndex.open(self._state, self._imaging.gate) as index:

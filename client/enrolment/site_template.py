@@ -55,6 +55,13 @@ state: state                  # approvals, privacy ledger, audit log; back it up
 coordinator:
   address: {json.dumps(a.coordinator)}    # `wardround-site join` fills these two in
   root_certificate: coordinator-ca.pem
+  # private_ca: hospital-ca.pem     # only where a proxy here opens TLS: see README, "Hospital
+  #                                 # networks", for what its owner could then see and do
+
+# proxy:                            # the way out of this network; without it, HTTPS_PROXY and
+#   address: proxy.hospital.example:3128    # NO_PROXY in the daemon's environment count
+#   user: wardround                 # where the proxy asks for a login (Basic)
+#   password_file: proxy.password   # mode 600, holds the password alone
 
 # The identity keys of all hospitals, this one included. `wardround-site join` writes the file
 # after a person has compared the fingerprints by telephone.
@@ -84,7 +91,8 @@ data:{_data(a.data)}
 #   minutes: 30                   # the most that reading may take
 # With omop or fhir, `view: template:omop` or `view: template:fhir` is the view that is shipped for
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
-# the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
+# the functions in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose'), and
+# instant, calendar_day, earliest_day and latest_day of any value that tells time.
 
 # Who a patient is: an index for views over sources that name a patient differently,
 # one row a patient, with `patient` and a column for each kind of name; data.TASK.names says

@@ -29,17 +29,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
+from client.config.site_config import SiteConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
-from client.transport.node_key import load_node_key, public_pem
+from client.transport.node_key import load_node_key, public_pem, successor_of
 from client.transport.pace import Pace
+from client.transport.proxy import Proxy
+from client.transport.route import Route
+from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
 from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()
 
@@ -63,6 +68,7 @@ from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     PART,
     REFUSED,
+    ROSTER,
     STORED,
     WAIT,
     PackedMessage,
@@ -86,8 +92,9 @@ _CLOCK_LIMIT = 280.0
 """Seconds of clock difference from which a refusal is put down to the clock."""
 _JITTER = random.Random()
 """A stream of its own: what moves the global one looks like a model that draws at random."""
-_BACKOFF = (0.2, 30.0)
-"""First and longest wait in seconds between attempts to connect."""
+_BACKOFF, _GONE = (0.2, 30.0), 3.0
+"""First and longest wait in seconds between attempts to connect; and the longest where nobody
+answers, so that studies go on soon after a coordinator is started again."""
 _POLL = (0.01, 3.0)
 """Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
 _ANSWER_LIMIT = 4 << 20
@@ -105,7 +112,8 @@ class FleetConfig:
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
     one, a site counts as offline. lines: connections used at once for a large body, at most.
-    max_body: bytes that the objects of one question may have.
+    max_body: bytes that the objects of one question may have. proxy: the way out of the site's
+    network. private_ca: the certificate of a CA beside the coordinator's own, PEM (see site.yaml).
     """
 
     address: str
@@ -115,7 +123,27 @@ class FleetConfig:
     connect_timeout: float = 20.0
     call_timeout: float = WINDOW
     lines: int = 3
-    max_body: int = 1 << 30
+    max_body: int = BODY_LIMIT
+    proxy: Proxy | None = None
+    private_ca: Path | None = None
+
+    @staticmethod
+    def of(site: SiteConfig) -> FleetConfig:
+        """As site.yaml and the environment say. Raises WardroundError(CONFIGURATION)."""
+        coordinator = site.coordinator
+        proxy = Route.from_here(coordinator.address, site.proxy).proxy
+        return FleetConfig(
+            coordinator.address,
+            coordinator.root_certificate,
+            site.node_key,
+            proxy=proxy,
+            private_ca=coordinator.private_ca,
+        )
+
+    @property
+    def route(self) -> Route:
+        """Raises WardroundError(CONFIGURATION) for an address of another form."""
+        return Route.to(self.address, self.proxy, self.connect_timeout)
 
 
 @dataclass(frozen=True)
@@ -133,14 +161,32 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
+class RosterListener(Protocol):
+    """Who hears of the coordinator's roster."""
+
+    def known(self) -> int | None:
+        """How many changes of it are known here; None to hear nothing."""
+        ...
+
+    def heard(self, value: str) -> None:
+        """Takes in what `RosterNews.to_field` made. Never raises."""
+        ...
+
+
 @dataclass
 class _Download:
-    """The objects of a question, as far as they came: a break of the line costs no more than the
-    parts that were under way."""
+    """The objects of the last large question, as far as they came. A break of the line costs no
+    more than the parts that were under way, and a model that is sent once more (for another attempt
+    at its round) is here already."""
 
-    message_id: str
     objects: dict[str, bytearray] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
+
+    def keep(self, ids: Iterable[str]) -> None:
+        """Frees all but these."""
+        kept = self.objects.keys() & set(ids)
+        self.objects = {object_id: self.objects[object_id] for object_id in kept}
+        self.whole &= kept
 
 
 class _CoordinatorBusy(WardroundError):
@@ -156,11 +202,11 @@ class FleetConnection:
     Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
     """
 
-    def __init__(self, config: FleetConfig) -> None:
-        self.config = config
-        self._key = load_node_key(config.node_key)
-        self._public = public_pem(self._key)
-        self._context = tls(config.root_certificate)
+    def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
+        self.config, self._roster = config, roster
+        self._use_key(config.node_key)
+        self._successor = False
+        self._context = tls(config.root_certificate, config.private_ca)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
@@ -177,7 +223,7 @@ class FleetConnection:
         self._poll_pause = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
         self._up, self._down = Pace(), Pace()
-        self._download = _Download("")
+        self._download = _Download()
         self._moved = 0.0
         """When a part last came through, on the monotonic clock."""
 
@@ -195,6 +241,12 @@ class FleetConnection:
     def coordinator_paused(self) -> bool:
         """Whether the coordinator said that its disk is full, with its last answer."""
         return self._notice == DISK_FULL
+
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the coordinator's certificate ends, in seconds since 1970; None before it was seen.
+        An expired one is refused by TLS: the last that was good counts."""
+        return max((line.certificate_ends for line in self._all_lines), default=0.0) or None
 
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
@@ -214,6 +266,7 @@ class FleetConnection:
             self._failed(error)
             raise
         self._node_id = response.node_id
+        self._keep_key()
         self._succeeded()
         self._activated.set()
         if self._heartbeats is None:
@@ -233,7 +286,7 @@ class FleetConnection:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.interrupt()
 
     def __enter__(self) -> Self:
@@ -253,7 +306,7 @@ class FleetConnection:
             except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.close()
 
     def receive(self, wait: float) -> IncomingMessage | None:
@@ -334,11 +387,15 @@ class FleetConnection:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        if self._roster is not None and (known := self._roster.known()) is not None:
+            have[ROSTER] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         held = _was_held(headers, asked, hold)
+        if self._roster is not None and ROSTER in headers:
+            self._roster.heard(headers[ROSTER])
         if not response.messages_list:
             return None, held
         if not response.message_object_trees:
@@ -370,15 +427,13 @@ class FleetConnection:
         if inline is not None and not inline.chunk_ids:
             return Frame(inline.header, (inline.body,) if inline.body else ())
         ids = tree_ids(tree) if inline is None else inline.chunk_ids
-        if self._download.message_id != tree.object_id:
-            self._download = _Download(tree.object_id)
+        self._download.keep(ids)
         objects = self._fetch(run_id, ids)
         if inline is None:
             contents = {key: bytes(content) for key, content in objects.items()}
             frame = frame_of_objects(tree.object_id, contents)
         else:
             frame = Frame(inline.header, [chunk_data(objects[key]) for key in ids])
-        self._download = _Download("")
         self._confirm(run_id, tree.object_id)
         return frame
 
@@ -594,14 +649,36 @@ class FleetConnection:
 
     def _failed(self, error: WardroundError) -> None:
         if error.code in (Code.NODE_KEY, Code.CLOCK):
-            # The coordinator was restarted or has removed the site: the node id is void.
+            # The coordinator was restarted or has removed the site: the node id is void. It is
+            # there again, so that the waits begin anew.
+            if self._node_id is not None:
+                self._failures = 0
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
+        if error.code is Code.NODE_KEY:
+            self._try_other_key()
         self._error = error
         self._failures += 1
-        pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
+        longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
+        pause = min(_BACKOFF[0] * 2 ** min(self._failures - 1, 20), longest)
         self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+
+    def _try_other_key(self) -> None:
+        """Signs in with the key that takes the place of this one, or with this one again."""
+        old, new = self.config.node_key, successor_of(self.config.node_key)
+        self._successor = new.exists() and not self._successor
+        self._use_key(new if self._successor else old)
+
+    def _keep_key(self) -> None:
+        """Makes a successor that the coordinator took this site's node key."""
+        if self._successor:
+            durable_files.move(successor_of(self.config.node_key), self.config.node_key)
+            self._successor = False
+
+    def _use_key(self, path: Path) -> None:
+        self._key = load_node_key(path)
+        self._public = public_pem(self._key)
 
     def _send_heartbeats(self) -> None:
         """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""
@@ -626,8 +703,12 @@ class FleetConnection:
                 pause = 1.0  # `receive` meets the same fault, and handles it
             self._closing.wait(pause)
 
+    @property
+    def _all_lines(self) -> tuple[HttpConnection, ...]:
+        return (*self._lines, self._beat_line)
+
     def _line(self) -> HttpConnection:
-        return HttpConnection(self.config.address, self._context, self.config.connect_timeout)
+        return HttpConnection(self.config.route, self._context)
 
 
 def _refusal(answer: Response) -> WardroundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -175,6 +176,8 @@ def start(
     forbid_core_dumps()
     from server.coordinator.journal import Journal
     from server.coordinator.service import Coordinator
+    from server.operations.metrics import CoordinatorMetrics
+    from server.operations.settlement import Settlement
 
     ending = threading.Event()
 
@@ -188,7 +191,13 @@ def start(
     loaded = _config(folder or config)  # older releases took the folder as an argument
     journal = Journal(loaded.event_log, console=sys.stdout, as_json=log == "json")
     try:
-        with Coordinator(loaded, journal) as coordinator:
+        with contextlib.ExitStack() as stack:
+            coordinator = stack.enter_context(Coordinator(loaded, journal))
+            if loaded.metrics is not None:
+                stack.enter_context(CoordinatorMetrics(loaded.metrics, coordinator))
+            if (uri := loaded.tracking.uri) is not None:
+                folder, signer = coordinator.undelivered, coordinator.signer
+                stack.enter_context(Settlement(folder, uri, signer, journal.delivered))
             coordinator.serve(ending)
     except WardroundError as error:
         if log == "text":
@@ -273,8 +282,43 @@ def enrol(
         "node_key": enrolled.node_fingerprint,
         "patients": banded(patients),
     }
-    done = f"{printable(enrolled.site)} is enrolled. Send every site a new bundle."
+    done = (
+        f"{printable(enrolled.site)} is enrolled. Send it a bundle. Connected sites learn of it by "
+        "themselves, and their operators confirm it by telephone."
+    )
     print_result(done, facts, as_json)
+
+
+@coordinator_app.command()
+def rotate(
+    card: Annotated[Path, typer.Argument(help="What `wardround-site roster rotate` wrote.")],
+    config: Config = HERE,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take a site's new keys, signed by its old ones or compared by telephone.
+
+    When a hospital has sent such a card; no study is lost. A card of new keys that the old ones did
+    not sign is taken after a telephone call (--yes says there was one), and every other hospital
+    then confirms the new identity by telephone too.
+
+    Example: wardround coordinator rotate card.json
+    """
+    from protocol.wire.enrolment import EnrolmentCard
+    from server.enrolment.roster import Roster
+
+    roster, new = Roster(_config(config).roster), EnrolmentCard.load(card)
+    signed = new.follows(roster.entry(new.site).identity)
+    typer.echo(f"site      {printable(new.site)}", err=as_json)
+    typer.echo(f"identity  {new.identity_fingerprint}", err=as_json)
+    typer.echo(f"node key  {new.node_fingerprint}", err=as_json)
+    if signed:
+        typer.echo("signed    by the keys that it is enrolled with", err=as_json)
+    else:
+        confirm("Has the site read the same fingerprints to you over the telephone?", yes)
+    roster.rotate(new if signed else new.model_copy(update={"handover": None}))
+    facts = {"site": new.site, "identity": new.identity_fingerprint, "signed": signed}
+    print_result(f"The keys of {printable(new.site)} are replaced.", facts, as_json)
 
 
 @coordinator_app.command()
@@ -283,16 +327,17 @@ def expel(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Remove a site from the roster; a running coordinator disconnects and refuses it.
+    """Remove a site from the roster and revoke its identity key, for good.
 
-    When a hospital leaves, or before it is enrolled again with new keys.
+    When a hospital leaves, or its key is in wrong hands. A running coordinator disconnects it, and
+    the other sites refuse every sum with it from then on. It returns with a new key only.
 
     Example: wardround coordinator expel north
     """
     from server.enrolment.roster import Roster
 
     Roster(_config(config).roster).remove(name)
-    done = f"{printable(name)} is expelled. Send every site a new bundle."
+    done = f"{printable(name)} is expelled. Connected sites learn of it by themselves."
     print_result(done, {"expelled": name}, as_json)
 
 
@@ -304,9 +349,9 @@ def bundle(
 ) -> None:
     """Write what every site needs: address, CA certificate, public keys of sites and of models.
 
-    Send it to all sites after every change of the roster: each loads it with `wardround-site join`
-    and compares the fingerprints shown here. Whoever uses models verifies with it who signed them
-    (`wardround models verify --key`).
+    For a site that is new: it loads it with `wardround-site join` and compares the fingerprints
+    shown here. Later changes of the roster reach it by themselves. Whoever uses models
+    verifies with it who signed them (`wardround models verify --key`).
 
     Example: wardround coordinator bundle --out bundle.json
     """
@@ -414,6 +459,30 @@ def history(
     refuse_existing(out)
     write(out, history_of(_config(config), site))
     print_result(f"Written to {out}.", {"file": out, "site": site}, as_json)
+
+
+@coordinator_app.command()
+def prune(
+    days: Annotated[int, typer.Option(min=1, help="Days since the study ended.")] = 365,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Remove weights and checkpoints of studies that ended long ago.
+
+    From a timer, or when the disk fills up. Models are in MLflow. What a study was and what
+    happened stays: its document, events and summary. What hospitals have spent stands in their
+    ledgers, which nothing here touches.
+
+    Example: wardround coordinator prune --days 90
+    """
+    from datetime import timedelta
+
+    from server.operations.prune import prune as remove
+
+    gone = remove(_config(config), timedelta(days=days))
+    lines = [f"{one.study[:12]}  {one.bytes / 1e6:.1f} MB" for one in gone]
+    facts = [{"study": one.study, "bytes": one.bytes} for one in gone]
+    print_result("\n".join(lines) or "Nothing to remove.", facts, as_json)
 
 
 @coordinator_app.command()

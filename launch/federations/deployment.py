@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from launch.federations.control_client import ControlClient, no_coordinator
 from protocol.errors import Code, WardroundError
+from protocol.study.states import StudyState
 from protocol.study.study import Study
 from server.coordinator.study_events import (
     ENDS,
@@ -78,6 +79,13 @@ class RemoteFederation:
         sites = self.federation()["sites"]
         return {name: int(site["patients"]) for name, site in sites.items()}
 
+    def pinned(self, study: Study) -> Study:
+        """The study with the version of the coordinator's roster, where it has to name one."""
+        version = self.federation().get("roster")
+        if version is None:
+            return study
+        return Study.model_validate(study.model_dump() | {"roster_version": version})
+
     def studies(self) -> list[dict[str, Any]]:
         """Every study at the coordinator, the latest first."""
         return list(self._control.call("GET", "studies")["studies"])
@@ -97,7 +105,7 @@ class RemoteFederation:
         configuration: Mapping[str, Any],
         tracking: Mapping[str, Any] | None = None,
     ) -> str:
-        """Starts a study, or resumes one that failed; returns its digest.
+        """Starts a study, or resumes one that rests; returns its digest.
 
         tracking: `experiment` and, where it is not the task's name, `model`. The same study may be
         submitted again, so a call that broke can be repeated. Raises also REFUSED_STUDY, TRACKING
@@ -117,16 +125,56 @@ class RemoteFederation:
         """Ends one's own study for good. Returns once it is done, `wait` seconds later at most;
         its events tell when it is."""
         self._control.call("DELETE", f"studies/{digest}")
+        self.settle(digest, lambda state: state.over, wait)
+
+    def settle(
+        self, digest: str, there: Callable[[StudyState], bool], wait: float = 10.0
+    ) -> StudyState:
+        """A study's state, once it is `there`, or `wait` seconds later."""
         deadline = time.monotonic() + wait
-        while time.monotonic() < deadline and self.study(digest).get("state") == "running":
+        while not there(state := self._state(digest)) and time.monotonic() < deadline:
             time.sleep(0.1)
+        return state
+
+    def pause(self, digest: str) -> StudyState:
+        """Stops one's own study where it is, until it is resumed; its state, which becomes
+        `paused` within seconds. Its attempt in hand is lost. Raises also USAGE."""
+        return self._read_state(self._control.call("POST", f"studies/{digest}/pause"))
+
+    def resume(self, digest: str) -> StudyState:
+        """Goes on with one's own study that is paused, has failed or has expired; its state. Does
+        nothing where it is at work. Raises also USAGE."""
+        return self._read_state(self._control.call("POST", f"studies/{digest}/resume"))
+
+    def _state(self, digest: str) -> StudyState:
+        return self._read_state(self.study(digest))
+
+    def _read_state(self, answer: Mapping[str, Any]) -> StudyState:
+        try:
+            return StudyState(str(answer.get("state")))
+        except ValueError:
+            raise no_coordinator(self._control.coordinator) from None
 
     def weights(self, digest: str) -> npt.NDArray[np.float32]:
-        """(P,) float32, the model that a finished study released. Raises also USAGE."""
+        """(P,) float32, the model that a study released, unfinished where it ended early. Raises
+        also USAGE where it released none."""
         content = self._control.content(f"studies/{digest}/weights")
         if len(content) % 4:
             raise no_coordinator(self._control.coordinator)
         return np.frombuffer(content, dtype="<f4").astype(np.float32)
+
+    def _released(self, study: Study, *, finished: bool) -> npt.NDArray[np.float32]:
+        """The model that a study which has ended released; (0,) where it learned nothing, or the
+        coordinator is of a release that gives out the models of finished studies alone."""
+        try:
+            weights = self.weights(study.digest)
+        except WardroundError:
+            if finished:
+                raise
+            return np.zeros(0, np.float32)
+        if weights.shape != (study.model.parameters,):
+            raise no_coordinator(self._control.coordinator)
+        return weights
 
     def events(self, digest: str, after: int = 0) -> Iterator[Event]:
         """Events above number `after`, as they happen, up to the one that ends the study."""
@@ -138,7 +186,7 @@ class RemoteFederation:
                     away_since = None
                     after, last = int(event["n"]), event["type"]
                     yield event
-                if last in ENDS or (not last and self.study(digest).get("state") != "running"):
+                if last in ENDS or (not last and self._state(digest).over):
                     return
             except WardroundError as error:
                 away_since = away_since or time.monotonic()
@@ -165,7 +213,7 @@ class RemoteFederation:
         """Tells `listener` all that happened and happens in a study, until it ends.
 
         Raises the WardroundError that the study failed with, after the listener got the outcome
-        as far as it came (without weights), and KeyboardInterrupt where it was cancelled.
+        as far as it came, and KeyboardInterrupt where it was cancelled.
         """
         rounds: list[RoundReport] = []
         event: Event = {}
@@ -175,11 +223,7 @@ class RemoteFederation:
                 rounds.append(report)
         if event.get("type") not in ENDS:
             raise no_coordinator(self._control.coordinator)
-        weights = np.zeros(0, np.float32)
-        if event["type"] == "finished":
-            weights = self.weights(digest)
-            if weights.shape != (study.model.parameters,):
-                raise no_coordinator(self._control.coordinator)
+        weights = self._released(study, finished=event["type"] == "finished")
         outcome = None
         if event.get("outcome") is not None:
             outcome = outcome_from_json(event["outcome"], study, tuple(rounds), weights)

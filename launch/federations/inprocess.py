@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
@@ -23,6 +24,7 @@ from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Ending, Frame, Ready, Share
 from server.outcome import Outcome
+from server.rounds.farewell import tell
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -140,7 +142,7 @@ class InProcessFederation:
                 site: Site(
                     site,
                     identities[site],
-                    self.roster,
+                    KnownRoster(self.roster),
                     self.governance[site],
                     _cohort_loader(cohorts.get(site)),
                     respondent=_query_contributor(tables.get(site)),
@@ -185,11 +187,20 @@ def run_rounds(
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
     identity key in hex. Raises what `RoundLoop.run` raises."""
-    patience = Patience(join=0.0, poll=0.0, failures=3)
+    patience = Patience(join=0.0, poll=0.0, comeback=0.0, failures=3)
     rounds = RoundLoop(
         study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
     )
-    return rounds.run()
+    ending: Ending = "failed"
+    try:
+        outcome = rounds.run()
+        ending = "finished"
+        return outcome
+    except KeyboardInterrupt:
+        ending = "cancelled"
+        raise
+    finally:
+        tell(study, fleet, frozenset(study.sites), ending)
 
 
 def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:

@@ -63,6 +63,10 @@ class CoordinatorConfig(Document):
         default=16, description="a whole number: studies that may run at once"
     )
 
+    metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="a port on 127.0.0.1 for /healthz and /metrics, or left out"
+    )
+
     @property
     def pki(self) -> Pki:
         return Pki(self.folder / "pki")
@@ -153,6 +157,9 @@ waiting:
 
 # Studies that may run at once.
 studies: 16
+
+# Health and Prometheus metrics on 127.0.0.1 (paths /healthz and /metrics); left out: off.
+# metrics: 9465
 """
 
 

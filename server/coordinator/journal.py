@@ -59,6 +59,10 @@ class Journal:
         """One call of the control API, to the event log only: who, what, and what came of it."""
         self._log.write("control", account=account, method=method, path=path, status=status)
 
+    def delivered(self, study: str, why: str) -> None:
+        """What MLflow had not taken of a study is there now, or still waits, and why."""
+        self.write("tracking-waits" if why else "tracking-settled", study=study, why=why or None)
+
     def refused(self, path: str, reason: str, address: str) -> None:
         """A call by nobody we know: counted rather than written when there are many."""
         self._log.refused(path, reason, address)

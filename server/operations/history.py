@@ -12,7 +12,7 @@ from protocol.wire.history import History, PastStudy
 from server.coordinator.config import CoordinatorConfig
 from server.enrolment.signing_key import signing_key
 
-_FOR_GOOD = frozenset({"finished", "cancelled"})
+FOR_GOOD = frozenset({"finished", "cancelled"})
 """Events after which a study never goes on."""
 
 
@@ -47,4 +47,4 @@ def _ended(events: Path) -> str | None:
     """When the study ended for good, if it has."""
     lines = events.read_bytes().splitlines() if events.exists() else []
     last = json.loads(lines[-1]) if lines else {"type": ""}
-    return str(last["time"]) if last["type"] in _FOR_GOOD else None
+    return str(last["time"]) if last["type"] in FOR_GOOD else None

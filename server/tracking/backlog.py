@@ -1,4 +1,8 @@
-"""Stores what MLflow did not take in a folder, for `wardround tracking deliver`."""
+"""Stores what MLflow did not take, in a folder a study.
+
+A coordinator sends it by itself when MLflow is back (server/operations/settlement.py); what a run
+on one's own machine stored goes by `wardround tracking deliver`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from protocol.document import Document
 from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import Housekeeping
@@ -17,19 +23,58 @@ from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport, read_metrics
 
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
+_DESTINATION = "destination.json"
+
+
+class Destination(Document):
+    """Where a coordinator sends a stored study: the experiment's and the registered model's name
+    (None: the task's)."""
+
+    experiment: str
+    model: str | None
 
 
 def stored(
-    folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str, command: str
+    folder: Path,
+    outcome: Outcome | None,
+    study: Study,
+    configuration: dict[str, Any],
+    code_version: str,
+    later: Destination | str,
 ) -> str:
-    """Stores an outcome in `folder`; where it is and which command delivers it, or that the disk
-    did not take it."""
+    """Stores an outcome, or that the study ended without one. `later`: where the coordinator will
+    send it, or the command that does. Returns what becomes of it, or that the disk did not take it.
+    """
     housekeeping = Housekeeping()
     with housekeeping.task("store"):
-        store(folder, outcome, configuration, code_version)
+        if outcome is not None:
+            store(folder, outcome, configuration, code_version)
+        else:
+            make_folder(folder)
+            write(folder / _STUDY, study.document)
+        if isinstance(later, Destination):
+            write(folder / _DESTINATION, later.model_dump_json().encode())
     if why := housekeeping.failing.get("store"):
         return f"It could not be stored in {folder} either: {why}."
-    return f"It is stored in {folder}. When the server is back: {command}"
+    if isinstance(later, Destination):
+        return "The coordinator sends it by itself when MLflow is back."
+    return f"It is stored in {folder}. When the server is back: {later}"
+
+
+def destination(folder: Path) -> Destination | None:
+    """Where a coordinator sends what is stored there; None where that is not for it to do (an older
+    release's, or incomplete)."""
+    try:
+        return Destination.model_validate_json((folder / _DESTINATION).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def ended_without_outcome(folder: Path) -> Study | None:
+    """The study, where only its end is stored. Raises WardroundError as `Study.parse`, OSError."""
+    if (folder / _OUTCOME).exists():
+        return None
+    return Study.parse((folder / _STUDY).read_bytes())
 
 
 def store(folder: Path, outcome: Outcome, configuration: dict[str, Any], code_version: str) -> None:
@@ -70,12 +115,8 @@ def read(folder: Path) -> tuple[Outcome, dict[str, Any], str]:
     return outcome, content["configuration"], content["code_version"]
 
 
-def deliver_command(
-    folder: Path, uri: str, experiment: str, model: str | None, *, signed: bool = False
-) -> str:
-    """The command that delivers a stored study later. signed: with the key of the coordinator in
-    whose folder state/undelivered/ the study is stored."""
+def deliver_command(folder: Path, uri: str, experiment: str, model: str | None) -> str:
+    """The command that delivers a study later, which a run on one's own machine stored."""
     words = ["wardround", "tracking", "deliver", str(folder), uri, experiment]
     words += ["--model", model] if model else []
-    words += ["--coordinator", str(folder.parents[2])] if signed else []
     return shlex.join(words)

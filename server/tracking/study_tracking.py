@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
 from server.tracking import backlog
-from server.tracking.parameters import redacted, without_credentials
+from server.tracking.backlog import Destination
+from server.tracking.parameters import redacted
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
 
 _SETTLE = 30.0
@@ -45,6 +47,7 @@ class StudyTracking:
         self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
         self._signer = signer
+        self._folder = undelivered / study.digest[:12]
         self._tracker: MlflowTracker | None = None
 
     def begin(self) -> None:
@@ -60,6 +63,7 @@ class StudyTracking:
             signer=self._signer,
         )
         tracker.begin(self._study, self._configuration, RELEASE)
+        shutil.rmtree(self._folder, ignore_errors=True)  # an end that was stored before it went on
         self._tracker = tracker
 
     def catch_up(self, reports: Sequence[RoundReport]) -> None:
@@ -72,6 +76,11 @@ class StudyTracking:
         """Returns at once."""
         if self._tracker is not None:
             self._tracker.round(report)
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Returns at once."""
+        if self._tracker is not None:
+            self._tracker.lost(round_, attempt, why)
 
     def finish(self, outcome: Outcome | None) -> TrackingReceipt:
         """Queues the end of the study, and waits some seconds until MLflow has it.
@@ -86,22 +95,19 @@ class StudyTracking:
                 self.catch_up(outcome.rounds)
             except WardroundError as error:
                 if time.monotonic() > deadline:
-                    return self._store(outcome, error)
+                    told = f"{error.message} {self._store(outcome)}"
+                    return TrackingReceipt(missing=("run",), remedy=told)
                 time.sleep(1.0)
-        if self._tracker is None:
+        if self._tracker is None:  # its run, if it has one from before, must not stay open
+            self._store(None)
             return TrackingReceipt()
         if outcome is not None:
             self._tracker.finish(outcome)
         return self._tracker.settle(_SETTLE)
 
-    def _store(self, outcome: Outcome, error: WardroundError) -> TrackingReceipt:
-        folder = self._undelivered / outcome.study.digest[:12]
-        command = backlog.deliver_command(
-            folder,
-            without_credentials(self._uri or ""),
-            self._wish.experiment,
-            self._wish.model or outcome.study.task.name,
-            signed=self._signer is not None,
+    def _store(self, outcome: Outcome | None) -> str:
+        """For the coordinator to send later; what becomes of it."""
+        later = Destination(experiment=self._wish.experiment, model=self._wish.model)
+        return backlog.stored(
+            self._folder, outcome, self._study, dict(self._configuration), RELEASE, later
         )
-        stored = backlog.stored(folder, outcome, dict(self._configuration), RELEASE, command)
-        return TrackingReceipt(missing=("run",), remedy=f"{error.message} {stored}")

@@ -7,6 +7,7 @@ later (backlog.py), continues its run.
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from urllib.request import build_opener
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
+from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
+from server.tracking.backlog import Destination
 from server.tracking.delivery_queue import DeliveryQueue, Job
 from server.tracking.mlflow_run import TrackedRun
 from server.tracking.parameters import redacted, without_credentials
@@ -56,7 +59,8 @@ class Tracker:
         """Does nothing: a site's name is not passed on."""
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        """Does nothing."""
+        """Tags the run with the spare attempts that are left; returns at once. `why`, which may
+        name a site, is not passed on."""
 
     def round(self, report: RoundReport) -> None:
         """Adds a round; returns at once."""
@@ -106,6 +110,7 @@ class MlflowTracker(Tracker):
         Raises WardroundError(TRACKING) within seconds where the server is away or refuses.
         """
         require_answer(self._uri)
+        self._study = study
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
         run = TrackedRun(self._uri, self._experiment, name, study, self._parent, self._signer)
@@ -134,6 +139,11 @@ class MlflowTracker(Tracker):
             self._queued.append((_now(), report))
         if idle:
             self._courier.put(Job("rounds", self._deliver_rounds))
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Queues the number of spare attempts that are left."""
+        run = self._opened()
+        self._courier.put(Job("spare attempts", lambda: run.lost(round_, attempt)))
 
     def finish(self, outcome: Outcome) -> None:
         """Queues the outcome, its model, and the end of the run; returns at once."""
@@ -175,15 +185,15 @@ class MlflowTracker(Tracker):
         return TrackingReceipt(run.url, run.model_uri, missing, remedy, run.signer)
 
     def _store(self) -> str:
-        if self._outcome is None or self._undelivered is None:
+        if self._undelivered is None or (self._outcome is None and self._signer is None):
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
-        folder = self._undelivered / self._outcome.study.digest[:12]
-        address = without_credentials(self._uri)
-        command = backlog.deliver_command(
-            folder, address, self._experiment, self._model, signed=self._signer is not None
-        )
+        folder = self._undelivered / self._study.digest[:12]
+        later: Destination | str = Destination(experiment=self._experiment, model=self._model)
+        if self._signer is None:
+            address = without_credentials(self._uri)
+            later = backlog.deliver_command(folder, address, self._experiment, self._model)
         return backlog.stored(
-            folder, self._outcome, self._configuration, self._code_version, command
+            folder, self._outcome, self._study, self._configuration, self._code_version, later
         )
 
     def _opened(self) -> TrackedRun:
@@ -227,6 +237,32 @@ def deliver(
         tracker.round(report)
     tracker.finish(outcome)
     return tracker.settle(timeout)
+
+
+def deliver_stored(folder: Path, uri: str, signer: Identity) -> bool:
+    """Sends MLflow what a coordinator stored in `folder`, which goes once all of it is there.
+
+    Returns False where this is not for a coordinator to send. Raises WardroundError: TRACKING where
+    MLflow is away or did not take all, STATE or REFUSED_STUDY for a damaged folder.
+    """
+    if (where := backlog.destination(folder)) is None:
+        return False
+    if (study := backlog.ended_without_outcome(folder)) is None:
+        receipt = deliver(folder, uri, where.experiment, where.model, signer=signer)
+    else:
+        tracker = MlflowTracker(
+            uri, where.experiment, model=where.model, undelivered=folder.parent, signer=signer
+        )
+        tracker.begin(study, {}, RELEASE)
+        receipt = tracker.settle()
+    if receipt.missing:
+        raise WardroundError(
+            Code.TRACKING,
+            f"MLflow did not take {', '.join(receipt.missing)}.",
+            remedy="See the log of the MLflow server.",
+        )
+    shutil.rmtree(folder)
+    return True
 
 
 def server_address(uri: str) -> str:

@@ -20,6 +20,8 @@ from protocol.untrusted import Throttle
 
 _WINDOW = 10.0
 _REFUSALS_A_WINDOW = 50
+_LARGEST, _KEPT = 16 << 20, 8
+"""Bytes of a file, and files that are kept beside it."""
 
 
 class EventLog:
@@ -56,6 +58,7 @@ class EventLog:
         with self._writing:
             lost, self._lost = self._lost, self._lost + 1
             with self._housekeeping.task("event log"):
+                _rotate(path)
                 if lost:
                     durable_files.cut_torn_line(path)
                     line = _line("events-lost", count=lost) + line
@@ -74,6 +77,18 @@ class EventLog:
     def close(self) -> None:
         """Writes no further event."""
         self._path = None
+
+
+def _rotate(path: Path) -> None:
+    """Sets a file of _LARGEST bytes aside as `.1`, the one before as `.2`, and so on; the oldest of
+    _KEPT goes. Raises OSError."""
+    if not path.exists() or path.stat().st_size < _LARGEST:
+        return
+    for number in range(_KEPT - 1, 0, -1):
+        older = path.with_name(f"{path.name}.{number}")
+        if older.exists():
+            older.replace(path.with_name(f"{path.name}.{number + 1}"))
+    path.replace(path.with_name(f"{path.name}.1"))
 
 
 def _line(event: str, **keys: str | int | float | None) -> bytes:

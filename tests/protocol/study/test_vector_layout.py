@@ -18,7 +18,7 @@ from protocol.study.vector_layout import (
     update_word_bits,
 )
 from protocol.vectors import Vector
-from tests.protocol.study_document import document, study
+from tests.protocol.study_document import study
 
 SIZE = 27
 
@@ -43,7 +43,8 @@ def sent(found: Study, site: str, difference: Vector, round_: int = 1) -> npt.ND
 
 def signed(values: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
     """Mod 2^bits, in [-2^(bits-1), 2^(bits-1))."""
-    return (values + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    half = np.int64(2 ** (bits - 1))
+    return (values + half) % (2 * half) - half
 
 
 @given(
@@ -106,7 +107,7 @@ def test_a_repeated_study_sends_the_same_numbers_and_others_do_not() -> None:
     """In mode none: the same seed, round and site give the same bits, whatever the nonce; another
     seed, round or site others. Sites that rounded alike would add up their errors."""
     difference = np.full(SIZE, 0.5, np.float32)
-    alike = {"roster": [{"name": n, "patients": 10} for n in ("a", "b", "c")]}
+    alike: dict[str, Any] = {"roster": [{"name": n, "patients": 10} for n in ("a", "b", "c")]}
     found = few(4, **alike)
     again = few(4, nonce="f" * 32, **alike)
     other = few(4, optimisation={"rounds": 20, "seed": 1}, **alike)
@@ -140,14 +141,25 @@ def test_without_the_field_a_study_has_the_bytes_of_before() -> None:
     assert b'"update_bits":8' in few(8).document
 
 
-@pytest.mark.parametrize("bits", [0, 1, 23, 8.0])
-def test_other_numbers_of_bits_are_refused(bits: float) -> None:
+@pytest.mark.parametrize("bits", [0, 1, 31, 8.0])
+def test_other_numbers_of_bits_are_refused(bits: Any) -> None:
     with pytest.raises(ValidationError, match="update_bits"):
-        few(bits)  # type: ignore[arg-type]
+        few(bits)
 
 
-def test_mode_distributed_and_robust_rules_take_no_few_bits() -> None:
-    with pytest.raises(ValidationError, match="update_bits is of modes none and local"):
-        Study.model_validate(document(aggregation={"attempts": 24, "update_bits": 8}))
+def test_a_robust_rule_and_more_than_32_bits_are_refused() -> None:
     with pytest.raises(ValidationError, match="update_bits is of a mean"):
         few(8, aggregation__robust={"name": "median"}, aggregation__masked=False)
+    assert update_word_bits(few(30)) == 32
+    with pytest.raises(ValidationError, match="must be at most 32"):
+        few(30, 5)
+
+
+def test_in_mode_distributed_no_number_changes() -> None:
+    """Only the words on the wire are narrower: gradients are neither rotated nor rounded again."""
+    plain, narrow = study(), study(aggregation={"attempts": 24, "update_bits": 24})
+    total = np.arange(SIZE) - 9
+    everyone = frozenset(plain.sites)
+    gradients = [decode_gradient(found, total, everyone, 1) for found in (plain, narrow)]
+    assert (gradients[0] == gradients[1]).all()
+    assert update_word_bits(narrow) == 26

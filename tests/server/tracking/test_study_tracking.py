@@ -60,7 +60,7 @@ def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(
         server.stop()
 
 
-def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
+def test_what_mlflow_never_took_is_kept_for_the_coordinator_to_send(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_tracking, "_SETTLE", 0.0)
@@ -69,7 +69,9 @@ def test_what_mlflow_never_took_is_kept_with_the_command_that_delivers_it(
     receipt = tracking.finish(done)
     assert receipt.missing
     folder = tmp_path / done.study.digest[:12]
-    assert f"wardround tracking deliver {folder} {uri} restarts --model kept" in receipt.remedy
+    assert "sends it by itself" in receipt.remedy
+    assert "wardround tracking" not in receipt.remedy
+    assert backlog.destination(folder) == backlog.Destination(experiment="restarts", model="kept")
     kept, configuration, _ = backlog.read(folder)
     assert repr(kept.rounds) == repr(done.rounds)  # NaN is not itself
     assert (kept.weights == done.weights).all()

@@ -27,6 +27,8 @@ from tests.waiting import HUNG, NEVER, until
 KB, MB = 1 << 10, 1 << 20
 BODY = [bytes([n]) * MB for n in range(6)]
 SIZE = sum(map(len, BODY))
+SOON = 30.0
+"""Seconds after which a loop that nothing else uses counts as hung."""
 
 
 @pytest.fixture
@@ -161,6 +163,25 @@ def test_a_new_process_of_the_site_goes_on_where_the_old_one_was_killed(
     assert door.objects_held() == 0
 
 
+def test_a_model_that_is_sent_once_more_is_not_downloaded_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For another attempt at its round; what is new travels."""
+    with door.connection("north") as site:
+        site.connect()
+        served = Cuts(monkeypatch, door.link._gateway, "_part", site, every=10**9)
+        moved = []
+        for body in (BODY, BODY, [*BODY, b"new" * MB]):
+            served.calls.clear()
+            thread, _ = ask(door, Frame(b"{}", body), "north")
+            asked = present(site.receive(HUNG))
+            assert [bytes(part) for part in asked.frame.body] == chunks_of(body)
+            assert site.reply(asked, Frame(b"{}"))
+            thread.join(HUNG)
+            moved.append(sum(len(part) for _, part in served.calls) // MB)
+    assert moved == [6, 0, 3]
+
+
 @pytest.mark.parametrize("side", [gateway, fleet_connection])
 def test_a_release_that_knows_no_parts_moves_whole_objects(
     door: Door, monkeypatch: pytest.MonkeyPatch, side: Any
@@ -221,9 +242,10 @@ def test_a_slow_site_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(door.link._state, "store_part", storing)
         with door.connection("north") as north, door.connection("south") as south:
-            for site in (north, south):
+            threads = [threading.Thread(target=reply, args=(site,)) for site in (north, south)]
+            for site, thread in zip((north, south), threads, strict=True):
                 site.connect()
-                threading.Thread(target=reply, args=(site,), daemon=True).start()
+                thread.start()
             order = []
             for name, frame in door.link.ask(
                 dict.fromkeys(("north", "south"), Frame(b"{}")), NEVER
@@ -231,6 +253,8 @@ def test_a_slow_site_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.Monke
                 assert frame is not None
                 order.append(name)
                 answered.set()
+            for thread in threads:
+                thread.join(HUNG)
         assert order[1] == slow[0]
 
 
@@ -249,7 +273,7 @@ def exchange(node: int = 1, objects: int = 1) -> Exchange:
 def test_late_answers_go_on_beside_the_slots_while_there_is_room() -> None:
     async def play() -> list[bool]:
         slots = UploadSlots(1, room=3 * exchange().largest, patience=0.001)
-        async with asyncio.timeout(HUNG):
+        async with asyncio.timeout(SOON):
             for node in range(4):  # three beside, the fourth in the slot
                 assert await slots.acquire(exchange(node))
         fifth = asyncio.ensure_future(slots.acquire(exchange(5)))
@@ -257,7 +281,7 @@ def test_late_answers_go_on_beside_the_slots_while_there_is_room() -> None:
         waits = not fifth.done()
         [first] = slots.admitted(0)
         slots.release(first)
-        async with asyncio.timeout(HUNG):
+        async with asyncio.timeout(SOON):
             return [waits, await fifth]
 
     assert asyncio.run(play()) == [True, True]
@@ -266,7 +290,7 @@ def test_late_answers_go_on_beside_the_slots_while_there_is_room() -> None:
 def test_one_site_gets_half_of_the_room_at_most() -> None:
     async def play() -> bool:
         slots = UploadSlots(1, room=4 * exchange().largest, patience=0.001)
-        async with asyncio.timeout(HUNG):
+        async with asyncio.timeout(SOON):
             for _ in range(3):  # two beside, the third in the slot
                 assert await slots.acquire(exchange(1))
         another = asyncio.ensure_future(slots.acquire(exchange(1)))

@@ -14,7 +14,9 @@ from typing import Any
 
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from client.bounded_server import BoundedServer
+from client.log_events import event
+from protocol.bounded_server import BoundedServer
+from protocol.connections import Limits
 
 MAX_PDU = 1 << 20
 """Bytes, as announced to senders; at most twice as many are read."""
@@ -78,6 +80,14 @@ class AssociationServer(BoundedServer, ThreadedAssociationServer):
         more["request_handler"] = _Handler
         connections = _CONNECTIONS * arguments[0].maximum_associations
         super().__init__(*arguments, connections=connections, **more)
+
+    def tell(self, open_files: int, limits: Limits) -> None:
+        event(
+            "limits",
+            open_files=open_files,
+            connections=limits.most,
+            an_address=limits.an_address,
+        )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Counts a failed connection, which socketserver would print."""

@@ -63,6 +63,9 @@ class ReceiverSettings(Document):
         description="seconds without news after which a study is indexed",
     )
     associations: int = Field(default=16, ge=1, le=256, description="most senders at once")
+    metrics: int | None = Field(
+        default=None, ge=1, le=65535, description="a port on 127.0.0.1 for /healthz and /metrics"
+    )
     tls: ReceiverTls | None = Field(
         default=None, description="a mapping with certificate, key and clients; left out: no TLS"
     )

@@ -6,7 +6,6 @@ import socketserver
 import time
 from typing import Any
 
-from client.log_events import event
 from protocol.connections import ACCEPT_PAUSE, Connection, Connections, Limits, raise_open_files
 
 
@@ -18,15 +17,13 @@ class BoundedServer(socketserver.TCPServer):
         open_files = raise_open_files()
         limits = Limits.fitting(connections, open_files)
         self.connections = Connections(limits)
-        event(
-            "limits",
-            open_files=open_files,
-            connections=limits.most,
-            an_address=limits.an_address,
-        )
+        self.tell(open_files, limits)
         self.places: dict[Any, Connection] = {}
         self.refused = 0
         super().__init__(*arguments, **more)
+
+    def tell(self, open_files: int, limits: Limits) -> None:
+        """Told once of the files that this process may open and of the limits that follow."""
 
     def get_request(self) -> tuple[Any, Any]:
         try:
