@@ -162,9 +162,13 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         runs, now = running(site.state), read(site.state)
         account = budget(governance.state, site.policy)
         waiting = governance.approvals.waiting()
+        attention = governance.roster.now().attention()
+    if runs and now is not None:
+        attention = tuple(dict.fromkeys((*attention, *now.attention)))
     connected = runs and now is not None and now.connected
     if as_json:
         answer = {"site": site.site, "running": runs, "waiting": waiting}
+        answer["attention"] = attention
         daemon = asdict(now) if now else None
         print_json(answer | {"daemon": daemon, "budget": asdict(account)})
     else:
@@ -183,6 +187,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         if now is not None and now.last_error is not None:
             fault = now.last_error
             lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
+        lines += [("Attention", sentence) for sentence in attention]
         lines.append(("Waiting", f"{waiting} studies for your approval"))
         cap = f" of {account.cap:g}" if account.cap is not None else ""
         lines.append(("Budget", f"epsilon {rounded_up(account.reserved)}{cap} reserved or spent"))

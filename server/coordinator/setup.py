@@ -194,6 +194,8 @@ def status(config: CoordinatorConfig) -> dict[str, Any]:
         noted, noted_at = {}, math.inf
     running = is_running(config)
     failing = dict(noted.get("failing", {})) if running else {}
+    if warning := config.pki.warning():
+        failing["certificate"] = warning
     if running and (age := time.time() - noted_at) > _STATUS_AGE:
         failing["status"] = f"not written for {age:.0f} s: is the disk full?"
     online = noted.get("online", []) if running else []
