@@ -89,7 +89,8 @@ data:{_data(a.data)}
 #   minutes: 30                   # the most that reading may take
 # With omop or fhir, `view: template:omop` or `view: template:fhir` is the view that is shipped for
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and
-# the function in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose').
+# the functions in_unit(value, unit, wanted, analyte), as in_unit(v, unit, 'mg/dL', 'glucose'), and
+# instant, calendar_day, earliest_day and latest_day of any value that tells time.
 
 # Who a patient is: an index for views over sources that name a patient differently,
 # one row a patient, with `patient` and a column for each kind of name; data.TASK.names says

@@ -168,10 +168,10 @@ class AggregationConfig:
     word_bits: int | None = key(None, "bits of a masked number: 32 or 64", min=32, max=64)
     update_bits: int | None = key(
         None,
-        "privacy none and local: send a site's update as numbers of so few bits, rotated and "
-        "rounded at random (null: word_bits, shared by the sites)",
+        "send an update in words of so many bits and log2(sites): rotated and rounded at random, "
+        "or in mode distributed with a coarser scale (null: word_bits)",
         min=2,
-        max=22,
+        max=30,
     )
     update_range: float | None = key(
         None,

@@ -30,6 +30,7 @@ from protocol.privacy.accounting import recommended_scale
 from protocol.privacy.calibration import (
     MAX_BINS,
     coarsened,
+    fitted,
     sum_rounding,
     with_noise,
     with_range,
@@ -111,11 +112,14 @@ def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
 def _calibrated(config: Config, draft: Study) -> Study:
     epsilon, bins, aggregation = config.privacy.epsilon, config.evaluation.bins, config.aggregation
     study = draft if epsilon is None else with_noise(draft, epsilon, bins=bins)
-    if aggregation.update_bits and not aggregation.update_range:
+    few = aggregation.update_bits is not None
+    if few and not aggregation.update_range and not study.privacy.traits.one_sum:
         study = with_range(study)
+    if few and epsilon is not None and not aggregation.scale and study.privacy.traits.one_sum:
+        study = fitted(study, epsilon, bins=bins)
     if aggregation.word_bits:
         return study
-    if epsilon is not None and not aggregation.scale:
+    if epsilon is not None and not (aggregation.scale or few):
         study = coarsened(study, epsilon, bins=bins)
     return with_words(study)
 

@@ -142,9 +142,10 @@ class Aggregation(Document):
     `grace`: seconds after which a study that needs no whole roster starts with the sites that have
     accepted, if they are m; None waits for the answers of all. `slow`: a site that takes so many
     times as long as the others is not asked in each round (`server.rounds.pace`); None asks all.
-    `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
-    between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
-    (`vector_layout.encode_update`); without, in words of k bits.
+    `update_bits`: updates travel in words of update_bits + ceil(log2 n) bits; without, of k bits.
+    Modes none and local: a site's update is rotated and rounded at random to numbers of so many
+    bits, between -update_range and update_range (`vector_layout.encode_update`). Distributed: no
+    number changes; `scale` is so coarse that the sum fits.
     """
 
     masked: bool = True
@@ -158,7 +159,7 @@ class Aggregation(Document):
     rounding: SumRounding = "patient"
     grace: float | None = added_field(None, ge=0, le=86_400)
     slow: float | None = added_field(None, gt=1, le=1000)
-    update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
+    update_bits: Annotated[int, Field(ge=2, le=30)] | None = added_field(None)
 
     @property
     def rounds_once(self) -> bool:
@@ -310,13 +311,10 @@ class Study(Document):
             least_sites=aggregation.least_sites,
         )
         if aggregation.update_bits is not None:
-            if self.privacy.traits.one_sum:
-                raise ValueError(
-                    f"update_bits is of modes none and local; in mode {mode} the size of the words "
-                    "follows from scale"
-                )
             if aggregation.robust is not None:
                 raise ValueError("update_bits is of a mean, and robust replaces the mean")
+            if aggregation.update_bits + (len(names) - 1).bit_length() > 32:
+                raise ValueError("update_bits + ceil(log2 n) must be at most 32, for n sites")
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
