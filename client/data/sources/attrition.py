@@ -54,8 +54,8 @@ class Attrition:
     def causes(self) -> tuple[str, ...]:
         """In words, the likely cause of an empty cohort first."""
         said = [f"The table {name} has no rows: no code has descendants." for name in self.empty]
-        if lost := [step.name for step in self.steps if not step.rows]:
-            said.append(f"No row is left at the step {lost[0]}.")
+        if lost := [step.name for step in self.steps if step.patients == 0]:
+            said.append(f"No patient is left at the step {lost[0]}.")
         if self.unmatched:
             said.append(f"No record meets the value sets {', '.join(self.unmatched)}.")
         if self.uncovered:

@@ -55,7 +55,7 @@ def test_a_code_that_nothing_covers_is_named_with_its_count(tmp_path: Path) -> N
     seen = of_fhir(tmp_path, resources, "readmission")
     assert seen.uncovered == ((SNOMED, "44054006", 2),)
     assert "diabetes" in seen.unmatched
-    assert seen.causes[0].startswith("No row is left at the step ")
+    assert seen.causes[0].startswith("No patient is left at the step ")
     assert "44054006 (2)" in " ".join(seen.causes)
     below = tmp_path / "below.csv"
     below.write_text(f"system,ancestor,descendant\n{SNOMED},73211009,44054006\n")
