@@ -34,7 +34,9 @@ RUNNING = {
     "state/events.log",
     "state/status.json",
     "state/studies/N/events.jsonl",
+    "state/studies/N/attempts.json",
     "state/studies/N/checkpoint.pt",
+    "state/studies/N/untold.json",
     "state/studies/N/weights.fN",
     "state/studies/N/summary.json",
 }
