@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protocol import backup_archive
+from protocol.operations import backup_archive
 from server.coordinator.config import CoordinatorConfig
 
 _LEFT_OUT = frozenset({"status.json"})
