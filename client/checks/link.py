@@ -12,6 +12,8 @@ from client.config.site_config import SiteConfig
 from client.daemon.status import read, running
 from client.enrolment.site_template import UNKNOWN_COORDINATOR
 from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.http_connection import tls
+from client.transport.route import ProxyUnreachable
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
 
@@ -40,39 +42,36 @@ def _joined(config: SiteConfig) -> Address:
 
 
 def _reach(config: SiteConfig) -> str:
+    _joined(config)
+    fleet = FleetConfig.of(config)
     try:
-        with socket.create_connection(_joined(config), timeout=_TIMEOUT):
-            return config.coordinator.address
+        fleet.route.open(lambda connected: connected.close())
+    except ProxyUnreachable as fault:
+        raise fault.error from None
     except OSError as error:
         raise WardroundError(
             Code.UNREACHABLE,
             f"{config.coordinator.address} does not answer ({type(error).__name__}).",
             remedy="Check the address, outbound rules of the firewall, and that it is running.",
         ) from None
+    through = f" through the proxy at {fleet.proxy.address}" if fleet.proxy else ""
+    return f"{config.coordinator.address}{through}"
 
 
 def _tls(config: SiteConfig) -> str:
-    authority = config.coordinator.root_certificate
-    host, port = _joined(config)
+    _joined(config)
+    fleet = FleetConfig.of(config)
     try:
-        context = ssl.create_default_context(cafile=str(authority))
-        with (
-            socket.create_connection((host, port), timeout=_TIMEOUT) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secured,
-        ):
-            ends = ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
-    except FileNotFoundError:
-        raise WardroundError(
-            Code.TLS,
-            f"The coordinator's CA {authority} is not there.",
-            remedy="Run `wardround-site join BUNDLE`.",
-        ) from None
+        context = tls(fleet.root_certificate, fleet.private_ca)
+        ends = fleet.route.open(lambda plain: _expiry(context, plain, fleet.route.target.host))
     except ssl.SSLError as error:
         reason = getattr(error, "verify_message", "") or error.reason or "TLS failure"
         raise WardroundError(
             Code.TLS,
             f"The coordinator's certificate is not trusted: {reason}.",
-            remedy="Join with the bundle of this coordinator, and compare the CA's fingerprint.",
+            remedy="Join with the bundle of this coordinator, and compare the CA's fingerprint. "
+            "A proxy that opens TLS shows a certificate of its own: have it let this address "
+            "through unopened.",
         ) from None
     except OSError as error:
         raise WardroundError(
@@ -85,7 +84,19 @@ def _tls(config: SiteConfig) -> str:
         raise CheckWarning(
             f"certificate good for {days:.0f} days", "Tell the coordinator's operator."
         )
+    if fleet.private_ca is not None:
+        raise CheckWarning(
+            f"certificate good for {days:.0f} days; coordinator.private_ca is trusted too",
+            "Whoever holds that CA's key can pose as the coordinator to this site (README, "
+            "Hospital networks). Leave it out if the coordinator's own CA is enough.",
+        )
     return f"certificate trusted, good for {days:.0f} days"
+
+
+def _expiry(context: ssl.SSLContext, plain: socket.socket, host: str) -> float:
+    """When the coordinator's certificate ends, in seconds since 1970."""
+    with context.wrap_socket(plain, server_hostname=host) as secured:
+        return ssl.cert_time_to_seconds(str((secured.getpeercert() or {})["notAfter"]))
 
 
 def _sign_in(config: SiteConfig) -> str:
@@ -101,9 +112,7 @@ def _sign_in(config: SiteConfig) -> str:
             f"The running daemon is not signed in. {error.message if error else ''}".strip(),
         )
     _joined(config)
-    fleet = FleetConfig(
-        config.coordinator.address, config.coordinator.root_certificate, config.node_key
-    )
+    fleet = FleetConfig.of(config)
     with FleetConnection(fleet) as connection:
         connection.connect()
     return "node key accepted; clocks agree"

@@ -16,6 +16,7 @@ import typer
 
 from client.cli.options import HERE, Config, Digest, governing, print_facts
 from protocol.errors import Code, WardroundError
+from protocol.study.states import StudyState
 from protocol.terminal.command_line import Json, Yes, confirm, console, print_json, print_result
 from protocol.terminal.printable import printable
 
@@ -35,8 +36,9 @@ Reason = Annotated[str, typer.Option(help="Kept in this site's books, shown to n
 def studies(config: Config = HERE, as_json: Json = False) -> None:
     """List every study this site was asked to take part in, and where it stands.
 
-    To see what waits for you. waiting: needs your decision. accepted: answered within the rules.
-    refused: site.yaml or the budget says no. rejected, revoked: you said no. closed: it has ended.
+    To see what waits for you. waiting: needs your decision. running: answered within the rules.
+    refused: site.yaml or the budget says no. rejected, revoked: you said no. paused, failed: it may
+    go on. expired: the rest of its plan is released. finished, cancelled: it has ended.
 
     Example: wardround-site studies --json
     """
@@ -55,7 +57,9 @@ def studies(config: Config = HERE, as_json: Json = False) -> None:
         table.add_column(heading)
     for study in listed:
         attempts = f"{study.attempts[0]}/{study.attempts[1]}"
-        standing = study.state if study.code is None else f"{study.state} ({study.code})"
+        said_no = study.life is StudyState.PROPOSED  # refused, rejected or revoked: by whom
+        word = study.state if said_no else study.life.value
+        standing = word if study.code is None else f"{word} ({study.code})"
         table.add_row(
             study.digest[:_SHORT],
             standing,

@@ -43,6 +43,7 @@ def summarise(
         ("Which patients", _patients(study)),
         *(_columns(schema) if study.query is None else _questions(study.query)),
         ("With whom", ", ".join(study.sites)),
+        *([("Reserved until", f"{study.expires} (UTC)")] if study.expires else []),
         ("What leaves", _what_leaves(study)),
         ("How private", _how_private(study)),
         *([("Its delta", large)] if (large := about_delta(study)) else []),

@@ -13,6 +13,7 @@ from pydantic import model_validator as validator
 
 from client.config.imaging_config import Imaging
 from client.config.policy import Policy
+from client.config.proxy_settings import ProxySettings
 from client.data import templates
 from client.data.sources.settings import Sources
 from client.yaml_documents import contradiction, read_yaml, validate
@@ -31,6 +32,11 @@ class CoordinatorAddress(Document):
 
     address: RemoteAddress = Field(description="host:port, such as coordinator.example.org:9092")
     root_certificate: LocalPath = Field(description="the path of a PEM file")
+    private_ca: LocalPath | None = Field(
+        default=None,
+        description="the path of a PEM file with a CA of this network, trusted beside the "
+        "coordinator's own: whoever holds that CA's key can pose as the coordinator to this site",
+    )
 
 
 NAMING = 1
@@ -64,7 +70,8 @@ class View(Sources):
     def content(self) -> dict[str, Any]:
         """What decides by which names the view's patients go. Raises WardroundError(CONFIGURATION)
         where one of its files is unreadable."""
-        sources = self.model_dump(mode="json", exclude={"view", "names", "value_sets", "minutes"})
+        own = {"view", "names", "value_sets", "ancestors", "minutes"}
+        sources = self.model_dump(mode="json", exclude=own)
         if self.fhir is not None:  # by what they say: shipped ones lie wherever wardround does
             sources["fhir"]["views"] = [digest(text) for text in _texts(self.fhir.views)]
         return {"naming": NAMING, "sources": sources, "sql": self.sql}
@@ -94,6 +101,9 @@ class SiteConfig(Document):
     node_key: LocalPath = Field(description="the path of the key that signs in to the coordinator")
     coordinator: CoordinatorAddress = Field(
         description="a mapping with address and root_certificate"
+    )
+    proxy: ProxySettings | None = Field(
+        default=None, description="a mapping with address, user and password_file"
     )
     roster: dict[Name, Digest] = Field(
         description="a mapping from each site's name to its public identity key (64 hex digits), "
@@ -208,8 +218,12 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
         and config.patients.model_copy(update=_below(config.patients, "patients", base)),
         "imaging": config.imaging and config.imaging.absolute(base),
         "coordinator": coordinator.model_copy(
-            update={"root_certificate": base / coordinator.root_certificate}
+            update={
+                "root_certificate": base / coordinator.root_certificate,
+                "private_ca": coordinator.private_ca and base / coordinator.private_ca,
+            }
         ),
+        "proxy": config.proxy and config.proxy.absolute(base),
         "data": {
             task: source.model_copy(update=_below(source, task, base))
             for task, source in config.data.items()

@@ -121,10 +121,7 @@ class Daemon:
                 sweep(config.state, running | governance.approvals.resting())
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
-            coordinator = config.coordinator
-            fleet = FleetConnection(
-                FleetConfig(coordinator.address, coordinator.root_certificate, config.node_key)
-            )
+            fleet = FleetConnection(FleetConfig.of(config))
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
             reporter.connection = fleet

@@ -45,7 +45,8 @@ def read(
     .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
     is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
     FHIR export gives one table a ViewDefinition. Beside them stand the table
-    `value_set(name, system, code, display)`, `in_unit(value, unit, wanted, analyte)`, and the
+    `value_set(name, system, code, display, key)` with `code_keys(system, code)` to find a code,
+    the functions `in_unit`, `unit_or` and `plausible` of `units`, and the
     functions of `client.data.sources.clock`: `instant(value)`, `calendar_day(value)`,
     `earliest_day(value)`, `latest_day(value)`.
 
@@ -96,7 +97,7 @@ def read(
 def _register(
     session: Session, sources: Sources, view: view_sandbox.ParsedView, deadline: _Deadline
 ) -> None:
-    value_sets.register(session, sources.value_sets)
+    value_sets.register(session, sources.value_sets, sources.ancestors)
     units.register(session)
     clock.register(session)
     for name, path in sources.files.items():

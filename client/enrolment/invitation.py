@@ -17,6 +17,7 @@ from client.enrolment import new_site
 from client.enrolment.join import FederationBundle
 from client.enrolment.site_template import SiteAnswers
 from client.transport.http_connection import HttpConnection, tls
+from client.transport.route import Route
 from protocol.document import read_object
 from protocol.errors import Code, WardroundError
 from protocol.wire.enrolment import CARD_PATH, EnrolmentAnswer, Invitation, ProposedRules
@@ -72,8 +73,8 @@ def hand_in(config: SiteConfig, invitation: Invitation) -> EnrolmentAnswer:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as authority:
         authority.write(invitation.ca)
         authority.flush()
-        trusted = tls(Path(authority.name))
-    connection = HttpConnection(invitation.coordinator, trusted, 10.0)
+        trusted = tls(Path(authority.name), config.coordinator.private_ca)
+    connection = HttpConnection(Route.from_here(invitation.coordinator, config.proxy), trusted)
     try:
         answer = connection.call(CARD_PATH, card, headers, _SECONDS, _LIMIT)
     finally:

@@ -31,15 +31,19 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from client.config.site_config import SiteConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
 from client.transport.node_key import load_node_key, public_pem
 from client.transport.pace import Pace
+from client.transport.proxy import Proxy
+from client.transport.route import Route
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
 from protocol.untrusted import parsing
 from protocol.wire.flower_version import FLOWER_VERSION, require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()
 
@@ -105,7 +109,8 @@ class FleetConfig:
     address: host:port. root_certificate: the CA certificate, PEM. node_key: see node_key.py.
     heartbeat: seconds between heartbeats (Flower allows 10 to 1800); after twice as long without
     one, a site counts as offline. lines: connections used at once for a large body, at most.
-    max_body: bytes that the objects of one question may have.
+    max_body: bytes that the objects of one question may have. proxy: the way out of the site's
+    network. private_ca: the certificate of a CA beside the coordinator's own, PEM (see site.yaml).
     """
 
     address: str
@@ -115,7 +120,27 @@ class FleetConfig:
     connect_timeout: float = 20.0
     call_timeout: float = WINDOW
     lines: int = 3
-    max_body: int = 1 << 30
+    max_body: int = BODY_LIMIT
+    proxy: Proxy | None = None
+    private_ca: Path | None = None
+
+    @staticmethod
+    def of(site: SiteConfig) -> FleetConfig:
+        """As site.yaml and the environment say. Raises WardroundError(CONFIGURATION)."""
+        coordinator = site.coordinator
+        proxy = Route.from_here(coordinator.address, site.proxy).proxy
+        return FleetConfig(
+            coordinator.address,
+            coordinator.root_certificate,
+            site.node_key,
+            proxy=proxy,
+            private_ca=coordinator.private_ca,
+        )
+
+    @property
+    def route(self) -> Route:
+        """Raises WardroundError(CONFIGURATION) for an address of another form."""
+        return Route.to(self.address, self.proxy, self.connect_timeout)
 
 
 @dataclass(frozen=True)
@@ -135,12 +160,18 @@ class IncomingMessage:
 
 @dataclass
 class _Download:
-    """The objects of a question, as far as they came: a break of the line costs no more than the
-    parts that were under way."""
+    """The objects of the last large question, as far as they came. A break of the line costs no
+    more than the parts that were under way, and a model that is sent once more (for another attempt
+    at its round) is here already."""
 
-    message_id: str
     objects: dict[str, bytearray] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
+
+    def keep(self, ids: Iterable[str]) -> None:
+        """Frees all but these."""
+        kept = self.objects.keys() & set(ids)
+        self.objects = {object_id: self.objects[object_id] for object_id in kept}
+        self.whole &= kept
 
 
 class _CoordinatorBusy(WardroundError):
@@ -160,7 +191,7 @@ class FleetConnection:
         self.config = config
         self._key = load_node_key(config.node_key)
         self._public = public_pem(self._key)
-        self._context = tls(config.root_certificate)
+        self._context = tls(config.root_certificate, config.private_ca)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
@@ -177,7 +208,7 @@ class FleetConnection:
         self._poll_pause = _POLL[0]
         self._have: deque[str] = deque(maxlen=16)
         self._up, self._down = Pace(), Pace()
-        self._download = _Download("")
+        self._download = _Download()
         self._moved = 0.0
         """When a part last came through, on the monotonic clock."""
 
@@ -370,15 +401,13 @@ class FleetConnection:
         if inline is not None and not inline.chunk_ids:
             return Frame(inline.header, (inline.body,) if inline.body else ())
         ids = tree_ids(tree) if inline is None else inline.chunk_ids
-        if self._download.message_id != tree.object_id:
-            self._download = _Download(tree.object_id)
+        self._download.keep(ids)
         objects = self._fetch(run_id, ids)
         if inline is None:
             contents = {key: bytes(content) for key, content in objects.items()}
             frame = frame_of_objects(tree.object_id, contents)
         else:
             frame = Frame(inline.header, [chunk_data(objects[key]) for key in ids])
-        self._download = _Download("")
         self._confirm(run_id, tree.object_id)
         return frame
 
@@ -627,7 +656,7 @@ class FleetConnection:
             self._closing.wait(pause)
 
     def _line(self) -> HttpConnection:
-        return HttpConnection(self.config.address, self._context, self.config.connect_timeout)
+        return HttpConnection(self.config.route, self._context)
 
 
 def _refusal(answer: Response) -> WardroundError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from protocol.address import Address
+from client.transport.route import ProxyUnreachable, Route
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST
 
@@ -86,16 +86,23 @@ def _too_long() -> WardroundError:
     )
 
 
-def tls(root_certificate: Path) -> ssl.SSLContext:
-    """TLS 1.3 that trusts the coordinator's CA alone. Raises WardroundError(TLS) for the file."""
-    try:
-        context = ssl.create_default_context(cafile=str(root_certificate))
-    except (OSError, ssl.SSLError):
-        raise WardroundError(
-            Code.TLS,
-            f"The CA certificate {root_certificate} cannot be read.",
-            remedy="Get it from the coordinator's operator.",
-        ) from None
+def tls(root_certificate: Path, private_ca: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.3 that trusts the coordinator's CA alone, and a `private_ca` where the site's operator
+    has chosen one. Raises WardroundError(TLS) for a file."""
+    remedies = (
+        (root_certificate, "CA certificate", "Run `wardround-site join BUNDLE`."),
+        (private_ca, "private CA", "Correct coordinator.private_ca in site.yaml."),
+    )
+    for file, what, remedy in remedies:
+        try:
+            if file == root_certificate:
+                context = ssl.create_default_context(cafile=str(file))
+            elif file is not None:
+                context.load_verify_locations(str(file))
+        except (OSError, ssl.SSLError):
+            raise WardroundError(
+                Code.TLS, f"The {what} {file} cannot be read.", remedy=remedy
+            ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.sslsocket_class = PacedSocket
     return context
@@ -104,19 +111,10 @@ def tls(root_certificate: Path) -> ssl.SSLContext:
 class HttpConnection:
     """A connection that is made on the first call and again after a fault."""
 
-    def __init__(self, address: str, context: ssl.SSLContext, connect_timeout: float) -> None:
-        """`address`: host:port, else WardroundError(CONFIGURATION). `context`: of `tls`."""
-        try:
-            self._host, self._port = Address.parse(address, min_port=1)
-        except ValueError:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"The coordinator's address {address!r} is not of the form host:port.",
-                remedy="Write it like coordinator.example.org:9092.",
-            ) from None
-        self._address = address
+    def __init__(self, route: Route, context: ssl.SSLContext) -> None:
+        """`context`: of `tls`."""
+        self._route = route
         self._context = context
-        self._connect_timeout = connect_timeout
         self._connection: http.client.HTTPSConnection | None = None
         self._socket: socket.socket | None = None
         self._interrupted = False
@@ -186,37 +184,24 @@ class HttpConnection:
 
     def _connected(self) -> http.client.HTTPSConnection:
         if self._connection is None:
-            connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
-            connection.sock = self._open_socket()
+            host, port = self._route.target
+            connection = http.client.HTTPSConnection(host, port, context=self._context)
+            connection.sock = self._route.open(self._secure, self._begin)
             self._connection = connection
         return self._connection
 
-    def _open_socket(self) -> ssl.SSLSocket:
-        """Connects in steps, each of which `interrupt` can cut short."""
-        fault: OSError = OSError("no address")
-        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, address in addresses:
-            plain = socket.socket(family, kind, protocol)
-            try:
-                plain.settimeout(self._connect_timeout)
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._begin(plain)
-                plain.connect(address)
-            except OSError as error:
-                plain.close()
-                fault = error
-                continue
-            secured = self._context.wrap_socket(
-                plain, server_hostname=self._host, do_handshake_on_connect=False
-            )
-            try:
-                self._begin(secured)
-                secured.do_handshake()
-            except BaseException:
-                secured.close()
-                raise
-            return secured
-        raise fault
+    def _secure(self, plain: socket.socket) -> ssl.SSLSocket:
+        """Shakes hands, which `interrupt` can cut short."""
+        secured = self._context.wrap_socket(
+            plain, server_hostname=self._route.target.host, do_handshake_on_connect=False
+        )
+        try:
+            self._begin(secured)
+            secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
 
     def _begin(self, step: socket.socket) -> None:
         self._socket = step
@@ -224,24 +209,30 @@ class HttpConnection:
             raise OSError("interrupted")
 
     def _fault(self, error: Exception) -> WardroundError:
+        target = self._route.target
+        if isinstance(error, ProxyUnreachable):
+            return error.error
         if isinstance(error, ssl.SSLCertVerificationError):
             return WardroundError(
                 Code.TLS,
-                f"The coordinator at {self._address} showed a certificate that this site does not "
+                f"The coordinator at {target} showed a certificate that this site does not "
                 f"trust: {error.verify_message}.",
                 remedy="Check the address, the clock, and that the CA certificate is the one that "
-                "the coordinator's operator handed out.",
+                "the coordinator's operator handed out. A proxy that opens TLS shows one of its "
+                "own: have it let this address through unopened.",
             )
         if isinstance(error, ssl.SSLError) and not isinstance(
             error, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
             return WardroundError(
                 Code.TLS,
-                f"No TLS connection to {self._address} ({error.reason or 'TLS failure'}).",
+                f"No TLS connection to {target} ({error.reason or 'TLS failure'}).",
                 remedy="Check that address and port are those of a wardround coordinator.",
             )
+        proxy = self._route.proxy
+        through = f" through the proxy at {proxy.address}" if proxy else ""
         return WardroundError(
             Code.UNREACHABLE,
-            f"The coordinator at {self._address} cannot be reached ({type(error).__name__}).",
+            f"The coordinator at {target} cannot be reached{through} ({type(error).__name__}).",
             remedy="Check the address, the network and the firewall, and that it is running.",
         )

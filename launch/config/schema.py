@@ -202,6 +202,12 @@ class FederationConfig:
     workers: int | None = key(
         None, "ray: processes that play the sites (null: one a core)", min=1, max=4096
     )
+    line_speed: float = key(
+        12.5e6,
+        "bytes a second of a site's line to the coordinator, for the times that a plan states",
+        min=1000,
+        max=1e12,
+    )
     address: str | None = key(
         None,
         "ray: a running cluster that asks for a token (auto, or its address); null: our own, on "
@@ -237,6 +243,9 @@ class Config:
         choices=get_args(Averaging),
     )
     seed: int = key(0, "of initial weights, and of sampling in mode none", min=0, below=2**63)
+    expires: str = key(
+        "", "to which day (UTC, 2027-03-31) hospitals keep the plan reserved while the study rests"
+    )
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(
         [],

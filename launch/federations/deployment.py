@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from launch.federations.control_client import ControlClient, no_coordinator
 from protocol.errors import Code, WardroundError
+from protocol.study.states import StudyState
 from protocol.study.study import Study
 from server.coordinator.study_events import (
     ENDS,
@@ -97,7 +98,7 @@ class RemoteFederation:
         configuration: Mapping[str, Any],
         tracking: Mapping[str, Any] | None = None,
     ) -> str:
-        """Starts a study, or resumes one that failed; returns its digest.
+        """Starts a study, or resumes one that rests; returns its digest.
 
         tracking: `experiment` and, where it is not the task's name, `model`. The same study may be
         submitted again, so a call that broke can be repeated. Raises also REFUSED_STUDY, TRACKING
@@ -117,9 +118,35 @@ class RemoteFederation:
         """Ends one's own study for good. Returns once it is done, `wait` seconds later at most;
         its events tell when it is."""
         self._control.call("DELETE", f"studies/{digest}")
+        self.settle(digest, lambda state: state.over, wait)
+
+    def settle(
+        self, digest: str, there: Callable[[StudyState], bool], wait: float = 10.0
+    ) -> StudyState:
+        """A study's state, once it is `there`, or `wait` seconds later."""
         deadline = time.monotonic() + wait
-        while time.monotonic() < deadline and self.study(digest).get("state") == "running":
+        while not there(state := self._state(digest)) and time.monotonic() < deadline:
             time.sleep(0.1)
+        return state
+
+    def pause(self, digest: str) -> StudyState:
+        """Stops one's own study where it is, until it is resumed; its state, which becomes
+        `paused` within seconds. Its attempt in hand is lost. Raises also USAGE."""
+        return self._read_state(self._control.call("POST", f"studies/{digest}/pause"))
+
+    def resume(self, digest: str) -> StudyState:
+        """Goes on with one's own study that is paused, has failed or has expired; its state. Does
+        nothing where it is at work. Raises also USAGE."""
+        return self._read_state(self._control.call("POST", f"studies/{digest}/resume"))
+
+    def _state(self, digest: str) -> StudyState:
+        return self._read_state(self.study(digest))
+
+    def _read_state(self, answer: Mapping[str, Any]) -> StudyState:
+        try:
+            return StudyState(str(answer.get("state")))
+        except ValueError:
+            raise no_coordinator(self._control.coordinator) from None
 
     def weights(self, digest: str) -> npt.NDArray[np.float32]:
         """(P,) float32, the model that a finished study released. Raises also USAGE."""
@@ -138,7 +165,7 @@ class RemoteFederation:
                     away_since = None
                     after, last = int(event["n"]), event["type"]
                     yield event
-                if last in ENDS or (not last and self.study(digest).get("state") != "running"):
+                if last in ENDS or (not last and self._state(digest).over):
                     return
             except WardroundError as error:
                 away_since = away_since or time.monotonic()

@@ -23,6 +23,7 @@ from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Ending, Frame, Ready, Share
 from server.outcome import Outcome
+from server.rounds.farewell import tell
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -189,7 +190,16 @@ def run_rounds(
     rounds = RoundLoop(
         study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
     )
-    return rounds.run()
+    ending: Ending = "failed"
+    try:
+        outcome = rounds.run()
+        ending = "finished"
+        return outcome
+    except KeyboardInterrupt:
+        ending = "cancelled"
+        raise
+    finally:
+        tell(study, fleet, frozenset(study.sites), ending)
 
 
 def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:

@@ -22,7 +22,7 @@ from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
 from launch.studies.plan_bytes import PlannedTraffic, traffic
-from launch.studies.plan_time import NETWORK, seconds
+from launch.studies.plan_time import seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study
@@ -79,6 +79,8 @@ class StudyPlan:
     answers: DryRunAnswers | None
     policies: dict[str, tuple[str, ...]]
     """site.yaml -> the rules in it that forbid the study."""
+    line_speed: float = 12.5e6
+    """Bytes a second of a site's line, as stated."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -99,6 +101,8 @@ class StudyPlan:
             "assumption": assumption(study),
             "patients": {member.name: member.patients for member in study.roster},
             "traffic": asdict(self.traffic),
+            "line_speed": self.line_speed,
+            "line_seconds": self.traffic.seconds(self.line_speed),
             "seconds": self.seconds,
             "answers": None if self.answers is None else asdict(self.answers),
             "policies": {path: list(rules) for path, rules in self.policies.items()},
@@ -129,7 +133,8 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
         epsilon=spent_epsilon(study, attempts, max_evaluations(study)),
         epsilon_broken=planned_broken_epsilon(study, study.privacy.delta) if noised else None,
         traffic=traffic(study),
-        seconds=seconds(study, task, simulated=answers is None),
+        seconds=seconds(study, task, simulated=answers is None, line=config.federation.line_speed),
+        line_speed=config.federation.line_speed,
         answers=answers,
         policies={path: objections(SiteConfig.load(Path(path)), study) for path in policies},
     )
@@ -210,7 +215,9 @@ def _cost(planned: StudyPlan) -> Table:
     table.add_row("evaluations", str(study.evaluations))
     table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")
     table.add_row("", f"{_bytes(sites * (sent.to_site + sent.from_site))} in total")
-    where = "in this process" if planned.simulated else f"at {NETWORK / 1e6 * 8:g} Mbit/s a site"
+    on_line = _duration(sent.seconds(planned.line_speed))
+    table.add_row("", f"{on_line} of each site's line, at {_bytes(planned.line_speed)} a second")
+    where = "in this process" if planned.simulated else "with that line"
     table.add_row("time", f"about {_duration(planned.seconds)} {where}, a step timed here")
     return table
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.secagg.aggregate import GUARDS
-from protocol.secagg.packing import packing_of, share_size
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
+from protocol.wire.sizes import answer_size, question_size
 
 _DIGEST = "0" * 64
 
@@ -20,6 +19,10 @@ class PlannedTraffic:
 
     to_site: int
     from_site: int
+
+    def seconds(self, line: float) -> float:
+        """That a site's line of so many bytes a second needs for them."""
+        return (self.to_site + self.from_site) / line
 
 
 def traffic(study: Study) -> PlannedTraffic:
@@ -52,7 +55,6 @@ def _attempt(study: Study, sections: Sections, round_: int) -> tuple[int, int]:
     )
     collect = messages.Collect.model_validate(where | {"readys": readys})
     share = messages.Share.model_validate(where)
-    words = share_size(sections.length + GUARDS, study.aggregation.word_bits, packing_of(sections))
-    there = messages.frame(prepare).size + 4 * sections.body + messages.frame(collect).size
+    there = messages.frame(prepare).size + question_size(sections) + messages.frame(collect).size
     longest = max(messages.frame(ready).size for ready in readys)
-    return there, longest + messages.frame(share).size + words
+    return there, longest + messages.frame(share).size + answer_size(sections)

@@ -16,8 +16,6 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from tasks.base import Task
 
-NETWORK = 12.5e6
-"""Bytes a second between a site and the coordinator: a line of 100 Mbit/s."""
 _EXCHANGE = 0.08
 """Seconds for a question and its answer over TLS beside the bytes; two a round."""
 _SIMULATED = 0.001
@@ -26,16 +24,15 @@ _MOST = 5000
 """Made-up patients at most; more are counted in proportion."""
 
 
-def seconds(study: Study, task: Task, *, simulated: bool) -> float:
+def seconds(study: Study, task: Task, *, simulated: bool, line: float) -> float:
     """Of the whole study, if no site keeps it waiting. In a deployment sites work side by side;
-    simulated ones, one after the other."""
+    simulated ones, one after the other. `line`: bytes a second of the slowest site's line."""
     rounds = study.optimisation.rounds + 1
     patients = [member.patients for member in study.roster]
     step = _step(study, task, max(patients))
     if simulated:
         return rounds * (step * sum(patients) / max(patients) + _SIMULATED * len(patients))
-    moved = traffic(study)
-    return rounds * (step + 2 * _EXCHANGE) + (moved.to_site + moved.from_site) / NETWORK
+    return rounds * (step + 2 * _EXCHANGE) + traffic(study).seconds(line)
 
 
 def _step(study: Study, task: Task, patients: int) -> float:

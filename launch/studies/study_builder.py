@@ -119,6 +119,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         title=config.title,
         purpose=config.purpose,
         contact=config.contact,
+        expires=config.expires,
         nonce=secrets.token_hex(8),
         task=registry.reference_to(task),
         model=Model(parameters=layout.size, layout=layout.digest),

@@ -41,6 +41,12 @@ class StudyState(StrEnum):
                 return frozenset()
         assert_never(self)
 
+    def become(self, state: StudyState) -> StudyState:
+        """The next state. Raises ValueError for one that cannot come after this one."""
+        if state not in self.following:
+            raise ValueError(f"a study that is {self} cannot become {state}")
+        return state
+
     @property
     def over(self) -> bool:
         """Whether the study has ended for good."""
@@ -61,6 +67,11 @@ class StudyState(StrEnum):
             ):
                 return False
         assert_never(self)
+
+    @property
+    def works(self) -> bool:
+        """Whether the coordinator works on the study."""
+        return not self.over and not self.rests
 
 
 _ALL = frozenset(StudyState)

@@ -8,6 +8,8 @@
     GET    /studies/{digest}/events  ?after=N: JSON lines as they happen, until the study ends
     GET    /studies/{digest}/weights float32 little-endian, of a study that has finished
     DELETE /studies/{digest}         cancels one's own study
+    POST   /studies/{digest}/pause   pauses one's own study
+    POST   /studies/{digest}/resume  goes on with one that is paused, has failed or has expired
 
 Without a valid token every path answers 401, before anything else is read. An account sees its own
 studies, or everybody's where its role says so; another's study answers as one that is not there.
@@ -33,13 +35,14 @@ from starlette.types import Message, Receive, Scope, Send
 from protocol.document import Document, canonical
 from protocol.errors import Code, WardroundError
 from protocol.release import PROTOCOL, RELEASE_HEADER, Sender
+from protocol.study.states import StudyState
 from protocol.study.study import Study
 from protocol.terminal.study_texts import check_texts
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import AT_ONCE, LimitedCall, Limits
 from server.coordinator.study_events import error_to_json
 from server.coordinator.study_log import StudyLog
-from server.coordinator.study_run import StudyRun, StudyStatus, unexpected
+from server.coordinator.study_run import StudyRun, unexpected
 from server.coordinator.tracking_names import unfit_names
 from server.enrolment.accounts import Accounts
 from server.tracking.study_tracking import TrackingRequest
@@ -95,7 +98,9 @@ class Studies(Protocol):
         study: Study,
         configuration: Mapping[str, Any],
         tracking: TrackingRequest,
-    ) -> tuple[str, StudyStatus]: ...
+    ) -> tuple[str, StudyState]: ...
+
+    def resume(self, known: StudyRun) -> StudyState: ...
 
     def consult(self, study: Study) -> dict[str, Any]: ...
 
@@ -116,6 +121,8 @@ class ControlApi:
                 Route(f"{prefix}/plans", self._plan, methods=["POST"]),
                 Route(f"{prefix}/studies/{{digest}}", self._study, methods=["GET"]),
                 Route(f"{prefix}/studies/{{digest}}", self._cancel, methods=["DELETE"]),
+                Route(f"{prefix}/studies/{{digest}}/pause", self._pause, methods=["POST"]),
+                Route(f"{prefix}/studies/{{digest}}/resume", self._resume, methods=["POST"]),
                 Route(f"{prefix}/studies/{{digest}}/events", self._events, methods=["GET"]),
                 Route(f"{prefix}/studies/{{digest}}/weights", self._weights, methods=["GET"]),
             ],
@@ -188,20 +195,28 @@ class ControlApi:
         )
 
     async def _cancel(self, request: Request) -> Response:
-        study, account = self._find(request), request.scope["account"]
-        if study.submission.account != account:
-            raise _HttpError(
-                403,
-                "Only who submitted a study can cancel it.",
-                f"Ask {study.submission.account}, or the coordinator's operator.",
-            )
-        if study.state == "running":
+        study = self._own(request, "cancel")
+        if not study.state.over:
             await run_sync(study.cancel)
         return JSONResponse({"study": study.digest, "state": study.state}, 202)
 
+    async def _pause(self, request: Request) -> Response:
+        study = self._own(request, "pause")
+        if study.state.over:
+            raise _HttpError(409, f"The study is {study.state}, for good.")
+        if study.state.works:
+            await run_sync(study.pause)
+        return JSONResponse({"study": study.digest, "state": study.state}, 202)
+
+    async def _resume(self, request: Request) -> Response:
+        study = self._own(request, "resume")
+        with self._limited(request.scope["account"], "submission"):
+            state = await run_sync(self._coordinator.resume, study)
+        return JSONResponse({"study": study.digest, "state": state}, 202)
+
     async def _weights(self, request: Request) -> Response:
         study = self._find(request)
-        if study.state != "finished":
+        if study.state is not StudyState.FINISHED:
             raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
         if not study.weights.exists():
             raise _HttpError(409, "The study's weights were pruned.", "MLflow has its model.")
@@ -241,6 +256,16 @@ class ControlApi:
 
     def _sees(self, account: str, study: StudyRun) -> bool:
         return study.submission.account == account or self._accounts.sees_all(account)
+
+    def _own(self, request: Request, what: str) -> StudyRun:
+        study = self._find(request)
+        if study.submission.account != request.scope["account"]:
+            raise _HttpError(
+                403,
+                f"Only who submitted a study can {what} it.",
+                f"Ask {study.submission.account}, or the coordinator's operator.",
+            )
+        return study
 
     def _find(self, request: Request) -> StudyRun:
         study = self._coordinator.study(str(request.path_params["digest"]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
@@ -16,15 +17,17 @@ from protocol.errors import Code, WardroundError
 from protocol.housekeeping import Housekeeping
 from protocol.identity import fingerprint
 from protocol.release import RELEASE
+from protocol.study.states import StudyState
 from protocol.study.study import Study
 from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
+from protocol.wire.sizes import refuse_too_large
 from server.coordinator import lock, schema, setup
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.control_api import ControlApi
 from server.coordinator.journal import Journal
 from server.coordinator.membership import Members
-from server.coordinator.study_run import CoordinatorServices, StudyRun, StudyStatus, Submission
+from server.coordinator.study_run import CoordinatorServices, StudyRun, Submission
 from server.coordinator.study_transport import StudyFleet
 from server.enrolment.accounts import Accounts
 from server.enrolment.invitation_api import InvitationApi
@@ -191,19 +194,33 @@ class Coordinator:
         study: Study,
         configuration: Mapping[str, Any],
         tracking: TrackingRequest,
-    ) -> tuple[str, StudyStatus]:
+    ) -> tuple[str, StudyState]:
         """Checks a study, opens its tracking and starts it; its digest and state.
 
-        A study may be submitted again: one that failed resumes with the attempts that are left.
+        A study may be submitted again: one that rests resumes with the attempts that are left.
         Raises WardroundError (REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, USAGE, TRACKING, STATE),
         and then nothing was stored.
         """
+        with self._alone(study):
+            return self._submit(account, study, configuration, tracking)
+
+    def resume(self, known: StudyRun) -> StudyState:
+        """Goes on with a study that is paused, has failed or has expired; its state. Does nothing
+        to one that neither rests nor is over.
+
+        Raises WardroundError: USAGE for one that is over, and what `submit` raises.
+        """
+        with self._alone(known.study):
+            return self._resume(known).state
+
+    @contextmanager
+    def _alone(self, study: Study) -> Iterator[None]:
         with self._lock:
             if study.digest in self._submitting:
                 raise _busy("This study is being submitted already.")
             self._submitting.add(study.digest)
         try:
-            return self._submit(account, study, configuration, tracking)
+            yield
         finally:
             self._submitting.discard(study.digest)
 
@@ -214,7 +231,7 @@ class Coordinator:
         Raises WardroundError: REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
         """
         self._check(study)
-        sites = StudyFleet(self.link, f"plan-{study.digest[:8]}", lambda: False)
+        sites = StudyFleet(self.link, f"plan-{study.digest[:8]}")
         try:
             return dry_run(study, sites, self.roster.identities(), self._services.patience)
         finally:
@@ -222,7 +239,7 @@ class Coordinator:
 
     def _submit(
         self, account: str, study: Study, configuration: Mapping[str, Any], wish: TrackingRequest
-    ) -> tuple[str, StudyStatus]:
+    ) -> tuple[str, StudyState]:
         known = self._studies.get(study.digest)
         if known is not None and known.submission.account != account:
             raise WardroundError(
@@ -230,34 +247,49 @@ class Coordinator:
                 "Somebody else's study has this digest.",
                 remedy="Only its submitter can follow or resume a study; submit your own.",
             )
-        if known is not None and known.state != "failed":
-            return known.digest, known.state
-        self._check(study)
-        if sum(s.state == "running" for s in self.studies()) >= self.config.studies:
-            raise _busy(f"{self.config.studies} studies are running already.")
-        folder = self._folder / study.digest
         if known is not None:
-            run = StudyRun.load(folder, self._services)
-            run.log.append("submitted", account=account)
-        else:
-            submission = Submission(
-                account=account,
-                submitted=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                tracking=wish,
-                uri=self.config.tracking.uri,
+            run = known if known.state.over else self._resume(known)
+            return run.digest, run.state
+        self._check_room(study)
+        submission = Submission(
+            account=account,
+            submitted=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            tracking=wish,
+            uri=self.config.tracking.uri,
+        )
+        folder, shown = self._folder / study.digest, redacted(configuration)
+        run = StudyRun.create(folder, self._services, study, submission, shown)
+        self._begin(run)
+        return run.digest, run.state
+
+    def _resume(self, known: StudyRun) -> StudyRun:
+        if (state := known.state).over:
+            raise WardroundError(
+                Code.USAGE, f"The study is {state}, for good.", remedy="Run a new study."
             )
-            run = StudyRun.create(
-                folder, self._services, study, submission, redacted(configuration)
-            )
+        if not state.rests:
+            return known
+        self._check_room(known.study)
+        run = known.resume()
+        self._begin(run)
+        return run
+
+    def _begin(self, run: StudyRun) -> None:
         with self._lock:
-            self._studies[study.digest] = run
+            self._studies[run.digest] = run
         with self._housekeeping.task("studies"):  # tried again with the other chores
             run.start()
-        return run.digest, run.state
+
+    def _check_room(self, study: Study) -> None:
+        """Raises WardroundError where the study is impossible here, or too many are at work."""
+        self._check(study)
+        if sum(s.state.works for s in self.studies()) >= self.config.studies:
+            raise _busy(f"{self.config.studies} studies are running already.")
 
     def _check(self, study: Study) -> None:
         """Raises WardroundError where this coordinator cannot run the study."""
         task = registry.load_same(study.task)
+        refuse_too_large(study)
         sites = self.roster.sites()
         if unknown := sorted(set(study.sites) - set(sites)):
             raise WardroundError(
@@ -294,6 +326,7 @@ class Coordinator:
         return {
             "roster": self._members.follow_roster,
             "studies": self._start_studies,
+            "farewells": self._tell_of_ends,
             "sites": self._tell_sites,
             "status": self._follow_status,
             "certificate": self._follow_certificate,
@@ -304,8 +337,12 @@ class Coordinator:
 
     def _start_studies(self) -> None:
         for study in self.studies():
-            if study.state == "running":
+            if study.due:
                 study.start()
+
+    def _tell_of_ends(self) -> None:
+        for study in self.studies():
+            study.tell_sites()
 
     def _tell_sites(self) -> None:
         self.link.announce(DISK_FULL if any(study.paused for study in self.studies()) else "")

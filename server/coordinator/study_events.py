@@ -1,7 +1,8 @@
 """A study's events as JSON, to and from the types of `server.outcome`, so aggregates only.
 
-An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, paused, lost, round,
-and one of finished, failed or cancelled at the end. A figure that is not finite is null.
+An event has `n` (1, 2, ...), `time` and `type`: submitted, resumed, waiting, searching, lost,
+round, paused (by the study's owner), and one of finished, failed or cancelled at the end. A failed
+or paused study may go on: submitted, resumed and so on follow. A figure that is not finite is null.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from server.tracking.tracker import TrackingReceipt
 Event = Mapping[str, Any]
 ENDS = frozenset({"finished", "failed", "cancelled"})
 """Types of a study's last event."""
+DURABLE = ENDS | {"paused"}
+"""Types of the events that say where a study stands once nobody works on it."""
 
 
 def report_to_json(report: RoundReport) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def deliver(event: Event, listener: Listener) -> RoundReport | None:
     Raises WardroundError(MESSAGE) where the event is none of its type.
     """
     match event.get("type"):
-        case "waiting" | "paused":
+        case "waiting" | "searching":
             with _parsing():
                 why, sites = _waits_for(event["why"]), tuple(str(site) for site in event["sites"])
             listener.waiting(why, sites)

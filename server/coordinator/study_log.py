@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol import durable_files
-from server.coordinator.study_events import ENDS
+from server.coordinator.study_events import DURABLE, ENDS
 
 
 class StudyLog:
@@ -49,7 +49,7 @@ class StudyLog:
 
     @property
     def ended(self) -> bool:
-        """The study has finished, failed or been cancelled."""
+        """Nothing more happens by itself: the study has finished, failed or been cancelled."""
         return self.last_type in ENDS
 
     def append(self, type_: str, **content: Any) -> None:
@@ -67,7 +67,7 @@ class StudyLog:
             line = json.dumps(event, allow_nan=False).encode() + b"\n"
             if self._path.stat().st_size > self._ends[-1]:  # of a write that failed half-way
                 os.truncate(self._path, self._ends[-1])
-            durable_files.append(self._path, line, durable=type_ in ENDS)
+            durable_files.append(self._path, line, durable=type_ in DURABLE)
             self._ends.append(self._ends[-1] + len(line))
             self.last_type = type_
         self._wake()

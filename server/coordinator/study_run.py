@@ -1,8 +1,9 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
-checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, and at the end
-weights.f32 and summary.json.
+checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, at the end
+weights.f32 and summary.json, and untold.json until every site knows of the end. An empty file
+`paused` or `cancelled` says what the owner has asked for.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import reason
 from protocol.identity import Identity
+from protocol.study.states import StudyState
 from protocol.study.study import Name, Study
 from server.coordinator.journal import Journal
 from server.coordinator.storage import Storage
@@ -32,10 +36,15 @@ from server.coordinator.study_events import (
     report_to_json,
 )
 from server.coordinator.study_log import StudyLog
-from server.coordinator.study_transport import StudyFleet, StudySuspendedError
+from server.coordinator.study_transport import (
+    StudyFleet,
+    StudyPausedError,
+    StudySuspendedError,
+)
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
+from server.rounds.farewell import Farewell
 from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -45,7 +54,8 @@ from server.transport.superlink import SuperLink
 from tasks import registry
 
 _EVENTS = "events.jsonl"
-StudyStatus = Literal["running", "finished", "failed", "cancelled"]
+_LAST_WORD = 15.0
+"""Seconds: longer than sites are asked to note that a study has ended."""
 
 
 class Submission(Document):
@@ -108,8 +118,13 @@ class StudyRun:
         self._outcome: Outcome | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._cancelled = folder / "cancelled"
-        self._sites = StudyFleet(services.link, self.study.digest[:12], self._cancelled.exists)
+        self._cancelled, self._pause = folder / "cancelled", folder / "paused"
+        self._begun = folder / "attempts.json"
+        self._sites = StudyFleet(
+            services.link, self.study.digest[:12], self._cancelled.exists, self._pause.exists
+        )
+        self._farewell = Farewell(folder / "untold.json", study)
+        self._telling, self._told = threading.Lock(), 0.0
 
     @staticmethod
     def load(folder: Path, services: CoordinatorServices) -> StudyRun:
@@ -162,11 +177,19 @@ class StudyRun:
         return self.study.digest
 
     @property
-    def state(self) -> StudyStatus:
+    def state(self) -> StudyState:
         match self.log.last_type:
-            case "finished" | "failed" | "cancelled" as ended:
-                return ended
-        return "running"
+            case "finished" | "cancelled" as word:
+                return StudyState(word)
+            case "failed" | "paused" as word:
+                return StudyState.EXPIRED if self._expired else StudyState(word)
+        if self._waiting:
+            return StudyState.WAITING
+        return StudyState.RUNNING if self._begun.exists() else StudyState.PROPOSED
+
+    @property
+    def _expired(self) -> bool:
+        return "" < self.study.expires < datetime.now(UTC).date().isoformat()
 
     @property
     def weights(self) -> Path:
@@ -182,7 +205,8 @@ class StudyRun:
             "mode": self.study.privacy.mode,
             "account": self.submission.account,
             "submitted": self.submission.submitted,
-            "state": self.state,
+            "state": self.state.value,
+            "expires": self.study.expires,
             "round": self._reports[-1].round if self._reports else 0,
             "rounds": self.study.optimisation.rounds,
             "events": len(self.log),
@@ -196,21 +220,61 @@ class StudyRun:
         return self._storage.paused
 
     # --- its life ---
+    @property
+    def due(self) -> bool:
+        """Whether there is something to do and nobody does it."""
+        state = self.state
+        if state.rests:
+            return self._cancelled.exists()
+        return not state.over and self._thread is None
+
     def start(self) -> None:
         """Runs the rounds, in a thread, where none runs them yet. Raises RuntimeError where the
         system has no thread left."""
         with self._starting:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 name = f"study-{self.digest[:8]}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
                 thread.start()
                 self._thread = thread
 
     def cancel(self) -> None:
-        """Ends the study for good, also over a restart; within seconds unless a site hangs. A
-        paused one ends when the disk takes its writes again. Raises OSError."""
+        """Ends the study for good, also over a restart; within seconds unless a site hangs. One
+        that waits for the disk ends when that takes its writes again. Raises OSError."""
         durable_files.write(self._cancelled, b"")
         self._sites.hang_up()
+
+    def pause(self) -> None:
+        """Stops the study where it is until it is resumed, also over a restart; within seconds, as
+        `cancel`. The attempt in hand is lost. Raises OSError."""
+        durable_files.write(self._pause, b"")
+        self._sites.hang_up()
+
+    def resume(self) -> StudyRun:
+        """Goes on with a study that rests, as another object on the same folder: `start` it.
+
+        Raises WardroundError: USAGE while its sites are being told that it rests, and as `load`.
+        Raises OSError.
+        """
+        if not self._telling.acquire(timeout=_LAST_WORD):
+            raise WardroundError(
+                Code.USAGE,
+                "The study's sites are being told that it rests.",
+                remedy="Try again in a minute.",
+            )
+        run = StudyRun.load(self.folder, self._services)
+        run._farewell.withdraw()
+        run._pause.unlink(missing_ok=True)
+        run.log.append("submitted", account=self.submission.account)
+        self.log.close()  # who follows it here follows the other one
+        return run
+
+    def tell_sites(self) -> None:
+        """Tells the sites that are there and do not know it yet that the study has ended, or rests;
+        in a thread, every few seconds at most."""
+        waited = time.monotonic() - self._told > _LAST_WORD
+        if waited and self._services.link.online() & self._farewell.untold:
+            threading.Thread(target=self._tell, name=f"end-{self.digest[:8]}", daemon=True).start()
 
     def suspend(self) -> None:
         """Stops working on the study; a restarted coordinator resumes it."""
@@ -227,7 +291,7 @@ class StudyRun:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
         # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
-        type_ = "paused" if why == "suspects" else "waiting"
+        type_ = "searching" if why == "suspects" else "waiting"
         self._append(type_, why=why, sites=list(sites))
         if sites:
             self._say("study-waits", why=why, sites=",".join(sites))
@@ -261,20 +325,43 @@ class StudyRun:
             self._end(*self._run())
         except StudySuspendedError:
             self._say("study-suspended")
+            return
         finally:
             self._sites.hang_up()
+        self._tell()
 
-    def _run(self) -> tuple[StudyStatus, WardroundError | None]:
-        """How the study ended, and why. Raises StudySuspendedError."""
+    def _tell(self) -> None:
+        if not self._telling.acquire(blocking=False):
+            return
         try:
+            sites = StudyFleet(self._services.link, f"end-{self.digest[:8]}")
+            match self.log.last_type:
+                case "finished" | "failed" | "cancelled" | "paused" as ending:
+                    try:
+                        self._storage.write(lambda: self._farewell.say(sites, ending))
+                    except StudySuspendedError:
+                        pass
+                    finally:
+                        sites.hang_up()
+            self._told = time.monotonic()
+        finally:
+            self._telling.release()
+
+    def _run(self) -> tuple[StudyState, WardroundError | None]:
+        """What becomes of the study, and why. Raises StudySuspendedError."""
+        try:
+            if self._sites.stopped():
+                return StudyState.CANCELLED, None
             self._rounds().run()
         except StudySuspendedError:
             raise
+        except StudyPausedError:
+            return StudyState.PAUSED, None
         except KeyboardInterrupt:
-            return "cancelled", None
+            return StudyState.CANCELLED, None
         except Exception as error:
-            return "failed", unexpected(error)
-        return "finished", None
+            return StudyState.FAILED, unexpected(error)
+        return StudyState.FINISHED, None
 
     def _rounds(self) -> RoundLoop:
         identities = self._services.roster.identities()
@@ -304,9 +391,23 @@ class StudyRun:
             cancelled=self._sites.stopped,
         )
 
-    def _end(self, type_: StudyStatus, error: WardroundError | None) -> None:
-        """Files first, then tracking, then the event that says so. Raises StudySuspendedError."""
+    def _end(self, state: StudyState, error: WardroundError | None) -> None:
+        """Files first, then tracking, then the event that says so, and then the sites are told: a
+        study that they have closed is never begun again. Raises StudySuspendedError."""
         content: dict[str, Any] = {}
+        if state is not StudyState.PAUSED:
+            state, error = self._settle(state, error, content)
+        if error is not None:
+            content |= error_to_json(error)
+        self._waiting = {}
+        self._storage.write(self._farewell.prepare)
+        self._append(self.state.become(state).value, **content)
+        self._say(f"study-{state}", code=None if error is None else error.code)
+
+    def _settle(
+        self, state: StudyState, error: WardroundError | None, content: dict[str, Any]
+    ) -> tuple[StudyState, WardroundError | None]:
+        """Stores the outcome, and sends it to MLflow; a failure to do so is the study's."""
         try:
             if (outcome := self._outcome) is not None:
                 weights = np.ascontiguousarray(outcome.weights, dtype="<f4")
@@ -318,12 +419,8 @@ class StudyRun:
         except StudySuspendedError:
             raise
         except Exception as problem:
-            type_, error = "failed", error or unexpected(problem)
-        if error is not None:
-            content |= error_to_json(error)
-        self._waiting = {}
-        self._append(type_, **content)
-        self._say(f"study-{type_}", code=None if error is None else error.code)
+            return StudyState.FAILED, error or unexpected(problem)
+        return state, error
 
     def _append(self, type_: str, **content: Any) -> None:
         self._storage.write(lambda: self.log.append(type_, **content))

@@ -11,17 +11,28 @@ from server.transport.superlink import SuperLink
 
 
 class StudySuspendedError(Exception):
-    """Leaves the round loop without telling the sites that the study has ended."""
+    """Leaves the round loop: the coordinator ends, and takes the study up at its next start."""
+
+
+class StudyPausedError(Exception):
+    """Leaves the round loop: the study's owner has paused it."""
 
 
 class StudyFleet:
-    """A `server.rounds.transport.Fleet` that can be suspended, or ended to cancel the study."""
+    """A `server.rounds.transport.Fleet` that can be suspended, or ended to cancel or pause."""
 
-    def __init__(self, link: SuperLink, label: str, cancelled: Callable[[], bool]) -> None:
-        self._link, self._label, self._cancelled = link, label, cancelled
+    def __init__(
+        self,
+        link: SuperLink,
+        label: str,
+        cancelled: Callable[[], bool] = lambda: False,
+        paused: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._link, self._label = link, label
+        self._cancelled, self._paused = cancelled, paused
         self._run: FleetRun | None = None
         self._suspended = threading.Event()
-        self._closing = False
+        self._pausing = False
 
     @property
     def suspended(self) -> bool:
@@ -33,20 +44,25 @@ class StudyFleet:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Ends the exchange in hand. To cancel, `cancelled` must be true by now."""
+        """Ends the exchange in hand. To cancel or pause, `cancelled` or `paused` is true by now."""
         run, self._run = self._run, None
         if run is not None:
             run.close()
 
     def stopped(self) -> bool:
-        """Whether the study is cancelled. Raises StudySuspendedError."""
+        """Whether the study is cancelled. Raises StudySuspendedError and, once, StudyPausedError:
+        what is left to do then is to say so."""
         if self.suspended:
             raise StudySuspendedError
-        self._closing = self._cancelled()
-        return self._closing
+        if self._cancelled():
+            return True
+        if self._paused() and not self._pausing:
+            self._pausing = True
+            raise StudyPausedError
+        return False
 
     def online(self) -> frozenset[str]:
-        """Nobody once suspended, so that the round loop's farewell reaches no site."""
+        """Nobody once suspended."""
         return frozenset() if self.suspended else self._link.online()
 
     def ask(
@@ -56,7 +72,7 @@ class StudyFleet:
             self._run = self._link.open_run(self._label)
         run, here = self._run, self.online()
         # Looked at only now: whoever hangs up from here on finds the run that is asked below.
-        if self.suspended or (self._cancelled() and not self._closing):
+        if self.suspended or self._cancelled() or self._paused():
             here = frozenset()
         yield from ((site, None) for site in frames if site not in here)
         if here:

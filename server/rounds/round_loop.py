@@ -1,4 +1,5 @@
 """The round loop: one study from its proposal to its last sum, the same for every federation.
+Whoever runs it tells the sites how it ended (`server.rounds.farewell`).
 
 Round r asks for one sum: the update from the model made by round r - 1 and, where the study says
 so, that model's score histogram. A closing round only evaluates. A sum that cannot be opened is
@@ -11,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 
@@ -27,8 +27,6 @@ from protocol.study.vector_layout import (
     decode_histogram,
     histogram_variance,
 )
-from protocol.wire import messages
-from protocol.wire.messages import Ending
 from server.model import attempt_record
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
@@ -103,7 +101,7 @@ class RoundLoop:
             self.attempts = attempt_record.recorded(begun, self.attempts)
 
     def run(self) -> Outcome:
-        """Proposes the study, runs every round, closes it.
+        """Proposes the study and runs every round.
 
         The listener gets the outcome in every case. Raises WardroundError (TOO_FEW_SITES,
         ATTEMPTS_SPENT, AGGREGATION, DIVERGED), or KeyboardInterrupt when cancelled.
@@ -124,7 +122,6 @@ class RoundLoop:
             raise
         finally:
             outcome = self._outcome(status, final)
-            self._close(status)
             self.listener.finish(outcome)
         return outcome
 
@@ -300,25 +297,9 @@ class RoundLoop:
             return ()
         return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
 
-    def _close(self, status: Status) -> None:
-        """Best effort: a site that misses it keeps the study until its operator closes it."""
-        close = messages.Close(study=self.study.digest, outcome=_ended(status))
-        here = self.fleet.online() & set(self.study.sites)
-        for _ in self.fleet.ask(dict.fromkeys(sorted(here), messages.frame(close)), 10.0):
-            pass
-
     def _check_cancelled(self) -> None:
         if self._cancelled():
             raise KeyboardInterrupt
-
-
-def _ended(status: Status) -> Ending:
-    match status:
-        case "finished" | "failed":
-            return status
-        case "killed":
-            return "cancelled"
-    assert_never(status)
 
 
 def uncovered(study: Study) -> str:

@@ -37,6 +37,7 @@ from protocol.errors import Code, WardroundError
 from protocol.progress import WINDOW
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()
 
@@ -85,7 +86,7 @@ class SuperLinkConfig:
     grace: float = 2.0
     stall: float = WINDOW
     hold: float = 25.0
-    max_body: int = 1 << 30
+    max_body: int = BODY_LIMIT
     connections: int = 2048
 
 

@@ -138,7 +138,7 @@ def coordinate(
                     "attacker", Study.parse(document), configuration, TrackingRequest()
                 )
                 run = present(coordinator.study(digest))
-                while run.state == "running":
+                while run.state.works:
                     time.sleep(0.05)
                 assert run.state == "finished", f"study {digest[:12]}: {run.state}"
         finally:

@@ -116,9 +116,15 @@ def test_every_study_is_there_with_all_that_was_told_of_it(
     ended: dict[str, str] = expected["coordinator"]
     unended = {expected["running"], expected["waiting"]}
     with started(config) as coordinator, ada(golden, tmp_path, coordinator) as remote:
+        until(
+            lambda: (
+                {row["state"] for row in remote.studies() if row["study"] in unended} == {"waiting"}
+            ),
+            "they wait for their sites",
+        )
         found = {row["study"]: row for row in remote.studies()}
         assert {digest: row["state"] for digest, row in found.items()} == (
-            ended | dict.fromkeys(unended, "running")
+            ended | dict.fromkeys(unended, "waiting")
         )
         assert found[expected["running"]]["round"] == expected["rounds_told"]
         for digest, state in ended.items():
@@ -203,7 +209,7 @@ def test_a_study_goes_on_where_an_older_release_left_it(
             if daemon is not None:
                 daemon.end()
             others.disconnect()
-        assert remote.study(expected["waiting"])["state"] == "running", "it waits for a person"
+        assert remote.study(expected["waiting"])["state"] == "waiting", "for a person"
     refused = {error.code for site in others.governance.values() for error in site.errors}
     assert refused <= {Code.REFUSED_REPLAY}, "the attempt in hand is begun again, nothing else"
     assert outcome.status == "finished"

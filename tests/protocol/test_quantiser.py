@@ -16,13 +16,13 @@ from hypothesis.extra import numpy as arrays
 
 from protocol.errors import WardroundError
 from protocol.privacy.randomness import Stream
-from protocol.quantiser import LARGEST, rotated, rotated_back, round_randomly, window
+from protocol.quantiser import LARGEST, Draw, rotated, rotated_back, round_randomly, window
 
 KEY = bytes(range(32))
 floats = st.floats(-1e9, 1e9)
 
 
-def draw(seed: int = 0) -> npt.NDArray[np.uint64]:
+def draw(seed: int = 0) -> Draw:
     return Stream(seed.to_bytes(32)).words
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.daemon.site import Site
+from client.daemon.site import Site, StandingState
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
 from launch.config.compose import load, plain
@@ -15,11 +15,12 @@ from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import SimulatedGovernance, cohorts_of
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
-from protocol.errors import WardroundError
+from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.enrolment import EnrolmentCard
+from protocol.wire.messages import Ending
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator
@@ -39,6 +40,25 @@ PLAIN = (
 )
 
 
+class NotingGovernance(SimulatedGovernance):
+    """Remembers what studies there are, and what it was told last of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.studies: dict[str, Study] = {}
+        self.told: dict[str, Ending] = {}
+
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
+        self.studies[study.digest] = study
+        return super().propose(study)
+
+    def known(self, digest: str) -> Study | None:
+        return self.studies.get(digest)
+
+    def close(self, study: Study, outcome: Ending) -> None:
+        self.told[study.digest] = outcome
+
+
 class Hospitals:
     """Site name -> keys and cohort; `connect` starts a thread each, `disconnect` ends them.
 
@@ -54,7 +74,7 @@ class Hospitals:
         self.patients = declared_patients(self.cohorts)
         self._identities = {name: Identity.generate() for name in self.cohorts}
         self._keys = {name: create_node_key(folder / f"{name}.pem") for name in self.cohorts}
-        self.governance = {name: SimulatedGovernance() for name in self.cohorts}
+        self.governance = {name: NotingGovernance() for name in self.cohorts}
         self._stopping = threading.Event()
         self._held_from: int | None = None
         self._let_go = threading.Event()

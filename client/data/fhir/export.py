@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from client.data.fhir import resources
-from client.data.fhir.keys import resource_key
+from client.data.fhir.keys import conditional_keys, resource_key
 from client.data.fhir.operators import text
 from client.data.fhir.values import FhirPathError, Quantity
 from client.data.fhir.view_definition import Row, ViewColumn, ViewDefinition, load, sql_type
@@ -52,6 +52,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
     session.connection.execute(
         f"CREATE TABLE {_STORE}.keys (key UHUGEINT, ordinal BIGINT, updated TIMESTAMPTZ)"
     )
+    session.connection.execute(f"CREATE TABLE {_STORE}.identifiers (named UHUGEINT, key VARCHAR)")
     names = [view.name.lower() for view in views]
     for view in views:
         session.check_name(view.name)
@@ -65,6 +66,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
     _load(session, export.folder, tables, check_time)
     _keep_newest(session, tables)
     for table in tables:
+        _resolve_identifiers(session, table)
         _count_dangling(session, table)
         _expose(session, table)
 
@@ -144,7 +146,11 @@ def _load(
     targets = {t for table in tables for c in table.view.columns if (t := c.refers_to)}
     viewed = {table.view.resource for table in tables}
     wanted = None if "*" in targets else viewed | targets
-    ordinal, keys = 0, list[dict[str, Any]]()
+    ordinal, keys, named = 0, list[dict[str, Any]](), list[dict[str, Any]]()
+    insert_named = (
+        f"INSERT INTO {_STORE}.identifiers SELECT md5_number(n), k"
+        f" FROM ({_from_json({'n': 'VARCHAR', 'k': 'VARCHAR'})})"
+    )
     insert = (
         f"INSERT INTO {_STORE}.keys SELECT md5_number(k), o, instant(u)"
         f" FROM ({_from_json({'k': 'VARCHAR', 'o': 'BIGINT', 'u': 'VARCHAR'})})"
@@ -161,8 +167,13 @@ def _load(
                 meta = resource.get("meta")
                 updated = meta.get("lastUpdated") if type(meta) is dict else None
                 keys.append({"k": key, "o": ordinal, "u": updated})
+                if wanted is None or kind in targets:
+                    named += ({"n": name, "k": key} for name in conditional_keys(resource))
             for table in tables:
                 _add(table, ordinal, resource, place)
+            if len(named) >= _BATCH:
+                session.connection.execute(insert_named, [json.dumps(named)])
+                named.clear()
             if len(keys) >= _BATCH:
                 session.connection.execute(insert, [json.dumps(keys)])
                 keys.clear()
@@ -170,6 +181,8 @@ def _load(
         session.allow(file)
     if keys:
         session.connection.execute(insert, [json.dumps(keys)])
+    if named:
+        session.connection.execute(insert_named, [json.dumps(named)])
     for table in tables:
         table.flush()
     for kind in sorted(absent):
@@ -202,6 +215,37 @@ def _keep_newest(session: Session, tables: Sequence[_FlatTable]) -> None:
         for table in tables:
             session.connection.execute(f"DELETE FROM {table.name} WHERE ordinal IN ({old})")
         session.note(f"{repeated} FHIR resources came more than once: the newest counts.")
+
+
+def _resolve_identifiers(session: Session, table: _FlatTable) -> None:
+    """Gives references by an identifier the key of the one resource that has it, or none: an
+    identifier that two resources share names neither."""
+    known = (
+        f"(SELECT named, min(key) AS key FROM {_STORE}.identifiers"
+        " GROUP BY named HAVING count(DISTINCT key) = 1)"
+    )
+    for k, column in enumerate(table.view.columns):
+        if column.refers_to is None or column.collection:
+            continue
+        conditional = f"contains(c{k}, '?identifier=')"
+        [(total,)] = session.connection.execute(
+            f"SELECT count(*) FROM {table.name} WHERE {conditional}"
+        ).fetchall()
+        if not total:
+            continue
+        session.connection.execute(
+            f"UPDATE {table.name} SET c{k} = known.key FROM {known} known"
+            f" WHERE {conditional} AND known.named = md5_number(c{k})"
+        )
+        [(lost,)] = session.connection.execute(
+            f"SELECT count(*) FROM {table.name} WHERE {conditional}"
+        ).fetchall()
+        if lost:
+            session.connection.execute(f"UPDATE {table.name} SET c{k} = NULL WHERE {conditional}")
+            session.note(
+                f"{lost} of {total} references by identifier in {table.view.name}.{column.name}"
+                " name no resource of the FHIR export, or several."
+            )
 
 
 def _count_dangling(session: Session, table: _FlatTable) -> None:

@@ -19,8 +19,13 @@ from client.data.sources.column_types import LOCAL_INSTANT
 from client.data.sources.session import INSTANT, Session, literal, quoted
 
 _TEXT = "CAST(value AS VARCHAR)"
-_TIMED = f"regexp_full_match({_TEXT}, {literal(LOCAL_INSTANT.written)}) AND length({_TEXT}) > 10"
-_READ = LOCAL_INSTANT.read.format(text=_TEXT, TRY_="TRY_")
+_MICROSECONDS = (
+    f"regexp_replace({_TEXT}, '(\\.[0-9]{{6}})[0-9]+', '\\1')"  # some write 7 digits or 9
+)
+_TIMED = (
+    f"regexp_full_match({_MICROSECONDS}, {literal(LOCAL_INSTANT.written)}) AND length({_TEXT}) > 10"
+)
+_READ = LOCAL_INSTANT.read.format(text=_MICROSECONDS, TRY_="TRY_")
 _YEAR, _MONTH = (
     f"regexp_full_match({_TEXT}, '{written}')" for written in ("\\d{4}", "\\d{4}-\\d\\d")
 )

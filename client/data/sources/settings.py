@@ -102,7 +102,15 @@ class Sources(Document):
     omop: Omop | None = Field(default=None, description="{folder: path} or {database: name}")
     fhir: Fhir | None = Field(default=None, description="{folder: path, views: [paths]}")
     value_sets: tuple[LocalPath, ...] = Field(
-        default=(), strict=False, description="a list of CSV files of your own value sets"
+        default=(),
+        strict=False,
+        description="a list of files of your own value sets: CSV, or expanded ValueSets (.json)",
+    )
+    ancestors: tuple[LocalPath, ...] = Field(
+        default=(),
+        strict=False,
+        description="a list of files that say which code lies below which: CSV with the columns "
+        "system, ancestor, descendant, or CodeSystems (.json)",
     )
     minutes: Number = Field(
         default=30.0, gt=0, le=24 * 60, description="the most minutes that reading may take"

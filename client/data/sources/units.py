@@ -3,14 +3,18 @@
 Units are written in UCUM (ucum.org, version 2.1); what hospital systems write instead
 (beats/minute, Deg. F, x10^9/L) is brought to one spelling, in any case and with UCUM's annotations
 in braces left aside. Molar masses are in g/mol. A unit that is not known for the analyte gives
-NULL: a missing value, never a wrong one.
+NULL: a missing value, never a wrong one. `tables/plausible_values.csv` says between which values an
+analyte can be true (CLIF: the Common Longitudinal ICU data Format's outlier configuration, clifpy
+2.1.0; ricu: Bennett et al. 2023), which are usual, and which other units are in use for it.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 from client.data.sources.session import Session, literal
 
@@ -103,7 +107,7 @@ _FACTORS = {
     "time age": _TIME,
     "ph": _PH,
     "inr": _INR,
-    "score gcs": _SCORE,
+    "score gcs gcs_eyes gcs_motor gcs_verbal gcs_total": _SCORE,
 }
 """Names of what is measured -> unit -> factor."""
 
@@ -126,6 +130,7 @@ def _scales() -> Mapping[str, Scale]:
     return linear | {"hba1c": _A1C, "temperature": _TEMPERATURE}
 
 
+_PLAUSIBLE = Path(__file__).parent / "tables" / "plausible_values.csv"
 _SPELLINGS = (
     (r"\{[^}]*\}", ""),
     (r"[µμ]", "u"),
@@ -176,40 +181,82 @@ def register(session: Session) -> None:
     """Makes the function `in_unit(value, unit, wanted, analyte)`: the value, a DOUBLE, in the
     wanted unit; NULL where a unit is not known for the analyte.
 
-    Constant arguments leave the lists of one analyte: 10 million rows take a second or two.
+    `unit_or(unit, wanted, value, analyte, display)`: the unit, and where there is none (NULL or
+    blank) the wanted one, but NULL where the value can be in another: by the code's name `display`,
+    or since the value is a usual one in another unit that laboratories report. `plausible(value,
+    analyte)`: whether the value, in the unit of `tables/plausible_values.csv`, can be true.
+
     """
     connection = session.connection
     spelling = "lower(unit)"
     for pattern, replacement in _SPELLINGS:
         spelling = f"regexp_replace({spelling}, {literal(pattern)}, {literal(replacement)}, 'g')"
     connection.execute(f"CREATE MACRO unit_spelling(unit) AS {spelling}")
-    for name, part in (("unit_factor", 0), ("unit_offset", 1)):
-        connection.execute(f"CREATE MACRO {name}_of(unit, analyte) AS {_lookup(part)}")
-        connection.execute(  # few units need the second spelling, which takes longer
-            f"CREATE MACRO {name}(unit, analyte) AS"
-            f" coalesce({name}_of(lower(unit), analyte), {name}_of(unit_spelling(unit), analyte))"
+    rows = [
+        (name, unit, *conversion)
+        for name, scale in table().items()
+        for unit, conversion in scale.items()
+    ]
+    session.check_name("unit_scale")
+    connection.execute(
+        "CREATE TABLE unit_scale AS SELECT unnest(?) AS measured, unnest(?) AS spelled,"
+        " unnest(?)::DOUBLE AS factor, unnest(?)::DOUBLE AS shift",
+        [list(column) for column in zip(*rows, strict=True)],
+    )
+    for name, result in (
+        ("unit_factor", "s.factor / w.factor"),
+        ("unit_shift", "(s.shift - w.shift) / w.factor"),
+    ):
+        connection.execute(  # a subquery runs once for each unit that there is
+            f"CREATE MACRO {name}(unit, wanted, analyte) AS (SELECT first({result})"
+            " FROM unit_scale s JOIN unit_scale w USING (measured) WHERE measured = analyte"
+            " AND s.spelled = unit_spelling(unit) AND w.spelled = lower(wanted))"
         )
     connection.execute(
-        "CREATE MACRO in_unit(value, unit, wanted, analyte) AS"
-        " CASE WHEN unit = wanted THEN CAST(value AS DOUBLE)"
-        " ELSE (CAST(value AS DOUBLE) * unit_factor(unit, analyte)"
-        " + unit_offset(unit, analyte) - unit_offset(wanted, analyte))"
-        " / unit_factor(wanted, analyte) END"
+        "CREATE MACRO in_unit(value, unit, wanted, analyte) AS CAST(value AS DOUBLE)"
+        " * unit_factor(unit, wanted, analyte) + unit_shift(unit, wanted, analyte)"
+    )
+    with _PLAUSIBLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for end in ("low", "high"):
+        limits = {row["analyte"]: row[end] for row in rows}
+        connection.execute(f"CREATE MACRO plausible_{end}(analyte) AS {_by_analyte(limits)}")
+    connection.execute(
+        "CREATE MACRO plausible(value, analyte) AS coalesce("
+        "value BETWEEN plausible_low(analyte) AND plausible_high(analyte), value IS NOT NULL)"
+    )
+    doubts = {row["analyte"]: _doubt(row) for row in rows if row["also_reported_in"]}
+    connection.execute(
+        "CREATE MACRO unit_or(unit, wanted, value, analyte, display) AS CASE"
+        " WHEN trim(unit) <> '' THEN unit"
+        f" WHEN NOT coalesce({_by_analyte(doubts)}, false) THEN wanted END"
     )
 
 
-def _lookup(part: int) -> str:
-    """The factor or the offset of a unit. Lists, since DuckDB computes the spelling once for all
-    of a list and once for each branch of a CASE."""
-    branches = []
-    for names in map(str.split, _scales()):
-        units = table()[names[0]]
-        values = [conversion[part] for conversion in units.values()]
-        result = (
-            f"[{', '.join(f'{value!r}::DOUBLE' for value in values)}]"
-            f"[list_position([{', '.join(map(literal, units))}], unit)]"
+def _by_analyte(values: Mapping[str, str]) -> str:
+    branches = (f"WHEN {literal(name)} THEN {value}" for name, value in values.items())
+    return f"CASE analyte {' '.join(branches)} END"
+
+
+def _doubt(row: Mapping[str, str]) -> str:
+    """SQL: whether a value without a unit can be in another unit than the wanted: its code says so
+    (the property in LOINC's name is moles or mass), or it is a usual value in that other unit."""
+    scale = table()[row["analyte"]]
+    factor, offset = scale[row["unit"].lower()]
+    molar = ", ".join(literal(unit.lower()) for unit in _MOLAR_CONCENTRATION)
+    cases = [
+        f"(contains(display, '[Moles/') AND lower(wanted) NOT IN ({molar}))",
+        f"(contains(display, '[Mass/') AND lower(wanted) IN ({molar}))",
+    ]
+    for unit in (row["unit"], *row["also_reported_in"].split()):
+        other_factor, other_offset = scale[unit.lower()]
+        low, high = (
+            (float(row[end]) * factor + offset - other_offset) / other_factor
+            for end in ("usual_low", "usual_high")
         )
-        if not any(values):  # no unit of this scale has an offset: the factor alone gives NULL
-            result = "0.0::DOUBLE"
-        branches.append(f"WHEN analyte IN ({', '.join(map(literal, names))}) THEN {result}")
-    return f"CASE {' '.join(branches)} END"
+        other = "[Mass/" if unit in _MOLAR_CONCENTRATION else "[Moles/"
+        cases.append(
+            f"(lower(wanted) <> {literal(unit.lower())} AND value BETWEEN {low!r} AND {high!r}"
+            f" AND NOT coalesce(contains(display, '{other}'), false))"
+        )
+    return f"({' OR '.join(f'coalesce({case}, false)' for case in cases)})"

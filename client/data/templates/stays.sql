@@ -27,8 +27,8 @@ admission AS (  -- all that is part of one root; the root's end is the end, thou
       AS discharged_to,
     arg_min(s.admission_type, struct_pack(day := s.started_earliest, part := s.visit <> r.root))
       AS admission_type,
-    arg_min(s.admission_source, struct_pack(day := s.started_earliest, part := s.visit <> r.root))
-      AS admission_source
+    arg_min_null(s.admission_source, struct_pack(day := s.started_earliest, at := s.started_at,
+      part := s.visit <> r.root)) AS admission_source  -- not of a later part: that is a move
   FROM segment s JOIN rooted r USING (visit) WHERE s.kind <> 'icu' GROUP BY s.patient, r.root
 ),
 piece AS (
@@ -69,7 +69,7 @@ merged AS (
     arg_max(discharged_to, struct_pack(day := ended_on, at := ended_at)) AS discharged_to,
     arg_min(admission_type, struct_pack(day := started_earliest, at := started_at))
       AS admission_type,
-    arg_min(admission_source, struct_pack(day := started_earliest, at := started_at))
+    arg_min_null(admission_source, struct_pack(day := started_earliest, at := started_at))
       AS admission_source
   FROM numbered GROUP BY patient, kind, dated, number
 ),

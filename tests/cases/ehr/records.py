@@ -127,7 +127,9 @@ def icu_stay(
     ]
 
 
-def read_fhir(folder: Path, resources: Sequence[Resource], task: str) -> Answer:
+def read_fhir(
+    folder: Path, resources: Sequence[Resource], task: str, ancestors: Sequence[Path] = ()
+) -> Answer:
     """Patient p in the cohort of `task`, by the view over FHIR that is shipped."""
     export = folder / "fhir"
     export.mkdir()
@@ -137,7 +139,8 @@ def read_fhir(folder: Path, resources: Sequence[Resource], task: str) -> Answer:
         lines.setdefault(resource["resourceType"], []).append(line)
     for kind, written in lines.items():
         (export / f"{kind}.ndjson").write_text("\n".join(written) + "\n")
-    sources = Sources(fhir=Fhir(folder=export, views=templates.definitions(task)))
+    fhir = Fhir(folder=export, views=templates.definitions(task))
+    sources = Sources(fhir=fhir, ancestors=tuple(ancestors))
     found, notes = _read(sources, templates.view("template:fhir", task), folder)
     # These exports are small: that some type of resource is absent says nothing here.
     return Answer(_row(found, "p"), tuple(note for note in notes if "holds no" not in note))

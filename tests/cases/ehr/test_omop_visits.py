@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.ehr.records import Edit, expected_failure, read_omop
+from tests.cases.ehr.records import Edit, read_omop
 from tests.client.data.clinical_facts import Person, Result, Visit
 
 _DIABETES = (("SNOMED", "73211009", "2020-01-10"),)
@@ -143,7 +143,6 @@ def test_a_unit_in_the_sources_words_is_read_or_noted(
     )
 
 
-@expected_failure("98.6 without a unit is 37 degrees Celsius or nothing.")
 def test_a_value_without_a_unit_is_not_taken_as_the_usual_one(tmp_path: Path) -> None:
     people = in_intensive_care("8310-5", 98.6)
     seen = read_omop(tmp_path, people, "icu_timeseries", [unit_in_words("")])

@@ -49,6 +49,15 @@ class SlowLine:
             self._loop.call_soon_threadsafe(self._ending.set)
             self._thread.join(HUNG)
 
+    def cut(self) -> None:
+        """Breaks every connection that there is; new ones can be made."""
+        self._loop.call_soon_threadsafe(self._break)
+
+    def _break(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
     async def _main(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         # Of the pieces that wait, the one goes first whose connection has sent least.
@@ -61,8 +70,7 @@ class SlowLine:
         await self._ending.wait()
         server.close()
         pacing.cancel()
-        for writer in self._writers:
-            writer.transport.abort()  # what waits for its turn is cancelled by `asyncio.run`
+        self._break()  # what waits for its turn is cancelled by `asyncio.run`
 
     async def _pace(self) -> None:
         while True:

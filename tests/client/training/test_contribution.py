@@ -6,6 +6,7 @@ list of the records that were drawn. Trainer, sampler, clipping and encoding are
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,21 @@ def test_what_a_patient_adds_says_nothing_of_how_many_there_are(mode: str) -> No
     assert len(site.context.patients._train) != DECLARED
     for _ in range(20):
         drawn(site)
+
+
+def test_nobody_can_foresee_how_a_private_update_is_rounded() -> None:
+    """The same update in the same round becomes other numbers of few bits each time."""
+    site = contributor("local", aggregation={"attempts": 24, "update_bits": 3, "update_range": 1.0})
+    difference = np.full(SIZE, 0.1, np.float32)
+    first, second = (site._encoded(1, difference)[0] for _ in range(2))
+    assert (first != second).any()
+
+
+def test_what_was_cut_off_is_told_to_the_site_alone(caplog: pytest.LogCaptureFixture) -> None:
+    site = contributor("local", aggregation={"attempts": 24, "update_range": 1e-3})
+    with caplog.at_level(logging.INFO, "wardround.site"):
+        site._encoded(7, np.full(SIZE, 1.0, np.float32))
+    assert f"round 7: {SIZE} of {SIZE} numbers" in caplog.text
 
 
 def test_a_patient_counts_once_in_the_histogram_by_the_first_record() -> None:

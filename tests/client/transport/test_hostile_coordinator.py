@@ -19,6 +19,7 @@ from flwr.proto import fleet_pb2, message_pb2
 from client.transport import http_connection
 from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
 from client.transport.node_key import create_node_key
+from client.transport.route import Route
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_encoding import (
     MESSAGE_TYPE,
@@ -214,17 +215,17 @@ def test_an_answer_that_drips_is_given_up(pki: Pki, key: Path) -> None:
     """Each byte would be in time; the answer is not."""
     context = http_connection.tls(pki.ca_certificate)
     with HostileCoordinator(pki, lambda _: b"H") as coordinator:
-        line = http_connection.HttpConnection(coordinator.address, context, HUNG)
+        line = http_connection.HttpConnection(Route.to(coordinator.address), context)
         with pytest.raises(WardroundError) as caught:
             line.call("/v1/fleet/x", b"", {}, 0.2, 100)
     assert caught.value.code is Code.UNREACHABLE
 
 
 def test_more_time_is_given_only_for_bytes(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The socket's clock: 10 s to begin, and one second more for each _SLOWEST bytes."""
+    """The socket's clock: 10 s to begin, and one second more for each SLOWEST bytes."""
     with HostileCoordinator(pki, lambda _: http(b"x" * 8192)) as coordinator:
         context = http_connection.tls(pki.ca_certificate)
-        line = http_connection.HttpConnection(coordinator.address, context, HUNG)
+        line = http_connection.HttpConnection(Route.to(coordinator.address), context)
         assert line.call("/v1/fleet/x", b"", {}, 10, 8192).body == b"x" * 8192
         paced = line._socket
         assert isinstance(paced, http_connection.PacedSocket)

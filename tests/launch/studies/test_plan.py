@@ -29,6 +29,7 @@ def planned(*words: str, policies: tuple[str, ...] = ()) -> StudyPlan:
     [
         ("privacy=none", "evaluation.every=2"),
         ("privacy=none", "algorithm=scaffold", "federation.masked=true"),
+        ("privacy=none", "algorithm=scaffold", "aggregation.update_bits=8"),
         ("privacy=distributed", "privacy.epsilon=4"),
     ],
 )

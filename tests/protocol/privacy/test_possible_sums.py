@@ -41,6 +41,7 @@ def planned(*overrides: str) -> Study:
 DISTRIBUTED = planned("privacy=distributed", "privacy.epsilon=20")
 LOCAL = planned("privacy=local", "privacy.epsilon=20", "local_steps=3")
 NONE = planned("privacy=none", "evaluation=exact")
+FEW_BITS = planned("privacy=none", "evaluation=exact", "aggregation.update_bits=8")
 
 
 def both(study: Study) -> Sections:
@@ -101,14 +102,15 @@ def test_local_steps_may_all_go_the_same_way_and_no_further() -> None:
     assert not reason(study, along(study, 3 * length), weights=1e9), "float32 may lose as much"
 
 
-def test_a_coordinate_outside_the_range_is_noticed_in_mode_none() -> None:
-    largest = int(NONE.aggregation.update_range * update_scale(NONE)) * len(SITES)
-    total = zeros(NONE)
+@pytest.mark.parametrize("study", [NONE, FEW_BITS])
+def test_a_coordinate_outside_the_range_is_noticed_in_mode_none(study: Study) -> None:
+    largest = round(study.aggregation.update_range * update_scale(study)) * len(SITES)
+    total = zeros(study)
     for sign in (1, -1):
         total[0] = sign * largest
-        assert not reason(NONE, total)
+        assert not reason(study, total)
         total[0] = sign * (largest + 10)
-        assert "update_range" in reason(NONE, total)
+        assert "update_range" in reason(study, total)
 
 
 @pytest.mark.parametrize("study", [DISTRIBUTED, LOCAL])

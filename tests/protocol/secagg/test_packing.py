@@ -1,5 +1,7 @@
 """Words of any number of bits come back from the wire as they were, in pieces of any length."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -57,7 +59,7 @@ def test_shares_of_two_widths_are_folded_in_pieces_of_any_length(
     for site, party in parties.items():
         values = random.integers(-(2**29), 2**29, length)
         total += values
-        words = values.astype(np.uint64 if long else np.uint32)
+        words: Any = values.astype(np.uint64 if long else np.uint32)
         body = packing.packed(party.share(words, readys, 3)).tobytes()
         assert len(body) == opening.size == share_size(length + GUARDS, word_bits, packing)
         opening.fold(site, (body[at : at + piece] for at in range(0, len(body), piece)))

@@ -18,6 +18,7 @@ import yaml
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
+from protocol.wire.messages import Ending
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.lock import is_running
@@ -37,6 +38,7 @@ from tests.server.hospitals import (
 )
 from tests.waiting import HUNG, Calls, until
 
+SITES = ["east", "north", "south", "west"]
 START = "from launch.cli.coordinator import coordinator_app as app; app()"
 
 
@@ -261,6 +263,64 @@ def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_pa
             ]  # fmt: skip
             assert list(alice.events(study.digest, after=len(types))) == []
         hospitals.disconnect()
+
+
+def told(deployment: Deployment, study: Study) -> set[Ending | None]:
+    """What the sites were told last about a study."""
+    return {site.told.get(study.digest) for site in deployment.hospitals.governance.values()}
+
+
+def attempts(config: CoordinatorConfig, study: Study) -> int:
+    """Attempts that were begun."""
+    return int(json.loads((folder_of(config, study) / "attempts.json").read_bytes())["made"])
+
+
+def test_a_paused_study_goes_on_where_it_stood(tmp_path: Path) -> None:
+    with deployed(tmp_path) as deployment, deployment.account("alice") as alice:
+        deployment.connect(SITES)
+        until(lambda: len(deployment.coordinator.link.online()) == 4, "online")
+        study, configuration = study_of(alice.patients(), "rounds=5000", "evaluation.every=5000")
+        digest = alice.submit(study, configuration)
+        until(lambda: alice.study(digest)["round"] > 2, "some rounds")
+        alice.pause(digest)
+        until(lambda: alice.study(digest)["state"] == "paused", "paused")
+        until(lambda: told(deployment, study) == {"paused"}, "the sites know")
+        reached = alice.study(digest)["round"]
+        asked = attempts(deployment.config, study)
+        assert alice.resume(digest).works
+        assert alice.resume(digest).works, "twice is once"
+        until(lambda: alice.study(digest)["round"] > reached, "it goes on")
+        said = (folder_of(deployment.config, study) / "events.jsonl").read_text().splitlines()
+        events = [json.loads(line) for line in said]
+        rounds = [event["round"] for event in events if event["type"] == "round"]
+        assert rounds == list(range(1, len(rounds) + 1)), "each round once"
+        assert attempts(deployment.config, study) > asked
+        sites = deployment.hospitals.governance.values()
+        assert not [error for site in sites for error in site.errors], "none is asked for twice"
+        alice.pause(digest)
+        until(lambda: alice.study(digest)["state"] == "paused", "paused again")
+        alice.cancel(digest, wait=HUNG)
+        until(lambda: told(deployment, study) == {"cancelled"}, "all know")
+        with pytest.raises(WardroundError) as refused:
+            alice.resume(digest)
+        assert refused.value.code is Code.USAGE
+        with pytest.raises(WardroundError) as refused:
+            alice.pause(digest)
+        assert refused.value.code is Code.USAGE
+
+
+def test_a_site_that_missed_the_end_is_told_once_it_is_back(tmp_path: Path) -> None:
+    with deployed(tmp_path) as deployment, deployment.account("alice") as alice:
+        study, configuration = study_of(alice.patients(), "rounds=3")
+        digest = alice.submit(study, configuration)
+        alice.cancel(digest, wait=HUNG)
+        assert alice.study(digest)["state"] == "cancelled", "nobody was there to be told"
+        for site in deployment.hospitals.governance.values():
+            site.studies[digest] = study  # as one that accepted it before it left
+        deployment.connect(SITES)
+        until(lambda: told(deployment, study) == {"cancelled"}, "all know")
+        untold = folder_of(deployment.config, study) / "untold.json"
+        until(lambda: not untold.exists(), "nobody is left to be told")
 
 
 def test_two_coordinators_cannot_share_a_folder(tmp_path: Path) -> None:

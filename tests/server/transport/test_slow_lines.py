@@ -161,6 +161,25 @@ def test_a_new_process_of_the_site_goes_on_where_the_old_one_was_killed(
     assert door.objects_held() == 0
 
 
+def test_a_model_that_is_sent_once_more_is_not_downloaded_again(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For another attempt at its round; what is new travels."""
+    with door.connection("north") as site:
+        site.connect()
+        served = Cuts(monkeypatch, door.link._gateway, "_part", site, every=10**9)
+        moved = []
+        for body in (BODY, BODY, [*BODY, b"new" * MB]):
+            served.calls.clear()
+            thread, _ = ask(door, Frame(b"{}", body), "north")
+            asked = present(site.receive(HUNG))
+            assert [bytes(part) for part in asked.frame.body] == chunks_of(body)
+            assert site.reply(asked, Frame(b"{}"))
+            thread.join(HUNG)
+            moved.append(sum(len(part) for _, part in served.calls) // MB)
+    assert moved == [6, 0, 3]
+
+
 @pytest.mark.parametrize("side", [gateway, fleet_connection])
 def test_a_release_that_knows_no_parts_moves_whole_objects(
     door: Door, monkeypatch: pytest.MonkeyPatch, side: Any
@@ -221,9 +240,10 @@ def test_a_slow_site_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(door.link._state, "store_part", storing)
         with door.connection("north") as north, door.connection("south") as south:
-            for site in (north, south):
+            threads = [threading.Thread(target=reply, args=(site,)) for site in (north, south)]
+            for site, thread in zip((north, south), threads, strict=True):
                 site.connect()
-                threading.Thread(target=reply, args=(site,), daemon=True).start()
+                thread.start()
             order = []
             for name, frame in door.link.ask(
                 dict.fromkeys(("north", "south"), Frame(b"{}")), NEVER
@@ -231,6 +251,8 @@ def test_a_slow_site_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.Monke
                 assert frame is not None
                 order.append(name)
                 answered.set()
+            for thread in threads:
+                thread.join(HUNG)
         assert order[1] == slow[0]
 
 

@@ -5,15 +5,16 @@ WITH people AS (  -- record_number: the identifier of type MR, which the picture
       ELSE '' END) AS birth
   FROM patient
 ),
-observed AS (
-  SELECT o.patient, v.name, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
+coding AS (SELECT system, code FROM condition UNION SELECT system, code FROM observation),
+-- include fhir/meaning.sql
+observed AS (  -- a result once, however many codings it has
+  SELECT o.patient, m.name, m.display, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
     coalesce(instant(o.at_time), CAST(calendar_day(o.at_time) AS TIMESTAMPTZ)) AS at_time
-  FROM observation o JOIN value_set v ON v.system = o.system AND v.code = o.code
+  FROM observation o JOIN meaning m ON m.code_id = o.system || ' ' || o.code
   WHERE o.value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY o.id, m.name, o.value ORDER BY m.display) = 1
 ),
 diagnosed AS (
-  SELECT DISTINCT c.patient, v.name, calendar_day(c.at_time) AS day
-  FROM condition c
-  JOIN value_set v ON (v.system = c.system AND v.code = c.code)
-    OR (v.vocabulary = 'ICD10' AND contains(c.system, 'icd-10') AND starts_with(c.code, v.code))
+  SELECT DISTINCT c.patient, m.name, calendar_day(c.at_time) AS day
+  FROM condition c JOIN meaning m ON m.code_id = c.system || ' ' || c.code
 ),

@@ -1,11 +1,25 @@
 -- The first stay in intensive care of every adult, out of a FHIR R4 export.
 WITH RECURSIVE
 -- include fhir/segments.sql
+coding AS (
+  SELECT system, code FROM encounter_code UNION SELECT system, code FROM location_code
+  UNION SELECT system, code FROM condition UNION SELECT system, code FROM observation
+  UNION SELECT system, code FROM treatment
+),
+-- include fhir/meaning.sql
+intensive AS (  -- encounters of that kind, and spans in a place of that kind
+  SELECT c.encounter AS id, CAST(NULL AS VARCHAR) AS started, CAST(NULL AS VARCHAR) AS ended
+  FROM encounter_code c
+  JOIN meaning n ON n.name = 'icu_encounter' AND n.code_id = c.system || ' ' || c.code
+  UNION
+  SELECT e.encounter, e.started, e.ended
+  FROM encounter_location e JOIN location_code c USING (location)
+  JOIN meaning n ON n.name = 'icu_encounter' AND n.code_id = c.system || ' ' || c.code
+),
 icu AS (
-  SELECT DISTINCT m.* FROM moment m
-  JOIN encounter_code c ON c.encounter = m.id
-  JOIN value_set v ON v.name = 'icu_encounter' AND v.system = c.system AND v.code = c.code
-  WHERE m.started IS NOT NULL
+  SELECT DISTINCT m.* REPLACE (coalesce(i.started, m.started) AS started,
+    CASE WHEN i.started IS NULL THEN m.ended ELSE coalesce(i.ended, m.ended) END AS ended)
+  FROM moment m JOIN intensive i USING (id) WHERE coalesce(i.started, m.started) IS NOT NULL
 ),
 segment AS (
   FROM hospital_segment
@@ -18,27 +32,27 @@ segment AS (
 ),
 -- include stays.sql
 -- include icu_stays.sql
-observed AS (
-  SELECT s.patient, v.name, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
+observed AS (  -- a result once, however many codings it has
+  SELECT s.patient, m.name, m.display, o.value, coalesce(o.code_of_unit, o.unit) AS unit,
     coalesce(instant(o.at_time), CASE WHEN calendar_day(o.at_time) = s.day THEN s.start END)
       AS at_time  -- without a time of the day of admission: made then
   FROM observation o
-  JOIN value_set v ON v.system = o.system AND v.code = o.code
+  JOIN meaning m ON m.code_id = o.system || ' ' || o.code
   JOIN stay s ON s.patient = o.patient
   WHERE o.value IS NOT NULL
+  QUALIFY row_number() OVER (PARTITION BY o.id, m.name, o.value ORDER BY m.display) = 1
 ),
 diagnosed AS (
-  SELECT DISTINCT s.patient, v.name, coalesce(instant(c.at_time),
+  SELECT DISTINCT s.patient, m.name, coalesce(instant(c.at_time),
     CAST(latest_day(c.at_time) AS TIMESTAMPTZ)) AS at_time
   FROM condition c
-  JOIN value_set v ON (v.system = c.system AND v.code = c.code)
-    OR (v.vocabulary = 'ICD10' AND contains(c.system, 'icd-10') AND starts_with(c.code, v.code))
+  JOIN meaning m ON m.code_id = c.system || ' ' || c.code
   JOIN stay s ON s.patient = c.patient
 ),
 treated AS (
-  SELECT DISTINCT s.patient, v.name, coalesce(instant(t.at_time),
+  SELECT DISTINCT s.patient, m.name, coalesce(instant(t.at_time),
     CAST(calendar_day(t.at_time) AS TIMESTAMPTZ)) AS at_time
   FROM treatment t
-  JOIN value_set v ON v.system = t.system AND v.code = t.code
+  JOIN meaning m ON m.code_id = t.system || ' ' || t.code
   JOIN stay s ON s.patient = t.patient
 ),

@@ -7,32 +7,50 @@ about_visit AS (  -- Coverage is not part of a usual export: map your own
   SELECT id AS visit, CAST(NULL AS VARCHAR) AS payer, CAST(NULL AS VARCHAR) AS specialty_name
   FROM encounter
 ),
+product AS (  -- what a request names itself, or the Medication that it refers to
+  SELECT id AS request, text, system, code, display FROM medication WHERE product IS NULL
+  UNION ALL
+  SELECT m.request, p.text, p.system, p.code, p.display
+  FROM (SELECT DISTINCT id AS request, product FROM medication) m
+  JOIN medication_product p ON p.id = m.product
+),
+coding AS (
+  SELECT system, code FROM condition UNION SELECT system, code FROM observation
+  UNION SELECT system, code FROM treatment UNION SELECT system, code FROM product
+),
+-- include fhir/meaning.sql
+-- include vital.sql
 planned_visit AS (  -- with a procedure that is planned by its nature
   SELECT DISTINCT t.encounter AS visit FROM treatment t
-  JOIN value_set v ON v.name = 'planned_readmission' AND v.system = t.system AND v.code = t.code
+  JOIN meaning m ON m.name = 'planned_readmission' AND m.code_id = t.system || ' ' || t.code
 ),
-diagnosis AS (
-  SELECT c.encounter AS visit, CASE WHEN contains(c.system, 'icd-10') THEN c.code END AS icd10,
-    c.code, c.rank, c.system || c.code AS place,
-    EXISTS (SELECT 1 FROM value_set v WHERE v.name = 'diabetes' AND ((v.system = c.system
-      AND v.code = c.code) OR (v.vocabulary = 'ICD10' AND contains(c.system, 'icd-10')
-      AND starts_with(c.code, v.code)))) AS diabetes
-  FROM condition c WHERE c.encounter IS NOT NULL
+listed AS (  -- a condition names its encounter, or an encounter lists it
+  SELECT id AS entry, encounter AS visit, NULL AS rank FROM condition WHERE encounter IS NOT NULL
+  UNION ALL
+  SELECT condition, encounter, rank FROM encounter_diagnosis WHERE condition IS NOT NULL
 ),
-treated AS (
-  SELECT DISTINCT t.encounter AS visit, t.at_time, t.system, t.code FROM treatment t
-  WHERE t.encounter IS NOT NULL
+diagnosis AS (  -- one row a coding
+  SELECT l.visit, c.id AS entry, c.system || ' ' || c.code AS code_id, c.code,
+    coalesce(min(l.rank), min(c.rank)) AS rank, min(c.system || c.code) AS place
+  FROM listed l JOIN condition c ON c.id = l.entry
+  GROUP BY l.visit, c.id, c.system, c.code
 ),
-tested AS (
-  SELECT o.encounter AS visit, v.name, o.value, coalesce(o.code_of_unit, o.unit) AS unit
-  FROM observation o
-  LEFT JOIN value_set v ON v.system = o.system AND v.code = o.code
-    AND v.name IN ('glucose', 'hba1c')
-  WHERE o.encounter IS NOT NULL
+treated AS (SELECT DISTINCT encounter AS visit, id FROM treatment WHERE encounter IS NOT NULL),
+tested AS (  -- one row a coding
+  SELECT o.encounter AS visit, o.id AS entry, m.name, m.display, o.value,
+    coalesce(o.code_of_unit, o.unit) AS unit
+  FROM observation o LEFT JOIN meaning m ON m.code_id = o.system || ' ' || o.code
+  WHERE o.encounter IS NOT NULL AND coalesce(o.laboratory, o.id NOT IN (SELECT x.id
+    FROM observation x JOIN meaning n ON n.code_id = x.system || ' ' || x.code
+    JOIN vital USING (name)))
 ),
 drug AS (
   SELECT m.patient, m.encounter AS visit, calendar_day(m.at_time) AS at_time,
-    m.id AS prescription, any_value(coalesce(m.text, m.display, m.code)) AS product,
-    string_agg(DISTINCT lower(coalesce(m.display, m.text)), ' / ') AS ingredients
-  FROM medication m GROUP BY m.patient, m.encounter, m.at_time, m.id
+    m.id AS prescription, any_value(coalesce(p.text, p.display, p.code)) AS product,
+    concat_ws(' / ', string_agg(DISTINCT lower(coalesce(p.display, p.text)), ' / '),
+      string_agg(DISTINCT substr(n.name, 6), ' / ')) AS ingredients
+  FROM (SELECT DISTINCT id, patient, encounter, at_time FROM medication) m
+  LEFT JOIN product p ON p.request = m.id
+  LEFT JOIN meaning n ON n.code_id = p.system || ' ' || p.code AND starts_with(n.name, 'drug:')
+  GROUP BY m.patient, m.encounter, m.at_time, m.id
 ),

@@ -21,27 +21,26 @@ about_visit AS (
   LEFT JOIN provider r ON r.provider_id = v.provider_id
   LEFT JOIN concept s ON s.concept_id = r.specialty_concept_id AND s.concept_id > 0
 ),
+used AS (
+  SELECT condition_concept_id AS concept_id FROM condition_occurrence
+  UNION SELECT condition_source_concept_id FROM condition_occurrence
+  UNION SELECT measurement_concept_id FROM measurement
+  UNION SELECT procedure_concept_id FROM procedure_occurrence
+),
+-- include omop/meaning.sql
+-- include vital.sql
 planned_visit AS (  -- with a procedure that is planned by its nature
   SELECT DISTINCT p.visit_occurrence_id AS visit FROM procedure_occurrence p
-  JOIN concept c ON c.concept_id = p.procedure_concept_id
-  JOIN value_set v ON v.name = 'planned_readmission' AND v.vocabulary = c.vocabulary_id
-    AND v.code = c.concept_code
+  JOIN meaning m ON m.name = 'planned_readmission' AND m.code_id = p.procedure_concept_id
 ),
-diagnosis AS (  -- 32902 is the primary diagnosis
-  SELECT c.visit_occurrence_id AS visit,
-    CASE WHEN o.vocabulary_id IN ('ICD10', 'ICD10CM', 'ICD10GM') THEN o.concept_code END AS icd10,
+diagnosis AS (  -- by the standard concept and by the one it was entered with; 32902: primary
+  SELECT c.visit_occurrence_id AS visit, c.condition_occurrence_id AS entry, x.code_id,
     coalesce(o.concept_code, CAST(c.condition_concept_id AS VARCHAR)) AS code,
     CASE WHEN c.condition_status_concept_id = 32902 THEN 1 ELSE 2 END AS rank,
-    c.condition_occurrence_id AS place,
-    EXISTS (SELECT 1 FROM value_set v JOIN concept root ON root.vocabulary_id = v.vocabulary
-        AND root.concept_code = v.code JOIN concept_ancestor a
-        ON a.ancestor_concept_id = root.concept_id
-      WHERE v.name = 'diabetes' AND a.descendant_concept_id = c.condition_concept_id)
-    OR EXISTS (SELECT 1 FROM value_set v WHERE v.name = 'diabetes' AND v.vocabulary = 'ICD10'
-      AND o.vocabulary_id IN ('ICD10', 'ICD10CM', 'ICD10GM') AND starts_with(o.concept_code, v.code))
-      AS diabetes
+    c.condition_occurrence_id AS place
   FROM condition_occurrence c
-  LEFT JOIN concept o ON o.concept_id = c.condition_source_concept_id AND o.concept_id > 0
+  LEFT JOIN concept o ON o.concept_id = c.condition_source_concept_id AND o.concept_id > 0,
+  unnest([c.condition_source_concept_id, c.condition_concept_id]) x (code_id)
   WHERE c.visit_occurrence_id IS NOT NULL
 ),
 treated AS (
@@ -49,14 +48,13 @@ treated AS (
   WHERE visit_occurrence_id IS NOT NULL
 ),
 tested AS (
-  SELECT m.visit_occurrence_id AS visit, v.name, m.value_as_number AS value,
+  SELECT m.visit_occurrence_id AS visit, m.entry, n.name, n.display, m.value_as_number AS value,
     coalesce(u.concept_code, m.unit_source_value) AS unit
-  FROM measurement m
-  LEFT JOIN concept c ON c.concept_id = m.measurement_concept_id AND c.vocabulary_id = 'LOINC'
-  LEFT JOIN value_set v ON v.vocabulary = 'LOINC' AND v.code = c.concept_code
-    AND v.name IN ('glucose', 'hba1c')
+  FROM (SELECT *, row_number() OVER () AS entry FROM measurement) m
+  LEFT JOIN meaning n ON n.code_id = m.measurement_concept_id
   LEFT JOIN concept u ON u.concept_id = m.unit_concept_id AND u.vocabulary_id = 'UCUM'
   WHERE m.visit_occurrence_id IS NOT NULL
+    AND m.measurement_concept_id NOT IN (SELECT code_id FROM meaning JOIN vital USING (name))
 ),
 drug AS (
   SELECT CAST(e.person_id AS VARCHAR) AS patient, e.visit_occurrence_id AS visit,

@@ -18,15 +18,23 @@ picture AS (
   WHERE i.modality IN ('CR', 'DX') AND i.view_position IN ('PA', 'AP')
   QUALIFY row_number() OVER (PARTITION BY p.patient ORDER BY i.study_date, i.image) = 1
 ),
+known AS MATERIALIZED (  -- a missing unit is the wanted one, where it can be no other
+  SELECT o.patient, o.at_time, o.name, w.feature, o.value, w.factor, w.unit AS wanted,
+    unit_or(o.unit, w.unit, o.value, o.name, o.display) AS unit
+  FROM observed o JOIN wanted w USING (name)
+),
+measured AS MATERIALIZED (
+  SELECT *, in_unit(value, unit, wanted, name) * factor AS amount FROM known
+),
 nearest AS (  -- a picture's date has no time of day: its noon stands for it
-  SELECT c.patient, w.feature,
+  SELECT c.patient, o.feature,
     min(struct_pack(
       away := abs(date_diff('second', CAST(c.day AS TIMESTAMPTZ) + INTERVAL 12 HOUR, o.at_time)),
-      value := in_unit(o.value, coalesce(o.unit, w.unit), w.unit, o.name) * w.factor)).value AS value
-  FROM picture c JOIN observed o USING (patient) JOIN wanted w USING (name)
+      value := o.amount)).value AS value
+  FROM picture c JOIN measured o USING (patient)
   WHERE o.at_time >= c.day - 1 AND o.at_time < c.day + 2
-    AND in_unit(o.value, coalesce(o.unit, w.unit), w.unit, o.name) IS NOT NULL
-  GROUP BY c.patient, w.feature
+    AND plausible(o.amount, o.feature)
+  GROUP BY c.patient, o.feature
 ),
 pneumonia AS (
   SELECT DISTINCT c.patient FROM picture c JOIN diagnosed d USING (patient)

@@ -25,26 +25,32 @@ wanted (name, feature, unit, factor, point) AS (
     ('gcs_motor', 'gcs_motor', '{score}', 1.0, NULL),
     ('gcs_verbal', 'gcs_verbal', '{score}', 1.0, NULL)
 ),
-measured AS (
-  SELECT s.patient, o.at_time, w.feature, w.point,
-    in_unit(o.value, coalesce(o.unit, w.unit), w.unit, o.name) * w.factor AS value
-  FROM observed o JOIN stay s USING (patient) JOIN wanted w USING (name)
+known AS MATERIALIZED (  -- a missing unit is the wanted one, where it can be no other
+  SELECT o.patient, o.at_time, o.name, w.feature, o.value, w.factor, w.unit AS wanted, w.point,
+    unit_or(o.unit, w.unit, o.value, o.name, o.display) AS unit
+  FROM observed o JOIN wanted w USING (name)
+),
+measured AS MATERIALIZED (
+  SELECT s.patient, o.at_time, o.feature, o.point,
+    in_unit(o.value, o.unit, o.wanted, o.name) * o.factor AS value
+  FROM known o JOIN stay s USING (patient)
   WHERE o.at_time >= s.start AND o.at_time < s.start + INTERVAL 24 HOUR
 ),
 extremes AS (
   SELECT patient, feature, min(value) AS lowest, max(value) AS highest, sum(value) AS total,
     max(struct_pack(away := abs(value - point), value := value)).value AS worst
-  FROM measured WHERE value IS NOT NULL GROUP BY patient, feature
+  FROM measured WHERE plausible(value, feature) GROUP BY patient, feature
 ),
 gas AS (  -- the blood gas with the least oxygen, and the latest inspired oxygen before it
-  SELECT patient, at_time, value AS pao2 FROM measured WHERE feature = 'pao2' AND value IS NOT NULL
+  SELECT patient, at_time, value AS pao2 FROM measured WHERE feature = 'pao2' AND plausible(value, 'pao2')
   QUALIFY row_number() OVER (PARTITION BY patient ORDER BY value, at_time) = 1
 ),
 with_gas AS (
   SELECT g.patient, g.pao2,
-    max(m.value) FILTER (m.feature = 'paco2' AND m.at_time = g.at_time) AS paco2,
+    max(m.value) FILTER (m.feature = 'paco2' AND m.at_time = g.at_time AND plausible(m.value, 'paco2'))
+      AS paco2,
     arg_max(m.value, struct_pack(at_time := m.at_time, value := m.value)) FILTER (m.feature = 'fio2'
-      AND m.at_time <= g.at_time AND m.value IS NOT NULL) AS fio2
+      AND m.at_time <= g.at_time AND plausible(m.value, 'fio2')) AS fio2
   FROM gas g JOIN measured m USING (patient) GROUP BY g.patient, g.pao2
 ),
 chronic AS (  -- known by the end of the first day

@@ -31,18 +31,23 @@ wanted (name, feature, unit, factor) AS (
     ('albumin', 'albumin', 'g/dL', 1.0),
     ('inr', 'inr', '{INR}', 1.0)
 ),
-measured AS (
-  SELECT s.patient, o.at_time, w.feature,
+known AS MATERIALIZED (  -- a missing unit is the wanted one, where it can be no other
+  SELECT o.patient, o.at_time, o.name, w.feature, o.value, w.factor, w.unit AS wanted,
+    unit_or(o.unit, w.unit, o.value, o.name, o.display) AS unit
+  FROM observed o JOIN wanted w USING (name)
+),
+measured AS MATERIALIZED (
+  SELECT s.patient, o.at_time, o.feature,
     CAST(floor(date_diff('second', s.start, o.at_time) / 3600) AS INTEGER) AS hour,
-    in_unit(o.value, coalesce(o.unit, w.unit), w.unit, o.name) * w.factor AS value
-  FROM observed o JOIN stay s USING (patient) JOIN wanted w USING (name)
+    in_unit(o.value, o.unit, o.wanted, o.name) * o.factor AS value
+  FROM known o JOIN stay s USING (patient)
   WHERE o.at_time >= s.start AND o.at_time < s.start + INTERVAL 24 HOUR
 ),
 hourly AS (  -- the last value of an hour; of urine, all of it
   SELECT patient, feature || '_' || lpad(CAST(hour AS VARCHAR), 2, '0') AS cell,
     CASE WHEN feature = 'urine_output' THEN sum(value)
       ELSE arg_max(value, struct_pack(at_time := at_time, value := value)) END AS value
-  FROM measured WHERE value IS NOT NULL GROUP BY patient, feature, hour
+  FROM measured WHERE plausible(value, feature) GROUP BY patient, feature, hour
 ),
 wide AS (
   FROM hourly PIVOT (max(value) FOR cell IN (

@@ -1,5 +1,8 @@
 -- readmission: the first stay of every patient with diabetes, 1 to 14 days, ended alive.
-diabetic AS (SELECT DISTINCT m.stay FROM diagnosis d JOIN member m USING (visit) WHERE d.diabetes),
+diabetic AS (
+  SELECT DISTINCT m.stay FROM diagnosis d JOIN meaning n USING (code_id) JOIN member m USING (visit)
+  WHERE n.name = 'diabetes'
+),
 index_stay AS (
   SELECT s.*, p.sex, CAST(date_sub('year', p.birth, s.started_earliest) AS DOUBLE) AS age,
     CAST(s.ended_on - s.started_earliest AS DOUBLE) AS days
@@ -39,26 +42,37 @@ year_before AS (
     AND b.started_earliest >= s.started_earliest - INTERVAL 1 YEAR
   GROUP BY s.stay
 ),
-coded AS (  -- the longest prefix of ICD-10 that a group names
-  SELECT d.visit, d.code, min(d.rank) AS rank, min(d.place) AS place,
-    coalesce(arg_max(substr(v.name, 7), length(v.code)), 'other') AS grouped
-  FROM diagnosis d LEFT JOIN value_set v ON starts_with(v.name, 'group:')
-    AND starts_with(d.icd10, v.code)
-  GROUP BY d.visit, d.code
+entry AS (  -- a diagnosis by all its codings: the narrowest category that a group names
+  SELECT d.visit, d.entry, min(d.rank) AS rank, min(d.place) AS place,
+    coalesce(arg_max(d.code, struct_pack(depth := m.depth, code := d.code)), min(d.code)) AS code,
+    coalesce(arg_max(substr(m.name, 7), struct_pack(depth := m.depth, name := m.name)), 'other')
+      AS grouped
+  FROM diagnosis d LEFT JOIN meaning m ON m.code_id = d.code_id AND starts_with(m.name, 'group:')
+  GROUP BY d.visit, d.entry
 ),
 grouped AS (
   SELECT stay, list(grouped ORDER BY rank, place, code) AS groups, count(*) AS diagnoses
   FROM (
     SELECT m.stay, c.code, min(c.rank) AS rank, min(c.place) AS place, min(c.grouped) AS grouped
-    FROM coded c JOIN member m USING (visit) GROUP BY m.stay, c.code
+    FROM entry c JOIN member m USING (visit) GROUP BY m.stay, c.code
   ) GROUP BY stay
 ),
 laboratory AS (
-  SELECT stay, count(*) AS tests,
-    max(in_unit(value, coalesce(unit, 'mg/dL'), 'mg/dL', 'glucose')) FILTER (name = 'glucose')
-      AS glucose,
-    max(in_unit(value, coalesce(unit, '%'), '%', 'hba1c')) FILTER (name = 'hba1c') AS hba1c
-  FROM tested JOIN member USING (visit) GROUP BY stay
+  SELECT stay, count(DISTINCT entry) AS tests FROM tested JOIN member USING (visit) GROUP BY stay
+),
+wanted (name, unit) AS (VALUES ('glucose', 'mg/dL'), ('hba1c', '%')),
+known AS MATERIALIZED (  -- a missing unit is the wanted one, where it can be no other
+  SELECT t.visit, t.name, t.value, w.unit AS wanted,
+    unit_or(t.unit, w.unit, t.value, t.name, t.display) AS unit
+  FROM tested t JOIN wanted w USING (name)
+),
+measured AS MATERIALIZED (
+  SELECT visit, name, in_unit(value, unit, wanted, name) AS value FROM known
+),
+highest AS (
+  SELECT stay, max(value) FILTER (name = 'glucose') AS glucose,
+    max(value) FILTER (name = 'hba1c') AS hba1c
+  FROM measured JOIN member USING (visit) WHERE plausible(value, name) GROUP BY stay
 ),
 procedure AS (
   SELECT stay, count(*) AS procedures FROM treated JOIN member USING (visit) GROUP BY stay
@@ -140,7 +154,7 @@ SELECT s.patient, s.age, s.sex, s.admission_type, s.admission_source, s.discharg
   coalesce(y.outpatient, 0) AS outpatient_visits,
   coalesce(y.emergency, 0) AS emergency_visits,
   coalesce(y.inpatient, 0) AS inpatient_stays,
-  l.glucose, l.hba1c,
+  h.glucose, h.hba1c,
   CASE WHEN list_contains(d.names, 'metformin') THEN 'steady' ELSE 'no' END AS metformin,
   CASE WHEN list_contains(d.names, 'repaglinide') THEN 'steady' ELSE 'no' END AS repaglinide,
   CASE WHEN list_contains(d.names, 'nateglinide') THEN 'steady' ELSE 'no' END AS nateglinide,
@@ -168,6 +182,7 @@ JOIN outcome o USING (stay)
 JOIN drugs d USING (stay)
 LEFT JOIN grouped g USING (stay)
 LEFT JOIN laboratory l USING (stay)
+LEFT JOIN highest h USING (stay)
 LEFT JOIN procedure p USING (stay)
 LEFT JOIN products m USING (stay)
 LEFT JOIN year_before y USING (stay)

@@ -1,0 +1,160 @@
+"""Updates as numbers of few bits: bytes on the wire, speed, and what it costs in test AUC.
+
+    python bench/bits.py                     every figure
+    python bench/bits.py --wire              bytes and speed alone
+
+Heart disease (FLamby's split) and pneumonia (PneumoniaMNIST, four hospitals), in modes none and
+local, at 8 bits a number and at the 32 of before, the same seeds: the mean difference in AUC on all
+test patients has to stay within one standard error, that of an AUC on so many patients (Hanley and
+McNeil 1982) for the 32 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+import pneumonia
+from client.data.cohort import Cohort
+from launch.config.compose import load
+from launch.federations.inprocess import InProcessFederation, cohorts_of
+from launch.studies.plan_bytes import traffic
+from launch.studies.public_data import data_root
+from launch.studies.run import declared_patients
+from launch.studies.study_builder import build_study
+from protocol.errors import WardroundError
+from protocol.privacy.randomness import Stream
+from protocol.quantiser import rotated, rotated_back, round_randomly
+from protocol.secagg.packing import Packing
+from protocol.study.study import Evaluation
+from server.rounds.listener import Listeners
+from support.figure import figure
+from support.flamby_heart import hospitals
+from tasks import registry
+from tasks.base import Task
+from tasks.flat_model import FlatModel
+from tasks.schema import Table
+
+BITS = 8
+SEEDS = range(5)
+PARAMETERS = 11_000_000
+SITES = 4
+_HEART = ("evaluation=off", "evaluation.split=column", "tracking=off")
+STUDIES = {
+    "heart_disease_none": ("experiment=heart_disease_none", *_HEART),
+    "heart_disease_local": ("experiment=heart_disease_local", *_HEART),
+    "pneumonia_none_cnn": pneumonia.CNN,
+    "pneumonia_local_eps8": pneumonia.overrides("local", 8),
+}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Processor time, the least of three."""
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        call()
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+def wire() -> list[bool]:
+    """A share of 11 million numbers of 8 bits, of four sites."""
+    packing = Packing(PARAMETERS, BITS + math.ceil(math.log2(SITES)))
+    values = np.random.default_rng(0).standard_normal(PARAMETERS).astype(np.float32)
+    words = values.view(np.uint32)
+    packed = packing.packed(words)
+    body = [packed.data]
+    megabytes, key, scaled = values.nbytes / 1e6, bytes(32), 40.0 * values.astype(np.float64)
+    bar = (BITS + math.ceil(math.log2(SITES))) / 32 + 0.01
+    held = [figure("bits_bytes_of_float32", len(packed) / values.nbytes, "ratio", bar)]
+    steps: dict[str, tuple[Callable[[], object], float]] = {
+        "pack": (lambda: packing.packed(words), 100),
+        "unpack": (lambda: list(packing.unpacked(body)), 100),
+        "round": (lambda: round_randomly(scaled, Stream().words), 100),
+        "rotate": (lambda: rotated(values, key), 20),
+        "rotate_back": (lambda: rotated_back(values, key), 20),
+    }
+    for name, (call, least) in steps.items():
+        speed = megabytes / seconds(call)
+        held.append(figure(f"bits_{name}", speed, "MB/s of float32, one core", least, least=True))
+    return held
+
+
+def cohorts(task: Task) -> dict[str, Cohort]:
+    """FLamby's split of heart disease; PneumoniaMNIST's own."""
+    tables: Mapping[str, Table] = task.public_sites(data_root())
+    if task.name == "heart_disease":
+        tables = {site: found.table for site, found in hospitals(task, data_root()).items()}
+    return cohorts_of(task, tables, Evaluation(release="exact", split="column"))
+
+
+def auc(words: tuple[str, ...], seed: int, bits: int | None) -> tuple[float, float, int]:
+    """One study -> (AUC on all test patients, its standard error, bytes from a site)."""
+    few = () if bits is None else (f"aggregation.update_bits={bits}",)
+    config = load([*words, *few, f"seed={seed}"])
+    task = registry.load(config.task.name, config.task.options)
+    found = cohorts(task)
+    study = build_study(config, task, declared_patients(found))
+    outcome = InProcessFederation(found).run(study, task, Listeners())
+    model = FlatModel(task, 0)
+    model.load(outcome.weights)
+    rows = np.concatenate([c.features[~c.in_training] for c in found.values()])
+    labels = np.concatenate([c.labels[~c.in_training] for c in found.values()])
+    with torch.no_grad():
+        scores = task.scores(model.module(torch.from_numpy(rows).float()))
+    area = float(roc_auc_score(labels, scores.numpy()))
+    return area, standard_error(area, labels), traffic(study).from_site
+
+
+def standard_error(area: float, labels: np.ndarray) -> float:
+    """Of an AUC on these patients (Hanley and McNeil 1982, equation 1)."""
+    ill, well = int(labels.sum()), int((1 - labels).sum())
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    square = area * (1 - area) + (ill - 1) * (q1 - area**2) + (well - 1) * (q2 - area**2)
+    return math.sqrt(square / (ill * well))
+
+
+def accuracy(name: str, words: tuple[str, ...]) -> bool:
+    pairs = [(auc(words, seed, None), auc(words, seed, BITS)) for seed in SEEDS]
+    plain, few = (np.array([pair[which][0] for pair in pairs]) for which in (0, 1))
+    return figure(
+        f"bits_auc_lost_{name}",
+        float(plain.mean() - few.mean()),
+        "AUC of 32 bits less AUC of 8, mean of 5 seeds",
+        pairs[0][0][1],
+        auc_32=round(float(plain.mean()), 4),
+        auc_8=round(float(few.mean()), 4),
+        sd_of_difference=round(float((plain - few).std(ddof=1)), 4),
+        bytes_ratio=round(pairs[0][1][2] / pairs[0][0][2], 4),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--wire", action="store_true", help="bytes and speed alone")
+    parser.add_argument("--study", choices=STUDIES, help="one study alone")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    held = [] if asked.study else wire()
+    if not asked.wire:
+        chosen = [asked.study] if asked.study else list(STUDIES)
+        held += [accuracy(name, STUDIES[name]) for name in chosen]
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        sys.exit(main())
+    except WardroundError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)

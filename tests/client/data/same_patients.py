@@ -1,0 +1,465 @@
+"""The same patients as a FHIR export, an OMOP CDM and CSV files, with the dirt that records have.
+
+What is true is drawn first (`draw`): stays in hospital as days and times at the site, bookings,
+cancelled ones, deaths. `write` then tells it in one of the styles in which sites tell time: stays
+fall into segments, times have any offset, a death is known by one source alone. `answers` works out
+from the truth, by itself, what a cohort must say.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from client.data import templates
+from client.data.sources.settings import Fhir, Omop, Sources
+from client.data.view_reader import read
+from tests.client.data.clinical_facts import SYSTEMS, write_omop
+
+ZONE = "Europe/Paris"
+RELEASED = date(2021, 6, 30)
+"""The last day of which the records tell."""
+Style = Literal["times", "days", "midnight"]
+STYLES: tuple[Style, ...] = ("times", "days", "midnight")
+Route = Literal["fhir", "omop", "csv"]
+ROUTES: tuple[Route, ...] = ("fhir", "omop", "csv")
+Left = Literal["home", "dead"]
+HOME: Left = "home"
+_DIABETES = "ICD10CM", "E11.9"
+
+
+@dataclass(frozen=True)
+class Stay:
+    """In hospital from start to stop (None: still there), at the site's clock; moved to another
+    department at each of `moves`."""
+
+    start: datetime
+    stop: datetime | None
+    moves: tuple[datetime, ...] = ()
+    urgent: bool = False
+    diabetes: bool = True
+    left: Left | None = None
+    """What the discharge says; None: nothing."""
+
+    @property
+    def days(self) -> int | None:
+        return (self.stop.date() - self.start.date()).days if self.stop else None
+
+
+@dataclass(frozen=True)
+class Patient:
+    """death: by the register of deaths, which may know what no discharge says."""
+
+    number: int
+    born: date
+    stays: tuple[Stay, ...]
+    died_in_last: bool = False
+    death: datetime | None = None
+    bookings: tuple[datetime, ...] = ()
+    cancelled: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """cohort: patient -> (age, length of stay, stays in the year before, readmitted);
+    deaths: (patient, first day of the stay) -> died in it. None: unknown."""
+
+    cohort: dict[str, tuple[float, float, float, float | None]]
+    deaths: dict[tuple[str, date], bool | None]
+
+
+def draw(seed: int, number: int) -> list[Patient]:
+    """`number` patients; the last one leaves on the day of the release."""
+    chance = random.Random(seed)
+    patients = [_patient(chance, k) for k in range(1, number)]
+    last = datetime.combine(RELEASED, datetime.min.time()) + timedelta(hours=9)
+    return [*patients, Patient(number, date(1950, 1, 1), (Stay(last - timedelta(days=3), last),))]
+
+
+def _patient(chance: random.Random, number: int) -> Patient:
+    released = datetime.combine(RELEASED, datetime.min.time())
+    clock = datetime(2019, 1, 1) + timedelta(
+        days=chance.randrange(880), hours=chance.randrange(4, 24)
+    )
+    stays: list[Stay] = []
+    while clock < released - timedelta(days=21) and len(stays) < 4:
+        stay = _stay(chance, clock)
+        stays.append(stay)
+        if stay.stop is None:
+            break
+        soon = timedelta(hours=chance.choice((3, 24 * 5, 24 * 29 + 12, 24 * 30, 24 * 31, 24 * 90)))
+        clock = (stay.stop + soon).replace(minute=chance.randrange(60))
+        if 2 <= clock.hour <= 3 or clock.date() == stay.start.date():  # no hour that comes twice
+            clock += timedelta(days=1, hours=4)
+    fate = chance.choice(("alive", "alive", "alive", "discharge", "register", "both", "home"))
+    born = date(chance.randrange(1930, 1990), chance.randrange(1, 13), chance.randrange(1, 29))
+    end = stays[-1].stop
+    told, death = stays[-1], None
+    if fate in ("discharge", "both") and end:
+        told = Stay(**{**vars(told), "left": "dead"})
+    if fate in ("register", "both"):
+        told = told if fate == "both" else Stay(**{**vars(told), "left": None})
+        death = end or told.start + timedelta(days=2)
+    if fate == "home" and end:
+        death = end + timedelta(days=chance.randrange(1, 60))
+    return Patient(
+        number,
+        born,
+        (*stays[:-1], told),
+        died_in_last=fate in ("register", "both") or (fate == "discharge" and end is not None),
+        death=death if death is None or death < released else None,
+        bookings=(released + timedelta(days=chance.randrange(1, 400), hours=9),)
+        if chance.random() < 0.3
+        else (),
+        cancelled=((end or told.start) + timedelta(days=chance.randrange(1, 25)),)
+        if chance.random() < 0.3
+        else (),
+    )
+
+
+def _stay(chance: random.Random, start: datetime) -> Stay:
+    if chance.random() < 0.06:
+        return Stay(start, None)
+    nights = chance.choice((0, 1, 2, 4, 7, 14, 15))
+    stop = (start + timedelta(days=nights)).replace(hour=chance.randrange(9, 23))
+    if nights == 0:
+        stop = max(stop, start + timedelta(minutes=20)) if start.hour < 23 else start
+    moves: tuple[datetime, ...] = ()
+    if nights > 1 and chance.random() < 0.5:
+        days = sorted(chance.sample(range(1, nights), min(nights - 1, chance.randrange(1, 3))))
+        moves = tuple((start + timedelta(days=day)).replace(hour=12) for day in days)
+    left = chance.choice((HOME, HOME, None))
+    return Stay(start, stop, moves, chance.random() < 0.5, chance.random() < 0.8, left)
+
+
+def answers(patients: Iterable[Patient]) -> Answers:
+    """What the cohort of readmissions and the deaths in hospital must be."""
+    cohort, deaths = {}, dict[tuple[str, date], bool | None]()
+    for patient in patients:
+        died = {stay: patient.died_in_last and stay is patient.stays[-1] for stay in patient.stays}
+        for stay in patient.stays:
+            known = died[stay] or stay.stop is not None
+            deaths[str(patient.number), stay.start.date()] = died[stay] if known else None
+        for stay in patient.stays:
+            if stay.stop and 1 <= (stay.days or 0) <= 14 and stay.diabetes and not died[stay]:
+                cohort[str(patient.number)] = _features(patient, stay, stay.stop.date(), died)
+                break
+    return Answers(cohort, deaths)
+
+
+def _features(
+    patient: Patient, stay: Stay, left: date, died: dict[Stay, bool]
+) -> tuple[float, float, float, float | None]:
+    came, born = stay.start.date(), patient.born
+    age = came.year - born.year - ((came.month, came.day) < (born.month, born.day))
+    year_ago = came.replace(
+        year=came.year - 1, day=min(came.day, 28) if came.month == 2 else came.day
+    )
+    before = sum(year_ago <= other.start.date() < came for other in patient.stays)
+    real = [s for s in patient.stays if s is not stay and (s.days != 0 or s.urgent or died[s])]
+    again = any(0 <= (other.start.date() - left).days <= 30 for other in real)
+    known = left + timedelta(days=30) <= RELEASED
+    return age, stay.days or 0, before, 1.0 if again else 0.0 if known else None
+
+
+# Telling it
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A stay, or a part of it, as one encounter or visit."""
+
+    name: int
+    start: datetime
+    stop: datetime | None
+    stay: Stay
+    first: bool
+    last: bool
+    diabetes: bool
+
+
+def sources(folder: Path, patients: Sequence[Patient], route: Route, style: Style) -> Sources:
+    """The patients as one kind of source."""
+    chance = random.Random(len(patients))
+    folder.mkdir()
+    match route:
+        case "fhir":
+            _write_fhir(folder, patients, style, chance)
+            return Sources(fhir=Fhir(folder=folder, views=templates.definitions("readmission")))
+        case "omop":
+            _write_omop(folder, patients, style, chance)
+            return Sources(omop=Omop(folder=folder))
+        case "csv":
+            _write_csv(folder, patients, style, chance)
+            return Sources(
+                files={name: folder / f"{name}.csv" for name in ("persons", "encounters")}
+            )
+
+
+def _segments(patient: Patient, chance: random.Random) -> list[_Segment]:
+    made = list[_Segment]()
+    for stay in patient.stays:
+        starts, stops = (stay.start, *stay.moves), (*stay.moves, stay.stop)
+        ill = chance.randrange(len(starts))
+        for k, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            name = 1000 * patient.number + len(made)
+            pause = timedelta(minutes=chance.choice((0, 0, 20)))
+            begun = start + pause if k else start
+            last = k == len(stay.moves)
+            made.append(_Segment(name, begun, stop, stay, k == 0, last, stay.diabetes and k == ill))
+    return made
+
+
+def _told(moment: datetime | None, style: Style, chance: random.Random | None = None) -> str | None:
+    """A time as a text: of the style "times" with an offset from UTC, any of three; without
+    `chance` as the site's clock shows it."""
+    if moment is None:
+        return None
+    if style == "days":
+        return str(moment.date())
+    local = moment.replace(tzinfo=ZoneInfo(ZONE))
+    if style == "midnight":
+        local = local.replace(hour=0, minute=0)
+        return local.isoformat() if chance else f"{local:%Y-%m-%d %H:%M:%S}"
+    if chance is None:
+        return f"{moment:%Y-%m-%d %H:%M:%S}"
+    zone = chance.choice((ZoneInfo(ZONE), UTC, timezone(timedelta(hours=-5))))
+    return local.astimezone(zone).isoformat().replace("+00:00", "Z")
+
+
+def _write_fhir(
+    folder: Path, patients: Sequence[Patient], style: Style, chance: random.Random
+) -> None:
+    made = list[dict[str, Any]]()
+    for patient in patients:
+        of = {"subject": {"reference": f"Patient/{patient.number}"}}
+        about: dict[str, Any] = {"birthDate": str(patient.born), "gender": "female"}
+        if patient.death:
+            about["deceasedDateTime"] = _told(patient.death, style, chance)
+        made.append({"resourceType": "Patient", "id": str(patient.number), **about})
+        segments = _segments(patient, chance)
+        for stay in patient.stays:
+            parts = [segment for segment in segments if segment.stay is stay]
+            nested = len(parts) > 1 and chance.random() < 0.5
+            for k, part in enumerate(parts):
+                links: dict[str, Any] = {"status": "finished"}
+                if nested and k:  # each part of the one before: the first one is the root
+                    links["partOf"] = {"reference": f"Encounter/{parts[k - 1].name}"}
+                hospital = _hospitalization(part, style)
+                period = _period(part.start, part.stop, style, chance)
+                made.append(_encounter(part.name, period, of | links | hospital))
+                if part.diabetes:
+                    code = {"system": SYSTEMS[_DIABETES[0]], "code": _DIABETES[1]}
+                    where = {"encounter": {"reference": f"Encounter/{part.name}"}}
+                    made.append(
+                        {"resourceType": "Condition", **of, **where, "code": {"coding": [code]}}
+                    )
+        for status, moments in (("planned", patient.bookings), ("cancelled", patient.cancelled)):
+            for k, moment in enumerate(moments):
+                period = _period(moment, moment + timedelta(days=2), style, chance)
+                name = 1000 * patient.number + 900 + k + 50 * (status == "planned")
+                made.append(_encounter(name, period, of | {"status": status}))
+    for kind in ("Patient", "Encounter", "Condition"):
+        lines = [
+            json.dumps({"id": f"c{k}"} | r) for k, r in enumerate(made) if r["resourceType"] == kind
+        ]
+        (folder / f"{kind}.ndjson").write_text("\n".join(lines) + "\n")
+
+
+def _encounter(name: int, period: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    what = {"resourceType": "Encounter", "id": str(name), "class": {"code": "IMP"}}
+    return what | {"period": period} | more
+
+
+def _period(
+    start: datetime, stop: datetime | None, style: Style, chance: random.Random
+) -> dict[str, Any]:
+    end = {"end": _told(stop, style, chance)} if stop else {}
+    return {"start": _told(start, style, chance)} | end
+
+
+def _hospitalization(part: _Segment, style: Style) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if part.last and part.stay.left:
+        code = {"home": "home", "dead": "exp"}[part.stay.left]
+        said["dischargeDisposition"] = {"coding": [{"code": code}]}
+    if not part.first and style != "times":  # days alone do not tell a move from a return
+        said["admitSource"] = {"coding": [{"code": "hosp-trans"}]}
+    urgent = {"priority": {"coding": [{"code": "EM"}]}} if part.stay.urgent else {}
+    return {"hospitalization": said} | urgent
+
+
+def _write_omop(
+    folder: Path, patients: Sequence[Patient], style: Style, chance: random.Random
+) -> None:
+    write_omop(folder, [])
+    release = {"cdm_source_name": "x", "cdm_version": "v5.4", "source_release_date": str(RELEASED)}
+    (folder / "cdm_source.csv").write_text(f"{','.join(release)}\n{','.join(release.values())}\n")
+    _append(
+        folder / "concept.csv",
+        [{"concept_id": 5, "vocabulary_id": _DIABETES[0], "concept_code": _DIABETES[1]}],
+    )
+    for patient in patients:
+        born, person = patient.born, {"person_id": patient.number}
+        about = {"year_of_birth": born.year, "month_of_birth": born.month, "day_of_birth": born.day}
+        _append(folder / "person.csv", [person | about | {"gender_concept_id": 8532}])
+        if patient.death:
+            day, time = _columns("death", patient.death, style)
+            _append(folder / "death.csv", [person | day | time])
+        visits, conditions = [], []
+        for part in _segments(patient, chance):
+            visit = person | {"visit_occurrence_id": part.name, "visit_concept_id": 9201}
+            for name, moment in (("visit_start", part.start), ("visit_end", part.stop)):
+                for cell in _columns(name, moment, style) if moment else ():
+                    visit |= cell
+            visit["discharged_to_concept_id"] = 0
+            if part.last and part.stay.left:
+                visit["discharged_to_concept_id"] = {"home": 8536, "dead": 4216643}[part.stay.left]
+            if part.stay.urgent and part.first:
+                visit["admitted_from_concept_id"] = 8870
+            if not part.first and style != "times":
+                visit["admitted_from_concept_id"] = 9201
+            visits.append(visit)
+            if part.diabetes:
+                conditions.append(
+                    person
+                    | {
+                        "condition_occurrence_id": part.name,
+                        "visit_occurrence_id": part.name,
+                        "condition_concept_id": 0,
+                        "condition_start_date": str(part.start.date()),
+                        "condition_source_concept_id": 5,
+                    }
+                )
+        for k, moment in enumerate(patient.bookings):
+            visit = person | {"visit_occurrence_id": 1000 * patient.number + 900 + k}
+            visit |= {"visit_concept_id": 9201}
+            for name in ("visit_start", "visit_end"):
+                for cell in _columns(name, moment, style):
+                    visit |= cell
+            visits.append(visit)
+        _append(folder / "visit_occurrence.csv", visits)
+        _append(folder / "condition_occurrence.csv", conditions)
+
+
+def _columns(name: str, moment: datetime, style: Style) -> tuple[dict[str, Any], dict[str, Any]]:
+    time = "" if style == "days" else _told(moment, style)
+    return {f"{name}_date": str(moment.date())}, {f"{name}_datetime": time}
+
+
+def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open(newline="") as file:
+        names = next(csv.reader(file))
+    with path.open("a", newline="") as file:
+        csv.DictWriter(file, names).writerows(rows)
+
+
+def _write_csv(
+    folder: Path, patients: Sequence[Patient], style: Style, chance: random.Random
+) -> None:
+    with_offsets = chance if style == "times" and chance.random() < 0.5 else None
+    people, encounters = [], list[dict[str, Any]]()
+    for patient in patients:
+        death = _told(patient.death, style, with_offsets)
+        people.append({"number": patient.number, "born": str(patient.born), "died": death})
+        for part in _segments(patient, chance):
+            encounters.append(
+                {
+                    "number": patient.number,
+                    "encounter": part.name,
+                    "status": "done",
+                    "start": _told(part.start, style, with_offsets),
+                    "stop": _told(part.stop, style, with_offsets),
+                    "left_to": part.stay.left if part.last else None,
+                    "came_from": None if part.first or style == "times" else "hospital",
+                    "urgent": int(part.stay.urgent and part.first),
+                    "diabetes": int(part.diabetes),
+                }
+            )
+        for status, moments in (("booked", patient.bookings), ("cancelled", patient.cancelled)):
+            for moment in moments:
+                told = _told(moment, style, with_offsets)
+                of = {"number": patient.number, "encounter": -len(encounters), "status": status}
+                encounters.append(of | {"start": told, "stop": told})
+    for name, rows in (("persons", people), ("encounters", encounters)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, max(map(list, rows), key=len))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+_CSV_SOURCE = """-- A site's own names for what the shipped parts read.
+WITH RECURSIVE people AS (
+  SELECT CAST(number AS VARCHAR) AS patient, 'female' AS sex, calendar_day(born) AS birth,
+    died IS NOT NULL AS dead, calendar_day(died) AS death_earliest,
+    calendar_day(died) AS death_latest
+  FROM persons
+),
+segment AS (
+  SELECT encounter AS visit, CAST(number AS VARCHAR) AS patient, CAST(NULL AS BIGINT) AS part_of,
+    'inpatient' AS kind,
+    calendar_day(start) AS started_earliest, calendar_day(start) AS started_latest,
+    instant(start) AS started_at, calendar_day(stop) AS ended_on, instant(stop) AS ended_at,
+    coalesce(left_to = 'dead', false) AS left_dead, left_to <> 'dead' AS left_alive,
+    false AS hospice, CASE WHEN urgent = 1 THEN 'urgent' END AS admission_type,
+    CAST(came_from AS VARCHAR) AS admission_source, left_to AS discharged_to
+  FROM encounters WHERE status = 'done'
+),
+covered AS (SELECT max(greatest(started_earliest, ended_on)) AS until FROM segment),
+"""
+_CSV_FACTS = """
+about_visit AS (SELECT visit, NULL AS payer, NULL AS specialty_name FROM segment),
+planned_visit AS (SELECT visit FROM segment WHERE false),
+diagnosis AS (
+  SELECT encounter AS visit, 'E11.9' AS icd10, 'E11.9' AS code, 1 AS rank, encounter AS place,
+    diabetes = 1 AS diabetes
+  FROM encounters
+),
+treated AS (SELECT visit FROM planned_visit),
+tested AS (SELECT visit, '' AS name, 0.0 AS value, '' AS unit FROM planned_visit),
+drug AS (
+  SELECT '' AS patient, visit, DATE '2000-01-01' AS at_time, '' AS prescription, '' AS product,
+    '' AS ingredients
+  FROM planned_visit
+),
+"""
+_AFTER_STAYS = {"fhir": "about_visit AS (", "omop": "payer AS ("}
+_DEATHS = """done AS (SELECT 1)
+SELECT patient, CAST(started_earliest AS VARCHAR) AS day, CAST(died AS DOUBLE) AS died
+FROM stays WHERE kind = 'inpatient'"""
+
+
+def found(sources: Sources, route: Route) -> Answers:
+    """What the shipped parts say of the patients."""
+    folder = Path(templates.__file__).parent
+    if route == "csv":
+        shared = _CSV_SOURCE + (folder / "stays.sql").read_text()
+        task = (folder / "task" / "readmission.sql").read_text()
+        view = shared + _CSV_FACTS + task
+    else:
+        view = templates.view(f"template:{route}", "readmission")
+        shared = view[: view.index(_AFTER_STAYS[route])]
+    rows = read(sources, view, time_zone=ZONE)
+    columns = ("age", "length_of_stay", "inpatient_stays", "readmitted")
+    values = zip(*(map(_known, rows[name]) for name in columns), strict=True)
+    cohort = dict(zip(map(_number, rows["patient"]), values, strict=True))
+    told = read(sources, shared + _DEATHS, time_zone=ZONE)
+    died = (None if math.isnan(value) else bool(value) for value in told["died"])
+    stays = zip(map(_number, told["patient"]), map(date.fromisoformat, told["day"]), strict=True)
+    return Answers(cohort, dict(zip(stays, died, strict=True)))
+
+
+def _number(name: str) -> str:
+    return name.removeprefix("Patient/")
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
