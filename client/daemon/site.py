@@ -74,6 +74,10 @@ class Governance(Protocol):
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
         ...
 
+    def last_attempt(self, study: Study) -> int:
+        """Returns the number of the last attempt answered here; 0 before the first."""
+        ...
+
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes, durably, among whom a sum is that the site is about to add to. Raises
         WardroundError where a round asks for too many different sets of sites."""
@@ -195,9 +199,11 @@ class Site:
     def _propose(self, message: messages.Propose, sender: Sender) -> Frame:
         study = Study.parse(message.document.encode(), sender)
         state, code, rules = self._consider(study, message.roster, dry=message.dry)
-        return messages.frame(
-            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
+        answered = self._governance.last_attempt(study) if state == "accepted" else 0
+        standing = messages.Standing(
+            study=study.digest, state=state, code=code, rules=rules, answered=answered
         )
+        return messages.frame(standing, to=sender)
 
     def _consider(
         self, study: Study, roster: str | None = None, *, dry: bool = False

@@ -33,12 +33,15 @@ class Participants:
     def __init__(self, proposal: Proposal) -> None:
         self._proposal = proposal
         self._sites: frozenset[str] = frozenset()
+        self.answered = 0
+        """The highest attempt that one of them says it has answered."""
         self._resting: frozenset[str] = frozenset()
         self._next_poll = 0.0
 
     def gather(self) -> None:
         """Raises what `Proposal.gather` raises."""
-        self._sites = self._proposal.gather()
+        accepted = self._proposal.gather()
+        self._sites, self.answered = frozenset(accepted), max(accepted.values(), default=0)
 
     def note(self, refusals: Mapping[str, Code]) -> None:
         """Excludes sites that refused for good, and defers those outside their working hours."""

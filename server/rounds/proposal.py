@@ -47,8 +47,9 @@ class Proposal:
     identities: Mapping[str, str]
     """Site -> public identity key in hex, as the coordinator has it."""
 
-    def gather(self) -> frozenset[str]:
-        """The sites that accepted, once all have answered or patience is over.
+    def gather(self) -> dict[str, int]:
+        """The sites that accepted, once all have answered or patience is over -> the last attempt
+        that each says it has answered.
 
         Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; before anybody
         is asked, IDENTITY for a site without a key, CONFIGURATION where sums would wrap, and
@@ -56,7 +57,7 @@ class Proposal:
         """
         check_texts(self.study)
         check_headroom(self.study)
-        undecided, accepted = set(self.study.sites), set[str]()
+        undecided, accepted = set(self.study.sites), dict[str, int]()
         refused: dict[str, Code] = {}
         rules: dict[str, tuple[str, ...]] = {}
         others: list[Sender] = []
@@ -69,7 +70,7 @@ class Proposal:
                 standing = answered.standing
                 match standing.state:
                     case "accepted":
-                        accepted.add(site)
+                        accepted[site] = standing.answered
                     case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
                         resting.add(site)
                     case "waiting":
@@ -81,7 +82,7 @@ class Proposal:
                             others.append(answered.sender)
                     case never:
                         assert_never(never)
-            undecided -= accepted | set(refused)
+            undecided -= {*accepted, *refused}
             if undecided - here:
                 self.listener.waiting("offline", tuple(sorted(undecided - here)))
             if resting:
@@ -93,7 +94,7 @@ class Proposal:
             time.sleep(self.patience.poll)
         self.listener.waiting("offline", ())
         require_enough(self.study, frozenset(accepted), refused, len(undecided), rules, others)
-        return frozenset(accepted)
+        return accepted
 
     def ask(
         self, sites: frozenset[str] | set[str], *, dry: bool = False
