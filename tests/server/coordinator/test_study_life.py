@@ -26,8 +26,10 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
+from client.config.known_roster import KnownRoster
 from client.config.policy import Policy
 from client.config.site_config import CoordinatorAddress, SiteConfig
 from client.daemon.site import Site
@@ -121,7 +123,7 @@ class Hospital:
         self.site = Site(
             self.name,
             self.identity,
-            self.roster,
+            KnownRoster(self.roster),
             self.governance,
             lambda task, study: patients()[self.name],
             keep=lambda study: algorithm_state_in(
@@ -327,6 +329,13 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.run.state.works)
     @rule()
+    def the_coordinator_restarts_at_rest(self) -> None:
+        before = self.run.state
+        self.run = StudyRun.load(self.run.folder, self.services)
+        assert (self.run.state, self.run.due) == (before, False), "nothing goes on unasked"
+
+    @precondition(lambda self: not self.run.state.works)
+    @rule()
     def the_last_word_is_said(self) -> None:
         self.run._tell()
 
@@ -373,11 +382,15 @@ class Life(RuleBasedStateMachine):
                 assert account.reserved == account.spent
 
 
-TestLife = pytest.mark.timeout(900)(Life.TestCase)
-TestLife.settings = settings(
+LIVES = settings(
     max_examples=15,
     stateful_step_count=14,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.timeout(900)
+def test_generated_lives() -> None:
+    run_state_machine_as_test(Life, settings=LIVES)
