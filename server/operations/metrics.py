@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from protocol.monitoring import Monitoring, Sample, resident_bytes
+from protocol.operations.monitoring import Monitoring, Sample, resident_bytes
 from protocol.release import RELEASE
 from server.coordinator.service import Coordinator
 from server.coordinator.study_events import ENDS
