@@ -2,6 +2,7 @@
 
     python bench/bits.py                     every figure
     python bench/bits.py --wire              bytes and speed alone
+    python bench/bits.py --fewest            the fewest bits of mode distributed alone
 
 Heart disease (FLamby's split) and pneumonia (PneumoniaMNIST, four hospitals), in modes none and
 local, at 8 bits a number and at the 32 of before, the same seeds: the mean difference in AUC on all
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+import heart_disease
 import pneumonia
 from client.data.cohort import Cohort
 from launch.config.compose import load
@@ -31,10 +33,14 @@ from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
+from protocol.privacy.accounting import epsilon_over_bands, recommended_scale
+from protocol.privacy.calibration import with_noise
 from protocol.privacy.randomness import Stream
+from protocol.privacy.releases import planned_events
+from protocol.privacy.word_size import update_bits_needed
 from protocol.quantiser import rotated, rotated_back, round_randomly
 from protocol.secagg.packing import Packing
-from protocol.study.study import Evaluation
+from protocol.study.study import Evaluation, Study
 from server.rounds.listener import Listeners
 from support.figure import figure
 from support.flamby_heart import hospitals
@@ -47,6 +53,7 @@ BITS = 8
 SEEDS = range(5)
 PARAMETERS = 11_000_000
 SITES = 4
+MOST_RISE = 0.02
 _HEART = ("evaluation=off", "evaluation.split=column", "tracking=off")
 STUDIES = {
     "heart_disease_none": ("experiment=heart_disease_none", *_HEART),
@@ -138,16 +145,78 @@ def accuracy(name: str, words: tuple[str, ...]) -> bool:
     )
 
 
+def fewest_bits() -> bool:
+    """Mode distributed: the fewest bits at which epsilon, with the same noise, rises by at most 2%
+    above that of the scale that is planned without update_bits. A ratio to float32's bytes for a
+    model above 1e5 parameters."""
+    studies = {"heart_disease_eps1": heart_disease.configuration(1.0, 42)}
+    studies["pneumonia_eps3"] = load(list(pneumonia.overrides("distributed", 3)))
+    held = []
+    for name, config in studies.items():
+        task = registry.load(config.task.name, config.task.options)
+        study = build_study(config, task, declared_patients(cohorts(task)))
+        held.append(fewest(name, study))
+        if name == "pneumonia_eps3":
+            held.append(fewest("pneumonia_eps3_11m_parameters", large(study)))
+    return all(held)
+
+
+def large(study: Study) -> Study:
+    """The same plan for a model of 11 million parameters, whose sums are rounded by site."""
+    epsilon = study.privacy.epsilon or math.inf
+    scale = recommended_scale(PARAMETERS, rounding="site", epsilon=epsilon, delta=pneumonia.DELTA)
+    wide = changed(study, "model", parameters=PARAMETERS)
+    wide = changed(wide, "aggregation", rounding="site", scale=scale, word_bits=64)
+    return with_noise(wide, epsilon)
+
+
+def changed(study: Study, section: str, **values: object) -> Study:
+    document = study.model_dump()
+    document[section] |= values
+    return Study.model_validate(document)
+
+
+def fewest(name: str, study: Study) -> bool:
+    def spent(of: Study) -> float:
+        return epsilon_over_bands(planned_events(of), of.privacy.delta)
+
+    planned, rise = spent(study), 0.0
+    while study.aggregation.scale > 1:
+        coarser = changed(study, "aggregation", scale=study.aggregation.scale // 2)
+        try:
+            more = spent(coarser) / planned - 1
+        except WardroundError:  # the noise would be too small for integers
+            break
+        if more > MOST_RISE:
+            break
+        study, rise = coarser, more
+    words = update_bits_needed(study)
+    return figure(
+        f"bits_epsilon_rises_{name}",
+        rise,
+        "relative, same noise",
+        MOST_RISE,
+        update_bits=words - (len(study.roster) - 1).bit_length(),
+        bits_of_a_word=words,
+        scale=study.aggregation.scale,
+        parameters=study.model.parameters,
+        of_float32=round(words / 32, 4),
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wire", action="store_true", help="bytes and speed alone")
+    parser.add_argument("--fewest", action="store_true", help="mode distributed's bits alone")
     parser.add_argument("--study", choices=STUDIES, help="one study alone")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    held = [] if asked.study else wire()
-    if not asked.wire:
+    held = [] if asked.study or asked.fewest else wire()
+    if not (asked.wire or asked.fewest):
         chosen = [asked.study] if asked.study else list(STUDIES)
         held += [accuracy(name, STUDIES[name]) for name in chosen]
+    if asked.fewest or not (asked.wire or asked.study):
+        held.append(fewest_bits())
     return 0 if all(held) else 1
 
 

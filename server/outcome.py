@@ -23,6 +23,7 @@ from protocol.study.study import Study
 BASELINES = ("local", "federated", "pooled", "public")
 """Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
 Status = Literal["finished", "failed", "killed"]
+Released = Literal["finished", "unfinished", "nothing"]
 COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 
 
@@ -79,6 +80,14 @@ class Outcome:
         asked = self.study.query.statistics if self.study.query is not None else ()
         if self.answers and [a.name for a in self.answers] != [s.name for s in asked]:
             raise ValueError("answers to other questions than the study's")
+
+    @property
+    def released(self) -> Released:
+        """What `weights` are: the model of the whole study; the last one that was paid for, where
+        it ended early; or nothing that was learned."""
+        if self.status == "finished":
+            return "finished"
+        return "unfinished" if self.rounds and self.weights.size else "nothing"
 
     def figures(self) -> dict[str, Any]:
         """The outcome as plain values, without its study, weights and rounds."""

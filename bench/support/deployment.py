@@ -27,6 +27,7 @@ from protocol.errors import Code, WardroundError
 from tasks.base import Task
 
 _READY = 60.0
+COORDINATOR = "coordinator"
 
 
 def start(
@@ -87,7 +88,7 @@ class Deployment:
     def __init__(self, folder: Path, task: Task, env: Mapping[str, str]) -> None:
         self.folder, self.task, self.env = folder, task, env
         self._stack = ExitStack()
-        self._processes: list[GuardedProcess] = []
+        self._processes: dict[str, GuardedProcess] = {}
 
     def __enter__(self) -> Self:
         self.folder.mkdir(mode=0o700)
@@ -98,22 +99,28 @@ class Deployment:
             self._found(site, data)
         label = self.task.schema.label
         patients = {site: len(table[label]) for site, table in tables.items()}
-        coordinator = self.coordinator = federate(self.folder, patients)
-        with ExitStack() as stack:
-            log, where = self.folder / "coordinator.log", str(coordinator.folder)
-            begun = start(stack, log, self.env, "wardround", "coordinator", "start", where)
-            self._processes.append(begun)
-            self.remote = stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
+        self.coordinator = federate(self.folder, patients)
+        with self._stack:
+            self.start(COORDINATOR)
+            self.remote = self._stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
             until_online(self.remote, 0, self.folder)
             for site in tables:
-                path = self.folder / site / new_site.SITE_YAML
-                log = self.folder / f"{site}.log"
-                self._processes.append(
-                    start(stack, log, self.env, "wardround-site", "start", "--config", str(path))
-                )
+                self.start(site)
             until_online(self.remote, len(tables), self.folder)
-            self._stack = stack.pop_all()
+            self._stack = self._stack.pop_all()
         return self
+
+    def start(self, name: str) -> None:
+        """Starts the coordinator, or a site by its name."""
+        command = ("wardround", "coordinator", "start", str(self.coordinator.folder))
+        if name != COORDINATOR:
+            path = str(self.folder / name / new_site.SITE_YAML)
+            command = ("wardround-site", "start", "--config", path)
+        self._processes[name] = start(self._stack, self.folder / f"{name}.log", self.env, *command)
+
+    def stop(self, name: str) -> None:
+        """Ends the coordinator, or a site by its name, and waits until it is gone."""
+        self._processes[name].stop()
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -124,7 +131,7 @@ class Deployment:
 
     def alive(self) -> int:
         """How many of the processes, the coordinator's and one a site, are running."""
-        return sum(process.running for process in self._processes)
+        return sum(process.running for process in self._processes.values())
 
     def _found(self, site: str, data: Path) -> None:
         """The site's policy allows whatever is measured, sums without masks included."""

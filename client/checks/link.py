@@ -16,11 +16,10 @@ from client.transport.http_connection import tls
 from client.transport.route import ProxyUnreachable
 from protocol.address import Address
 from protocol.errors import Code, WardroundError
+from protocol.wire.enrolment import expiry
 
 _TIMEOUT = 10.0
 """Seconds."""
-_MIN_DAYS_LEFT = 21
-"""Days that the coordinator's certificate should still be valid."""
 
 
 def link_checks(config: SiteConfig) -> Iterator[Check]:
@@ -80,10 +79,8 @@ def _tls(config: SiteConfig) -> str:
             remedy="Check the address, outbound rules of the firewall, and that it is running.",
         ) from None
     days = (ends - time.time()) / 86400
-    if days < _MIN_DAYS_LEFT:
-        raise CheckWarning(
-            f"certificate good for {days:.0f} days", "Tell the coordinator's operator."
-        )
+    if warning := expiry(days):
+        raise CheckWarning(warning, "Tell the coordinator's operator.")
     if fleet.private_ca is not None:
         raise CheckWarning(
             f"certificate good for {days:.0f} days; coordinator.private_ca is trusted too",

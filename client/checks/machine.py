@@ -24,6 +24,7 @@ _REMOTE = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "glusterfs")
 def machine_checks(config: SiteConfig, governance: SiteGovernance) -> Iterator[Check]:
     """Yields the checks, each after those that it depends on."""
     yield "keys", lambda: _keys(config)
+    yield "roster", lambda: _roster(governance)
     yield "user", _user
     yield "ledger and clock", lambda: _ledger(governance)
     yield "audit log", lambda: _audit(governance)
@@ -35,6 +36,15 @@ def _keys(config: SiteConfig) -> str:
     config.load_identity()
     load_node_key(config.node_key)
     return "identity and node key are this site's, and private"
+
+
+def _roster(governance: SiteGovernance) -> str:
+    known = governance.roster.now()
+    if attention := known.attention():
+        raise CheckWarning(
+            attention[0], "`wardround-site roster list` shows everybody's fingerprints."
+        )
+    return f"{len(known.confirmed)} hospitals, all confirmed"
 
 
 def _user() -> str:

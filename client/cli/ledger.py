@@ -228,7 +228,7 @@ def _print(account: Budget, studies: Sequence[StudySpending]) -> None:
 
 def _named_by(path: Path, config: SiteConfig, since: datetime) -> list[Study]:
     """The studies of the coordinator's history that may have gone on after `since`."""
-    from client.enrolment.join import signing_key_file
+    from client.config.site_roster import signing_key_file
     from protocol.wire.history import History
 
     try:

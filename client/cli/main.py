@@ -5,7 +5,7 @@ Each subcommand imports what it needs when it runs, so that --help answers at on
 
 from __future__ import annotations
 
-from client.cli import audit, cache, imaging, ledger
+from client.cli import audit, cache, imaging, ledger, roster
 from client.cli.backup import backup, restore
 from client.cli.daemon import check, start, status
 from client.cli.data import view
@@ -33,6 +33,7 @@ for commands in (
     for command in commands:
         app.command()(command)
 app.add_typer(imaging.images_app, name="images")
+app.add_typer(roster.app, name="roster")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")
 app.add_typer(cache.app, name="cache")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from pydantic import model_validator as validator
 
 from client.config.imaging_config import Imaging
@@ -129,6 +129,7 @@ class SiteConfig(Document):
     metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="a port on 127.0.0.1 for /healthz and /metrics"
     )
+    _roster_file: Path | None = PrivateAttr(default=None)
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,6 +162,11 @@ class SiteConfig(Document):
                     )
         return self
 
+    @property
+    def roster_file(self) -> Path | None:
+        """The file that `roster` names; None where site.yaml holds the keys itself."""
+        return self._roster_file
+
     def names_of(self, task: str) -> str:
         """By which names the patients of a task go, as a digest: those of the patient index, or
         those of the task's view as it is. Two tasks of one digest name a patient alike, at any
@@ -175,10 +181,13 @@ class SiteConfig(Document):
     def load(path: Path) -> SiteConfig:
         """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
         values, base = read_yaml(path), path.resolve().parent
-        if isinstance(values.get("roster"), str):
-            values["roster"] = read_yaml(base / values["roster"])
+        file = base / values["roster"] if isinstance(values.get("roster"), str) else None
+        if file is not None:
+            values["roster"] = read_yaml(file)
         config = validate(SiteConfig, values, str(path))
-        return config.model_copy(update=_absolute(config, base))
+        loaded = config.model_copy(update=_absolute(config, base))
+        loaded._roster_file = file
+        return loaded
 
     def load_identity(self) -> Identity:
         """Reads the identity key. Raises WardroundError(IDENTITY) unless it is the one that the

@@ -28,9 +28,12 @@ from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
 from client.daemon.site import Site
 from client.daemon.status import Status, StatusBoard, utc
+from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.data.cohort import Cohort
+from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
@@ -45,6 +48,7 @@ from protocol.housekeeping import Housekeeping
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
+from protocol.wire.enrolment import expiry
 from tasks import registry
 from tasks.base import Task
 
@@ -99,18 +103,21 @@ class Daemon:
                 target=_compose_past, args=(governance,), name="past", daemon=True
             ).start()
             reporter = stack.enter_context(StatusReporter(config.state, self.board))
+            answers = StoredAnswers(config.state / FOLDER)
             site = Site(
                 config.site,
                 identity,
-                config.roster,
+                governance.roster,
                 governance,
                 loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
                 respondent=partial(build_query_contributor, config),
                 keep=lambda study: algorithm_state_in(
                     config.state, study.digest, study.model.parameters
                 ),
+                answers=answers,
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
+                successor=partial(successor, config),
             )
             tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)
@@ -118,13 +125,16 @@ class Daemon:
                 _check_itself(task, gradient_memory(policy))
             running = _reopen(governance, site)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
-                sweep(config.state, running | governance.approvals.resting())
+                kept = running | governance.approvals.resting()
+                sweep(config.state, kept)
+                answers.sweep(kept)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
-            fleet = FleetConnection(FleetConfig.of(config))
+            fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
             stack.enter_context(fleet)
             self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
             reporter.connection = fleet
+            reporter.attention = lambda: (*governance.roster.now().attention(), *_expiry(fleet))
             self._connect_once(fleet)
             self.board.set(phase="idle")
             event("ready", site=config.site, rules=policy.digest[:12])
@@ -163,6 +173,13 @@ class Daemon:
 
     def _may_end(self) -> bool:
         return self._stopping.is_set() and not self._owes_share()
+
+
+def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
+    """What to say of the coordinator's certificate, as it was shown last."""
+    ends = fleet.certificate_ends
+    sentence = "" if ends is None else expiry((ends - time.time()) / 86400)
+    return (sentence,) if sentence else ()
 
 
 def _answer(fleet: FleetConnection, site: Site, incoming: IncomingMessage) -> None:

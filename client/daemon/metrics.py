@@ -31,7 +31,8 @@ class Metrics(Monitoring):
     def _state(self) -> tuple[bool, dict[str, object]]:
         """Well while the daemon is alive and connected."""
         now, alive = self._board.now, self._reporter.alive
-        body = {"site": now.site, "alive": alive, "connected": now.connected, "phase": now.phase}
+        body: dict[str, object] = {"site": now.site, "alive": alive, "connected": now.connected}
+        body |= {"phase": now.phase, "attention": now.attention}
         return alive and now.connected, body
 
     def _figures(self) -> Iterator[Sample]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import Roster
+from client.daemon.stored_answers import StoredAnswers
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.training.algorithm_state import AlgorithmState
@@ -123,6 +125,15 @@ class _LoadedStudy:
     attempt: _PreparedAttempt | None = None
 
 
+def no_successor(key: str) -> Identity:
+    """For a site whose key was never replaced. Raises WardroundError(IDENTITY)."""
+    raise WardroundError(
+        Code.IDENTITY,
+        "The roster gives this site an identity key that it does not have.",
+        remedy="Ask the coordinator's operator who replaced it.",
+    )
+
+
 class Site:
     """Answers messages one at a time, whatever brings them."""
 
@@ -130,25 +141,31 @@ class Site:
         self,
         name: str,
         identity: Identity,
-        roster: Mapping[str, str],
+        roster: Roster,
         governance: Governance,
         cohort: Callable[[Task, Study], Cohort],
         *,
         respondent: Callable[[Task, Study], QueryContributor] | None = None,
         keep: Callable[[Study], AlgorithmState] = lambda study: AlgorithmState(),
+        answers: StoredAnswers | None = None,
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
+        successor: Callable[[str], Identity] = no_successor,
     ) -> None:
-        """roster: site -> public identity key in hex, from this site's own records.
+        """roster: the other sites' identity keys, from this site's own records.
 
         cohort: loads the site's patients for a study; called once a study. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
-        by default. allow_unmasked: the site's consent to studies without masks (federations in one
-        process). memory: bytes that per-patient gradients may take.
+        by default. answers: where masked answers outlast a restart. allow_unmasked: the site's
+        consent to studies without masks (federations in one process). memory: bytes that
+        per-patient gradients may take. successor: public key in hex -> the identity that took the
+        place of `identity` in newer studies.
         """
-        self.name, self._identity, self._roster = name, identity, dict(roster)
+        self._successor = successor
+        self.name, self._identity, self._roster = name, identity, roster
         self._governance, self._cohort = governance, cohort
         self._respondent, self._keep = respondent, keep
+        self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
@@ -195,9 +212,17 @@ class Site:
     def _propose(self, message: messages.Propose, sender: Sender) -> Frame:
         study = Study.parse(message.document.encode(), sender)
         state, code, rules = self._consider(study, message.roster, dry=message.dry)
-        return messages.frame(
-            messages.Standing(study=study.digest, state=state, code=code, rules=rules), to=sender
+        standing = messages.Standing(
+            study=study.digest,
+            state=state,
+            code=code,
+            rules=rules,
+            unconfirmed=() if state == "refused" else self._unconfirmed(study),
         )
+        return messages.frame(standing, to=sender)
+
+    def _unconfirmed(self, study: Study) -> tuple[str, ...]:
+        return self._roster.now().unconfirmed(self._keys(study))
 
     def _consider(
         self, study: Study, roster: str | None = None, *, dry: bool = False
@@ -234,16 +259,8 @@ class Site:
         """
         if self.name not in study.sites:
             raise WardroundError(Code.REFUSED_STUDY, "The study's roster lacks this site.")
-        unknown = sorted(set(study.sites) - set(self._roster))
-        if unknown:
-            raise WardroundError(
-                Code.REFUSED_STUDY,
-                f"The study's roster names sites that ours lacks: {', '.join(unknown)}.",
-                remedy="Add their identity keys to `roster` in site.yaml, or ask who they are.",
-            )
-        if roster is not None and roster != roster_digest(
-            (site, self._roster[site]) for site in study.sites
-        ):
+        keys = self._keys(study)
+        if roster is not None and roster != roster_digest(keys.items()):
             raise WardroundError(
                 Code.IDENTITY,
                 "The coordinator has other identity keys for the study's sites than this site.",
@@ -265,6 +282,18 @@ class Site:
         options = tuple(sorted(study.task.options.items()))
         if _layout(task.name, options) != (study.model.parameters, study.model.layout):
             raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+
+    def _keys(self, study: Study, sites: Iterable[str] | None = None) -> dict[str, str]:
+        """Site -> identity key in the study, of all its sites by default."""
+        named = tuple(study.sites if sites is None else sites)
+        return self._roster.now().keys(named, study.roster_version)
+
+    def _signer(self, study: Study) -> Identity:
+        """The key with which this site signs in a study. Raises WardroundError(IDENTITY)."""
+        key = self._keys(study, [self.name])[self.name]
+        if key == self._identity.public_key.hex():
+            return self._identity
+        return self._successor(key)
 
     def _check_independence(self, study: Study) -> None:
         """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
@@ -332,7 +361,10 @@ class Site:
                 "ask who runs it. Nothing was spent.",
             )
         loaded = self._load(study)
+        present = study.sites if sections.exact else (self.name,)
+        self._roster.now().check_participants(self._keys(study, present))
         self._governance.debit(study, message.round, message.attempt, sections)
+        self._answers.forget(study.digest)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
             loaded.attempt.party.discard()
             loaded.attempt = None
@@ -359,33 +391,41 @@ class Site:
             round=message.round,
             attempt=message.attempt,
             model=message.model,
-            roster=tuple((site, self._roster[site]) for site in study.sites),
+            roster=tuple(self._keys(study).items()),
             exact=sections.exact,
         )
         if study.aggregation.masked:
-            return Party.begin(context, self.name, self._identity)
+            return Party.begin(context, self.name, self._signer(study))
         return OpenParty.begin(context, self.name)
 
     def _collect(self, message: messages.Collect, sender: Sender) -> Frame:
         study = self._admitted(message.study)
         loaded = self._loaded.get(study.digest)
         attempt = loaded.attempt if loaded is not None else None
+        signer = self._signer(study).public_key
         for ready, key in zip(message.readys, message.announced, strict=True):
             if key.site != self.name or (attempt is not None and key == attempt.party.ready):
                 continue
-            if signed_by(key, self._identity.public_key):
+            if signed_by(key, signer):
                 self._governance.witness(ready)
+        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
         if (
             loaded is None
             or attempt is None
             or (attempt.round, attempt.attempt) != (message.round, message.attempt)
         ):
-            raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
+            stored = self._answers.answer(message)
+            if stored is None:
+                raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
+            keys = self._keys(study, [key.site for key in message.announced])
+            self._roster.now().check_participants(keys)  # one may have been revoked since
+            return self._send(answer, messages.frame(answer, messages.chunks(stored), to=sender))
         contributor, sections = loaded.contributor, attempt.sections
 
         def noise(present: int) -> npt.NDArray[np.int64]:
             """Asked for once in an attempt, of participants that are who they say they are."""
             participants = [key.site for key in message.announced]
+            self._roster.now().check_participants(self._keys(study, participants))
             self._governance.take_part(study, message.round, participants)
             return contributor.noise(sections, present)
 
@@ -393,9 +433,9 @@ class Site:
             attempt.words, message.announced, study.aggregation.least_sites, noise
         )
         loaded.state.share()
-        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
-        body = messages.chunks(packing_of(sections).packed(share))
-        return self._send(answer, messages.frame(answer, body, to=sender))
+        words = packing_of(sections).packed(share)
+        self._answers.keep(message, words)
+        return self._send(answer, messages.frame(answer, messages.chunks(words), to=sender))
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
         loaded = self._loaded.pop(message.study, None)
@@ -403,6 +443,7 @@ class Site:
             loaded.attempt.party.discard()
         study = self._accepted.pop(message.study, None) or self._governance.known(message.study)
         if study is not None:
+            self._answers.forget(study.digest)
             self._governance.close(study, message.outcome)
             if StudyState(message.outcome).over:
                 state = loaded.state if loaded is not None else self._keep(study)

@@ -36,6 +36,7 @@ class Status:
     phase: starting, idle, training (computing an answer), summing (waiting for the other sites),
     stopping, stopped. rules: digest of the policy that it started with. answers: number sent by
     kind; refusals: number by code. coordinator_paused: its disk is full, and studies wait for it.
+    attention: what a person should do before it becomes a fault, in sentences.
     """
 
     site: str
@@ -59,6 +60,7 @@ class Status:
     answers: Mapping[str, int] = field(default_factory=dict)
     refusals: Mapping[str, int] = field(default_factory=dict)
     last_error: LastError | None = None
+    attention: tuple[str, ...] = ()
 
 
 class StatusBoard:
@@ -102,6 +104,7 @@ def read(folder: Path) -> Status | None:
     try:
         values = json.loads((folder / FILE).read_bytes())
         fault = values.pop("last_error")
+        values["attention"] = tuple(values.get("attention", ()))
         known = {f.name for f in fields(Status)}
         return Status(
             **{key: value for key, value in values.items() if key in known},

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -47,6 +48,8 @@ class StatusReporter:
         self._written: tuple[float, status.Status] = (-math.inf, board.now)
         self._housekeeping = Housekeeping(_note)
         self.connection: Connection | None = None
+        self.attention: Callable[[], tuple[str, ...]] = tuple
+        """What a person should do, in sentences; asked for at every report."""
 
     def __enter__(self) -> Self:
         self.expect(300.0)
@@ -80,6 +83,8 @@ class StatusReporter:
 
     def _report(self) -> None:
         self._report_connection()
+        with self._housekeeping.task("attention"):
+            self._report_attention()
         now, (at, last) = self._board.now, self._written
         moment = time.monotonic()
         if now == last and moment - at < _REWRITE:
@@ -88,6 +93,13 @@ class StatusReporter:
         with self._housekeeping.task("status.json"):
             status.write(self._folder, self._board.now)
             self._written = (moment, self._board.now)
+
+    def _report_attention(self) -> None:
+        attention = self.attention()
+        for sentence in attention:
+            if sentence not in self._board.now.attention:
+                event("attention", logging.WARNING, do=sentence)
+        self._board.set(attention=attention)
 
     def _report_connection(self) -> None:
         connection = self.connection

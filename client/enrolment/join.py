@@ -1,5 +1,7 @@
 """Joins a federation: takes over the coordinator's address, CA and roster, after a comparison.
 
+A key that was confirmed once stays known: nobody leaves and returns under another one unnoticed.
+
 Fingerprints are compared by telephone, because whoever can swap a key on the way can impersonate a
 hospital.
 """
@@ -17,8 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, StringConstraints, ValidationError
 
+from client.config import site_roster as roster_file
 from client.config.site_config import SiteConfig
-from client.enrolment.new_site import ROSTER, roster_text
+from client.config.site_roster import SiteRoster, roster_text, signing_key_file
+from client.enrolment.new_site import ROSTER
 from client.yaml_documents import read_yaml
 from protocol import durable_files
 from protocol.document import Document, added_field
@@ -28,6 +32,7 @@ from protocol.study.study import Digest, Name
 from protocol.terminal.printable import printable
 from protocol.untrusted import parsing
 from protocol.wire.enrolment import refused_file
+from protocol.wire.roster import EMPTY, RosterHistory, RosterNews, SignedChange
 
 _MAX_BYTES = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]
@@ -35,12 +40,14 @@ Change = Literal["this site", "known", "new", "CHANGED"]
 
 class FederationBundle(Document):
     """What a coordinator's operator hands to every site: address, CA (PEM) and roster, and the
-    public half of the key that signs the coordinator's models (0.1.0 had none)."""
+    public half of the key that signs the coordinator's models and the history of its roster (0.1.0
+    had neither)."""
 
     coordinator: str
     ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
     roster: Annotated[dict[Name, Digest], Field(min_length=1, max_length=1000)]
     signing_key: Digest | None = added_field(None)
+    history: tuple[SignedChange, ...] = added_field((), strict=False)
 
     @staticmethod
     def load(path: Path) -> FederationBundle:
@@ -69,7 +76,8 @@ class FederationBundle(Document):
 class BundleComparison:
     """What a bundle would change at this site. `sites`: name -> (fingerprint, change); `ca`: what
     becomes of the certificate authority; `signing_key`: as a site, of the key that signs models,
-    None where the bundle has none."""
+    None where the bundle has none; `leaving`: sites that the bundle lacks and nobody revoked;
+    `history`: the coordinator's changes, checked."""
 
     config_path: Path
     config: SiteConfig
@@ -77,6 +85,7 @@ class BundleComparison:
     ca: Change
     sites: dict[str, tuple[str, Change]]
     leaving: tuple[str, ...]
+    history: RosterHistory
     signing_key: tuple[str, Change] | None
 
     def refuse_changed_keys(self) -> None:
@@ -95,6 +104,14 @@ class BundleComparison:
                 f"The bundle has another key for {', '.join(changed)}; --yes does not take it.",
                 remedy="Nothing was changed. Call them and compare the fingerprints shown. Where "
                 "they have a new key indeed, join without --yes, at a keyboard.",
+            )
+        if self.leaving:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The bundle's roster has shrunk: it lacks {printable(', '.join(self.leaving))}, "
+                "whose key nobody revoked; --yes does not take it.",
+                remedy="Nothing was changed. Ask the coordinator's operator whether they left; "
+                "then join without --yes, at a keyboard.",
             )
 
 
@@ -126,27 +143,45 @@ def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
             remedy="Nothing was changed. Ask the coordinator's operator for a corrected bundle.",
         )
 
+    known = SiteRoster(config).now()
+    signs = None if bundle.signing_key is None else _signing_change(config, bundle.signing_key)
+    history = _history(bundle, known.history if signs and signs[1] == "known" else EMPTY)
+
     def change(site: str, key: str) -> Change:
         if site == config.site:
             return "this site"
-        if site not in config.roster:
+        if site not in known.confirmed:
             return "new"
-        return "known" if config.roster[site] == key else "CHANGED"
+        return "known" if key in history.heirs(site, known.confirmed[site]) else "CHANGED"
 
     sites = {
         site: (fingerprint(bytes.fromhex(key)), change(site, key))
         for site, key in sorted(bundle.roster.items())
     }
-    leaving = tuple(sorted(set(config.roster) - set(bundle.roster)))
+    leaving = tuple(
+        site
+        for site, key in sorted(known.confirmed.items())
+        if site not in bundle.roster and not history.heirs(site, key) & history.revoked
+    )
     ca = _authority_change(config.coordinator.root_certificate, bundle)
-    signs = None if bundle.signing_key is None else _signing_change(config, bundle.signing_key)
-    return BundleComparison(config_path, config, bundle, ca, sites, leaving, signs)
+    return BundleComparison(config_path, config, bundle, ca, sites, leaving, history, signs)
 
 
-def signing_key_file(config: SiteConfig) -> Path:
-    """Where the public half of the key that signs the coordinator's models is kept, for
-    `wardround.load`."""
-    return config.coordinator.root_certificate.with_name("coordinator-signing-key.pub")
+def _history(bundle: FederationBundle, known: RosterHistory) -> RosterHistory:
+    """The bundle's history, on top of what is known. Raises WardroundError(IDENTITY) where it was
+    rewritten or cut, or is not what the bundle's roster says."""
+    if bundle.signing_key is None or not bundle.history:
+        return known
+    number, version = len(bundle.history), bundle.history[-1].digest
+    news = RosterNews(number=number, version=version, changes=bundle.history[known.number :])
+    history = news.added_to(known, bytes.fromhex(bundle.signing_key))
+    if history.keys != bundle.roster:
+        raise WardroundError(
+            Code.IDENTITY,
+            "The bundle's roster is not the one that its signed history gives.",
+            remedy="Nothing was changed. Ask the coordinator's operator for the bundle again.",
+        )
+    return history
 
 
 def _signing_change(config: SiteConfig, key: str) -> tuple[str, Change]:
@@ -180,7 +215,8 @@ def join(compared: BundleComparison) -> SiteConfig:
     for target, content in (
         (compared.config.coordinator.root_certificate, bundle.ca.encode()),
         *signing_key,
-        (path.parent / values["roster"], roster_text(bundle.roster)),
+        (path.parent / values["roster"], roster_text(compared.config.roster | bundle.roster)),
+        (compared.config.state / roster_file.FILE, roster_file.text(compared.history)),
         (path, text.encode()),
     ):
         try:

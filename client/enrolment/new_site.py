@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
+from client.config.site_roster import roster_text
 from client.enrolment.site_template import SiteAnswers, site_yaml
 from client.governance.database import SiteState
 from client.transport.node_key import create_node_key, load_node_key, public_pem
@@ -17,7 +17,6 @@ from protocol.identity import Identity
 from protocol.wire.enrolment import EnrolmentCard
 
 SITE_YAML, ROSTER = "site.yaml", "roster.yaml"
-_ROSTER_HEAD = "# Identity keys by site, written by `wardround-site join`.\n"
 
 
 def init(folder: Path, answers: SiteAnswers) -> SiteConfig:
@@ -67,9 +66,3 @@ def card(config: SiteConfig) -> EnrolmentCard:
     identity = config.load_identity()
     node_key = public_pem(load_node_key(config.node_key)).decode()
     return EnrolmentCard(site=config.site, identity=identity.public_key.hex(), node_key=node_key)
-
-
-def roster_text(roster: dict[str, str]) -> bytes:
-    """Returns the text of roster.yaml for site -> public identity key in hex."""
-    lines = [f'{json.dumps(site)}: "{key}"\n' for site, key in sorted(roster.items())]
-    return (_ROSTER_HEAD + "".join(lines)).encode()

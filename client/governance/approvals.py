@@ -18,6 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from client.config.known_roster import Roster
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.exact_releases import exact_releases, permission
 from client.governance.ledger import Ledger
@@ -73,10 +74,10 @@ class DryRunAnswer:
 class Approvals:
     """Decides about studies; each decision is durable and audited."""
 
-    def __init__(self, ledger: Ledger, site: str, roster: Collection[str]) -> None:
-        """roster: the sites whose identity keys this site has."""
+    def __init__(self, ledger: Ledger, site: str, roster: Roster) -> None:
+        """roster: the other sites' identity keys."""
         self._state, self._audit, self.policy = ledger.state, ledger.audit, ledger.policy
-        self._ledger, self._site, self._roster = ledger, site, frozenset(roster)
+        self._ledger, self._site, self._roster = ledger, site, roster
 
     def propose(self, study: Study) -> tuple[ProposalStatus, Code | None]:
         """Decides about a proposed study, and records it. Returns the answer and, of a refusal,
@@ -260,7 +261,7 @@ class Approvals:
         return DryRunAnswer("accepted" if by_rule else "waiting")
 
     def _check_rules(self, study: Study) -> None:
-        self.policy.check(study, site=self._site, roster=self._roster)
+        self.policy.check(study, site=self._site, roster=self._roster.now().names)
 
     def _standing(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
         with self._state.reading() as db:

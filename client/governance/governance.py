@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from client.config.site_config import SiteConfig
+from client.config.site_roster import SiteRoster
 from client.governance.approvals import Approvals, DryRunAnswer, ProposalStatus
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent, Scalar
@@ -48,13 +49,14 @@ class SiteGovernance:
         self.config, self.policy, self._notify = config, config.policy, notify
         self._refusals = Throttle(_REFUSALS, _WINDOW)
         public_key = identity.public_key.hex()
+        self.roster = SiteRoster(config)
         self.state = SiteState.open(
             config.state, config.site, public_key, daemon=daemon, clock=clock
         )
         try:
             self.audit = Audit(self.state, config.site, identity)
             self.ledger = Ledger(self.state, self.audit, config.policy, config.names_of)
-            self.approvals = Approvals(self.ledger, config.site, config.roster)
+            self.approvals = Approvals(self.ledger, config.site, self.roster)
             if daemon:
                 self.audit.append(AuditEvent.DAEMON_STARTED, rules=config.policy.digest)
                 self._revoke_forbidden()

@@ -38,6 +38,7 @@ def backup(folder: Path, config: SiteConfig, state: SiteState, target: Path) -> 
             )
     named = [path for pattern in _OWN for path in folder.glob(pattern)]
     named += [config.identity, config.node_key, config.coordinator.root_certificate]
+    named += config.identity.parent.glob(f"{config.identity.name}.*")
     named += [*config.state.glob("*.key"), *(config.state / PERSONAL).rglob("*")]
     files: dict[str, Path] = {
         path.resolve().relative_to(folder).as_posix(): path

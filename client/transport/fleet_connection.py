@@ -29,14 +29,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from client.config.site_config import SiteConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, Response, tls
-from client.transport.node_key import load_node_key, public_pem
+from client.transport.node_key import load_node_key, public_pem, successor_of
 from client.transport.pace import Pace
 from client.transport.proxy import Proxy
 from client.transport.route import Route
+from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.progress import SLOWEST, WINDOW
@@ -67,6 +68,7 @@ from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     PART,
     REFUSED,
+    ROSTER,
     STORED,
     WAIT,
     PackedMessage,
@@ -90,8 +92,9 @@ _CLOCK_LIMIT = 280.0
 """Seconds of clock difference from which a refusal is put down to the clock."""
 _JITTER = random.Random()
 """A stream of its own: what moves the global one looks like a model that draws at random."""
-_BACKOFF = (0.2, 30.0)
-"""First and longest wait in seconds between attempts to connect."""
+_BACKOFF, _GONE = (0.2, 30.0), 3.0
+"""First and longest wait in seconds between attempts to connect; and the longest where nobody
+answers, so that studies go on soon after a coordinator is started again."""
 _POLL = (0.01, 3.0)
 """Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
 _ANSWER_LIMIT = 4 << 20
@@ -158,6 +161,18 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
+class RosterListener(Protocol):
+    """Who hears of the coordinator's roster."""
+
+    def known(self) -> int | None:
+        """How many changes of it are known here; None to hear nothing."""
+        ...
+
+    def heard(self, value: str) -> None:
+        """Takes in what `RosterNews.to_field` made. Never raises."""
+        ...
+
+
 @dataclass
 class _Download:
     """The objects of the last large question, as far as they came. A break of the line costs no
@@ -187,10 +202,10 @@ class FleetConnection:
     Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
     """
 
-    def __init__(self, config: FleetConfig) -> None:
-        self.config = config
-        self._key = load_node_key(config.node_key)
-        self._public = public_pem(self._key)
+    def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
+        self.config, self._roster = config, roster
+        self._use_key(config.node_key)
+        self._successor = False
         self._context = tls(config.root_certificate, config.private_ca)
         self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
@@ -227,6 +242,12 @@ class FleetConnection:
         """Whether the coordinator said that its disk is full, with its last answer."""
         return self._notice == DISK_FULL
 
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the coordinator's certificate ends, in seconds since 1970; None before it was seen.
+        An expired one is refused by TLS: the last that was good counts."""
+        return max((line.certificate_ends for line in self._all_lines), default=0.0) or None
+
     def connect(self) -> None:
         """Activates the node now. Raises WardroundError:
 
@@ -245,6 +266,7 @@ class FleetConnection:
             self._failed(error)
             raise
         self._node_id = response.node_id
+        self._keep_key()
         self._succeeded()
         self._activated.set()
         if self._heartbeats is None:
@@ -264,7 +286,7 @@ class FleetConnection:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.interrupt()
 
     def __enter__(self) -> Self:
@@ -284,7 +306,7 @@ class FleetConnection:
             except (WardroundError, CallInterrupted):
                 self._node_id = None  # the coordinator will miss the heartbeat
             farewell.close()
-        for line in (*self._lines, self._beat_line):
+        for line in self._all_lines:
             line.close()
 
     def receive(self, wait: float) -> IncomingMessage | None:
@@ -365,11 +387,15 @@ class FleetConnection:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
         hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        if self._roster is not None and (known := self._roster.known()) is not None:
+            have[ROSTER] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         held = _was_held(headers, asked, hold)
+        if self._roster is not None and ROSTER in headers:
+            self._roster.heard(headers[ROSTER])
         if not response.messages_list:
             return None, held
         if not response.message_object_trees:
@@ -623,14 +649,36 @@ class FleetConnection:
 
     def _failed(self, error: WardroundError) -> None:
         if error.code in (Code.NODE_KEY, Code.CLOCK):
-            # The coordinator was restarted or has removed the site: the node id is void.
+            # The coordinator was restarted or has removed the site: the node id is void. It is
+            # there again, so that the waits begin anew.
+            if self._node_id is not None:
+                self._failures = 0
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
+        if error.code is Code.NODE_KEY:
+            self._try_other_key()
         self._error = error
         self._failures += 1
-        pause = min(_BACKOFF[0] * 2 ** (self._failures - 1), _BACKOFF[1])
+        longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
+        pause = min(_BACKOFF[0] * 2 ** min(self._failures - 1, 20), longest)
         self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+
+    def _try_other_key(self) -> None:
+        """Signs in with the key that takes the place of this one, or with this one again."""
+        old, new = self.config.node_key, successor_of(self.config.node_key)
+        self._successor = new.exists() and not self._successor
+        self._use_key(new if self._successor else old)
+
+    def _keep_key(self) -> None:
+        """Makes a successor that the coordinator took this site's node key."""
+        if self._successor:
+            durable_files.move(successor_of(self.config.node_key), self.config.node_key)
+            self._successor = False
+
+    def _use_key(self, path: Path) -> None:
+        self._key = load_node_key(path)
+        self._public = public_pem(self._key)
 
     def _send_heartbeats(self) -> None:
         """Sends heartbeats until `close`. Each call is held, to notice a lost site at once."""
@@ -654,6 +702,10 @@ class FleetConnection:
             except WardroundError:
                 pause = 1.0  # `receive` meets the same fault, and handles it
             self._closing.wait(pause)
+
+    @property
+    def _all_lines(self) -> tuple[HttpConnection, ...]:
+        return (*self._lines, self._beat_line)
 
     def _line(self) -> HttpConnection:
         return HttpConnection(self.config.route, self._context)

@@ -118,6 +118,8 @@ class HttpConnection:
         self._connection: http.client.HTTPSConnection | None = None
         self._socket: socket.socket | None = None
         self._interrupted = False
+        self.certificate_ends = 0.0
+        """When the certificate that was shown last ends, in seconds since 1970; 0: none was."""
 
     def call(
         self, path: str, body: bytes, headers: Mapping[str, str], timeout: float, limit: int
@@ -198,6 +200,8 @@ class HttpConnection:
         try:
             self._begin(secured)
             secured.do_handshake()
+            ends = (secured.getpeercert() or {})["notAfter"]
+            self.certificate_ends = ssl.cert_time_to_seconds(str(ends))
         except BaseException:
             secured.close()
             raise

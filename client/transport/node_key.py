@@ -42,6 +42,12 @@ def create_node_key(path: Path) -> bytes:
     return public_pem(key)
 
 
+def successor_of(path: Path) -> Path:
+    """Where the key lies that takes the place of the one at `path`, once the coordinator knows
+    it."""
+    return path.with_name(f"{path.name}.next")
+
+
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Reads a node key, in PEM or in OpenSSH's form.
 

@@ -229,6 +229,8 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         f"{'running' if status['running'] else 'not running'}, {status['address']}, "
         f"certificate good for {status['certificate_days_left']:.0f} days"
     )
+    for sentence in status["attention"]:
+        screen.print(f"attention: {sentence}")
     for what, why in status["failing"].items():
         screen.print(f"failing: {printable(what)} ({printable(why)})")
     for study in status["studies"]:
@@ -282,8 +284,43 @@ def enrol(
         "node_key": enrolled.node_fingerprint,
         "patients": banded(patients),
     }
-    done = f"{printable(enrolled.site)} is enrolled. Send every site a new bundle."
+    done = (
+        f"{printable(enrolled.site)} is enrolled. Send it a bundle. Connected sites learn of it by "
+        "themselves, and their operators confirm it by telephone."
+    )
     print_result(done, facts, as_json)
+
+
+@coordinator_app.command()
+def rotate(
+    card: Annotated[Path, typer.Argument(help="What `wardround-site roster rotate` wrote.")],
+    config: Config = HERE,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take a site's new keys, signed by its old ones or compared by telephone.
+
+    When a hospital has sent such a card; no study is lost. A card of new keys that the old ones did
+    not sign is taken after a telephone call (--yes says there was one), and every other hospital
+    then confirms the new identity by telephone too.
+
+    Example: wardround coordinator rotate card.json
+    """
+    from protocol.wire.enrolment import EnrolmentCard
+    from server.enrolment.roster import Roster
+
+    roster, new = Roster(_config(config).roster), EnrolmentCard.load(card)
+    signed = new.follows(roster.entry(new.site).identity)
+    typer.echo(f"site      {printable(new.site)}", err=as_json)
+    typer.echo(f"identity  {new.identity_fingerprint}", err=as_json)
+    typer.echo(f"node key  {new.node_fingerprint}", err=as_json)
+    if signed:
+        typer.echo("signed    by the keys that it is enrolled with", err=as_json)
+    else:
+        confirm("Has the site read the same fingerprints to you over the telephone?", yes)
+    roster.rotate(new if signed else new.model_copy(update={"handover": None}))
+    facts = {"site": new.site, "identity": new.identity_fingerprint, "signed": signed}
+    print_result(f"The keys of {printable(new.site)} are replaced.", facts, as_json)
 
 
 @coordinator_app.command()
@@ -292,16 +329,17 @@ def expel(
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
-    """Remove a site from the roster; a running coordinator disconnects and refuses it.
+    """Remove a site from the roster and revoke its identity key, for good.
 
-    When a hospital leaves, or before it is enrolled again with new keys.
+    When a hospital leaves, or its key is in wrong hands. A running coordinator disconnects it, and
+    the other sites refuse every sum with it from then on. It returns with a new key only.
 
     Example: wardround coordinator expel north
     """
     from server.enrolment.roster import Roster
 
     Roster(_config(config).roster).remove(name)
-    done = f"{printable(name)} is expelled. Send every site a new bundle."
+    done = f"{printable(name)} is expelled. Connected sites learn of it by themselves."
     print_result(done, {"expelled": name}, as_json)
 
 
@@ -313,9 +351,9 @@ def bundle(
 ) -> None:
     """Write what every site needs: address, CA certificate, public keys of sites and of models.
 
-    Send it to all sites after every change of the roster: each loads it with `wardround-site join`
-    and compares the fingerprints shown here. Whoever uses models verifies with it who signed them
-    (`wardround models verify --key`).
+    For a site that is new: it loads it with `wardround-site join` and compares the fingerprints
+    shown here. Later changes of the roster reach it by themselves. Whoever uses models
+    verifies with it who signed them (`wardround models verify --key`).
 
     Example: wardround coordinator bundle --out bundle.json
     """

@@ -62,12 +62,6 @@ def _privacy(config: Config) -> Iterator[tuple[str, str]]:
             f"local_steps={config.local_steps}.",
             "Set local_steps=1 and more rounds, or choose privacy=local.",
         )
-    if traits.one_sum and aggregation.update_bits is not None:
-        yield (
-            f"aggregation.update_bits={aggregation.update_bits} is not of privacy={privacy.mode}: "
-            "what rounding at random does to one patient's term is not in its epsilon.",
-            "Leave it out (aggregation.scale and word_bits decide there), or choose privacy=local.",
-        )
     least = aggregation.least_sites
     if least is not None and aggregation.colluding_sites >= least:
         yield (

@@ -138,16 +138,40 @@ class AggregationConfig:
         None, "the least number of sites in a sum (null: 3, or all if fewer)", min=1, max=1000
     )
     colluding_sites: int = key(1, "how many sites may collude with the coordinator", min=0, max=999)
+    grace: float | None = key(
+        10.0,
+        "deployment, where all is noised: seconds until a study starts with the sites that have "
+        "accepted, if they are enough; the others are taken in later (null: waits for all)",
+        min=0,
+        max=86_400,
+    )
+    slow: float | None = key(
+        None,
+        "deployment, where all is noised: a site that takes so many times as long as the others is "
+        "asked in some rounds only (null: in all)",
+        above=1,
+        max=1000,
+    )
+    loss: float = key(
+        0.05,
+        "deployment: the probability that an attempt is lost, from which spare ones are planned",
+        min=0,
+        max=0.9,
+    )
     spare_attempts: int | None = key(
-        None, "attempts beyond one a round that epsilon pays for", min=0, max=99_000
+        None,
+        "attempts beyond one a round that epsilon pays for (null: enough for 99 studies in 100 "
+        "with this loss; none where sites are simulated)",
+        min=0,
+        max=99_000,
     )
     word_bits: int | None = key(None, "bits of a masked number: 32 or 64", min=32, max=64)
     update_bits: int | None = key(
         None,
-        "privacy none and local: send a site's update as numbers of so few bits, rotated and "
-        "rounded at random (null: word_bits, shared by the sites)",
+        "send an update in words of so many bits and log2(sites): rotated and rounded at random, "
+        "or in mode distributed with a coarser scale (null: word_bits)",
         min=2,
-        max=22,
+        max=30,
     )
     update_range: float | None = key(
         None,
@@ -186,6 +210,7 @@ class FederationConfig:
     """Where the sites are."""
 
     name: str = key(MISSING, "inprocess, ray or deployment; the group sets it")
+    sites: list[str] = key([], "the sites that are asked, by name (empty: all)")
     masked: bool | None = key(
         None,
         "whether sums are masked (secure aggregation); without masks every site's share is seen "

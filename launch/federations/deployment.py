@@ -79,6 +79,13 @@ class RemoteFederation:
         sites = self.federation()["sites"]
         return {name: int(site["patients"]) for name, site in sites.items()}
 
+    def pinned(self, study: Study) -> Study:
+        """The study with the version of the coordinator's roster, where it has to name one."""
+        version = self.federation().get("roster")
+        if version is None:
+            return study
+        return Study.model_validate(study.model_dump() | {"roster_version": version})
+
     def studies(self) -> list[dict[str, Any]]:
         """Every study at the coordinator, the latest first."""
         return list(self._control.call("GET", "studies")["studies"])
@@ -149,11 +156,25 @@ class RemoteFederation:
             raise no_coordinator(self._control.coordinator) from None
 
     def weights(self, digest: str) -> npt.NDArray[np.float32]:
-        """(P,) float32, the model that a finished study released. Raises also USAGE."""
+        """(P,) float32, the model that a study released, unfinished where it ended early. Raises
+        also USAGE where it released none."""
         content = self._control.content(f"studies/{digest}/weights")
         if len(content) % 4:
             raise no_coordinator(self._control.coordinator)
         return np.frombuffer(content, dtype="<f4").astype(np.float32)
+
+    def _released(self, study: Study, *, finished: bool) -> npt.NDArray[np.float32]:
+        """The model that a study which has ended released; (0,) where it learned nothing, or the
+        coordinator is of a release that gives out the models of finished studies alone."""
+        try:
+            weights = self.weights(study.digest)
+        except WardroundError:
+            if finished:
+                raise
+            return np.zeros(0, np.float32)
+        if weights.shape != (study.model.parameters,):
+            raise no_coordinator(self._control.coordinator)
+        return weights
 
     def events(self, digest: str, after: int = 0) -> Iterator[Event]:
         """Events above number `after`, as they happen, up to the one that ends the study."""
@@ -192,7 +213,7 @@ class RemoteFederation:
         """Tells `listener` all that happened and happens in a study, until it ends.
 
         Raises the WardroundError that the study failed with, after the listener got the outcome
-        as far as it came (without weights), and KeyboardInterrupt where it was cancelled.
+        as far as it came, and KeyboardInterrupt where it was cancelled.
         """
         rounds: list[RoundReport] = []
         event: Event = {}
@@ -202,11 +223,7 @@ class RemoteFederation:
                 rounds.append(report)
         if event.get("type") not in ENDS:
             raise no_coordinator(self._control.coordinator)
-        weights = np.zeros(0, np.float32)
-        if event["type"] == "finished":
-            weights = self.weights(digest)
-            if weights.shape != (study.model.parameters,):
-                raise no_coordinator(self._control.coordinator)
+        weights = self._released(study, finished=event["type"] == "finished")
         outcome = None
         if event.get("outcome") is not None:
             outcome = outcome_from_json(event["outcome"], study, tuple(rounds), weights)

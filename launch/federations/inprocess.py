@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
 from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
@@ -141,7 +142,7 @@ class InProcessFederation:
                 site: Site(
                     site,
                     identities[site],
-                    self.roster,
+                    KnownRoster(self.roster),
                     self.governance[site],
                     _cohort_loader(cohorts.get(site)),
                     respondent=_query_contributor(tables.get(site)),
@@ -186,7 +187,7 @@ def run_rounds(
 ) -> Outcome:
     """Runs a study on simulated sites, which are all there or never will be. roster: site -> public
     identity key in hex. Raises what `RoundLoop.run` raises."""
-    patience = Patience(join=0.0, poll=0.0, failures=3)
+    patience = Patience(join=0.0, poll=0.0, comeback=0.0, failures=3)
     rounds = RoundLoop(
         study, task, fleet, roster, listener, checkpoint=checkpoint, patience=patience
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.training.algorithm_state import AlgorithmState
@@ -47,6 +48,7 @@ class WorkerContext:
         self.study, self._task, self._identities = study, task, identities
         self._cohort, self._patients = cohort, dict[str, Patients]()
         self.roster = {name: key.public_key.hex() for name, key in identities.items()}
+        self.known = KnownRoster(self.roster)
 
     @cached_property
     def learner(self) -> DPTrainer:
@@ -63,7 +65,7 @@ class WorkerContext:
         return Site(
             name,
             self._identities[name],
-            self.roster,
+            self.known,
             SimulatedGovernance(),
             self.load(name),
             keep=new_kept,
@@ -97,7 +99,7 @@ class WorkerContext:
             case "identity":
                 return self._identities[site]
             case "roster":
-                return self.roster
+                return self.known
             case "load":
                 return self.load(site)
             case "keep":

@@ -106,7 +106,7 @@ def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict
     if where.credentials is None:
         return build_query(question, _declared(question), price), None
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
-        study = build_query(question, remote.patients(), price)
+        study = remote.pinned(build_query(question, remote.patients(), price))
         return study, remote.consult(study)
 
 
@@ -140,7 +140,7 @@ def _remotely(question: Question, price: Price, where: Where) -> QueryResult:
             "`wardround coordinator account add`.",
         )
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
-        study = build_query(question, remote.patients(), price)
+        study = remote.pinned(build_query(question, remote.patients(), price))
         configuration = {"query": _configuration(question, price)}
         names = {"experiment": where.experiment}
         with QueryProgress(study, where.console) as progress:

@@ -22,10 +22,11 @@ from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
 from launch.studies.plan_bytes import PlannedTraffic, traffic
+from launch.studies.plan_spares import enough
 from launch.studies.plan_time import seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
-from launch.studies.study_builder import build_study
+from launch.studies.study_builder import build_study, chosen
 from protocol.errors import WardroundError
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.epsilon_text import rounded_up
@@ -81,6 +82,13 @@ class StudyPlan:
     """site.yaml -> the rules in it that forbid the study."""
     line_speed: float = 12.5e6
     """Bytes a second of a site's line, as stated."""
+    loss: float = 0.0
+    """The probability that an attempt is lost, as configured."""
+
+    @property
+    def enough(self) -> float:
+        """The probability that the spare attempts are enough."""
+        return enough(self.study, self.loss)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -94,6 +102,8 @@ class StudyPlan:
             "noise_multiplier": study.privacy.noise_multiplier,
             "evaluation_noise_multiplier": study.evaluation.noise_multiplier,
             "attempts": study.aggregation.attempts,
+            "spare_attempts": study.spare_attempts,
+            "enough": self.enough,
             "rounds": study.optimisation.rounds,
             "evaluations": max_evaluations(study),
             "uncovered": uncovered(study),
@@ -121,10 +131,12 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
         with RemoteFederation(
             credentials_of(config), address=config.federation.coordinator
         ) as remote:
-            study = build_study(config, task, remote.patients())
+            study = remote.pinned(build_study(config, task, remote.patients()))
             answers = answers_of(remote.consult(study))
     else:
-        cohorts = cohorts_of(task, task.public_sites(data_root()), split_plan(config))
+        cohorts = cohorts_of(
+            task, chosen(config, task.public_sites(data_root())), split_plan(config)
+        )
         study = build_study(config, task, declared_patients(cohorts))
     attempts, noised = study.aggregation.attempts, study.privacy.epsilon is not None
     return StudyPlan(
@@ -136,6 +148,7 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
         seconds=seconds(study, task, simulated=answers is None, line=config.federation.line_speed),
         line_speed=config.federation.line_speed,
         answers=answers,
+        loss=config.aggregation.loss,
         policies={path: objections(SiteConfig.load(Path(path)), study) for path in policies},
     )
 
@@ -210,7 +223,10 @@ def _cost(planned: StudyPlan) -> Table:
         if study.evaluation.noise_multiplier:
             table.add_row("", f"{study.evaluation.noise_multiplier:.4g} in evaluation")
     closing = " and the closing one" if study.evaluation.takes_place else ""
-    spare = f", {study.spare_attempts} spare" if study.spare_attempts else ""
+    spare = ""
+    if study.spare_attempts:
+        spare = f", {study.spare_attempts} spare"
+        spare += f" (enough in {planned.enough:.1%} of studies that lose {planned.loss:.1%})"
     table.add_row("attempts", f"{study.optimisation.rounds} rounds{closing}{spare}")
     table.add_row("evaluations", str(study.evaluations))
     table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")

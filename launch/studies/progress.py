@@ -33,6 +33,7 @@ WAITING = {
     "approval": "waiting for approval at: ",
     "hours": "waiting for the working hours of: ",
     "suspects": "paused, since at least one of these sends what no honest site sends: ",
+    "unconfirmed": "not asked together until `wardround-site roster confirm` there: ",
 }
 COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 
@@ -72,7 +73,11 @@ class StudyProgress:
         self._say(WAITING[why] + ", ".join(sites) if sites else "")
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        self._say(f"round {round_}: attempt {attempt} was lost ({why}); trying again")
+        left = max(0, self._study.spare_left(round_, attempt))
+        spare = f"{left} of {self._study.spare_attempts} spare attempts left"
+        if 4 * left <= self._study.spare_attempts:
+            spare += "; once they are spent, the model is released unfinished"
+        self._say(f"round {round_}: attempt {attempt} was lost ({why}); trying again; {spare}")
 
     def round(self, report: RoundReport) -> None:
         self._rows.append(report)

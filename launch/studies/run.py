@@ -20,8 +20,16 @@ from launch.federations.login import kept_credentials
 from launch.studies.baselines import BaselineScore, compare, figures_of
 from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
-from launch.studies.run_folder import RunFolder, begin, forget, is_resumable, leave
-from launch.studies.study_builder import build_study
+from launch.studies.run_folder import (
+    RunFolder,
+    begin,
+    forget,
+    has_unfinished,
+    is_resumable,
+    leave,
+    leave_unfinished,
+)
+from launch.studies.study_builder import build_study, chosen
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE
 from protocol.study.algorithms import keeps_state
@@ -80,7 +88,7 @@ def run_inprocess(
     """Runs a study on simulated sites with these tables: site -> columns. study: one to resume.
     checkpoints: whether it can be resumed after an interruption, which costs 5 ms a round. Raises
     as `run`."""
-    cohorts = cohorts_of(task, tables, split_plan(config))
+    cohorts = cohorts_of(task, chosen(config, tables), split_plan(config))
     declared = declared_patients(cohorts)
     resumed = study is not None
     if study is None:
@@ -97,7 +105,11 @@ def run_inprocess(
             record = RunFolder(folder, Listeners(shown, tracker), checkpoints=checkpoints)
             for report in record.reports:
                 shown.round(report)
-            federation.run(study, task, record, checkpoint=record.checkpoint)
+            try:
+                federation.run(study, task, record, checkpoint=record.checkpoint)
+            except WardroundError:
+                release_unfinished(record.outcome, folder, console)
+                raise
         outcome, rows = record.result, list[BaselineScore]()
         leave(outcome, folder)
         if which := config.baselines:
@@ -180,20 +192,44 @@ def run_deployment(
     task = registry.load(config.task.name, config.task.options)
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
         resumed = study is not None
-        study = study or build_study(config, task, remote.patients())
+        study = study or remote.pinned(build_study(config, task, remote.patients()))
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:
             with StudyProgress(study, console) as shown:
                 begin(folder, study, config)
+                ended = _Ended(shown)
                 try:
-                    outcome = remote.run(study, redacted(plain(config)), names, shown)
-                except KeyboardInterrupt:
-                    if config.federation.on_interrupt == "cancel":
+                    outcome = remote.run(study, redacted(plain(config)), names, ended)
+                except BaseException as error:
+                    released = release_unfinished(ended.outcome, folder, console)
+                    interrupted = isinstance(error, KeyboardInterrupt) and not released
+                    if interrupted and config.federation.on_interrupt == "cancel":
                         withdraw(remote, study.digest)
                         forget(folder)
                     raise
             leave(outcome, folder)
         return FinishedStudy(outcome, folder, remote.receipt)
+
+
+class _Ended(Listeners):
+    """Remembers how a study ended."""
+
+    outcome: Outcome | None = None
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().finish(outcome)
+
+
+def release_unfinished(outcome: Outcome | None, folder: Path, console: Console | None) -> bool:
+    """Leaves the model of a study that ended early, and says so. Whether there is one."""
+    if outcome is None or not leave_unfinished(outcome, folder):
+        return False
+    done, rounds = outcome.rounds[-1].round, outcome.study.optimisation.rounds
+    spent = "" if outcome.epsilon is None else f", epsilon {outcome.epsilon:.3f} spent"
+    said = f"unfinished model, after {done} of {rounds} rounds{spent}: {folder}/unfinished.npy"
+    (console or command_line.console(stderr=True)).print(Text(printable(said)), soft_wrap=True)
+    return True
 
 
 def withdraw(remote: RemoteFederation, digest: str) -> None:
@@ -244,6 +280,8 @@ def result_folder(
     try:
         yield folder
     except BaseException as error:
+        if has_unfinished(folder):
+            raise
         if isinstance(error, KeyboardInterrupt) and is_resumable(folder, config.federation.name):
             (console or command_line.console(stderr=True)).print(
                 Text(printable(f"To continue: wardround run --resume {folder}")), soft_wrap=True

@@ -1,7 +1,8 @@
 """The folder of a study that runs in process, from which it can be resumed after an interruption.
 
 It holds study.json and configuration.yaml from the start; checkpoint.pt, rounds.jsonl and the
-state of simulated sites while the study runs; weights.npy and summary.json at the end.
+state of simulated sites while the study runs; weights.npy and summary.json at the end. A study that
+ends early leaves the last model that was paid for as unfinished.npy, and unfinished.json beside it.
 
 Each round is reported once. A study that is interrupted between the sum that scored a model and the
 checkpoint scores that model again; the second histogram is dropped here, so that what is released,
@@ -36,6 +37,7 @@ STUDY, CONFIGURATION, CHECKPOINT, ROUNDS = (
     "checkpoint.pt",
     "rounds.jsonl",
 )
+_UNFINISHED = ("unfinished.npy", "unfinished.json")
 
 
 class RunFolder(Listeners):
@@ -103,7 +105,24 @@ def leave(outcome: Outcome, folder: Path) -> None:
     with writing(folder / "weights.npy", mode=PUBLIC) as file:
         np.save(file, outcome.weights)
     write_summary(outcome, folder / "summary.json")
-    _remove(folder, ROUNDS)
+    _remove(folder, ROUNDS, *_UNFINISHED)
+
+
+def leave_unfinished(outcome: Outcome | None, folder: Path) -> bool:
+    """Writes unfinished.npy and then unfinished.json, where a study that ended early has learned
+    something. Whether it has; what a resumption needs stays."""
+    if outcome is None or outcome.released != "unfinished":
+        return False
+    weights, summary = (folder / name for name in _UNFINISHED)
+    with writing(weights, mode=PUBLIC) as file:
+        np.save(file, outcome.weights)
+    write_summary(outcome, summary)
+    return True
+
+
+def has_unfinished(folder: Path) -> bool:
+    """Whether a study that ended early has left its model there."""
+    return (folder / _UNFINISHED[-1]).exists()
 
 
 def forget(folder: Path) -> None:

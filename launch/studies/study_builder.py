@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -22,12 +23,14 @@ from launch.config.study_documents import (
     schedule_of,
     stop_of,
 )
+from launch.studies.plan_spares import spare_attempts
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import recommended_scale
 from protocol.privacy.calibration import (
     MAX_BINS,
     coarsened,
+    fitted,
     sum_rounding,
     with_noise,
     with_range,
@@ -57,12 +60,16 @@ from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation
 
+T = TypeVar("T")
+
 
 def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
-    """The study that a configuration describes, for sites with these declared patients.
+    """The study that a configuration describes, for those of the sites with these declared
+    patients that `federation.sites` names.
 
     Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE.
     """
+    declared = chosen(config, declared)
     if config.optimiser.name not in NAMES:
         raise WardroundError(
             Code.CONFIGURATION,
@@ -80,14 +87,39 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
         ) from None
 
 
+def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
+    """The sites that `federation.sites` names; all where it names none.
+
+    Raises WardroundError(CONFIGURATION) where one is unknown, or they are fewer than a sum needs.
+    """
+    names = set(config.federation.sites) or set(sites)
+    if unknown := sorted(names - set(sites)):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"federation.sites names sites that are not there: {', '.join(unknown)}.",
+            remedy=f"These are there: {', '.join(sorted(sites))}.",
+        )
+    least = config.aggregation.least_sites or (3 if config.federation.masked else 1)
+    if config.federation.sites and len(names) < least:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"federation.sites names {len(names)} sites, and a sum needs {least}.",
+            remedy="Name more of them, or lower aggregation.least_sites (not below 3 with masks).",
+        )
+    return {site: sites[site] for site in sorted(names)}
+
+
 def _calibrated(config: Config, draft: Study) -> Study:
     epsilon, bins, aggregation = config.privacy.epsilon, config.evaluation.bins, config.aggregation
     study = draft if epsilon is None else with_noise(draft, epsilon, bins=bins)
-    if aggregation.update_bits and not aggregation.update_range:
+    few = aggregation.update_bits is not None
+    if few and not aggregation.update_range and not study.privacy.traits.one_sum:
         study = with_range(study)
+    if few and epsilon is not None and not aggregation.scale and study.privacy.traits.one_sum:
+        study = fitted(study, epsilon, bins=bins)
     if aggregation.word_bits:
         return study
-    if epsilon is not None and not aggregation.scale:
+    if epsilon is not None and not (aggregation.scale or few):
         study = coarsened(study, epsilon, bins=bins)
     return with_words(study)
 
@@ -106,9 +138,11 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
     mode, release = mode_of(config), release_of(config)
     aggregation, evaluation = config.aggregation, config.evaluation
     spare = aggregation.spare_attempts
+    needed = config.rounds + int(evaluates(release))
     if spare is None:
-        spare = max(3, config.rounds // 20) if config.federation.name == "deployment" else 0
-    attempts = config.rounds + int(evaluates(release)) + spare
+        deployed = config.federation.name == "deployment"
+        spare = spare_attempts(needed, aggregation.loss) if deployed else 0
+    attempts = needed + spare
     min_sites = aggregation.least_sites
     if min_sites is None:
         min_sites = min(max(3, min_sites_of_rule(robust_of(config))), len(declared))
@@ -161,6 +195,8 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
                 attempts=attempts,
             ),
             rounding=rounding,
+            grace=aggregation.grace if _may_be_absent(config) else None,
+            slow=aggregation.slow if _may_be_absent(config) else None,
         ),
         evaluation=Evaluation(
             every=evaluation.every,
@@ -172,6 +208,13 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
     )
+
+
+def _may_be_absent(config: Config) -> bool:
+    """Whether sites come and go: in one process they do not, and exact sums take all of them."""
+    exact = evaluates(release_of(config)) and not adds_noise(release_of(config))
+    private = traits_of(mode_of(config)).private
+    return config.federation.name == "deployment" and private and not exact
 
 
 def _shares_noise(config: Config) -> bool:

@@ -23,11 +23,12 @@ from protocol.privacy.releases import (
     pooled_evaluation,
     training_event,
 )
-from protocol.privacy.word_size import word_bits_needed
+from protocol.privacy.word_size import update_bits_needed, word_bits_needed
 from protocol.quantiser import window
 from protocol.study.privacy_mode import noise_share
 from protocol.study.query import Mean, Query
 from protocol.study.study import Study, SumRounding
+from protocol.study.vector_layout import update_word_bits
 
 MAX_BINS = 512
 _EVALUATION_SHARE = 0.5
@@ -148,6 +149,18 @@ def coarsened(study: Study, epsilon: float, *, bins: int | None = None) -> Study
             return study
         if word_bits_needed(coarse) == 32:
             return coarse
+    return study
+
+
+def fitted(study: Study, epsilon: float, *, bins: int | None = None) -> Study:
+    """The study of mode distributed with the largest clip norm in integers, of those that halve its
+    own, whose sums fit the words of update_bits; calibrated again, so that epsilon pays for the
+    coarser rounding. Raises as `with_noise`."""
+    own = update_word_bits(study)
+    while own is not None and study.aggregation.scale > 1 and update_bits_needed(study) > own:
+        while study.aggregation.scale > 1 and update_bits_needed(study) > own:
+            study = _changed(study, aggregation={"scale": study.aggregation.scale // 2})
+        study = with_noise(study, epsilon, bins=bins)
     return study
 
 

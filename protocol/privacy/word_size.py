@@ -14,13 +14,19 @@ from protocol.privacy.skellam import MAX_VARIANCE
 from protocol.secagg.fixed_point import (
     SITE_PATIENTS,
     WordBits,
-    bits_for,
+    clipped_sum_bits,
     max_sampled,
-    word_bits_for,
+    sum_bits,
+    whole_words,
 )
 from protocol.study.query import Query
 from protocol.study.study import Study
-from protocol.study.vector_layout import histogram_cells, histogram_variance, update_variance
+from protocol.study.vector_layout import (
+    histogram_cells,
+    histogram_variance,
+    update_variance,
+    update_word_bits,
+)
 
 
 def word_bits_needed(study: Study) -> WordBits:
@@ -28,16 +34,31 @@ def word_bits_needed(study: Study) -> WordBits:
 
     Updates of modes none and local are clipped to what fits (`vector_layout.encode_update`). Raises
     WardroundError(CONFIGURATION) where even 64 bits do not do, where a share of noise is larger
-    than can be drawn, or where a site samples more patients than the slack of its sum is proved of.
+    than can be drawn, where a site samples more patients than the slack of its sum is proved of, or
+    where the update does not fit the words of its `update_bits`.
     """
-    aggregation, privacy = study.aggregation, study.privacy
+    privacy = study.privacy
     if study.query is not None:
         return _query_bits(study, study.query)
     histogram = _histogram_bits(study)
     check_sampled(study, max(most_trained(study, frozenset({site})) for site in study.sites))
     if not privacy.traits.one_sum:
         return histogram
-    update = word_bits_for(
+    needed, own = update_bits_needed(study), update_word_bits(study)
+    if own is not None and needed > own:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"A sum of this study's updates takes {needed} bits; update_bits gives it {own}.",
+            remedy="Raise aggregation.update_bits, or lower aggregation.scale.",
+        )
+    return max(histogram, whole_words(needed))
+
+
+def update_bits_needed(study: Study) -> int:
+    """The bits of a word in which no sum of clipped gradients of the study wraps, but with
+    probability below 2^-41 over all attempts."""
+    aggregation, privacy = study.aggregation, study.privacy
+    return clipped_sum_bits(
         scale=aggregation.scale,
         dimension=study.model.parameters,
         most_patients=max_sampled(most_trained(study), privacy.sampling_rate, aggregation.attempts),
@@ -46,14 +67,13 @@ def word_bits_needed(study: Study) -> WordBits:
         colluding_sites=aggregation.colluding_sites,
         attempts=aggregation.attempts,
     )
-    return max(histogram, update)
 
 
 def _query_bits(study: Study, query: Query) -> WordBits:
     match query.mechanism:
         case "laplace":
             most = most_scored(study) * study.evaluation.scale + max_noise(study)
-            return bits_for(most, 0.0, query.cells, study.aggregation.attempts)
+            return whole_words(sum_bits(most, 0.0, query.cells, study.aggregation.attempts))
         case "skellam":
             return _histogram_bits(study)
     assert_never(query.mechanism)
@@ -68,12 +88,13 @@ def _histogram_bits(study: Study) -> WordBits:
             "A share of the study's noise is larger than can be drawn.",
             remedy="Lower aggregation.scale or evaluation.scale.",
         )
-    return bits_for(
+    bits = sum_bits(
         most_scored(study) * study.evaluation.scale,
         max(sites * histogram_variance(study, sites) for sites in (least, all_)),
         histogram_cells(study),
         study.aggregation.attempts,
     )
+    return whole_words(bits)
 
 
 def check_sampled(study: Study, patients: int) -> None:

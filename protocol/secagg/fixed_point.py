@@ -139,7 +139,7 @@ def max_sampled(patients: int, sampling_rate: float, attempts: int) -> int:
     return min(patients, math.ceil(mean + spread))
 
 
-def word_bits_for(
+def clipped_sum_bits(
     *,
     scale: int,
     dimension: int,
@@ -148,16 +148,16 @@ def word_bits_for(
     least_sites: int,
     colluding_sites: int,
     attempts: int,
-) -> WordBits:
-    """The smallest word in which no sum of a study wraps, but with probability below 2^-41.
+) -> int:
+    """The bits of the smallest word in which no sum of clipped gradients of a study wraps, but with
+    probability below 2^-41.
 
     The noise of all of U has variance mu |U| / (|U| - x), largest at |U| = m.
-    Raises WardroundError(CONFIGURATION) where even 64 bits do not do.
     """
     _check_scale(1.0, scale)
     variance = (noise_multiplier * scale) ** 2 * least_sites / max(1, least_sites - colluding_sites)
     signal = most_patients * sensitivity(scale, dimension, "site").l2
-    return bits_for(signal, variance, dimension, attempts)
+    return sum_bits(signal, variance, dimension, attempts)
 
 
 def skellam_tail(variance: float, level: float) -> float:
@@ -166,13 +166,19 @@ def skellam_tail(variance: float, level: float) -> float:
     return math.sqrt(2 * variance * level) + level / 3
 
 
-def bits_for(signal: float, variance: float, dimension: int, attempts: int) -> WordBits:
+def sum_bits(signal: float, variance: float, dimension: int, attempts: int) -> int:
     """The same for coordinates of `signal` at most, with Skellam noise of this variance."""
     level = math.log(2 * dimension * attempts * 2.0 ** (WRAP_BITS + 1))
     largest = signal + skellam_tail(variance, level)
-    if largest < 2**31 - 1:
+    return (math.floor(largest) + 1).bit_length() + 1
+
+
+def whole_words(bits: int) -> WordBits:
+    """The smallest whole word of so many bits or more. Raises WardroundError(CONFIGURATION) where
+    even 64 bits do not do."""
+    if bits <= 32:
         return 32
-    if largest < 2.0**62:
+    if bits <= 63:
         return 64
     raise WardroundError(
         Code.CONFIGURATION,

@@ -63,7 +63,8 @@ NoiseShare = Callable[[int], npt.NDArray[np.int64]]
 class Party:
     """One site in one attempt. `ready` is its first message; `share` makes its second, once.
 
-    Kept in memory only: a site that restarts has lost the attempt, and begins the next.
+    Kept in memory only: a site that restarts can answer no more than what it answered before
+    (`client.daemon.stored_answers`).
     """
 
     masked = True

@@ -139,9 +139,13 @@ class Aggregation(Document):
     bounds one coordinate of a site's weighted update. Mode distributed: `scale` is the clip norm as
     an integer; `rounding` says whether each patient's gradient is rounded or a site's sum of them
     (`fixed_point.sensitivity`). `robust`: replaces the weighted mean where updates are seen.
-    `update_bits`: a site's update is rotated and rounded at random to numbers of so many bits,
-    between -update_range and update_range, and travels in words of update_bits + ceil(log2 n) bits
-    (`vector_layout.encode_update`); without, in words of k bits.
+    `grace`: seconds after which a study that needs no whole roster starts with the sites that have
+    accepted, if they are m; None waits for the answers of all. `slow`: a site that takes so many
+    times as long as the others is not asked in each round (`server.rounds.pace`); None asks all.
+    `update_bits`: updates travel in words of update_bits + ceil(log2 n) bits; without, of k bits.
+    Modes none and local: a site's update is rotated and rounded at random to numbers of so many
+    bits, between -update_range and update_range (`vector_layout.encode_update`). Distributed: no
+    number changes; `scale` is so coarse that the sum fits.
     """
 
     masked: bool = True
@@ -153,7 +157,9 @@ class Aggregation(Document):
     update_range: Annotated[float, Field(gt=0, le=1e6)] = UPDATE_RANGE
     scale: Annotated[int, Field(ge=1, le=2**40)] = 4096
     rounding: SumRounding = "patient"
-    update_bits: Annotated[int, Field(ge=2, le=22)] | None = added_field(None)
+    grace: float | None = added_field(None, ge=0, le=86_400)
+    slow: float | None = added_field(None, gt=1, le=1000)
+    update_bits: Annotated[int, Field(ge=2, le=30)] | None = added_field(None)
 
     @property
     def rounds_once(self) -> bool:
@@ -263,6 +269,9 @@ class Study(Document):
     evaluation: Evaluation
     roster: Annotated[tuple[Member, ...], Field(min_length=1, max_length=1000, strict=False)]
     query: Query | None = None
+    roster_version: Digest | None = added_field(None)
+    """Whose keys hold for its sites: those of this version of the coordinator's roster
+    (`RosterHistory.keys_at`); None: each site's first key."""
     expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
     """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
     failed; with "" they release what is left of it at once."""
@@ -302,13 +311,10 @@ class Study(Document):
             least_sites=aggregation.least_sites,
         )
         if aggregation.update_bits is not None:
-            if self.privacy.traits.one_sum:
-                raise ValueError(
-                    f"update_bits is of modes none and local; in mode {mode} the size of the words "
-                    "follows from scale"
-                )
             if aggregation.robust is not None:
                 raise ValueError("update_bits is of a mean, and robust replaces the mean")
+            if aggregation.update_bits + (len(names) - 1).bit_length() > 32:
+                raise ValueError("update_bits + ceil(log2 n) must be at most 32, for n sites")
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
@@ -433,6 +439,12 @@ class Study(Document):
         return self.evaluation.every > 0 and made > 0 and made % self.evaluation.every == 0
 
     @property
+    def whole_roster(self) -> bool:
+        """Whether all sites must be in it to the end, since some sum has no noise: of two exact
+        sums over different sites, the difference is what one hospital has added."""
+        return not self.privacy.traits.private or self.evaluation.exact
+
+    @property
     def shares_noise(self) -> bool:
         """Whether some noise suffices only in the sum of the sites' shares."""
         traits = self.privacy.traits
@@ -444,6 +456,11 @@ class Study(Document):
         """Attempts beyond those that train and the closing one, which evaluates."""
         closing = int(self.evaluation.takes_place)
         return self.aggregation.attempts - self.optimisation.rounds - closing
+
+    def spare_left(self, round_: int, attempt: int) -> int:
+        """How many of them are left once attempt number `attempt` was lost in round `round_`
+        (rounds + 1 closes the study); below 0 where it can no longer finish."""
+        return self.spare_attempts - (attempt - (round_ - 1))
 
     @property
     def evaluations(self) -> int:

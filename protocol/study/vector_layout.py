@@ -99,8 +99,9 @@ def update_scale(study: Study) -> float:
 
 
 def update_word_bits(study: Study) -> int | None:
-    """Bits of a word of the update on the wire, in which the numbers of all n sites add up without
-    wrapping: update_bits + ceil(log2 n). None: the study's words, as everything else."""
+    """Bits of a word of the update on the wire, update_bits + ceil(log2 n): the numbers of all n
+    sites, each of update_bits, add up without wrapping; in mode distributed the sum itself fits
+    (`word_size.word_bits_needed`). None: the study's words, as everything else."""
     bits = study.aggregation.update_bits
     return None if bits is None else bits + (len(study.roster) - 1).bit_length()
 
@@ -176,7 +177,7 @@ def decode_control(study: Study, total: Integers, round_: int) -> Vector:
 
 def _decoded(study: Study, total: Integers, factor: float, round_: int) -> Vector:
     values = np.multiply(total, np.float32(factor), dtype=np.float32, casting="unsafe")
-    if study.aggregation.update_bits is None:
+    if study.aggregation.update_bits is None or study.privacy.traits.one_sum:
         return values
     return rotated_back(values, rotation_key(study, round_))
 

@@ -13,17 +13,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import Field, StringConstraints, ValidationError
 
-from protocol.document import Document, first_fault
+from protocol.document import Document, added_field, canonical, first_fault
 from protocol.errors import Code, WardroundError
-from protocol.identity import fingerprint
+from protocol.identity import Identity, fingerprint, verify
 from protocol.release import unknown_field
 from protocol.study.study import Digest, Name
 from protocol.untrusted import parsing
+from protocol.wire.roster import HANDOVER, Signature
 
 _CARD_LIMIT = 16 * 1024
+CARD = "wardround enrolment card"
+"""Purpose of a card's signature."""
+EXPIRY_DAYS = 60
+"""Days before its end from which a certificate is warned of."""
 _INVITATION_LIMIT = 256 * 1024
 CARD_PATH = "/v1/enrolment/card"
 """Where an invited hospital posts its card, again and again, until the roster is complete."""
+
+
+def expiry(days: float) -> str:
+    """What to say of a coordinator's certificate with so many days left; empty where it is good."""
+    if days > EXPIRY_DAYS:
+        return ""
+    when = f"expires in {days:.0f} days" if days > 0 else "has expired"
+    return f"The coordinator's certificate {when}: its operator runs `wardround coordinator renew`."
 
 
 def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> WardroundError:
@@ -37,11 +50,35 @@ def refused_file(error: ValidationError, path: Path, what: str, remedy: str) -> 
 
 
 class EnrolmentCard(Document):
-    """A site's name and its two public keys, as `wardround-site enrol` prints them."""
+    """A site's name and its two public keys, as `wardround-site enrol` prints them. A card with
+    which keys are replaced is signed: by its identity, and this by the one before (`handover`)."""
 
     site: Name
     identity: Digest
     node_key: Annotated[str, StringConstraints(max_length=4096)]
+    handover: Signature | None = added_field(None)
+    signature: Signature | None = added_field(None)
+
+    def signed(self, identity: Identity) -> EnrolmentCard:
+        """The card under the signature of its own identity."""
+        signature = identity.sign(CARD, self._content).hex()
+        return self.model_copy(update={"signature": signature})
+
+    def follows(self, identity: str) -> bool:
+        """Whether the holder of an enrolled identity key (hex) asks for what the card says."""
+        own = bytes.fromhex(self.identity)
+        if self.signature is None or not verify(
+            own, CARD, self._content, bytes.fromhex(self.signature)
+        ):
+            return False
+        if self.identity == identity:
+            return True
+        handover = bytes.fromhex(self.handover or "")
+        return verify(bytes.fromhex(identity), HANDOVER, own, handover)
+
+    @property
+    def _content(self) -> bytes:
+        return canonical(self.model_dump(exclude={"signature"}))
 
     @staticmethod
     def load(path: Path) -> EnrolmentCard:

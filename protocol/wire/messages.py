@@ -79,13 +79,15 @@ class Propose(Document):
 
 class Standing(Document):
     """Site -> coordinator: the state of the study here. When refused, `code` says why, and `rules`
-    names the keys of the site's policy that forbid it; no data can change either."""
+    names the keys of the site's policy that forbid it; no data can change either. `unconfirmed`:
+    sites of the study whose keys its operator has not confirmed, with which it adds nothing up."""
 
     type: Literal["standing"] = "standing"
     study: Digest
     state: Literal["accepted", "waiting", "refused", "closed"]
     code: Code | None = Field(default=None, strict=False)
     rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
+    unconfirmed: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
 
 
 class _AttemptMessage(Document):
@@ -181,8 +183,10 @@ def frame(
 
 
 def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
-    """As 0.1.0 wrote it: with defaults, without a release or a code that it does not know."""
+    """As 0.1.0 wrote it: with defaults, without a release, a field or a code that it does not
+    know."""
     header: dict[str, Any] = message.model_dump(mode="json")
+    header.pop("unconfirmed", None)
     if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
         header["code"] = Code.REFUSED_STUDY.value
     return header

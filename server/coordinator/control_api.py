@@ -216,7 +216,7 @@ class ControlApi:
 
     async def _weights(self, request: Request) -> Response:
         study = self._find(request)
-        if study.state is not StudyState.FINISHED:
+        if not study.has_released:
             raise _HttpError(409, f"The study is {study.state}.", "Follow its events.")
         if not study.weights.exists():
             raise _HttpError(409, "The study's weights were pruned.", "MLflow has its model.")

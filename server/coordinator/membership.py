@@ -14,7 +14,7 @@ class Members:
     def __init__(self, link: SuperLink, roster: Roster, journal: Journal) -> None:
         self._link, self._roster, self._journal = link, roster, journal
         self._registered: dict[str, RosterEntry] = {}
-        self._trouble = ""
+        self._trouble, self._published = "", ""
         self._online: frozenset[str] = frozenset()
 
     def follow_roster(self) -> None:
@@ -26,11 +26,16 @@ class Members:
         if trouble != self._trouble:
             self._trouble = trouble
             self._journal.write("roster-unreadable" if trouble else "roster-readable")
+        if not trouble and (history := self._roster.history()).version != self._published:
+            self._link.publish(history)
+            self._published = history.version
         for name, entry in list(self._registered.items()):
             if name not in wanted or wanted[name].node_key != entry.node_key:
                 self._link.unregister(name)
                 del self._registered[name]
-                self._journal.write("site-expelled", site=name)
+                self._journal.write(
+                    "site-rekeyed" if name in wanted else "site-expelled", site=name
+                )
         for name, entry in wanted.items():
             if name not in self._registered:
                 self._register(name, entry)

@@ -83,7 +83,7 @@ class Coordinator:
         self._members = Members(self.link, self.roster, journal)
         self._housekeeping = Housekeeping(self._note)
         self._online: frozenset[str] = frozenset()
-        self._noted, self._certificate = 0.0, 0
+        self._noted, self._certificate, self._expiring = 0.0, 0, ""
         self._lock_file: int | None = None
         self._started = ""
         self.address = ""
@@ -159,8 +159,9 @@ class Coordinator:
 
     # --- what the control API asks ---
     def federation(self) -> dict[str, Any]:
-        """Sites with declared patients and whether they are connected, tasks with digests."""
-        online = self.link.online()
+        """Sites with declared patients and whether they are connected, tasks with digests;
+        `roster`: the version that new studies name, once a site's key was replaced."""
+        online, history = self.link.online(), self.roster.history()
         tasks = {}
         for name in registry.installed():
             try:
@@ -177,6 +178,7 @@ class Coordinator:
                 for name, entry in self.roster.sites().items()
             },
             "tasks": tasks,
+            "roster": history.version if history.replaces_keys else None,
         }
 
     def studies(self) -> list[StudyRun]:
@@ -233,7 +235,7 @@ class Coordinator:
         self._check(study)
         sites = StudyFleet(self.link, f"plan-{study.digest[:8]}")
         try:
-            return dry_run(study, sites, self.roster.identities(), self._services.patience)
+            return dry_run(study, sites, self.roster.keys(study), self._services.patience)
         finally:
             sites.hang_up()
 
@@ -297,6 +299,7 @@ class Coordinator:
                 f"Not enrolled at this coordinator: {', '.join(unknown)}.",
                 remedy=f"Enrolled: {', '.join(sites) or 'none'}.",
             )
+        self.roster.keys(study)
         for member in study.roster:
             if member.patients != sites[member.name].patients:
                 raise WardroundError(
@@ -354,9 +357,15 @@ class Coordinator:
             self._write_status(running=True)
             self._online, self._noted = online, time.monotonic()
 
+    def attention(self) -> tuple[str, ...]:
+        """What its operator should do before it fails, in sentences."""
+        return (self._expiring,) if self._expiring else ()
+
     def failing(self) -> dict[str, str]:
         """What it cannot do now -> why."""
         failing = dict(self._housekeeping.failing)
+        if self._expiring and self.config.pki.days_left() <= 0:
+            failing["certificate"] = self._expiring
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble
         return failing
@@ -382,6 +391,9 @@ class Coordinator:
             self.link.renew_certificate()
             self.journal.write("certificate-renewed")
         self._certificate = seen
+        if (warning := self.config.pki.warning()) != self._expiring:
+            self.journal.write("certificate", why=warning or "good again")
+            self._expiring = warning
 
     def _unlock(self) -> None:
         if self._lock_file is not None:

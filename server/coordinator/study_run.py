@@ -1,9 +1,9 @@
 """One study at the coordinator: its folder, its thread, and how it resumes after a restart.
 
 The folder holds study.json (the canonical document), submission.json, configuration.json,
-checkpoint.pt after every round, attempts.json before every attempt, events.jsonl, at the end
-weights.f32 and summary.json, and untold.json until every site knows of the end. An empty file
-`paused` or `cancelled` says what the owner has asked for.
+accepted.json (who has accepted it), checkpoint.pt after every round, attempts.json before every
+attempt, events.jsonl, at the end weights.f32 and summary.json, and untold.json until every site
+knows of the end. An empty file `paused` or `cancelled` says what the owner has asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ from server.tracking.summary import write_summary
 from server.transport.superlink import SuperLink
 from tasks import registry
 
-_EVENTS = "events.jsonl"
+_EVENTS, _ACCEPTED = "events.jsonl", "accepted.json"
 _LAST_WORD = 15.0
 """Seconds: longer than sites are asked to note that a study has ended."""
 
@@ -193,8 +193,14 @@ class StudyRun:
 
     @property
     def weights(self) -> Path:
-        """(P,) float32 little-endian, once the study has finished."""
+        """(P,) float32 little-endian, once the study has ended."""
         return self.folder / "weights.f32"
+
+    @property
+    def has_released(self) -> bool:
+        """Whether there is a model: of the whole study, or unfinished where it ended early."""
+        early = not self.state.works and bool(self._reports) and self.weights.is_file()
+        return self.state is StudyState.FINISHED or early
 
     def row(self) -> dict[str, Any]:
         """The study in a list of studies."""
@@ -291,7 +297,7 @@ class StudyRun:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
         # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
-        type_ = "searching" if why == "suspects" else "waiting"
+        type_ = "searching" if why in ("suspects", "unconfirmed") else "waiting"
         self._append(type_, why=why, sites=list(sites))
         if sites:
             self._say("study-waits", why=why, sites=",".join(sites))
@@ -299,6 +305,7 @@ class StudyRun:
     def lost(self, round_: int, attempt: int, why: str) -> None:
         if not self._sites.suspended:
             self._append("lost", round=round_, attempt=attempt, why=why)
+            self._tracking.lost(round_, attempt, why)
             self._say("attempt-lost", round=round_, attempt=attempt, why=why)
 
     def round(self, report: RoundReport) -> None:
@@ -364,13 +371,8 @@ class StudyRun:
         return StudyState.FINISHED, None
 
     def _rounds(self) -> RoundLoop:
-        identities = self._services.roster.identities()
-        if gone := sorted(set(self.study.sites) - set(identities)):
-            raise WardroundError(
-                Code.IDENTITY,
-                f"No longer on this coordinator's roster: {', '.join(gone)}.",
-                remedy="Enrol them again, or submit a study without them.",
-            )
+        roster = self._services.roster
+        identities = roster.keys(self.study)
         self._say("study-starts", title=self.study.title, account=self.submission.account)
         self._append("resumed" if self._resumed else "started")
         if self._resumed:
@@ -389,7 +391,21 @@ class StudyRun:
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,
+            revoked=lambda: roster.revoked(self.study),
+            accepted=self._accepted(),
+            remember=self._remember,
         )
+
+    def _accepted(self) -> list[str]:
+        """The sites that have accepted the study, as far as that was noted."""
+        try:
+            return [str(site) for site in json.loads((self.folder / _ACCEPTED).read_bytes())]
+        except (OSError, ValueError, TypeError):
+            return []  # without it the study waits for all of them again, as at its start
+
+    def _remember(self, accepted: Collection[str]) -> None:
+        path = self.folder / _ACCEPTED
+        self._storage.write(lambda: write_json(path, sorted(accepted)))
 
     def _end(self, state: StudyState, error: WardroundError | None) -> None:
         """Files first, then tracking, then the event that says so, and then the sites are told: a

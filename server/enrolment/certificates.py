@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import read_secret
+from protocol.wire.enrolment import expiry
 
 CA_DAYS = 3650
 SERVER_DAYS = 397
@@ -132,6 +133,11 @@ class Pki:
         """Days until the server certificate runs out. Raises WardroundError(TLS)."""
         end = self._server_certificate().not_valid_after_utc
         return (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
+
+    def warning(self) -> str:
+        """What to say of the certificate before it runs out; empty where there is time. Raises
+        WardroundError(TLS)."""
+        return expiry(self.days_left())
 
     def _server_certificate(self) -> x509.Certificate:
         try:

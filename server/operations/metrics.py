@@ -24,7 +24,8 @@ class CoordinatorMetrics(Monitoring):
         """Well while nothing that it does fails (`wardround coordinator status` says what)."""
         failing = self._coordinator.failing()
         online = len(self._coordinator.link.online())
-        return not failing, {"failing": sorted(failing), "online": online, "version": RELEASE}
+        body = {"failing": sorted(failing), "online": online, "version": RELEASE}
+        return not failing, body | {"attention": self._coordinator.attention()}
 
     def _figures(self) -> Iterator[Sample]:
         coordinator = self._coordinator

@@ -1,12 +1,17 @@
 """One attempt of secure aggregation, seen from the coordinator: Prepare, Collect, open.
 
+Once sites have masked for one another, the sum needs all of them. So a site whose answer is lost on
+the way is asked again, once it is back: it sends the same bytes to the same question, also after a
+restart (`client.daemon.stored_answers`), so that asking again spends nothing.
+
 Replies are folded into one vector as they come. Two sites' answers are in memory at once only where
 a robust rule needs them (`server.model.robust_aggregation`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +49,8 @@ class OpenedSum:
     participants: frozenset[str]
     refusals: dict[str, Code] = field(default_factory=dict)
     updates: Mapping[str, Integers] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Participant -> its time: from the questions to its Ready and to its share, together."""
 
 
 @dataclass
@@ -58,13 +65,20 @@ class AttemptLostError(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """The coordinator's side of one attempt; `run` carries it out."""
+    """The coordinator's side of one attempt; `run` carries it out.
+
+    timeout: seconds for one answer. comeback: seconds for a site that was lost between its Ready
+    and its share to come back. check_cancelled: is called while one is waited for.
+    """
 
     study: Study
     identities: Mapping[str, str]
     fleet: Fleet
     traffic: Traffic
     timeout: float
+    comeback: float = 0.0
+    poll: float = 0.0
+    check_cancelled: Callable[[], None] = lambda: None
 
     def run(
         self,
@@ -101,8 +115,9 @@ class Attempt:
             exact=sections.exact,
         )
         refusals: dict[str, Code] = {}
-        readys = self._prepare(sites, prepare, body, context, refusals)
-        opened = self._collect(prepare, readys, sections, refusals)
+        seconds = dict[str, float]()
+        readys = self._prepare(sites, prepare, body, context, refusals, seconds)
+        opened = self._collect(prepare, readys, sections, refusals, seconds)
         reason = impossible(self.study, sections, opened.total, opened.participants, model_body)
         if reason:
             raise AttemptLostError(
@@ -110,10 +125,14 @@ class Attempt:
             )
         return opened
 
-    def _ask(self, frames: Mapping[str, Frame]) -> list[tuple[str, messages.Answer | None, Frame]]:
+    def _ask(
+        self, seconds: dict[str, float], frames: Mapping[str, Frame]
+    ) -> list[tuple[str, messages.Answer | None, Frame]]:
         """(site, its answer or None, the frame received), in the order in which they came."""
         answers: list[tuple[str, messages.Answer | None, Frame]] = []
+        started = time.monotonic()
         for site, received in self.fleet.ask(frames, self.timeout):
+            seconds[site] = time.monotonic() - started
             if received is None:
                 answers.append((site, None, Frame(b"")))
                 continue
@@ -128,11 +147,12 @@ class Attempt:
         body: list[memoryview],
         context: Context,
         refusals: dict[str, Code],
+        seconds: dict[str, float],
     ) -> list[messages.Ready]:
         frame = messages.frame(prepare, body)
         self.traffic.sent += frame.size * len(sites)
         readys: list[messages.Ready] = []
-        for site, answer, _ in self._ask(dict.fromkeys(sorted(sites), frame)):
+        for site, answer, _ in self._ask(seconds, dict.fromkeys(sorted(sites), frame)):
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
             elif isinstance(answer, messages.Ready) and answer.site == site:
@@ -154,6 +174,7 @@ class Attempt:
         readys: list[messages.Ready],
         sections: Sections,
         refusals: dict[str, Code],
+        seconds: dict[str, float],
     ) -> OpenedSum:
         collect = messages.Collect(
             study=prepare.study,
@@ -167,9 +188,10 @@ class Attempt:
         opening = self._opening(participants, sections)
         share = messages.Share(study=collect.study, round=collect.round, attempt=collect.attempt)
         garbled = set[str]()
-        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
-            if received is None:
-                continue
+        asked = self._shares(participants, frame, lambda: bool(refusals.keys() & set(participants)))
+        started = time.monotonic()
+        for site, received in asked:
+            seconds[site] += time.monotonic() - started
             answer = answer_of(received)
             if isinstance(answer, messages.Refusal):
                 refusals[site] = answer.code
@@ -180,12 +202,45 @@ class Attempt:
                 garbled.add(site)
         try:
             updates = opening.updates if isinstance(opening, UnmaskedOpening) else {}
-            return OpenedSum(opening.open(), frozenset(participants), refusals, updates)
+            return OpenedSum(
+                opening.open(),
+                frozenset(participants),
+                refusals,
+                updates,
+                {site: seconds[site] for site in participants},
+            )
         except WardroundError as error:
             # All shares are there and whole, and still the guards are wrong: it was one of them.
             unseen = isinstance(opening, ShareSum) and not opening.missing
             suspects = frozenset(garbled) or frozenset(participants if unseen else ())
             raise AttemptLostError(error.message, refusals, suspects) from None
+
+    def _shares(
+        self, participants: Sequence[str], frame: Frame, spoiled: Callable[[], bool]
+    ) -> Iterator[tuple[str, Frame]]:
+        """The participants' answers as they come. Whose answer is lost is asked once more when it
+        is back, unless the attempt is spoiled anyway."""
+        lost = set[str]()
+        for site, received in self.fleet.ask(dict.fromkeys(participants, frame), self.timeout):
+            if received is None:
+                lost.add(site)
+            else:
+                yield site, received
+        deadline = time.monotonic() + self.comeback
+        while lost and not spoiled():
+            if back := lost & self.fleet.online():
+                lost -= back
+                self.traffic.sent += frame.size * len(back)
+                again = dict.fromkeys(sorted(back), frame)
+                for site, received in self.fleet.ask(again, self.timeout):
+                    if received is None:
+                        return
+                    yield site, received
+            elif time.monotonic() >= deadline:
+                return
+            else:
+                self.check_cancelled()
+                time.sleep(self.poll)
 
     def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
         if sections.train and self.study.aggregation.robust is not None:

@@ -1,15 +1,26 @@
-"""Which sites an attempt asks: those that accepted, are online, are within their hours and are not
-left out; in the search for a liar, some of them."""
+"""Which sites an attempt asks: those that accepted, are online and within their hours, not left out
+and not too slow (`server.rounds.pace`); in the search for a liar, some of them.
+
+A study that lets sites be absent (`Study.whole_roster` is false) starts with enough of them once
+its grace is over, and every attempt takes in those that have accepted since. This changes no
+claim: each sum has the noise that its own participants make up for (`protocol.secagg.party`), and
+each site bounds among how many sets of participants one round may sum (`Ledger.take_part`).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import assert_never
 
 from protocol.errors import Code, WardroundError
+from protocol.release import Sender
 from protocol.study.vector_layout import Sections
 from server.model.suspects import Suspects
-from server.rounds.proposal import Proposal, require_enough
+from server.rounds.answers import SiteStanding
+from server.rounds.listener import Reason
+from server.rounds.pace import Pace
+from server.rounds.proposal import ANSWER, Proposal, require_enough
 
 _FOR_GOOD = frozenset(
     {
@@ -23,54 +34,160 @@ _FOR_GOOD = frozenset(
     }
 )
 """A site that refuses with one of these takes no further part in the study."""
-_HOURS_POLL = 30.0
-"""Seconds between two requests to sites outside their working hours."""
+_ASK_AGAIN = 30.0
+"""Seconds, once a study has started, between two proposals to a site that stays undecided, or has
+not confirmed another's key."""
+_LATE_ANSWER = 5.0
+"""Seconds for which a study that has started waits for such a site's answer."""
 
 
 class Participants:
     """The sites that the attempts of one study ask. Nothing here costs privacy."""
 
-    def __init__(self, proposal: Proposal) -> None:
-        self._proposal = proposal
-        self._sites: frozenset[str] = frozenset()
-        self._resting: frozenset[str] = frozenset()
-        self._next_poll = 0.0
+    def __init__(
+        self,
+        proposal: Proposal,
+        accepted: Collection[str] = (),
+        remember: Callable[[Collection[str]], None] = lambda accepted: None,
+    ) -> None:
+        """accepted: sites that had accepted before the coordinator was restarted. remember: is
+        told, whenever one more accepts, of all that have."""
+        self._proposal, self._study, self._remember = proposal, proposal.study, remember
+        self._accepted = frozenset[str]()
+        self._undecided: dict[str, Reason] = dict.fromkeys(self._study.sites, "offline")
+        self._expected = frozenset(accepted)
+        self._refused: dict[str, Code] = {}
+        self._rules: dict[str, tuple[str, ...]] = {}
+        self._others: list[Sender] = []
+        self._asked: dict[str, float] = {}
+        self._strangers: tuple[str, ...] = ()
+        self.pace = Pace(proposal.study)
 
     def gather(self) -> None:
-        """Raises what `Proposal.gather` raises."""
-        self._sites = self._proposal.gather()
+        """Returns once the study may start: all sites have answered; or its grace is over, or all
+        that had accepted before a restart are back, and there are enough; or patience is over.
+
+        Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; IDENTITY for a
+        site without a key, or one whose key is revoked where all are needed; what `Proposal.check`
+        raises.
+        """
+        self._proposal.check()
+        listener, patience, started = self._proposal.listener, self._proposal.patience, _now()
+        while True:
+            self._proposal.check_cancelled()
+            self._drop_revoked()
+            here = self._proposal.fleet.online() & self._undecided.keys()
+            self._propose(here, self._answer_time(_now() - started))
+            self.require_enough()
+            if self._may_start(_now() - started):
+                break
+            self._show()
+            time.sleep(patience.poll)
+        listener.waiting("offline", ())
+        self._require_enough(self._accepted, len(self._undecided))
+
+    def _may_start(self, waited: float) -> bool:
+        grace = self._grace
+        if not self._undecided or waited >= self._proposal.patience.join:
+            return True
+        if grace is None or len(self._accepted) < self._study.aggregation.least_sites:
+            return False
+        back = self._expected and not self._expected & self._undecided.keys()
+        return bool(back) or waited >= grace
+
+    @property
+    def _grace(self) -> float | None:
+        """Seconds; None where all sites are waited for."""
+        return None if self._study.whole_roster else self._study.aggregation.grace
+
+    def _answer_time(self, waited: float) -> float:
+        return ANSWER if self._grace is None else min(ANSWER, max(1.0, self._grace - waited))
+
+    def _propose(self, asked: Collection[str], timeout: float) -> None:
+        """Asks these sites, and takes in what they answer."""
+        self._asked |= dict.fromkeys(asked, _now())
+        answers = self._proposal.ask(asked, timeout=timeout) if asked else {}
+        for site, answered in answers.items():
+            self._take(site, answered)
+        if self._accepted & answers.keys():
+            self._remember(self._accepted)
+
+    def _take(self, site: str, answered: SiteStanding) -> None:
+        standing = answered.standing
+        match standing.state:
+            case "accepted":
+                self._accepted |= {site}
+                self._undecided.pop(site, None)
+            case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
+                self._defer(site, "hours")
+            case "waiting":
+                self._defer(site, "approval")
+            case "refused" | "closed":
+                self._refuse(site, standing.code or Code.REFUSED_STUDY)
+                self._rules[site] = standing.rules
+                if standing.code is Code.RELEASE:
+                    self._others.append(answered.sender)
+            case never:
+                assert_never(never)
+
+    def _defer(self, site: str, why: Reason) -> None:
+        self._accepted -= {site}
+        self._undecided[site] = why
+
+    def _refuse(self, site: str, code: Code) -> None:
+        self._refused[site] = code
+        self._accepted -= {site}
+        self._undecided.pop(site, None)
+
+    def _show(self) -> None:
+        """Tells for whom the study waits, and why."""
+        here = self._proposal.fleet.online()
+        away = (self._accepted | self._undecided.keys()) - here
+        whys: dict[Reason, list[str]] = {"offline": sorted(away)}
+        for site, why in self._undecided.items():
+            if site in here:
+                whys.setdefault(why, []).append(site)
+        for why, sites in whys.items():
+            if sites:
+                self._proposal.listener.waiting(why, tuple(sorted(sites)))
 
     def note(self, refusals: Mapping[str, Code]) -> None:
         """Excludes sites that refused for good, and defers those outside their working hours."""
-        self._sites -= {site for site, code in refusals.items() if code in _FOR_GOOD}
-        self._resting |= {s for s, code in refusals.items() if code is Code.OUTSIDE_HOURS}
+        for site in refusals.keys() & self._accepted:
+            if (code := refusals[site]) in _FOR_GOOD:
+                self._refuse(site, code)
+            elif code is Code.OUTSIDE_HOURS:
+                self._defer(site, "hours")
+                self._asked[site] = _now()
 
-    def require_enough(self, refusals: Mapping[str, Code]) -> None:
+    def require_enough(self) -> None:
         """Raises WardroundError(TOO_FEW_SITES) where those left cannot open the study's sums."""
-        gone = {site: code for site, code in refusals.items() if code in _FOR_GOOD}
-        require_enough(self._proposal.study, self._sites, gone)
+        self._require_enough(self._accepted | self._undecided.keys())
+
+    def _require_enough(self, left: frozenset[str], absent: int = 0) -> None:
+        require_enough(self._study, left, self._refused, absent, self._rules, self._others)
 
     def leave_out(self, sites: frozenset[str]) -> None:
         """Asks these sites no more. Raises WardroundError(TOO_FEW_SITES) as `require_enough`."""
-        self._sites -= sites
-        gone = dict.fromkeys(sites, Code.AGGREGATION)
-        require_enough(self._proposal.study, self._sites, gone)
+        for site in sites:
+            self._refuse(site, Code.AGGREGATION)
+        self.require_enough()
 
-    def among(self, suspects: Suspects, sections: Sections) -> frozenset[str]:
+    def among(self, suspects: Suspects, sections: Sections, round_: int) -> frozenset[str]:
         """The sites to ask now where one of them may be lying, once any may be asked.
 
         Raises WardroundError when patience is over: TOO_FEW_SITES, or AGGREGATION naming suspects.
         """
-        needed, here = self._needed(sections), self.online(sections)
+        needed, here = self._needed(sections), self._in_time(sections, round_)
         proposal, listener = self._proposal, self._proposal.listener
-        deadline = time.monotonic() + proposal.patience.join
+        deadline = _now() + proposal.patience.join
         shown: tuple[str, ...] = ()
         while not (asked := suspects.ask(here, needed)):
-            named = tuple(sorted(suspects.common or proposal.study.sites))
+            named = tuple(sorted(suspects.common or self._study.sites))
             if shown != named:
                 listener.waiting("suspects", named)
                 shown = named
-            if time.monotonic() > deadline:
+            if _now() > deadline:
                 raise WardroundError(
                     Code.AGGREGATION,
                     "Sums are impossible, and it cannot be found out by whom: at least one of "
@@ -80,46 +197,73 @@ class Participants:
                 )
             proposal.check_cancelled()
             time.sleep(proposal.patience.poll)
-            here = self.online(sections)
+            here = self._in_time(sections, round_)
         if shown:
             listener.waiting("suspects", ())
         return asked
 
+    def _in_time(self, sections: Sections, round_: int) -> frozenset[str]:
+        """As `online`, without slow sites where there are enough others."""
+        here = self.online(sections)
+        quick = here - self.pace.resting(round_)
+        return quick if len(quick) >= self._needed(sections) else here
+
     def _needed(self, sections: Sections) -> int:
-        study = self._proposal.study
-        return len(study.roster) if sections.exact else study.aggregation.least_sites
+        return len(self._study.roster) if sections.exact else self._study.aggregation.least_sites
 
     def online(self, sections: Sections) -> frozenset[str]:
         """The sites that could be asked now, once enough of them are there.
 
         Raises WardroundError(TOO_FEW_SITES) when patience is over.
         """
-        proposal = self._proposal
-        listener, patience, needed = proposal.listener, proposal.patience, self._needed(sections)
-        deadline, reported = time.monotonic() + patience.join, False
+        proposal, needed = self._proposal, self._needed(sections)
+        deadline, reported = _now() + proposal.patience.join, False
         while len(here := self._askable()) < needed:
             proposal.check_cancelled()
-            if time.monotonic() > deadline:
-                raise WardroundError(
-                    Code.TOO_FEW_SITES,
-                    f"{len(here)} sites are there, {needed} are needed.",
-                    remedy="Start the missing sites' daemons and resume the study.",
-                )
-            resting = self._sites & self._resting
-            missing = tuple(sorted(resting or self._sites - here))
-            listener.waiting("hours" if resting else "offline", missing)
+            if _now() > deadline:
+                raise self._too_few(len(here), needed)
+            self._show()
             reported = True
-            time.sleep(patience.poll)
+            time.sleep(proposal.patience.poll)
         if reported:
-            listener.waiting("offline", ())
+            proposal.listener.waiting("offline", ())
         return here
 
     def _askable(self) -> frozenset[str]:
-        fleet = self._proposal.fleet
-        if self._resting and time.monotonic() >= self._next_poll:
-            self._next_poll = time.monotonic() + _HOURS_POLL
-            standings = self._proposal.ask(self._resting & fleet.online())
-            self._resting -= {
-                s for s, answer in standings.items() if answer.standing.state == "accepted"
-            }
-        return (fleet.online() & self._sites) - self._resting
+        """Takes in who has come since, at once when it comes, otherwise now and then; those that
+        may add up together, without whom a key is revoked of."""
+        self._drop_revoked()
+        fleet, confirmations = self._proposal.fleet, self._proposal.confirmations
+        here, now = fleet.online(), _now()
+        self._asked = {site: asked for site, asked in self._asked.items() if site in here}
+        due = {s for s in here if s not in self._asked or now - self._asked[s] >= _ASK_AGAIN}
+        self._propose(due & (self._undecided.keys() | confirmations.lacking), _LATE_ANSWER)
+        words = confirmations.in_words(frozenset(self._study.sites))
+        if words != self._strangers:
+            self._strangers = words
+            self._proposal.listener.waiting("unconfirmed", words)
+        return confirmations.together(fleet.online() & self._accepted)
+
+    def _drop_revoked(self) -> None:
+        """Raises what `Proposal.without_revoked` raises."""
+        for site in self._proposal.without_revoked():
+            self._refuse(site, Code.REVOKED)
+
+    def _too_few(self, here: int, needed: int) -> WardroundError:
+        message = f"{here} sites are there, {needed} are needed."
+        if self._strangers:
+            return WardroundError(
+                Code.TOO_FEW_SITES,
+                f"{message} {'; '.join(self._strangers)}.",
+                remedy="There, compare the fingerprint by telephone and run `wardround-site roster "
+                "confirm`; then resume the study.",
+            )
+        return WardroundError(
+            Code.TOO_FEW_SITES,
+            message,
+            remedy="Start the missing sites' daemons and resume the study.",
+        )
+
+
+def _now() -> float:
+    return time.monotonic()

@@ -1,35 +1,38 @@
-"""Before round 1: propose the study, and wait until the sites have accepted it."""
+"""Proposing a study to its sites, and whether those that accept it are enough."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import assert_never
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
-from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.wire import messages
 from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
+from server.rounds.confirmations import Confirmations
 from server.rounds.listener import Listener
 from server.rounds.transport import Fleet
+
+ANSWER = 60.0
+"""Seconds for an answer to a proposal, unless said otherwise."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: for one answer, for sites to come online or approve, between two polls."""
+    """Seconds: for one answer, for sites to come online or approve, between two polls; for a site
+    that was lost while the others wait for its share, to come back."""
 
     answer: float = 3600.0
     join: float = 24 * 3600.0
     poll: float = 0.5
+    comeback: float = 60.0
     failures: int = 5
     """Attempts in a row that may be lost before the study fails."""
 
@@ -46,73 +49,53 @@ class Proposal:
     check_cancelled: Callable[[], None]
     identities: Mapping[str, str]
     """Site -> public identity key in hex, as the coordinator has it."""
+    revoked: Callable[[], frozenset[str]] = frozenset
+    """The study's sites whose keys are revoked by now."""
+    confirmations: Confirmations = field(default_factory=Confirmations)
 
-    def gather(self) -> frozenset[str]:
-        """The sites that accepted, once all have answered or patience is over.
-
-        Raises WardroundError: TOO_FEW_SITES, saying how many refused by which rule; before anybody
-        is asked, IDENTITY for a site without a key, CONFIGURATION where sums would wrap, and
-        REFUSED_STUDY for texts that cannot be shown.
-        """
+    def check(self) -> None:
+        """Before anybody is asked. Raises WardroundError: CONFIGURATION where sums would wrap, and
+        REFUSED_STUDY for texts that cannot be shown."""
         check_texts(self.study)
         check_headroom(self.study)
-        undecided, accepted = set(self.study.sites), set[str]()
-        refused: dict[str, Code] = {}
-        rules: dict[str, tuple[str, ...]] = {}
-        others: list[Sender] = []
-        deadline = time.monotonic() + self.patience.join
-        while True:
-            self.check_cancelled()
-            here = self.fleet.online() & undecided
-            resting = set()
-            for site, answered in self.ask(here).items():
-                standing = answered.standing
-                match standing.state:
-                    case "accepted":
-                        accepted.add(site)
-                    case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
-                        resting.add(site)
-                    case "waiting":
-                        pass
-                    case "refused" | "closed":
-                        refused[site] = standing.code or Code.REFUSED_STUDY
-                        rules[site] = standing.rules
-                        if standing.code is Code.RELEASE:
-                            others.append(answered.sender)
-                    case never:
-                        assert_never(never)
-            undecided -= accepted | set(refused)
-            if undecided - here:
-                self.listener.waiting("offline", tuple(sorted(undecided - here)))
-            if resting:
-                self.listener.waiting("hours", tuple(sorted(resting)))
-            if undecided & here - resting:
-                self.listener.waiting("approval", tuple(sorted(undecided & here - resting)))
-            if not undecided or time.monotonic() >= deadline:
-                break
-            time.sleep(self.patience.poll)
-        self.listener.waiting("offline", ())
-        require_enough(self.study, frozenset(accepted), refused, len(undecided), rules, others)
-        return frozenset(accepted)
 
     def ask(
-        self, sites: frozenset[str] | set[str], *, dry: bool = False
+        self, sites: Collection[str], *, timeout: float = ANSWER, dry: bool = False
     ) -> dict[str, SiteStanding]:
-        """Where the study stands at these sites now, of those that answer. Costs no privacy.
+        """Where the study stands at these sites now, of those that answer within `timeout` seconds.
+        Costs no privacy.
 
-        dry: where it would stand; no site records the study.
+        dry: where it would stand; no site records the study. Raises WardroundError(IDENTITY) for a
+        site without a key.
         """
         document = self.study.document.decode()
         propose = messages.Propose(document=document, roster=self._roster(), dry=dry)
         frame = messages.frame(propose)
         self.traffic.sent += frame.size * len(sites)
-        answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), 60.0)
+        answers = self.fleet.ask(dict.fromkeys(sorted(sites), frame), timeout)
         standings = {}
         for site, received in answers:
             if received is not None:
                 self.traffic.received += received.size
-                standings[site] = standing_of(received)
+                standings[site] = standing = standing_of(received)
+                if standing is not None:
+                    self.confirmations.note(site, standing.standing.unconfirmed)
         return {site: standing for site, standing in standings.items() if standing is not None}
+
+    def without_revoked(self) -> frozenset[str]:
+        """The sites that take no part any more since their keys are revoked.
+
+        Raises WardroundError(IDENTITY) where the study takes all of its sites.
+        """
+        gone = self.revoked()
+        if gone and self.study.whole_roster:
+            raise WardroundError(
+                Code.IDENTITY,
+                f"The key of {', '.join(sorted(gone))} is revoked, and an exact sum takes all "
+                "sites of the study.",
+                remedy="Submit a study without it. A hospital returns under a new key.",
+            )
+        return gone
 
     def _roster(self) -> str:
         if missing := sorted(set(self.study.sites) - set(self.identities)):
@@ -145,8 +128,7 @@ def require_enough(
     Says by which rule how many refused, never which hospital or on what data. others: the releases
     of sites with which this one cannot work.
     """
-    exact = Sections(study, train=True, evaluate=False).exact
-    needed = len(study.roster) if exact else study.aggregation.least_sites
+    needed = len(study.roster) if study.whole_roster else study.aggregation.least_sites
     if len(left) >= needed:
         return
     codes = sorted(refused.values())

@@ -9,7 +9,7 @@ asked for again in a new attempt, until the attempts that epsilon pays for are s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,19 +61,33 @@ class RoundLoop:
         store: Callable[[Callable[[], None]], None] = lambda write: write(),
         patience: Patience | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        revoked: Callable[[], frozenset[str]] = frozenset,
+        accepted: Collection[str] = (),
+        remember: Callable[[Collection[str]], None] = lambda accepted: None,
     ) -> None:
-        """identities: site -> public identity key in hex, the coordinator's own roster.
+        """identities: site -> public identity key in hex, the coordinator's own roster. revoked:
+        the study's sites whose keys no sum may hold any more.
 
         `cancelled` is checked between exchanges. begun: the file of the attempts that sites may
         have seen (`attempt_record`), for sites that outlive this process. store: does the write of
         either file, and may wait until it succeeds. If they exist, the study resumes there.
+        accepted, remember: as for `Participants`.
         """
         self.study, self.fleet, self.listener = study, fleet, listener
         self.patience = patience or Patience()
         self._identities = identities
         self.traffic = Traffic()
         self.model, self.attempts, self.suspects = GlobalModel(study, task), Attempts(), Suspects()
-        self._attempt = Attempt(study, identities, fleet, self.traffic, self.patience.answer)
+        self._attempt = Attempt(
+            study,
+            identities,
+            fleet,
+            self.traffic,
+            self.patience.answer,
+            self.patience.comeback,
+            self.patience.poll,
+            self._check_cancelled,
+        )
         self._checkpoint, self._store, self._cancelled = checkpoint, store, cancelled
         self._participants = Participants(
             Proposal(
@@ -84,7 +98,10 @@ class RoundLoop:
                 self.patience,
                 self._check_cancelled,
                 identities,
-            )
+                revoked,
+            ),
+            accepted,
+            remember,
         )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
@@ -184,15 +201,17 @@ class RoundLoop:
                     Code.ATTEMPTS_SPENT,
                     f"All {self.attempts.made} attempts that epsilon pays for are spent "
                     f"at round {round_}.",
-                    remedy="Plan more of them: aggregation.spare_attempts.",
+                    remedy="The model so far is released as unfinished. For another study, plan "
+                    "for more losses: aggregation.loss, or aggregation.spare_attempts.",
                 )
-            sites = self._asked(sections)
+            sites = self._asked(sections, round_)
             self._begin(sections)
             try:
                 opened = self._attempt.run(
                     sites, self.attempts.made, round_, sections, body, self._lost()
                 )
                 self._participants.note(opened.refusals)
+                self._participants.pace.note(round_, opened.seconds)
                 self.suspects = self.suspects.open(opened.participants)
                 return opened
             except AttemptLostError as lost:
@@ -222,20 +241,15 @@ class RoundLoop:
         """Attempts without a sum; only sites with state between rounds need to know them."""
         return self.attempts.lost if keeps_state(self.study.optimisation.local) else ()
 
-    def _asked(self, sections: Sections) -> frozenset[str]:
+    def _asked(self, sections: Sections, round_: int) -> frozenset[str]:
         """The sites of the next attempt."""
-        if self._may_leave_out:
-            return self._participants.among(self.suspects, sections)
+        if not self.study.whole_roster:
+            return self._participants.among(self.suspects, sections, round_)
         return self._participants.online(sections)
-
-    @property
-    def _may_leave_out(self) -> bool:
-        """Exact sums take all sites of a study, so that none of them can be left out."""
-        return self.study.privacy.traits.private and not self.study.evaluation.exact
 
     def _suspect(self, lost: AttemptLostError) -> frozenset[str]:
         """Notes, durably, whom a lost attempt makes suspect. Returns who is left out for it."""
-        if not lost.suspects or not self._may_leave_out:
+        if not lost.suspects or self.study.whole_roster:
             return frozenset()
         before, self.suspects = self.suspects, self.suspects.lose(lost.suspects)
         self._save()
@@ -251,7 +265,7 @@ class RoundLoop:
         if say_so and say_so >= min(len(asked), 1 + max(1, self.study.aggregation.colluding_sites)):
             raise diverged(self.study, round_)
         self._participants.note(lost.refusals)
-        self._participants.require_enough(lost.refusals)
+        self._participants.require_enough()
         self._participants.leave_out(found)
 
     def _report_scores(self, opened: OpenedSum, sections: Sections) -> dict[str, Estimate]:

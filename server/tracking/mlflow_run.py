@@ -195,6 +195,12 @@ class TrackedRun:
             self._client.log_batch(self._run, metrics=points[start : start + _METRICS_PER_CALL])
 
     @_retriable
+    def lost(self, round_: int, attempt: int) -> None:
+        """How many spare attempts are left after this one, as a tag."""
+        left = str(max(0, self._study.spare_left(round_, attempt)))
+        self._client.set_tag(self._run, "wardround.spare_attempts_left", left)
+
+    @_retriable
     def log_model(self, outcome: Outcome) -> None:
         """The aggregated weights as a pyfunc model, with signature and example.
 

@@ -75,8 +75,14 @@ def _signed(signer: Identity | None) -> str:
 
 def _head(study: Study, outcome: Outcome | None) -> str:
     status = "running" if outcome is None else outcome.status
+    unfinished = ""
+    if outcome is not None and outcome.released == "unfinished":
+        unfinished = (
+            f"**Unfinished model:** the study ended after {outcome.rounds[-1].round} of "
+            f"{study.optimisation.rounds} rounds, and nobody evaluated what they made.\n\n"
+        )
     return (
-        f"# {as_markdown(study.title)}\n\n"
+        f"# {as_markdown(study.title)}\n\n{unfinished}"
         f"**Status:** {status} · **purpose:** {as_markdown(study.purpose)} · "
         f"**contact:** {as_markdown(study.contact)}\n\n"
         f"Task `{study.task.name}` version {study.task.version}, "

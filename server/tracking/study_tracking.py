@@ -77,6 +77,11 @@ class StudyTracking:
         if self._tracker is not None:
             self._tracker.round(report)
 
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Returns at once."""
+        if self._tracker is not None:
+            self._tracker.lost(round_, attempt, why)
+
     def finish(self, outcome: Outcome | None) -> TrackingReceipt:
         """Queues the end of the study, and waits some seconds until MLflow has it.
 

@@ -1,4 +1,4 @@
-"""`summary.json`: a finished study in one small file, for scripts and benchmarks."""
+"""`summary.json` or `unfinished.json`: a study that has ended, in one small file for programs."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def summary(
         "task": study.task.name,
         "mode": study.privacy.mode,
         "status": outcome.status,
+        "model": outcome.released,
         "rounds": len(outcome.rounds),
         "metrics": {name: finite(asdict(of)) for name, of in sorted(outcome.metrics.items())},
         "epsilon": _spent(outcome.epsilon),

@@ -36,6 +36,7 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.task": f"{study.task.name} {study.task.version}",
         "wardround.mode": study.privacy.mode,
         "wardround.status": outcome.status,
+        "wardround.model": outcome.released,
         "wardround.uncovered": outcome.uncovered or "nobody",
         "wardround.sites_per_patient": str(study.privacy.sites_per_patient),
     }

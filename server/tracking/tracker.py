@@ -59,7 +59,8 @@ class Tracker:
         """Does nothing: a site's name is not passed on."""
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        """Does nothing."""
+        """Tags the run with the spare attempts that are left; returns at once. `why`, which may
+        name a site, is not passed on."""
 
     def round(self, report: RoundReport) -> None:
         """Adds a round; returns at once."""
@@ -138,6 +139,11 @@ class MlflowTracker(Tracker):
             self._queued.append((_now(), report))
         if idle:
             self._courier.put(Job("rounds", self._deliver_rounds))
+
+    def lost(self, round_: int, attempt: int, why: str) -> None:
+        """Queues the number of spare attempts that are left."""
+        run = self._opened()
+        self._courier.put(Job("spare attempts", lambda: run.lost(round_, attempt)))
 
     def finish(self, outcome: Outcome) -> None:
         """Queues the outcome, its model, and the end of the run; returns at once."""

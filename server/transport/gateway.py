@@ -50,12 +50,14 @@ from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     PART,
     REFUSED,
+    ROSTER,
     STORED,
     WAIT,
     decoded,
     read_message,
     tree_ids,
 )
+from protocol.wire.roster import EMPTY, RosterHistory, RosterNews
 from server.transport.authentication import (
     CallRefusedError,
     authenticate,
@@ -113,6 +115,12 @@ class HttpCall:
             return max(0.0, float(self.headers.get(WAIT, "0")))
         except ValueError:
             return 0.0
+
+    @property
+    def roster_changes(self) -> int | None:
+        """How many changes of the roster the caller has; None where it does not ask."""
+        known = self.headers.get(ROSTER, "")
+        return int(known) if known.isdecimal() and len(known) < 8 else None
 
     @property
     def part(self) -> tuple[int, int] | None:
@@ -186,6 +194,8 @@ class Gateway:
         self.events = events
         self.notice = ""
         """What every answered site is told (`NOTICE`)."""
+        self.roster: RosterHistory = EMPTY
+        """What sites that ask for it are told of the roster (`ROSTER`)."""
         self._mounted: dict[str, Application] = {}
         self._hold_limit, self._stall = hold, stall
         self._slots = slots
@@ -278,6 +288,9 @@ class Gateway:
             del request, response
             if self.notice:
                 call.reply_headers[NOTICE] = self.notice
+            if (known := call.roster_changes) is not None:
+                news = RosterNews.since(self.roster, known)
+                call.reply_headers[ROSTER] = news.to_field()
             await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
 
     async def _handle(self, call: HttpCall, request: Any) -> Any:
@@ -416,7 +429,9 @@ class Gateway:
             wake.clear()
             response = fleet_handlers.pull_messages(request, state, state.object_store)
             left = deadline - asyncio.get_running_loop().time()
-            if response.messages_list or left <= 0 or self._closing.is_set():
+            known = call.roster_changes
+            behind = known is not None and known < self.roster.number
+            if response.messages_list or behind or left <= 0 or self._closing.is_set():
                 return response
             if not await self._hold(call, wake.wait(), left):
                 return None
@@ -486,7 +501,13 @@ class Gateway:
             self.events.write("connection-lost", site=self._name(call.node_id))
         return not left
 
-    # --- called from the threads of `ask` ---
+    # --- called from other threads ---
+    def publish(self, roster: RosterHistory) -> None:
+        """The roster from now on; sites whose calls are held are told at once."""
+        self.roster = roster
+        for node_id in list(self.state.nodes):
+            self._wake(node_id)
+
     def _wake(self, node_id: int) -> None:
         self._soon(lambda: self._waiting[node_id].set())
 

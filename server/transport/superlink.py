@@ -37,6 +37,7 @@ from protocol.errors import Code, WardroundError
 from protocol.progress import WINDOW
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
+from protocol.wire.roster import RosterHistory
 from protocol.wire.sizes import BODY_LIMIT
 
 require_flower()
@@ -243,6 +244,10 @@ class SuperLink:
     def announce(self, notice: str) -> None:
         """What sites are told of the coordinator with every answer from now on (`NOTICE`)."""
         self._gateway.notice = notice
+
+    def publish(self, roster: RosterHistory) -> None:
+        """The roster of which sites that ask are told from now on."""
+        self._gateway.publish(roster)
 
     def online(self) -> frozenset[str]:
         """Names of the sites that are connected."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from launch.federations.inprocess import InProcessFleet
@@ -101,7 +102,9 @@ class Federation:
             for site, when in lies.items()
         }
         sites = {
-            site: kinds.get(site, Site)(site, keys[site], roster, Paying(), lending(cohort))
+            site: kinds.get(site, Site)(
+                site, keys[site], KnownRoster(roster), Paying(), lending(cohort)
+            )
             for site, cohort in patients.items()
         }
         return Federation(sites, roster)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from launch.config.compose import load
@@ -79,7 +80,7 @@ class Federation:
             site: Site(
                 site,
                 identities[site],
-                true | dict(rosters.get(site, {})),
+                KnownRoster(true | dict(rosters.get(site, {}))),
                 governance[site],
                 lending(cohort),
             )

@@ -35,7 +35,10 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.daemon.daemon import _reopen
 from client.daemon.site import Site
+from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.enrolment import new_site
+from client.enrolment.roster_feed import RosterFeed
+from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -194,6 +197,10 @@ class Federation:
         with self.remote() as remote:
             return remote.submit(study, configuration, {"experiment": "e"})
 
+    def pinned(self, study: Study) -> Study:
+        with self.remote() as remote:
+            return remote.pinned(study)
+
     # --- how it goes ---
     def online(self, sites: int) -> None:
         """Returns once so many sites are connected."""
@@ -244,25 +251,28 @@ class Hospital:
         self._federation, self._stopping = federation, threading.Event()
         config = SiteConfig.load(federation.site_yaml(name))
         identity = config.load_identity()
+        self.governance = SiteGovernance(config, identity, daemon=True)
         self.connection = FleetConnection(
             FleetConfig(
                 config.coordinator.address, config.coordinator.root_certificate, config.node_key
-            )
+            ),
+            RosterFeed(self.governance.roster),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.governance = SiteGovernance(config, identity, daemon=True)
         federation.hospitals.append(self)
         self.site = Site(
             config.site,
             identity,
-            config.roster,
+            self.governance.roster,
             self.governance,
             loader(config, self.governance.state.split.place, lambda study, cohort: None),
             respondent=partial(build_query_contributor, config),
             keep=lambda study: algorithm_state_in(
                 config.state, study.digest, study.model.parameters
             ),
+            answers=StoredAnswers(config.state / FOLDER),
             memory=gradient_memory(config.policy),
+            successor=partial(successor, config),
         )
         _reopen(self.governance, self.site)
         self._thread.start()

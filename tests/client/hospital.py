@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from client.config.known_roster import KnownRoster
 from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.audit import Audit
@@ -118,7 +119,13 @@ class Hospital:
         audit = Audit(state, SITE, identity)
         ledger = Ledger(state, audit, rules or policy(), lambda task: names)
         return Hospital(
-            folder, identity, state, audit, ledger, Approvals(ledger, SITE, SITES), clock
+            folder,
+            identity,
+            state,
+            audit,
+            ledger,
+            Approvals(ledger, SITE, KnownRoster(dict.fromkeys(SITES, ""))),
+            clock,
         )
 
     def again(self, rules: Policy | None = None, *, daemon: bool = False) -> Hospital:

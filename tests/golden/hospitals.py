@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.transport.fleet_connection import FleetConfig, FleetConnection
@@ -66,7 +67,7 @@ class OtherHospitals:
         return Site(
             name,
             Identity.load(self._folder / name / IDENTITY),
-            roster,
+            KnownRoster(roster),
             self.governance[name],
             lambda task, study: Cohort.build(task, table, split_of(name), study.evaluation),
             respondent=lambda task, study: QueryContributor.of(study, task.schema, table),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.enrolment.join import FederationBundle
@@ -109,7 +110,7 @@ def test_a_hospital_answers_what_an_older_coordinator_asked(golden: Golden, tmp_
     site = Site(
         "south",
         identity,
-        roster,
+        KnownRoster(roster),
         SimulatedGovernance(),
         lambda task, study: Cohort.build(task, table, split_of("south"), study.evaluation),
     )

@@ -24,6 +24,7 @@ Area = Literal[
     "liars",
     "edges",
     "access",
+    "records",
 ]
 AREAS: tuple[Area, ...] = get_args(Area)
 

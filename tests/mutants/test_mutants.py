@@ -12,7 +12,7 @@ from tests.mutants.evidence import found_wrong
 from tests.mutants.mutants import AREAS, PROJECT, Mutant, load
 
 MUTANTS = load()
-SAMPLE = 13
+SAMPLE = 14
 every_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=[m.name for m in MUTANTS])
 
 
@@ -24,7 +24,9 @@ def test_names_are_unique_and_every_area_has_several() -> None:
 
 @every_mutant
 def test_its_text_stands_once_and_the_change_is_valid_python(mutant: Mutant) -> None:
-    ast.parse(mutant.changed((PROJECT / mutant.file).read_text(encoding="utf-8")))
+    changed = mutant.changed((PROJECT / mutant.file).read_text(encoding="utf-8"))
+    if mutant.file.endswith(".py"):
+        ast.parse(changed)
     assert mutant.breaks
 
 

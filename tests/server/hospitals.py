@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from client.transport.node_key import create_node_key
@@ -125,7 +126,11 @@ class Hospitals:
         roster = {other: key.public_key.hex() for other, key in self._identities.items()}
         cohort = self.cohorts[name]
         site = Site(
-            name, self._identities[name], roster, self.governance[name], lambda task, study: cohort
+            name,
+            self._identities[name],
+            KnownRoster(roster),
+            self.governance[name],
+            lambda task, study: cohort,
         )
         with connection:
             while not self._stopping.is_set():

@@ -217,15 +217,15 @@ def register(session: Session) -> None:
         " * unit_factor(unit, wanted, analyte) + unit_shift(unit, wanted, analyte)"
     )
     with _PLAUSIBLE.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        known = list(csv.DictReader(file))
     for end in ("low", "high"):
-        limits = {row["analyte"]: row[end] for row in rows}
+        limits = {row["analyte"]: row[end] for row in known}
         connection.execute(f"CREATE MACRO plausible_{end}(analyte) AS {_by_analyte(limits)}")
     connection.execute(
         "CREATE MACRO plausible(value, analyte) AS coalesce("
         "value BETWEEN plausible_low(analyte) AND plausible_high(analyte), value IS NOT NULL)"
     )
-    doubts = {row["analyte"]: _doubt(row) for row in rows if row["also_reported_in"]}
+    doubts = {row["analyte"]: _doubt(row) for row in known if row["also_reported_in"]}
     connection.execute(
         "CREATE MACRO unit_or(unit, wanted, value, analyte, display) AS CASE"
         " WHEN trim(unit) <> '' THEN unit"

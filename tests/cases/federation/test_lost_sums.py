@@ -18,12 +18,6 @@ ROUNDS = 10
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Ten rounds must be done: either attempts are planned for the loss that is to be "
-    "expected, or the sum is of those who answered.",
-)
 def test_four_lost_sums_of_one_hospital_do_not_end_a_study(tmp_path: Path) -> None:
     with Federation(tmp_path / "federation", waiting={"answer": 15}).start() as federation:
         study, configuration = federation.study(

@@ -18,6 +18,7 @@ import pytest
 
 from client.cohorts.loading import loader
 from client.config.site_config import SiteConfig
+from client.config.site_roster import roster_text
 from client.daemon.site import Site
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
@@ -140,7 +141,7 @@ class Hospitals:
         identities = {name: config.load_identity() for name, config in configs.items()}
         keys = {name: identity.public_key.hex() for name, identity in identities.items()}
         for name in tables:
-            (folder / name / new_site.ROSTER).write_bytes(new_site.roster_text(keys))
+            (folder / name / new_site.ROSTER).write_bytes(roster_text(keys))
         self.federation = Federation(
             {name: self._site(folder / name, identities[name]) for name in tables}, identities, {}
         )
@@ -152,7 +153,7 @@ class Hospitals:
         # A hospital's split is secret. This one is known, so that the same patients evaluate in
         # every run of this test.
         cohort = loader(config, split_of(config.site), lambda study, cohort: None)
-        return Site(config.site, identity, config.roster, governance, cohort)
+        return Site(config.site, identity, governance.roster, governance, cohort)
 
     def close(self) -> None:
         for governance in self._governance:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from launch.federations.inprocess import InProcessFleet
@@ -75,7 +76,7 @@ def site(
     kind: type[Site] = Site
     if lie is not None:
         kind = type("Malicious", (Malicious,), {"lie": staticmethod(lie)})
-    return kind(name, identity, roster, Paying(), lambda task, study: cohort)
+    return kind(name, identity, KnownRoster(roster), Paying(), lambda task, study: cohort)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from rich.errors import MarkupError
 
 from client.cli import main
 from client.config.site_config import SiteConfig
+from client.config.site_roster import roster_text
 from client.daemon import status
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
@@ -193,7 +194,7 @@ def site(tmp_path: Path) -> Path:
     config = new_site.init(tmp_path / SITE, answers)
     keys = {name: Identity.generate().public_key.hex() for name in SITES}
     keys[SITE] = config.load_identity().public_key.hex()
-    (tmp_path / SITE / new_site.ROSTER).write_bytes(new_site.roster_text(keys))
+    (tmp_path / SITE / new_site.ROSTER).write_bytes(roster_text(keys))
     return tmp_path / SITE
 
 

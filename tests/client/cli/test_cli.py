@@ -263,12 +263,31 @@ def test_join_shows_fingerprints_and_keeps_the_comments(
 def test_joining_again_says_what_changed(site: Path, run: Run, pki: Pki, tmp_path: Path) -> None:
     roster = keys("beta", "gamma") | {"alpha": own_key(site)}
     run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
-    later = {name: roster[name] for name in ("alpha", "gamma")} | keys("delta")
+    later = roster | keys("delta")
     again = run("join", bundle(tmp_path / "b.json", pki, later), "-c", site, "--yes", "--json")
     assert again.status == 0, again.err
     changes = {name: s["change"] for name, s in json.loads(again.out)["sites"].items()}
-    assert changes == {"alpha": "this site", "delta": "new", "gamma": "known"}
-    assert set(SiteConfig.load(site / "site.yaml").roster) == set(later)
+    assert changes == {"alpha": "this site", "beta": "known", "delta": "new", "gamma": "known"}
+    assert SiteConfig.load(site / "site.yaml").roster == later
+
+
+def test_a_site_that_left_returns_with_no_other_key_unnoticed(
+    site: Path, run: Run, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roster = keys("beta", "gamma") | {"alpha": own_key(site)}
+    run("join", bundle(tmp_path / "b.json", pki, roster), "-c", site, "--yes")
+    without = bundle(tmp_path / "b.json", pki, {n: k for n, k in roster.items() if n != "beta"})
+    shrunk = run("join", without, "-c", site, "--yes")
+    assert shrunk.status == 4
+    assert "shrunk" in shrunk.err
+    assert "beta" in shrunk.err
+    monkeypatch.setattr(command_line, "_someone_is_there", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert run("join", without, "-c", site).status == 0
+    returned = bundle(tmp_path / "b.json", pki, roster | keys("beta"))
+    refused = run("join", returned, "-c", site, "--yes")
+    assert refused.status == 4
+    assert "another key for beta" in refused.err
 
 
 @pytest.mark.parametrize("changed", ["gamma", "authority"])

@@ -22,7 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.cohorts.loading import loader
+from client.config.known_roster import KnownRoster
 from client.config.site_config import SiteConfig
+from client.config.site_roster import roster_text
 from client.daemon.site import Site
 from client.data.cohort import Cohort
 from client.enrolment import new_site
@@ -253,7 +255,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     peers = {name: Identity.generate() for name in SITES[1:]}
     roster = {name: identity.public_key.hex() for name, identity in peers.items()}
     roster["alpha"] = config.load_identity().public_key.hex()
-    (folder / "alpha" / new_site.ROSTER).write_bytes(new_site.roster_text(roster))
+    (folder / "alpha" / new_site.ROSTER).write_bytes(roster_text(roster))
     config = SiteConfig.load(folder / "alpha" / new_site.SITE_YAML)
     governance = SiteGovernance(config, config.load_identity(), daemon=True)
     touched = Touched()
@@ -263,7 +265,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
         site = Site(
             "alpha",
             config.load_identity(),
-            config.roster,
+            KnownRoster(config.roster),
             governance,
             counted(config, governance.state.split, touched),
         )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from client.cli.study_summary import summarise
 from client.cohorts.loading import build_query_contributor
 from client.cohorts.query_counts import QueryContributor
+from client.config.known_roster import KnownRoster
 from client.config.policy import Policy
 from client.daemon.site import Site
 from client.enrolment import new_site
@@ -151,7 +152,14 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
     def no_cohort(task: Task, study: Study) -> Any:
         raise AssertionError("a query loads no cohort")
 
-    site = Site(SITE, config.load_identity(), roster, governance, no_cohort, respondent=respondent)
+    site = Site(
+        SITE,
+        config.load_identity(),
+        KnownRoster(roster),
+        governance,
+        no_cohort,
+        respondent=respondent,
+    )
     found = Asked(site, governance, roster, peers, patients)
     contribution = QueryContributor.contribution
 

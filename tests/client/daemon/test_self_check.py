@@ -13,6 +13,7 @@ import pytest
 from torch import Tensor, nn
 
 from client.config.site_config import SiteConfig
+from client.config.site_roster import roster_text
 from client.daemon.daemon import _check_itself
 from client.daemon.site import Site
 from client.enrolment import new_site
@@ -101,10 +102,12 @@ class Ward:
         config = new_site.init(folder, answers)
         roster = {name: Identity.generate().public_key.hex() for name in SITES[1:]}
         roster["alpha"] = config.load_identity().public_key.hex()
-        (folder / new_site.ROSTER).write_bytes(new_site.roster_text(roster))
+        (folder / new_site.ROSTER).write_bytes(roster_text(roster))
         config = SiteConfig.load(folder / new_site.SITE_YAML)
         self.governance = SiteGovernance(config, config.load_identity(), daemon=True)
-        self.site = Site("alpha", config.load_identity(), config.roster, self.governance, _nobody)
+        self.site = Site(
+            "alpha", config.load_identity(), self.governance.roster, self.governance, _nobody
+        )
 
     def propose(self, study: Study, *, dry: bool = False) -> messages.Standing:
         propose = messages.Propose(document=study.document.decode(), dry=dry)

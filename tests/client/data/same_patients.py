@@ -418,13 +418,17 @@ covered AS (SELECT max(greatest(started_earliest, ended_on)) AS until FROM segme
 _CSV_FACTS = """
 about_visit AS (SELECT visit, NULL AS payer, NULL AS specialty_name FROM segment),
 planned_visit AS (SELECT visit FROM segment WHERE false),
+meaning AS (SELECT 'diabetes' AS name, 1 AS code_id, 0 AS depth),
 diagnosis AS (
-  SELECT encounter AS visit, 'E11.9' AS icd10, 'E11.9' AS code, 1 AS rank, encounter AS place,
-    diabetes = 1 AS diabetes
+  SELECT encounter AS visit, encounter AS entry, diabetes AS code_id, 'E11.9' AS code, 1 AS rank,
+    encounter AS place
   FROM encounters
 ),
 treated AS (SELECT visit FROM planned_visit),
-tested AS (SELECT visit, '' AS name, 0.0 AS value, '' AS unit FROM planned_visit),
+tested AS (
+  SELECT visit, visit AS entry, '' AS name, '' AS display, 0.0 AS value, '' AS unit
+  FROM planned_visit
+),
 drug AS (
   SELECT '' AS patient, visit, DATE '2000-01-01' AS at_time, '' AS prescription, '' AS product,
     '' AS ingredients

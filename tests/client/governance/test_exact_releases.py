@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from client.config.known_roster import KnownRoster
 from client.governance.approvals import Approvals
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent
@@ -43,7 +44,9 @@ def rules(**changes: Any) -> Any:
 def founded(tmp_path: Path, **changes: Any) -> Hospital:
     """A new hospital, which knows four."""
     hospital = Hospital.found(tmp_path / "state", rules(**changes))
-    hospital.approvals = Approvals(hospital.ledger, SITE, (*SITES, "kappa"))
+    hospital.approvals = Approvals(
+        hospital.ledger, SITE, KnownRoster(dict.fromkeys((*SITES, "kappa"), ""))
+    )
     return hospital
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from client.config.site_config import SiteConfig
-from client.enrolment.join import signing_key_file
+from client.config.site_roster import signing_key_file
 from client.governance.budget import budget
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance

@@ -100,7 +100,6 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
         (("tracking.uri=http://127.0.0.1:1", "tracking.model='a/b'"), "tracking.model cannot be"),
         (("robust=median", "federation.masked=true"), "has to see each site's update"),
         (("privacy=none", "robust=median", "aggregation.update_bits=8"), "rotates them"),
-        (("privacy=distributed", "aggregation.update_bits=8"), "is not in its epsilon"),
         (("stop=early", "privacy=none", "evaluation.every=0"), "looks at evaluations"),
     ],
 )

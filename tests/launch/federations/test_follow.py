@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from launch.config.compose import load
+from launch.federations.deployment import RemoteFederation
 from launch.studies import run as launched
 from launch.studies.progress import StudyProgress
 from launch.studies.resume import resume
-from launch.studies.run import run
+from launch.studies.run import release_unfinished, run
 from protocol.errors import Code, WardroundError
-from server.outcome import RoundReport
+from server.outcome import Outcome, RoundReport
+from server.rounds.listener import Listener
 from tests.server.hospitals import Deployment, credentials, deployed
-from tests.waiting import until
+from tests.waiting import HUNG, until
 
 WORDS = ("privacy=none", "rounds=3", "federation=deployment", "tracking=off")
 
@@ -87,3 +89,38 @@ def test_ctrl_c_cancels_for_good_unless_told_otherwise(
         resume(digest[:12], ["federation=deployment", f"federation.credentials={path}"])
     assert refused.value.code is Code.USAGE
     assert "on_interrupt" in refused.value.remedy
+
+
+def test_a_study_that_is_cancelled_leaves_its_last_model_as_unfinished(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digest = left(
+        deployment, "eve", tmp_path, monkeypatch, "rounds=2000", "federation.on_interrupt=leave"
+    )
+    with RemoteFederation(path) as remote:
+        until(lambda: remote.study(digest)["round"] >= 1, "a round is done")
+        remote.cancel(digest, wait=HUNG)
+    study = deployment.coordinator.study(digest)
+    assert study is not None
+    until(lambda: study.state == "cancelled", "cancelled")
+    with RemoteFederation(path) as remote, pytest.raises(KeyboardInterrupt):
+        remote.follow(digest, study.study, kept := Kept())
+    (outcome,) = kept.outcomes
+    assert (outcome.status, outcome.released) == ("killed", "unfinished")
+    assert outcome.weights.shape == (study.study.model.parameters,)
+    assert 0 < len(outcome.rounds) < 2000
+    assert release_unfinished(outcome, tmp_path, None)
+    said = json.loads((tmp_path / "unfinished.json").read_text())
+    assert (said["status"], said["model"]) == ("killed", "unfinished")
+    assert said["epsilon"] == outcome.epsilon
+    assert not (tmp_path / "summary.json").exists()
+
+
+class Kept(Listener):
+    """Keeps the outcome."""
+
+    def __init__(self) -> None:
+        self.outcomes = list[Outcome]()
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)

@@ -43,6 +43,16 @@ def run(folder: Path, *overrides: str) -> Outcome:
         (("privacy=local", "evaluation=off", "rounds=6", "privacy.epsilon=3"), 0.96),
         (
             (
+                "privacy=distributed",
+                "evaluation=off",
+                "rounds=60",
+                "privacy.epsilon=3",
+                "aggregation.update_bits=16",
+            ),
+            0.97,
+        ),
+        (
+            (
                 "privacy=local",
                 "evaluation=off",
                 "rounds=6",

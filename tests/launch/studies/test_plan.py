@@ -103,6 +103,10 @@ def test_the_tables_say_who_refuses_and_never_where(capsys: pytest.CaptureFixtur
     for word in ("epsilon", "1.000 at delta 1e-05", "noise multiplier", "kB", "have no policies"):
         assert word in said
     assert "is above 1/" not in said
+    few = planned("privacy=none", "aggregation.spare_attempts=1", "aggregation.loss=0.1")
+    show(few, Console(width=100))
+    assert "1 spare (enough in " in capsys.readouterr().out
+    assert few.enough == few.as_json()["enough"] < 0.9
     assert json.loads(json.dumps(planned("privacy=none").as_json()))["answers"] is None
 
 

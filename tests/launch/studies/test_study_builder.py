@@ -1,9 +1,11 @@
 """From a configuration to a study whose epsilon is the one asked for."""
 
 import pytest
+from scipy.stats import binom
 from torch import nn
 
 from launch.config import compose
+from launch.studies.plan_spares import QUANTILE, enough, spare_attempts
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.privacy.releases import check_claim, planned_events, spent_epsilon
@@ -137,3 +139,54 @@ def test_a_large_cohort_still_fits_32_bits_at_hardly_more_noise() -> None:
     assert fine.aggregation.word_bits == 64
     assert fitted.aggregation.word_bits == 32
     assert fitted.privacy.noise_multiplier < 1.02 * fine.privacy.noise_multiplier
+
+
+def test_only_the_sites_that_are_named_are_asked() -> None:
+    words = ("privacy=local", "privacy.epsilon=2", "federation.sites=[west,east,north]")
+    assert build(*words).sites == ("east", "north", "west")
+    assert build("privacy=local", "privacy.epsilon=2").sites == tuple(SITES)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("[east,north,sout]", "sites that are not there: sout"),
+        ("[east,north]", "names 2 sites, and a sum needs 3"),
+        ("[east,east,north]", "names 2 sites, and a sum needs 3"),
+    ],
+)
+def test_sites_that_are_unknown_or_too_few_are_refused_by_name(named: str, said: str) -> None:
+    with pytest.raises(WardroundError, match=said) as refused:
+        build("privacy=distributed", "privacy.epsilon=2", "federation=deployment",
+              f"federation.sites={named}")  # fmt: skip
+    assert refused.value.code is Code.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("words", "grace"),
+    [
+        (("privacy=local", "privacy.epsilon=2", "federation=deployment"), 10.0),
+        (("privacy=local", "privacy.epsilon=2"), None),
+        (("privacy=none", "evaluation=exact", "federation=deployment"), None),
+    ],
+)
+def test_only_where_all_is_noised_a_study_starts_without_some(
+    words: tuple[str, ...], grace: float | None
+) -> None:
+    assert build(*words).aggregation.grace == grace
+
+
+def test_spare_attempts_follow_the_loss_that_is_expected() -> None:
+    """Sums that need one more than the quantile of the binomial, counted out by hand."""
+    for needed, loss in ((1, 0.05), (11, 0.05), (11, 0.1), (41, 0.1), (20_000, 0.02)):
+        spare = spare_attempts(needed, loss)
+        for planned, is_enough in ((spare, True), (spare - 1, False)):
+            lost_of_all = binom.sf(planned, needed + planned, loss) if planned >= 0 else 1.0
+            assert (1 - lost_of_all >= QUANTILE) == is_enough
+    assert spare_attempts(100, 0.0) == 0
+    words = ("privacy=local", "privacy.epsilon=2", "federation=deployment", "rounds=10")
+    deployed = build(*words)
+    assert deployed.spare_attempts == spare_attempts(11, 0.05) == 3
+    assert enough(deployed, 0.05) >= QUANTILE
+    assert build(*words, "aggregation.loss=0.1").spare_attempts == 5
+    assert build("privacy=local", "privacy.epsilon=2").spare_attempts == 0

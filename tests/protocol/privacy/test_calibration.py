@@ -10,13 +10,14 @@ from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.calibration import (
     bins_for,
     coarsened,
+    fitted,
     patient_scale,
     sum_rounding,
     with_noise,
     with_words,
 )
 from protocol.privacy.releases import check_claim, planned_broken_epsilon, planned_events
-from protocol.privacy.word_size import check_headroom, word_bits_needed
+from protocol.privacy.word_size import check_headroom, update_bits_needed, word_bits_needed
 from protocol.study.study import Study
 from tests.protocol.query_document import asked as query_study
 from tests.protocol.study_document import study
@@ -101,6 +102,26 @@ def test_a_coarser_clip_norm_is_taken_only_where_it_halves_the_words() -> None:
     assert coarsened(coarse, 2.0) is coarse
     several = with_noise(draft("local"), 2.0)
     assert coarsened(several, 2.0) is several
+
+
+def test_few_bits_in_mode_distributed_cost_noise_and_no_epsilon() -> None:
+    """The scale is halved until the sum fits, no further, and noise pays for the coarser rounding;
+    the sites refuse the same study with the finer scale."""
+    bits = {"attempts": 24, "update_bits": 13, "scale": 2**16}
+    fine = with_noise(draft("distributed", aggregation=bits), 2.0)
+    made = with_words(fitted(fine, 2.0))
+    assert update_bits_needed(made) <= 13 + 2 < update_bits_needed(fine)
+    doubled = bits | {"scale": 2 * made.aggregation.scale}
+    finer = with_noise(draft("distributed", aggregation=doubled), 2.0)
+    assert update_bits_needed(finer) > 13 + 2
+    assert made.privacy.noise_multiplier > fine.privacy.noise_multiplier
+    check_claim(made)
+    check_headroom(made)
+    for too_narrow in (fine, finer):
+        with pytest.raises(WardroundError) as refused:
+            check_headroom(too_narrow)
+        assert refused.value.code is Code.REFUSED_STUDY
+        assert "update_bits" in refused.value.message
 
 
 def test_what_a_patient_and_a_model_become() -> None:

@@ -20,11 +20,12 @@ from protocol.secagg.fixed_point import (
     SITE_TERMS,
     WordBits,
     clip_and_round,
+    clipped_sum_bits,
     max_sampled,
     round_sum,
     sensitivity,
     to_words,
-    word_bits_for,
+    whole_words,
 )
 
 ANY_FLOAT = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -147,7 +148,7 @@ def words(**changes: Any) -> int:
         "colluding_sites": 1,
         "attempts": 300,
     }
-    return word_bits_for(**(plan | changes))
+    return whole_words(clipped_sum_bits(**(plan | changes)))
 
 
 def test_words_grow_when_a_sum_could_wrap_and_are_refused_when_none_would_do() -> None:

@@ -18,7 +18,7 @@ from protocol.study.vector_layout import (
     update_word_bits,
 )
 from protocol.vectors import Vector
-from tests.protocol.study_document import document, study
+from tests.protocol.study_document import study
 
 SIZE = 27
 
@@ -141,14 +141,25 @@ def test_without_the_field_a_study_has_the_bytes_of_before() -> None:
     assert b'"update_bits":8' in few(8).document
 
 
-@pytest.mark.parametrize("bits", [0, 1, 23, 8.0])
+@pytest.mark.parametrize("bits", [0, 1, 31, 8.0])
 def test_other_numbers_of_bits_are_refused(bits: Any) -> None:
     with pytest.raises(ValidationError, match="update_bits"):
         few(bits)
 
 
-def test_mode_distributed_and_robust_rules_take_no_few_bits() -> None:
-    with pytest.raises(ValidationError, match="update_bits is of modes none and local"):
-        Study.model_validate(document(aggregation={"attempts": 24, "update_bits": 8}))
+def test_a_robust_rule_and_more_than_32_bits_are_refused() -> None:
     with pytest.raises(ValidationError, match="update_bits is of a mean"):
         few(8, aggregation__robust={"name": "median"}, aggregation__masked=False)
+    assert update_word_bits(few(30)) == 32
+    with pytest.raises(ValidationError, match="must be at most 32"):
+        few(30, 5)
+
+
+def test_in_mode_distributed_no_number_changes() -> None:
+    """Only the words on the wire are narrower: gradients are neither rotated nor rounded again."""
+    plain, narrow = study(), study(aggregation={"attempts": 24, "update_bits": 24})
+    total = np.arange(SIZE) - 9
+    everyone = frozenset(plain.sites)
+    gradients = [decode_gradient(found, total, everyone, 1) for found in (plain, narrow)]
+    assert (gradients[0] == gradients[1]).all()
+    assert update_word_bits(narrow) == 26

@@ -17,6 +17,7 @@ import yaml
 
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
+from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.messages import Ending
 from server.coordinator.config import FILE, CoordinatorConfig
@@ -146,8 +147,7 @@ def test_a_cancelled_study_ends_at_the_sites_and_for_good(
         alice.follow(digest, study, Noted())
     alice.submit(study, configuration)
     assert alice.study(digest)["state"] == "cancelled"
-    with pytest.raises(WardroundError, match="cancelled"):
-        alice.weights(digest)
+    assert alice.weights(digest).shape == (study.model.parameters,), "unfinished"
 
 
 def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
@@ -183,7 +183,9 @@ def test_an_expelled_site_is_shut_out_while_the_coordinator_runs(
         Roster(deployment.config.roster).remove("west")
         until(lambda: "west" not in link.online(), "expelled")
         assert sorted(alice.patients()) == ["east", "north", "south"]
-        Roster(deployment.config.roster).add(deployment.hospitals.card("west"), 54)
+        new = {"identity": Identity.generate().public_key.hex()}
+        card = deployment.hospitals.card("west").model_copy(update=new)
+        Roster(deployment.config.roster).add(card, 54)
         until(lambda: "west" in link.online(), "let in again")
         roster = deployment.config.roster
         content = roster.read_bytes()

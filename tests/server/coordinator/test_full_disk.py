@@ -34,6 +34,7 @@ RUNNING = {
     "state/events.log",
     "state/status.json",
     "state/studies/N/events.jsonl",
+    "state/studies/N/accepted.json",
     "state/studies/N/attempts.json",
     "state/studies/N/checkpoint.pt",
     "state/studies/N/untold.json",

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from client.config.known_roster import KnownRoster
 from client.config.policy import Policy
 from client.config.site_config import CoordinatorAddress, SiteConfig
 from client.daemon.site import Site
@@ -122,7 +123,7 @@ class Hospital:
         self.site = Site(
             self.name,
             self.identity,
-            self.roster,
+            KnownRoster(self.roster),
             self.governance,
             lambda task, study: patients()[self.name],
             keep=lambda study: algorithm_state_in(

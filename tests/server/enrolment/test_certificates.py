@@ -124,3 +124,12 @@ def test_unfit_files_are_named(pki: Pki, tmp_path: Path) -> None:
     with pytest.raises(WardroundError) as caught:
         Pki(tmp_path / "empty").create("Test", [])
     assert caught.value.code in (Code.CONFIGURATION, Code.TLS)
+
+
+@pytest.mark.parametrize(("days", "said"), [(59, "expires in"), (0, "has expired"), (70, "")])
+def test_the_end_is_told_of_two_months_before(tmp_path: Path, days: int, said: str) -> None:
+    pki = Pki(tmp_path / "pki")
+    pki.create("Anywhere", ["localhost"])
+    pki.renew(days=days)
+    assert said in pki.warning()
+    assert bool(pki.warning()) == (said != "")

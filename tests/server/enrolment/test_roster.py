@@ -115,3 +115,46 @@ def test_a_site_without_patients_is_not_enrolled(
     with pytest.raises(WardroundError):
         roster.add(card(tmp_path, "north"), patients)
     assert roster.sites() == {}
+
+
+def test_a_roster_of_an_older_release_gets_a_history(tmp_path: Path, roster: Roster) -> None:
+    roster.add(card(tmp_path, "north"), 100)
+    path = tmp_path / "roster.json"
+    old = json.loads(path.read_text())
+    del old["history"]
+    path.write_text(json.dumps(old))
+    history = Roster(path).history()
+    assert history.keys == roster.identities()
+    assert Roster(path).history().version == history.version
+
+
+def test_an_expelled_key_is_revoked_for_good(tmp_path: Path, roster: Roster) -> None:
+    north = card(tmp_path, "north")
+    roster.add(north, 100)
+    roster.remove("north")
+    assert roster.history().revoked == {north.identity}
+    with pytest.raises(WardroundError) as refused:
+        roster.add(north, 100)
+    assert "revoked" in refused.value.message
+    roster.add(card(tmp_path, "north-again").model_copy(update={"site": "north"}), 100)
+    assert roster.history().replaces_keys
+
+
+def test_a_card_that_changes_nothing_or_takes_another_s_key_is_refused(
+    tmp_path: Path, roster: Roster
+) -> None:
+    north, south = card(tmp_path, "north"), card(tmp_path, "south")
+    roster.add(north, 100)
+    roster.add(south, 100)
+    for wrong in (
+        north,
+        north.model_copy(update={"identity": south.identity}),
+        card(tmp_path, "west"),
+    ):
+        with pytest.raises(WardroundError) as refused:
+            roster.rotate(wrong)
+        assert refused.value.code is Code.USAGE
+    new = card(tmp_path, "new").model_copy(update={"site": "north"})
+    roster.rotate(new)
+    assert roster.entry("north").identity == new.identity
+    assert roster.entry("north").patients == 100

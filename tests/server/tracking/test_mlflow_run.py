@@ -243,6 +243,8 @@ def test_an_unfinished_study_keeps_what_it_has_but_registers_nothing(
     receipt = _track(server, done, model=f"never-{status}")
     run = _run(server, done.study)
     assert run.info.status == status.upper()
+    assert run.data.tags["wardround.model"] == "unfinished"
+    assert "**Unfinished model:**" in run.data.tags["mlflow.note.content"]
     assert (receipt.model, receipt.missing) == ("", ())
     assert _client(server).search_registered_models(f"name = 'never-{status}'") == []
     (tmp_path / "w.npz").write_bytes(_artifact(server, run, "unfinished/weights.npz", tmp_path))
@@ -255,11 +257,14 @@ def test_a_study_that_never_came_to_an_outcome_is_killed(server: MlflowServer) -
     of = study()
     tracker = MlflowTracker(server.url, EXPERIMENT)
     tracker.begin(of, {}, "1")
+    tracker.lost(1, 1, "east did not answer")
     tracker.round(report(1))
     assert tracker.settle().missing == ()
     run = _run(server, of)
     assert run.info.status == "KILLED"
     assert run.data.metrics["auc"] == pytest.approx(0.91)
+    assert of.spare_attempts == 4
+    assert run.data.tags["wardround.spare_attempts_left"] == "3"
 
 
 @pytest.mark.parametrize("handed_in", [False, True], ids=["no outcome", "an outcome"])

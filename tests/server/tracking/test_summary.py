@@ -22,6 +22,7 @@ def test_summary_holds_exactly_these_figures(tmp_path: Path) -> None:
         "task": "breast_cancer",
         "mode": "local",
         "status": "finished",
+        "model": "finished",
         "rounds": 3,
         "metrics": {
             "brier": {"value": 0.1, "low": 0.08, "high": None},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from client.cohorts.loading import loader
+from client.config.known_roster import KnownRoster
 from client.config.site_config import SiteConfig
 from client.daemon.site import Site
 from client.enrolment import new_site
@@ -77,7 +78,11 @@ def site_of(folder: Path, server: Server) -> tuple[Site, SiteGovernance, Study]:
     study = build_study(load(overrides), registry.load(TASK), patients)
     governance = SiteGovernance(config, config.load_identity())
     cohorts = loader(config, governance.state.split.place, lambda study, cohort: None)
-    return Site(SITE, config.load_identity(), roster, governance, cohorts), governance, study
+    return (
+        Site(SITE, config.load_identity(), KnownRoster(roster), governance, cohorts),
+        governance,
+        study,
+    )
 
 
 def debits(governance: SiteGovernance) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from client.data.sources import units
 from client.data.sources.session import Session
+from tasks import registry
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,72 @@ def test_sql_and_python_spell_alike() -> None:
                 query = "SELECT unit_spelling(?)"
                 [(spelling,)] = session.connection.execute(query, [unit]).fetchall()
                 assert spelling == units.spelled(unit)
+
+
+GLUCOSE_MOLES = "Glucose [Moles/volume] in Serum or Plasma"
+UREA_MASS = "Urea nitrogen [Mass/volume] in Serum or Plasma"
+
+
+@pytest.mark.parametrize(
+    ("value", "analyte", "wanted", "display", "assumed"),
+    [
+        (37.0, "temperature", "Cel", None, True),
+        (98.6, "temperature", "Cel", None, False),
+        (100, "glucose", "mg/dL", None, True),
+        (10, "glucose", "mg/dL", None, False),  # 10 mmol/L is as usual
+        (10, "glucose", "mg/dL", "Glucose [Mass/volume] in Blood", True),
+        (1.2, "glucose", "mg/dL", "Glucose [Mass/volume] in Blood", False),  # g/L
+        (100, "glucose", "mg/dL", GLUCOSE_MOLES, False),
+        (20, "bun", "mg/dL", UREA_MASS, True),
+        (140, "sodium", "mmol/L", None, True),
+        (0.4, "hematocrit", "%", None, False),
+        (0.4, "fio2", "%", None, False),
+        (7.4, "ph", "[pH]", None, True),
+        (8000, "wbc", "10*3/uL", None, False),
+    ],
+)
+def test_a_missing_unit_is_assumed_only_where_it_can_be_no_other(
+    value: float, analyte: str, wanted: str, display: str | None, assumed: bool
+) -> None:
+    with Session("200MB", 1) as session:
+        units.register(session)
+        for unit in (None, "", " "):
+            query = "SELECT unit_or(?, ?, ?, ?, ?)"
+            [(seen,)] = session.connection.execute(
+                query, [unit, wanted, value, analyte, display]
+            ).fetchall()
+            assert seen == (wanted if assumed else None)
+        stated = session.connection.execute(query, ["x", wanted, value, analyte, display])
+        assert stated.fetchall() == [("x",)]
+
+
+@pytest.mark.parametrize(
+    ("value", "analyte", "can_be"),
+    [
+        (999, "heart_rate", False),
+        (90, "heart_rate", True),
+        (-1, "creatinine", False),
+        (0, "temperature", False),
+        (9999, "anything", True),
+        (None, "heart_rate", False),
+    ],
+)
+def test_plausible(value: float | None, analyte: str, can_be: bool) -> None:
+    with Session("200MB", 1) as session:
+        units.register(session)
+        query = "SELECT plausible(CAST(? AS DOUBLE), ?)"
+        assert session.connection.execute(query, [value, analyte]).fetchall() == [(can_be,)]
+
+
+def test_plausible_values_hold_the_ranges_of_the_tasks_that_ship() -> None:
+    """In the task's own unit. A day's urine is more than one measurement of it."""
+    with Session("200MB", 1) as session:
+        units.register(session)
+        for task in ("icu_mortality", "icu_timeseries", "fusion", "readmission"):
+            for column in registry.load(task).schema.columns:
+                name = re.sub(r"_[0-9]{2}$", "", column.name)
+                if column.kind != "number" or name == "urine_output":
+                    continue
+                query = "SELECT plausible(?, ?), plausible(?, ?)"
+                seen = session.connection.execute(query, [column.low, name, column.high, name])
+                assert seen.fetchall() == [(True, True)], (task, name)
