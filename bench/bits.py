@@ -38,8 +38,8 @@ from protocol.privacy.calibration import with_noise
 from protocol.privacy.randomness import Stream
 from protocol.privacy.releases import planned_events
 from protocol.privacy.word_size import update_bits_needed
-from protocol.quantiser import rotated, rotated_back, round_randomly
 from protocol.secagg.packing import Packing
+from protocol.study.quantiser import rotated, rotated_back, round_randomly
 from protocol.study.study import Evaluation, Study
 from server.rounds.listener import Listeners
 from support.figure import figure
