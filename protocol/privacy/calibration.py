@@ -24,8 +24,8 @@ from protocol.privacy.releases import (
     training_event,
 )
 from protocol.privacy.word_size import update_bits_needed, word_bits_needed
-from protocol.quantiser import window
 from protocol.study.privacy_mode import noise_share
+from protocol.study.quantiser import window
 from protocol.study.query import Mean, Query
 from protocol.study.study import Study, SumRounding
 from protocol.study.vector_layout import update_word_bits

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.document import canonical, digest
-from protocol.quantiser import Draw, rotated, rotated_back, round_randomly
 from protocol.study.algorithms import sends_control
 from protocol.study.privacy_mode import NoiseSource, noise_share
+from protocol.study.quantiser import Draw, rotated, rotated_back, round_randomly
 from protocol.study.study import Study
 from protocol.vectors import Vector
 

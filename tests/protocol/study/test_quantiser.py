@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from protocol.errors import WardroundError
 from protocol.privacy.randomness import Stream
-from protocol.quantiser import LARGEST, Draw, rotated, rotated_back, round_randomly, window
+from protocol.study.quantiser import LARGEST, Draw, rotated, rotated_back, round_randomly, window
 
 KEY = bytes(range(32))
 floats = st.floats(-1e9, 1e9)
