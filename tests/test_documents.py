@@ -88,7 +88,11 @@ def test_every_command_and_option_of_the_operations_page_exists(
             command = command.commands[words.pop(0)]
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= options, line
-        arguments = [p for p in command.params if isinstance(p, click.Argument) and not p.hidden]
+        arguments = [
+            p
+            for p in command.params
+            if isinstance(p, click.Argument) and not getattr(p, "hidden", False)
+        ]
         given = len([w for w in words if not w.startswith("-")])
         given -= len([w for w in words if w.startswith("-")])
         assert given == len(arguments), line

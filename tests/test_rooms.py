@@ -26,6 +26,7 @@ ORDER = {
         "protocol.metrics",
         "protocol.wire",
         "protocol.terminal",
+        "protocol.operations",
     ),
     "tasks": (
         "tasks",

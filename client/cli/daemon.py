@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from client.checks.base import CheckResult
     from client.config.site_config import SiteConfig
     from client.daemon.daemon import Daemon
+    from client.data.sources.attrition import Attrition
 
 
 def check(
@@ -39,7 +41,9 @@ def check(
     Nothing leaves this site, nothing is spent. Works beside a running daemon. The exit status is
     that of the first failure.
 
-    With --cohort, each task's table is looked at column by column: missing values, values out of
+    With --cohort, the rows of each step of a task's view are counted (why is a cohort empty?), with
+    value sets that no record meets, codes that nothing covers and units that were not read. Then
+    the task's table is looked at column by column: missing values, values out of
     range or in another unit, misspelt categories, columns that give the label away, dates in the
     wrong order. The page lies in the state folder under reports/, for your eyes only.
 
@@ -80,7 +84,7 @@ def check(
 
 def _inspect_cohorts(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
     """Assesses each task's table column by column; skips one whose check has failed."""
-    from client.cohorts.loading import read_table
+    from client.cohorts.loading import attrition_of, read_table
     from client.cohorts.quality_page import grid, write_page
     from client.data.quality import assess
     from tasks import registry
@@ -89,12 +93,16 @@ def _inspect_cohorts(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in sorted(site.data):
         try:
+            lost = attrition_of(site, name)
+            if not as_json:
+                _show_attrition(name, lost)
             quality = assess(registry.load(name), read_table(site, name))
         except WardroundError:
             continue
         page = folder / f"cohort_{name}.html"
         write_page(quality, page)
-        cohorts.append(asdict(quality) | {"page": str(page)})
+        attrition = asdict(lost) | {"causes": lost.causes}
+        cohorts.append(asdict(quality) | {"page": str(page), "attrition": attrition})
         if not as_json:
             screen = console()
             screen.print()
@@ -103,6 +111,18 @@ def _inspect_cohorts(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
                 typer.echo(f"  {printable(doubt)}")
             typer.echo(f"  with plots: {page}")
     return cohorts
+
+
+def _show_attrition(task: str, lost: Attrition) -> None:
+    """The likely cause first, then the steps on a few lines."""
+    typer.echo(f"\n{task}, step by step (rows, patients):")
+    for cause in lost.causes:
+        typer.echo(f"  {printable(cause)}")
+    counts = (
+        f"{step.name} {step.rows}" + ("" if step.patients is None else f", {step.patients}")
+        for step in lost.steps
+    )
+    typer.echo(fill("; ".join(counts), 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def start(

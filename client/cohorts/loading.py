@@ -14,6 +14,9 @@ from client.config.resource_limits import database_memory
 from client.config.site_config import SiteConfig, View
 from client.data import view_reader
 from client.data.cohort import Cohort
+from client.data.sources.attrition import Attrition, look
+from client.data.sources.session import Session
+from client.data.sources.view_sandbox import ParsedView
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation, Study
 from tasks.base import Task
@@ -55,7 +58,19 @@ def read_table(
     return table
 
 
-def _read(config: SiteConfig, view: View, note: Callable[[str], None]) -> Table:
+def attrition_of(config: SiteConfig, task: str) -> Attrition:
+    """The rows of each step of a task's view. Raises as `read_table` does."""
+    found: list[Attrition] = []
+    _read(config, config.data[task], lambda _: None, lambda *of: found.append(look(*of)))
+    return found[0]
+
+
+def _read(
+    config: SiteConfig,
+    view: View,
+    note: Callable[[str], None],
+    inspect: Callable[[Session, ParsedView], None] | None = None,
+) -> Table:
     policy = config.policy
     with image_tables(config) as extras:
         return view_reader.read(
@@ -66,6 +81,7 @@ def _read(config: SiteConfig, view: View, note: Callable[[str], None]) -> Table:
             memory_limit=database_memory(policy),
             threads=policy.threads,
             time_zone=config.time_zone,
+            inspect=inspect,
         )
 
 

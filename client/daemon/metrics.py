@@ -11,7 +11,7 @@ from client.daemon.watchdog import StatusReporter
 from client.governance.budget import Budget, budget
 from client.governance.governance import SiteGovernance
 from protocol.errors import WardroundError
-from protocol.monitoring import Monitoring, Sample, resident_bytes
+from protocol.operations.monitoring import Monitoring, Sample, resident_bytes
 
 _BUDGET_AGE = 60.0
 """Seconds for which a composed budget is served again; composing costs processor time."""

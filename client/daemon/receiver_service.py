@@ -15,7 +15,7 @@ from client.data.dicom.receive.receiver import Receiver
 from client.data.dicom.receive.study_handover import StudyHandover
 from client.log_events import event
 from protocol.errors import Code, WardroundError
-from protocol.monitoring import Monitoring, Sample, resident_bytes
+from protocol.operations.monitoring import Monitoring, Sample, resident_bytes
 
 
 class ReceiverService:

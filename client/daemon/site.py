@@ -76,6 +76,10 @@ class Governance(Protocol):
         """Charges an attempt, durably when it returns. Raises WardroundError where it refuses."""
         ...
 
+    def last_attempt(self, study: Study) -> int:
+        """Returns the number of the last attempt answered here; 0 before the first."""
+        ...
+
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes, durably, among whom a sum is that the site is about to add to. Raises
         WardroundError where a round asks for too many different sets of sites."""
@@ -217,6 +221,7 @@ class Site:
             state=state,
             code=code,
             rules=rules,
+            answered=self._governance.last_attempt(study) if state == "accepted" else 0,
             unconfirmed=() if state == "refused" else self._unconfirmed(study),
         )
         return messages.frame(standing, to=sender)

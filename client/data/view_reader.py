@@ -38,6 +38,7 @@ def read(
     memory_limit: str = "2GB",
     threads: int = 1,
     time_zone: str | None = None,
+    inspect: Callable[[Session, view_sandbox.ParsedView], None] | None = None,
 ) -> Table:
     """The SELECT `view` over the tables of `sources` -> its columns.
 
@@ -52,7 +53,8 @@ def read(
 
     `extras` are called with the open connection before anything else is registered, and may add
     tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
-    `note` receives remarks on the sources, for the site alone. `time_zone`: the site's, an IANA
+    `note` receives remarks on the sources, for the site alone. `inspect` sees the locked session
+    and the view once that is found harmless, before it runs. `time_zone`: the site's, an IANA
     name: the clock of times without an offset, and the calendar of days.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
@@ -74,6 +76,9 @@ def read(
             _register(session, sources, parsed, deadline)
             session.lock()
             view_sandbox.check(session, parsed)
+            if inspect:
+                with _errors(session, _failing_view):
+                    inspect(session, parsed)
             table = _select(session, parsed)
             session.check_unchanged()
             return table

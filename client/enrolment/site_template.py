@@ -86,6 +86,8 @@ data:{_data(a.data)}
 #   omop: {{folder: /srv/omop}}     # an OMOP CDM 5.4, or {{database: ward}}: its tables by name
 #   fhir: {{folder: /srv/fhir, views: [views/]}}     # NDJSON or bundles, and ViewDefinitions
 #   value_sets: [codes.csv]       # your own, beside the shipped ones: name,system,code,display
+#   ancestors: [below.csv]        # what lies below what in SNOMED CT and the like, for value sets:
+#                                 # system,ancestor,descendant, or a CodeSystem of FHIR (.json)
 #   minutes: 30                   # the most that reading may take
 # With omop or fhir, `view: template:omop` or `view: template:fhir` is the view that is shipped for
 # the task; `wardround-site view TASK omop` prints it. Every view also has the table value_set and

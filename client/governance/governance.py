@@ -102,6 +102,10 @@ class SiteGovernance:
         self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
         self._notify(Debited(study, round_, attempt))
 
+    def last_attempt(self, study: Study) -> int:
+        """Returns the number of the last attempt that was debited; 0 before the first."""
+        return self.ledger.last_attempt(study.digest)
+
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes among whom a sum is that this site is about to add to, durably when it returns.
         Raises WardroundError(REFUSED_POLICY) where the round has asked for too many such sets."""

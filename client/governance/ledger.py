@@ -182,7 +182,11 @@ class Ledger:
     ) -> None:
         """Charges one attempt, durably when it returns; never credited.
 
-        Raises WardroundError: REFUSED_REPLAY where (round, attempt) is not above the last one,
+        A round before the last
+        one may come again, under a higher attempt: a coordinator that was put back from a backup
+        repeats it.
+
+        Raises WardroundError: REFUSED_REPLAY where the attempt is not above the last one,
         REFUSED_STUDY for a round or section that the study does not have, ATTEMPTS_SPENT,
         REFUSED_BUDGET beyond the reserved plan and where it has lapsed and cannot be reserved
         again, what `admit` raises, LEDGER and CLOCK.
@@ -191,19 +195,19 @@ class Ledger:
         self.policy.check_hours(self.state.clock())
         self._renew(study)
         with self.state.transaction() as db:
-            last_round, last_attempt = self._last_answered(db, study.digest)
+            last_attempt = self._last_answered(db, study.digest)
             if self._reserved(db, study, self.state.today()) is None:
                 raise WardroundError(
                     Code.REFUSED_BUDGET,
                     f"What was reserved for the study {study.digest[:12]} has just lapsed.",
                     remedy="Resume the study: the rest is then reserved again.",
                 )
-            if attempt <= last_attempt or round_ < last_round:
+            if attempt <= last_attempt:
                 raise WardroundError(
                     Code.REFUSED_REPLAY,
-                    f"Round {round_}, attempt {attempt} is not above the last one answered here, "
-                    f"round {last_round}, attempt {last_attempt}.",
-                    remedy="A coordinator that lost its state must start the study again.",
+                    f"Attempt {attempt} is not above the last one answered here, {last_attempt}.",
+                    remedy="A coordinator that lost its state goes on from its newest backup, with "
+                    "`wardround coordinator restore`.",
                 )
             for part, wanted in (("train", train), ("evaluate", evaluate)):
                 if wanted:
@@ -232,9 +236,6 @@ class Ledger:
         """
         sites, most = ",".join(sorted(participants)), self.policy.participant_sets
         with self.state.transaction() as db:
-            db.execute(
-                "DELETE FROM participant_sets WHERE study = ? AND round < ?", (study, round_)
-            )
             db.execute(
                 "INSERT OR IGNORE INTO participant_sets VALUES (?, ?, ?)", (study, round_, sites)
             )
@@ -323,10 +324,16 @@ class Ledger:
         _within(total, policy.epsilon_lifetime, bool(own), "epsilon_lifetime")
         return alone, total
 
-    def _last_answered(self, db: sqlite3.Connection, study: str) -> tuple[int, int]:
-        """Returns (last round, last attempt) of an open study; raises for any other."""
+    def last_attempt(self, study: str) -> int:
+        """Returns the number of the last attempt that was debited; 0 before the first."""
+        with self.state.reading() as db:
+            row = db.execute("SELECT attempt FROM studies WHERE digest = ?", (study,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _last_answered(self, db: sqlite3.Connection, study: str) -> int:
+        """Returns the last attempt of an open study; raises for any other."""
         row = db.execute(
-            "SELECT state, policy, round, attempt FROM studies WHERE digest = ?", (study,)
+            "SELECT state, policy, attempt FROM studies WHERE digest = ?", (study,)
         ).fetchone()
         if row is None:
             raise WardroundError(Code.REFUSED_STUDY, "A message for a study never seen here.")
@@ -339,7 +346,7 @@ class Ledger:
                 f"The study {study[:12]} was accepted under other rules than today's.",
                 remedy="Restart the daemon: it checks open studies against the rules of site.yaml.",
             )
-        return row[2], row[3]
+        return int(row[2])
 
     def _charge(
         self, db: sqlite3.Connection, study: str, part: str, round_: int, attempt: int, count: int

@@ -14,8 +14,8 @@ from client.config.site_config import SiteConfig
 from client.enrolment.new_site import SITE_YAML
 from client.governance.database import SiteState
 from client.training.algorithm_state import PERSONAL
-from protocol import backup_archive
 from protocol.errors import Code, WardroundError
+from protocol.operations import backup_archive
 
 _OWN = ("*.yaml", "*.pem", "*.pub", "*.sql")
 """In the site's folder."""

@@ -229,6 +229,8 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         f"{'running' if status['running'] else 'not running'}, {status['address']}, "
         f"certificate good for {status['certificate_days_left']:.0f} days"
     )
+    for sentence in status["attention"]:
+        screen.print(f"attention: {sentence}")
     for what, why in status["failing"].items():
         screen.print(f"failing: {printable(what)} ({printable(why)})")
     for study in status["studies"]:

@@ -55,6 +55,10 @@ class SimulatedGovernance:
             raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not above the last one.")
         self._last[study.digest] = (round_, attempt)
 
+    def last_attempt(self, study: Study) -> int:
+        """Nothing outlives this process: no coordinator comes back behind its sites."""
+        return 0
+
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         pass
 

@@ -80,13 +80,16 @@ class Propose(Document):
 class Standing(Document):
     """Site -> coordinator: the state of the study here. When refused, `code` says why, and `rules`
     names the keys of the site's policy that forbid it; no data can change either. `unconfirmed`:
-    sites of the study whose keys its operator has not confirmed, with which it adds nothing up."""
+    sites of the study whose keys its operator has not confirmed, with which it adds nothing up.
+    `answered`: the last attempt that the site has answered, for a coordinator that was put back
+    from a backup."""
 
     type: Literal["standing"] = "standing"
     study: Digest
     state: Literal["accepted", "waiting", "refused", "closed"]
     code: Code | None = Field(default=None, strict=False)
     rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
+    answered: Annotated[int, Field(ge=0, le=10**9)] = 0
     unconfirmed: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
 
 
@@ -186,7 +189,8 @@ def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
     """As 0.1.0 wrote it: with defaults, without a release, a field or a code that it does not
     know."""
     header: dict[str, Any] = message.model_dump(mode="json")
-    header.pop("unconfirmed", None)
+    if isinstance(message, Standing):
+        del header["answered"], header["unconfirmed"]
     if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
         header["code"] = Code.REFUSED_STUDY.value
     return header

@@ -357,10 +357,14 @@ class Coordinator:
             self._write_status(running=True)
             self._online, self._noted = online, time.monotonic()
 
+    def attention(self) -> tuple[str, ...]:
+        """What its operator should do before it fails, in sentences."""
+        return (self._expiring,) if self._expiring else ()
+
     def failing(self) -> dict[str, str]:
         """What it cannot do now -> why."""
         failing = dict(self._housekeeping.failing)
-        if self._expiring:
+        if self._expiring and self.config.pki.days_left() <= 0:
             failing["certificate"] = self._expiring
         if self.journal.trouble:
             failing["event log"] = self.journal.trouble

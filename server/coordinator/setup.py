@@ -186,7 +186,7 @@ def authority_fingerprint(pem: str) -> str:
 
 def status(config: CoordinatorConfig) -> dict[str, Any]:
     """Whether the coordinator runs, since when, and sites and studies as it last wrote them;
-    `failing`: what it cannot do now -> why."""
+    `failing`: what it cannot do now -> why; `attention`: what to do before it fails."""
     try:
         noted = json.loads((path := config.state / "status.json").read_bytes())
         noted_at = path.stat().st_mtime
@@ -194,7 +194,8 @@ def status(config: CoordinatorConfig) -> dict[str, Any]:
         noted, noted_at = {}, math.inf
     running = is_running(config)
     failing = dict(noted.get("failing", {})) if running else {}
-    if warning := config.pki.warning():
+    warning, days = config.pki.warning(), config.pki.days_left()
+    if warning and days <= 0:
         failing["certificate"] = warning
     if running and (age := time.time() - noted_at) > _STATUS_AGE:
         failing["status"] = f"not written for {age:.0f} s: is the disk full?"
@@ -204,7 +205,8 @@ def status(config: CoordinatorConfig) -> dict[str, Any]:
         "pid": noted.get("pid") if running else None,
         "since": noted.get("since") if running else None,
         "address": config.address,
-        "certificate_days_left": round(config.pki.days_left(), 1),
+        "certificate_days_left": round(days, 1),
+        "attention": [warning] if warning else [],
         "sites": {
             name: {
                 "patients": entry.patients,

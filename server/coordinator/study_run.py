@@ -54,6 +54,7 @@ from server.transport.superlink import SuperLink
 from tasks import registry
 
 _EVENTS, _ACCEPTED = "events.jsonl", "accepted.json"
+ATTEMPTS = "attempts.json"
 _LAST_WORD = 15.0
 """Seconds: longer than sites are asked to note that a study has ended."""
 
@@ -119,7 +120,7 @@ class StudyRun:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._cancelled, self._pause = folder / "cancelled", folder / "paused"
-        self._begun = folder / "attempts.json"
+        self._begun = folder / ATTEMPTS
         self._sites = StudyFleet(
             services.link, self.study.digest[:12], self._cancelled.exists, self._pause.exists
         )
@@ -387,7 +388,7 @@ class StudyRun:
             identities,
             self,
             checkpoint=self.folder / "checkpoint.pt",
-            begun=self.folder / "attempts.json",
+            begun=self.folder / ATTEMPTS,
             store=self._storage.write,
             patience=self._services.patience,
             cancelled=self._sites.stopped,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protocol import backup_archive
+from protocol.operations import backup_archive
 from server.coordinator.config import CoordinatorConfig
+from server.coordinator.study_run import ATTEMPTS
+from server.model import attempt_record
 
 _LEFT_OUT = frozenset({"status.json"})
 _CHECKPOINT = "checkpoint.pt"
@@ -34,7 +36,11 @@ def backup(config: CoordinatorConfig, target: Path) -> None:
 def restore(source: Path, folder: Path) -> CoordinatorConfig:
     """Makes the coordinator of a backup again in a new folder, here or on another machine.
 
-    Raises WardroundError: as `backup_archive.restore`, RELEASE for one of a newer release.
+    Its studies go on above the highest attempt that a site has answered since the backup. Raises
+    WardroundError: as `backup_archive.restore`, RELEASE for one of a newer release.
     """
     backup_archive.restore(source, "coordinator", folder)
-    return CoordinatorConfig.load(folder)
+    config = CoordinatorConfig.load(folder)
+    for study in sorted((config.state / "studies").glob("[!.]*")):
+        attempt_record.put_back(study / ATTEMPTS)
+    return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from protocol.monitoring import Monitoring, Sample, resident_bytes
+from protocol.operations.monitoring import Monitoring, Sample, resident_bytes
 from protocol.release import RELEASE
 from server.coordinator.service import Coordinator
 from server.coordinator.study_events import ENDS
@@ -24,7 +24,8 @@ class CoordinatorMetrics(Monitoring):
         """Well while nothing that it does fails (`wardround coordinator status` says what)."""
         failing = self._coordinator.failing()
         online = len(self._coordinator.link.online())
-        return not failing, {"failing": sorted(failing), "online": online, "version": RELEASE}
+        body = {"failing": sorted(failing), "online": online, "version": RELEASE}
+        return not failing, body | {"attention": self._coordinator.attention()}
 
     def _figures(self) -> Iterator[Sample]:
         coordinator = self._coordinator

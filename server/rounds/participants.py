@@ -54,6 +54,8 @@ class Participants:
         told, whenever one more accepts, of all that have."""
         self._proposal, self._study, self._remember = proposal, proposal.study, remember
         self._accepted = frozenset[str]()
+        self.answered = 0
+        """The highest attempt that one of those who accepted says it has answered."""
         self._undecided: dict[str, Reason] = dict.fromkeys(self._study.sites, "offline")
         self._expected = frozenset(accepted)
         self._refused: dict[str, Code] = {}
@@ -118,6 +120,7 @@ class Participants:
             case "accepted":
                 self._accepted |= {site}
                 self._undecided.pop(site, None)
+                self.answered = max(self.answered, standing.answered)
             case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
                 self._defer(site, "hours")
             case "waiting":

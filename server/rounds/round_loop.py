@@ -127,6 +127,7 @@ class RoundLoop:
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
+            self._catch_up()
             self._participants.leave_out(self.suspects.left_out)
             if self._pending and not self.study.evaluates(self._pending.round + 1):
                 self._emit({})  # resumed between the checkpoint and the report
@@ -229,6 +230,14 @@ class RoundLoop:
             f"{last.why} ({codes or among}).",
             remedy="The sites' own logs say more under these codes.",
         )
+
+    def _catch_up(self) -> None:
+        """Counts attempts that sites have answered and that a coordinator put back from a backup
+        does not know of. Otherwise no site is believed about them: its own record is durable."""
+        if (path := self._begun) is not None and attempt_record.is_behind(path):
+            answered = min(self._participants.answered, self.study.aggregation.attempts)
+            self.attempts = attempts = attempt_record.skipped(self.attempts, answered)
+            self._store(lambda: attempt_record.caught_up(path, attempts))
 
     def _begin(self, sections: Sections) -> None:
         """Counts one more attempt, durably before any site is asked for it."""

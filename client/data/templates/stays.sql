@@ -73,8 +73,9 @@ merged AS (
       AS admission_source
   FROM numbered GROUP BY patient, kind, dated, number
 ),
-followed AS (  -- came_back: in hospital again, after this stay
-  SELECT m.*, coalesce(max(started_earliest) FILTER (kind = 'inpatient')
+followed AS (  -- came_back: in hospital again, after this stay; next_on: the next such stay's day
+  SELECT m.*, lead(started_earliest) OVER (PARTITION BY patient, kind, dated
+    ORDER BY started_earliest, started_at, stay) AS next_on, coalesce(max(started_earliest) FILTER (kind = 'inpatient')
     OVER (PARTITION BY patient) > coalesce(ended_on, started_latest), false) AS came_back
   FROM merged m
 ),
@@ -85,7 +86,7 @@ ended AS (  -- died in the stay, by whichever source knows: NULL where none tell
       WHEN p.death_latest < f.started_earliest THEN NULL
       WHEN f.ended_on IS NULL AND f.came_back THEN false
       WHEN f.ended_on IS NULL THEN CASE WHEN p.death_latest >= f.started_latest THEN true END
-      WHEN p.death_latest <= f.ended_on THEN true
+      WHEN p.death_latest <= f.ended_on THEN coalesce(f.next_on > p.death_latest, true)
       WHEN p.death_earliest > f.ended_on OR f.came_back OR f.left_alive THEN false
     END AS died
   FROM followed f LEFT JOIN people p USING (patient)

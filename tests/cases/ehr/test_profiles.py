@@ -151,7 +151,7 @@ def test_an_order_not_to_give_a_drug_is_no_drug(tmp_path: Path) -> None:
     ],
 )
 def test_intensive_care_by_the_type_of_the_encounter(tmp_path: Path, kind: tuple[str, str]) -> None:
-    unit = {"partOf": {"reference": "Encounter/h"}, "type": [codings(kind)]}
+    unit: Resource = {"partOf": {"reference": "Encounter/h"}, "type": [codings(kind)]}
     resources = [
         patient("p"),
         encounter("h", "p", *_STAY),

@@ -125,3 +125,7 @@ def test_an_expired_certificate_is_named_and_renewed_in_passing(tmp_path: Path) 
         federation.config.pki.renew()
         federation.online(1)
         assert "certificate" not in status(federation.config)["failing"]
+        federation.config.pki.renew(days=59)
+        until(lambda: federation.coordinator.attention(), "the coordinator looks at it")
+        assert "expires in" in status(federation.config)["attention"][0]
+        assert "certificate" not in federation.coordinator.failing()

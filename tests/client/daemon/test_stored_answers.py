@@ -15,6 +15,7 @@ from protocol.errors import Code
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from server.outcome import Outcome
+from server.rounds.farewell import tell
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -91,6 +92,8 @@ def test_a_restarted_site_sends_the_same_bytes_and_the_attempt_is_not_lost(tmp_p
     assert fleet.sent[0] == fleet.sent[1] != fleet.sent[2]
     assert outcome.status == "finished"
     assert (loop.attempts.made, loop.attempts.lost) == (3, ())
+    assert any((tmp_path / "answers").iterdir())
+    tell(loop.study, fleet, frozenset(COHORTS), "finished")
     assert not any((tmp_path / "answers").iterdir()), "the study has ended"
 
 

@@ -208,7 +208,7 @@ def test_what_ended_before_the_backup_is_charged_no_more(site: Site, tmp_path: P
 
 
 def test_a_backup_is_whole_private_and_of_the_right_kind(site: Site, tmp_path: Path) -> None:
-    from protocol import backup_archive
+    from protocol.operations import backup_archive
 
     target = tmp_path / "backup.tar.gz"
     backup(site.folder, site.config, site.site.state, target)

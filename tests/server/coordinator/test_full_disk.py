@@ -35,7 +35,9 @@ RUNNING = {
     "state/status.json",
     "state/studies/N/events.jsonl",
     "state/studies/N/accepted.json",
+    "state/studies/N/attempts.json",
     "state/studies/N/checkpoint.pt",
+    "state/studies/N/untold.json",
     "state/studies/N/weights.fN",
     "state/studies/N/summary.json",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import Code, WardroundError
+from server.model import attempt_record
 from server.model.attempt_record import record, recorded
 from server.model.attempts import Attempts
 
@@ -31,3 +32,18 @@ def test_a_damaged_file_stops_the_study(tmp_path: Path, text: str) -> None:
     with pytest.raises(WardroundError) as caught:
         recorded(tmp_path / "attempts.json", Attempts())
     assert caught.value.code is Code.STATE
+
+
+def test_attempts_that_a_backup_does_not_know_of_are_counted(tmp_path: Path) -> None:
+    """Each as one that trained and evaluated, and that gave no sum which the model has in it."""
+    path, known = tmp_path / "attempts.json", Attempts(3, 3, 1, (2,))
+    attempt_record.record(path, known)
+    assert not attempt_record.is_behind(path)
+    attempt_record.put_back(path)
+    assert attempt_record.is_behind(path)
+    assert attempt_record.skipped(known, 3) == known
+    ahead = attempt_record.skipped(known, 6)
+    assert ahead == Attempts(6, 6, 4, (2, 4, 5, 6))
+    attempt_record.caught_up(path, ahead)
+    assert not attempt_record.is_behind(path)
+    assert attempt_record.recorded(path, ahead) == ahead

@@ -15,8 +15,8 @@ from typing import Any
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from client.log_events import event
-from protocol.bounded_server import BoundedServer
 from protocol.connections import Limits
+from protocol.operations.bounded_server import BoundedServer
 
 MAX_PDU = 1 << 20
 """Bytes, as announced to senders; at most twice as many are read."""

@@ -5,7 +5,11 @@ WITH people AS (  -- record_number: the identifier of type MR, which the picture
       ELSE '' END) AS birth
   FROM patient
 ),
-coding AS (SELECT system, code FROM condition UNION SELECT system, code FROM observation),
+coding AS (
+  SELECT system, code, count(*) AS times FROM (
+    SELECT system, code FROM condition UNION ALL SELECT system, code FROM observation
+  ) GROUP BY ALL
+),
 -- include fhir/meaning.sql
 observed AS (  -- a result once, however many codings it has
   SELECT o.patient, m.name, m.display, o.value, coalesce(o.code_of_unit, o.unit) AS unit,

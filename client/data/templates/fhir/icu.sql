@@ -2,9 +2,11 @@
 WITH RECURSIVE
 -- include fhir/segments.sql
 coding AS (
-  SELECT system, code FROM encounter_code UNION SELECT system, code FROM location_code
-  UNION SELECT system, code FROM condition UNION SELECT system, code FROM observation
-  UNION SELECT system, code FROM treatment
+  SELECT system, code, count(*) AS times FROM (
+    SELECT system, code FROM encounter_code UNION ALL SELECT system, code FROM location_code
+    UNION ALL SELECT system, code FROM condition UNION ALL SELECT system, code FROM observation
+    UNION ALL SELECT system, code FROM treatment
+  ) GROUP BY ALL
 ),
 -- include fhir/meaning.sql
 intensive AS (  -- encounters of that kind, and spans in a place of that kind

@@ -15,8 +15,10 @@ product AS (  -- what a request names itself, or the Medication that it refers t
   JOIN medication_product p ON p.id = m.product
 ),
 coding AS (
-  SELECT system, code FROM condition UNION SELECT system, code FROM observation
-  UNION SELECT system, code FROM treatment UNION SELECT system, code FROM product
+  SELECT system, code, count(*) AS times FROM (
+    SELECT system, code FROM condition UNION ALL SELECT system, code FROM observation
+    UNION ALL SELECT system, code FROM treatment UNION ALL SELECT system, code FROM product
+  ) GROUP BY ALL
 ),
 -- include fhir/meaning.sql
 -- include vital.sql

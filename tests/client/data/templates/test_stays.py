@@ -171,6 +171,12 @@ def test_who_came_back_had_not_died(tmp_path: Path) -> None:
     assert readmitted(tmp_path, index(second, about=about)) == (1.0, 4.0)
 
 
+def test_who_came_back_and_died_on_the_day_he_left_was_readmitted(tmp_path: Path) -> None:
+    again = encounter("2", "p", "2020-01-14T15:00:00Z", "2020-01-14T18:00:00Z")
+    about = {"deceasedDateTime": "2020-01-14T18:00:00Z"}
+    assert readmitted(tmp_path, index(again, about=about)) == (1.0, 4.0)
+
+
 def test_an_organ_donor_was_not_readmitted(tmp_path: Path) -> None:
     """Hospitals open another account a minute after death."""
     donor = encounter("2", "p", "2020-01-14T09:01:00Z", "2020-01-15T09:00:00Z")

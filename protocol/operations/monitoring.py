@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal, Self
 
-from protocol.bounded_server import BoundedServer
 from protocol.errors import Code, WardroundError
+from protocol.operations.bounded_server import BoundedServer
 
 _PAGE = 4096
 

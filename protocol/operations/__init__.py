@@ -1,0 +1,1 @@
+"""What both sides need to be kept running: backup archives, health and metrics."""
