@@ -61,7 +61,7 @@ STUDIES = {
     "pneumonia_none_cnn": pneumonia.CNN,
     "pneumonia_local_eps8": pneumonia.overrides("local", 8),
 }
-_RANGE = {pneumonia.CNN: ("aggregation.update_range=1e-3",)}
+_RANGE: dict[tuple[str, ...], tuple[str, ...]] = {pneumonia.CNN: ("aggregation.update_range=1e-3",)}
 """A network's gradients without privacy are far below the clip norm that the range is planned from;
 with the planned range .044 of AUC was lost after 60 rounds."""
 
