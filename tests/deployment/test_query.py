@@ -150,7 +150,7 @@ def test_one_is_told_beforehand_who_would_answer_and_by_which_rule_not(
     )
     assert run.exit_code == 0, run.output
     said = " ".join(run.output.split())
-    assert "epsilon 1 at delta 1e-05" in said
+    assert "epsilon 1.000 at delta 1e-05" in said
     assert "3 sites: accepted" in said
     assert "1 refuse by policy.queries" in said
     assert {site: federation.spent(site) for site in (*ALLOWED, REFUSES)} == before

@@ -395,7 +395,7 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     assert "(5 cells)" in words["Question 3"]
     assert "epsilon 0.5 at delta 1e-05" in words["How private"]
     assert "discrete Laplace" in words["How private"]
-    assert "epsilon 0.5 at delta 1e-05 if all is used" in words["What it costs"]
+    assert "epsilon 0.500 at delta 1e-05 if all is used" in words["What it costs"]
     assert "of 3 reserved" in words["Budget with it"]
     assert "Which columns" not in words
     with pytest.raises(WardroundError):

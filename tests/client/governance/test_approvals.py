@@ -182,8 +182,8 @@ def test_it_is_shown_in_plain_words_before_it_is_approved(hospital: Hospital) ->
     assert "died within 30 days" in shown["Which columns"]
     assert "epsilon 4 at delta 1e-05" in shown["How private"]
     assert "3 or more sites" in shown["What leaves"]
-    assert shown["What it costs"].startswith("epsilon 2.47 ")
-    assert "of 5 reserved; 2.53 would be left" in shown["Budget with it"]
+    assert shown["What it costs"].startswith("epsilon 2.470 ")
+    assert "of 5 reserved; 2.530 would be left" in shown["Budget with it"]
 
 
 def test_what_is_weak_about_it_is_said(tmp_path: Path) -> None:
