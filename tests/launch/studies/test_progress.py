@@ -47,7 +47,8 @@ def test_a_pipe_gets_plain_lines_with_what_matters(study: Study) -> None:
     lines = text.getvalue().splitlines()
     assert lines[0] == "waiting for approval at: north, south"
     assert "attempt 2 was lost (2 sites were ready, 3 are needed)" in lines[2]
-    assert lines[3] == "round 2/40 AUC 0.912 epsilon 0.200 2/3 sites 2.00 s, 76 s left"
+    assert "once they are spent" in lines[3]
+    assert lines[4] == "round 2/40 AUC 0.912 epsilon 0.200 2/3 sites 2.00 s, 76 s left"
     assert lines[-1].startswith("round 40/40 AUC 0.950")
     assert "left" not in lines[-1]
     assert "\x1b" not in text.getvalue()
