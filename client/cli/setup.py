@@ -179,12 +179,10 @@ def join(
         list[str] | None,
         typer.Option(help="TASK=FILE: a task's cohort, for a site that the invitation makes."),
     ] = None,
-    rules: Annotated[
+    own_rules: Annotated[
         bool,
-        typer.Option(
-            "--rules/--no-rules", help="Whether a new site.yaml takes over the proposed rules."
-        ),
-    ] = True,
+        typer.Option("--own-rules", help="Leave the proposed rules out of a new site.yaml."),
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -208,7 +206,7 @@ def join(
     if invitation is None:
         path, bundle = config_path(config), join.FederationBundle.load(file)
     else:
-        path, bundle = _invited(invitation, config, data or [], rules=rules, yes=yes)
+        path, bundle = _invited(invitation, config, data or [], rules=not own_rules, yes=yes)
     compared = join.compare(path, bundle)
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")

@@ -108,7 +108,7 @@ def test_an_option_has_the_same_short_form_and_the_same_words_everywhere() -> No
 
 
 def test_an_installation_is_named_in_one_way() -> None:
-    own = {"init", "version", "completion", "view"}
+    own = {"init", "setup", "restore", "version", "completion", "view"}
     for path, command in COMMANDS.items():
         program, *_, last = path.split()
         here = program == "wardround-site" or path.startswith("wardround coordinator ")
