@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from flwr.common.constant import TIMESTAMP_HEADER
@@ -91,12 +90,7 @@ class Strangers:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
             thread.join(2 * _ANSWER)
@@ -113,18 +107,15 @@ class Strangers:
                 self.failed[name] += 1
                 raise
 
-    @contextmanager
-    def _raw(self, address: str) -> Iterator[socket.socket]:
-        with socket.create_connection(
-            ("127.0.0.1", self.port), _ANSWER, source_address=(address, 0)
-        ) as line:
-            yield line
+    def _connected(self, address: str) -> socket.socket:
+        target = "127.0.0.1", self.port
+        return socket.create_connection(target, _ANSWER, source_address=(address, 0))
 
     @contextmanager
     def _tls(self, address: str) -> Iterator[ssl.SSLSocket]:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with self._raw(address) as raw, context.wrap_socket(raw) as line:
+        with self._connected(address) as raw, context.wrap_socket(raw) as line:
             yield line
 
     def _answered(self, address: str, request: bytes) -> bool:
@@ -137,11 +128,7 @@ class Strangers:
         held = []
         try:
             for _ in range(_HELD):
-                held.append(
-                    socket.create_connection(
-                        ("127.0.0.1", self.port), _ANSWER, source_address=(address, 0)
-                    )
-                )
+                held.append(self._connected(address))
             self._over.wait(_HOLDS)
         finally:
             for line in held:
@@ -162,13 +149,13 @@ class Strangers:
         with suppress(ssl.SSLWantReadError):
             hello.do_handshake()
         said = sent.read()
-        with self._raw(address) as line:
+        with self._connected(address) as line:
             line.sendall(said[: drawn.randrange(len(said))])
             self._over.wait(drawn.random())
         return False
 
     def _noise(self, drawn: random.Random, address: str) -> bool:
-        with self._raw(address) as line:
+        with self._connected(address) as line:
             line.sendall(drawn.randbytes(drawn.randint(1, 4096)))
             line.recv(64)
         return False
@@ -235,12 +222,7 @@ class Caller:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

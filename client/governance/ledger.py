@@ -182,9 +182,8 @@ class Ledger:
     ) -> None:
         """Charges one attempt, durably when it returns; never credited.
 
-        A round before the last
-        one may come again, under a higher attempt: a coordinator that was put back from a backup
-        repeats it.
+        A round before the last one may come again, under a higher attempt: a coordinator that was
+        put back from a backup repeats it.
 
         Raises WardroundError: REFUSED_REPLAY where the attempt is not above the last one,
         REFUSED_STUDY for a round or section that the study does not have, ATTEMPTS_SPENT,

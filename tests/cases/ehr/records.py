@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from client.data import templates, view_reader
 from client.data.sources.settings import Fhir, Omop, Sources
 from protocol.errors import WardroundError
@@ -29,11 +27,6 @@ ICD10CM = "http://hl7.org/fhir/sid/icd-10-cm"
 Resource = dict[str, Any]
 Row = dict[str, Any]
 Rows = list[tuple[Any, ...]]
-
-
-def expected_failure(must_be: str) -> pytest.MarkDecorator:
-    """What is wrong today. Once it is right the suite fails until this mark is taken away."""
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=must_be)
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,14 @@ def test_an_answer_that_moves_is_waited_for_beyond_the_questions_time(
     with door.connection("north") as site:
         site.connect()
         store = door.link._state.store_part
-        overdue = threading.Event()
+        overdue, looked = threading.Event(), threading.Event()
+        given_up = Exchange.given_up
+
+        def looking(exchange: Exchange, now: float, absent: bool) -> bool:
+            found = given_up(exchange, now, absent)
+            if overdue.is_set():
+                looked.set()
+            return found
 
         def storing(*arguments: Any) -> tuple[bool, int]:
             [exchange] = door.link._state._exchanges.values()
@@ -214,15 +221,16 @@ def test_an_answer_that_moves_is_waited_for_beyond_the_questions_time(
                 message.metadata.ttl = 0.001
             if not overdue.is_set():
                 overdue.set()
-                time.sleep(1.0)  # the coordinator looks twice a second whom to give up
+                assert looked.wait(HUNG), "the coordinator looks now and then whom to give up"
                 break_lines(site)
             return store(*arguments)
 
         monkeypatch.setattr(door.link._state, "store_part", storing)
+        monkeypatch.setattr(Exchange, "given_up", looking)
         thread, result = ask(door, Frame(b"{}"), "north")
         assert site.reply(present(site.receive(HUNG)), Frame(b"{}", BODY))
         thread.join(HUNG)
-    assert overdue.is_set()
+    assert looked.is_set()
     assert size(result) == {"north": SIZE}
 
 
