@@ -44,9 +44,9 @@ from protocol.study.study import Evaluation, Study
 from server.rounds.listener import Listeners
 from support.figure import figure
 from support.flamby_heart import hospitals
+from support.held_out import scored
 from tasks import registry
 from tasks.base import Task
-from tasks.flat_model import FlatModel
 from tasks.schema import Table
 
 BITS = 8
@@ -117,13 +117,8 @@ def auc(words: tuple[str, ...], seed: int, bits: int | None) -> tuple[float, flo
     found = cohorts(task)
     study = build_study(config, task, declared_patients(found))
     outcome = InProcessFederation(found).run(study, task, Listeners())
-    model = FlatModel(task, 0)
-    model.load(outcome.weights)
-    rows = np.concatenate([c.features[~c.in_training] for c in found.values()])
-    labels = np.concatenate([c.labels[~c.in_training] for c in found.values()])
-    with torch.no_grad():
-        scores = task.scores(model.module(torch.from_numpy(rows).float()))
-    area = float(roc_auc_score(labels, scores.numpy()))
+    labels, scores = scored(task, outcome.weights, found)
+    area = float(roc_auc_score(labels, scores))
     return area, standard_error(area, labels), traffic(study).from_site
 
 

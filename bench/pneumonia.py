@@ -46,8 +46,8 @@ from protocol.errors import WardroundError
 from protocol.study.study import Evaluation
 from server.rounds.listener import Listeners
 from support.figure import figure
+from support.held_out import scored
 from tasks import registry
-from tasks.flat_model import FlatModel
 from tasks.schema import PATIENT, SPLIT, Table
 from tasks.shipped.chest_xray import RADIOGRAPH
 
@@ -126,13 +126,8 @@ def auc(job: Job) -> tuple[str, float, float]:
     found = _COHORTS["cnn" if name == "cnn" else "hog"]
     study = build_study(config, task, declared_patients(found))
     outcome = InProcessFederation(found).run(study, task, Listeners())
-    model = FlatModel(task, 0)
-    model.load(outcome.weights)
-    rows = np.concatenate([c.features[~c.in_training] for c in found.values()])
-    labels = np.concatenate([c.labels[~c.in_training] for c in found.values()])
-    with torch.no_grad():
-        scores = task.scores(model.module(torch.from_numpy(rows).float()))
-    return name, float(roc_auc_score(labels, scores.numpy())), outcome.epsilon or 0.0
+    labels, scores = scored(task, outcome.weights, found)
+    return name, float(roc_auc_score(labels, scores)), outcome.epsilon or 0.0
 
 
 _COHORTS: dict[str, dict[str, Cohort]] = {}
