@@ -201,7 +201,7 @@ def test_replayed_readys_and_late_lists_are_refused(hostile: Hostile) -> None:
     np.testing.assert_array_equal(opened, hostile.truth(new))
 
 
-def test_attempts_and_rounds_only_go_up(hostile: Hostile, attempt: int, readys: Readys) -> None:
+def test_attempts_only_go_up(hostile: Hostile, attempt: int, readys: Readys) -> None:
     paid = {site: hostile.ring.debited(site, hostile.study) for site in SITES}
     for wrong, code in (
         (hostile.preparing(attempt), Code.REFUSED_REPLAY),
