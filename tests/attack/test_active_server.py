@@ -205,7 +205,7 @@ def test_attempts_only_go_up(hostile: Hostile, attempt: int, readys: Readys) -> 
     paid = {site: hostile.ring.debited(site, hostile.study) for site in SITES}
     for wrong, code in (
         (hostile.preparing(attempt), Code.REFUSED_REPLAY),
-        (hostile.preparing(attempt - 1), Code.REFUSED_REPLAY),
+        (hostile.preparing(max(1, attempt - 1)), Code.REFUSED_REPLAY),
         (hostile.preparing(1, round_=4), Code.REFUSED_REPLAY),
         (hostile.preparing(attempt + 1, round_=77), Code.REFUSED_STUDY),
         (hostile.preparing(attempt + 1, round_=5), Code.REFUSED_STUDY),
