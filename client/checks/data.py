@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from client.checks.base import Check, CheckWarning
-from client.cohorts.loading import build_cohort, read_table
+from client.cohorts.loading import build_cohort, count_objections, read_table
 from client.cohorts.query_counts import QueryRecords
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
@@ -34,6 +34,8 @@ def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
         yield "policy", _no_task_allowed
     if config.patients is None and len(config.data) > 1:
         yield "patients", _names_of_their_own
+    if config.objections is not None:
+        yield "objections", partial(_objections, config)
     for name in sorted(config.data):
         if name in registry.installed() and not registry.load(name).schema.label:  # for queries
             yield f"data of {name}", partial(_records, config, name)
@@ -51,6 +53,15 @@ def _records(config: SiteConfig, name: str) -> str:
         records.values(column.name)
     config.policy.check_patients(records.patients)
     return f"{records.patients} patients, for queries"
+
+
+def _objections(config: SiteConfig) -> str:
+    listed, found = count_objections(config)
+    said = f"{listed} identifiers, of which {found} are patients here; no study sees them"
+    if listed and not found:
+        remedy = "Are they of the kind by which the views name patients? `names` says so."
+        raise CheckWarning(said, remedy)
+    return said
 
 
 def _no_data() -> str:
