@@ -27,6 +27,8 @@ from protocol.study.study import Evaluation, Study
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
 
+Inspect = Callable[[Session, ParsedView], None]
+"""Sees a view's session before the view runs (`view_reader.read`)."""
 Named = Callable[[Mapping[str, Mapping[str, str]]], None]
 """Receives, for each task, the patients whom the patient index gives to names: to all in the view
 that was read, and to all in the index that another task's view might use."""
@@ -37,6 +39,7 @@ def read_table(
     task: str,
     note: Callable[[str], None] = lambda remark: None,
     named: Named = lambda names: None,
+    inspect: Inspect | None = None,
 ) -> Table:
     """The view's columns, with one name for each patient and without those who object; `note`
     receives each remark.
@@ -50,7 +53,7 @@ def read_table(
             remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
         )
     listed = _objections(config)
-    table = _read(config, source, note, without=listed)
+    table = _read(config, source, note, inspect, without=listed)
     if PATIENT not in table:
         return table
     if config.patients is None:
@@ -144,7 +147,7 @@ def _read(
     config: SiteConfig,
     view: View,
     note: Callable[[str], None],
-    inspect: Callable[[Session, ParsedView], None] | None = None,
+    inspect: Inspect | None = None,
     without: Container[str] = (),
 ) -> Table:
     policy = config.policy
@@ -168,6 +171,7 @@ def build_cohort(
     evaluation: Evaluation,
     progress: Progress = lambda done, of: None,
     named: Named = lambda names: None,
+    inspect: Inspect | None = None,
 ) -> Cohort:
     """The cohort, unless it is too small: then the error does not give the number of patients.
 
@@ -176,7 +180,7 @@ def build_cohort(
     `Cohort.build` raise.
     """
     remarks: list[str] = []
-    rows = read_table(config, task.name, remarks.append, named)
+    rows = read_table(config, task.name, remarks.append, named, inspect)
     table, notes = with_pictures(config, task, rows, progress)
     cohort = Cohort.build(task, table, split, evaluation, partial(features_of, config.state))
     config.policy.check_patients(cohort.patients)
