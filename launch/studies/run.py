@@ -31,6 +31,7 @@ from launch.studies.run_folder import (
 )
 from launch.studies.study_builder import build_study, chosen
 from protocol.errors import Code, WardroundError
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.release import RELEASE
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Evaluation, Study
@@ -226,7 +227,7 @@ def release_unfinished(outcome: Outcome | None, folder: Path, console: Console |
     if outcome is None or not leave_unfinished(outcome, folder):
         return False
     done, rounds = outcome.rounds[-1].round, outcome.study.optimisation.rounds
-    spent = "" if outcome.epsilon is None else f", epsilon {outcome.epsilon:.3f} spent"
+    spent = "" if outcome.epsilon is None else f", epsilon {rounded_up(outcome.epsilon)} spent"
     said = f"unfinished model, after {done} of {rounds} rounds{spent}: {folder}/unfinished.npy"
     (console or command_line.console(stderr=True)).print(Text(printable(said)), soft_wrap=True)
     return True

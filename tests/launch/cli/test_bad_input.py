@@ -397,6 +397,7 @@ def test_a_site_with_another_authority_or_another_key_is_told_at_the_keyboard(
     other = made(tmp_path / "other")
     site(tmp_path, "stray", {"breast_cancer": federation.folder / "north.csv"})
     content = bundle(federation.coordinator)
+    del content["history"]  # which would not name it
     content["roster"]["stray"] = new_site.card(
         SiteConfig.load(tmp_path / "stray" / new_site.SITE_YAML)
     ).identity
