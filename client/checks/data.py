@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from client.checks.base import Check, CheckWarning
-from client.cohorts.loading import build_cohort, read_table
+from client.cohorts.loading import build_cohort, count_objections, read_table
 from client.cohorts.query_counts import QueryRecords
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
+from client.data.sources.attrition import UncoveredCode, told, uncovered
 from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
@@ -34,12 +35,17 @@ def data_checks(config: SiteConfig, split: PatientSplit) -> Iterator[Check]:
         yield "policy", _no_task_allowed
     if config.patients is None and len(config.data) > 1:
         yield "patients", _names_of_their_own
+    if config.objections is not None:
+        yield "objections", partial(_objections, config)
     for name in sorted(config.data):
         if name in registry.installed() and not registry.load(name).schema.label:  # for queries
             yield f"data of {name}", partial(_records, config, name)
             continue
         cohorts: list[Cohort] = []
-        yield f"data of {name}", partial(_read, config, split, name, cohorts)
+        codes: list[UncoveredCode] = []
+        yield f"data of {name}", partial(_read, config, split, name, cohorts, codes)
+        if codes:
+            yield f"codes of {name}", partial(_codes, codes)
         yield f"independence of patients in {name}", partial(_independent, config, name)
         yield f"training {name}", partial(_dry_step, config, name, cohorts)
 
@@ -51,6 +57,15 @@ def _records(config: SiteConfig, name: str) -> str:
         records.values(column.name)
     config.policy.check_patients(records.patients)
     return f"{records.patients} patients, for queries"
+
+
+def _objections(config: SiteConfig) -> str:
+    listed, found = count_objections(config)
+    said = f"{listed} identifiers, of which {found} are patients here; no study sees them"
+    if listed and not found:
+        remedy = "Are they of the kind by which the views name patients? `names` says so."
+        raise CheckWarning(said, remedy)
+    return said
 
 
 def _no_data() -> str:
@@ -70,14 +85,30 @@ def _no_task_allowed() -> str:
     raise CheckWarning("policy.tasks allows no task", "Until it does, every study is refused.")
 
 
-def _read(config: SiteConfig, split: PatientSplit, name: str, into: list[Cohort]) -> str:
+def _read(
+    config: SiteConfig,
+    split: PatientSplit,
+    name: str,
+    into: list[Cohort],
+    codes: list[UncoveredCode],
+) -> str:
     task = registry.load(name)
-    cohort = build_cohort(config, task, split.place, _USUAL_SPLIT)
+    cohort = build_cohort(
+        config,
+        task,
+        split.place,
+        _USUAL_SPLIT,
+        inspect=lambda session, view: codes.extend(uncovered(session, view)),
+    )
     into.append(cohort)
     if cohort.notes:
         raise CheckWarning(" ".join(cohort.notes), "Training continues without what was set aside.")
     columns = ", ".join(c for c in task.schema.names[:3])
     return f"{cohort.patients} patients; columns {columns}, ... as the task wants them"
+
+
+def _codes(codes: list[UncoveredCode]) -> str:
+    raise CheckWarning(told(codes), "`wardround-site check --cohort` says what the view looks for.")
 
 
 def _independent(config: SiteConfig, name: str) -> str:

@@ -42,10 +42,11 @@ def check(
     that of the first failure.
 
     With --cohort, the rows of each step of a task's view are counted (why is a cohort empty?), with
-    value sets that no record meets, codes that nothing covers and units that were not read. Then
-    the task's table is looked at column by column: missing values, values out of
-    range or in another unit, misspelt categories, columns that give the label away, dates in the
-    wrong order. The page lies in the state folder under reports/, for your eyes only.
+    value sets that no record meets, codes that nothing covers, units that were not read, months
+    without data and an extract that ends early; the likely cause first. Then the task's table is
+    looked at column by column: missing values, values out of range or in another unit, misspelt
+    categories, columns that give the label away, dates in the wrong order. The page lies in the
+    state folder under reports/, for your eyes only.
 
     Example: wardround-site check --cohort
     """
@@ -83,26 +84,31 @@ def check(
 
 
 def _inspect_cohorts(site: SiteConfig, as_json: bool) -> list[dict[str, Any]]:
-    """Assesses each task's table column by column; skips one whose check has failed."""
+    """Counts the steps of each task's view, and assesses its table column by column; skips what a
+    check that has failed is about."""
     from client.cohorts.loading import attrition_of, read_table
     from client.cohorts.quality_page import grid, write_page
     from client.data.quality import assess
     from tasks import registry
 
-    folder, cohorts = site.state / "reports", []
+    folder = site.state / "reports"
+    cohorts: list[dict[str, Any]] = []
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in sorted(site.data):
         try:
             lost = attrition_of(site, name)
+            found = {"task": name, "attrition": asdict(lost) | {"causes": lost.causes}}
+            cohorts.append(found)
             if not as_json:
                 _show_attrition(name, lost)
             quality = assess(registry.load(name), read_table(site, name))
         except WardroundError:
             continue
+        if not quality.rows:
+            continue
         page = folder / f"cohort_{name}.html"
         write_page(quality, page)
-        attrition = asdict(lost) | {"causes": lost.causes}
-        cohorts.append(asdict(quality) | {"page": str(page), "attrition": attrition})
+        found.update(asdict(quality), page=str(page))
         if not as_json:
             screen = console()
             screen.print()
@@ -117,7 +123,7 @@ def _show_attrition(task: str, lost: Attrition) -> None:
     """The likely cause first, then the steps on a few lines."""
     typer.echo(f"\n{task}, step by step (rows, patients):")
     for cause in lost.causes:
-        typer.echo(f"  {printable(cause)}")
+        typer.echo(fill(printable(cause), 100, initial_indent="  ", subsequent_indent="    "))
     counts = (
         f"{step.name} {step.rows}" + ("" if step.patients is None else f", {step.patients}")
         for step in lost.steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,10 +23,10 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def image_tables(config: SiteConfig) -> Iterator[tuple[Extra, ...]]:
+def image_tables(config: SiteConfig, without: Container[str] = ()) -> Iterator[tuple[Extra, ...]]:
     """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
 
-    Raises WardroundError(STATE).
+    without: patients whose images are left out. Raises WardroundError(STATE).
     """
     if config.imaging is None:
         yield ()
@@ -35,7 +35,19 @@ def image_tables(config: SiteConfig) -> Iterator[tuple[Extra, ...]]:
     from client.data.dicom.index.index import ImageIndex
 
     with ImageIndex.open(config.state, config.imaging.gate) as index:
-        yield (lambda connection: register(connection, index),)
+        yield (lambda connection: register(connection, index, without),)
+
+
+def pseudonyms(config: SiteConfig, names: Iterable[str]) -> dict[str, str]:
+    """Pseudonym in the table `images` -> the name; empty for a site without `imaging`.
+
+    Raises WardroundError(STATE)."""
+    if config.imaging is None:
+        return {}
+    from client.data.dicom.index.index import ImageIndex
+
+    with ImageIndex.open(config.state, config.imaging.gate) as index:
+        return {index.names.of(name): name for name in names}
 
 
 def with_pictures(

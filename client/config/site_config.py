@@ -93,6 +93,32 @@ class Source(View):
         return self
 
 
+class Objections(Document):
+    """Identifiers of patients who object: in a file, or selected by a query."""
+
+    file: LocalPath | None = Field(
+        default=None, description="the path of a text file with one identifier a line"
+    )
+    query: View | None = Field(
+        default=None, description="sources, and a view with the column patient"
+    )
+    names: str | None = Field(
+        default=None, description="the column of `patients` that has these identifiers"
+    )
+
+    @validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.query is None):
+            raise contradiction("neither file nor query, or both", "Give one of them")
+        return self
+
+    def absolute(self, base: Path) -> Objections:
+        """With every path below `base`."""
+        query = self.query and self.query.model_copy(update=_below(self.query, "query", base))
+        file = self.file and base / self.file
+        return self.model_copy(update={"file": file, "query": query})
+
+
 class SiteConfig(Document):
     """The content of site.yaml, with every path absolute."""
 
@@ -122,6 +148,10 @@ class SiteConfig(Document):
         description="the patient index: sources, and a view with a column patient and one column "
         "for each kind of name that a view under data uses",
     )
+    objections: Objections | None = Field(
+        default=None,
+        description="a mapping with file or query: the patients whose data no study may use",
+    )
     imaging: Imaging | None = Field(
         default=None, description="a mapping with folders and receiver, for DICOM"
     )
@@ -146,6 +176,8 @@ class SiteConfig(Document):
                 raise contradiction(
                     f"data.{task}.names is set without a patient index", "Add patients"
                 )
+        if self.objections and self.objections.names is not None and self.patients is None:
+            raise contradiction("objections.names is set without a patient index", "Add patients")
         for task in self.policy.tasks:
             if task not in self.data:
                 raise contradiction(
@@ -225,6 +257,7 @@ def _absolute(config: SiteConfig, base: Path) -> dict[str, Any]:
         "state": base / config.state,
         "patients": config.patients
         and config.patients.model_copy(update=_below(config.patients, "patients", base)),
+        "objections": config.objections and config.objections.absolute(base),
         "imaging": config.imaging and config.imaging.absolute(base),
         "coordinator": coordinator.model_copy(
             update={

@@ -21,7 +21,7 @@ from functools import partial
 
 import torch
 
-from client.cohorts.loading import build_query_contributor, loader
+from client.cohorts.loading import build_query_contributor, loader, who_objects
 from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
@@ -118,6 +118,7 @@ class Daemon:
                 allow_unmasked=policy.unmasked,
                 memory=gradient_memory(policy),
                 successor=partial(successor, config),
+                objections=partial(who_objects, config),
             )
             tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)

@@ -126,6 +126,7 @@ class _LoadedStudy:
 
     contributor: Contributor | QueryContributor
     state: AlgorithmState
+    objections: bytes
     attempt: _PreparedAttempt | None = None
 
 
@@ -155,20 +156,23 @@ class Site:
         allow_unmasked: bool = False,
         memory: int = 1 << 30,
         successor: Callable[[str], Identity] = no_successor,
+        objections: Callable[[], bytes] = bytes,
     ) -> None:
         """roster: the other sites' identity keys, from this site's own records.
 
-        cohort: loads the site's patients for a study; called once a study. respondent: the same for
+        cohort: loads the site's patients for a study; called once a study,
+        and again when others object. respondent: the same for
         a query; without it, queries are refused. keep: opens the study's algorithm state, in memory
         by default. answers: where masked answers outlast a restart. allow_unmasked: the site's
         consent to studies without masks (federations in one process). memory: bytes that
         per-patient gradients may take. successor: public key in hex -> the identity that took the
-        place of `identity` in newer studies.
+        place of `identity` in newer studies. objections: bytes that stay the same as long as the
+        same patients object; raises WardroundError where that is not known.
         """
         self._successor = successor
         self.name, self._identity, self._roster = name, identity, roster
         self._governance, self._cohort = governance, cohort
-        self._respondent, self._keep = respondent, keep
+        self._respondent, self._keep, self._objections = respondent, keep, objections
         self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._loaded: dict[str, _LoadedStudy] = {}
@@ -236,6 +240,7 @@ class Site:
         records only that it was asked."""
         try:
             self._check(study, roster)
+            self._objections()  # who cannot say who objects takes part in nothing
             weighed = self._governance.weigh(study, note=dry)
             if weighed.state != "refused":
                 self._check_independence(study)
@@ -328,28 +333,34 @@ class Site:
         return study
 
     def _load(self, study: Study) -> _LoadedStudy:
-        if study.digest not in self._loaded:
-            task, state = registry.load(study.task.name, study.task.options), AlgorithmState()
-            contributor: Contributor | QueryContributor
-            if study.query is not None and self._respondent is not None:
-                contributor = self._respondent(task, study)
-                counted = contributor.records.patients
-                check_declared(study, self.name, trained=0, scored=counted)
-            else:
-                learner = DPTrainer(task, study.optimisation.seed, self._memory)
-                patients = Patients(self._cohort(task, study), task.varied)
-                state = self._keep(study)
-                scored = len(patients.evaluation)
-                check_declared(study, self.name, trained=patients.training, scored=scored)
-                if study.privacy.epsilon is not None:
-                    learner.try_out(
-                        invented_features(task),
-                        trains=study.privacy.traits.private,
-                        in_floats=study.sums_in_floats,
-                    )
-                contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
-            self._loaded[study.digest] = _LoadedStudy(contributor, state)
-        return self._loaded[study.digest]
+        """The study in memory, without those who object by now."""
+        objections, loaded = self._objections(), self._loaded.get(study.digest)
+        if loaded is None:
+            state = AlgorithmState() if study.query is not None else self._keep(study)
+            loaded = _LoadedStudy(self._contributor(study, state), state, objections)
+        elif loaded.objections != objections:
+            loaded.contributor = self._contributor(study, loaded.state)
+            loaded.objections = objections
+        self._loaded[study.digest] = loaded
+        return loaded
+
+    def _contributor(self, study: Study, state: AlgorithmState) -> Contributor | QueryContributor:
+        task = registry.load(study.task.name, study.task.options)
+        if study.query is not None and self._respondent is not None:
+            answering = self._respondent(task, study)
+            check_declared(study, self.name, trained=0, scored=answering.records.patients)
+            return answering
+        learner = DPTrainer(task, study.optimisation.seed, self._memory)
+        patients = Patients(self._cohort(task, study), task.varied)
+        scored = len(patients.evaluation)
+        check_declared(study, self.name, trained=patients.training, scored=scored)
+        if study.privacy.epsilon is not None:
+            learner.try_out(
+                invented_features(task),
+                trains=study.privacy.traits.private,
+                in_floats=study.sums_in_floats,
+            )
+        return Contributor(SiteContext(study, self.name, patients, learner), state)
 
     def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:
         study = self._admitted(message.study)

@@ -101,6 +101,14 @@ data:{_data(a.data)}
 #   files: {{index: patients.csv}}
 #   view: {_INDEX}
 
+# Who objects to the use of their data: in no cohort, no picture and no query. Read anew before each
+# study and round; a list that cannot be read refuses every study. Identifiers are those by which
+# views name patients (for pictures the PatientID), or those in the column `names` of the index.
+# objections:
+#   file: objections.txt          # UTF-8, one identifier a line; or, instead of a file, a query:
+#                                 # {{files: ..., view: ...}}, as under data, with a column patient
+#   names: omop
+
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.
 # imaging:

@@ -87,7 +87,7 @@ def parse(session: Session, view: str) -> ParsedView:
         tree = json.loads(str(serialized))
         if tree.get("error", True) or len(tree.get("statements", ())) != 1:
             raise _refused("is of a kind that cannot be checked")
-        return ParsedView(statements[0], tuple(_parts(tree["statements"])))
+        return ParsedView(statements[0], tuple(parts_of(tree["statements"])))
     except RecursionError:
         raise _refused("is nested too deeply") from None
 
@@ -175,15 +175,15 @@ def _check_units(part: dict[str, Any]) -> None:
         )
 
 
-def _parts(tree: Any) -> Iterator[dict[str, Any]]:
+def parts_of(tree: Any) -> Iterator[dict[str, Any]]:
     """Every mapping in the tree."""
     if isinstance(tree, dict):
         yield tree
         for value in tree.values():
-            yield from _parts(value)
+            yield from parts_of(value)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _parts(value)
+            yield from parts_of(value)
 
 
 def _word(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from pydantic import ValidationError
 
 from client.cli.study_summary import summarise
-from client.cohorts.loading import build_query_contributor
+from client.cohorts.loading import build_query_contributor, who_objects
 from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import KnownRoster
 from client.config.policy import Policy
+from client.config.site_config import Objections
 from client.daemon.site import Site
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
@@ -67,6 +69,7 @@ class Asked:
     patients: int
     read: list[str] = field(default_factory=list)
     debited_when_tallied: list[int] = field(default_factory=list)
+    patients_tallied: list[int] = field(default_factory=list)
 
     def propose(self, document: bytes) -> messages.Standing:
         answer = messages.parse(
@@ -126,7 +129,8 @@ class Asked:
 
 
 def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Asked:
-    """queries: a rule of its own; all others as in `RULES`."""
+    """queries: a rule of its own; all others as in `RULES`. The identifiers of who objects are in
+    the file `objections.txt`."""
     queries = rules.pop("queries", "[count, histogram, table, mean]")
     table = registry.load(TASK).public_sites(None)["north"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +144,9 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
     peers = {name: Identity.generate() for name in PEERS}
     config = type(config).load(path)
     roster = config.roster | {name: key.public_key.hex() for name, key in peers.items()}
-    config = config.model_copy(update={"roster": roster})
+    objections = Objections(file=folder / "objections.txt")
+    (folder / "objections.txt").write_text("patient\n")
+    config = config.model_copy(update={"roster": roster, "objections": objections})
     governance = SiteGovernance(config, config.load_identity())
     patients = len(set(table["patient"].tolist()))
     found: Asked
@@ -159,6 +165,7 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
         governance,
         no_cohort,
         respondent=respondent,
+        objections=partial(who_objects, config),
     )
     found = Asked(site, governance, roster, peers, patients)
     contribution = QueryContributor.contribution
@@ -167,6 +174,7 @@ def site_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **rules: Any) -> Aske
         with governance.state.reading() as db:
             rows = db.execute("SELECT count(*) FROM debits").fetchone()
         found.debited_when_tallied.append(rows[0])
+        found.patients_tallied.append(self.records.patients)
         return contribution(self, *args)
 
     monkeypatch.setattr(QueryContributor, "contribution", noting)
@@ -266,6 +274,27 @@ def test_an_attempt_is_answered_once_and_a_study_has_no_more_than_it_pays_for(
     assert asked.answer(study, attempt=2) is Code.REFUSED_STUDY
     spent = budget(asked.governance.state, asked.governance.policy)
     assert spent.spent == pytest.approx(0.5, rel=1e-3)
+
+
+def test_who_objects_between_two_attempts_is_not_in_the_second(
+    asked: Asked, tmp_path: Path
+) -> None:
+    study = counted(attempts=2)
+    asked.propose(study.document)
+    assert not isinstance(asked.answer(study), Code)
+    patient = registry.load(TASK).public_sites(None)["north"]["patient"][0]
+    (tmp_path / "objections.txt").write_text(f"patient\n{patient}\n")
+    assert not isinstance(asked.answer(study, attempt=2), Code)
+    assert asked.patients_tallied == [asked.patients, asked.patients - 1]
+
+
+def test_objections_that_cannot_be_read_refuse_every_study(asked: Asked, tmp_path: Path) -> None:
+    running = counted()
+    assert asked.propose(running.document).state == "accepted"
+    (tmp_path / "objections.txt").unlink()
+    assert asked.answer(running) is Code.NO_DATA
+    refused = asked.refuses(counted(epsilon=0.3).document)
+    assert refused.code is Code.NO_DATA
 
 
 HOSTILE: dict[str, dict[str, Any]] = {

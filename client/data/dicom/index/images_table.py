@@ -7,6 +7,7 @@ WHERE images.view_position IN ('PA', 'AP')
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import duckdb
@@ -25,13 +26,16 @@ _TYPES = {
 }
 
 
-def register(connection: duckdb.DuckDBPyConnection, index: ImageIndex) -> None:
+def register(
+    connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Container[str] = ()
+) -> None:
     """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and
     `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
+    without: pseudonyms of patients whose images it leaves out.
     """
-    rows = index.ready()
+    rows = [row for row in index.ready() if row["patient"] not in without]
     columns: dict[str, Any] = {}
     for name, kind in _TYPES.items():
         dtype = object if kind in ("VARCHAR", "DATE") else np.float64

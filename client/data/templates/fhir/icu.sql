@@ -2,10 +2,12 @@
 WITH RECURSIVE
 -- include fhir/segments.sql
 coding AS (
-  SELECT system, code, count(*) AS times FROM (
-    SELECT system, code FROM encounter_code UNION ALL SELECT system, code FROM location_code
-    UNION ALL SELECT system, code FROM condition UNION ALL SELECT system, code FROM observation
-    UNION ALL SELECT system, code FROM treatment
+  SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
+    SELECT system, code, display FROM encounter_code
+    UNION ALL BY NAME SELECT system, code FROM location_code
+    UNION ALL BY NAME SELECT system, code, display FROM condition
+    UNION ALL BY NAME SELECT system, code FROM observation
+    UNION ALL BY NAME SELECT system, code FROM treatment
   ) GROUP BY ALL
 ),
 -- include fhir/meaning.sql

@@ -15,9 +15,10 @@ product AS (  -- what a request names itself, or the Medication that it refers t
   JOIN medication_product p ON p.id = m.product
 ),
 coding AS (
-  SELECT system, code, count(*) AS times FROM (
-    SELECT system, code FROM condition UNION ALL SELECT system, code FROM observation
-    UNION ALL SELECT system, code FROM treatment UNION ALL SELECT system, code FROM product
+  SELECT system, code, any_value(display) AS display, count(*) AS times FROM (
+    SELECT system, code, display FROM condition UNION ALL BY NAME SELECT system, code FROM observation
+    UNION ALL BY NAME SELECT system, code FROM treatment
+    UNION ALL BY NAME SELECT system, code, display FROM product
   ) GROUP BY ALL
 ),
 -- include fhir/meaning.sql
