@@ -72,8 +72,10 @@ class ReceiverService:
         """Returns counts for a status line or a log, without identifiers."""
         counts = self.receiver.counts
         return {
-            "stored": counts.kept["new"] + counts.kept["replaced"],
+            "stored": counts.kept["new"] + counts.kept["beside"],
+            "beside_another": counts.kept["beside"],
             "sent_again": counts.kept["again"],
+            "not_needed": counts.dropped.total(),
             "refused": counts.refused,
             "associations": counts.associations,
             "rejected": sum(counts.rejected.values())
@@ -86,7 +88,13 @@ class ReceiverService:
     def _health(self) -> tuple[bool, dict[str, object]]:
         """Well while there is room for what is sent."""
         room = self.room()
-        return room > 0, {"title": self.title, "address": self.address, "room_bytes": room}
+        return room > 0, {
+            "title": self.title,
+            "address": self.address,
+            "room_bytes": room,
+            "last_sender": self.receiver.counts.last_sender,
+            **self.summary(),
+        }
 
     def room(self) -> int:
         """Bytes that may still be stored before the floor of free space is reached."""
