@@ -39,6 +39,11 @@ class PixelFault(StrEnum):
     BLANK = "blank: every pixel black"
     SLOW = "took too long to decode"
     CRASHED = "ended the process that decoded it"
+    MEMORY = "not enough memory to decode it"
+
+
+TRANSIENT = (PixelFault.SLOW, PixelFault.CRASHED, PixelFault.MEMORY)
+"""Faults that are no property of the file, and pass."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ def prepare_picture(
         data = path.read_bytes()
     except OSError:
         return PreparedPicture(None, fault=PixelFault.GONE)
+    except MemoryError:
+        return PreparedPicture(None, fault=PixelFault.MEMORY)
     content = hashlib.sha256(data).hexdigest()
     if content in known:
         return PreparedPicture(content)
@@ -87,7 +94,9 @@ def prepare_picture(
         return PreparedPicture(content, fault=PixelFault.TOO_LARGE)
     except NoPixels:
         return PreparedPicture(content, fault=PixelFault.NO_PIXELS)
-    except (Unreadable, Exception, RecursionError, MemoryError):
+    except MemoryError:
+        return PreparedPicture(content, fault=PixelFault.MEMORY)
+    except (Unreadable, Exception, RecursionError):
         return PreparedPicture(content, fault=PixelFault.UNDECODABLE)
     if not shown.any():
         return PreparedPicture(content, fault=PixelFault.BLANK)

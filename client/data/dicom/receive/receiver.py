@@ -42,8 +42,8 @@ from pynetdicom import (
 )
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import (
-    Verification,  # type: ignore[attr-defined]  # pynetdicom makes it at import
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes it at import
+    Verification,
     register_uid,
     uid_to_service_class,
 )
