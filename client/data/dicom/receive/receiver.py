@@ -113,7 +113,8 @@ def transfer_syntaxes() -> list[str]:
 @dataclass
 class ReceiverCounts:
     """What has happened since the start. `statuses`: answers by status; `rejected`: by reason;
-    `dropped`: objects that are not needed, by SOP class; `last_sender`: title and address."""
+    `dropped`: objects that are not needed, by SOP class; `last_sender`: title and address;
+    `last_time`: in seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     associations: int = 0
@@ -123,6 +124,7 @@ class ReceiverCounts:
     rejected: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     last_sender: str = ""
+    last_time: float = 0.0
 
     @property
     def refused(self) -> int:
@@ -283,6 +285,7 @@ class Receiver:
     def _accepted(self, event: Any) -> None:
         with self._lock:
             self.counts.associations += 1
+            self.counts.last_time = time.time()
             self.counts.last_sender = f"{_title(event.assoc)} at {_peer(event.assoc)}"
         log("association", title=_title(event.assoc), sender=_peer(event.assoc))
 

@@ -31,6 +31,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from client.config.site_config import SiteConfig
+from client.daemon import receiver_status
 from client.daemon.receiver_service import ReceiverService
 from protocol.errors import WardroundError
 from tests.client.data.dicom.dicom_files import CANARIES, DX, folder_of, radiograph, written
@@ -386,3 +387,9 @@ def test_a_quiet_study_is_indexed_and_sigterm_ends_cleanly(tmp_path: Path) -> No
         assert (done[-1]["ready"], done[-1]["kept_out"]) == (4, 0)
         assert process.stop() == 0
         assert process.event("stopped")["stored"] == 4
+        told = receiver_status.read(process.folder / "state")
+        assert told is not None
+        assert (told.listens, told.counts["stored"], told.room > 0) == (False, 4, True)
+        assert "last by A at 127.0.0.1 at 20" in str(told)
+        (process.folder / "state" / receiver_status.FILE).write_bytes(b"{")
+        assert receiver_status.read(process.folder / "state") is None
