@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data.dicom.index import text_screening
+from client.data.dicom.index import indexing, text_screening
 from client.data.dicom.index.index import Finding, ImageIndex, ImageRow, stamp_of
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
@@ -53,6 +53,22 @@ def test_a_picture_that_took_too_long_is_looked_at_again_each_time_later(
             clock.now += wait - 1
             assert index.unseen() == []
             clock.now += 1
+        bring_up_to_date(index, [file], workers=1)
+        assert index.counts() == {"": 1}
+
+
+def test_a_picture_for_which_there_is_no_time_waits_for_a_better_day(
+    state: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ImageIndex.open(state) as index:
+        index.clock = clock = Clock()
+        with monkeypatch.context() as slow:
+            slow.setattr(indexing, "SCREENING_SECONDS", -1.0)
+            bring_up_to_date(index, [file], workers=1)
+        assert index.counts() == {Reason.SLOW: 1}
+        bring_up_to_date(index, [file], workers=1)
+        assert index.counts() == {Reason.SLOW: 1}
+        clock.now += MINUTE
         bring_up_to_date(index, [file], workers=1)
         assert index.counts() == {"": 1}
 
