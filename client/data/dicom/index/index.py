@@ -44,11 +44,13 @@ Stamp = tuple[int, int]
 @dataclass(frozen=True)
 class Finding:
     """What screening one file gave: `seen` of the file as `stamp` says it was, and the SHA-256 of
-    its content; or a reason that passes, and then no stamp."""
+    its content; or a reason that passes, and then no stamp. why: what makes it undecodable, of
+    `client.data.dicom.pixels.faults.PixelFault`."""
 
     seen: Seen | Reason
     content: str | None = None
     stamp: Stamp | None = None
+    why: str | None = None
 
 
 _STORED = (*COLUMNS, *DOSE_COLUMNS)
@@ -61,7 +63,7 @@ CREATE TABLE instance (
   problem TEXT, reason TEXT, suspicion TEXT, sop_class TEXT, syntax TEXT,
   {", ".join(f"{c} {_TYPES.get(c, 'REAL')}" for c in _STORED)},
   seen TEXT, content TEXT,
-  passing TEXT, tries INTEGER NOT NULL DEFAULT 0, again REAL) STRICT, WITHOUT ROWID;
+  why TEXT, tries INTEGER NOT NULL DEFAULT 0, again REAL) STRICT, WITHOUT ROWID;
 CREATE INDEX instance_image ON instance (image);
 CREATE INDEX instance_unseen ON instance (path)
   WHERE problem IS NULL AND reason IS NULL AND seen IS NULL;
@@ -83,14 +85,14 @@ SELECT instance.*, CASE
     <> max(patient) OVER (PARTITION BY accession) THEN '{Reason.TWO_PATIENTS_ACCESSION}'
   WHEN min(patient) OVER (PARTITION BY study) <> max(patient) OVER (PARTITION BY study)
     THEN '{Reason.TWO_PATIENTS_STUDY}'
-  WHEN seen = 'undecodable' THEN '{Reason.UNDECODABLE}'
+  WHEN seen = 'undecodable' THEN coalesce(why, '{Reason.UNDECODABLE}')
   WHEN decision = 'release' THEN NULL
   WHEN image IN (SELECT image FROM decided.review WHERE decision = 'withhold')
     THEN '{Reason.WITHHELD}'
   WHEN suspicion IS NOT NULL AND NOT (suspicion = '{Reason.AT_RISK}'
     AND modality IN (SELECT value FROM json_each(:accepted))) THEN suspicion
   WHEN NOT :detect THEN NULL
-  WHEN seen IS NULL THEN coalesce(passing, '{Reason.NOT_LOOKED}')
+  WHEN seen IS NULL THEN coalesce(why, '{Reason.NOT_LOOKED}')
   WHEN seen = 'text' THEN '{Reason.TEXT}'
   END AS verdict
 FROM instance LEFT JOIN decided.review USING (image, content)
@@ -202,7 +204,7 @@ class ImageIndex:
         statement = (
             f"INSERT INTO instance ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (path) DO "
             f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[1:])},"
-            " seen = NULL, content = NULL, passing = NULL, again = NULL,"
+            " seen = NULL, content = NULL, why = NULL, again = NULL,"
             " tries = CASE WHEN size = excluded.size AND mtime_ns = excluded.mtime_ns"
             f" AND excluded.problem IN ({_quoted(TRANSIENT_PROBLEMS)}) THEN tries ELSE 0 END"
         )
@@ -236,15 +238,15 @@ class ImageIndex:
                 name = os.fsencode(path)
                 if found.stamp is None:
                     self._db.execute(
-                        "UPDATE instance SET passing = ? WHERE path = ? AND seen IS NULL",
+                        "UPDATE instance SET why = ? WHERE path = ? AND seen IS NULL",
                         (found.seen, name),
                     )
                     self._put_off(path)
                 else:
                     self._db.execute(
-                        "UPDATE instance SET seen = ?, content = ?, passing = NULL, again = NULL,"
+                        "UPDATE instance SET seen = ?, content = ?, why = ?, again = NULL,"
                         " tries = 0 WHERE path = ? AND size = ? AND mtime_ns = ?",
-                        (found.seen, found.content, name, *found.stamp),
+                        (found.seen, found.content, found.why, name, *found.stamp),
                     )
 
     def _put_off(self, path: Path) -> None:

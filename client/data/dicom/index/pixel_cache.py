@@ -23,12 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.dicom.index.index import Stamp
-from client.data.dicom.pixels.preprocessing import (
-    TRANSIENT,
-    PixelFault,
-    PreparedPicture,
-    Preprocessing,
-)
+from client.data.dicom.pixels.faults import TRANSIENT, PixelFault
+from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
@@ -46,8 +42,9 @@ CREATE TABLE IF NOT EXISTS waiting (
   fault TEXT NOT NULL, tries INTEGER NOT NULL, again REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS one_each ON picture (made, slot) WHERE slot IS NOT NULL;
 """
-_KEPT_FOR_EVER = f"DELETE FROM file WHERE fault IN ({', '.join('?' * len(TRANSIENT))})"
-"""0.1.0 did not try again."""
+_KEPT = [fault for fault in PixelFault if fault not in TRANSIENT]
+_FORGET = f"WHERE fault NOT IN ({', '.join('?' * len(_KEPT))})"
+"""Faults that 0.1.0 kept for ever or told in other words: they are found out again."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,8 @@ class PictureCache:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 db.executescript(_SCHEMA)
-                db.execute(_KEPT_FOR_EVER, TRANSIENT)
+                for table in ("file", "picture"):
+                    db.execute(f"DELETE FROM {table} {_FORGET}", _KEPT)
             except BaseException:
                 os.close(store)
                 raise

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from client.data.dicom.index.index import ImageIndex, stamp_of
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.isolated_workers import batches, isolated
+from client.data.dicom.pixels.faults import PixelFault
 from client.data.dicom.pixels.preprocessing import (
-    PixelFault,
     PreparedPicture,
     Preprocessing,
     prepare_picture,

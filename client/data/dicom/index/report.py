@@ -9,6 +9,7 @@ from typing import Any
 
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
+from client.data.dicom.pixels.faults import PixelFault
 from protocol import durable_files
 from protocol.errors import unwritable
 from protocol.terminal.printable import as_html, printable
@@ -28,6 +29,19 @@ _REMEDIES: dict[str, str] = {
     Reason.TWO_PATIENTS_STUDY: "merge or split the patients in the PACS, and send again",
     Reason.TWO_OBJECTS: "find out which of the two is right, and remove the other",
     Reason.UNDECODABLE: "send it again, or in another transfer syntax",
+    PixelFault.CUT_SHORT: "send it again",
+    PixelFault.SYNTAX: "send it in another transfer syntax",
+    PixelFault.TOO_LARGE: "send it smaller: a frame has 134 million samples at most",
+    **dict.fromkeys(
+        (
+            PixelFault.SIDES,
+            PixelFault.SAMPLES,
+            PixelFault.PHOTOMETRIC,
+            PixelFault.FRAMES,
+            PixelFault.BITS,
+        ),
+        "correct this attribute at its source, and send it again",
+    ),
 }
 
 

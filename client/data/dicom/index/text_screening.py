@@ -9,6 +9,7 @@ from pathlib import Path
 from client.data.dicom.index.index import Finding
 from client.data.dicom.objects.gate import Reason
 from client.data.dicom.objects.header import quiet
+from client.data.dicom.pixels.faults import NoPicture
 from client.data.dicom.pixels.text_detector import shows_text
 from client.data.dicom.pixels.thumbnails import shown
 
@@ -29,6 +30,8 @@ def screen_pixels(path: Path) -> Finding:
         text = shows_text(shown(data, path))
     except MemoryError:
         return Finding(Reason.MEMORY)
+    except NoPicture as none:
+        return Finding("undecodable", content, stamp, none.fault)
     except (Exception, RecursionError):
         return Finding("undecodable", content, stamp)
     return Finding("text" if text else "clear", content, stamp)

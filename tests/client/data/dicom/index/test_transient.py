@@ -13,7 +13,8 @@ from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.objects.gate import GatePolicy, Reason
 from client.data.dicom.objects.header import Problem
-from client.data.dicom.pixels.preprocessing import PixelFault, PreparedPicture, Preprocessing
+from client.data.dicom.pixels.faults import PixelFault
+from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing
 from tests.client.data.dicom.dicom_files import folder_of
 
 MINUTE = 60.0
@@ -57,20 +58,20 @@ def test_a_picture_that_took_too_long_is_looked_at_again_each_time_later(
         assert index.counts() == {"": 1}
 
 
-def test_a_picture_for_which_there_is_no_time_waits_for_a_better_day(
-    state: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_hangs_is_slow_and_nothing_else(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A pipe that nobody writes to, as a share that does not answer."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(indexing, "SCREENING_SECONDS", 0.1)
     with ImageIndex.open(state) as index:
         index.clock = clock = Clock()
-        with monkeypatch.context() as slow:
-            slow.setattr(indexing, "SCREENING_SECONDS", -1.0)
-            bring_up_to_date(index, [file], workers=1)
+        index.put([ImageRow(tmp_path / "pipe", 1, 1, None)])
+        bring_up_to_date(index, [], workers=1)
         assert index.counts() == {Reason.SLOW: 1}
-        bring_up_to_date(index, [file], workers=1)
-        assert index.counts() == {Reason.SLOW: 1}
+        assert index.unseen() == []
         clock.now += MINUTE
-        bring_up_to_date(index, [file], workers=1)
-        assert index.counts() == {"": 1}
+        assert index.unseen() == [tmp_path / "pipe"]
 
 
 def test_it_waits_a_day_at_most(state: Path, file: Path) -> None:
