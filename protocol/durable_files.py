@@ -111,15 +111,6 @@ def move(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def move_new(source: Path, target: Path) -> None:
-    """Renames a finished file within its file system, durably, and replaces nothing. Raises
-    FileExistsError where the target exists, OSError."""
-    sync(source)
-    os.link(source, target)
-    source.unlink()
-    sync(target.parent)
-
-
 def make_folder(folder: Path, *, mode: int = 0o700) -> None:
     """Creates a folder and its missing parents, durably. Raises OSError."""
     if not folder.is_dir():

@@ -191,7 +191,7 @@ def _decide(
     config: Path, keys: list[str], decision: Literal["release", "withhold"], as_json: bool
 ) -> None:
     with (
-        governing(config, f"images {decision}", images=" ".join(key[:12] for key in keys)),
+        governing(config, f"images {decision}", images=" ".join(key[:25] for key in keys)),
         _opened(load(config)) as open_index,
     ):
         whole = open_index.whole_keys(keys)

@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,10 +71,15 @@ class Spool:
             while view:
                 view = view[self._file.write(view[:_PIECE]) :]
 
-    def move(self, target: Path) -> None:
-        """To its place, durably: file first, then its name. Raises FileExistsError where a file is
-        there, OSError."""
-        durable_files.move_new(self.path, target)
+    def move(self, target: Path, naming: threading.Lock) -> None:
+        """To its place, durably: file first, then its name. `naming` is held meanwhile, since a
+        rename would replace. Raises FileExistsError where a file is there, OSError."""
+        durable_files.sync(self.path)
+        with naming:
+            if target.exists():
+                raise FileExistsError
+            os.replace(self.path, target)
+        durable_files.sync(target.parent)
         self._file.close()
 
     def same_as(self, target: Path) -> bool:
@@ -106,6 +112,7 @@ class ObjectStore:
         self._names = names
         self._floor = floor
         self._lock = lock
+        self._naming = threading.Lock()
 
     @staticmethod
     def open(folder: Path, names: Pseudonyms, floor: int) -> ObjectStore:
@@ -161,12 +168,12 @@ class ObjectStore:
         with _disk_full():
             durable_files.make_folder(study)
             try:
-                spool.move(first)
+                spool.move(first, self._naming)
                 return StoredObject(study, "new")
             except FileExistsError:
                 if not spool.same_as(first):
                     try:
-                        spool.move(study / f"{image}-{spool.digest()}.dcm")
+                        spool.move(study / f"{image}-{spool.digest()}.dcm", self._naming)
                         return StoredObject(study, "beside")
                     except FileExistsError:  # its name says that it is the same
                         pass
