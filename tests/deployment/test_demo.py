@@ -63,6 +63,7 @@ def test_summary_json_says_all(demo: Finished) -> None:
         "task",
         "mode",
         "status",
+        "model",
         "rounds",
         "metrics",
         "epsilon",
@@ -78,6 +79,7 @@ def test_summary_json_says_all(demo: Finished) -> None:
     }
     study = Study.parse((demo.output / "study.json").read_bytes())
     assert (found["study"], found["status"]) == (study.digest, "finished")
+    assert found["model"] == "finished"
     assert demo.output.name == study.digest[:12]
     assert (found["task"], found["mode"]) == ("breast_cancer", "distributed")
     assert found["rounds"] == study.optimisation.rounds == 30
