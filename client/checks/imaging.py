@@ -37,6 +37,8 @@ def _pictures(config: SiteConfig, imaging: Imaging) -> str:
         raise CheckWarning("nothing is indexed yet", "Run `wardround-site index`.")
     with ImageIndex.open(config.state, imaging.gate) as index:
         summary = report.of(index)
+    if not summary.ready and not summary.kept_out:
+        raise CheckWarning("nothing is indexed yet", "Run `wardround-site index`.")
     ready = f"{summary.ready} ready, of {summary.patients} patients"
     if not (excluded := sum(line.files for line in summary.kept_out)):
         return ready

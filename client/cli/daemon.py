@@ -173,13 +173,15 @@ def start(
 
 
 def status(config: Config = HERE, as_json: Json = False) -> None:
-    """Show the daemon's connection, study and round, the budget, and the last error.
+    """Show the daemon's connection, study and round, the budget, and the last error; and what the
+    receiver of pictures has taken, from whom, and how much room it has.
 
     The first look when a study does not advance. Exit status: 0 running and connected, 4 running
     but not connected, 7 not running.
 
     Example: wardround-site status --json
     """
+    from client.daemon import receiver_status
     from client.daemon.status import read, running
     from client.governance.budget import budget
 
@@ -192,10 +194,12 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
     if runs and now is not None:
         attention = tuple(dict.fromkeys((*attention, *now.attention)))
     connected = runs and now is not None and now.connected
+    receiver = receiver_status.read(site.state)
     if as_json:
         answer = {"site": site.site, "running": runs, "waiting": waiting}
         answer["attention"] = attention
         daemon = asdict(now) if now else None
+        answer["receiver"] = asdict(receiver) if receiver else None
         print_json(answer | {"daemon": daemon, "budget": asdict(account)})
     else:
         lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
@@ -213,6 +217,8 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         if now is not None and now.last_error is not None:
             fault = now.last_error
             lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
+        if receiver is not None:
+            lines.append(("Receiver", str(receiver)))
         lines += [("Attention", sentence) for sentence in attention]
         lines.append(("Waiting", f"{waiting} studies for your approval"))
         cap = f" of {account.cap:g}" if account.cap is not None else ""

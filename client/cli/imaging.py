@@ -144,7 +144,8 @@ def images(
         facts: dict[str, Any] = report.plain(summary)
         if files:
             facts["files"] = [
-                {"file": str(a.path), "why": a.verdict, "image": a.image} for a in kept_out
+                {"file": str(a.path), "why": a.verdict, "image": a.image, "key": a.key}
+                for a in kept_out
             ]
         print_json(facts)
         return
@@ -162,7 +163,8 @@ def release(
 ) -> None:
     """Let pictures through that were set aside on suspicion: you have looked at them.
 
-    When the contact sheet shows that no name is burned in. What cannot be decoded, names no
+    When the contact sheet shows that no name is burned in. It holds for the file that you looked
+    at, and for no other that comes under the same UID. What cannot be decoded, names no
     patient or contradicts another is not let through by this.
 
     Example: wardround-site images release 3f1c2a9b 77d0
@@ -189,7 +191,7 @@ def _decide(
     config: Path, keys: list[str], decision: Literal["release", "withhold"], as_json: bool
 ) -> None:
     with (
-        governing(config, f"images {decision}", images=" ".join(key[:12] for key in keys)),
+        governing(config, f"images {decision}", images=" ".join(key[:25] for key in keys)),
         _opened(load(config)) as open_index,
     ):
         whole = open_index.whole_keys(keys)

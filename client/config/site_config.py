@@ -39,7 +39,7 @@ class CoordinatorAddress(Document):
     )
 
 
-NAMING = 1
+NAMING = 2
 """Raised by a release that names patients otherwise (a shipped view, `pseudonym`, how a name is
 read): what a site has spent until then is charged to every patient."""
 

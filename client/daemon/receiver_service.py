@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
+from client.daemon import receiver_status
+from client.daemon.receiver_status import ReceiverStatus
+from client.daemon.status import utc
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.receive.object_store import ObjectStore
@@ -16,6 +21,9 @@ from client.data.dicom.receive.study_handover import StudyHandover
 from client.log_events import event
 from protocol.errors import Code, WardroundError
 from protocol.operations.monitoring import Monitoring, Sample, resident_bytes
+
+_EVERY = 5.0
+"""Seconds between two writings of the status."""
 
 
 class ReceiverService:
@@ -36,6 +44,7 @@ class ReceiverService:
         self._imaging, self._state = imaging, site.state
         self._folder = imaging.store(site.state) or site.state
         self._exits = ExitStack()
+        self._ended = threading.Event()
         self._indexed = 0
 
     @property
@@ -59,6 +68,10 @@ class ReceiverService:
             exits.callback(self._arrivals.close)
             exits.callback(self.receiver.stop)
             self._arrivals.start()
+            telling = threading.Thread(target=self._tell, name="status", daemon=True)
+            telling.start()
+            exits.callback(telling.join)
+            exits.callback(self._ended.set)
             if self.settings.metrics is not None:
                 metrics = Monitoring(self.settings.metrics, self._health, self._figures)
                 exits.enter_context(metrics)
@@ -72,8 +85,10 @@ class ReceiverService:
         """Returns counts for a status line or a log, without identifiers."""
         counts = self.receiver.counts
         return {
-            "stored": counts.kept["new"] + counts.kept["replaced"],
+            "stored": counts.kept["new"] + counts.kept["beside"],
+            "beside_another": counts.kept["beside"],
             "sent_again": counts.kept["again"],
+            "not_needed": counts.dropped.total(),
             "refused": counts.refused,
             "associations": counts.associations,
             "rejected": sum(counts.rejected.values())
@@ -86,11 +101,39 @@ class ReceiverService:
     def _health(self) -> tuple[bool, dict[str, object]]:
         """Well while there is room for what is sent."""
         room = self.room()
-        return room > 0, {"title": self.title, "address": self.address, "room_bytes": room}
+        return room > 0, {
+            "title": self.title,
+            "address": self.address,
+            "room_bytes": room,
+            "last_sender": self.receiver.counts.last_sender,
+        }
 
     def room(self) -> int:
         """Bytes that may still be stored before the floor of free space is reached."""
         return max(0, shutil.disk_usage(self._folder).free - self.settings.floor)
+
+    def status(self) -> ReceiverStatus:
+        """What is true now."""
+        counts = self.receiver.counts
+        last = datetime.fromtimestamp(counts.last_time, UTC).isoformat(timespec="seconds")
+        return ReceiverStatus(
+            title=self.title,
+            address=self.address,
+            updated=utc(),
+            listens=not self._ended.is_set(),
+            room=self.room(),
+            last_sender=counts.last_sender,
+            last_time=last if counts.last_sender else "",
+            counts=self.summary(),
+        )
+
+    def _tell(self) -> None:
+        while True:
+            ending = self._ended.wait(_EVERY)
+            with suppress(OSError):  # of a full disk the log tells
+                receiver_status.write(self._state, self.status())
+            if ending:
+                return
 
     def _figures(self) -> Iterator[Sample]:
         name, waits = "wardround_receiver", "studies_waiting"
@@ -100,6 +143,8 @@ class ReceiverService:
                 yield Sample(f"{name}_{key}", "gauge", meaning, value)
             else:
                 yield Sample(f"{name}_{key}", "counter", meaning, value)
+        last = self.receiver.counts.last_time
+        yield Sample(f"{name}_last_sender_seconds", "gauge", "When one last associated.", last)
         yield Sample(f"{name}_room_bytes", "gauge", "Room above the floor.", self.room())
         yield Sample(f"{name}_resident_bytes", "gauge", "Memory.", resident_bytes())
 

@@ -1,5 +1,6 @@
-"""A site's backup: rules, keys, roster, certificates, the ledger with its audit log, and models of
-its own. Not in it: data, pictures, caches, and the head of the audit log.
+"""A site's backup: rules, keys, roster, certificates, the ledger with its audit log, which pictures
+were released or withheld by hand, and models of its own. Not in it: data, pictures, caches, and
+the head of the audit log.
 
 Without that head, and because the ledger in it is marked as a copy, a restored site answers nothing
 until its operator has confirmed what was accepted since (`Ledger.acknowledge`).
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
+from client.data.dicom.index import image_decisions
 from client.enrolment.new_site import SITE_YAML
 from client.governance.database import SiteState
 from client.training.algorithm_state import PERSONAL
@@ -48,7 +50,11 @@ def backup(folder: Path, config: SiteConfig, state: SiteState, target: Path) -> 
     with tempfile.TemporaryDirectory(dir=config.state, prefix=".backup-") as place:
         copy = Path(place) / _DATABASE
         state.backup(copy)
-        files[(config.state.resolve().relative_to(folder) / _DATABASE).as_posix()] = copy
+        inside = config.state.resolve().relative_to(folder)
+        files[(inside / _DATABASE).as_posix()] = copy
+        decisions = Path(place) / image_decisions.FILE
+        if image_decisions.backup(config.state, decisions):
+            files[(inside / image_decisions.FILE).as_posix()] = decisions
         backup_archive.write(target, "site", config.site, files)
 
 

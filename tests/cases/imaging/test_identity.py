@@ -25,7 +25,6 @@ def wrong(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
 
 
-@wrong("One Patient ID of two issuers is two patients, and so two pseudonyms.")
 def test_one_patient_id_of_two_issuers_is_two_patients() -> None:
     assert header("issuer_a").values["patient"] != header("issuer_b").values["patient"]
 

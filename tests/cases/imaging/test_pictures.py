@@ -74,27 +74,11 @@ def test_pixels_of_an_enhanced_object_become_square() -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        pytest.param(
-            "mono1_pi_lower",
-            "PhotometricInterpretation",
-            marks=wrong("monochrome1 in lower case is read, or the reason names the attribute."),
-        ),
-        pytest.param(
-            "samples_missing",
-            "SamplesPerPixel",
-            marks=wrong("Without SamplesPerPixel it is read, or the reason names the attribute."),
-        ),
-        pytest.param(
-            "frames_text",
-            "NumberOfFrames",
-            marks=wrong("NumberOfFrames of mere text is read over, or the reason names it."),
-        ),
+        ("mono1_pi_lower", "PhotometricInterpretation"),
+        ("samples_missing", "SamplesPerPixel"),
+        ("frames_text", "NumberOfFrames"),
         ("huge_dims", "too large"),
-        pytest.param(
-            "short_pixeldata",
-            "cut short",
-            marks=wrong("Fewer pixels than rows and columns: the reason says cut short."),
-        ),
+        ("short_pixeldata", "cut short"),
     ],
 )
 def test_a_file_is_read_or_the_reason_says_what_is_wrong(name: str, word: str) -> None:

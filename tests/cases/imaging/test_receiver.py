@@ -34,11 +34,6 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         process.stop()  # not killed, so that its workers end before this does
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Every object of a study with reports in it is answered, and every image stored.",
-)
 def test_a_study_with_reports_in_it_arrives(receiver: Process) -> None:
     """As storescu, dcmsend and Orthanc send it: one association, in order, ended by the first
     failure. Reports may be taken and dropped."""
@@ -60,11 +55,6 @@ def test_a_study_with_reports_in_it_arrives(receiver: Process) -> None:
     assert len(receiver.stored()) - before >= 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Of two patients' objects with one UID both are there, or the second is refused.",
-)
 def test_another_patients_object_with_the_same_uid_overwrites_nothing(receiver: Process) -> None:
     uid, study, answered = generate_uid(), generate_uid(), []
     before = set(receiver.stored())
@@ -85,11 +75,6 @@ def echo(receiver: Process) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Connections that never associate take no sender's place.",
-)
 def test_probes_of_the_port_keep_no_sender_out(tmp_path: Path) -> None:
     """What a load balancer or a monitor does: connect and close, ten times a second."""
     with Listening(tmp_path / "alpha") as receiver:

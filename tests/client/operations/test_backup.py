@@ -13,6 +13,8 @@ import yaml
 
 from client.config.site_config import SiteConfig
 from client.config.site_roster import signing_key_file
+from client.data.dicom.index import image_decisions
+from client.data.dicom.index.index import ImageIndex
 from client.governance.budget import budget
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
@@ -122,6 +124,16 @@ def lost_and_restored(site: Site, tmp_path: Path) -> SiteConfig:
     site.site.close_state()
     (site.folder).rename(tmp_path / "lost")
     return restore(tmp_path / "backup.tar.gz", site.folder)
+
+
+def test_what_was_released_by_hand_is_in_it(site: Site, tmp_path: Path) -> None:
+    with ImageIndex.open(site.config.state) as index:
+        image_decisions.write(index._db, "image", "content", "withhold")
+        backup(site.folder, site.config, site.site.state, tmp_path / "backup.tar.gz")
+    config = restore(tmp_path / "backup.tar.gz", tmp_path / "new")
+    with ImageIndex.open(config.state) as index:
+        rows = index._db.execute("SELECT image, content, decision FROM decided.review").fetchall()
+    assert [tuple(row) for row in rows] == [("image", "content", "withhold")]
 
 
 def test_epsilon_never_falls_and_no_count_is_answered_twice(site: Site, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from protocol.terminal.printable import as_html
 PER_PAGE = 60
 SIDE = 256
 """Pixels of a thumbnail's longer side: wide enough to read burned-in text."""
-_DIGITS = 12
 _STYLE = """body{font:14px/1.4 system-ui;margin:2em;background:#111;color:#ddd}a{color:#8cf}
 figure{display:inline-block;width:260px;margin:.5em;vertical-align:top}img{max-width:100%}
 code{user-select:all}"""
@@ -79,7 +78,7 @@ def _figure(aside: SetAsideFile, png: bytes | None) -> str:
     picture = "<p>(cannot be decoded)"
     if png is not None:
         picture = f'<img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-    key, why = as_html((aside.image or "")[:_DIGITS]), as_html(aside.verdict)
+    key, why = as_html(aside.key), as_html(aside.verdict)
     kind = as_html(aside.modality or "")
     return f"<figure>{picture}<figcaption><code>{key}</code> {kind}<br>{why}</figcaption></figure>"
 

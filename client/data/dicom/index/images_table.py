@@ -29,7 +29,8 @@ _TYPES = {
 def register(
     connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Container[str] = ()
 ) -> None:
-    """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`.
+    """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`, or
+    `pseudonym(patient_id, issuer := text)` where images state who issued their Patient IDs.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and
     `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
@@ -45,9 +46,12 @@ def register(
     casts = ", ".join(_cast(name, kind) for name, kind in _TYPES.items())
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
-    connection.create_function("pseudonym_of_text", index.names.of, ["VARCHAR"], "VARCHAR")
+    connection.create_function(
+        "pseudonym_of_patient", index.names.of_patient, ["VARCHAR"] * 2, "VARCHAR"
+    )
     connection.execute(
-        f"CREATE MACRO {FUNCTION}(value) AS pseudonym_of_text(CAST(value AS VARCHAR))"
+        f"CREATE MACRO {FUNCTION}(value, issuer := '') AS"
+        " pseudonym_of_patient(CAST(value AS VARCHAR), coalesce(CAST(issuer AS VARCHAR), ''))"
     )
 
 

@@ -2,34 +2,56 @@
 
     imaging.db      each file's header (client/data/dicom/objects/header.py) and the result of
                     screening its pixels; 0600, and no identifier in it but the files' own names
-    pseudonym.key   the secret of the pseudonyms in it
+    decisions.db    what a person decided (image_decisions.py); it stays when imaging.db is removed
+    pseudonym.key   the secret of the pseudonyms in both
 
 Whether an instance is ready is never stored: every query derives it from the rows and today's
-policy, so that an index cannot be staler than site.yaml.
+policy, so that an index cannot be staler than site.yaml. What failed for a reason that passes
+(time, memory, a decoder that ended its process) is no property of the file: it is tried again, each
+time after a longer while.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from client.data.dicom.index import image_decisions
+from client.data.dicom.index.image_decisions import Decision
 from client.data.dicom.objects.attributes import ATTRIBUTES, COLUMNS, DOSE_COLUMNS
 from client.data.dicom.objects.gate import SUSPICIONS, GatePolicy, Reason
+from client.data.dicom.objects.header import TRANSIENT as TRANSIENT_PROBLEMS
 from client.data.dicom.objects.pseudonym import Pseudonyms
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
 FILE = "imaging.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Seen = Literal["clear", "text", "undecodable"]
 """The result of screening the pixels."""
+Stamp = tuple[int, int]
+"""A file's size and time of last change in ns: while both stay, so does its content."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What screening one file gave: `seen` of the file as `stamp` says it was, and the SHA-256 of
+    its content; or a reason that passes, and then no stamp. why: what makes it undecodable, of
+    `client.data.dicom.pixels.faults.PixelFault`."""
+
+    seen: Seen | Reason
+    content: str | None = None
+    stamp: Stamp | None = None
+    why: str | None = None
+
 
 _STORED = (*COLUMNS, *DOSE_COLUMNS)
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicion", "sop_class", "syntax")
@@ -40,20 +62,21 @@ CREATE TABLE instance (
   path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   problem TEXT, reason TEXT, suspicion TEXT, sop_class TEXT, syntax TEXT,
   {", ".join(f"{c} {_TYPES.get(c, 'REAL')}" for c in _STORED)},
-  seen TEXT, content TEXT) STRICT, WITHOUT ROWID;
+  seen TEXT, content TEXT,
+  why TEXT, tries INTEGER NOT NULL DEFAULT 0, again REAL) STRICT, WITHOUT ROWID;
 CREATE INDEX instance_image ON instance (image);
 CREATE INDEX instance_unseen ON instance (path)
   WHERE problem IS NULL AND reason IS NULL AND seen IS NULL;
-CREATE TABLE review (
-  image TEXT PRIMARY KEY, decision TEXT NOT NULL, time TEXT NOT NULL) STRICT;
+CREATE INDEX instance_again ON instance (again) WHERE again IS NOT NULL;
 """
+_DIGITS, _AND = 12, "-"
 _FIRST = "PARTITION BY image ORDER BY coalesce(seen, '') = 'undecodable', mtime_ns DESC, path"
 _OBJECT = (
     "coalesce(patient,'')||coalesce(study,'')||coalesce(series,'')||coalesce(rows,0)||'x'"
     "||coalesce(columns,0)"
 )
 _VERDICTS = f"""
-SELECT instance.*, review.decision, CASE
+SELECT instance.*, CASE
   WHEN problem IS NOT NULL THEN problem
   WHEN reason IS NOT NULL THEN reason
   WHEN min({_OBJECT}) OVER company <> max({_OBJECT}) OVER company THEN '{Reason.TWO_OBJECTS}'
@@ -62,16 +85,17 @@ SELECT instance.*, review.decision, CASE
     <> max(patient) OVER (PARTITION BY accession) THEN '{Reason.TWO_PATIENTS_ACCESSION}'
   WHEN min(patient) OVER (PARTITION BY study) <> max(patient) OVER (PARTITION BY study)
     THEN '{Reason.TWO_PATIENTS_STUDY}'
-  WHEN seen = 'undecodable' THEN '{Reason.UNDECODABLE}'
+  WHEN seen = 'undecodable' THEN coalesce(why, '{Reason.UNDECODABLE}')
   WHEN decision = 'release' THEN NULL
-  WHEN decision = 'withhold' THEN '{Reason.WITHHELD}'
+  WHEN image IN (SELECT image FROM decided.review WHERE decision = 'withhold')
+    THEN '{Reason.WITHHELD}'
   WHEN suspicion IS NOT NULL AND NOT (suspicion = '{Reason.AT_RISK}'
     AND modality IN (SELECT value FROM json_each(:accepted))) THEN suspicion
   WHEN NOT :detect THEN NULL
-  WHEN seen IS NULL THEN '{Reason.NOT_LOOKED}'
+  WHEN seen IS NULL THEN coalesce(why, '{Reason.NOT_LOOKED}')
   WHEN seen = 'text' THEN '{Reason.TEXT}'
   END AS verdict
-FROM instance LEFT JOIN review USING (image)
+FROM instance LEFT JOIN decided.review USING (image, content)
 WINDOW company AS (PARTITION BY image)
 """
 
@@ -99,6 +123,13 @@ class SetAsideFile:
     verdict: str
     image: str | None
     modality: str | None
+    content: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What names the picture as it was looked at: of image and content the first digits."""
+        shown = [part[:_DIGITS] for part in (self.image, self.content) if part]
+        return _AND.join(shown)
 
     @property
     def releasable(self) -> bool:
@@ -106,9 +137,17 @@ class SetAsideFile:
 
 
 class ImageIndex:
-    """An open index. One thread at a time; several processes may have it open."""
+    """An open index. One thread at a time; several processes may have it open. clock: seconds
+    since 1970."""
 
-    def __init__(self, db: sqlite3.Connection, names: Pseudonyms, policy: GatePolicy) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        names: Pseudonyms,
+        policy: GatePolicy,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
         self.names = names
         self.policy = policy
         self._db = db
@@ -126,6 +165,7 @@ class ImageIndex:
                 db.row_factory = sqlite3.Row
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = NORMAL")
+                image_decisions.attach(db, state)
                 names = _initialise(db, state, path)
             except BaseException:
                 db.close()
@@ -141,8 +181,8 @@ class ImageIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def known(self, under: Path) -> dict[Path, tuple[int, int]]:
-        """Files at or below a path -> (size, mtime_ns) when they were read."""
+    def known(self, under: Path) -> dict[Path, Stamp]:
+        """Files at or below a path -> their stamps when they were read."""
         low = os.fsencode(under)
         rows = self._db.execute(
             "SELECT path, size, mtime_ns FROM instance WHERE path = ? OR (path > ? AND path < ?)",
@@ -150,13 +190,29 @@ class ImageIndex:
         )
         return {_path(row[0]): (row[1], row[2]) for row in rows}
 
+    def to_read_again(self) -> set[Path]:
+        """Files that were not read for a reason that passes, and whose time has come."""
+        rows = self._db.execute(
+            "SELECT path FROM instance WHERE again <= ? AND problem IS NOT NULL", (self.clock(),)
+        )
+        return {_path(row[0]) for row in rows}
+
     def put(self, rows: Iterable[ImageRow]) -> None:
         """Writes rows; they replace earlier rows of the same files."""
         names = (*_OWN, *_STORED)
         marks = ", ".join("?" * len(names))
-        statement = f"INSERT OR REPLACE INTO instance ({', '.join(names)}) VALUES ({marks})"
+        statement = (
+            f"INSERT INTO instance ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (path) DO "
+            f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[1:])},"
+            " seen = NULL, content = NULL, why = NULL, again = NULL,"
+            " tries = CASE WHEN size = excluded.size AND mtime_ns = excluded.mtime_ns"
+            f" AND excluded.problem IN ({_quoted(TRANSIENT_PROBLEMS)}) THEN tries ELSE 0 END"
+        )
         with self._writing():
-            self._db.executemany(statement, map(_flat, rows))
+            for row in rows:
+                self._db.execute(statement, _flat(row))
+                if row.problem in TRANSIENT_PROBLEMS:
+                    self._put_off(row.path)
 
     def forget(self, paths: Iterable[Path]) -> None:
         """Removes files that are gone."""
@@ -166,20 +222,40 @@ class ImageIndex:
             )
 
     def unseen(self) -> list[Path]:
-        """Images whose pixels have not been screened yet."""
+        """Images whose pixels have not been screened yet, and are not put off."""
         rows = self._db.execute(
-            "SELECT path FROM instance"
-            " WHERE problem IS NULL AND reason IS NULL AND seen IS NULL ORDER BY path"
+            "SELECT path FROM instance WHERE problem IS NULL AND reason IS NULL AND seen IS NULL"
+            " AND coalesce(again, 0) <= ? ORDER BY path",
+            (self.clock(),),
         )
         return [_path(row[0]) for row in rows]
 
-    def saw(self, findings: Iterable[tuple[Path, Seen, str | None]]) -> None:
-        """Writes results of screening: (file, result, SHA-256 of the file's content)."""
+    def saw(self, findings: Iterable[tuple[Path, Finding]]) -> None:
+        """Writes results of screening. What was seen of a file that has changed since its header
+        was read is passed over: it is read again, and looked at then."""
         with self._writing():
-            self._db.executemany(
-                "UPDATE instance SET seen = ?, content = ? WHERE path = ?",
-                ((seen, content, os.fsencode(path)) for path, seen, content in findings),
-            )
+            for path, found in findings:
+                name = os.fsencode(path)
+                if found.stamp is None:
+                    self._db.execute(
+                        "UPDATE instance SET why = ? WHERE path = ? AND seen IS NULL",
+                        (found.seen, name),
+                    )
+                    self._put_off(path)
+                else:
+                    self._db.execute(
+                        "UPDATE instance SET seen = ?, content = ?, why = ?, again = NULL,"
+                        " tries = 0 WHERE path = ? AND size = ? AND mtime_ns = ?",
+                        (found.seen, found.content, found.why, name, *found.stamp),
+                    )
+
+    def _put_off(self, path: Path) -> None:
+        """A minute at first, then four times as long each time, a day at most."""
+        self._db.execute(
+            "UPDATE instance SET tries = min(tries + 1, 10), again = ?"
+            " + min(86400.0, 60.0 * (1 << 2 * min(tries, 9))) WHERE path = ?",
+            (self.clock(), os.fsencode(path)),
+        )
 
     def ready(self) -> list[dict[str, Any]]:
         """The instances that the gate lets through, by column of `attributes.COLUMNS`, with their
@@ -197,11 +273,17 @@ class ImageIndex:
         return [dict(row) for row in rows]
 
     def paths(self, keys: Iterable[str]) -> dict[str, Path]:
-        """Keys of ready images -> their files. A key of an image that is not there, or that the
-        gate keeps out, is left out."""
+        """Keys of ready images -> their files. A key of an image that is not there, that the gate
+        keeps out, or whose file is no longer the one that was judged, is left out."""
         wanted = set(keys)
-        rows = self._judged(f"SELECT image, path FROM ({_VERDICTS}) WHERE verdict IS NULL")
-        return {image: _path(path) for image, path in rows if image in wanted}
+        rows = self._judged(
+            f"SELECT image, path, size, mtime_ns FROM ({_VERDICTS}) WHERE verdict IS NULL"
+        )
+        return {
+            image: _path(path)
+            for image, path, *stamp in rows
+            if image in wanted and stamp_of(_path(path)) == tuple(stamp)
+        }
 
     def counts(self) -> dict[str, int]:
         """Verdict -> number of files; "" is ready."""
@@ -211,23 +293,26 @@ class ImageIndex:
     def kept_out(self, verdicts: Sequence[str] = ()) -> Iterator[SetAsideFile]:
         """Every file that is kept out, or those with one of the verdicts; by path."""
         rows = self._judged(
-            f"SELECT path, verdict, image, modality FROM ({_VERDICTS})"
+            f"SELECT path, verdict, image, modality, content FROM ({_VERDICTS})"
             " WHERE verdict IS NOT NULL ORDER BY path"
         )
-        for path, verdict, image, modality in rows:
+        for path, verdict, image, modality, content in rows:
             if not verdicts or verdict in verdicts:
-                yield SetAsideFile(_path(path), verdict, image, modality)
+                yield SetAsideFile(_path(path), verdict, image, modality, content)
 
     def whole_keys(self, starts: Iterable[str]) -> list[str]:
-        """Keys of images by their first digits, 8 or more. Raises WardroundError(USAGE) for what
-        is no start of one key."""
+        """Keys of images by their first digits, 8 or more, and where they name a content, by its
+        first digits too: image-content. Raises WardroundError(USAGE) for what is no start of one
+        key."""
         keys = []
         for start in starts:
+            image, _, content = start.lower().partition(_AND)
             matches = self._db.execute(
-                "SELECT DISTINCT image FROM instance WHERE substr(image, 1, ?) = ? LIMIT 2",
-                (len(start), start.lower()),
+                "SELECT DISTINCT image || iif(?, ? || content, '') FROM instance WHERE"
+                " substr(image, 1, ?) = ? AND substr(coalesce(content, ''), 1, ?) = ? LIMIT 2",
+                (bool(content), _AND, len(image), image, len(content), content),
             ).fetchall()
-            if len(matches) != 1 or len(start) < 8:
+            if len(matches) != 1 or len(image) < 8:
                 raise WardroundError(
                     Code.USAGE,
                     f"{start} is the start of {'more than one' if matches else 'no'} key.",
@@ -236,16 +321,38 @@ class ImageIndex:
             keys.append(str(matches[0][0]))
         return keys
 
-    def review(self, images: Iterable[str], decision: Literal["release", "withhold"]) -> int:
-        """Writes a person's decision on images, by key; returns how many are in the index."""
-        time = datetime.now(UTC).isoformat(timespec="seconds")
+    def review(self, keys: Iterable[str], decision: Decision) -> int:
+        """Writes a person's decision on images, by key (`whole_keys`); returns on how many.
+
+        A decision is about bytes: those that the index holds, or that the key names. A release
+        holds for no others; a withheld image stays so, whatever its bytes, until these very bytes
+        are released. A file that has changed or gone since it was indexed is passed over.
+        """
+        decided = set()
         with self._writing():
-            written = self._db.executemany(
-                "INSERT OR REPLACE INTO review"
-                " SELECT DISTINCT image, ?, ? FROM instance WHERE image = ?",
-                ((decision, time, image) for image in images),
-            )
-        return max(0, written.rowcount)
+            for key in keys:
+                image, _, content = key.partition(_AND)
+                for row in self._db.execute(
+                    "SELECT path, size, mtime_ns, content FROM instance WHERE image = ?", (image,)
+                ).fetchall():
+                    held = row["content"] or self._read_content(row)
+                    if held is not None and held.startswith(content):
+                        image_decisions.write(self._db, image, held, decision)
+                        decided.add(image)
+        return len(decided)
+
+    def _read_content(self, row: sqlite3.Row) -> str | None:
+        """Of a file whose pixels were not screened: its SHA-256 is read now, and kept."""
+        path, stamp = _path(row["path"]), (row["size"], row["mtime_ns"])
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return None
+        if stamp_of(path) != stamp:
+            return None
+        self._db.execute("UPDATE instance SET content = ? WHERE path = ?", (content, row["path"]))
+        return content
 
     def _judged(self, select: str) -> sqlite3.Cursor:
         """A SELECT from `_VERDICTS` under today's policy."""
@@ -259,27 +366,44 @@ class ImageIndex:
             yield
 
 
+def stamp_of(path: Path) -> Stamp | None:
+    """None where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def exists(state: Path) -> bool:
     """Whether this site has an index of images at all."""
     return (state / FILE).exists()
 
 
 def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
-    """The secret; schema and secret are made together, once."""
+    """The secret; schema and secret are made together, once. Of an index of 0.1.0 only a person's
+    decisions are kept: the files are read again, since their patients are named otherwise now."""
     db.execute("BEGIN IMMEDIATE")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
+    if version == 1:
+        image_decisions.take_over(db)
+        db.execute("COMMIT")  # durable before what it was taken from goes
+        db.execute("BEGIN IMMEDIATE")
+        for table in ("instance", "review", "meta"):
+            db.execute(f"DROP TABLE IF EXISTS main.{table}")
+    if version in (0, 1):
         names = Pseudonyms.create(state)
         for statement in _SCHEMA.split(";\n"):
             db.execute(statement)
         db.execute("INSERT INTO meta VALUES ('pseudonyms', ?)", (names.check,))
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
-    if version not in (0, SCHEMA_VERSION):
+    if version not in range(SCHEMA_VERSION + 1):
         raise WardroundError(
             Code.STATE,
             f"{path} has schema {version}; this version reads {SCHEMA_VERSION}.",
-            remedy="Remove it and index again: it holds nothing that is not in the files.",
+            remedy="Remove it and index again: it holds nothing that is not in the files, and what "
+            f"was released or withheld is in {image_decisions.FILE}.",
         )
     names = Pseudonyms.load(state)
     if db.execute("SELECT value FROM meta WHERE key = 'pseudonyms'").fetchone()[0] != names.check:
@@ -300,8 +424,8 @@ def _errors(path: Path) -> Iterator[None]:
         raise WardroundError(
             Code.STATE,
             f"The index {path} cannot be read or written ({known or type(error).__name__}).",
-            remedy="Check free space, the mount and the permissions; if it is damaged, remove it "
-            "and index again.",
+            remedy="Check free space, the mount and the permissions; if it is damaged, remove "
+            f"{FILE} and index again, but put {image_decisions.FILE} back from a backup.",
         ) from None
 
 
@@ -309,6 +433,11 @@ def _flat(row: ImageRow) -> tuple[Any, ...]:
     values = row.values or {}
     own = (os.fsencode(row.path), row.size, row.mtime_ns, row.problem, row.reason, row.suspicion)
     return (*own, row.sop_class, row.syntax, *(values.get(column) for column in _STORED))
+
+
+def _quoted(values: Iterable[str]) -> str:
+    """Constants of this program as SQL."""
+    return ", ".join(f"'{value}'" for value in values)
 
 
 def _path(stored: bytes) -> Path:

@@ -3,18 +3,19 @@
     files     every file's header (client/data/dicom/objects/header.py), in processes of their own
     pictures  every picture that could become ready is screened for burned-in text, once
 
-Each batch is committed: whatever ends the run, the next run continues there.
+Each batch is committed: whatever ends the run, the next run continues there. What failed for a
+reason that passes is tried again by a later run, wherever it lies.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from client.data.dicom.index.index import ImageIndex, ImageRow, Seen
+from client.data.dicom.index.index import Finding, ImageIndex, ImageRow, stamp_of
 from client.data.dicom.isolated_workers import batches, isolated
 from client.data.dicom.objects import gate
 from client.data.dicom.objects.file_scan import ScannedFile, walk
@@ -60,16 +61,19 @@ def bring_up_to_date(
     """
     tally = IndexingCounts()
     jobs: list[ScannedFile] = []
+    again = index.to_read_again()
     for root in (Path(os.path.abspath(r)) for r in roots):
         known = index.known(root)
         for file in walk(root):
             tally.found += 1
-            if known.pop(file.path, None) == (file.size, file.mtime_ns):
+            same = known.pop(file.path, None) == (file.size, file.mtime_ns)
+            if same and file.path not in again:
                 tally.unchanged += 1
             else:
                 jobs.append(file)
         index.forget(known)
         tally.gone += len(known)
+    jobs += _elsewhere(again - {file.path for file in jobs})
     rows = _read_headers(index, jobs, workers, words)
     tally.read = _write(rows, index.put, stop, lambda done: progress("files", done, len(jobs)))
     if index.policy.detect_text and not stop():
@@ -99,22 +103,25 @@ def _read_headers(
     return (_row(file, answer) for file, answer in answers)
 
 
-def _screen(jobs: list[Path], workers: int) -> Iterator[tuple[Path, Seen, str | None]]:
-    from client.data.dicom.index.text_screening import (  # headers need none of its decoders
-        ScreeningResult,
-        screen_pixels,
-    )
+def _elsewhere(paths: Iterable[Path]) -> Iterator[ScannedFile]:
+    """Files that are to be read again and lie below no root of this run."""
+    for path in sorted(paths):
+        if (stamp := stamp_of(path)) is not None:
+            yield ScannedFile(path, *stamp)
 
-    answers = isolated(
+
+def _screen(jobs: list[Path], workers: int) -> Iterator[tuple[Path, Finding]]:
+    from client.data.dicom.index.text_screening import screen_pixels  # headers need no decoder
+
+    return isolated(
         screen_pixels,
         (),
         jobs,
         workers=min(workers, 1 + len(jobs) // 8),
         seconds=SCREENING_SECONDS,
-        slow=ScreeningResult("undecodable", None),
-        crashed=ScreeningResult("undecodable", None),
+        slow=Finding(gate.Reason.SLOW),
+        crashed=Finding(gate.Reason.CRASHED),
     )
-    return ((path, answer.seen, answer.content) for path, answer in answers)
 
 
 def _write(

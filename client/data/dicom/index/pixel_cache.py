@@ -6,14 +6,15 @@
 In the state folder, 0600. The key is the content (SHA-256) and how it was prepared, so that a file
 that moves, or is copied, is not decoded again, and another size or version never mixes with this
 entry. A slot is written and synced before the catalogue names it: a crash leaves bytes that the
-next picture overwrites.
+next picture overwrites. What failed for a reason that passes waits, and is not kept.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.data.dicom.pixels.preprocessing import PixelFault, PreparedPicture, Preprocessing
+from client.data.dicom.index.index import Stamp
+from client.data.dicom.pixels.faults import TRANSIENT, PixelFault
+from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
@@ -34,10 +37,14 @@ CREATE TABLE IF NOT EXISTS file (
 CREATE TABLE IF NOT EXISTS picture (
   made TEXT NOT NULL, content TEXT NOT NULL, slot INTEGER, fault TEXT,
   PRIMARY KEY (made, content)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+  path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  fault TEXT NOT NULL, tries INTEGER NOT NULL, again REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS one_each ON picture (made, slot) WHERE slot IS NOT NULL;
 """
-Stamp = tuple[int, int]
-"""A file's size and time of last change in ns: while both stay, so does its content."""
+_KEPT = [fault for fault in PixelFault if fault not in TRANSIENT]
+_FORGET = f"WHERE fault NOT IN ({', '.join('?' * len(_KEPT))})"
+"""Faults that 0.1.0 kept for ever or told in other words: they are found out again."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,18 @@ class CacheEntry:
 
 
 class PictureCache:
-    """The pictures of one preprocessing. Several processes may have it open."""
+    """The pictures of one preprocessing. Several processes may have it open. clock: seconds since
+    1970."""
 
-    def __init__(self, db: sqlite3.Connection, made: Preprocessing, store: int, path: Path) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        made: Preprocessing,
+        store: int,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
         self.made = made
         self._db, self._store, self._path = db, store, path
         self._size = made.rows * made.columns
@@ -75,6 +91,8 @@ class PictureCache:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 db.executescript(_SCHEMA)
+                for table in ("file", "picture"):
+                    db.execute(f"DELETE FROM {table} {_FORGET}", _KEPT)
             except BaseException:
                 os.close(store)
                 raise
@@ -97,8 +115,9 @@ class PictureCache:
         rows = self._db.execute(
             "SELECT path, size, mtime_ns, slot, coalesce(file.fault, picture.fault) FROM file"
             " LEFT JOIN picture ON picture.content = file.content AND made = ?"
-            " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL",
-            (self.made.name,),
+            " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL"
+            " UNION ALL SELECT path, size, mtime_ns, NULL, fault FROM waiting WHERE again > ?",
+            (self.made.name, self.clock()),
         )
         known: dict[Path, int | PixelFault] = {}
         for raw, size, mtime_ns, slot, fault in rows:
@@ -121,6 +140,10 @@ class PictureCache:
             slot = self._slots()
             for entry in entries:
                 content, fault = entry.prepared.content, entry.prepared.fault
+                if fault in TRANSIENT:
+                    self._put_off(entry, fault)
+                    continue
+                self._db.execute("DELETE FROM waiting WHERE path = ?", (os.fsencode(entry.path),))
                 self._db.execute(
                     "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)",
                     (os.fsencode(entry.path), *entry.stamp, content, None if content else fault),
@@ -142,6 +165,17 @@ class PictureCache:
         if not shape[0]:
             return np.empty(shape, dtype=np.uint8)
         return np.memmap(self._path, dtype=np.uint8, mode="r", shape=shape)
+
+    def _put_off(self, entry: CacheEntry, fault: str) -> None:
+        """A minute at first, then four times as long each time, a day at most."""
+        name = os.fsencode(entry.path)
+        row = self._db.execute("SELECT tries FROM waiting WHERE path = ?", (name,)).fetchone()
+        tries = min(10, 1 + (row[0] if row else 0))
+        again = self.clock() + min(86400.0, 60.0 * 4 ** (tries - 1))
+        self._db.execute(
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?)",
+            (name, *entry.stamp, fault, tries, again),
+        )
 
     def _slots(self) -> int:
         row = self._db.execute(

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.data.dicom.index.index import ImageIndex
-from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache, Stamp
+from client.data.dicom.index.index import ImageIndex, stamp_of
+from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.isolated_workers import batches, isolated
+from client.data.dicom.pixels.faults import PixelFault
 from client.data.dicom.pixels.preprocessing import (
-    PixelFault,
     PreparedPicture,
     Preprocessing,
     prepare_picture,
@@ -82,7 +82,7 @@ def fill(
 ) -> dict[Path, int | PixelFault]:
     """Every file's slot in the cache, or why it has none. Files that the cache does not know are
     decoded in processes of their own and written batch by batch."""
-    stamps = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
+    stamps = {path: stamp for path in paths if (stamp := stamp_of(path)) is not None}
     known = cache.find(stamps)
     jobs = [path for path in stamps if path not in known]
     if jobs:
@@ -106,11 +106,3 @@ def fill(
             progress(done, len(jobs))
         known |= cache.find(stamps)
     return {path: known.get(path, PixelFault.GONE) for path in paths}
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

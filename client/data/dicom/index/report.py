@@ -9,6 +9,7 @@ from typing import Any
 
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
+from client.data.dicom.pixels.faults import PixelFault
 from protocol import durable_files
 from protocol.errors import unwritable
 from protocol.terminal.printable import as_html, printable
@@ -19,11 +20,28 @@ _REMEDIES: dict[str, str] = {
     Reason.BURNED_IN: "look at the contact sheet, and release what shows no identifier",
     Reason.FACE: "look at the contact sheet, and release what shows no face",
     Reason.NOT_LOOKED: "run `wardround-site index` again",
+    Reason.SLOW: "nothing, or give this machine fewer imaging.workers",
+    Reason.CRASHED: "nothing; if it stays, send it in another transfer syntax",
+    Reason.MEMORY: "give this machine fewer imaging.workers, or more memory",
+    Reason.UNREACHABLE: "look whether its disk or share is there",
     Reason.NO_PATIENT: "export it again with Patient ID",
     Reason.TWO_PATIENTS_ACCESSION: "correct the accession numbers in the PACS, and send again",
     Reason.TWO_PATIENTS_STUDY: "merge or split the patients in the PACS, and send again",
     Reason.TWO_OBJECTS: "find out which of the two is right, and remove the other",
     Reason.UNDECODABLE: "send it again, or in another transfer syntax",
+    PixelFault.CUT_SHORT: "send it again",
+    PixelFault.SYNTAX: "send it in another transfer syntax",
+    PixelFault.TOO_LARGE: "send it smaller: a frame has 134 million samples at most",
+    **dict.fromkeys(
+        (
+            PixelFault.SIDES,
+            PixelFault.SAMPLES,
+            PixelFault.PHOTOMETRIC,
+            PixelFault.FRAMES,
+            PixelFault.BITS,
+        ),
+        "correct this attribute at its source, and send it again",
+    ),
 }
 
 

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import os
 from pathlib import Path
 
-from client.data.dicom.index.index import Seen
+from client.data.dicom.index.index import Finding
+from client.data.dicom.objects.gate import Reason
 from client.data.dicom.objects.header import quiet
+from client.data.dicom.pixels.faults import NoPicture
 from client.data.dicom.pixels.text_detector import shows_text
 from client.data.dicom.pixels.thumbnails import shown
 
 
-@dataclass(frozen=True)
-class ScreeningResult:
-    """The result, and the SHA-256 of the file's content (None where it could not be read)."""
-
-    seen: Seen
-    content: str | None
-
-
-def screen_pixels(path: Path) -> ScreeningResult:
+def screen_pixels(path: Path) -> Finding:
     """Screens the frame that a cohort would take. Raises nothing."""
     quiet()
-    content = None
     try:
-        data = path.read_bytes()
-        content = hashlib.sha256(data).hexdigest()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            data = file.read()
+    except OSError:
+        return Finding(Reason.UNREACHABLE)
+    except MemoryError:
+        return Finding(Reason.MEMORY)
+    content, stamp = hashlib.sha256(data).hexdigest(), (status.st_size, status.st_mtime_ns)
+    try:
         text = shows_text(shown(data, path))
-    except (Exception, RecursionError, MemoryError):
-        return ScreeningResult("undecodable", content)
-    return ScreeningResult("text" if text else "clear", content)
+    except MemoryError:
+        return Finding(Reason.MEMORY)
+    except NoPicture as none:
+        return Finding("undecodable", content, stamp, none.fault)
+    except (Exception, RecursionError):
+        return Finding("undecodable", content, stamp)
+    return Finding("text" if text else "clear", content, stamp)

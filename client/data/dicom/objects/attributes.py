@@ -68,6 +68,9 @@ ATTRIBUTES = (
 )
 """What the index keeps of an instance, by column."""
 
+ISSUER = 0x00100021
+"""Issuer of Patient ID, a part of the pseudonym: a Patient ID is unique within it (PS3.3,
+C.7.1.1)."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")

@@ -27,7 +27,7 @@ class Reason(StrEnum):
     NO_PIXELS = "no pixel data"
     NO_PATIENT = "names no patient"
     NO_UID = "lacks a study, series or instance UID"
-    COPY = "a copy of another file"
+    COPY = "a copy, or an earlier version, of another file"
     TWO_OBJECTS = "one instance UID, different objects"
     TWO_PATIENTS_ACCESSION = "two patients under one accession number"
     TWO_PATIENTS_STUDY = "two patients in one study"
@@ -38,10 +38,18 @@ class Reason(StrEnum):
     TEXT = "text found in the picture"
     WITHHELD = "withheld by a person who looked at it"
     NOT_LOOKED = "not yet looked at for burned-in text"
+    SLOW = "took too long to look at: tried again later"
+    CRASHED = "ended the process that looked at it: tried again later"
+    MEMORY = "not enough memory to look at it: tried again later"
+    UNREACHABLE = "cannot be opened: tried again later"
 
 
 SUSPICIONS = (Reason.FACE, Reason.BURNED_IN, Reason.AT_RISK, Reason.TEXT)
 """Reasons that a person who has seen the picture may overrule."""
+
+
+TRANSIENT = (Reason.SLOW, Reason.CRASHED, Reason.MEMORY, Reason.UNREACHABLE)
+"""Reasons that are no property of the file, and pass."""
 
 
 @dataclass(frozen=True)

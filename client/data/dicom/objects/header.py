@@ -44,7 +44,8 @@ _BURNED_IN, _FACE, _CONVERSION = 0x00280301, 0x00280302, 0x00080064
 _SOP_CLASS, _IMAGE_TYPE = 0x00080016, 0x00080008
 _WANTED: list[Any] = sorted(
     {a.tag for a in attributes.ATTRIBUTES}
-    | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE, attributes.OTHER_LATERALITY}
+    | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE}
+    | {attributes.OTHER_LATERALITY, attributes.ISSUER}
     | set(attributes.IDENTIFYING)
 )
 _CONTENT = 0x0040A730
@@ -61,12 +62,17 @@ class Problem(StrEnum):
     DIRECTORY = "a DICOMDIR"
     EMPTY = "empty"
     NOT_THERE = "named by a DICOMDIR, but not there"
-    DENIED = "cannot be opened"
+    DENIED = "cannot be opened: tried again later"
     DAMAGED = "header damaged"
     CUT_SHORT = "cut short"
     SYNTAX = "transfer syntax unknown"
-    SLOW = "took too long to read"
-    CRASHED = "ended the process that read it"
+    SLOW = "took too long to read: tried again later"
+    CRASHED = "ended the process that read it: tried again later"
+    MEMORY = "not enough memory to read it: tried again later"
+
+
+TRANSIENT = (Problem.DENIED, Problem.SLOW, Problem.CRASHED, Problem.MEMORY)
+"""Problems that are no property of the file, and pass."""
 
 
 class Unreadable(Exception):
@@ -128,9 +134,12 @@ def read_header(path: Path, names: Pseudonyms, words: frozenset[str] = frozenset
         raise
     except (PermissionError, FileNotFoundError):
         raise Unreadable(Problem.DENIED) from None
-    except (OSError, EOFError):
-        raise Unreadable(Problem.CUT_SHORT) from None
-    except (Exception, RecursionError, MemoryError):
+    except (OSError, EOFError) as error:  # the system's have a number, pydicom's have none
+        failed = isinstance(error, OSError) and error.errno is not None
+        raise Unreadable(Problem.DENIED if failed else Problem.CUT_SHORT) from None
+    except MemoryError:
+        raise Unreadable(Problem.MEMORY) from None
+    except (Exception, RecursionError):
         raise Unreadable(Problem.DAMAGED) from None
 
 
@@ -236,7 +245,7 @@ def _values(
         value: str | float | None
         match attribute.kind:
             case "pseudonym":
-                value = names.of(text) if text else None
+                value = _pseudonym(dataset, attribute, text, names)
             case "date":
                 value = _date(text)
             case "number":
@@ -253,6 +262,16 @@ def _values(
     if values["laterality"] not in ("L", "R", "B", "U"):
         values["laterality"] = None
     return values
+
+
+def _pseudonym(
+    dataset: Dataset, attribute: attributes.Attribute, text: str, names: Pseudonyms
+) -> str | None:
+    if not text:
+        return None
+    if attribute.column == "patient":
+        return names.of_patient(text, _text(dataset, attributes.ISSUER))
+    return names.of(text)
 
 
 def _text(dataset: Dataset, tag: int) -> str:

@@ -4,7 +4,8 @@
 
 The secret is made at the site, stays in its state folder, and is the only way from a pseudonym to
 what it stands for. One function serves every kind of identifier, so that a table of labels joins
-to the images by `images.accession = pseudonym(labels.accession_number)`.
+to the images by `images.accession = pseudonym(labels.accession_number)`. A patient's is of the
+Patient ID and, where an object states it, its issuer: `pseudonym(id, issuer := 'HOSPITAL')`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from protocol.errors import Code
 from protocol.secret_files import SECRET_BYTES, create_secret, read_secret
 
 FILE = "pseudonym.key"
+_PADDING = " \0\t\r\n"
 
 
 class Pseudonyms:
@@ -34,9 +36,16 @@ class Pseudonyms:
     def of(self, text: str) -> str:
         """64 hex digits. Padding around `text` is no part of it, and neither is the way in which
         accents are composed (PS3.5, section 6.2 pads values; Unicode NFC)."""
-        plain = unicodedata.normalize("NFC", text).strip(" \0\t\r\n")
+        plain = unicodedata.normalize("NFC", text).strip(_PADDING)
         message = b"id:" + plain.encode("utf-8", "surrogatepass")
         return hmac.digest(self.secret, message, hashlib.sha256).hex()
+
+    def of_patient(self, patient: str, issuer: str) -> str:
+        """64 hex digits of a Patient ID and its issuer, "" for none, as HL7 writes the two: a
+        Patient ID is unique within its issuer only (PS3.3, C.7.1.1)."""
+        if not (issuer := issuer.strip(_PADDING)):
+            return self.of(patient)
+        return self.of(f"{patient.strip(_PADDING)}^^^{issuer}")
 
     @staticmethod
     def create(state: Path) -> Pseudonyms:

@@ -38,7 +38,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from client.data.dicom.objects.header import open_dataset
+from client.data.dicom.objects.header import Problem, Unreadable, open_dataset
+from client.data.dicom.pixels.faults import NoPicture, PixelFault, explained
 
 _FIRST = {
     RLELossless: ("pylibjpeg", "pydicom"),
@@ -48,6 +49,7 @@ _FIRST = {
     **dict.fromkeys(JPEG2000TransferSyntaxes, ("pylibjpeg", "gdcm")),
 }
 _BITS = {8: np.uint8, 16: np.uint16, 32: np.uint32}
+_HEADERS = {Problem.CUT_SHORT: PixelFault.CUT_SHORT, Problem.SYNTAX: PixelFault.SYNTAX}
 LARGEST_FRAME = 1 << 27
 """Samples in a frame, at most; 134 million."""
 _WANTED: list[Any] = [
@@ -75,28 +77,38 @@ class DecodedFrame:
     bits: int
 
 
-class NoPixels(Exception):
-    """An object without pixel data."""
-
-
-class TooLarge(Exception):
-    """A frame of more samples than `LARGEST_FRAME`."""
-
-
 def middle_frame(data: bytes, path: Path | None = None) -> DecodedFrame:
     """The frame in the middle of a file's bytes, number n // 2 counted from 0: of several views
     of one thing, the one that most likely shows it. `path`: the same file, for gdcm's own reader.
 
-    Raises NoPixels, TooLarge, and whatever a decoder raises.
+    Raises NoPicture, MemoryError.
     """
-    header, there = open_dataset(io.BytesIO(data), len(data), [0x00280010])
-    if not there:
-        raise NoPixels
-    dataset = dcmread(io.BytesIO(data), force=True, specific_tags=_WANTED)
+    try:
+        header, there = open_dataset(io.BytesIO(data), len(data), [0x00280010])
+        if not there:
+            raise NoPicture(PixelFault.NO_PIXELS)
+        dataset = dcmread(io.BytesIO(data), force=True, specific_tags=_WANTED)
+    except (NoPicture, MemoryError):
+        raise
+    except Unreadable as error:
+        raise NoPicture(_HEADERS.get(error.problem, PixelFault.UNDECODABLE)) from None
+    except (Exception, RecursionError):
+        raise NoPicture(PixelFault.UNDECODABLE) from None
+    if len(header) and not len(dataset):  # pydicom gives nothing where the file ends in its pixels
+        raise NoPicture(PixelFault.CUT_SHORT)
     dataset.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
+    try:
+        return _frame(dataset, path)
+    except (NoPicture, MemoryError):
+        raise
+    except (Exception, RecursionError):
+        raise NoPicture(explained(dataset)) from None
+
+
+def _frame(dataset: Dataset, path: Path | None) -> DecodedFrame:
     samples = int(dataset.get("SamplesPerPixel", 1) or 1)
     if int(dataset.Rows) * int(dataset.Columns) * samples > LARGEST_FRAME:
-        raise TooLarge
+        raise NoPicture(PixelFault.TOO_LARGE)
     number = _frames(dataset) // 2
     values = _decoded(dataset, number, path)
     if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +18,15 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from pydicom.dataset import Dataset
 
-from client.data.dicom.objects.header import Unreadable, quiet
-from client.data.dicom.pixels.decode import NoPixels, TooLarge, middle_frame
+from client.data.dicom.objects.header import quiet
+from client.data.dicom.pixels.decode import middle_frame
+from client.data.dicom.pixels.faults import NoPicture, PixelFault
 from client.data.dicom.pixels.windowing import displayed
 
 VERSION = 1
 """Of everything that shapes a picture; another number makes every cached picture again."""
 LARGEST_FILE = 1 << 30
 """Bytes of a file, at most."""
-
-
-class PixelFault(StrEnum):
-    """Why there is no picture. The values are shown to the site's operator."""
-
-    GONE = "file cannot be read"
-    TOO_LARGE = "too large"
-    NO_PIXELS = "no pixel data"
-    UNDECODABLE = "pixels cannot be decoded"
-    BLANK = "blank: every pixel black"
-    SLOW = "took too long to decode"
-    CRASHED = "ended the process that decoded it"
 
 
 @dataclass(frozen=True)
@@ -78,16 +66,18 @@ def prepare_picture(
         data = path.read_bytes()
     except OSError:
         return PreparedPicture(None, fault=PixelFault.GONE)
+    except MemoryError:
+        return PreparedPicture(None, fault=PixelFault.MEMORY)
     content = hashlib.sha256(data).hexdigest()
     if content in known:
         return PreparedPicture(content)
     try:
         shown = picture(data, made, path)
-    except TooLarge:
-        return PreparedPicture(content, fault=PixelFault.TOO_LARGE)
-    except NoPixels:
-        return PreparedPicture(content, fault=PixelFault.NO_PIXELS)
-    except (Unreadable, Exception, RecursionError, MemoryError):
+    except NoPicture as none:
+        return PreparedPicture(content, fault=none.fault)
+    except MemoryError:
+        return PreparedPicture(content, fault=PixelFault.MEMORY)
+    except (Exception, RecursionError):
         return PreparedPicture(content, fault=PixelFault.UNDECODABLE)
     if not shown.any():
         return PreparedPicture(content, fault=PixelFault.BLANK)

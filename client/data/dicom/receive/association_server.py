@@ -1,17 +1,21 @@
 """pynetdicom's server, hardened against strangers: TLS in a thread of its own, bounds, timeouts.
 
 By itself, pynetdicom does TLS handshakes in the thread that accepts, so that one silent peer blocks
-all others; reads a PDU of any length into memory before it knows the sender; and waits for the rest
-of one for ever.
+all others; reads a PDU of any length into memory before it knows the sender; waits for the rest of
+one for ever; and counts among its associations whoever has connected, also after the connection is
+closed. Here a peer has seconds to ask for an association and counts from then on.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
+import time
 from typing import Any
 
+from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from client.log_events import event
@@ -21,21 +25,60 @@ from protocol.operations.bounded_server import BoundedServer
 MAX_PDU = 1 << 20
 """Bytes, as announced to senders; at most twice as many are read."""
 _TIMEOUT = 60.0
-"""Seconds for a TLS handshake, or without a byte within a PDU."""
+"""Seconds without a byte within a PDU of an association."""
+INTRODUCTION = 10.0
+"""Seconds for a TLS handshake, and as many until the request of an association is complete."""
 _CONNECTIONS = 4
 """Connections for each association that is allowed: some have not named themselves yet."""
 
 
+class Entity(AE):
+    """An application entity whose limit counts who has asked for an association and may have one:
+    no stranger, and nobody who has only connected."""
+
+    @property
+    def active_associations(self) -> list[Any]:
+        return [each for each in super().active_associations if self._may_send(each)]
+
+    def _may_send(self, association: Any) -> bool:
+        asked = association.requestor.primitive
+        return asked is not None and asked.calling_ae_title in self.require_calling_aet
+
+
 class _BoundedSocket(AssociationSocket):
+    introduced_by: float
+
     def recv(self, nr_bytes: int) -> bytearray:
         if nr_bytes > 2 * MAX_PDU:
             raise OSError("a PDU longer than any that was agreed on")
         if self.socket is None:
             raise OSError("closed")
         data = bytearray()
-        while len(data) < nr_bytes and (part := self.socket.recv(nr_bytes - len(data))):
+        while len(data) < nr_bytes:
+            self.socket.settimeout(self._patience())
+            if not (part := self.socket.recv(nr_bytes - len(data))):
+                break
             data += part
+        self.socket.settimeout(_TIMEOUT)  # for what is sent
         return data
+
+    def _patience(self) -> float:
+        """Seconds for the next byte: a stranger's run out, however slowly it speaks."""
+        if self.assoc.requestor.primitive is not None:
+            return _TIMEOUT
+        if (left := self.introduced_by - time.monotonic()) <= 0:
+            raise TimeoutError
+        return left
+
+
+class _ClosedUnused(OSError):
+    """A connection was closed before its first byte: a probe of the port."""
+
+
+def _forget_stranger(event: Any) -> None:
+    """The connection is closed: whoever waits for the request of an association waits no more."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
 
 
 class _Handler(RequestHandler):
@@ -43,9 +86,11 @@ class _Handler(RequestHandler):
 
     def setup(self) -> None:
         self._accepted = self.request
-        self.request.settimeout(_TIMEOUT)
+        self.request.settimeout(INTRODUCTION)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.server.tls is not None:
+            if not self.request.recv(1, socket.MSG_PEEK):
+                raise _ClosedUnused
             self.request = self.server.tls.wrap_socket(self.request, server_side=True)
 
     def handle(self) -> None:
@@ -56,6 +101,8 @@ class _Handler(RequestHandler):
         association: Any = super()._create_association()
         # The association takes one socket only, and it was made a line above.
         association.dul.socket.__class__ = _BoundedSocket
+        association.dul.socket.introduced_by = time.monotonic() + INTRODUCTION
+        association.bind(evt.EVT_CONN_CLOSE, _forget_stranger)
         place, run = self.server.places[self._accepted], association.run
 
         def run_and_leave() -> None:
@@ -91,17 +138,21 @@ class AssociationServer(BoundedServer, ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Counts a failed connection, which socketserver would print."""
+        failed = self.tls is not None and not isinstance(sys.exception(), _ClosedUnused)
         with self._counting:
-            self.tls_failures += self.tls is not None
+            self.tls_failures += failed
 
 
 def tls_context(certificate: str, key: str, clients: str) -> ssl.SSLContext:
-    """TLS 1.2 or newer that asks every client for a certificate (PS3.15, B.12).
+    """The BCP 195 TLS Profile (PS3.15, B.12), with a certificate asked of every client: TLS 1.2 or
+    newer, of 1.2 the suites that RFC 9325, section 4.2 recommends, and no renegotiation.
 
     Raises OSError, ssl.SSLError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM")
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(clients)
     context.verify_mode = ssl.CERT_REQUIRED

@@ -1,4 +1,5 @@
-"""An object while it arrives: in memory if small, on disk if large, nowhere if too large."""
+"""An object while it arrives: in memory if small, on disk if large, nowhere if too large or not
+wanted."""
 
 from __future__ import annotations
 
@@ -14,22 +15,29 @@ _IN_MEMORY = 4 << 20
 class IncomingObject(io.BytesIO):
     """The buffer to which pynetdicom writes the fragments of a data set.
 
-    head: gives what stands before the data set in a file, once the command is known. `failed`:
-    why the object is refused; the rest is then read from the network and thrown away, so that the
-    sender gets an answer.
+    head: gives what stands before the data set in a file, once the command is known; wanted: says
+    then whether the object is kept at all. `failed`: why it is refused. What is refused or not
+    wanted is read from the network and thrown away, so that the sender gets an answer.
     """
 
-    def __init__(self, head: Callable[[], bytes], spool: Callable[[], Spool], largest: int) -> None:
+    def __init__(
+        self,
+        head: Callable[[], bytes],
+        spool: Callable[[], Spool],
+        largest: int,
+        wanted: Callable[[], bool],
+    ) -> None:
         super().__init__()
         self.length = 0
         self.failed: str | None = None
         self._head, self._make_spool, self._largest = head, spool, largest
+        self._wanted = wanted
         self._spool: Spool | None = None
 
     def write(self, data: Any, /) -> int:
         self.length += len(data)
         try:
-            if self.failed is None:
+            if self.failed is None and self._wanted():
                 self._take(data)
         except DiskFull:
             self._fail("the disk is full")

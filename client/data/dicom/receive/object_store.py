@@ -2,17 +2,21 @@
 
     .incoming/                   what is being written; emptied at every start
     <study>/<image>.dcm          pseudonyms of the two UIDs, so that no name on disk identifies
+    <study>/<image>-<hash>.dcm   another object that came later with the same UID, by its SHA-256
 
 An object is acknowledged after fsync of the file, its rename, and fsync of the folder: what was
-acknowledged survives a power cut, and what is half-written is never seen under its name.
+acknowledged survives a power cut, and what is half-written is never seen under its name. Nothing
+that was acknowledged is ever overwritten.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,10 +49,11 @@ def _disk_full() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """Where an object was stored. `again`: the same bytes were there; `replaced`: others."""
+    """Where an object was stored. `again`: the same bytes were there; `beside`: others were, and
+    both are kept."""
 
     study: Path
-    what: Literal["new", "again", "replaced"]
+    what: Literal["new", "again", "beside"]
 
 
 class Spool:
@@ -66,9 +71,15 @@ class Spool:
             while view:
                 view = view[self._file.write(view[:_PIECE]) :]
 
-    def move(self, target: Path) -> None:
-        """To its place, durably: file first, then its name."""
-        durable_files.move(self.path, target)
+    def move(self, target: Path, naming: threading.Lock) -> None:
+        """To its place, durably: file first, then its name. `naming` is held meanwhile, since a
+        rename would replace. Raises FileExistsError where a file is there, OSError."""
+        durable_files.sync(self.path)
+        with naming:
+            if target.exists():
+                raise FileExistsError
+            os.replace(self.path, target)
+        durable_files.sync(target.parent)
         self._file.close()
 
     def same_as(self, target: Path) -> bool:
@@ -80,6 +91,11 @@ class Spool:
                 if piece != there.read(_PIECE):
                     return False
         return True
+
+    def digest(self) -> str:
+        """SHA-256 of what was written."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def discard(self) -> None:
         """Removes it; no harm where it has moved or gone already."""
@@ -96,6 +112,7 @@ class ObjectStore:
         self._names = names
         self._floor = floor
         self._lock = lock
+        self._naming = threading.Lock()
 
     @staticmethod
     def open(folder: Path, names: Pseudonyms, floor: int) -> ObjectStore:
@@ -144,14 +161,21 @@ class ObjectStore:
             raise DiskFull
 
     def keep(self, spool: Spool, study_uid: str, instance_uid: str) -> StoredObject:
-        """Moves a written object to its place. Raises DiskFull, OSError."""
-        study = self.folder / self._names.of(study_uid)
-        target = study / f"{self._names.of(instance_uid)}.dcm"
+        """Moves a written object to its place, or beside another one that is there. Raises
+        DiskFull, OSError."""
+        study, image = self.folder / self._names.of(study_uid), self._names.of(instance_uid)
+        first = study / f"{image}.dcm"
         with _disk_full():
             durable_files.make_folder(study)
-            there = target.exists()
-            if there and spool.same_as(target):
-                spool.discard()
-                return StoredObject(study, "again")
-            spool.move(target)
-        return StoredObject(study, "replaced" if there else "new")
+            try:
+                spool.move(first, self._naming)
+                return StoredObject(study, "new")
+            except FileExistsError:
+                if not spool.same_as(first):
+                    try:
+                        spool.move(study / f"{image}-{spool.digest()}.dcm", self._naming)
+                        return StoredObject(study, "beside")
+                    except FileExistsError:  # its name says that it is the same
+                        pass
+        spool.discard()
+        return StoredObject(study, "again")

@@ -3,13 +3,18 @@
     unknown calling title   the association is rejected: 3, calling AE title not recognised
     wrong called title      rejected: 7, called AE title not recognised
     too many senders        rejected: 2, local limit exceeded
-    stored                  0000
+    stored, or not needed   0000
+    not a storage class     its presentation context is rejected: 3, abstract syntax not supported
     A700, out of resources  the disk is full or at its floor, or the object larger than allowed
     A900, data set does not match SOP class
     C000, cannot understand: no data set, a damaged one, or one without its UIDs
 
+A PACS sends a study with all that is in it, and ends at the first object that is refused. So every
+storage class is accepted; images and dose reports are stored, and the rest is counted and dropped.
+
 An object is written as it came, not decoded. Of its data set only the elements up to the study's
-UID are read. Counts, titles and addresses are logged, nothing of an object.
+UID are read. Another object with the UID of one that is there is kept beside it, and the index says
+which is used. Counts, titles and addresses are logged, nothing of an object.
 """
 
 from __future__ import annotations
@@ -30,18 +35,28 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.filereader import read_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import (
-    AE,
     PYNETDICOM_IMPLEMENTATION_UID,
     PYNETDICOM_IMPLEMENTATION_VERSION,
     _config,
     evt,
 )
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # pynetdicom makes it at import
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # pynetdicom makes it at import
+    Verification,
+    register_uid,
+    uid_to_service_class,
+)
 
 from client.data.dicom.objects.dose_report import SOP_CLASSES as DOSE_REPORTS
 from client.data.dicom.objects.header import quiet
-from client.data.dicom.receive.association_server import MAX_PDU, AssociationServer, tls_context
+from client.data.dicom.receive.association_server import (
+    INTRODUCTION,
+    MAX_PDU,
+    AssociationServer,
+    Entity,
+    tls_context,
+)
 from client.data.dicom.receive.incoming_object import IncomingObject
 from client.data.dicom.receive.object_store import DiskFull, ObjectStore, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
@@ -54,20 +69,31 @@ _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
 """Bytes of a data set within which its study's UID stands: it is one of the first elements."""
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_NOT_OBJECTS = ("Storage Commitment", "Media Storage Directory", "Stored Print")
 _NOT_FOR_FILES = ("JPIP", "SMPTE", "MIME", "XML Encoding", "Papyrus", "(Retired)")
 _ULTRASOUND_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
 _RETIRED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("3", "5", "6", "12.3"))
 """Ultrasound, nuclear medicine and biplane angiography before 1993-98; archives still hold them."""
 
 
-def image_classes() -> list[str]:
-    """SOP classes that are accepted: all that store images, and radiation dose reports."""
+def storage_classes() -> frozenset[str]:
+    """SOP classes that are accepted: all of the standard by which composite objects are stored,
+    retired ones included."""
+    return frozenset(
+        uid
+        for uid, (name, kind, *_) in UID_dictionary.items()
+        if kind == "SOP Class" and "Storage" in name and not name.startswith(_NOT_OBJECTS)
+    )
+
+
+def kept_classes() -> frozenset[str]:
+    """SOP classes that are stored: all of images, and radiation dose reports."""
     images = {
         uid
         for uid, (name, kind, _, retired, _) in UID_dictionary.items()
         if kind == "SOP Class" and "Image Storage" in name and not retired and "Video" not in name
     }
-    return sorted(images | {_ULTRASOUND_VOLUME, *_RETIRED} | DOSE_REPORTS)
+    return frozenset(images | {_ULTRASOUND_VOLUME, *_RETIRED} | DOSE_REPORTS)
 
 
 def transfer_syntaxes() -> list[str]:
@@ -86,7 +112,9 @@ def transfer_syntaxes() -> list[str]:
 
 @dataclass
 class ReceiverCounts:
-    """What has happened since the start. `statuses`: answers by status; `rejected`: by reason."""
+    """What has happened since the start. `statuses`: answers by status; `rejected`: by reason;
+    `dropped`: objects that are not needed, by SOP class; `last_sender`: title and address;
+    `last_time`: in seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     associations: int = 0
@@ -94,6 +122,9 @@ class ReceiverCounts:
     kept: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    last_sender: str = ""
+    last_time: float = 0.0
 
     @property
     def refused(self) -> int:
@@ -110,6 +141,7 @@ class Receiver:
         self._settings, self._store, self._arrived = settings, store, arrived
         self._lock = threading.Lock()
         self._server: Any = None
+        self._kept = kept_classes()
 
     def start(self) -> int:
         """Listens: the port. Raises WardroundError: PORT_TAKEN, TLS."""
@@ -117,16 +149,19 @@ class Receiver:
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows data sets
         threading.excepthook = _report  # and so would a traceback
         settings = self._settings
-        entity = AE(settings.ae_title)
+        entity = Entity(settings.ae_title)
         # An empty list would let everybody in; nobody guesses this title.
         entity.require_calling_aet = list(settings.calling) or [secrets.token_hex(8)]
         entity.require_called_aet = True
         entity.maximum_associations = settings.associations
         entity.maximum_pdu_size = MAX_PDU
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+        entity.acse_timeout = INTRODUCTION
+        entity.dimse_timeout = entity.network_timeout = 60
         entity.add_supported_context(Verification)
         syntaxes = transfer_syntaxes()
-        for sop_class in image_classes():
+        for sop_class in sorted(storage_classes()):
+            if uid_to_service_class(sop_class) is ServiceClass:  # it would abort at such an object
+                register_uid(sop_class, UID(sop_class).keyword, StorageServiceClass)
             entity.add_supported_context(sop_class, syntaxes)
         handlers: list[Any] = [
             (evt.EVT_PDU_RECV, self._prepare_data_set),
@@ -187,7 +222,10 @@ class Receiver:
         if dimse.message is None:
             message = dimse.message = DIMSEMessage()
             message.data_set = IncomingObject(
-                lambda: _head(event.assoc, message), self._store.spool, self._settings.largest
+                lambda: _head(event.assoc, message),
+                self._store.spool,
+                self._settings.largest,
+                lambda: message.command_set.AffectedSOPClassUID in self._kept,
             )
 
     def _store_one(self, event: Any) -> int:
@@ -210,20 +248,34 @@ class Receiver:
         request = event.request
         if not isinstance(data, IncomingObject) or data.length == 0:
             return NOT_UNDERSTOOD, None
+        sop_class = request.AffectedSOPClassUID
+        if sop_class != event.context.abstract_syntax:
+            return OTHER_CLASS, None
+        if sop_class not in self._kept:
+            with self._lock:
+                self.counts.dropped[sop_class] += 1
+            return STORED, None
         if data.failed is not None:
             log("object refused", why=data.failed, sender=_peer(event.assoc))
             return NO_RESOURCES, None
         uids = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
         if uids is None:
             return NOT_UNDERSTOOD, None
-        sop_class, instance, study = uids
+        stated, instance, study = uids
         if instance != request.AffectedSOPInstanceUID or not study:
             return NOT_UNDERSTOOD, None
-        if not sop_class == request.AffectedSOPClassUID == event.context.abstract_syntax:
+        if stated != sop_class:
             return OTHER_CLASS, None
         try:
             self._store.check_room(data.length)
-            return STORED, self._store.keep(data.written(), study, instance)
+            stored = self._store.keep(data.written(), study, instance)
+            if stored.what == "beside":
+                log(
+                    "another object has this UID",
+                    kept="beside the first",
+                    sender=_peer(event.assoc),
+                )
+            return STORED, stored
         except DiskFull:
             log("object refused", why="the disk is full or at its floor")
         except OSError as error:
@@ -233,6 +285,8 @@ class Receiver:
     def _accepted(self, event: Any) -> None:
         with self._lock:
             self.counts.associations += 1
+            self.counts.last_time = time.time()
+            self.counts.last_sender = f"{_title(event.assoc)} at {_peer(event.assoc)}"
         log("association", title=_title(event.assoc), sender=_peer(event.assoc))
 
     def _rejected(self, event: Any) -> None:

@@ -14,11 +14,15 @@ from pathlib import Path
 from client.log_events import event as log
 from protocol.errors import WardroundError
 
+_IDLE = 900.0
+"""Seconds without any study between two calls."""
+
 
 class StudyHandover:
     """A queue of received studies, and the thread that hands over those that are quiet.
 
-    take_in(folders): indexes them; an error is logged, and the studies are tried again later.
+    take_in(folders): indexes them; an error is logged, and the studies are tried again later. Where
+    nothing arrives it is called without any now and then, for what waits to be tried again.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class StudyHandover:
                     for study in quiet:
                         del self._last[study]
                     return quiet
-                left = None if soonest is None else soonest + self._quiet + self._together - now
-                self._changed.wait(left)
+                left = _IDLE if soonest is None else soonest + self._quiet + self._together - now
+                if not self._changed.wait(left) and soonest is None:
+                    return []
             return None

@@ -17,6 +17,7 @@ from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.objects.gate import GatePolicy, Reason
 from client.data.dicom.objects.header import Problem
 from client.data.dicom.objects.pseudonym import FILE as SECRET
+from client.data.dicom.pixels.faults import PixelFault
 from protocol.errors import Code, WardroundError
 from tests.client.data.dicom.dicom_files import CANARIES, folder_of, radiograph, written
 
@@ -176,7 +177,7 @@ def test_what_is_not_looked_at_waits_and_what_cannot_be_decoded_stays_out(
     with ImageIndex.open(state) as index:
         assert set(verdicts(index).values()) == {Reason.NOT_LOOKED}
         bring_up_to_date(index, [tmp_path / "in"])
-        assert verdicts(index) == {bad.name: Reason.UNDECODABLE}
+        assert verdicts(index) == {bad.name: PixelFault.CUT_SHORT}
         assert list(index.paths(r["image"] for r in index.ready()).values()) == [good]
 
 

@@ -18,7 +18,8 @@ from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
 from client.data.dicom.objects.gate import GatePolicy
-from client.data.dicom.pixels.preprocessing import PixelFault, PreparedPicture, Preprocessing
+from client.data.dicom.pixels.faults import PixelFault
+from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, cohort, write

@@ -17,6 +17,8 @@ from tests.client.data.dicom.dicom_files import CANARIES, folder_of
 from tests.client.data.dicom.running_receiver import Process, site
 from tests.waiting import HUNG, until
 
+CASES = Path(__file__).parents[4] / "cases/imaging"
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -85,3 +87,19 @@ def test_orthanc_pushes_studies_that_become_ready(orthanc: Path, tmp_path: Path)
         assert process.stop() == 0
         log = process.log.read_bytes()
         assert not any(canary in log for canary in CANARIES)
+
+
+def test_orthanc_pushes_a_study_with_reports_in_it(orthanc: Path, tmp_path: Path) -> None:
+    """One report that is refused ends Orthanc's job: the images after it would never arrive."""
+    cases = [CASES / f"study_{name}.dcm" for name in ("ct0", "sr", "pr", "ct1")]
+    with Process(site(tmp_path / "alpha")) as process:
+        with pacs(orthanc, tmp_path / "pacs", process.port) as client:
+            for file in cases:
+                client.post("/instances", content=file.read_bytes()).raise_for_status()
+            studies = client.get("/studies").json()
+            done = client.post("/modalities/site/store", json=studies)
+            assert done.status_code == 200, done.text
+            assert (done.json()["InstancesCount"], done.json()["FailedInstancesCount"]) == (4, 0)
+        assert len(process.stored()) == 2
+        assert process.stop() == 0
+        assert process.event("stopped")["not_needed"] == 2

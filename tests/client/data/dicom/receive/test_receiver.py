@@ -6,7 +6,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
 )
-from pynetdicom import AE
+from pynetdicom import AE, build_role
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
+from pynetdicom.pdu_primitives import (
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 
 from client.config.site_config import SiteConfig
+from client.daemon import receiver_status
 from client.daemon.receiver_service import ReceiverService
 from protocol.errors import WardroundError
 from tests.client.data.dicom.dicom_files import CANARIES, DX, folder_of, radiograph, written
@@ -48,6 +55,20 @@ def associate(port: int, title: str = "A", called: str = "WARDROUND") -> Any:
         entity.add_requested_context(sop_class)
     entity.add_requested_context("1.2.840.10008.1.1")
     return entity.associate("127.0.0.1", port, ae_title=called)
+
+
+@contextmanager
+def associated(port: int, *sop_classes: str, negotiation: Sequence[Any] = ()) -> Iterator[Any]:
+    entity = AE("A")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = HUNG
+    for sop_class in sop_classes:
+        entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
+    association = entity.associate(
+        "127.0.0.1", port, ae_title="WARDROUND", ext_neg=list(negotiation)
+    )
+    assert association.is_established
+    yield association
+    association.release()
 
 
 def sent(association: Any, dataset: Dataset) -> int:
@@ -144,20 +165,73 @@ def test_every_kind_of_encoding_arrives_as_it_was_sent(
         assert stored[original.SOPInstanceUID].PixelData == original.PixelData
 
 
-def test_an_object_sent_again_is_one_file_and_a_corrected_one_replaces_it(
+def test_an_object_sent_again_is_one_file_and_a_corrected_one_is_kept_beside_it(
     receiver: Process,
 ) -> None:
     association = associate(receiver.port)
     before = len(receiver.stored())
     assert [sent(association, sendable(400)) for _ in range(3)] == [0, 0, 0]
     assert len(receiver.stored()) == before + 1
-    assert sent(association, sendable(400, BodyPartExamined="HAND")) == 0
+    corrected = sendable(400, BodyPartExamined="HAND")
+    assert [sent(association, corrected) for _ in range(2)] == [0, 0]
     association.release()
-    assert len(receiver.stored()) == before + 1
-    parts = [
+    assert len(receiver.stored()) == before + 2
+    parts = {
         d.BodyPartExamined for d in map(dcmread, receiver.stored()) if d.AccessionNumber == "A200"
+    }
+    assert parts == {"HAND", sendable(400).BodyPartExamined}
+    assert receiver.event("another object has this UID")
+
+
+def test_what_is_not_needed_is_answered_and_dropped_whatever_its_size(receiver: Process) -> None:
+    """Of classes that pynetdicom does not know, and larger than any object that is stored."""
+    classes = [
+        "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
+        "1.2.840.10008.5.1.4.1.1.88.59",  # Key Object Selection
+        "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF
+        "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+        "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
+        "1.2.840.10008.5.1.4.1.1.88.76",  # Enhanced X-Ray Radiation Dose SR
+        "1.2.840.10008.5.1.4.1.1.77.1.1.1",  # Video Endoscopic Image
+        "1.2.840.10008.5.1.4.1.1.8",  # Standalone Overlay, retired
+        "1.2.840.10008.5.1.4.1.1.88.1",  # Text SR, of a trial
     ]
-    assert parts == ["HAND"]
+    before = receiver.stored()
+    with associated(receiver.port, *classes) as association:
+        for number, sop_class in enumerate(classes):
+            report = sendable(540 + number, side=1024 if number == 0 else 64, SOPClassUID=sop_class)
+            assert sent(association, report) == 0, sop_class
+    assert receiver.stored() == before
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.6", "1.2.840.10008.5.1.4.1.1.5"])
+def test_retired_classes_that_archives_still_send_are_stored(
+    receiver: Process, sop_class: str
+) -> None:
+    before = len(receiver.stored())
+    dataset = sendable(560 + int(sop_class[-1]), SOPClassUID=sop_class)
+    with associated(receiver.port, sop_class) as association:
+        assert sent(association, dataset) == 0
+    assert len(receiver.stored()) == before + 1
+
+
+def test_contexts_roles_and_extensions_that_are_not_known_cost_nothing_else(
+    receiver: Process,
+) -> None:
+    """128 contexts, most of them private; a sender that offers both roles; extended negotiation
+    and a user's identity, to which no answer means that they are not supported (PS3.7, D.3.3)."""
+    extension = SOPClassExtendedNegotiation()
+    extension.sop_class_uid, extension.service_class_application_information = DX, b"\2\0\1\0"
+    common = SOPClassCommonExtendedNegotiation()
+    common.sop_class_uid, common.service_class_uid = DX, "1.2.840.10008.4.2"
+    identity = UserIdentityNegotiation()
+    identity.user_identity_type, identity.primary_field = 1, b"nobody"
+    negotiation = [build_role(DX, scu_role=True, scp_role=True), extension, common, identity]
+    private = [f"1.3.46.670589.2.5.1.{number}" for number in range(127)]
+    with associated(receiver.port, *private, DX, negotiation=negotiation) as association:
+        assert {c.result for c in association.rejected_contexts} == {3}
+        assert len(association.rejected_contexts) == 127
+        assert sent(association, sendable(570)) == 0
 
 
 def test_what_does_not_fit_is_answered_with_its_status(receiver: Process) -> None:
@@ -313,3 +387,9 @@ def test_a_quiet_study_is_indexed_and_sigterm_ends_cleanly(tmp_path: Path) -> No
         assert (done[-1]["ready"], done[-1]["kept_out"]) == (4, 0)
         assert process.stop() == 0
         assert process.event("stopped")["stored"] == 4
+        told = receiver_status.read(process.folder / "state")
+        assert told is not None
+        assert (told.listens, told.counts["stored"], told.room > 0) == (False, 4, True)
+        assert "last by A at 127.0.0.1 at 20" in str(told)
+        (process.folder / "state" / receiver_status.FILE).write_bytes(b"{")
+        assert receiver_status.read(process.folder / "state") is None

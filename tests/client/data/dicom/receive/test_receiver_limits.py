@@ -6,13 +6,14 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from pydicom.uid import generate_uid
 
 from client.config.site_config import SiteConfig
 from client.daemon.receiver_service import ReceiverService
+from client.data.dicom.receive.association_server import INTRODUCTION
 from tests.client.data.dicom.receive.test_receiver import associate, sendable, sent
 from tests.client.data.dicom.running_receiver import site
 from tests.failing_disk import FAULTS, disk
@@ -74,3 +75,83 @@ def test_connections_beyond_the_limit_are_closed_and_senders_come_through_afterw
     association = associate(port(receiver))
     assert sent(association, sendable(next(_numbers))) == 0
     association.release()
+
+
+def test_who_has_not_asked_for_an_association_holds_no_senders_place(
+    receiver: ReceiverService,
+) -> None:
+    """Two senders may come at once; three silent connections and a stranger are no senders."""
+    held = receiver.receiver._server.connections
+    until(lambda: len(held) == 0, "earlier senders have gone")
+    with ExitStack() as strangers:
+        for _ in range(2):
+            strangers.enter_context(socket.create_connection(("127.0.0.1", port(receiver)), HUNG))
+        until(lambda: len(held) == 2, "two are held")
+        assert associate(port(receiver), "STRANGER").is_rejected
+        senders = [associate(port(receiver)) for _ in range(2)]
+        assert all(sender.is_established for sender in senders)
+        for sender in senders:
+            sender.release()
+
+
+def test_a_connection_that_is_closed_unused_is_forgotten_at_once(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = receiver.receiver._server
+    until(lambda: len(server.connections) == 0, "earlier senders have gone")
+    monkeypatch.setattr(server.ae, "_acse_timeout", None)  # it would be waited for without end
+    for said in (b"", b"\x01\0", b"GET / HTTP/1.0\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", port(receiver)), HUNG) as probe:
+            until(lambda: len(server.connections) == 1, "it is held")
+            probe.sendall(said)
+        until(lambda: len(server.connections) == 0, "its place is free again")
+    assert server.active_associations == []
+
+
+def test_who_speaks_slowly_before_an_association_is_timed_from_the_first_byte(
+    receiver: ReceiverService,
+) -> None:
+    """Each byte in time, all of them too late: what is left shrinks with every read."""
+    server = receiver.receiver._server
+    until(lambda: len(server.connections) == 0, "earlier senders have gone")
+    with closing(socket.create_connection(("127.0.0.1", port(receiver)), HUNG)) as slow:
+        slow.sendall(b"\x01\0\0\0\1\0")
+        until(lambda: len(server.active_associations) == 1, "it is read from")
+        (association,) = server.active_associations
+        line = association.dul.socket
+        assert 0 < line._patience() < INTRODUCTION
+        line.introduced_by = 0.0
+        slow.sendall(b"\x01")
+        until(lambda: len(server.connections) == 0, "it is closed")
+
+
+def test_a_sender_that_never_releases_is_let_go(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PACS that sends its images and then leaves the line open, association after association,
+    until the local limit is exceeded for everybody."""
+    server = receiver.receiver._server
+    until(lambda: len(server.connections) == 0, "earlier senders have gone")
+    monkeypatch.setattr(server.ae, "_network_timeout", 0.2)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port(receiver)), HUNG) as line:
+            line.sendall(_association_request())
+            until(lambda: receiver.receiver.counts.last_sender != "", "it is let in")
+            until(lambda: len(server.connections) == 0, "it is let go")
+    monkeypatch.undo()
+    association = associate(port(receiver))
+    assert sent(association, sendable(next(_numbers))) == 0
+    association.release()
+
+
+def _association_request() -> bytes:
+    """A-ASSOCIATE-RQ (PS3.8, section 9.3.2) by title A for verification."""
+
+    def item(kind: int, content: bytes) -> bytes:
+        return bytes([kind, 0]) + len(content).to_bytes(2, "big") + content
+
+    context = b"\1\0\0\0" + item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
+    user = item(0x51, (16384).to_bytes(4, "big")) + item(0x52, b"1.2.3")
+    body = b"\0\1\0\0" + b"WARDROUND".ljust(16) + b"A".ljust(16) + bytes(32)
+    body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
+    return b"\1\0" + len(body).to_bytes(4, "big") + body

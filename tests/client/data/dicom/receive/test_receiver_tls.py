@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def _signed(
     )
 
 
+def agreed(port: int, of: dict[str, Path], suites: str) -> str | None:
+    """The version on which a TLS 1.2 client with these suites gets in, None if it does not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suites)
+    context.load_cert_chain(of["certificate"], of["key"])
+    with socket.create_connection(("127.0.0.1", port), HUNG) as plain:
+        try:
+            with context.wrap_socket(plain) as line:
+                return line.version()
+        except ssl.SSLError:
+            return None
+
+
 def test_only_senders_of_the_ca_come_in(tmp_path: Path, dcmtk: dict[str, Path]) -> None:
     ours, pacs = certificates(tmp_path, "site"), certificates(tmp_path, "pacs")
     stranger = certificates(tmp_path, "stranger")
@@ -89,7 +105,15 @@ def test_only_senders_of_the_ca_come_in(tmp_path: Path, dcmtk: dict[str, Path]) 
         assert echo(*with_key(stranger)) != 0
         assert echo("+tla", "+cf", str(ours["ca"])) != 0
         assert echo("-ta", "3", "-td", "3") != 0
+        assert agreed(process.port, pacs, "ECDHE-RSA-AES128-GCM-SHA256") == "TLSv1.2"
+        assert agreed(process.port, pacs, "ECDHE-RSA-AES128-SHA256") is None
+        assert agreed(process.port, pacs, "AES128-GCM-SHA256") is None
         assert echo(*with_key(pacs)) == 0
         silent.close()
+        before = len(process.events())
+        for _ in range(8):  # probes, as `wardround-site check` makes one
+            socket.create_connection(("127.0.0.1", process.port)).close()
+        assert echo(*with_key(pacs)) == 0
+        assert [e["event"] for e in process.events()[before:]] == ["association"]
         assert process.stop() == 0
         assert process.event("stopped")["rejected"] >= 2
