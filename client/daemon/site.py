@@ -14,10 +14,12 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -129,6 +131,13 @@ class _LoadedStudy:
     attempt: _PreparedAttempt | None = None
 
 
+class _Turn:
+    """Whose lock is held while one message about a study is answered."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 def no_successor(key: str) -> Identity:
     """For a site whose key was never replaced. Raises WardroundError(IDENTITY)."""
     raise WardroundError(
@@ -139,7 +148,8 @@ def no_successor(key: str) -> Identity:
 
 
 class Site:
-    """Answers messages one at a time, whatever brings them."""
+    """Answers messages, whatever brings them: those about one study one at a time, those about
+    different studies at once. Cohorts are loaded one at a time."""
 
     def __init__(
         self,
@@ -173,16 +183,17 @@ class Site:
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
-        self._lock = threading.Lock()
+        self._turns: WeakValueDictionary[str | None, _Turn] = WeakValueDictionary()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def answer(self, received: Frame) -> Frame:
         """Answers one message. Never raises: an error becomes a Refusal."""
         study: str | None = None
         sender = messages.sender(received)
-        with self._lock:
-            try:
-                message = messages.parse(received)
-                study = getattr(message, "study", None)
+        try:
+            message = messages.parse(received)
+            study = getattr(message, "study", None)
+            with self._turn(messages.study_of(message)):
                 match message:
                     case messages.Propose():
                         return self._propose(message, sender)
@@ -192,15 +203,23 @@ class Site:
                         return self._collect(message, sender)
                     case messages.Close():
                         return self._close(message, sender)
-                raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
-            except Exception as error:  # the daemon continues; no text crosses the wire
-                code = self._refuse(study, error)
-                return messages.frame(messages.Refusal(study=study, code=code), to=sender)
+            raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
+        except Exception as error:  # the daemon continues; no text crosses the wire
+            code = self._refuse(study, error)
+            return messages.frame(messages.Refusal(study=study, code=code), to=sender)
+
+    @contextmanager
+    def _turn(self, study: str | None) -> Iterator[None]:
+        """Waits until nothing else is done for the study with this digest."""
+        with self._lock:
+            turn = self._turns.setdefault(study, _Turn())
+        with turn.lock:
+            yield
 
     def reopen(self, study: Study) -> None:
         """Reopens a study that was accepted before this process began, as if it were proposed
         again. Never raises: a study that is no longer possible is refused."""
-        with self._lock:
+        with self._turn(study.digest):
             try:
                 self._consider(study)
             except Exception as error:
@@ -329,27 +348,31 @@ class Site:
 
     def _load(self, study: Study) -> _LoadedStudy:
         if study.digest not in self._loaded:
-            task, state = registry.load(study.task.name, study.task.options), AlgorithmState()
-            contributor: Contributor | QueryContributor
-            if study.query is not None and self._respondent is not None:
-                contributor = self._respondent(task, study)
-                counted = contributor.records.patients
-                check_declared(study, self.name, trained=0, scored=counted)
-            else:
-                learner = DPTrainer(task, study.optimisation.seed, self._memory)
-                patients = Patients(self._cohort(task, study), task.varied)
-                state = self._keep(study)
-                scored = len(patients.evaluation)
-                check_declared(study, self.name, trained=patients.training, scored=scored)
-                if study.privacy.epsilon is not None:
-                    learner.try_out(
-                        invented_features(task),
-                        trains=study.privacy.traits.private,
-                        in_floats=study.sums_in_floats,
-                    )
-                contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
-            self._loaded[study.digest] = _LoadedStudy(contributor, state)
+            with self._loading:  # one at a time: two may need the same cache and all the memory
+                self._loaded[study.digest] = self._opened(study)
         return self._loaded[study.digest]
+
+    def _opened(self, study: Study) -> _LoadedStudy:
+        task, state = registry.load(study.task.name, study.task.options), AlgorithmState()
+        contributor: Contributor | QueryContributor
+        if study.query is not None and self._respondent is not None:
+            contributor = self._respondent(task, study)
+            counted = contributor.records.patients
+            check_declared(study, self.name, trained=0, scored=counted)
+        else:
+            learner = DPTrainer(task, study.optimisation.seed, self._memory)
+            patients = Patients(self._cohort(task, study), task.varied)
+            state = self._keep(study)
+            scored = len(patients.evaluation)
+            check_declared(study, self.name, trained=patients.training, scored=scored)
+            if study.privacy.epsilon is not None:
+                learner.try_out(
+                    invented_features(task),
+                    trains=study.privacy.traits.private,
+                    in_floats=study.sums_in_floats,
+                )
+            contributor = Contributor(SiteContext(study, self.name, patients, learner), state)
+        return _LoadedStudy(contributor, state)
 
     def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:
         study = self._admitted(message.study)

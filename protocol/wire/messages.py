@@ -22,7 +22,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
-from protocol.document import ANNOTATIONS, Document, canonical, first_fault, read_object
+from protocol.document import (
+    ANNOTATIONS,
+    Document,
+    canonical,
+    digest,
+    first_fault,
+    read_object,
+)
 from protocol.errors import Code, WardroundError
 from protocol.release import (
     OLDEST_PROTOCOL,
@@ -203,6 +210,13 @@ def parse(received: Frame) -> Request | Answer:
     is malformed, RELEASE for another release's protocol or field.
     """
     return _parsed(_header(received))
+
+
+def study_of(message: Request | Answer) -> str | None:
+    """The digest of the study that a message is about; None where it names none."""
+    if isinstance(message, Propose):
+        return digest(message.document.encode())
+    return message.study
 
 
 def sender(received: Frame) -> Sender:

@@ -25,6 +25,7 @@ from client.config.site_config import SiteConfig
 from client.daemon import status
 from client.daemon.daemon import Daemon as Loop
 from client.daemon.daemon import _answer
+from client.daemon.watchdog import StatusReporter
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.audit_replay import AuditEvent
@@ -416,6 +417,9 @@ class Post:
         self.sent.append(frame)
         return True
 
+    def drop(self, incoming: IncomingMessage) -> None:
+        assert not self.sent
+
 
 class Asked:
     """A site that notes that it was asked."""
@@ -429,10 +433,13 @@ class Asked:
 
 
 @pytest.mark.parametrize(("ttl", "asked"), [(NEVER, 1), (-1.0, 0)])
-def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
+def test_a_question_whose_time_is_over_is_not_even_begun(
+    ttl: float, asked: int, tmp_path: Path
+) -> None:
     post, site = Post(), Asked()
     incoming = IncomingMessage(Frame(b"{}"), "m", cast(Any, SimpleNamespace(ttl=ttl)))
-    _answer(cast(Any, post), cast(Any, site), incoming)  # each has what is called of it
+    reporter = StatusReporter(tmp_path, cast(Any, None))
+    _answer(cast(Any, post), cast(Any, site), reporter, incoming)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
 
 
