@@ -141,7 +141,7 @@ class Daemon:
             fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
             stack.enter_context(fleet)
             workers = Workers(
-                partial(_answer, fleet, site, reporter),
+                partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,
                 begin=partial(torch.set_num_threads, study_threads(policy)),
                 rest=self._end_if,
@@ -160,6 +160,13 @@ class Daemon:
             self.board.set(phase="stopping")
             governance.audit.append(AuditEvent.DAEMON_STOPPED)
         event("stopped", site=config.site)
+
+    def _answer_unless_stopping(
+        self, answer: Callable[[IncomingMessage], None], incoming: IncomingMessage
+    ) -> None:
+        """What waited for its turn and is not paid for yet is left to the next start."""
+        if not self._stopping.is_set() or _is_collect(incoming):
+            answer(incoming)
 
     def _connect_once(self, fleet: FleetConnection) -> None:
         """Tries to connect, and raises what no waiting would cure, for who starts the daemon."""

@@ -23,7 +23,7 @@ _ROOM = 24
 """Questions in hand, waiting ones too, beyond which no other is fetched."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Task:
     """A question, and whose turn it needs. study: its digest; None where the question says none."""
 
@@ -45,20 +45,15 @@ class _InHand:
     waiting: list[_Task] = field(default_factory=list)
     """Oldest first."""
     answered: list[_Task] = field(default_factory=list)
-    """Those that a thread is answering."""
+    """Those that have been given to the threads."""
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.answered)
 
-    def startable(self, most: int) -> _Task | None:
-        """The oldest question that need not wait."""
+    def startable(self) -> _Task | None:
+        """The oldest question about a study of which none is being answered."""
         taken = {task.study for task in self.answered}
-        for task in self.waiting:
-            alike = sum(other.computes == task.computes for other in self.answered)
-            if task.study not in taken and alike < most:
-                return task
-            taken.add(task.study)
-        return None
+        return next((task for task in self.waiting if task.study not in taken), None)
 
 
 class Workers:
@@ -74,7 +69,7 @@ class Workers:
     ) -> None:
         """answer: makes and sends one. most: studies at once. begin: called in each thread first.
         rest: called after each answer; nothing of it is in hand then."""
-        self._answer, self._most, self._rest = answer, most, rest
+        self._answer, self._rest = answer, rest
         self._in_hand: _InHand = _InHand()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
@@ -90,7 +85,7 @@ class Workers:
         with self._changed:
             self._in_hand.waiting.clear()
         for pool in self._threads.values():
-            pool.shutdown()
+            pool.shutdown(cancel_futures=True)
 
     @property
     def busy(self) -> bool:
@@ -113,7 +108,7 @@ class Workers:
             self._start()
 
     def _start(self) -> None:
-        while (task := self._in_hand.startable(self._most)) is not None:
+        while (task := self._in_hand.startable()) is not None:
             self._in_hand.waiting.remove(task)
             self._in_hand.answered.append(task)
             self._threads[task.computes].submit(self._run, task)

@@ -20,6 +20,7 @@ from launch.federations.inprocess import InProcessFederation, cohorts_of
 from launch.studies.run import declared_patients, split_plan
 from launch.studies.study_builder import build_study
 from protocol.study.study import Study
+from protocol.wire.messages import Frame, Prepare, Propose, Ready, frame, parse
 from server.outcome import Outcome
 from server.rounds.listener import Listeners
 from tasks.shipped.breast_cancer import BreastCancer
@@ -71,6 +72,44 @@ def test_a_study_finishes_while_another_trains_and_both_end_as_alone(
     assert [outcome.study for outcome in outcomes] == [quick, long]
     for outcome, before in zip(reversed(outcomes), alone, strict=True):
         np.testing.assert_array_equal(outcome.weights, before.weights)
+
+
+def test_questions_about_one_study_are_answered_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever brings them: an attempt that trains is never overtaken by a later one."""
+    federation = InProcessFederation(COHORTS)
+    asked = list[Frame]()
+    site = federation._fleet._sites["west"]
+    answer = site.answer
+
+    def noting(received: Frame) -> Frame:
+        asked.append(Frame(received.header, [bytes(chunk) for chunk in received.body]))
+        return answer(received)
+
+    monkeypatch.setattr(site, "answer", noting)
+    federation.run(made(3), TASK, Listeners())
+    first = next(frame for frame in asked if isinstance(parse(frame), Prepare))
+    prepare = parse(first)
+    assert isinstance(prepare, Prepare)
+    later = frame(prepare.model_copy(update={"attempt": 2}), first.body)
+    again = InProcessFederation(COHORTS)._fleet._sites["west"]
+    again.answer(frame(Propose(document=made(3).document.decode())))
+    contribution, overtaking = Contributor.contribution, list[threading.Thread]()
+
+    def training(this: Contributor, *args: Any) -> Any:
+        if not overtaking:
+            overtaking.append(threading.Thread(target=again.answer, args=(later,), daemon=True))
+            overtaking[0].start()
+            overtaking[0].join(1.0)
+        return contribution(this, *args)
+
+    monkeypatch.setattr(Contributor, "contribution", training)
+    assert isinstance(parse(again.answer(first)), Ready)
+    overtaking[0].join(HUNG)
+    attempt = again._loaded[made(3).digest].attempt
+    assert attempt is not None
+    assert attempt.attempt == 2
 
 
 # --- the ledger ---
