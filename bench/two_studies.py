@@ -15,11 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-from torch import nn
 
 from client.daemon import status
 from launch.config.compose import load as load_config
@@ -27,33 +23,13 @@ from launch.config.compose import plain
 from launch.studies.study_builder import build_study
 from support.deployment import Deployment, tails
 from support.figure import figure, load
-from support.tasks import PATIENTS, NoOp, install
+from support.tasks import LARGE, Unequal, install
 from tasks import registry
-from tasks.schema import PATIENT, Table
 
-LARGE, AS_MANY = "west", 400
 WORDS = ("privacy=none", "evaluation=off", "federation.masked=true")
 QUICK = ("privacy.sampling_rate=0.01", "local_steps=1", "rounds=61")
-PROBE = 20
+PROBE = 200
 """Local steps by which the time of one is measured."""
-
-
-class Unequal(NoOp):
-    """A small network; one site has four hundred times the patients of the others."""
-
-    name = "bench_unequal"
-    title = "One large site"
-
-    def model(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(self.schema.width, 64), nn.ReLU(), nn.Linear(64, 1))
-
-    def public_sites(self, root: Path | None = None) -> Mapping[str, Table]:
-        """Four sites of patients that are nobody."""
-        sites = dict(super().public_sites(root))
-        large = {name: np.tile(values, AS_MANY) for name, values in sites[LARGE].items()}
-        numbers = range(PATIENTS * AS_MANY)
-        large[PATIENT] = np.array([f"nobody-{n}" for n in numbers], dtype=object)
-        return sites | {LARGE: large}
 
 
 def long_study(steps: int, rounds: int) -> tuple[str, ...]:
