@@ -25,6 +25,7 @@ from pydantic import FailFast, Field, StringConstraints, TypeAdapter, Validation
 from protocol.document import (
     ANNOTATIONS,
     Document,
+    added_field,
     canonical,
     digest,
     first_fault,
@@ -96,8 +97,8 @@ class Standing(Document):
     state: Literal["accepted", "waiting", "refused", "closed"]
     code: Code | None = Field(default=None, strict=False)
     rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
-    answered: Annotated[int, Field(ge=0, le=10**9)] = 0
-    unconfirmed: Annotated[tuple[Name, ...], Field(max_length=1000, strict=False)] = ()
+    answered: int = added_field(0, ge=0, le=10**9)
+    unconfirmed: tuple[Name, ...] = added_field((), max_length=1000, strict=False)
 
 
 class _AttemptMessage(Document):
@@ -197,7 +198,7 @@ def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
     know."""
     header: dict[str, Any] = message.model_dump(mode="json")
     if isinstance(message, Standing):
-        del header["answered"], header["unconfirmed"]
+        header = {key: header[key] for key in header.keys() - {"answered", "unconfirmed"}}
     if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
         header["code"] = Code.REFUSED_STUDY.value
     return header

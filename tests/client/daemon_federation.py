@@ -23,8 +23,10 @@ from launch.config.compose import load
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
+from protocol.wire.messages import Ending
 from server.enrolment.certificates import Pki
 from server.outcome import Outcome, RoundReport
+from server.rounds.farewell import tell
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from server.transport.superlink import SuperLink, SuperLinkConfig
@@ -81,10 +83,11 @@ class Running:
     def __init__(self, wards: Wards, study: Study, patience: Patience) -> None:
         self.told = Told()
         self._cancelled = threading.Event()
+        self._study, self._fleet = study, wards.link.open_run(study.digest[:12])
         self._rounds = RoundLoop(
             study,
             registry.load(TASK),
-            wards.link.open_run(study.digest[:12]),
+            self._fleet,
             wards.roster,
             self.told,
             patience=patience,
@@ -95,10 +98,14 @@ class Running:
         self._thread.start()
 
     def _run(self) -> None:
+        ending: Ending = "failed"
         try:
             self._rounds.run()
+            ending = "finished"
         except BaseException as error:
             self.error = error
+            ending = "cancelled" if self._cancelled.is_set() else "failed"
+        tell(self._study, self._fleet, frozenset(self._study.sites), ending)
 
     def outcome(self) -> Outcome:
         self._thread.join(HUNG)

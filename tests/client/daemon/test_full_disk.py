@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from tests.failing_disk import FAULTS, disk
 from tests.waiting import until
 
 WRITTEN = {
+    "state/answers",
+    "state/answers/N",
     "state/composed.sqlite",
     "state/kept",
     "state/kept/N",
@@ -72,7 +74,7 @@ def test_these_are_all_the_files_that_a_study_writes_at_a_site(federation: Feder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "fault"), zip(sorted(WRITTEN), FAULTS * 3, strict=True))
+@pytest.mark.parametrize(("name", "fault"), zip(sorted(WRITTEN), cycle(FAULTS)))
 def test_a_site_outlives_a_failing_write(federation: Federation, name: str, fault: int) -> None:
     with disk(federation.base / "north", name, fault) as watched:
         digest = submit(federation)
