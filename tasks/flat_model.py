@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from protocol.errors import Code, WardroundError
 from protocol.vectors import LARGEST_WEIGHT, Layout, Vector, in_range
 from tasks.base import Task
+from tasks.random_streams import own_streams
 
 
 class FlatModel:
@@ -26,8 +27,7 @@ class FlatModel:
         not float32 on the processor, or for initial ones out of range
         (`protocol.vectors.in_range`).
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with own_streams(seed):
             self.module = task.model()
         buffers = [name for name, _ in self.module.named_buffers()]
         if buffers:

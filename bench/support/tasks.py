@@ -15,6 +15,8 @@ from tasks.base import Task
 from tasks.schema import PATIENT, Column, Schema, Table
 
 PATIENTS = 40
+LARGE, AS_MANY = "west", 400
+"""The site of `Unequal` with more patients, and how many times as many."""
 
 
 class NoOp(Task):
@@ -62,6 +64,24 @@ class ElevenMillion(NoOp):
 
     def model(self) -> nn.Module:
         return _Wide(11_000_000)
+
+
+class Unequal(NoOp):
+    """A small network; one site has four hundred times the patients of the others."""
+
+    name = "bench_unequal"
+    title = "One large site"
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(self.schema.width, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def public_sites(self, root: Path | None = None) -> Mapping[str, Table]:
+        """Four sites of patients that are nobody."""
+        sites = dict(super().public_sites(root))
+        large = {name: np.tile(values, AS_MANY) for name, values in sites[LARGE].items()}
+        numbers = range(PATIENTS * AS_MANY)
+        large[PATIENT] = np.array([f"nobody-{n}" for n in numbers], dtype=object)
+        return sites | {LARGE: large}
 
 
 def install(folder: Path, *tasks: type[Task]) -> dict[str, str]:

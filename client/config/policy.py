@@ -146,6 +146,15 @@ class Policy(Document):
     threads: Annotated[
         int, Field(ge=1, le=1024, description="a whole number of CPU threads, 1 or more")
     ] = 2
+    studies_at_once: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="a whole number: the most studies that compute at once, and share threads "
+            "and memory",
+        ),
+    ] = 4
     memory: Annotated[
         Size,
         Field(ge=2**28, description="a number with its unit, 256 MiB or more, such as 4 GiB"),

@@ -49,8 +49,15 @@ def limit_memory(policy: Policy, status: Callable[[], str] | None = None) -> Non
 
 
 def gradient_memory(policy: Policy) -> int:
-    """Returns bytes for per-patient gradients: a quarter, since clipping copies them."""
-    return policy.memory // 4
+    """Returns bytes for one study's per-patient gradients. All studies that compute at once have a
+    quarter of the memory, since clipping copies them."""
+    return policy.memory // 4 // policy.studies_at_once
+
+
+def study_threads(policy: Policy) -> int:
+    """Returns the threads with which one study computes: its part of `policy.threads`, at least
+    one. The same whether others compute or not."""
+    return max(1, policy.threads // policy.studies_at_once)
 
 
 def database_memory(policy: Policy) -> str:

@@ -2,8 +2,9 @@
 
     starting   open keys, ledger and audit log, load libraries, set limits, check that a patient's
                term is that patient's alone on this machine, reopen accepted studies
-    serving    receive -> Site.answer -> reply; a lost connection is made again
-    stopping   finish the current answer, and wait for the Collect of an attempt that this site has
+    serving    receive -> Site.answer -> reply, several studies at once (workers.py); a lost
+               connection is made again
+    stopping   finish the answers in hand, and wait for the Collects of attempts that this site has
                paid for, so that a restart loses no round
 
 `client.governance.governance` alone decides what may be answered, and what it costs.
@@ -22,7 +23,7 @@ from functools import partial
 import torch
 
 from client.cohorts.loading import build_query_contributor, loader, who_objects
-from client.config.resource_limits import gradient_memory, limit_memory
+from client.config.resource_limits import gradient_memory, limit_memory, study_threads
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
@@ -31,6 +32,7 @@ from client.daemon.status import Status, StatusBoard, utc
 from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
+from client.daemon.workers import Workers
 from client.data.cohort import Cohort
 from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor
@@ -77,15 +79,21 @@ class Daemon:
             )
         )
         self._stopping = threading.Event()
-        self._listening = False
-        self._owes_share: Callable[[], bool] = lambda: False
+        self._ending = threading.Event()
+        """No other question is received."""
+        self._has_work: Callable[[], bool] = lambda: False
         self._hang_up: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
         """Stops the daemon, from another thread. The second call ends even a paid attempt."""
         again = self._stopping.is_set()
         self._stopping.set()
-        if again or (self._listening and not self._owes_share()):
+        self._end_if(again)
+
+    def _end_if(self, now: bool = False) -> None:
+        """Ends the loop if it is to stop: at once with `now`, else once nothing is left to do."""
+        if self._stopping.is_set() and (now or not self._has_work()):
+            self._ending.set()
             self._hang_up()
 
     def run(self) -> None:
@@ -94,7 +102,7 @@ class Daemon:
         config, policy = self.config, self.config.policy
         identity = config.load_identity()
         load_node_key(config.node_key)  # refused here, before the state folder is locked
-        torch.set_num_threads(policy.threads)
+        torch.set_num_threads(study_threads(policy))
         with ExitStack() as stack:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
@@ -133,22 +141,36 @@ class Daemon:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
             fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
             stack.enter_context(fleet)
-            self._owes_share, self._hang_up = (lambda: observer.owes_share), fleet.close
+            workers = Workers(
+                partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
+                policy.studies_at_once,
+                begin=partial(torch.set_num_threads, study_threads(policy)),
+                rest=self._end_if,
+            )
+            self._has_work = lambda: workers.busy or observer.owes_share
+            self._hang_up = fleet.close
             reporter.connection = fleet
             reporter.attention = lambda: (*governance.roster.now().attention(), *_expiry(fleet))
             self._connect_once(fleet)
             self.board.set(phase="idle")
             event("ready", site=config.site, rules=policy.digest[:12])
             notify("READY=1")
-            self._serve(fleet, site, reporter)
+            with workers:
+                self._serve(fleet, workers, reporter)
             notify("STOPPING=1")
             self.board.set(phase="stopping")
             governance.audit.append(AuditEvent.DAEMON_STOPPED)
         event("stopped", site=config.site)
 
+    def _answer_unless_stopping(
+        self, answer: Callable[[IncomingMessage], None], incoming: IncomingMessage
+    ) -> None:
+        """What waited for its turn and is not paid for yet is left to the next start."""
+        if not self._stopping.is_set() or _is_collect(incoming):
+            answer(incoming)
+
     def _connect_once(self, fleet: FleetConnection) -> None:
         """Tries to connect, and raises what no waiting would cure, for who starts the daemon."""
-        self._listening = True
         try:
             if not self._stopping.is_set():
                 fleet.connect()
@@ -157,23 +179,18 @@ class Daemon:
         except WardroundError as error:
             if error.code in _PERMANENT:
                 raise
-        finally:
-            self._listening = False
 
-    def _serve(self, fleet: FleetConnection, site: Site, reporter: StatusReporter) -> None:
-        while not self._may_end():
-            reporter.expect(_WAIT + _SLACK)
-            self._listening = True  # before the check: from here on, `stop` ends `receive`
-            incoming = None if self._may_end() else fleet.receive(_WAIT)
-            self._listening = False
+    def _serve(self, fleet: FleetConnection, workers: Workers, reporter: StatusReporter) -> None:
+        while not self._ending.is_set():
+            reporter.expect(2 * _WAIT + _SLACK)
+            if not workers.has_room(_WAIT):
+                continue
+            incoming = fleet.receive(_WAIT)
             if self._stopping.is_set() and not (incoming and _is_collect(incoming)):
-                return
-            if incoming is not None:
-                reporter.expect(max(0.0, incoming.seconds_left) + _SLACK)
-                _answer(fleet, site, incoming)
-
-    def _may_end(self) -> bool:
-        return self._stopping.is_set() and not self._owes_share()
+                if not workers.busy:
+                    return  # nobody asks for the sum
+            elif incoming is not None:
+                workers.take(incoming)
 
 
 def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
@@ -183,15 +200,19 @@ def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
     return (sentence,) if sentence else ()
 
 
-def _answer(fleet: FleetConnection, site: Site, incoming: IncomingMessage) -> None:
-    if incoming.seconds_left <= 0:
+def _answer(
+    fleet: FleetConnection, site: Site, reporter: StatusReporter, incoming: IncomingMessage
+) -> None:
+    left = incoming.seconds_left
+    if left <= 0:
         event("late question dropped", logging.WARNING)
-        return
-    try:
-        if not fleet.reply(incoming, site.answer(incoming.frame)):
-            event("answer no longer wanted", logging.WARNING)
-    except WardroundError as error:
-        event("answer not sent", logging.WARNING, code=error.code.value, why=error.message)
+        return fleet.drop(incoming)
+    with reporter.expecting(left + _SLACK):
+        try:
+            if not fleet.reply(incoming, site.answer(incoming.frame)):
+                event("answer no longer wanted", logging.WARNING)
+        except WardroundError as error:
+            event("answer not sent", logging.WARNING, code=error.code.value, why=error.message)
 
 
 def _is_collect(incoming: IncomingMessage) -> bool:

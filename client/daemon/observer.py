@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import asdict
 from typing import assert_never
 
@@ -17,10 +18,24 @@ class Observer:
     def __init__(self, board: StatusBoard) -> None:
         self._board = board
         self._standings: dict[str, str] = {}
-        self.owes_share = False
-        """Whether a Ready was sent whose Collect has not been answered yet."""
+        self._computing: set[str] = set()
+        self._owed: set[str] = set()
+        """Studies of which a Ready was sent whose Collect has not been answered yet."""
+        self._lock = threading.Lock()
+
+    @property
+    def owes_share(self) -> bool:
+        """Whether a study waits for a sum that this site has paid for."""
+        return bool(self._owed)
 
     def __call__(self, notice: Notice) -> None:
+        with self._lock:  # studies are worked on at the same time
+            self._take_in(notice)
+            if not isinstance(notice, Proposed):
+                busy = "training" if self._computing else "summing" if self._owed else "idle"
+                self._board.set(phase=busy)
+
+    def _take_in(self, notice: Notice) -> None:
         match notice:
             case Proposed(study, standing, code):
                 if self._standings.get(study.digest) != standing:  # studies are proposed repeatedly
@@ -28,9 +43,9 @@ class Observer:
                     facts = {"title": study.title, "standing": standing, "code": code}
                     event("study", logging.INFO, study=study.digest, **facts)
             case Debited(study, round_, attempt):
-                self.owes_share = False
+                self._owed.discard(study.digest)
+                self._computing.add(study.digest)
                 self._board.set(
-                    phase="training",
                     study=study.digest,
                     title=study.title,
                     round=round_,
@@ -39,20 +54,22 @@ class Observer:
                     debits=self._board.now.debits + 1,
                 )
                 event("debited", logging.DEBUG, study=study.digest, round=round_, attempt=attempt)
-            case Answered(_, kind):
-                self.owes_share = kind == "ready"
+            case Answered(digest, kind):
+                self._computing.discard(digest)
+                (self._owed.add if kind == "ready" else self._owed.discard)(digest)
                 self._board.count("answers", kind)
-                phase, sent = "summing" if self.owes_share else "idle", self._board.now.bytes_sent
-                self._board.set(phase=phase, bytes_sent=sent + notice.bytes)
+                self._board.set(bytes_sent=self._board.now.bytes_sent + notice.bytes)
                 event("sent", **asdict(notice))
-            case Refused(_, error):
+            case Refused(digest, error):
+                self._computing.discard(digest or "")
                 self._board.count("refusals", error.code.value)
                 self._board.fault(error)
-                self._board.set(phase="idle")
             case Closed(study, outcome):
-                self.owes_share = False
+                self._computing.discard(study.digest)
+                self._owed.discard(study.digest)
                 self._standings.pop(study.digest, None)
-                self._board.set(phase="idle", study=None, title=None, round=None, attempt=None)
+                if self._board.now.study == study.digest:
+                    self._board.set(study=None, title=None, round=None, attempt=None)
                 event("closed", study=study.digest, outcome=outcome)
             case _:
                 assert_never(notice)

@@ -14,10 +14,12 @@ from __future__ import annotations
 import functools
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +132,13 @@ class _LoadedStudy:
     attempt: _PreparedAttempt | None = None
 
 
+class _Turn:
+    """Whose lock is held while one message about a study is answered."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
 def no_successor(key: str) -> Identity:
     """For a site whose key was never replaced. Raises WardroundError(IDENTITY)."""
     raise WardroundError(
@@ -140,7 +149,8 @@ def no_successor(key: str) -> Identity:
 
 
 class Site:
-    """Answers messages one at a time, whatever brings them."""
+    """Answers messages, whatever brings them: those about one study one at a time, those about
+    different studies at once. Cohorts are loaded one at a time."""
 
     def __init__(
         self,
@@ -177,16 +187,17 @@ class Site:
         self._allow_unmasked, self._memory = allow_unmasked, memory
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
-        self._lock = threading.Lock()
+        self._turns: WeakValueDictionary[str | None, _Turn] = WeakValueDictionary()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def answer(self, received: Frame) -> Frame:
         """Answers one message. Never raises: an error becomes a Refusal."""
         study: str | None = None
         sender = messages.sender(received)
-        with self._lock:
-            try:
-                message = messages.parse(received)
-                study = getattr(message, "study", None)
+        try:
+            message = messages.parse(received)
+            study = getattr(message, "study", None)
+            with self._turn(messages.study_of(message)):
                 match message:
                     case messages.Propose():
                         return self._propose(message, sender)
@@ -196,15 +207,23 @@ class Site:
                         return self._collect(message, sender)
                     case messages.Close():
                         return self._close(message, sender)
-                raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
-            except Exception as error:  # the daemon continues; no text crosses the wire
-                code = self._refuse(study, error)
-                return messages.frame(messages.Refusal(study=study, code=code), to=sender)
+            raise WardroundError(Code.MESSAGE, "A site does not take this kind of message.")
+        except Exception as error:  # the daemon continues; no text crosses the wire
+            code = self._refuse(study, error)
+            return messages.frame(messages.Refusal(study=study, code=code), to=sender)
+
+    @contextmanager
+    def _turn(self, study: str | None) -> Iterator[None]:
+        """Waits until nothing else is done for the study with this digest."""
+        with self._lock:
+            turn = self._turns.setdefault(study, _Turn())
+        with turn.lock:
+            yield
 
     def reopen(self, study: Study) -> None:
         """Reopens a study that was accepted before this process began, as if it were proposed
         again. Never raises: a study that is no longer possible is refused."""
-        with self._lock:
+        with self._turn(study.digest):
             try:
                 self._consider(study)
             except Exception as error:
@@ -333,15 +352,20 @@ class Site:
         return study
 
     def _load(self, study: Study) -> _LoadedStudy:
-        """The study in memory, without those who object by now."""
+        """The study in memory, without those who object by now. One is loaded at a time: two may
+        need the same cache and all the memory.
+        """
         objections, loaded = self._objections(), self._loaded.get(study.digest)
-        if loaded is None:
-            state = AlgorithmState() if study.query is not None else self._keep(study)
-            loaded = _LoadedStudy(self._contributor(study, state), state, objections)
-        elif loaded.objections != objections:
-            loaded.contributor = self._contributor(study, loaded.state)
-            loaded.objections = objections
-        self._loaded[study.digest] = loaded
+        if loaded is not None and loaded.objections == objections:
+            return loaded
+        with self._loading:
+            if loaded is None:
+                state = AlgorithmState() if study.query is not None else self._keep(study)
+                loaded = _LoadedStudy(self._contributor(study, state), state, objections)
+            else:
+                loaded.contributor = self._contributor(study, loaded.state)
+                loaded.objections = objections
+            self._loaded[study.digest] = loaded
         return loaded
 
     def _contributor(self, study: Study, state: AlgorithmState) -> Contributor | QueryContributor:

@@ -6,7 +6,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -42,6 +43,8 @@ class StatusReporter:
     def __init__(self, folder: Path, board: StatusBoard) -> None:
         self._folder, self._board = folder, board
         self._started = self._alive_until = time.monotonic()
+        self._answers: dict[object, float] = {}
+        """When each answer that is being made counts as hung."""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._reported: tuple[bool, str | None] = (False, None)
@@ -69,9 +72,19 @@ class StatusReporter:
         systemd gets no more signs of life."""
         self._alive_until = time.monotonic() + seconds
 
+    @contextmanager
+    def expecting(self, seconds: float) -> Iterator[None]:
+        """Promises that the block ends within so many seconds; beside `expect`, in any thread."""
+        answer = object()
+        self._answers[answer] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            del self._answers[answer]
+
     @property
     def alive(self) -> bool:
-        return time.monotonic() < self._alive_until
+        return time.monotonic() < min([self._alive_until, *list(self._answers.values())])
 
     def _run(self) -> None:
         period = watchdog_seconds()

@@ -158,6 +158,7 @@ policy:
   # time_zone: Europe/Rome
 
   threads: {a.threads}            # most CPU threads
+  studies_at_once: 4    # studies that compute at once, each with its part of threads and memory
   memory: {a.memory}         # most memory
 
 # Health and Prometheus metrics on 127.0.0.1 (paths /healthz and /metrics); left out: off.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
@@ -47,7 +48,9 @@ class SiteGovernance:
         rules. notify: receives a notice of each event, for a display or a log; must not raise.
         Raises WardroundError: STATE, LEDGER, CLOCK."""
         self.config, self.policy, self._notify = config, config.policy, notify
-        self._refusals = Throttle(_REFUSALS, _WINDOW)
+        self._refusals, self._refusing = Throttle(_REFUSALS, _WINDOW), threading.Lock()
+        self._charging = threading.Lock()
+        """No study is debited between a renaming of patients and what it revokes."""
         public_key = identity.public_key.hex()
         self.roster = SiteRoster(config)
         self.state = SiteState.open(
@@ -85,9 +88,10 @@ class SiteGovernance:
         Where some were renamed, what was spent is charged to every patient, and open studies that
         this leaves no budget are revoked. Raises WardroundError(LEDGER)."""
         names = self.config.names_of(study.task.name)
-        if confirm(self.state, self.audit, study, names, patients):
-            _log.warning("patients were renamed: what was spent is charged to every patient")
-            self._revoke_forbidden(unchanged=True)
+        with self._charging:
+            if confirm(self.state, self.audit, study, names, patients):
+                _log.warning("patients were renamed: what was spent is charged to every patient")
+                self._revoke_forbidden(unchanged=True)
 
     def _revoke_forbidden(self, *, unchanged: bool = False) -> None:
         for title in self.approvals.recheck(unchanged=unchanged):
@@ -99,7 +103,10 @@ class SiteGovernance:
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""
-        self.ledger.debit(study, round_, attempt, train=sections.train, evaluate=sections.evaluate)
+        with self._charging:
+            self.ledger.debit(
+                study, round_, attempt, train=sections.train, evaluate=sections.evaluate
+            )
         self._notify(Debited(study, round_, attempt))
 
     def last_attempt(self, study: Study) -> int:
@@ -135,7 +142,8 @@ class SiteGovernance:
         Of more than _REFUSALS with one code in _WINDOW only the number is recorded, later: who
         sends garbage without end fills no disk. Never raises: the refusal stands even where it
         cannot be recorded."""
-        recorded, unrecorded = self._refusals.admit(error.code.value)
+        with self._refusing:
+            recorded, unrecorded = self._refusals.admit(error.code.value)
         if unrecorded:
             self._record_refusals({error.code.value: unrecorded})
         if recorded:

@@ -9,7 +9,6 @@ rate. Operations on another device than the processor are none that `independenc
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tasks.random_streams import own_streams
+
 _OUTSIDE = "the loss or the score"
 _DRAWS = "draws at random"
 _TIMES = 4
 """Runs in each of which a global stream must have moved to be a draw of the model's."""
-_ONE_AT_A_TIME = threading.Lock()
-"""A check puts the global random states back, which a second one would take for a draw."""
 
 
 def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | None:
@@ -37,8 +36,7 @@ def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | N
     """
     found = None
     for _ in range(_TIMES):
-        with _ONE_AT_A_TIME:
-            watch = _watched(model, work)
+        watch = _watched(model, work)
         if watch.operation is not None:
             return watch.operation
         if (found := watch.stream) is None:
@@ -47,16 +45,17 @@ def forbidden_operation(model: nn.Module, work: Callable[[], object]) -> str | N
 
 
 def _watched(model: nn.Module, work: Callable[[], object]) -> _Watch:
-    states = random.getstate(), np.random.get_state()
     watch = _Watch()
-    try:
-        with torch.random.fork_rng(devices=[]), _hooked(model, watch), watch:
-            watch.entered(_OUTSIDE)
-            work()
-            watch.left()
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+    with own_streams():
+        states = random.getstate(), np.random.get_state()
+        try:
+            with _hooked(model, watch), watch:
+                watch.entered(_OUTSIDE)
+                work()
+                watch.left()
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
     return watch
 
 

@@ -27,6 +27,7 @@ from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.flat_model import FlatModel
+from tasks.random_streams import own_streams
 
 Pass = LinearChainGradients | BookkeepingModule | HookedModule
 Outputs = Callable[[Tensor], Tensor]
@@ -179,7 +180,7 @@ class PatientGradients:
         options, threads = tuple(sorted(self._task.options.items())), torch.get_num_threads()
         key = (type(self._task), options, kind, repr(model.module), blocks, shape, threads)
         if key not in _CHECKED:
-            with torch.random.fork_rng(devices=[]):
+            with own_streams():
                 _CHECKED[key] = dependent_layer(compute, blocks, model.flat, invented)
         return _CHECKED[key]
 
@@ -226,8 +227,7 @@ class PatientGradients:
 
     def _agrees(self, module: Pass, invented: Tensor) -> bool:
         """Whether a pass over patients that nobody is says what autograd says."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+        with own_streams(0):
             before = self._model.flat.clone()
             self._model.flat.add_(torch.randn_like(before), alpha=0.01)
             try:

@@ -10,8 +10,9 @@
        └─ NODE_KEY or CLOCK refused ┴─ any other fault: back-off, then the same call again
 
 A wardround coordinator holds a pull until there is a question; a stock Flower SuperLink is polled,
-often when busy and rarely when idle. `receive` and `reply` belong to one thread, a second thread
-sends heartbeats, and `close` may be called from any thread or signal handler.
+often when busy and rarely when idle. `receive` belongs to one thread; `reply` may be called from
+several at once, each with connections of its own; a thread sends heartbeats; and `close` may be
+called from any thread or signal handler.
 """
 
 # ruff: noqa: E402  (Flower may only be imported once its version has been checked)
@@ -23,11 +24,13 @@ import threading
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -95,6 +98,8 @@ _JITTER = random.Random()
 _BACKOFF, _GONE = (0.2, 30.0), 3.0
 """First and longest wait in seconds between attempts to connect; and the longest where nobody
 answers, so that studies go on soon after a coordinator is started again."""
+_VOID = frozenset({Code.NODE_KEY, Code.CLOCK})
+"""Refusals after which the coordinator does not know the node any more."""
 _POLL = (0.01, 3.0)
 """Shortest and longest wait in seconds between pulls at a server that does not hold calls."""
 _ANSWER_LIMIT = 4 << 20
@@ -189,6 +194,25 @@ class _Download:
         self.whole &= kept
 
 
+@dataclass
+class _BackOff:
+    """When a call that failed is made again, on the monotonic clock."""
+
+    failures: int = 0
+    retry_at: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds to wait."""
+        return max(0.0, self.retry_at - time.monotonic())
+
+    def failed(self, error: WardroundError) -> None:
+        self.failures += 1
+        longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
+        pause = min(_BACKOFF[0] * 2 ** min(self.failures - 1, 20), longest)
+        self.retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+
+
 class _CoordinatorBusy(WardroundError):
     """The coordinator asks for the same call again, later."""
 
@@ -211,17 +235,23 @@ class FleetConnection:
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
         self._activated = threading.Event()
-        self._lines = [self._line() for _ in range(max(1, config.lines))]
+        self._lines = self._new_lines()
+        """Those of `receive`."""
+        self._reply_lines: list[Sequence[HttpConnection]] = []
+        self._unused: list[Sequence[HttpConnection]] = []
+        """Of `_reply_lines`, those with which no answer is being sent."""
+        self._lock = threading.Lock()
         self._beat_line = self._line()
         self._heartbeats: threading.Thread | None = None
         self._node_id: int | None = None
         self._error: WardroundError | None = None
         self._notice = ""
-        self._failures = 0
-        self._retry_at = 0.0
-        self._receiving = False
+        self._back_off = _BackOff()
         self._poll_pause = _POLL[0]
+        self._in_hand: set[str] = set()
+        """Questions that are to be answered still."""
         self._have: deque[str] = deque(maxlen=16)
+        """The latest questions that are not."""
         self._up, self._down = Pace(), Pace()
         self._download = _Download()
         self._moved = 0.0
@@ -282,11 +312,7 @@ class FleetConnection:
         """
         self._closing.set()
         self._activated.set()
-        if self._receiving:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        for line in self._all_lines:
+        for line in (*self._lines, self._beat_line):
             line.interrupt()
 
     def __enter__(self) -> Self:
@@ -294,7 +320,8 @@ class FleetConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._hang_up()
+        for line in self._all_lines:
+            line.interrupt()
         if self._heartbeats is not None:
             self._heartbeats.join(timeout=5)
         if self._node_id is not None:
@@ -312,13 +339,7 @@ class FleetConnection:
     def receive(self, wait: float) -> IncomingMessage | None:
         """Returns the next question, or None where none came within `wait` seconds or before
         `close`. Faults of the network or the coordinator are not raised: see `last_error`."""
-        self._receiving = True
-        try:
-            return self._receive(time.monotonic() + wait)
-        finally:
-            self._receiving = False
-
-    def _receive(self, deadline: float) -> IncomingMessage | None:
+        deadline = time.monotonic() + wait
         while not self._closing.is_set():
             try:
                 if not self._activate_by(deadline):
@@ -348,36 +369,52 @@ class FleetConnection:
         Returns True where the coordinator took it, False where it no longer wants it. Raises
         WardroundError with the last fault's code where the time ran out.
         """
-        parcel = self._parcel(incoming, frame)
-        self._moved = 0.0
+        try:
+            with self._lines_for_a_reply() as lines:
+                return self._reply(lines, incoming, self._parcel(incoming, frame))
+        finally:
+            self.drop(incoming)
+
+    def drop(self, incoming: IncomingMessage) -> None:
+        """Notes that the question is not answered any more, or was."""
+        with self._lock:
+            self._in_hand.discard(incoming.message_id)
+            self._have.append(incoming.message_id)
+
+    def _reply(
+        self, lines: Sequence[HttpConnection], incoming: IncomingMessage, parcel: PackedMessage
+    ) -> bool:
+        began, back_off = time.monotonic(), _BackOff()
         while True:
             try:
-                return self._push(parcel)
+                return self._push(lines, parcel)
             except CallInterrupted:
                 raise WardroundError(
                     Code.UNREACHABLE, "The connection was closed before the answer was sent."
                 ) from None
             except _CoordinatorBusy:
-                self._succeeded()  # other sites are sending large answers; ours is sent later
+                back_off = _BackOff()  # others are sending large answers; ours is sent later
                 if incoming.seconds_left <= 0:
                     raise
                 time.sleep(_POLL[0])  # it is the coordinator that holds the call
             except WardroundError as error:
-                self._failed(error)
-                left = max(incoming.seconds_left, self._moved + WINDOW - time.monotonic())
-                if left <= 0 or self._node_id is None or self._closing.is_set():
+                left = incoming.seconds_left
+                if self._moved > began:
+                    left = max(left, self._moved + WINDOW - time.monotonic())
+                gone = error.code in _VOID or self._node_id is None  # `receive` meets it too
+                if left <= 0 or gone or self._closing.is_set():
                     raise
-                self._closing.wait(min(left, max(0.0, self._retry_at - time.monotonic())))
+                back_off.failed(error)
+                self._closing.wait(min(left, back_off.left))
 
     def _activate_by(self, deadline: float) -> bool:
         """Activates the node if need be, once the back-off has passed.
 
         Returns False where that is after `deadline`.
         """
-        pause = self._retry_at - time.monotonic()
-        if pause > 0:
+        if (pause := self._back_off.left) > 0:
             self._closing.wait(min(pause, max(0.0, deadline - time.monotonic())))
-            if time.monotonic() < self._retry_at:
+            if self._back_off.left > 0:
                 return False
         if self._node_id is None:
             self.connect()
@@ -386,7 +423,9 @@ class FleetConnection:
     def _pull(self, wait: float) -> tuple[IncomingMessage | None, bool]:
         """Returns a question, if there is one, and whether the coordinator held the call."""
         request = fleet_pb2.PullMessagesRequest(node=self._node())
-        hold, have = min(wait, _HOLD), {HAVE: ",".join(self._have)}
+        with self._lock:
+            seen = (*self._in_hand, *self._have)
+        hold, have = min(wait, _HOLD), {HAVE: ",".join(seen)}
         if self._roster is not None and (known := self._roster.known()) is not None:
             have[ROSTER] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
@@ -403,7 +442,7 @@ class FleetConnection:
         tree = response.message_object_trees[0]
         if not _MESSAGE_ID.fullmatch(tree.object_id):
             raise WardroundError(Code.MESSAGE, "A question comes without an identity.")
-        if tree.object_id in self._have:
+        if tree.object_id in seen:
             return None, held
         try:
             message = read_message(response.messages_list[0])
@@ -416,7 +455,8 @@ class FleetConnection:
             if error.code is not Code.MESSAGE:
                 raise
             frame = _UNREADABLE
-        self._have.append(tree.object_id)
+        with self._lock:
+            self._in_hand.add(tree.object_id)
         return IncomingMessage(frame, tree.object_id, message.metadata), held
 
     def _frame(self, message: Message, tree: ObjectTree) -> Frame:
@@ -461,7 +501,7 @@ class FleetConnection:
         )
         return pack(metadata, frame.header, WireBody.cut(frame.body))
 
-    def _push(self, parcel: PackedMessage) -> bool:
+    def _push(self, lines: Sequence[HttpConnection], parcel: PackedMessage) -> bool:
         request = fleet_pb2.PushMessagesRequest(
             node=self._node(),
             messages_list=[message_to_proto(parcel.message)],
@@ -469,10 +509,7 @@ class FleetConnection:
             clientapp_runtime_list=[0.0],
         )
         reply_type = fleet_pb2.PushMessagesResponse
-        response, headers = self._call(
-            self._lines[0], "push-messages", request, reply_type, hold=_HOLD
-        )
-        self._succeeded()
+        response, headers = self._call(lines[0], "push-messages", request, reply_type, hold=_HOLD)
         if headers.get(STORED) == "0":
             return False
 
@@ -495,7 +532,7 @@ class FleetConnection:
                 return bool(result.stored)
             return self._send_parts(line, push, content, held.get(object_id, 0))
 
-        return all(self._on_lines(self._up, send, sorted(wanted)))
+        return all(self._on_lines(lines, self._up, send, sorted(wanted)))
 
     def _send_parts(self, line: HttpConnection, push: Any, content: bytes, held: int) -> bool:
         """Sends an object from its byte `held` on. False where the coordinator no longer wants it:
@@ -545,7 +582,7 @@ class FleetConnection:
                     raise WardroundError(Code.MESSAGE, "An object does not go on.")
 
         ids = dict.fromkeys(object_ids)
-        self._on_lines(self._down, take, ids)
+        self._on_lines(self._lines, self._down, take, ids)
         return download.objects
 
     def _transfer(
@@ -570,7 +607,11 @@ class FleetConnection:
         return result, headers
 
     def _on_lines(
-        self, pace: Pace, work: Callable[[HttpConnection, str], T], items: Iterable[str]
+        self,
+        lines: Sequence[HttpConnection],
+        pace: Pace,
+        work: Callable[[HttpConnection, str], T],
+        items: Iterable[str],
     ) -> list[T]:
         """Returns `work(line, item)` for each item. The first one goes alone, which tells how many
         lines the rest should share."""
@@ -578,10 +619,10 @@ class FleetConnection:
         if not items:
             return []
         first, *rest = items
-        results = [work(self._lines[0], first)]
-        idle = deque(self._lines[: pace.lines(len(self._lines))])
+        results = [work(lines[0], first)]
+        idle = deque(lines[: pace.lines(len(lines))])
         if len(rest) <= 1 or len(idle) == 1:
-            return results + [work(self._lines[0], item) for item in rest]
+            return results + [work(lines[0], item) for item in rest]
 
         def run(item: str) -> T:
             line = idle.pop()
@@ -645,24 +686,21 @@ class FleetConnection:
         return Node(node_id=self._node_id)
 
     def _succeeded(self) -> None:
-        self._error, self._failures, self._retry_at = None, 0, 0.0
+        self._error, self._back_off = None, _BackOff()
 
     def _failed(self, error: WardroundError) -> None:
-        if error.code in (Code.NODE_KEY, Code.CLOCK):
+        if error.code in _VOID:
             # The coordinator was restarted or has removed the site: the node id is void. It is
             # there again, so that the waits begin anew.
             if self._node_id is not None:
-                self._failures = 0
+                self._back_off = _BackOff()
             self._node_id = None
             self._activated.clear()
             self._signed = (0.0, {})
         if error.code is Code.NODE_KEY:
             self._try_other_key()
         self._error = error
-        self._failures += 1
-        longest = _GONE if error.code is Code.UNREACHABLE else _BACKOFF[1]
-        pause = min(_BACKOFF[0] * 2 ** min(self._failures - 1, 20), longest)
-        self._retry_at = time.monotonic() + pause * _JITTER.uniform(0.5, 1.0)
+        self._back_off.failed(error)
 
     def _try_other_key(self) -> None:
         """Signs in with the key that takes the place of this one, or with this one again."""
@@ -705,7 +743,25 @@ class FleetConnection:
 
     @property
     def _all_lines(self) -> tuple[HttpConnection, ...]:
-        return (*self._lines, self._beat_line)
+        with self._lock:
+            return (*self._lines, *chain(*self._reply_lines), self._beat_line)
+
+    @contextmanager
+    def _lines_for_a_reply(self) -> Iterator[Sequence[HttpConnection]]:
+        with self._lock:
+            if not self._unused:
+                self._reply_lines.append(self._new_lines())
+                self._unused.append(self._reply_lines[-1])
+            lines = self._unused.pop()
+        try:
+            yield lines
+        finally:
+            with self._lock:
+                self._unused.append(lines)
+
+    def _new_lines(self) -> Sequence[HttpConnection]:
+        """For one message; a connection is made when it is used."""
+        return [self._line() for _ in range(max(1, self.config.lines))]
 
     def _line(self) -> HttpConnection:
         return HttpConnection(self.config.route, self._context)

@@ -27,6 +27,7 @@ from protocol.document import (
     Document,
     added_field,
     canonical,
+    digest,
     first_fault,
     read_object,
 )
@@ -210,6 +211,13 @@ def parse(received: Frame) -> Request | Answer:
     is malformed, RELEASE for another release's protocol or field.
     """
     return _parsed(_header(received))
+
+
+def study_of(message: Request | Answer) -> str | None:
+    """The digest of the study that a message is about; None where it names none."""
+    if isinstance(message, Propose):
+        return digest(message.document.encode())
+    return message.study
 
 
 def sender(received: Frame) -> Sender:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,8 @@ class _State:
     serving = False
     """Studies open from before have been taken up: what is proposed now comes from outside."""
     debiting = False
-    attempt = ("", 0)
+    here = threading.local()
+    """`attempt` of each thread: what it debited last, a study's digest and a number."""
 
 
 def _record_attempts(record: Path) -> None:
@@ -114,15 +117,18 @@ def _record_attempts(record: Path) -> None:
     debit, contribution = SiteGovernance.debit, Contributor.contribution
 
     def noting(self: SiteGovernance, study: Any, round_: int, attempt: int, sections: Any) -> None:
-        _State.attempt, _State.debiting = (study.digest, attempt), True
+        _State.here.attempt, _State.debiting = (study.digest, attempt), True
         try:
             debit(self, study, round_, attempt, sections)
         finally:
             _State.debiting = False
 
     def telling(self: Contributor, *args: Any) -> Any:
+        study, attempt = _State.here.attempt
         with record.open("a") as file:
-            file.write(f"{_State.attempt[0]} {_State.attempt[1]}\n")
+            file.write(f"{study} {attempt}\n")
+        while record.with_name(f"held {study}").exists():  # it trains for as long as a test likes
+            time.sleep(0.01)
         return contribution(self, *args)
 
     patch.object(SiteGovernance, "debit", noting).start()

@@ -25,6 +25,7 @@ from client.config.site_config import SiteConfig
 from client.daemon import status
 from client.daemon.daemon import Daemon as Loop
 from client.daemon.daemon import _answer
+from client.daemon.watchdog import StatusReporter
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.audit_replay import AuditEvent
@@ -416,6 +417,9 @@ class Post:
         self.sent.append(frame)
         return True
 
+    def drop(self, incoming: IncomingMessage) -> None:
+        assert not self.sent
+
 
 class Asked:
     """A site that notes that it was asked."""
@@ -428,11 +432,28 @@ class Asked:
         return Frame(b"{}")
 
 
+def reporting(folder: Path) -> StatusReporter:
+    at = "2026-01-01"
+    return StatusReporter(folder, status.StatusBoard(status.Status("north", "c:1", "0", 1, at, at)))
+
+
+def test_an_answer_that_hangs_is_seen_beside_others_that_do_not(tmp_path: Path) -> None:
+    reporter = reporting(tmp_path)
+    reporter.expect(NEVER)
+    with reporter.expecting(NEVER):
+        with reporter.expecting(-1.0):
+            assert not reporter.alive
+        assert reporter.alive
+
+
 @pytest.mark.parametrize(("ttl", "asked"), [(NEVER, 1), (-1.0, 0)])
-def test_a_question_whose_time_is_over_is_not_even_begun(ttl: float, asked: int) -> None:
+def test_a_question_whose_time_is_over_is_not_even_begun(
+    ttl: float, asked: int, tmp_path: Path
+) -> None:
     post, site = Post(), Asked()
     incoming = IncomingMessage(Frame(b"{}"), "m", cast(Any, SimpleNamespace(ttl=ttl)))
-    _answer(cast(Any, post), cast(Any, site), incoming)  # each has what is called of it
+    reporter = reporting(tmp_path)
+    _answer(cast(Any, post), cast(Any, site), reporter, incoming)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
 
 

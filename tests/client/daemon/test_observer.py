@@ -121,5 +121,23 @@ def test_a_refusal_is_counted_and_leaves_an_attempt_in_hand(
     assert board.now.refusals == {"refused_replay": 1}
     assert board.now.last_error is not None
     assert board.now.last_error.code == "refused_replay"
-    assert board.now.phase == "idle"
+    assert board.now.phase == "summing"
     assert observer.owes_share
+    observer(Debited(ONE, 2, 4))
+    observer(Refused(ONE.digest, WardroundError(Code.DIVERGED, "It could not be computed.")))
+    assert board.now.phase == "idle"
+
+
+def test_several_studies_are_followed_at_once(observer: Observer, board: StatusBoard) -> None:
+    other = study(title="Another study")
+    observer(Debited(ONE, 2, 3))
+    observer(Debited(other, 1, 1))
+    observer(READY)
+    assert (board.now.phase, board.now.study) == ("training", other.digest)
+    observer(Answered(other.digest, "ready", 1, 1, 1))
+    assert board.now.phase == "summing"
+    observer(Answered(other.digest, "share", 1, 1, 1))
+    assert observer.owes_share, "the first study's sum"
+    observer(Closed(ONE, "failed"))
+    assert not observer.owes_share
+    assert board.now.study == other.digest

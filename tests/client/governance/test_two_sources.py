@@ -7,10 +7,12 @@ other loses more than any band of one name says.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from client.cohorts.loading import loader
@@ -21,6 +23,7 @@ from client.governance.budget import budget
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, write
+from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.privacy.accounting import Event, epsilon
 from protocol.privacy.releases import evaluation_event, training_event
@@ -29,6 +32,7 @@ from protocol.study.vector_layout import Sections
 from tasks import registry
 from tests.client.data.clinical_facts import Person, Visit, write_omop
 from tests.client.hospital import study
+from tests.waiting import HUNG
 
 PEOPLE = range(1, 61)
 DELTA = 1e-5
@@ -161,6 +165,39 @@ def spend(folder: Path, *, indexed: bool) -> Spent:
     site.close_state()
     true = max(epsilon(events, DELTA) for events in lost.values())
     return Spent(ledger, true, as_one_name)
+
+
+def test_no_study_is_debited_between_a_renaming_and_what_it_revokes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = hospital(tmp_path, indexed=True)
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    one, other = planned("readmission", DEAR, CHEAP), planned("chest_xray", CHEAP, DEAR)
+    for wanted in (one, other):
+        assert site.propose(wanted) == ("accepted", None)
+    site.confirm_names(one, {"readmission": {"a": "MRN1"}})
+    codes: list[Code | None] = []
+
+    def debit() -> None:
+        try:
+            site.debit(other, 1, 1, Sections(other, train=True, evaluate=False))
+            codes.append(None)
+        except WardroundError as error:
+            codes.append(error.code)
+
+    debiting = threading.Thread(target=debit, daemon=True)
+
+    def recheck(**_: bool) -> tuple[str, ...]:
+        debiting.start()
+        debiting.join(1.0)
+        site.approvals.revoke(other)
+        return (other.title,)
+
+    monkeypatch.setattr(site.approvals, "recheck", recheck)
+    site.confirm_names(one, {"readmission": {"a": "MRN2"}})
+    debiting.join(HUNG)
+    site.close_state()
+    assert codes == [Code.REVOKED]
 
 
 def test_without_an_index_what_two_sources_spend_is_added_up(tmp_path: Path) -> None:

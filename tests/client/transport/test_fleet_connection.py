@@ -108,6 +108,40 @@ def test_a_site_receives_and_answers(link: SuperLink, pki: Pki, key: Path) -> No
     until(lambda: not link.online(), "the site has left")
 
 
+def test_a_question_in_hand_holds_up_no_other_and_is_not_asked_again(
+    link: SuperLink, pki: Pki, key: Path
+) -> None:
+    """However many others are answered meanwhile, and while another answer is being sent."""
+    link.register("north", public(key))
+    others = 20
+    results: dict[bytes, Answers] = {}
+    threads: list[threading.Thread] = []
+
+    def ask(question: bytes) -> None:
+        answers = results.setdefault(question, [])
+        asking = lambda: answers.extend(link.ask({"north": Frame(question)}, NEVER))  # noqa: E731
+        threads.append(threading.Thread(target=asking))
+        threads[-1].start()
+
+    with FleetConnection(config(link.address, pki, key)) as site:
+        site.connect()
+        ask(b'{"q": "long"}')
+        long = present(site.receive(HUNG))
+        for number in range(others):
+            ask(b'{"q": %d}' % number)
+            quick = present(site.receive(HUNG))
+            assert quick.frame.header == b'{"q": %d}' % number
+            if number < others - 1:
+                assert site.reply(quick, Frame(b'{"a": %d}' % number))
+        last = threading.Thread(target=site.reply, args=(quick, Frame(b"{}", [b"x" * MB])))
+        last.start()
+        assert site.reply(long, Frame(b'{"a": "long"}', [b"y" * MB]))
+        for thread in (last, *threads):
+            thread.join(HUNG)
+    assert [present(frame).header for _, frame in results[b'{"q": "long"}']] == [b'{"a": "long"}']
+    assert all(len(answers) == 1 for answers in results.values())
+
+
 def test_a_coordinator_under_another_ca_is_refused(
     link: SuperLink, key: Path, tmp_path: Path
 ) -> None:

@@ -166,7 +166,7 @@ def test_a_registered_site_cannot_speak_for_another(door: Door) -> None:
     assert "403" in refused(south, "confirm-message-received", confirm, confirmed)
     parcel = south._parcel(delivery, Frame(b'{"forged": 1}'))  # says that it comes from north
     with pytest.raises(WardroundError, match="403"):
-        south._push(parcel)
+        south._push(south._lines, parcel)
     push = message_pb2.PushObjectRequest(node=Node(node_id=present(south._node_id)), object_id="00")
     assert "409" in refused(south, "push-object", push, message_pb2.PushObjectResponse)
     assert north.reply(delivery, Frame(b'{"true": 1}'))

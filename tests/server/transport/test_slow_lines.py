@@ -67,7 +67,7 @@ class Cuts:
 
 
 def break_lines(site: FleetConnection) -> None:
-    for line in (*site._lines, site._beat_line):
+    for line in site._all_lines:
         if line._socket is not None:
             with suppress(OSError):  # it may be closed already
                 socket.socket.shutdown(line._socket, socket.SHUT_RDWR)
@@ -140,7 +140,8 @@ def test_a_new_process_of_the_site_goes_on_where_the_old_one_was_killed(
     def kill() -> None:
         until(lambda: len(stored.calls) > 20, "some parts are there")
         old.close()
-        old._hang_up()
+        for line in old._all_lines:
+            line.interrupt()
 
     killing = threading.Thread(target=kill)
     killing.start()

@@ -348,7 +348,7 @@ def test_a_lost_message_is_handed_out_again_but_not_twice(door: Door) -> None:
         thread.start()
         taken = present(first.receive(HUNG))
         assert first.receive(0) is None  # it has it
-        first._have.clear()  # the answer to its pull was lost on the way
+        first._in_hand.clear()  # the answer to its pull was lost on the way
         again = present(first.receive(HUNG))
         assert again.message_id == taken.message_id
         assert first.reply(again, Frame(b'{"ok": 1}'))

@@ -1,0 +1,127 @@
+"""Which of the coordinator's questions a daemon answers at the same time.
+
+    of one study        one at a time, in the order in which they came
+    that compute        (Prepare) of at most `most` studies at once
+    all others          of at most `most` studies at once, whatever is being computed
+
+So a study that trains for an hour holds up no other, unless `most` studies do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Self
+
+from client.transport.fleet_connection import IncomingMessage
+from protocol.errors import WardroundError
+from protocol.wire import messages
+
+_ROOM = 24
+"""Questions in hand, waiting ones too, beyond which no other is fetched."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A question, and whose turn it needs. study: its digest; None where the question says none."""
+
+    question: IncomingMessage
+    study: str | None
+    computes: bool
+
+    @staticmethod
+    def of(question: IncomingMessage) -> _Task:
+        try:
+            message = messages.parse(question.frame)
+        except WardroundError:  # to be refused
+            return _Task(question, None, False)
+        return _Task(question, messages.study_of(message), isinstance(message, messages.Prepare))
+
+
+@dataclass
+class _InHand:
+    waiting: list[_Task] = field(default_factory=list)
+    """Oldest first."""
+    answered: list[_Task] = field(default_factory=list)
+    """Those that have been given to the threads."""
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.answered)
+
+    def startable(self) -> _Task | None:
+        """The oldest question about a study of which none is being answered."""
+        taken = {task.study for task in self.answered}
+        return next((task for task in self.waiting if task.study not in taken), None)
+
+
+class Workers:
+    """The threads that answer questions; they run inside `with`, whose end waits for the answers
+    that are being made."""
+
+    def __init__(
+        self,
+        answer: Callable[[IncomingMessage], None],
+        most: int,
+        begin: Callable[[], None] = lambda: None,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        """answer: makes and sends one. most: studies at once. begin: called in each thread first.
+        rest: called after each answer; nothing of it is in hand then."""
+        self._answer, self._rest = answer, rest
+        self._in_hand: _InHand = _InHand()
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._threads = {
+            computes: ThreadPoolExecutor(most, f"answers-{name}", begin)
+            for computes, name in ((True, "compute"), (False, "quick"))
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._in_hand.waiting.clear()
+        for pool in self._threads.values():
+            pool.shutdown(cancel_futures=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is in hand."""
+        return len(self._in_hand) > 0
+
+    def has_room(self, wait: float) -> bool:
+        """Whether another question may be taken, within `wait` seconds. Raises what an answer has
+        raised."""
+        with self._changed:
+            room = self._changed.wait_for(lambda: self._failure or len(self._in_hand) < _ROOM, wait)
+            if self._failure is not None:
+                raise self._failure
+            return bool(room)
+
+    def take(self, question: IncomingMessage) -> None:
+        """Has a question answered in its turn."""
+        with self._changed:
+            self._in_hand.waiting.append(_Task.of(question))
+            self._start()
+
+    def _start(self) -> None:
+        while (task := self._in_hand.startable()) is not None:
+            self._in_hand.waiting.remove(task)
+            self._in_hand.answered.append(task)
+            self._threads[task.computes].submit(self._run, task)
+
+    def _run(self, task: _Task) -> None:
+        failure: BaseException | None = None
+        try:
+            self._answer(task.question)
+        except BaseException as error:
+            failure = error  # for the thread that takes in questions
+        with self._changed:
+            self._in_hand.answered.remove(task)
+            self._failure = self._failure or failure
+            self._start()
+            self._changed.notify_all()
+        self._rest()
