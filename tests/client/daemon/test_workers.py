@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ class Answers:
     def end(self, *names: str) -> None:
         for name in names:
             self._end(name).set()
-            until(lambda name=name: name in self.ended, f"{name} has ended")  # type: ignore[misc]
+            until(partial(self.ended.__contains__, name), f"{name} has ended")
 
     def _end(self, name: str) -> threading.Event:
         return self._ends.setdefault(name, threading.Event())

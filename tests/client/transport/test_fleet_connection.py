@@ -119,8 +119,11 @@ def test_a_question_in_hand_holds_up_no_other_and_is_not_asked_again(
 
     def ask(question: bytes) -> None:
         answers = results.setdefault(question, [])
-        asking = lambda: answers.extend(link.ask({"north": Frame(question)}, NEVER))  # noqa: E731
-        threads.append(threading.Thread(target=asking))
+
+        def wait_for_answers() -> None:
+            answers.extend(link.ask({"north": Frame(question)}, NEVER))
+
+        threads.append(threading.Thread(target=wait_for_answers))
         threads[-1].start()
 
     with FleetConnection(config(link.address, pki, key)) as site:
