@@ -196,7 +196,7 @@ class RoundLoop:
         """Attempts until one opens."""
         body, failures = self.model.body(sections), 0
         while failures < self.patience.failures:
-            self._check_cancelled()
+            self._rest(failures)
             if self.attempts.made >= self.study.aggregation.attempts:
                 raise WardroundError(
                     Code.ATTEMPTS_SPENT,
@@ -220,7 +220,6 @@ class RoundLoop:
                 found = self._suspect(lost)
                 self._note(round_, sites, lost, found)
                 last = lost
-                time.sleep(min(self.patience.poll, 0.1 * failures))
                 failures = 0 if found else failures + 1
         codes = ", ".join(sorted(set(last.refusals.values())))
         among = f"one of {', '.join(sorted(last.suspects))}" if last.suspects else "no answer"
@@ -230,6 +229,14 @@ class RoundLoop:
             f"{last.why} ({codes or among}).",
             remedy="The sites' own logs say more under these codes.",
         )
+
+    def _rest(self, failures: int) -> None:
+        """Gives what a round was lost for time to pass, before it is tried again."""
+        until = time.monotonic() + pause(failures, self.patience.poll)
+        self._check_cancelled()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self.patience.poll))
+            self._check_cancelled()
 
     def _catch_up(self) -> None:
         """Counts attempts that sites have answered and that a coordinator put back from a backup
@@ -323,6 +330,13 @@ class RoundLoop:
     def _check_cancelled(self) -> None:
         if self._cancelled():
             raise KeyboardInterrupt
+
+
+def pause(failures: int, poll: float) -> float:
+    """Seconds before the next attempt at a round that was lost so many times in a row: 0 after the
+    first loss, then 1, 5, 21 times `poll` and so on, a minute at most. A hospital's disk that is
+    full for some seconds shall not cost a study all the failures that it has patience for."""
+    return min(60.0, poll * (4 ** max(0, failures - 1) - 1) / 3)
 
 
 def uncovered(study: Study) -> str:
