@@ -23,7 +23,7 @@ from functools import partial
 import torch
 
 from client.cohorts.loading import build_query_contributor, loader, who_objects
-from client.config.resource_limits import gradient_memory, limit_memory, study_threads
+from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
@@ -103,7 +103,7 @@ class Daemon:
         config, policy = self.config, self.config.policy
         identity = config.load_identity()
         load_node_key(config.node_key)  # refused here, before the state folder is locked
-        torch.set_num_threads(study_threads(policy))
+        torch.set_num_threads(policy.threads)
         with ExitStack() as stack:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
@@ -146,7 +146,7 @@ class Daemon:
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,
-                begin=partial(torch.set_num_threads, study_threads(policy)),
+                begin=partial(torch.set_num_threads, policy.threads),
                 rest=self._end_if,
             )
             self._has_work = lambda: workers.busy or observer.owes_share
