@@ -12,6 +12,7 @@ with its code; its text stays in the site's own log.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -234,6 +235,12 @@ class Site:
 
     def _refuse(self, study: str | None, error: Exception) -> Code:
         """Records a refusal; returns its code."""
+        if isinstance(error, OSError) and error.errno is not None:
+            error = WardroundError(
+                Code.STATE,
+                f"A file of this site cannot be read or written: {os.strerror(error.errno)}.",
+                remedy="Check free space, the mount and the permissions of the state folder.",
+            )
         if not isinstance(error, WardroundError):
             error = WardroundError(Code.INTERNAL, _without_text(error))
         self._governance.refused(study, error)

@@ -336,7 +336,7 @@ def pause(failures: int, poll: float) -> float:
     """Seconds before the next attempt at a round that was lost so many times in a row: 0 after the
     first loss, then 1, 5, 21 times `poll` and so on, a minute at most. A hospital's disk that is
     full for some seconds shall not cost a study all the failures that it has patience for."""
-    return min(60.0, poll * (4 ** max(0, failures - 1) - 1) / 3)
+    return min(60.0, poll * (4.0 ** max(0, failures - 1) - 1) / 3)
 
 
 def uncovered(study: Study) -> str:

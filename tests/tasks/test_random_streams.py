@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import torch
@@ -16,14 +17,23 @@ def drawn(seed: int) -> float:
 
 
 def test_two_threads_draw_what_each_draws_alone() -> None:
-    alone, other = drawn(1), list[float]()
-    between = threading.Thread(target=lambda: other.append(drawn(2)), daemon=True)
-    with own_streams(1):
-        between.start()
-        between.join(0.5)
-        beside = float(torch.rand(()))
-    between.join(HUNG)
-    assert (beside, other) == (alone, [drawn(2)])
+    alone, found, often = [drawn(1), drawn(2)], dict[int, set[float]](), sys.getswitchinterval()
+    both = threading.Barrier(2)
+
+    def draw(seed: int) -> None:
+        both.wait(HUNG)
+        found[seed] = {drawn(seed) for _ in range(500)}
+
+    threads = [threading.Thread(target=draw, args=(seed,), daemon=True) for seed in (1, 2)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(HUNG)
+    finally:
+        sys.setswitchinterval(often)
+    assert found == {1: {alone[0]}, 2: {alone[1]}}
 
 
 def test_the_streams_are_restored() -> None:

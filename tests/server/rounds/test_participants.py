@@ -188,6 +188,44 @@ def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     assert west.proposals >= 2
 
 
+class Troubled(Whimsical):
+    """The same site, which says so when a study is proposed, too."""
+
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
+        super().propose(study)
+        code = self.rule(self.attempts)
+        return ("refused", code) if code else ("accepted", None)
+
+
+@pytest.mark.parametrize("code", [Code.LEDGER, Code.STATE, Code.AUDIT, Code.CLOCK])
+@pytest.mark.parametrize("done", [0, 1], ids=["from the start", "after a round"])
+def test_an_exact_study_waits_for_a_site_whose_disk_or_clock_is_mended_and_loses_one_attempt(
+    monkeypatch: pytest.MonkeyPatch, code: Code, done: int
+) -> None:
+    monkeypatch.setattr("server.rounds.participants._TROUBLED", 0.0)
+    looks = list[int]()
+
+    def rule(attempts: int) -> Code | None:
+        if attempts >= done:
+            looks.append(attempts)
+        return code if attempts >= done and len(looks) <= 5 else None
+
+    config = compose.load(
+        ["privacy=none", "evaluation=exact", "rounds=3", "aggregation.spare_attempts=1"]
+    )
+    study = build_study(config, TASK, declared_patients(COHORTS))
+    federation = InProcessFederation(COHORTS)
+    sites: dict[str, Site] = dict(federation._fleet._sites)
+    sites["west"]._governance = Troubled(rule)
+    patience = Patience(join=NEVER, poll=0.0, failures=2)
+    fleet = InProcessFleet(sites)
+    hears = Hears(ComesAndGoes(federation))
+    outcome = RoundLoop(study, TASK, fleet, federation.roster, hears, patience=patience).run()
+    assert [report.participants for report in outcome.rounds] == [4] * 3
+    assert outcome.rounds[-1].attempt == 3 + done
+    assert ("west",) in hears.waited
+
+
 class Silent(InProcessFleet):
     """A fleet in which no share of `west` arrives from a round on, however often it is asked."""
 
