@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import torch
 
-from tasks.random_streams import own_streams
+from tasks.random_streams import _ONE_AT_A_TIME, own_streams
 from tests.waiting import HUNG
 
 
@@ -17,23 +16,20 @@ def drawn(seed: int) -> float:
 
 
 def test_two_threads_draw_what_each_draws_alone() -> None:
-    alone, found, often = [drawn(1), drawn(2)], dict[int, set[float]](), sys.getswitchinterval()
-    both = threading.Barrier(2)
+    alone, other, free = drawn(1), list[float](), list[bool]()
 
-    def draw(seed: int) -> None:
-        both.wait(HUNG)
-        found[seed] = {drawn(seed) for _ in range(500)}
+    def draw() -> None:
+        free.append(_ONE_AT_A_TIME.acquire(blocking=False))
+        asked.set()
+        other.append(drawn(2))
 
-    threads = [threading.Thread(target=draw, args=(seed,), daemon=True) for seed in (1, 2)]
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(HUNG)
-    finally:
-        sys.setswitchinterval(often)
-    assert found == {1: {alone[0]}, 2: {alone[1]}}
+    between, asked = threading.Thread(target=draw, daemon=True), threading.Event()
+    with own_streams(1):
+        between.start()
+        assert asked.wait(HUNG)
+        beside = float(torch.rand(()))
+    between.join(HUNG)
+    assert (beside, other, free) == (alone, [drawn(2)], [False])
 
 
 def test_the_streams_are_restored() -> None:
