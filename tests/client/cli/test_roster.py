@@ -28,7 +28,8 @@ def site(tmp_path: Path) -> SiteConfig:
 
 def heard(site: SiteConfig, theirs: RosterHistory) -> None:
     """What the coordinator says of its roster reaches the site."""
-    RosterFeed(SiteRoster(site)).heard(RosterNews.since(theirs, 0).to_field())
+    feed = RosterFeed(SiteRoster(site))
+    feed.heard(RosterNews.since(theirs, feed.known() or 0).to_field())
 
 
 def test_a_newcomer_is_shown_and_confirmed_once_somebody_has_telephoned(
