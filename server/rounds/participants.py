@@ -73,6 +73,11 @@ class Participants:
         self._strangers: tuple[str, ...] = ()
         self.pace = Pace(proposal.study)
 
+    @property
+    def absent(self) -> bool:
+        """Whether a site has not said yet whether it takes part."""
+        return bool(self._undecided)
+
     def gather(self) -> None:
         """Returns once the study may start: all sites have answered; or its grace is over, or all
         that had accepted before a restart are back, and there are enough; or patience is over.

@@ -1,6 +1,7 @@
 """Who is asked: willing sites, at work, and never at another hospital's expense."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
 from protocol.wire.messages import Frame
+from server.model import attempt_record
+from server.model.attempts import Attempts
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listener, Listeners, Reason
 from server.rounds.proposal import Patience
@@ -224,6 +227,36 @@ def test_an_exact_study_waits_for_a_site_whose_disk_or_clock_is_mended_and_loses
     assert [report.participants for report in outcome.rounds] == [4] * 3
     assert outcome.rounds[-1].attempt == 3 + done
     assert ("west",) in hears.waited
+
+
+class Ahead(SimulatedGovernance):
+    """A site that has answered attempts which a restored coordinator does not know of."""
+
+    def __init__(self, study: Study, answered: int) -> None:
+        super().__init__()
+        self._last[study.digest] = (1, answered)
+
+    def last_attempt(self, study: Study) -> int:
+        return self._last[study.digest][1]
+
+
+def test_a_restored_study_counts_on_from_what_a_site_has_answered_that_comes_later(
+    tmp_path: Path,
+) -> None:
+    study, federation = with_grace(0.0), InProcessFederation(COHORTS)
+    fleet, begun = ComesAndGoes(federation, "west"), tmp_path / "attempts.json"
+    fleet._sites["west"]._governance = west = Ahead(study, 4)
+    attempt_record.record(begun, Attempts())
+    attempt_record.put_back(begun)
+    patience = Patience(join=NEVER, poll=0.0)
+    loop = RoundLoop(
+        study, TASK, fleet, federation.roster, Hears(fleet), patience=patience, begun=begun
+    )
+    rounds = loop.run().rounds
+    assert [report.participants for report in rounds] == [3] + [4] * 7
+    assert [report.attempt for report in rounds] == [1, 5, 6, 7, 8, 9, 10, 11]
+    assert west.errors == []
+    assert not attempt_record.is_behind(begun)
 
 
 class Silent(InProcessFleet):
