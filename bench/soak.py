@@ -39,10 +39,9 @@ KINDS = 3
 """Different studies of mode none."""
 WARM, GROWTH = 10, 20.0
 """Quiet studies before memory is measured, and MB that it may grow by to the last."""
-PRIVATE = (
-    "privacy=distributed", "privacy.epsilon=20", "privacy.delta=1e-3",
-    "aggregation.spare_attempts=40",
-)  # fmt: skip
+PRIVATE = ("privacy=distributed", "privacy.epsilon=20", "privacy.delta=1e-3")
+SPARE = 40
+"""Attempts that faults may cost a study."""
 SETTLED = 120.0
 """Seconds within which MLflow has everything once it is there again."""
 
@@ -160,7 +159,7 @@ def main() -> int:
         deployment = stack.enter_context(
             FaultyDeployment(folder / "federation", task, {}, mlflow.url)
         )
-        studies = Studies(deployment, f"rounds={ROUNDS}")
+        studies = Studies(deployment, f"rounds={ROUNDS}", f"aggregation.spare_attempts={SPARE}")
         expected, holds = quiet(deployment, studies, arguments.studies)
         holds &= under_faults(deployment, mlflow, studies, expected, arguments)
     return 0 if holds else 1

@@ -238,8 +238,9 @@ class Site:
         if isinstance(error, OSError) and error.errno is not None:
             error = WardroundError(
                 Code.STATE,
-                f"A file of this site cannot be read or written: {os.strerror(error.errno)}.",
-                remedy="Check free space, the mount and the permissions of the state folder.",
+                f"A file or connection of this machine fails: {os.strerror(error.errno)}.",
+                remedy="Check free space, the mount and the permissions of the state folder, and "
+                "that the sources of data can be reached.",
             )
         if not isinstance(error, WardroundError):
             error = WardroundError(Code.INTERNAL, _without_text(error))
