@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from launch.demo.mlflow_server import MlflowServer
 from protocol.identity import Identity
-from server.operations.settlement import Settlement
+from server.coordinator.operations.settlement import Settlement
 from server.outcome import Outcome
 from server.tracking import study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
