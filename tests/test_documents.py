@@ -184,3 +184,14 @@ def test_the_pages_of_keys_are_those_of_the_code() -> None:
         assert path.read_text() == content
         assert len(re.findall(r"^\| `", content, re.MULTILINE)) > 60
         assert not re.search(r"\|\s*\|$", content, re.MULTILINE), "a key without documentation"
+
+
+def test_both_languages_of_the_handbook_name_the_same() -> None:
+    english, french = "docs/hospital.md", "docs/fr/hospital.md"
+    for pattern in (
+        _PATH,
+        re.compile(r"`([^`\n]+)`"),
+        re.compile(r"^(#+|\||-|\d\.)", re.MULTILINE),
+    ):
+        assert pattern.findall(text(english)) == pattern.findall(text(french))
+    assert list(command_lines(english)) == list(command_lines(french))
