@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _BUILT_IN = {
     "breast_cancer": "tasks.shipped.breast_cancer:BreastCancer",
     "chest_xray": "tasks.shipped.chest_xray:ChestXray",
+    "deterioration": "tasks.shipped.deterioration:Deterioration",
     "dicom_dose": "tasks.shipped.dicom_dose:DicomDose",
     "fusion": "tasks.shipped.fusion:Fusion",
     "heart_disease": "tasks.shipped.heart_disease:HeartDisease",

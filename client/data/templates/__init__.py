@@ -21,7 +21,10 @@ _SOURCE_PART = {
     "icu_timeseries": "icu",
     "readmission": "readmission",
     "fusion": "fusion",
+    "deterioration": "ward",
 }
+_DEFINITIONS = {"ward": "icu"}
+"""Parts over FHIR that read the resources of another."""
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
 IMAGE_TASKS = ("chest_xray", "dicom_dose")
@@ -56,4 +59,5 @@ def _text(name: str) -> str:
 def definitions(task: str) -> tuple[Path, ...]:
     """The ViewDefinitions that the task's view over FHIR reads."""
     part = _SOURCE_PART.get(task, "")
-    return tuple(sorted((_FOLDER / "fhir" / part).glob("*.json"))) if part else ()
+    folder = _DEFINITIONS.get(part, part)
+    return tuple(sorted((_FOLDER / "fhir" / folder).glob("*.json"))) if part else ()

@@ -356,7 +356,8 @@ def test_fusion(table: Build) -> None:
 
 
 def test_every_task_on_records_has_both_templates() -> None:
-    assert set(templates.TASKS) == {"readmission", "icu_mortality", "icu_timeseries", "fusion"}
+    records = {"readmission", "icu_mortality", "icu_timeseries", "fusion", "deterioration"}
+    assert set(templates.TASKS) == records
     for task in templates.TASKS:
         assert templates.definitions(task)
         assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.KINDS} == {"--"}
