@@ -25,6 +25,7 @@ _BUILT_IN = {
     "heart_disease": "tasks.shipped.heart_disease:HeartDisease",
     "icu_mortality": "tasks.shipped.icu_mortality:IcuMortality",
     "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
+    "no_show": "tasks.shipped.no_show:NoShow",
     "readmission": "tasks.shipped.readmission:Readmission",
 }
 
