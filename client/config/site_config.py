@@ -51,7 +51,7 @@ class View(Sources):
 
     view: str = Field(
         min_length=1,
-        description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
+        description="SQL text, the path of a .sql file, or template:omop, :fhir, :csv or :dicom",
     )
 
     @property
@@ -89,9 +89,9 @@ class Source(View):
     @validator(mode="after")
     def _readable(self) -> Self:
         kind = self.view.strip()
-        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
-            if kind == templates.PREFIX + name and needed is None:
-                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
+        for name, key in (("omop", "omop"), ("fhir", "fhir"), ("csv", "files")):
+            if kind == templates.PREFIX + name and not getattr(self, key):
+                raise contradiction(f"view: {kind} without {key}", f"Add {key} beside it")
         return self
 
 

@@ -103,7 +103,8 @@ data:{_data(a.data)}
 
 # Who objects to the use of their data: in no cohort, no picture and no query. Read anew before each
 # study and round; a list that cannot be read refuses every study. Identifiers are those by which
-# views name patients (for pictures the PatientID), or those in the column `names` of the index.
+# views name patients (for pictures the PatientID, whoever issued it, or PatientID^^^Issuer), or
+# those in the column `names` of the index.
 # objections:
 #   file: objections.txt          # UTF-8, one identifier a line; or, instead of a file, a query:
 #                                 # {{files: ..., view: ...}}, as under data, with a column patient

@@ -272,6 +272,14 @@ class ImageIndex:
         )
         return [dict(row) for row in rows]
 
+    def patients(self) -> list[tuple[str, str]]:
+        """Each patient of an image, ready or not, and the patient's ID whoever issued it: the
+        columns `patient` and `patient_id`."""
+        rows = self._db.execute(
+            "SELECT DISTINCT patient, patient_id FROM instance WHERE patient IS NOT NULL"
+        )
+        return [(row[0], row[1]) for row in rows]
+
     def paths(self, keys: Iterable[str]) -> dict[str, Path]:
         """Keys of ready images -> their files. A key of an image that is not there, that the gate
         keeps out, or whose file is no longer the one that was judged, is left out."""
