@@ -147,10 +147,11 @@ def caching(folder: Path) -> list[bool]:
 def rendering() -> list[bool]:
     found = list(compared())
     far = {one.name for one in found if one.far is None or one.far > BAR}
-    more = {"of": len(found), "listed": len(far & set(EXCEPTIONS))}
-    alone = sum(one.by == "dcmtk" for one in found)
-    return [figure("renderings_too_far", len(far - set(EXCEPTIONS)), "files", 0, **more,
-                   decoded_by_dcmtk=alone)]  # fmt: skip
+    listed = far & set(EXCEPTIONS)
+    return [
+        figure("renderings_too_far", len(far - listed), "files", 0, of=len(found),
+               listed=len(listed), decoded_by_dcmtk=sum(one.by == "dcmtk" for one in found)),
+    ]  # fmt: skip
 
 
 def detecting() -> list[bool]:

@@ -110,8 +110,8 @@ def _expanded(data: Words, width: int, count: int) -> Words:
         if code == 2:  # C.7.9.2.3: segments that come earlier, once more
             parts = fields[place + 2 : place + 2 + 4 // width]
             again = sum(part << (8 * width * n) for n, part in enumerate(parts)) // width
-            for _ in range(length):
-                again = _segment(fields, again, out)
+            while length and len(out) < count:
+                again, length = _segment(fields, again, out), length - 1
             place += 2 + 4 // width
         else:
             place = _segment(fields, place, out)

@@ -22,7 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from client.data.dicom.pixels import decode
+from client.data.dicom.pixels import decode, preprocessing
 from client.data.dicom.pixels.faults import PixelFault
 from client.data.dicom.pixels.preprocessing import (
     Preprocessing,
@@ -222,3 +222,14 @@ def test_no_attribute_that_names_anybody_is_parsed() -> None:
     assert "PatientName" not in frame.header
     assert "AccessionNumber" not in frame.header
     assert "InstitutionName" not in frame.header
+
+
+def test_what_dicom_leaves_open_is_in_the_key_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SMALL.name
+    assert now == Preprocessing(64, 64).name != Preprocessing(64, 65).name
+    assert not now.startswith("v1")
+    for n in range(len(preprocessing.CHOICES)):
+        others = [*preprocessing.CHOICES[:n], "otherwise", *preprocessing.CHOICES[n + 1 :]]
+        monkeypatch.setattr(preprocessing, "CHOICES", tuple(others))
+        assert SMALL.name != now
+        monkeypatch.undo()
