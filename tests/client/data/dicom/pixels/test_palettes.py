@@ -84,8 +84,7 @@ def expanded(segments: list[tuple[int, ...]]) -> list[int]:
             length, end = rest
             start = table[-1]
             for n in range(length):
-                table.append(start + (end - start) * (n + 1) / length)  # type: ignore[arg-type]
-            table[-length:] = [round(v) for v in table[-length:]]
+                table.append(round(start + (end - start) * (n + 1) / length))
 
     for segment in segments:
         if segment[0] == 2:
