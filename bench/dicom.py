@@ -9,8 +9,6 @@ index_headers_per_second        2,000 files of 0.5 MB, two workers, start-up inc
 cached_over_decoded             seconds an image: decoded, windowed and resized from 2,048 x
                                 2,048 x 16 bits, over read from the mapped cache (2,000
                                 pictures of 224 x 224 in random batches of 64); one thread
-renderings_too_far              public files of which a pixel lies more than 2 of 255 from dcmtk's
-                                rendering (bench/support/renderings.py), listed ones left out
 text_recall, text_precision     synthetic pictures (bench/support/burned_in.py)
 mutated_files_unanswered        of 2,000 mutated files: no row in the index, or over 5 s
 identifiers_in_outputs          of the same run: outputs that hold a planted name or number
@@ -48,7 +46,6 @@ from support.burned_in import background, burned_in
 from support.figure import figure, load
 from support.mutations import mutations
 from support.radiographs import CANARIES, radiograph, sparse, written
-from support.renderings import BAR, EXCEPTIONS, compared
 
 SENDERS, OBJECTS = 4, 400
 HEADERS = 2000
@@ -144,16 +141,6 @@ def caching(folder: Path) -> list[bool]:
     return [figure("cached_over_decoded", ratio, "times", 200, least=True, **more, load=load())]
 
 
-def rendering() -> list[bool]:
-    found = list(compared())
-    far = {one.name for one in found if one.far is None or one.far > BAR}
-    listed = far & set(EXCEPTIONS)
-    return [
-        figure("renderings_too_far", len(far - listed), "files", 0, of=len(found),
-               listed=len(listed), decoded_by_dcmtk=sum(one.by == "dcmtk" for one in found)),
-    ]  # fmt: skip
-
-
 def detecting() -> list[bool]:
     rng = np.random.default_rng(2024)
     found = false = 0
@@ -225,7 +212,7 @@ def main() -> int:
     for part in (receiving, indexing, caching, fuzzing):
         with tempfile.TemporaryDirectory(prefix="wardround-bench-") as folder:
             held += part(Path(folder))
-    held += rendering() + detecting()
+    held += detecting()
     return 0 if all(held) else 1
 
 

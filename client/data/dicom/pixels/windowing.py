@@ -64,10 +64,10 @@ def _shown(
     """`by_window`: with the window that the object names, if any; else by percentiles."""
     signed = values.dtype.kind == "i"
     meaning = modality(header, signed)
-    least = float(meaning(np.array([-(2 ** (bits - 1)) if signed else 0, 2**bits - 1])).min())
-    voi = (window(header, least < 0) if by_window else None) or _percentiles(
-        meaning(seen), bits, by_window
-    )
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    ends = meaning(np.array([lowest, lowest + 2**bits - 1], np.float64))
+    voi = window(header, signed=bool(ends.min() < 0)) if by_window else None
+    voi = voi or _percentiles(meaning(seen), bits, by_window)
 
     def brightness(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         light = voi(meaning(samples))
