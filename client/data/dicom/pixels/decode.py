@@ -56,12 +56,13 @@ FRAME = "frame n // 2, counted from 0"
 LARGEST_FRAME = 1 << 27
 """Samples in a frame, at most; 134 million."""
 _WANTED: list[Any] = [
+    0x00080060,  # modality
     *range(0x00280002, 0x00280015),  # samples, photometric interpretation, frames, sides
     *(0x00280030, 0x00280034, 0x00181164, 0x00182010),  # pixels: spacing and aspect
     *(0x00200020, 0x00200037, 0x00102210),  # orientation
     *(0x00280100, 0x00280101, 0x00280102, 0x00280103),  # bits, sign
     *range(0x00280120, 0x00280126),  # padding
-    *range(0x00281050, 0x00281057),  # window, rescale, VOI LUT function
+    *range(0x00281050, 0x00281057),  # window, rescale and its type, VOI LUT function
     *(0x00283000, 0x00283010, 0x20500020),  # modality LUT, VOI LUT, presentation shape
     *range(0x00281101, 0x00281104),  # palette
     *range(0x00281201, 0x00281204),

@@ -17,7 +17,7 @@ _GROUPS = {
         *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     ),
     "PixelValueTransformationSequence": (  # C.7.6.16.2.9
-        *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence"),
+        *("RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence"),
     ),
     "FramePixelDataPropertiesSequence": ("ImagerPixelSpacing",),  # C.8.19.6.4
     "PatientOrientationInFrameSequence": ("PatientOrientation",),  # C.7.6.16.2.15

@@ -35,16 +35,18 @@ LARGEST_FILE = 1 << 30
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures are made. Two of one `name` are comparable: it says the size, and by its
-    digest the version and every choice."""
+    """How pictures are made. Two of one `name` are comparable: it says the size, the Hounsfield
+    units shown as black and as white, if any, and by its digest every choice."""
 
     rows: int
     columns: int
+    hounsfield: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
         choices = hashlib.sha256("\n".join(CHOICES).encode()).hexdigest()[:8]
-        return f"v{VERSION}-{choices}-{self.rows}x{self.columns}"
+        window = "-hu{}to{}".format(*map(float, self.hounsfield)) if self.hounsfield else ""
+        return f"v{VERSION}-{choices}-{self.rows}x{self.columns}{window}"
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,12 @@ def prepare_picture(
 
 
 def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:
-    """A file's bytes -> (rows, columns) uint8. Raises what `decode.middle_frame` raises."""
+    """A file's bytes -> (rows, columns) uint8. Raises NoPicture, MemoryError."""
     frame = middle_frame(data, path)
-    shown = windowing.displayed(frame.values, frame.header, frame.bits)
+    if made.hounsfield is None:
+        shown = windowing.displayed(frame.values, frame.header, frame.bits)
+    else:
+        shown = windowing.measured(frame.values, frame.header, made.hounsfield)
     turned, pixel_aspect = orientation.upright(shown, aspect(frame.header), frame.header)
     return resized(turned, pixel_aspect, made.rows, made.columns)
 

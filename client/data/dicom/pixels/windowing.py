@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from client.data.dicom.pixels.faults import NoPicture, PixelFault
 from client.data.dicom.pixels.lookup_tables import lookup_table
 
 Values = npt.NDArray[np.float64]
@@ -56,6 +57,26 @@ def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArr
         if shown.any() and (shown.min() < shown.max() or seen.min() == seen.max()):
             break
     return shown
+
+
+def measured(
+    values: npt.NDArray[Any], header: Dataset, hounsfield: tuple[float, float]
+) -> npt.NDArray[np.uint8]:
+    """(rows, columns) samples of computed tomography -> (rows, columns) uint8: from the one value,
+    black, to the other, white, whatever view the object names. Padding is black.
+
+    Raises NoPicture(UNITS) unless the rescale gives Hounsfield units: its type says so, or is
+    absent in a CT image (PS3.3, C.8.2.1, C.11.1.1.2).
+    """
+    kind = str(header.get("RescaleType") or "").strip()
+    absent = not kind and str(header.get("Modality") or "").strip() == "CT"
+    if values.ndim == 3 or "RescaleSlope" not in header or not (kind == "HU" or absent):
+        raise NoPicture(PixelFault.UNITS)
+    black, white = hounsfield
+    units = modality(header, values.dtype.kind == "i")(values)
+    shown = _bytes((units - black) / (white - black))
+    padding = padded(values, header)
+    return shown if padding is None else np.where(padding, np.uint8(0), shown)
 
 
 def _shown(
