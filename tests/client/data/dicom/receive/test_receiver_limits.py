@@ -102,8 +102,11 @@ def test_a_connection_that_is_closed_unused_is_forgotten_at_once(
     monkeypatch.setattr(server.ae, "_acse_timeout", None)  # it would be waited for without end
     for said in (b"", b"\x01\0", b"GET / HTTP/1.0\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", port(receiver)), HUNG) as probe:
-            until(lambda: len(server.connections) == 1, "it is held")
+            until(lambda: [a for a in server.active_associations if a.is_alive()], "it is held")
+            (association,) = server.active_associations
             probe.sendall(said)
+        association.join(HUNG / 4)
+        assert not association.is_alive()
         until(lambda: len(server.connections) == 0, "its place is free again")
     assert server.active_associations == []
 
