@@ -94,6 +94,17 @@ def test_who_has_not_asked_for_an_association_holds_no_senders_place(
             sender.release()
 
 
+def test_a_connection_costs_no_copy_of_all_that_is_supported(receiver: ReceiverService) -> None:
+    """204 contexts of 50 syntaxes each took a tenth of a second for every probe of the port."""
+    server = receiver.receiver._server
+    until(lambda: len(server.connections) == 0, "earlier senders have gone")
+    with socket.create_connection(("127.0.0.1", port(receiver)), HUNG):
+        until(lambda: server.active_associations, "it is held")
+        (association,) = server.active_associations
+        assert association.acceptor.supported_contexts is server.contexts
+    until(lambda: len(server.connections) == 0, "its place is free again")
+
+
 def test_a_connection_that_is_closed_unused_is_forgotten_at_once(
     receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
