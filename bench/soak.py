@@ -35,7 +35,7 @@ from tasks import registry
 
 TASK = "breast_cancer"
 ROUNDS = 40
-KINDS = 3
+KINDS = 2
 """Different studies of mode none."""
 WARM, GROWTH = 10, 20.0
 """Quiet studies before memory is measured, and MB that it may grow by to the last."""
