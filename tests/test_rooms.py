@@ -44,6 +44,8 @@ ORDER = {
         "client.data.dicom.receive",
         "client.data.templates",
         "client.data.sources",
+        "client.data.sources.files",
+        "client.data.sources.databases",
         "client.data.fhir",
         "client.data",
         "client.config",

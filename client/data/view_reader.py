@@ -18,8 +18,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from client.data import omop
 from client.data.fhir import export
-from client.data.sources import clock, databases, files, omop, units, value_sets, view_sandbox
+from client.data.sources import clock, units, value_sets, view_sandbox
+from client.data.sources.databases import attaching
+from client.data.sources.files import tables
 from client.data.sources.session import Extra, Session
 from client.data.sources.settings import Sources
 from protocol.errors import Code, WardroundError
@@ -106,10 +109,10 @@ def _register(
     units.register(session)
     clock.register(session)
     for name, path in sources.files.items():
-        layout = sources.formats.get(name, files.AS_FOUND)
-        files.register(session, name, path, sources.headerless.get(name), layout=layout)
+        layout = sources.formats.get(name, tables.AS_FOUND)
+        tables.register(session, name, path, sources.headerless.get(name), layout=layout)
     for name, database in sources.databases.items():
-        databases.attach(session, name, database, deadline.left)
+        attaching.attach(session, name, database, deadline.left)
     with _errors(session, _unreadable_sources):
         if sources.omop:
             omop.register(session, sources.omop, view.named)
@@ -128,8 +131,8 @@ def _errors(
         raise
     except duckdb.Error as error:
         raise (
-            databases.blamed(error, session)
-            or files.blamed(error, session.paths)
+            attaching.blamed(error, session)
+            or tables.blamed(error, session.paths)
             or otherwise(error)
         ) from None
 

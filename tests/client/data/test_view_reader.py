@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client.data.sources.files import register
+from client.data.sources.files.tables import register
 from client.data.sources.session import Session
 from client.data.sources.settings import Sources
 from client.data.view_reader import read as read_sources

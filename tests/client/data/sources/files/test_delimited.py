@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.data.sources import delimited
 from client.data.sources.file_format import FileFormat
+from client.data.sources.files import delimited
 from client.data.sources.settings import Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError

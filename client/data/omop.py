@@ -13,8 +13,9 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import clock, column_types, files
+from client.data.sources import clock, column_types
 from client.data.sources.column_types import ColumnType
+from client.data.sources.files import tables
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
 from protocol.errors import Code, WardroundError
@@ -87,14 +88,14 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
     path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
     fixed, bare_tabs = partial(_types, session.zoned), name in _VOCABULARY
     optional = _OPTIONAL.get(name, {})
-    files.register(session, name, path, fixed=fixed, bare_tabs=bare_tabs, optional=optional)
+    tables.register(session, name, path, fixed=fixed, bare_tabs=bare_tabs, optional=optional)
 
 
 def _table_of(path: Path) -> str | None:
     stem = path.name.lower()
     if path.is_dir():
         return stem if any(path.glob("*.parquet")) else None
-    for suffix in (".gz", *files.READABLE):
+    for suffix in (".gz", *tables.READABLE):
         stem = stem.removesuffix(suffix)
     return stem if path.name.lower() != stem else None
 

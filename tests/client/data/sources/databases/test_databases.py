@@ -12,12 +12,12 @@ import duckdb
 import numpy as np
 import pytest
 
-from client.data.sources.databases import attach
+from client.data.sources.databases.attaching import attach
 from client.data.sources.session import Session
 from client.data.sources.settings import Database, Omop, Postgres, Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
-from tests.client.data.sources.postgres_server import PASSWORD, USER, Server
+from tests.client.data.sources.databases.postgres_server import PASSWORD, USER, Server
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import clock, column_types, delimited
-from client.data.sources.delimited import Candidates, not_utf8, too_long
+from client.data.sources import clock, column_types
 from client.data.sources.file_format import FileFormat
+from client.data.sources.files import delimited
+from client.data.sources.files.delimited import Candidates, not_utf8, too_long
 from client.data.sources.session import INSTANT, Session, literal, quoted, unreadable
 from client.data.sources.settings import expand
 from protocol.errors import Code, WardroundError
