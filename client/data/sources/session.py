@@ -56,13 +56,13 @@ def _version(path: Path) -> tuple[int, int]:
 class Session:
     """One connection, in memory. Use as a context manager.
 
-    time_zone: the site's, an IANA name; `zoned` says whether there is one.
-    `connection` is open for making tables until `lock`. `paths`: files that stay readable;
-    `databases`: attached names, each with the one schema that may be read; `notes`: remarks on the
-    data for the site alone.
+    memory: bytes that the engine may hold. time_zone: the site's, an IANA name; `zoned` says
+    whether there is one. `connection` is open for making tables until `lock`. `paths`: files that
+    stay readable; `databases`: attached names, each with the one schema that may be read; `notes`:
+    remarks on the data for the site alone.
     """
 
-    def __init__(self, memory_limit: str, threads: int, time_zone: str | None = None) -> None:
+    def __init__(self, memory: int, threads: int, time_zone: str | None = None) -> None:
         self.connection = duckdb.connect(":memory:")
         self.zoned = time_zone is not None
         self._scratch: list[int] = []
@@ -71,7 +71,7 @@ class Session:
         self.databases: dict[str, str] = {}
         self.notes: list[str] = []
         settings: dict[str, str | int | bool] = {
-            "memory_limit": memory_limit,
+            "memory_limit": f"{memory}B",
             "threads": threads,
             "temp_directory": "",  # a copy of patients' rows must not outlive the process
             "autoinstall_known_extensions": False,

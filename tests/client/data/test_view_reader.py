@@ -26,10 +26,10 @@ def read(
     view: str,
     *,
     headerless: Mapping[str, tuple[str, ...]] | None = None,
-    memory_limit: str = "2GB",
+    memory: int = 2 << 30,
 ) -> Table:
     sources = Sources(files=files, headerless=dict(headerless or {}))
-    return read_sources(sources, view, memory_limit=memory_limit)
+    return read_sources(sources, view, memory=memory)
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_name_cannot_carry_sql(file: Path) -> None:
     name = 't" AS SELECT 1; --'
     with pytest.raises(ValidationError, match="pattern"):
         read({name: file}, "SELECT 1")
-    with Session("1GB", 1) as session, pytest.raises(WardroundError, match="cannot name a table"):
+    with Session(1 << 30, 1) as session, pytest.raises(WardroundError, match="cannot name a table"):
         register(session, name, file)
 
 
@@ -190,6 +190,4 @@ def test_a_wrong_view_is_explained(file: Path, view: str, says: str) -> None:
 
 def test_memory_is_limited(file: Path) -> None:
     with pytest.raises(WardroundError, match="more memory than allowed"):
-        read(
-            {"rows": file}, "SELECT * FROM range(100000000) ORDER BY random()", memory_limit="50MB"
-        )
+        read({"rows": file}, "SELECT * FROM range(100000000) ORDER BY random()", memory=50 << 20)

@@ -83,7 +83,7 @@ def register(
             else:
                 listed = ", ".join(literal(str(file)) for file in paths)
                 parts.append(clock.on_the_clock(session, f"read_parquet([{listed}])"))
-        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+        except duckdb.OutOfMemoryException:
             raise
         except _BROKEN as error:
             raise malformed(error, file) from None

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -117,7 +118,7 @@ def test_a_view_reads_the_tables_of_its_schema_and_does_nothing_else(
 
 def test_the_servers_own_session_may_only_read(server: Server, password: Path) -> None:
     """The second wall: were a write to get past the view's check, the server would refuse it."""
-    with Session("1GB", 1) as session:
+    with Session(1 << 30, 1) as session:
         attach(session, "ward", ward(server, password).databases["ward"], 60)
         for write in (
             "INSERT INTO ward.stay (patient) VALUES ('p3')",
@@ -169,8 +170,8 @@ def test_libpq_may_know_the_password_itself(
     assert read(ward(server, None), "SELECT count(*) AS n FROM ward.stay")["n"].tolist() == [2.0]
 
 
-def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Path) -> None:
-    """The function is called once a row, from inside the scan: it stops the server at the first."""
+def stopping(connection: duckdb.DuckDBPyConnection, server: Server) -> None:
+    """slow(id) is called once a row, from inside the scan: it stops the server at the first."""
     stopped = threading.Event()
 
     def stop(value: int) -> int:
@@ -179,20 +180,21 @@ def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Pat
             server.stop()
         return value
 
-    def slow(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.create_function("slow", stop, ["INTEGER"], "INTEGER")
+    connection.create_function("slow", stop, ["INTEGER"], "INTEGER")
 
+
+def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Path) -> None:
+    stop = partial(stopping, server=server)
     try:
         with pytest.raises(WardroundError, match="went away") as caught:
             read(
                 ward(server, password),
                 "SELECT max(slow(id)) AS m, max(text) AS t FROM ward.wide",
-                extras=(slow,),
+                extras=(stop,),
             )
     finally:
         server.start()
     assert caught.value.code is Code.NO_DATA
-    assert stopped.is_set()
     assert read(ward(server, password), "SELECT count(*) AS n FROM ward.stay")["n"][0] == 2
 
 
