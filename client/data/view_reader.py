@@ -191,6 +191,8 @@ def _unreadable_sources(error: duckdb.Error) -> WardroundError:
 def _failing_view(error: duckdb.Error) -> WardroundError:
     """Quotes a catalogue or binder error, which speaks of names in the view, not of rows."""
     reason = ""
+    if isinstance(error, duckdb.ConversionException) and "(infinity)" in str(error):
+        return _infinite("result holds")
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         reason = " " + str(error).splitlines()[0].rstrip(".") + "."
     elif isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
@@ -273,6 +275,9 @@ def _column(name: str, values: Any) -> npt.NDArray[Any]:
     """A (masked) column -> float64 with NaN, or object with None."""
     mask = np.ma.getmaskarray(values)
     data = np.ma.getdata(values)
+    times = data[~mask].astype("M8[us]").astype(int) if data.dtype.kind == "M" else ()
+    if np.isin(times, _INFINITE).any():
+        raise _infinite(f"column {name} holds")
     if data.dtype.kind in "biuf" and not _beyond_float64(data[~mask]):
         return np.where(mask, np.nan, data.astype(np.float64))
     texts = np.full(len(data), None, dtype=object)
@@ -283,6 +288,18 @@ def _column(name: str, values: Any) -> npt.NDArray[Any]:
         elif value is not None and not _absent(value):
             texts[row] = str(value)
     return texts
+
+
+_INFINITE = (2**63 - 1, 1 - 2**63)
+"""Microseconds by which DuckDB writes the infinite times of PostgreSQL."""
+
+
+def _infinite(what: str) -> WardroundError:
+    return WardroundError(
+        Code.MALFORMED_DATA,
+        f"The view's {what} an infinite date or time.",
+        remedy="Say what it stands for: CASE WHEN isfinite(x) THEN x END makes it missing.",
+    )
 
 
 def _decoded(value: bytes, column: str) -> str:

@@ -1,6 +1,6 @@
-"""Databases attached read-only: SQLite files and PostgreSQL servers, through DuckDB's extensions.
+"""Databases attached read-only: SQLite files, PostgreSQL and MariaDB, by DuckDB's extensions.
 
-Nothing of DuckDB's or libpq's messages is passed on: they repeat the connection's parameters.
+Nothing of DuckDB's or the drivers' messages is passed on: they repeat the connection's parameters.
 """
 
 from __future__ import annotations
@@ -10,37 +10,28 @@ from pathlib import Path
 
 import duckdb
 
+from client.data.sources.databases import servers
 from client.data.sources.session import Session, literal, quoted, unreadable
-from client.data.sources.settings import Database, Postgres
+from client.data.sources.settings import Database
 from protocol.errors import Code, WardroundError
-from protocol.secret_files import read_secret
 
-_CONNECT_SECONDS = 10
-_REASONS = {
-    "password": "refuses this user's password",
-    "no pg_hba.conf entry": "does not let this user in from this machine",
-    'role "': "does not know this user",
-    'database "': "does not have this database",
-    "SSL": "does not agree on TLS",
-    "certificate": "does not agree on TLS",
-    "refused": "does not answer",
-    "timeout": "does not answer in time",
-    "No such file": "does not answer",
-    "translate host name": "has a host name that nobody knows",
-}
-"""What libpq's message contains -> the reason, in words that repeat nothing; the first counts."""
 _LOST_CONNECTION = (
     "terminating connection", "server closed the connection", "connection to server",
     "no connection to the server", "could not receive data", "could not send data",
     "Connection refused", "Unable to connect", "database disk image is malformed",
-    "disk I/O error", "the database system is",
+    "disk I/O error", "the database system is", "Failed to fetch result row for MySQL query",
+    "Failed to connect to MySQL database",
 )  # fmt: skip
+
+
+_GRANTS = {"schema": "USAGE ON SCHEMA", "table": "SELECT ON", "view": "SELECT ON"}
+"""What PostgreSQL may deny -> what GRANT gives."""
 
 
 def attach(session: Session, name: str, database: Database, seconds: float) -> None:
     """The database under its name: its tables are `name.table`.
 
-    seconds: the limit for one query, set as the server's statement_timeout too.
+    seconds: the limit for one query, which the server is told too.
     Raises WardroundError: NO_DATA where the file or server is not there or does not let us in,
     MALFORMED_DATA for a file that is no database, CREDENTIALS for a password file that others
     may read, CONFIGURATION where the extension is missing.
@@ -48,7 +39,9 @@ def attach(session: Session, name: str, database: Database, seconds: float) -> N
     if database.sqlite is not None:
         _attach_sqlite(session, name, database.sqlite)
     elif database.postgres is not None:
-        _attach_postgres(session, name, database.postgres, seconds)
+        servers.attach_postgres(session, name, database.postgres, seconds)
+    elif database.mariadb is not None:
+        servers.attach_mariadb(session, name, database.mariadb, seconds)
 
 
 def _attach_sqlite(session: Session, name: str, path: Path) -> None:
@@ -78,70 +71,18 @@ def _attach_sqlite(session: Session, name: str, path: Path) -> None:
     session.databases[name] = "main"
 
 
-def _attach_postgres(session: Session, name: str, server: Postgres, seconds: float) -> None:
-    parameters: dict[str, object] = {
-        "host": server.host,
-        "port": server.port,
-        "dbname": server.database,
-        "user": server.user,
-        "sslmode": server.tls,
-        "connect_timeout": _CONNECT_SECONDS,
-        "application_name": "wardround",
-        "keepalives_idle": 30,
-        "tcp_user_timeout": 30_000,
-        "options": "-c default_transaction_read_only=on"
-        f" -c statement_timeout={max(1, int(1000 * seconds))}",
-    }
-    if server.root_certificate:
-        parameters["sslrootcert"] = server.root_certificate
-    session.load("postgres_scanner")
-    file = server.password_file
-    login = f"TYPE postgres, PASSWORD {literal(_password(file))}" if file else "TYPE postgres"
-    session.connection.execute(f"CREATE TEMPORARY SECRET {quoted(name)} ({login})")
-    text = " ".join(f"{key}={_parameter(value)}" for key, value in parameters.items())
-    options = f"SCHEMA {literal(server.table_schema)}, SECRET {quoted(name)}"
-    try:
-        session.connection.execute(
-            f"ATTACH {literal(text)} AS {quoted(name)} (TYPE postgres, READ_ONLY, {options})"
-        )
-    except duckdb.Error as error:
-        message = str(error).partition('": ')[2] or str(error)  # what follows the parameters
-        reasons = [reason for sign, reason in _REASONS.items() if sign in message]
-        raise WardroundError(
-            Code.NO_DATA,
-            f"The database {name} on {server.host}, port {server.port},"
-            f" {(*reasons, 'cannot be opened')[0]}.",
-            remedy=f"Check databases.{name} in site.yaml with psql from this machine.",
-        ) from None
-    session.databases[name] = server.table_schema
-
-
-def _password(path: Path) -> str:
-    """The file's one line. Raises WardroundError(CREDENTIALS)."""
-    remedy = "Write the password alone into it."
-    content = read_secret(path, "password file", Code.CREDENTIALS, remedy=remedy)
-    try:
-        password = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        password = ""
-    if not password or "\n" in password:
-        raise WardroundError(
-            Code.CREDENTIALS,
-            f"The password file {path} does not hold one line of text.",
-            remedy=remedy,
-        )
-    return password
-
-
-def _parameter(value: object) -> str:
-    """A value in libpq's notation (PostgreSQL documentation, section 34.1.1.1)."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
-    """The error of a database that went away while the view ran, or that holds in a column what
-    its own type does not allow (SQLite does not mind); None where it is another's."""
+    """The error of a database that went away while the view ran, that does not let its user read a
+    table, or that holds in a column what its own type does not allow (SQLite does not mind); None
+    where it is another's."""
     servers = sorted(session.databases)
+    denied = re.search(rf"permission denied for ({'|'.join(_GRANTS)}) (\w+)", str(error))
+    if servers and denied:
+        return WardroundError(
+            Code.NO_DATA,
+            f"The user of a database ({', '.join(servers)}) may not read {denied[2]}.",
+            remedy=f"Let the user read it: GRANT {_GRANTS[denied[1]]} {denied[2]}.",
+        )
     column = re.search(r'Invalid type in column "(\w+)"', str(error))
     if servers and column and isinstance(error, duckdb.TypeMismatchException):
         return WardroundError(
@@ -149,6 +90,12 @@ def blamed(error: duckdb.Error, session: Session) -> WardroundError | None:
             f"The column {column[1]} of a database ({', '.join(servers)}) holds a value of another "
             "type than it declares.",
             remedy="Correct it, or declare the column TEXT and cast it in the view.",
+        )
+    if servers and isinstance(error, duckdb.ConversionException) and "Date out of" in str(error):
+        return WardroundError(
+            Code.MALFORMED_DATA,
+            f"A database ({', '.join(servers)}) holds a date without a month or day.",
+            remedy="Correct it, or leave its column out of the view.",
         )
     if not servers or not any(sign in str(error) for sign in _LOST_CONNECTION):
         return None

@@ -47,12 +47,13 @@ def register(
     fixed: Candidates = lambda column: None,
     bare_tabs: bool = False,
     optional: Mapping[str, str] = {},
+    renamed: Mapping[str, str] = {},
 ) -> None:
     """A file, or all that a path with * stands for, -> a view of the given name over it in place.
 
     columns: names, for a delimited file without a header line. layout: how a delimited file is
     written. fixed: what types a standard allows a column. bare_tabs: a file delimited by tabs does
-    not quote with ". optional: columns that may be absent, as `Session.view` has them.
+    not quote with ". optional, renamed: as `Session.view` has them.
     Errors: see `client.data.view_reader.read`.
     """
     session.check_name(name)
@@ -89,7 +90,7 @@ def register(
             raise malformed(error, file) from None
     try:
         _check_offsets(session, path, parts)
-        session.view(name, " UNION ALL BY NAME ".join(parts), optional)
+        session.view(name, " UNION ALL BY NAME ".join(parts), optional, renamed)
     except duckdb.Error as error:
         raise malformed(error, _named(error, paths) or path) from None
 

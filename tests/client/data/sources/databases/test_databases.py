@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
         "CREATE SCHEMA cdm;"
         "CREATE TABLE cdm.cdm_source AS SELECT 'CDM v5.4.1'::text AS cdm_version;"
         "CREATE TABLE cdm.person AS SELECT 1::bigint AS person_id, 1950 AS year_of_birth;"
-        "CREATE SCHEMA old; CREATE TABLE old.cdm_source AS SELECT 'v5.3.1'::text AS cdm_version;"
+        "CREATE SCHEMA old; CREATE TABLE old.cdm_source AS SELECT 'v5.2.2'::text AS cdm_version;"
         "CREATE TABLE old.person AS SELECT 1::bigint AS person_id;"
     )
     yield server
@@ -198,6 +198,34 @@ def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Pat
     assert read(ward(server, password), "SELECT count(*) AS n FROM ward.stay")["n"][0] == 2
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("'infinity'::timestamp", "column a holds an infinite"),
+        ("'-infinity'::timestamptz", "column a holds an infinite"),
+        ("'infinity'::date", "result holds an infinite"),
+    ],
+)
+def test_an_infinite_time_is_named(server: Server, password: Path, value: str, says: str) -> None:
+    """PostgreSQL has it for "without end"; as a time it would be one of the year 294247."""
+    server.sql(f"CREATE OR REPLACE VIEW endless AS SELECT {value} AS a")
+    error = refused(ward(server, password), "SELECT a FROM ward.endless")
+    server.sql("DROP VIEW endless")
+    assert (error.code, says in error.message) == (Code.MALFORMED_DATA, True)
+    assert "isfinite" in error.remedy
+
+
+def test_a_table_that_the_user_may_not_read_is_named(server: Server, password: Path) -> None:
+    server.sql(
+        f"CREATE ROLE narrow LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA secret TO narrow"
+    )
+    sources = ward(server, password, user="narrow", schema="secret")
+    error = refused(sources, "SELECT * FROM ward.canary")
+    server.sql("DROP OWNED BY narrow; DROP ROLE narrow")
+    assert (error.code, "may not read canary" in error.message) == (Code.NO_DATA, True)
+    assert "GRANT SELECT ON canary" in error.remedy
+
+
 def test_an_omop_cdm_in_a_schema(server: Server, password: Path) -> None:
     sources = ward(server, password, schema="cdm").model_copy(
         update={"omop": Omop(database="ward")}
@@ -207,7 +235,7 @@ def test_an_omop_cdm_in_a_schema(server: Server, password: Path) -> None:
     assert (error.code, "measurement" in error.message) == (Code.NO_DATA, True)
     old = ward(server, password, schema="old").model_copy(update={"omop": Omop(database="ward")})
     error = refused(old, "SELECT * FROM person")
-    assert (error.code, "version 5.3" in error.message) == (Code.MALFORMED_DATA, True)
+    assert (error.code, "version 5.2" in error.message) == (Code.MALFORMED_DATA, True)
 
 
 @pytest.fixture
