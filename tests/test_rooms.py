@@ -114,6 +114,7 @@ DOORS = {
     ),
     "pynetdicom": ("client/data/", "launch/demo/dicom_sender.py"),
     "gdcm": ("client/data/dicom/pixels/decode.py",),
+    "openpyxl": ("client/data/sources/files/workbook.py",),
     "hydra": ("launch/config/compose.py",),
     "omegaconf": ("launch/config/compose.py", "launch/config/schema.py"),
     "typer": ("protocol/terminal/", "client/cli/", "launch/cli/"),

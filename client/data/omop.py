@@ -16,7 +16,7 @@ import duckdb
 
 from client.data.sources import clock, column_types
 from client.data.sources.column_types import ColumnType
-from client.data.sources.files import tables
+from client.data.sources.files import packed, tables
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
 from protocol.errors import Code, WardroundError
@@ -160,7 +160,7 @@ def _table_of(path: Path) -> str | None:
     stem = path.name.lower()
     if path.is_dir():
         return stem if any(path.glob("*.parquet")) else None
-    for suffix in (".gz", *tables.READABLE):
+    for suffix in (*packed.SUFFIXES, *tables.READABLE):
         stem = stem.removesuffix(suffix)
     return stem if path.name.lower() != stem else None
 

@@ -69,8 +69,9 @@ def read(
 ) -> Table:
     """The SELECT `view` over the tables of `sources` -> its columns.
 
-    Files become the table of their name, by extension: .csv .tsv .txt .data (delimited), .ndjson
-    .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
+    Files become the table of their name, by extension: .csv .tsv .txt .data (delimited, also in a
+    .zip), .ndjson .jsonl .json, each also with .gz or .zst, .parquet, and .xlsx (one sheet); a path
+    with * is all it stands for. A database
     is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
     FHIR export gives one table a ViewDefinition. Beside them stand the table
     `value_set(name, system, code, display, key)` with `code_keys(system, code)` to find a code,

@@ -156,11 +156,11 @@ def test_a_view_that_fails_on_a_value_does_not_quote_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("absent.csv", Code.NO_DATA), ("empty.csv", Code.NO_DATA), ("t.xlsx", Code.CONFIGURATION)],
+    [("absent.csv", Code.NO_DATA), ("empty.csv", Code.NO_DATA), ("t.xls", Code.CONFIGURATION)],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, code: Code) -> None:
     (tmp_path / "empty.csv").touch()
-    (tmp_path / "t.xlsx").write_text("x")
+    (tmp_path / "t.xls").write_text("x")
     with pytest.raises(WardroundError, match=name) as caught:
         read({"t": tmp_path / name}, "SELECT * FROM t")
     assert caught.value.code is code
