@@ -27,6 +27,7 @@ ORDER = {
         "protocol.wire",
         "protocol.terminal",
         "protocol.operations",
+        "protocol.yaml",
     ),
     "tasks": (
         "tasks",
@@ -57,8 +58,8 @@ ORDER = {
         "client.training",
         "client.privacy_audit",
         "client.daemon",
+        "client.daemon.operations",
         "client.checks",
-        "client.operations",
         "client.cli",
     ),
     "server": (
@@ -69,7 +70,7 @@ ORDER = {
         "server.transport",
         "server.tracking",
         "server.coordinator",
-        "server.operations",
+        "server.coordinator.operations",
         "server.undelivered",
     ),
     "launch": (
@@ -77,7 +78,7 @@ ORDER = {
         "launch.config",
         "launch.federations",
         "launch.studies",
-        "launch.sweeps",
+        "launch.studies.sweeps",
         "launch.queries",
         "launch.demo",
         "launch.cli",
@@ -104,7 +105,7 @@ DOORS = {
         "server/transport/",
     ),
     "ray": ("launch/federations/ray.py", "launch/federations/ray_cluster.py"),
-    "joblib": ("launch/sweeps/sweep.py",),
+    "joblib": ("launch/studies/sweeps/sweep.py",),
     "opacus": ("client/training/dp_trainer.py", "client/training/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": (

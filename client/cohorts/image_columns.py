@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Set
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,10 @@ _SHARE = 4
 Progress = Callable[[int, int], None]
 
 
-def image_tables(config: SiteConfig, without: Container[str] = ()) -> tuple[Extra, ...]:
+def image_tables(config: SiteConfig, without: Set[str] = frozenset()) -> tuple[Extra, ...]:
     """What adds `images` and `pseudonym` to a view's session; nothing without `imaging`.
 
-    without: patients whose images are left out.
+    without: names of patients whose images are left out (`pseudonyms`).
     """
     if config.imaging is None:
         return ()
@@ -35,16 +35,23 @@ def image_tables(config: SiteConfig, without: Container[str] = ()) -> tuple[Extr
     return (partial(open_and_register, state=config.state, gate=gate, without=without),)
 
 
-def pseudonyms(config: SiteConfig, names: Iterable[str]) -> dict[str, str]:
-    """Pseudonym in the table `images` -> the name; empty for a site without `imaging`.
+def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Pseudonym -> the name that is its Patient ID: of the ID alone, and of each patient of an
+    image who has the ID, whoever issued it. Both empty for a site without `imaging`.
 
     Raises WardroundError(STATE)."""
     if config.imaging is None:
-        return {}
+        return {}, {}
     from client.data.dicom.index.index import ImageIndex
 
     with ImageIndex.open(config.state, config.imaging.gate) as index:
-        return {index.names.of(name): name for name in names}
+        alone = {index.names.of(name): name for name in names}
+        pictured = {
+            patient: alone.get(patient) or alone[identifier]
+            for patient, identifier in index.patients()
+            if not alone.keys().isdisjoint((patient, identifier))
+        }
+    return alone, pictured
 
 
 def with_pictures(
@@ -79,7 +86,7 @@ def with_pictures(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns),
+                Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
                 workers=config.imaging.workers,
                 progress=progress,
