@@ -92,7 +92,7 @@ def with_pictures(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns),
+                Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
                 workers=config.imaging.workers,
                 progress=progress,

@@ -77,6 +77,9 @@ OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
 """Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
+DOSE_LINKS = ("dose_events", "dose_replaces")
+"""What tells the reports of a study apart: pseudonyms of the irradiation events that one is about,
+and of the reports that it replaces."""
 COLUMNS = tuple(a.column for a in ATTRIBUTES)
 NUMBERS = tuple(a.column for a in ATTRIBUTES if a.kind == "number")
 
