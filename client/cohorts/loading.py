@@ -125,7 +125,7 @@ def count_objections(config: SiteConfig) -> tuple[int, int]:
     alone, pictured = pseudonyms(config, listed)
     as_listed = {name: name for name in listed} | alone | pictured
     found = set(pictured.values())
-    for names in _all_names(config, as_listed.keys()):
+    for names in _all_names(config, frozenset(as_listed)):
         objections.objecting(as_listed, names)
         found |= {as_listed[name] for name, _ in names if name in as_listed}
     return len(listed), len(found)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from launch.config.schema import PARTS, Config
-from launch.config.study_documents import mode_of, release_of
+from launch.config.study_documents import mode_of, one_of, release_of
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import traits_of
-from protocol.study.study import adds_noise, evaluates
+from protocol.study.study import Split, adds_noise, by_day, evaluates
 from server.coordinator.tracking_names import unfit_names
 
 
@@ -104,7 +104,9 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "aggregation.update_bits rotates them.",
             "Leave aggregation.update_bits out, or set robust=none.",
         )
-    if (config.evaluation.split == "date") != bool(config.evaluation.since):
+    if by_day(one_of(config.evaluation.split, Split, "evaluation.split")) != bool(
+        config.evaluation.since
+    ):
         yield (
             "evaluation.split=date needs evaluation.since, and no other split reads it.",
             "Set evaluation.split=date evaluation.since=2027-03-31, or leave both out.",

@@ -192,6 +192,16 @@ def evaluates(release: Release) -> bool:
     assert_never(release)
 
 
+def by_day(split: Split) -> bool:
+    """Whether a record's day says in which part it is."""
+    match split:
+        case "patients" | "column":
+            return False
+        case "date":
+            return True
+    assert_never(split)
+
+
 class Evaluation(Document):
     """Which rounds' models are scored, on which patients, and how score histograms are released;
     none are with `release` off.
@@ -238,7 +248,7 @@ class Evaluation(Document):
 
     @validator(mode="after")
     def _day_where_dated(self) -> Self:
-        if (self.split == "date") != bool(self.since):
+        if by_day(self.split) != bool(self.since):
             raise ValueError("since is a day when split is date, and only then")
         if self.since:
             date.fromisoformat(self.since)
