@@ -133,7 +133,11 @@ class Orthanc:
         with (self._folder / "log").open("wb") as log:
             command = [server, str(self._folder / "orthanc.json")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=_PATIENCE)
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{http}",
+            timeout=_PATIENCE,
+            limits=httpx.Limits(max_keepalive_connections=0),  # Orthanc ends idle ones unasked
+        )
         while True:
             with suppress(httpx.HTTPError):
                 if self._client.get("/system").is_success:

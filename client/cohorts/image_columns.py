@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,23 +22,17 @@ _SHARE = 4
 Progress = Callable[[int, int], None]
 
 
-@contextmanager
-def image_tables(
-    config: SiteConfig, without: Set[str] = frozenset()
-) -> Iterator[tuple[Extra, ...]]:
-    """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
+def image_tables(config: SiteConfig, without: Set[str] = frozenset()) -> tuple[Extra, ...]:
+    """What adds `images` and `pseudonym` to a view's session; nothing without `imaging`.
 
     without: names of patients whose images are left out (`pseudonyms`).
-    Raises WardroundError(STATE).
     """
     if config.imaging is None:
-        yield ()
-        return
-    from client.data.dicom.index.images_table import register
-    from client.data.dicom.index.index import ImageIndex
+        return ()
+    from client.data.dicom.index.images_table import open_and_register
 
-    with ImageIndex.open(config.state, config.imaging.gate) as index:
-        yield (lambda connection: register(connection, index, without),)
+    gate = config.imaging.gate
+    return (partial(open_and_register, state=config.state, gate=gate, without=without),)
 
 
 def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,5 +1,6 @@
 """DICOM Send to this site: a storage SCP (PS3.4, Annex B) that answers C-STORE and C-ECHO.
 
+    another application     rejected: 2, application context name not supported
     unknown calling title   the association is rejected: 3, calling AE title not recognised
     wrong called title      rejected: 7, called AE title not recognised
     too many senders        rejected: 2, local limit exceeded
@@ -65,6 +66,8 @@ from protocol.errors import Code, WardroundError
 
 _NOT_AGREED = "not of the class that was agreed on"
 STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_DICOM = "1.2.840.10008.3.1.1.1"
+"""DICOM's application context (PS3.7, A.2.1)."""
 _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
@@ -172,6 +175,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_PDU_RECV, self._prepare_data_set),
             (evt.EVT_C_STORE, self._store_one),
+            (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _discard_unfinished),
@@ -287,6 +291,14 @@ class Receiver:
             log("another object has this UID", kept="beside the first", sender=_peer(event.assoc))
         return stored
 
+    def _requested(self, event: Any) -> None:
+        """Another application than DICOM's is rejected: pynetdicom does not look."""
+        asked = event.assoc.requestor.primitive
+        if asked.application_context_name != _DICOM:
+            event.assoc.acse.send_reject(0x01, 0x01, 0x02)
+            event.assoc.kill()
+            self._count_rejected(event.assoc, "another application context")
+
     def _accepted(self, event: Any) -> None:
         with self._lock:
             self.counts.associations += 1
@@ -302,10 +314,14 @@ class Receiver:
             why = "called by another title"
         else:
             why = "too many associations"
+        self._count_rejected(event.assoc, why)
+
+    def _count_rejected(self, association: Any, why: str) -> None:
+        title, peer = _title(association), _peer(association)
         with self._lock:
             self.counts.rejected[why] += 1
-            self.counts.last_rejected = f"{title} at {_peer(event.assoc)}"
-        log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+            self.counts.last_rejected = f"{title} at {peer}"
+        log("association rejected", why=why, title=title, sender=peer)
 
 
 def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
