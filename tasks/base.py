@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,11 @@ from protocol.study.study import Scalar
 from tasks.encoders import Hinge
 from tasks.schema import Schema, Table
 
+OutcomeKind = Literal["binary"]
+"""What a task predicts of a patient. Whoever depends on it matches all of them.
+
+binary: whether something is so. The label is 0 or 1, a score the probability of label 1.
+"""
 Varied = Callable[[Tensor, np.random.Generator], Tensor]
 """One record's (...) float32 features -> the same as they might also have been, by draws from the
 generator and from nothing else: under privacy it is that patient's own."""
@@ -56,6 +61,7 @@ class Task(ABC):
     version: ClassVar[int] = 1
     title: ClassVar[str]
     schema: Schema
+    outcome: ClassVar[OutcomeKind] = "binary"
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""

@@ -34,7 +34,7 @@ from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
-from client.training.self_check import invented_features, self_check
+from client.training.self_check import check_task, invented_features
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -262,7 +262,8 @@ class Site:
             self._objections()  # who cannot say who objects takes part in nothing
             weighed = self._governance.weigh(study, note=dry)
             if weighed.state != "refused":
-                self._check_independence(study)
+                task = registry.load(study.task.name, study.task.options)
+                check_task(task, study, self._memory)  # before any privacy is spent
             if dry:
                 return weighed.state, weighed.code, weighed.rules
             state, code = self._governance.propose(study)
@@ -323,17 +324,6 @@ class Site:
         if key == self._identity.public_key.hex():
             return self._identity
         return self._successor(key)
-
-    def _check_independence(self, study: Study) -> None:
-        """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
-        hold on this machine (`self_check`): before it is accepted, so that none is spent."""
-        if study.query is None and study.privacy.epsilon is not None:
-            self_check(
-                registry.load(study.task.name, study.task.options),
-                trains=study.privacy.traits.private,
-                in_floats=study.sums_in_floats,
-                memory=self._memory,
-            )
 
     def _check_query(self, study: Study, task: Task) -> None:
         if self._respondent is None:

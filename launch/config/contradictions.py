@@ -87,6 +87,12 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "gradient a round.",
             "Choose privacy=local (or privacy=none), or algorithm=fedavg.",
         )
+    elif name in ("fedprox", "scaffold") and config.local_steps == 1:
+        yield (
+            f"algorithm={name} corrects a site's later steps of a round: with local_steps=1 there "
+            "are none, and it is fedavg.",
+            "Set local_steps to 2 or more, or choose algorithm=fedavg.",
+        )
     if name == "fedsgd" and config.local_steps != 1:
         yield (
             f"algorithm=fedsgd takes one step a round, not local_steps={config.local_steps}.",
