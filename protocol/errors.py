@@ -77,9 +77,9 @@ class WardroundError(Exception):
     """An error with a code for machines, a sentence for people and what to do about it.
 
     `message` and `remedy` name files, keys and rules, never a value of a patient. `rule`: the key
-    of a site's policy that forbids the request; like the code, this name may be sent. `detail`: more
-    for the person at this terminal alone, such as the traceback of a task's own code; never sent,
-    never logged.
+    of a site's policy that forbids the request; like the code, this name may be sent. `detail`:
+    more for the person at this terminal alone, such as the traceback of a task's own code; never
+    sent, never logged.
     """
 
     def __init__(
@@ -94,9 +94,7 @@ class WardroundError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles every field, for errors that worker processes raise."""
-        restore = partial(
-            WardroundError, remedy=self.remedy, rule=self.rule, detail=self.detail
-        )
+        restore = partial(WardroundError, remedy=self.remedy, rule=self.rule, detail=self.detail)
         return restore, (self.code, self.message)
 
     @property

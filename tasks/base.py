@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -144,12 +145,30 @@ class Task(ABC):
     @classmethod
     def source_digest(cls) -> str:
         """SHA-256 over the source files of the task's class, its bases (torch's excluded) and its
-        `parts`, so that every hospital of a study runs the same code."""
-        files = {
-            Path(inspect.getfile(base))
+        `parts`, so that every hospital of a study runs the same code. Raises
+        WardroundError(CONFIGURATION) where there is no source to be read."""
+        written: list[type | ModuleType] = [
+            base
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
-        }
-        files |= {Path(inspect.getfile(part)) for part in cls.parts}
-        files |= {Path(__file__), Path(inspect.getfile(Schema)), Path(inspect.getfile(Hinge))}
-        return digest("".join(sorted(digest(file.read_bytes()) for file in files)).encode())
+        ]
+        sources = dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge))
+        return digest("".join(sorted(map(digest, sources.values()))).encode())
+
+
+def _source(written: type | ModuleType) -> tuple[str, bytes]:
+    """(name, text) of the file, or of the notebook's cell, in which something is written."""
+    try:
+        file = Path(inspect.getfile(written))
+        return str(file), file.read_bytes()
+    except (OSError, TypeError):  # a notebook's main module has no file
+        code = [one.__code__ for one in vars(written).values() if inspect.isfunction(one)]
+        cells = sorted({one.co_filename for one in code})
+        text = "".join(line for cell in cells for line in linecache.getlines(cell))
+    if not text:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The source of {written.__name__} is nowhere to be read, and a study names it.",
+            remedy="Write it into a file, and import it from there.",
+        )
+    return " ".join(cells), text.encode()

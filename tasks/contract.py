@@ -44,11 +44,12 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
     task = kind(**dict(options))
     _declarations(task)
     features = _features(task)
-    model = _model(task)
+    built = _model(task)
     with torch.no_grad():
-        outputs = _outputs(task, model, features)
+        outputs = _outputs(task, built.module, features)
     match task.outcome:
         case "binary":
+            _logits(task, built, features)
             _losses(task, outputs, torch.arange(_ROWS) % 2)
             _binary_scores(task, outputs)
         case _:
@@ -111,7 +112,7 @@ def _features(task: Task) -> Tensor:
         )
     for row in range(_ROWS):
         alone = _made(task, {name: column[row : row + 1] for name, column in table.items()})
-        if alone.shape != features[row : row + 1].shape or not _close(alone, features[row]):
+        if alone.shape != (1, *features.shape[1:]) or not _close(alone[0], features[row]):
             _refuse(
                 f"{own} makes something else of a record when there are others.",
                 "Use public constants instead of a mean, a spread or a fit over the cohort: these "
@@ -144,7 +145,7 @@ def _records(schema: Schema) -> Table:
     return table
 
 
-def _model(task: Task) -> nn.Module:
+def _model(task: Task) -> FlatModel:
     own = f"{type(task).__name__}.model"
     with _own_code(task, "model"):
         first = FlatModel(task, 0)
@@ -160,21 +161,27 @@ def _model(task: Task) -> nn.Module:
             "Draw initial weights from torch alone, whose seed the study sets; give every site "
             "the same layers.",
         )
-    return first.module
+    return first
 
 
 def _outputs(task: Task, model: nn.Module, features: Tensor) -> Tensor:
     own = f"The model of {type(task).__name__}"
     train = _run(task, model.train(), features)
     if not _drawn(task, model, features):
-        for row in range(_ROWS):
-            alone = _run(task, model, features[row : row + 1])
-            if alone.shape[1:] != train.shape[1:] or not _close(alone[0], train[row]):
+        for part in (slice(0, _ROWS // 2), slice(_ROWS // 2, _ROWS)):
+            some = _run(task, model, features[part])
+            if some.shape != train[part].shape or not _close(some, train[part]):
                 _refuse(
                     f"{own} gives a patient another output when there are other patients.",
                     "Treat patients one by one: GroupNorm or LayerNorm instead of BatchNorm, no "
                     "mean or softmax over the first dimension, batch_first=True.",
                 )
+        _run(task, model, features[:1])  # a sample may have one patient
+        if not _close(_run(task, model.eval(), features), train):
+            _refuse(
+                f"{own} gives other outputs when it evaluates than when it trains.",
+                "Return the same logits from `forward` in both; `scores` makes probabilities.",
+            )
     return _run(task, model.eval(), features)
 
 
@@ -205,16 +212,35 @@ def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
     return not torch.equal(*made)
 
 
+def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
+    """The usual loss takes a logit, which large weights make large."""
+    if type(task).losses is not Task.losses:
+        return
+    before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
+    model.flat.copy_(30 * torch.randn(len(before), generator=generator))
+    with torch.no_grad():
+        outputs = model.module.eval()(features)
+    model.flat.copy_(before)
+    if (outputs != 0).any() and ((outputs >= 0) & (outputs <= 1)).all():
+        _refuse(
+            f"The model of {type(task).__name__} gives probabilities, and the loss of binary tasks "
+            "makes some of logits.",
+            "Leave the last sigmoid or softmax out: the loss and `scores` have one.",
+        )
+
+
 def _losses(task: Task, outputs: Tensor, labels: Tensor) -> None:
     own, one_each = f"{type(task).__name__}.losses", "Return one loss for each patient, (B,), "
     labels = labels.to(torch.float32)
     outputs = outputs.detach().requires_grad_()
-    losses = _of_losses(task, outputs, labels)
-    if losses.shape != (_ROWS,):
-        _refuse(
-            f"{own} gives {tuple(losses.shape)} for {_ROWS} patients.",
-            one_each + "never a mean or a sum (reduction='none'): privacy clips each patient's.",
-        )
+    for rows in (1, _ROWS):
+        losses = _of_losses(task, outputs[:rows], labels[:rows])
+        if losses.shape != (rows,):
+            _refuse(
+                f"{own} gives {tuple(losses.shape)} for {rows} patients.",
+                one_each
+                + "never a mean or a sum (reduction='none'): privacy clips each patient's.",
+            )
     if not losses.isfinite().all():
         _refuse(f"{own} gives losses that are no numbers.", "Check divisions and logarithms in it.")
     if not losses.requires_grad:
@@ -226,7 +252,7 @@ def _losses(task: Task, outputs: Tensor, labels: Tensor) -> None:
         (slope,) = torch.autograd.grad(losses[row], outputs, retain_graph=True)
         alone = _of_losses(task, outputs[row : row + 1], labels[row : row + 1])
         others = torch.cat([slope[:row], slope[row + 1 :]])
-        if others.any() or alone.shape != (1,) or not _close(alone.detach(), losses[row].detach()):
+        if others.any() or not _close(alone.detach(), losses[row].detach()):
             _refuse(
                 f"{own} makes a patient's loss of other patients' too.",
                 one_each + "of that row alone; weights of classes are public constants.",
@@ -290,9 +316,7 @@ def _binary_scores(task: Task, outputs: Tensor) -> None:
         )
     if scores.requires_grad:
         (rise,) = torch.autograd.grad(scores.sum(), outputs)
-        (slope,) = torch.autograd.grad(
-            _of_losses(task, outputs, torch.ones(_ROWS)).sum(), outputs
-        )
+        (slope,) = torch.autograd.grad(_of_losses(task, outputs, torch.ones(_ROWS)).sum(), outputs)
         if ((rise * slope).flatten(1).sum(1) > 0).all():
             _refuse(
                 f"{own} gives scores that fall where the loss of label 1 falls.",

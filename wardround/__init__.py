@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tasks.base import Task
     from tasks.flat_model import FlatModel
     from tasks.registry import load as load_task
+    from tasks.registry import register
     from tasks.schema import Column, Image, Schema
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "pool",
     "quality_grid",
     "read_view",
+    "register",
     "roc_auc",
     "run_inprocess",
     "show",
@@ -113,6 +115,7 @@ _HOME = {
     "pool": "launch.studies.baselines",
     "quality_grid": "client.cohorts.quality_page:grid",
     "read_view": "client.data.view_reader:read",
+    "register": "tasks.registry",
     "roc_auc": "protocol.metrics.score_histogram",
     "run_inprocess": "launch.studies.run",
     "show": "launch.studies.result_view",

@@ -46,7 +46,7 @@ from protocol.secagg.fixed_point import to_words
 from protocol.secagg.packing import packing_of
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.states import StudyState
-from protocol.study.study import Scalar, Study
+from protocol.study.study import Model, Scalar, Study
 from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
@@ -232,7 +232,9 @@ class Site:
     def _refuse(self, study: str | None, error: Exception) -> Code:
         """Records a refusal; returns its code."""
         if not isinstance(error, WardroundError):
-            error = WardroundError(Code.INTERNAL, _without_text(error))
+            unexpected = WardroundError(Code.INTERNAL, _without_text(error))
+            unexpected.__cause__ = error
+            error = unexpected
         self._governance.refused(study, error)
         return error.code
 
@@ -310,8 +312,13 @@ class Site:
             self._check_query(study, task)
             return
         options = tuple(sorted(study.task.options.items()))
-        if _layout(task.name, options) != (study.model.parameters, study.model.layout):
-            raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+        if not _fits(type(task), options, study.optimisation.seed, study.model):
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                "The task's model is not the study's, in its layers or its frozen parameters.",
+                remedy="Install the same version of the task as elsewhere, with the same files of "
+                "pretrained weights.",
+            )
 
     def _keys(self, study: Study, sites: Iterable[str] | None = None) -> dict[str, str]:
         """Site -> identity key in the study, of all its sites by default."""
@@ -494,14 +501,12 @@ def _without_text(error: Exception) -> str:
 
 
 @functools.cache
-def _layout(task: str, options: tuple[tuple[str, Scalar], ...]) -> tuple[int, str]:
-    """Returns (parameters, digest of their layout) of an installed task's model.
-
-    Cached, since studies are proposed repeatedly and a large model takes long to build; the seed
-    changes neither.
-    """
-    layout = FlatModel(registry.load(task, dict(options)), 0).layout
-    return layout.size, layout.digest
+def _fits(
+    task: type[Task], options: tuple[tuple[str, Scalar], ...], seed: int, model: Model
+) -> bool:
+    """Whether an installed task's model is the study's. Cached, since studies are proposed
+    repeatedly and a large model takes long to build."""
+    return FlatModel(task(**dict(options)), seed).fits(model)
 
 
 def _sections(study: Study, message: messages.Prepare) -> Sections:

@@ -139,6 +139,12 @@ def _foreign(section: str, values: Any) -> Iterator[tuple[str, str]]:
 
 def _elsewhere(config: Config) -> Iterator[tuple[str, str]]:
     federation, simulated = config.federation, config.federation.name != "deployment"
+    if config.task.file and federation.name != "inprocess":
+        yield (
+            f"task={config.task.file} is a file of yours, and federation={federation.name} runs "
+            "tasks that are installed wherever they train.",
+            "Make a package of it (`wardround task new NAME`), or choose federation=inprocess.",
+        )
     if config.baselines and not simulated:
         yield (
             f"baselines={_words(config.baselines)} with federation=deployment: the hospitals' "

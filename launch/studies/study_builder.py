@@ -165,7 +165,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         expires=config.expires,
         nonce=secrets.token_hex(8),
         task=registry.reference_to(task),
-        model=Model(parameters=layout.size, layout=layout.digest),
+        model=Model(parameters=layout.size, layout=layout.digest, frozen=model.frozen_digest),
         privacy=Privacy(
             mode=mode,
             clip_norm=config.privacy.clip_norm,
