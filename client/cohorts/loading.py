@@ -19,7 +19,7 @@ from client.config.resource_limits import database_memory
 from client.config.site_config import Objections, SiteConfig, View
 from client.data import view_reader
 from client.data.cohort import Cohort, identifiers, identities
-from client.data.sources.attrition import Attrition, look
+from client.data.sources.attrition import Attrition, measure
 from client.data.sources.session import Session
 from client.data.sources.view_sandbox import ParsedView
 from protocol.errors import Code, WardroundError
@@ -139,7 +139,7 @@ def _all_names(config: SiteConfig) -> Iterator[dict[str, str]]:
 def attrition_of(config: SiteConfig, task: str) -> Attrition:
     """The rows of each step of a task's view. Raises as `read_table` does."""
     found: list[Attrition] = []
-    _read(config, config.data[task], lambda _: None, lambda *of: found.append(look(*of)))
+    _read(config, config.data[task], lambda _: None, lambda *of: found.append(measure(*of)))
     return found[0]
 
 

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
-from client.yaml_values import Number, Size, YamlList
+from client.yaml.documents import contradiction
+from client.yaml.values import Number, Size, YamlList
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of

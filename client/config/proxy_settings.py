@@ -8,8 +8,8 @@ from typing import Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath
+from client.yaml.documents import contradiction
+from client.yaml.values import LocalPath
 from protocol.address import RemoteAddress
 from protocol.document import Document
 

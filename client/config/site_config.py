@@ -16,8 +16,8 @@ from client.config.policy import Policy
 from client.config.proxy_settings import ProxySettings
 from client.data import templates
 from client.data.sources.settings import Sources
-from client.yaml_documents import contradiction, read_yaml, validate
-from client.yaml_values import LocalPath
+from client.yaml.documents import contradiction, read_yaml, validate
+from client.yaml.values import LocalPath
 from protocol.address import RemoteAddress
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError

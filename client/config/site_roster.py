@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from client.config.known_roster import KnownRoster
 from client.config.site_config import SiteConfig
-from client.yaml_documents import read_yaml
+from client.yaml.documents import read_yaml
 from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError

@@ -23,7 +23,7 @@ from client.config import site_roster as roster_file
 from client.config.site_config import SiteConfig
 from client.config.site_roster import SiteRoster, roster_text, signing_key_file
 from client.enrolment.new_site import ROSTER
-from client.yaml_documents import read_yaml
+from client.yaml.documents import read_yaml
 from protocol import durable_files
 from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError

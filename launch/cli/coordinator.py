@@ -175,9 +175,9 @@ def start(
     """
     forbid_core_dumps()
     from server.coordinator.journal import Journal
+    from server.coordinator.operations.metrics import CoordinatorMetrics
+    from server.coordinator.operations.settlement import Settlement
     from server.coordinator.service import Coordinator
-    from server.operations.metrics import CoordinatorMetrics
-    from server.operations.settlement import Settlement
 
     ending = threading.Event()
 
@@ -410,7 +410,7 @@ def backup(
 
     Example: wardround coordinator backup /backup/monday.tar.gz
     """
-    from server.operations.backup import backup as write
+    from server.coordinator.operations.backup import backup as write
 
     write(_config(config), file)
     print_result(f"Written to {file}. It holds private keys.", {"file": file}, as_json)
@@ -429,7 +429,7 @@ def restore(
 
     Example: wardround coordinator restore monday.tar.gz /srv/coordinator
     """
-    from server.operations.backup import restore as unpack
+    from server.coordinator.operations.backup import restore as unpack
 
     restored = unpack(file, folder)
     print_result(
@@ -455,8 +455,8 @@ def history(
     Example: wardround coordinator history north --out north.history.json
     """
     from protocol.durable_files import write
+    from server.coordinator.operations.history import history as history_of
     from server.enrolment.accounts import refuse_existing
-    from server.operations.history import history as history_of
 
     refuse_existing(out)
     write(out, history_of(_config(config), site))
@@ -479,7 +479,7 @@ def prune(
     """
     from datetime import timedelta
 
-    from server.operations.prune import prune as remove
+    from server.coordinator.operations.prune import prune as remove
 
     gone = remove(_config(config), timedelta(days=days))
     lines = [f"{one.study[:12]}  {one.bytes / 1e6:.1f} MB" for one in gone]

@@ -123,8 +123,8 @@ class Coordinator:
         self.journal.write(
             "limits",
             open_files=self.link.open_files,
-            connections=self.link.limits.most,
-            an_address=self.link.limits.an_address,
+            connections=self.link.limits.max_connections,
+            an_address=self.link.limits.per_address,
         )
         for name, chore in self._chores().items():
             with self._housekeeping.task(name):

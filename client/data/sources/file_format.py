@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
+from client.yaml.documents import contradiction
 from protocol.document import Document
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]

@@ -128,12 +128,12 @@ class AssociationServer(BoundedServer, ThreadedAssociationServer):
         connections = _CONNECTIONS * arguments[0].maximum_associations
         super().__init__(*arguments, connections=connections, **more)
 
-    def tell(self, open_files: int, limits: Limits) -> None:
+    def log_limits(self, open_files: int, limits: Limits) -> None:
         event(
             "limits",
             open_files=open_files,
-            connections=limits.most,
-            an_address=limits.an_address,
+            connections=limits.max_connections,
+            an_address=limits.per_address,
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from client.yaml_values import LocalPath, SizeOrBytes
+from client.yaml.values import LocalPath, SizeOrBytes
 from protocol.address import Address, ListenAddress
 from protocol.document import Document
 

@@ -63,7 +63,7 @@ def test_connections_beyond_the_limit_are_closed_and_senders_come_through_afterw
 ) -> None:
     held = receiver.receiver._server.connections
     until(lambda: len(held) == 0, "earlier senders have gone")
-    assert (held.limits.most, held.limits.an_address) == (8, 4)
+    assert (held.limits.max_connections, held.limits.per_address) == (8, 4)
     with ExitStack() as strangers:
         for _ in range(4):
             strangers.enter_context(socket.create_connection(("127.0.0.1", port(receiver)), HUNG))

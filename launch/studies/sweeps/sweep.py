@@ -32,8 +32,8 @@ from rich.text import Text
 
 from launch.config import compose
 from launch.config.schema import Config
-from launch.sweeps.files import write
-from launch.sweeps.result import SweepResult, SweepRow
+from launch.studies.sweeps.files import write
+from launch.studies.sweeps.result import SweepResult, SweepRow
 from protocol.errors import Code, WardroundError
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.terminal.printable import printable

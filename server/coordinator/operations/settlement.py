@@ -26,14 +26,14 @@ class Settlement:
         folder: Path,
         uri: str,
         signer: Identity,
-        tell: Callable[[str, str], None],
+        report: Callable[[str, str], None],
         pause: float = _PAUSE,
     ) -> None:
-        """folder: with a folder for each study that waits. uri: of MLflow. tell: (study, "" or why
-        it still waits), once at each change."""
+        """folder: with a folder for each study that waits. uri: of MLflow. report: (study, "" or
+        why it still waits), once at each change."""
         self._folder, self._uri, self._signer = folder, uri, signer
-        self._tell, self._pause = tell, pause
-        self._told: dict[str, str] = {}
+        self._report, self._pause = report, pause
+        self._reported: dict[str, str] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="settlement", daemon=True)
 
@@ -52,18 +52,18 @@ class Settlement:
                 return
             try:
                 if deliver_stored(folder, self._uri, self._signer):
-                    self._say(folder.name, "")
+                    self._report_once(folder.name, "")
             except WardroundError as error:
-                self._say(folder.name, error.message)
+                self._report_once(folder.name, error.message)
             except Exception as error:
-                self._say(folder.name, type(error).__name__)
+                self._report_once(folder.name, type(error).__name__)
 
     def _work(self) -> None:
         while not self._ending.is_set():
             self.settle()
             self._ending.wait(self._pause)
 
-    def _say(self, study: str, why: str) -> None:
-        if self._told.get(study) != why:
-            self._told[study] = why
-            self._tell(study, why)
+    def _report_once(self, study: str, why: str) -> None:
+        if self._reported.get(study) != why:
+            self._reported[study] = why
+            self._report(study, why)

@@ -13,13 +13,13 @@ import pytest
 
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
+from server.coordinator.operations.history import history
+from server.coordinator.operations.metrics import CoordinatorMetrics
+from server.coordinator.operations.prune import STAYS, prune
 from server.coordinator.service import Coordinator
-from server.operations.history import history
-from server.operations.metrics import CoordinatorMetrics
-from server.operations.prune import STAYS, prune
 from server.transport import event_log
+from tests.server.coordinator.operations.test_backup import OLDER
 from tests.server.hospitals import new_coordinator
-from tests.server.operations.test_backup import OLDER
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from launch.config import compose
 from launch.demo.mlflow_server import MlflowServer
-from launch.sweeps.files import write
-from launch.sweeps.result import SweepResult, SweepRow
-from launch.sweeps.sweep import Sweep
+from launch.studies.sweeps.files import write
+from launch.studies.sweeps.result import SweepResult, SweepRow
+from launch.studies.sweeps.sweep import Sweep
 from protocol.errors import Code, WardroundError
 from tests.deployment.processes import Command
 
@@ -106,7 +106,7 @@ def test_a_failed_study_is_in_the_files_and_in_no_group(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [("1", "3"), ("0.1", "10"), ("fedavg", "fedadam"), ("0", "1")])
 def test_a_figure_for_numbers_and_for_words(values: tuple[str, str]) -> None:
-    from launch.sweeps.figure import utility
+    from launch.studies.sweeps.figure import utility
 
     result = SweepResult(("-",), ("x", "y"))
     for value in values:

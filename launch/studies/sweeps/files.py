@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.sweeps.figure import utility
-from launch.sweeps.result import SweepResult
+from launch.studies.sweeps.figure import utility
+from launch.studies.sweeps.result import SweepResult
 from protocol import durable_files
 
 

@@ -13,12 +13,12 @@ import yaml
 
 from client.config.site_config import SiteConfig
 from client.config.site_roster import signing_key_file
+from client.daemon.operations.backup import backup, restore
 from client.data.dicom.index import image_decisions
 from client.data.dicom.index.index import ImageIndex
 from client.governance.budget import budget
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
-from client.operations.backup import backup, restore
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study

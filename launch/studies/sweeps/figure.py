@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from launch.sweeps.result import SweepGroup, SweepResult, number
+from launch.studies.sweeps.result import SweepGroup, SweepResult, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

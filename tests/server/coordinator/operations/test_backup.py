@@ -13,15 +13,15 @@ from protocol.study.study import Study
 from protocol.wire.history import History
 from server.coordinator.config import CoordinatorConfig
 from server.coordinator.journal import Journal
+from server.coordinator.operations.backup import backup, restore
+from server.coordinator.operations.history import history
 from server.coordinator.service import Coordinator
 from server.coordinator.setup import bundle
 from server.enrolment.accounts import Accounts, Credentials
 from server.enrolment.signing_key import signing_key
-from server.operations.backup import backup, restore
-from server.operations.history import history
 from tests.server.hospitals import credentials, new_coordinator
 
-OLDER = Path(__file__).parents[2] / "golden" / "0.1.0" / "coordinator"
+OLDER = Path(__file__).parents[3] / "golden" / "0.1.0" / "coordinator"
 
 
 def test_a_coordinator_is_again_what_it_was(tmp_path: Path) -> None:

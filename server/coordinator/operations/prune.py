@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from server.coordinator.config import CoordinatorConfig
-from server.operations.history import FOR_GOOD
+from server.coordinator.operations.history import FOR_GOOD
 
 STAYS = frozenset(
     {"study.json", "submission.json", "configuration.json", "events.jsonl", "summary.json"}
