@@ -79,6 +79,7 @@ ORDER = {
         "launch.studies.sweeps",
         "launch.queries",
         "launch.demo",
+        "launch.authoring",
         "launch.cli",
     ),
     "wardround": ("wardround",),
