@@ -44,8 +44,8 @@ class ReleasedModel:
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
-        WardroundError(MALFORMED_DATA) naming a column that is not there or holds an unknown
-        category (a site would count it as missing; who scores should know).
+        WardroundError(MALFORMED_DATA) naming a column that is not there, or holds an unknown
+        category or a word for a number.
         """
         import pandas as pd
         import torch
@@ -218,6 +218,12 @@ def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any
     series = frame[column.name]
     if column.kind == "number":
         numbers = pd.to_numeric(series, errors="coerce")
+        if (numbers.isna() & ~series.isna()).any():
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {column.name} holds something that is no number.",
+                remedy="Give numbers, NaN or None where missing.",
+            )
         return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     values = [None if pd.isna(value) else str(value) for value in series]
     if not set(values) <= {None, *column.categories}:

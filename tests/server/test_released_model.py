@@ -168,3 +168,12 @@ def test_frozen_parameters_are_those_of_the_study_wherever_it_is_loaded(
     np.savez(tmp_path / "model" / "frozen.npz", **changed)
     with pytest.raises(WardroundError, match="frozen parameters are not those"):
         released_model.load(tmp_path / "model")
+
+
+def test_a_word_where_a_number_belongs_is_refused_by_its_column(folder: Path) -> None:
+    frame = released_model.example(TASK.schema)
+    number = next(c.name for c in TASK.schema.columns if c.kind == "number")
+    frame[number] = frame[number].astype(object)
+    frame.loc[0, number] = "high"
+    with pytest.raises(WardroundError, match=f"Column {number} holds something that is no number"):
+        released_model.load(folder).predict(frame)
