@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from protocol.document import digest
+from protocol.document import digest_of_all
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
 from tasks.encoders import Hinge
@@ -143,17 +143,27 @@ class Task(ABC):
         raise NotImplementedError(f"task {self.name} ships no public data")
 
     @classmethod
-    def source_digest(cls) -> str:
-        """SHA-256 over the source files of the task's class, its bases (torch's excluded) and its
-        `parts`, so that every hospital of a study runs the same code. Raises
-        WardroundError(CONFIGURATION) where there is no source to be read."""
+    def public_files(cls) -> tuple[str, ...] | None:
+        """The files that `public_sites` reads, below the data root; None where it is not there."""
+        if cls.public_sites is Task.public_sites:
+            return None
+        return tuple(f"{file.folder or cls.name}/{file.file}" for file in cls.downloads)
+
+    @classmethod
+    def sources(cls) -> dict[str, bytes]:
+        """Name -> text of the source files of the task's class, its bases (torch's excluded) and
+        its `parts`. Raises WardroundError(CONFIGURATION) where there is none to be read."""
         written: list[type | ModuleType] = [
             base
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
         ]
-        sources = dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge))
-        return digest("".join(sorted(map(digest, sources.values()))).encode())
+        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge))
+
+    @classmethod
+    def source_digest(cls) -> str:
+        """SHA-256 over the `sources`, so that every hospital of a study runs the same code."""
+        return digest_of_all(cls.sources().values())
 
 
 def _source(written: type | ModuleType) -> tuple[str, bytes]:

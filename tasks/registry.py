@@ -22,7 +22,7 @@ from protocol.study.study import Scalar, TaskReference
 if TYPE_CHECKING:
     from tasks.base import Task
 
-_BUILT_IN = {
+BUILT_IN = {
     "breast_cancer": "tasks.shipped.breast_cancer:BreastCancer",
     "chest_xray": "tasks.shipped.chest_xray:ChestXray",
     "dicom_dose": "tasks.shipped.dicom_dose:DicomDose",
@@ -41,14 +41,14 @@ Kind = TypeVar("Kind", bound="type[Task]")
 
 def installed() -> dict[str, str]:
     """Task name -> "module:class"."""
-    return dict(sorted((plugin_tasks() | _BUILT_IN).items()))
+    return dict(sorted((plugin_tasks() | BUILT_IN).items()))
 
 
 def plugin_tasks() -> dict[str, str]:
     """The tasks that others made, which cannot replace a built-in task."""
     entries = {entry.name: entry.value for entry in entry_points(group="wardround.tasks")}
     own = {name: f"{kind.__module__}:{kind.__qualname__}" for name, kind in _registered.items()}
-    return {name: value for name, value in (entries | own).items() if name not in _BUILT_IN}
+    return {name: value for name, value in (entries | own).items() if name not in BUILT_IN}
 
 
 def register(task: Kind) -> Kind:
@@ -65,7 +65,7 @@ def register(task: Kind) -> Kind:
             f"{getattr(task, '__name__', task)} is no class of a task with a name.",
             remedy="Derive it from wardround.Task, and give it a `name`, a `schema` and a `model`.",
         )
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         raise WardroundError(
             Code.CONFIGURATION,
             f"{task.__name__} has the name of the built-in task {name}.",
@@ -141,7 +141,7 @@ def load(name: str, options: Mapping[str, Scalar] | None = None) -> Task:
 
 def _imported(name: str) -> type[Task]:
     # Finding plug-ins reads the disk, which a built-in task can do without.
-    tasks = _BUILT_IN if name in _BUILT_IN else installed()
+    tasks = BUILT_IN if name in BUILT_IN else installed()
     if name not in tasks:
         message = f"No task named {name!r} is installed here."
         raise unknown_name(Code.UNKNOWN_TASK, message, name, tasks, "Installed")

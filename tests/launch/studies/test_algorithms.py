@@ -47,7 +47,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("normalised", "Normalised"),
         ("exploding_normalised", "ExplodingNormalised"),
     ):
-        monkeypatch.setitem(registry._BUILT_IN, name, f"tests.client.quadratic:{class_}")
+        monkeypatch.setitem(registry.BUILT_IN, name, f"tests.client.quadratic:{class_}")
 
 
 def planned(*overrides: str, task: str = "quadratic") -> Study:
