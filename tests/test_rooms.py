@@ -27,6 +27,7 @@ ORDER = {
         "protocol.wire",
         "protocol.terminal",
         "protocol.operations",
+        "protocol.yaml",
     ),
     "tasks": (
         "tasks",
@@ -37,7 +38,6 @@ ORDER = {
     ),
     "client": (
         "client",
-        "client.yaml",
         "client.data.dicom",
         "client.data.dicom.objects",
         "client.data.dicom.pixels",

@@ -344,6 +344,26 @@ def expel(
 
 
 @coordinator_app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="A site of the roster.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Revoke the identity keys that a site had before its present one, for good.
+
+    When an old key is in wrong hands and the site has another by now (rotate). Studies from before
+    the change go on without the site, or end where they sum exactly; newer ones are not touched.
+
+    Example: wardround coordinator revoke north
+    """
+    from server.enrolment.roster import Roster
+
+    Roster(_config(config).roster).revoke_former(name)
+    done = f"Former keys of {printable(name)} are revoked. Connected sites learn of it."
+    print_result(done, {"revoked": name}, as_json)
+
+
+@coordinator_app.command()
 def bundle(
     out: Annotated[Path, typer.Option(help="A new file.")],
     config: Config = HERE,

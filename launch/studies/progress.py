@@ -32,6 +32,7 @@ WAITING = {
     "offline": "waiting for sites to come online: ",
     "approval": "waiting for approval at: ",
     "hours": "waiting for the working hours of: ",
+    "trouble": "waiting for a disk, ledger or clock to be mended at: ",
     "suspects": "paused, since at least one of these sends what no honest site sends: ",
     "unconfirmed": "not asked together until `wardround-site roster confirm` there: ",
 }

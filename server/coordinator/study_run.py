@@ -300,7 +300,7 @@ class StudyRun:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
         # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
-        type_ = "searching" if why in ("suspects", "unconfirmed") else "waiting"
+        type_ = "searching" if why in ("trouble", "suspects", "unconfirmed") else "waiting"
         self._append(type_, why=why, sites=list(sites))
         if sites:
             self._log("study-waits", why=why, sites=",".join(sites))

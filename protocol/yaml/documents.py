@@ -8,6 +8,7 @@ schema does (yaml.org/spec/1.2.2, section 10.3).
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,14 @@ from protocol.errors import Code, WardroundError
 M = TypeVar("M", bound=BaseModel)
 _MAX_LENGTH = 1 << 20
 """Characters of a document that are read."""
+_MAX_VALUES = 100_000
+"""Values in a document, those behind an alias counted wherever it stands."""
+
+
+class _FaultError(yaml.YAMLError):
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"`{key.value}` appears twice (line {line})")
+                raise _FaultError(f"`{key.value}` appears twice (line {line})", "Keep one of them.")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -52,35 +61,53 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.value))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Returns the mapping in the file. Raises WardroundError(CONFIGURATION)."""
+def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
+    """Returns the mapping in the file. Raises WardroundError(CONFIGURATION).
+
+    remedy: how to come by such a file, for who has none.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             value = yaml.load(file.read(_MAX_LENGTH), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        if _values(value, {}, frozenset()) > _MAX_VALUES:
+            raise _FaultError("its aliases make it too large", "Write less behind each `*`.")
         if isinstance(value, dict):
             return value
         problem = "is not a mapping of keys to values"
-        remedy = "Start from what `wardround-site init` writes."
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-        remedy = "Name the file or its folder with --config, or make one with "
-        remedy += "`wardround-site init FOLDER`."
     except UnicodeDecodeError:
         problem, remedy = "is not UTF-8 text", "Save it as UTF-8, which every editor can."
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problem = f"is not valid YAML at line {line}: {error.problem}"
         remedy = "Indent with spaces, and quote text that contains `: ` or `#`."
+    except _FaultError as error:
+        problem, remedy = f"is not valid: {error}", error.remedy
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem, remedy = f"is not valid: {error}", "Keep one of them."
+        problem = f"is not valid YAML: {error}"
     raise WardroundError(Code.CONFIGURATION, f"{path} {problem}.", remedy=remedy)
+
+
+def _values(value: Any, counted: dict[int, int], around: frozenset[int]) -> int:
+    """How many values there are, each alias written out. Raises _FaultError for one that contains
+    itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in around:
+        raise _FaultError("a value contains itself", "Write it out in place of its `*`.")
+    if id(value) not in counted:
+        inside = around | {id(value)}
+        children = value.values() if isinstance(value, dict) else value
+        counted[id(value)] = 1 + sum(_values(child, counted, inside) for child in children)
+    return counted[id(value)]
 
 
 def validate(model: type[M], values: dict[str, Any], source: str) -> M:
     """Returns `values` as `model`. Raises WardroundError(CONFIGURATION) for the first wrong key,
     with its full name, what is wrong with it and what it should be."""
     try:
-        return model.model_validate(values)
+        return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         # A misspelt key also makes another one missing: the misspelling is what to show.
         first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")

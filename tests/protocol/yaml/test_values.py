@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from client.yaml.values import LocalPath, Number, Size, SizeOrBytes
+from protocol.yaml.values import LocalPath, Number, Size, SizeOrBytes
 
 
 def read(kind: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Types of values in site.yaml: sizes with a unit, paths, numbers, lists."""
+"""Types of values in YAML that people write: sizes with a unit, paths, numbers, lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 T = TypeVar("T")
 _UNITS = {"MiB": 2**20, "GiB": 2**30}
@@ -23,12 +23,13 @@ def _size_or_bytes(value: Any) -> int:
     return value if type(value) is int else _size(value)
 
 
-def _path(value: Any) -> Path:
+def _path(value: Any, info: ValidationInfo) -> Path | str:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value.strip():
         raise ValueError("not a path")
-    return Path(value).expanduser()
+    path = Path(value).expanduser()
+    return str(path) if info.mode == "json" else path
 
 
 def _number(value: Any) -> Any:
