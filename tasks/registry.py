@@ -6,14 +6,15 @@ Nothing is ever imported by a name that came over the wire: a name is looked up 
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from protocol.errors import Code, WardroundError, unknown_name
@@ -100,11 +101,11 @@ def register_file(where: str) -> str:
                 f"{file.name} has the name of a Python module that is in use.",
                 remedy="Give the file another name.",
             )
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a .py has a spec
+        module = ModuleType(file.stem)
+        module.__file__ = str(file)
         sys.modules[file.stem] = module
         try:
-            spec.loader.exec_module(module)  # type: ignore[union-attr]
+            SourceFileLoader(file.stem, str(file)).exec_module(module)
         except Exception as error:
             del sys.modules[file.stem]
             _refuse_broken(file.name, error)

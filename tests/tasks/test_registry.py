@@ -172,7 +172,7 @@ def test_a_task_in_a_notebooks_cell_has_a_source(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, "my_notebook", module)
         linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
         module.__dict__["__name__"] = "my_notebook"
-        exec(compile(text, cell, "exec"), module.__dict__)  # noqa: S102  # as a notebook does
+        exec(compile(text, cell, "exec"), module.__dict__)  # noqa: S102 (as a notebook does)
         kind: type[Task] = module.__dict__["Mine"]
         return kind
 
