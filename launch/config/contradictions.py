@@ -87,6 +87,12 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "gradient a round.",
             "Choose privacy=local (or privacy=none), or algorithm=fedavg.",
         )
+    elif name in ("fedprox", "scaffold") and config.local_steps == 1:
+        yield (
+            f"algorithm={name} corrects a site's later steps of a round: with local_steps=1 there "
+            "are none, and it is fedavg.",
+            "Set local_steps to 2 or more, or choose algorithm=fedavg.",
+        )
     if name == "fedsgd" and config.local_steps != 1:
         yield (
             f"algorithm=fedsgd takes one step a round, not local_steps={config.local_steps}.",
@@ -140,6 +146,12 @@ def _foreign(section: str, values: Any) -> Iterator[tuple[str, str]]:
 
 def _elsewhere(config: Config) -> Iterator[tuple[str, str]]:
     federation, simulated = config.federation, config.federation.name != "deployment"
+    if config.task.file and federation.name != "inprocess":
+        yield (
+            f"task={config.task.file} is a file of yours, and federation={federation.name} runs "
+            "tasks that are installed wherever they train.",
+            "Make a package of it (`wardround task new NAME`), or choose federation=inprocess.",
+        )
     if config.baselines and not simulated:
         yield (
             f"baselines={_words(config.baselines)} with federation=deployment: the hospitals' "

@@ -60,10 +60,12 @@ class TaskReference(Document):
 
 
 class Model(Document):
-    """The flat vector that is sent: P parameters (0 in a query); `layout` is a digest."""
+    """The flat vector that is sent: P parameters (0 in a query); `layout` is a digest. `frozen` is
+    that of the parameters that are not trained and never sent, "" where there are none."""
 
     parameters: Annotated[int, Field(ge=0, le=2**31)]
     layout: Digest
+    frozen: str = added_field("", pattern=r"^([0-9a-f]{64})?$")
 
 
 class Privacy(Document):
