@@ -13,7 +13,13 @@ import numpy as np
 
 from client.cohorts import objections
 from client.cohorts.feature_cache import features_of
-from client.cohorts.image_columns import Progress, image_tables, pseudonyms, with_pictures
+from client.cohorts.image_columns import (
+    Progress,
+    image_tables,
+    imaging_of,
+    pseudonyms,
+    with_pictures,
+)
 from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
 from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
@@ -185,6 +191,8 @@ def build_cohort(
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
     `Cohort.build` raise.
     """
+    if task.schema.images:
+        imaging_of(config, task)  # before a view that reads them fails for another reason
     remarks: list[str] = []
     rows = read_table(config, task.name, remarks.append, named, inspection)
     table, notes = with_pictures(config, task, rows, progress)
