@@ -276,7 +276,7 @@ class ImageIndex:
         """Study -> what its dose reports come to."""
         reports: dict[str, list[tuple[str, dose_report.DoseReport]]] = {}
         stored = ", ".join(dose_report.STORED)
-        for study, name, *stated in self._db.execute(
+        for study, name, *stated in self._read(
             f"SELECT study, coalesce(image, path), {stored} FROM instance"
             f" WHERE coalesce({stored}) IS NOT NULL ORDER BY path"
         ):
@@ -287,7 +287,7 @@ class ImageIndex:
     def patients(self) -> list[tuple[str, str]]:
         """Each patient of an image, ready or not, and the patient's ID whoever issued it: the
         columns `patient` and `patient_id`."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT DISTINCT patient, patient_id FROM instance WHERE patient IS NOT NULL"
         )
         return [(row[0], row[1]) for row in rows]

@@ -163,7 +163,7 @@ def test_what_cannot_be_understood_is_counted_and_fills_no_log(
     receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message without the field that says what it asks for ends the thread that reads it."""
-    monkeypatch.setattr(receiver.receiver._strange, "_most", 2)
+    monkeypatch.setattr(receiver.receiver._strange, "_max_events", 2)
     message = bytes.fromhex("04000000000e0000000a0103" + "00" * 8)
     before, held = receiver.receiver.counts.rejected.total(), receiver.receiver._server.connections
     caplog.set_level("INFO")
