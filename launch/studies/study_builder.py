@@ -54,6 +54,7 @@ from protocol.study.study import (
     adds_noise,
     evaluates,
 )
+from protocol.terminal.study_texts import check_texts
 from server.model.optimisers import NAMES
 from tasks import contract, registry
 from tasks.base import Task
@@ -68,7 +69,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
     patients that `federation.sites` names.
 
     Raises WardroundError: CONFIGURATION naming the option, or the task's method that breaks its
-    contract; NO_DATA naming a site where nobody trains; EPSILON_UNREACHABLE.
+    contract; NO_DATA naming a site where nobody trains; EPSILON_UNREACHABLE; REFUSED_STUDY for
+    texts that cannot be shown.
     """
     contract.check(task)
     declared = chosen(config, declared)
@@ -86,7 +88,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
     try:
-        return _calibrated(config, _draft(config, task, declared))
+        study = _calibrated(config, _draft(config, task, declared))
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise WardroundError(
@@ -94,6 +96,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"The study is not valid: {where + ': ' if where else ''}{what}.",
             remedy="`wardround run --info` explains every key.",
         ) from None
+    check_texts(study)
+    return study
 
 
 def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:

@@ -157,3 +157,25 @@ def test_a_sender_that_never_releases_is_let_go(
     association = associate(port(receiver))
     assert sent(association, sendable(next(_numbers))) == 0
     association.release()
+
+
+def test_what_cannot_be_understood_is_counted_and_fills_no_log(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message without the field that says what it asks for ends the thread that reads it."""
+    monkeypatch.setattr(receiver.receiver._strange, "_max_events", 2)
+    message = bytes.fromhex("04000000000e0000000a0103" + "00" * 8)
+    before, held = receiver.receiver.counts.rejected.total(), receiver.receiver._server.connections
+    caplog.set_level("INFO")
+    for _ in range(4):
+        association = associate(port(receiver))
+        association.dul.socket.send(message)
+        until(lambda: len(held) == 0, "the connection is closed")
+        association.abort()
+    assert receiver.receiver.counts.rejected["not understood"] == 4
+    assert receiver.receiver.counts.rejected.total() == before + 4
+    said = [record.message for record in caplog.records]
+    assert said.count("connection not understood") == 2
+    association = associate(port(receiver))
+    assert sent(association, sendable(next(_numbers))) == 0
+    association.release()
