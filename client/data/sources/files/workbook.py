@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, Any
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError  # its errors only  # nosec B405
 
 from client.data.sources.file_format import FileFormat
 from protocol.errors import Code, WardroundError
