@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(1000)
 
 WARDROUND = Path(sys.executable).with_name("wardround")
 STUDY = ("task=gated", "privacy=none", "rounds=8", "local_steps=2", "evaluation.every=1")
-_GATED = '''"""Breast cancer, which waits after two rounds for as long as a file `gate` lies there."""
+_GATED = '''"""Breast cancer, which waits after two rounds while a file `gate` lies there."""
 
 import time
 from pathlib import Path
