@@ -133,11 +133,19 @@ def _made(task: Task, table: Table) -> npt.NDArray[np.generic]:
 
 
 def _records(schema: Schema) -> Table:
-    """Of nobody; the last has no value in any column, and no picture."""
+    """Of nobody; the last has no value in any column, and no picture; the others have all."""
     table = dict(schema.made_up(_ROWS))
     for column in schema.columns:
         values = table[column.name].copy()
-        values[-1] = None if column.kind == "category" else np.nan
+        match column.kind:
+            case "category":
+                values[values == np.array(None)] = column.categories[0]
+                values[-1] = None
+            case "number":
+                values[np.isnan(values)] = column.low
+                values[-1] = np.nan
+            case never:
+                assert_never(never)
         table[column.name] = values
     for image in schema.images:
         table[image.name] = table[image.name].copy()

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import click
 import typer
@@ -191,11 +191,11 @@ def fail(error: WardroundError, *, as_json: bool = False) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     """For tables, colours and progress. Reads no markup in what it prints."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, file=file, markup=False, highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
