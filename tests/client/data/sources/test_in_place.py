@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import resource
@@ -19,6 +20,9 @@ from client.data.sources.session import Extra, Session
 from client.data.sources.settings import Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
+
+PACKED = functools.partial(gzip.compress, mtime=0)
+"""The same bytes at any time, since they are part of tests' names."""
 
 
 def refused(view: str, **files: Path) -> WardroundError:
@@ -162,16 +166,20 @@ def test_a_path_with_a_star_is_all_its_files(tmp_path: Path) -> None:
     [
         ("t.csv", b"a,b\n1,ok\n2,\xc3\xa9\n3,CANARY\xe9\n4,z\n", "line 4, is not UTF-8"),
         ("t.csv", b"a,b\n1,2\n" + b"CANARY" * 400_000, "line 3: longer than 1 MiB"),
-        ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" + b"CANARY" * 400_000 + b"\n3,4\n"), "line 3"),
+        (
+            "t.csv.gz",
+            PACKED(b"a,b\n1,2\n" + b"CANARY" * 400_000 + b"\n3,4\n"),
+            "line 3",
+        ),
         ("t.csv", b"a,A\n1,CANARY\n", "names a column twice"),
         ("t.csv", b"a,b\n1,2\n3", "line 3 (1 columns instead of 2)"),
         ("t.csv", b'a,b\n1,2\n3,"CANARY\n', "line 3"),
         ("t.ndjson", b'{"a": 1}\n{"a": "CANARY', "line 2"),
         ("t.ndjson", b'{"a": 1}\n{"a": "\xffCANARY"}\n', "line 2"),
-        ("t.ndjson.gz", gzip.compress(b'{"a": 1}\n{"a": CANARY}\n'), "line 2"),
+        ("t.ndjson.gz", PACKED(b'{"a": 1}\n{"a": CANARY}\n'), "line 2"),
         ("t.ndjson", b'{"a": 1}\n{"a": "' + b"C" * (40 << 20) + b'"}\n', "line 2: longer than 16"),
         ("t.json", b'[{"a": 1}, {"a": CANARY}]', "t.json"),
-        ("t.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 99_999)[:-99], "t.csv.gz"),
+        ("t.csv.gz", PACKED(b"a,b\n" + b"1,2\n" * 99_999)[:-99], "t.csv.gz"),
     ],
 )
 def test_a_broken_file_is_named_by_line(
