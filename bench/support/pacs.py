@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -41,7 +42,7 @@ _PROBES = (b"", b"\x01\0", b"GET / HTTP/1.0\r\n\r\n")
 def study(number: int, side: int) -> list[Dataset]:
     """Images and reports in turn, so that what is refused would keep an image from coming."""
     made = []
-    for place, sop_class in enumerate(one for pair in zip(IMAGES, REPORTS) for one in pair):  # noqa: B905 (as many)
+    for place, sop_class in enumerate(chain(*zip(IMAGES, REPORTS, strict=True))):
         dataset = radiograph(2 * number, side=side if sop_class in IMAGES else 8)
         dataset.SOPClassUID = sop_class
         dataset.SOPInstanceUID = f"{dataset.StudyInstanceUID}.{place}"
