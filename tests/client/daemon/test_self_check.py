@@ -188,10 +188,7 @@ def test_what_the_policy_forbids_costs_no_check(ward: Ward) -> None:
     assert refused.code is Code.REFUSED_BUDGET
 
 
-def test_a_daemon_says_at_its_start_what_it_will_refuse(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger(LOGGER), "propagate", True)
+def test_a_daemon_says_at_its_start_what_it_will_refuse(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
     for task in ("plain", "dropping", "dicom_dose"):
         _check_itself(registry.load(task), 1 << 28)
