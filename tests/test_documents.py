@@ -27,6 +27,7 @@ DOCUMENTS = (
     *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
 )
 GENERATED = {str(page.relative_to(ROOT)) for page in pages()}
+FRENCH = sorted(page.name for page in (ROOT / "docs" / "fr").glob("*.md"))
 PROGRAMS = {"wardround": app, "wardround-site": site_app}
 _FOLDERS = "|".join((*MAY_IMPORT, "tests", "conf", "bench", "deploy", "docs", "notebooks"))
 _PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")
@@ -106,7 +107,7 @@ def test_every_command_and_option_exists(document: str) -> None:
 @pytest.mark.parametrize("program", ["wardround", "wardround-site"])
 def test_every_command_of_the_operations_page_has_its_arguments(program: str) -> None:
     lines = [
-        line
+        line.partition(" #")[0]
         for language, block in _BLOCK.findall(text("docs/operations.md"))
         for line in block.splitlines()
         if not language and line.startswith(f"{program} ")
@@ -186,8 +187,9 @@ def test_the_pages_of_keys_are_those_of_the_code() -> None:
         assert not re.search(r"\|\s*\|$", content, re.MULTILINE), "a key without documentation"
 
 
-def test_both_languages_of_the_handbook_name_the_same() -> None:
-    english, french = "docs/hospital.md", "docs/fr/hospital.md"
+@pytest.mark.parametrize("page", FRENCH)
+def test_both_languages_name_the_same(page: str) -> None:
+    english, french = f"docs/{page}", f"docs/fr/{page}"
     for pattern in (
         _PATH,
         re.compile(r"`([^`\n]+)`"),
