@@ -97,7 +97,7 @@ class Privacy(Document):
 
 
 class ServerOptimiser(Document):
-    """A `torch.optim` optimiser on the flat vector (Reddi et al. 2021, Algorithm 2)."""
+    """An optimiser of the flat vector (Reddi et al. 2021, Algorithm 2)."""
 
     name: Name = "fedavg"
     lr: Annotated[float, Field(gt=0, le=1e4)] = 1.0
