@@ -30,6 +30,9 @@ DOCUMENTS = (
 GENERATED = {str(page.relative_to(ROOT)) for page in pages()}
 FRENCH = sorted(page.name for page in (ROOT / "docs" / "fr").glob("*.md"))
 PROGRAMS = {"wardround": app, "wardround-site": site_app}
+LARGEST = 150_000
+"""Bytes of a picture."""
+_NAMESPACES = {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
 _FOLDERS = "|".join((*MAY_IMPORT, "tests", "conf", "bench", "deploy", "docs", "notebooks"))
 _PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")
 _FUNCTION = re.compile(r"`([\w/]+\.py)`(?: \(|, )`(\w+)`")
@@ -190,3 +193,19 @@ def test_both_languages_name_the_same(page: str) -> None:
     ):
         assert pattern.findall(text(english)) == pattern.findall(text(french))
     assert list(command_lines(english)) == list(command_lines(french))
+
+
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda file: file.name
+)
+def test_a_picture_is_small_and_asks_no_other_server(picture: Path) -> None:
+    assert picture.stat().st_size < LARGEST
+    if picture.suffix == ".svg":
+        named = re.findall(r"https?://[^\"')\s]+", picture.read_text())
+        assert {address for address in named if address not in _NAMESPACES} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_picture_says_what_it_shows(document: str) -> None:
+    for words, place in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text(document)):
+        assert len(words) > 10, place
