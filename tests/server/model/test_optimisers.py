@@ -108,7 +108,7 @@ def test_a_checkpoint_of_an_optimiser_goes_on_bit_for_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_is_in_the_layout_of_torch(name: str) -> None:
-    """So that releases which made their optimisers from torch's class read it, and this one theirs."""
+    """Releases that made their optimisers from torch's class read it, and this one theirs."""
     state = build(torch.zeros(3), ServerOptimiser(name=name, momentum=0.9)).state_dict()
     (group,) = state["param_groups"]
     weights = torch.zeros(3, requires_grad=True)
