@@ -18,6 +18,7 @@ import numpy.typing as npt
 from protocol.metrics.query_answers import Answer as Answer
 from protocol.metrics.score_histogram import METRICS
 from protocol.metrics.score_histogram import Estimate as Estimate
+from protocol.statistics.results import AnalysisResult as AnalysisResult
 from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
@@ -74,6 +75,8 @@ class Outcome:
     calibration: tuple[CalibrationPoint, ...] = ()
     answers: tuple[Answer, ...] = ()
     """What a query came to, noised and over all sites together."""
+    analysis: AnalysisResult | None = None
+    """What the answers were read as, where the study is an analysis."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
@@ -102,6 +105,7 @@ class Outcome:
             "bytes_received": self.bytes_received,
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
+            **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
         }
 
     @staticmethod
@@ -132,6 +136,7 @@ class Outcome:
                 for point in plain["calibration"]
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+            analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
         )
 
 

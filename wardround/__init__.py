@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from launch.authoring.dry_run import check_task
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
+    from launch.queries.analyses import glm, survival, table_one
     from launch.queries.ask import Where, ask
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
@@ -73,6 +74,7 @@ __all__ = [
     "configure",
     "data_root",
     "declared_patients",
+    "glm",
     "histogram",
     "load",
     "load_task",
@@ -85,6 +87,8 @@ __all__ = [
     "show",
     "show_comparison",
     "split_plan",
+    "survival",
+    "table_one",
 ]
 
 _HOME = {
@@ -114,6 +118,7 @@ _HOME = {
     "configure": "launch.config.compose:load",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
+    "glm": "launch.queries.analyses",
     "histogram": "protocol.metrics.score_histogram",
     "load": "server.tracking.registered_model",
     "load_task": "tasks.registry:load",
@@ -126,6 +131,8 @@ _HOME = {
     "show": "launch.studies.result_view",
     "show_comparison": "launch.studies.result_view",
     "split_plan": "launch.studies.run",
+    "survival": "launch.queries.analyses",
+    "table_one": "launch.queries.analyses",
 }
 """Name -> "module" that has it, or "module:name" where it is called otherwise there."""
 

@@ -37,6 +37,8 @@ from protocol.study.algorithms import (
     check_robust,
     check_stop,
 )
+from protocol.study.analysis import Analysis
+from protocol.study.analysis import check as check_analysis
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
 
@@ -297,6 +299,8 @@ class Study(Document):
     expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
     """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
     failed; with "" they release what is left of it at once."""
+    analysis: Analysis | None = added_field(None)
+    """What the query's tables are read as, beside the counts themselves."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -360,6 +364,10 @@ class Study(Document):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
             raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
+        if self.analysis is not None:
+            if self.query is None:
+                raise ValueError("an analysis is read off a query")
+            check_analysis(self.analysis, self.query)
         return self
 
     @cached_property
