@@ -11,7 +11,8 @@ public intervals of 100 days. The error is that of noise, against the estimate f
 patients without it; over the middle 80% of follow-up. Log-rank: two groups of one distribution,
 of equal size and 1 to 4. Regression: 2,000 patients, five binary factors of which two go together,
 and one table of 3^5 times the outcome's cells; per coefficient the share of 95% intervals that hold
-the truth, and the median width of an interval against the one without noise.
+the truth, and the median width of an interval against the one without noise. Hazard ratios: three
+binary factors, times from Cox's model in 8 intervals.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -28,8 +30,10 @@ from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.metrics.score_histogram import project
 from protocol.privacy.query_noise import pooled_noise
+from protocol.statistics.estimation import Fit, NoFitError
+from protocol.statistics.hazards import fit_hazards
 from protocol.statistics.noised_table import NoisedTable
-from protocol.statistics.regression import NoFitError, fit, inverse_link
+from protocol.statistics.regression import fit, inverse_link
 from protocol.statistics.survival import curve, noised_log_rank
 from protocol.study.analysis import Family
 from support.figure import figure
@@ -50,6 +54,8 @@ def main() -> int:
     families: tuple[Family, ...] = ("binomial", "gaussian", "poisson")
     for family, epsilon in product(families, (1.0, 3.0)):
         held += _regression(family, epsilon, runs)
+    for epsilon in (1.0, 3.0):
+        held += _hazards(epsilon, runs)
     return 0 if all(held) else 1
 
 
@@ -128,30 +134,64 @@ def _drawn(family: Family, n: int, generator: np.random.Generator) -> tuple[Floa
 
 def _regression(family: Family, epsilon: float, runs: int, n: int = 2000) -> list[bool]:
     noise, chances = _noise(epsilon)
-    variance = float(np.dot(noise**2, chances))
-    generator, started = np.random.default_rng(2), time.perf_counter()
-    held, robust, widths, failed = [], [], [], 0
-    for _ in range(runs):
+    variance, generator = float(np.dot(noise**2, chances)), np.random.default_rng(2)
+
+    def fits() -> tuple[Fit, Fit]:
         values, counts = _drawn(family, n, generator)
-        alone = fit(family, DESIGN, values, counts, 0.0)
         noised = counts + generator.choice(noise, size=counts.shape, p=chances)
+        alone = fit(family, DESIGN, values, counts, 0.0)
+        return alone, fit(family, DESIGN, values, noised, variance)
+
+    return _coverage(f"private {family} regression", epsilon, TRUE, fits, runs)
+
+
+def _hazards(epsilon: float, runs: int, n: int = 2000) -> list[bool]:
+    noise, chances = _noise(epsilon)
+    variance, generator = float(np.dot(noise**2, chances)), np.random.default_rng(3)
+    design, truth = DESIGN[:8, 3:], np.array([0.6, -0.4, 0.0])
+
+    def fits() -> tuple[Fit, Fit]:
+        row = generator.integers(0, 8, n)
+        until = generator.weibull(1.3, n) * 900 * np.exp(-(design[row] @ truth) / 1.3)
+        left = generator.integers(1, 20, n) * WIDTH
+        place = np.where(until <= left, until // WIDTH, left // WIDTH - 1)
+        cells = np.zeros((8, 2, J // 2 + 1))
+        np.add.at(
+            cells,
+            (row, np.where(until <= left, 0, 1), np.minimum(place, J // 2).astype(int)),
+            1,
+        )
+        noised = cells + generator.choice(noise, size=cells.shape, p=chances)
+        return fit_hazards(design, cells, 0.0), fit_hazards(design, noised, variance)
+
+    return _coverage("private hazard ratios", epsilon, truth, fits, runs)
+
+
+def _coverage(
+    name: str, epsilon: float, truth: Floats, fits: Callable[[], tuple[Fit, Fit]], runs: int
+) -> list[bool]:
+    """Of the first coefficients, those of `truth`; fits: without noise and with it."""
+    started, held, robust, widths, failed = time.perf_counter(), [], [], [], 0
+    for _ in range(runs):
         try:
-            found = fit(family, DESIGN, values, noised, variance)
+            alone, found = fits()
         except NoFitError:
             failed += 1
             continue
-        off = np.abs(found.coefficients - TRUE)
-        held.append(off <= 1.96 * found.errors)
-        robust.append(off <= 1.96 * found.robust)
-        widths.append(found.errors / alone.errors)
+        of = slice(0, len(truth))
+        off = np.abs(found.coefficients[of] - truth)
+        held.append(off <= 1.96 * found.errors[of])
+        robust.append(off <= 1.96 * found.robust[of])
+        widths.append(found.errors[of] / alone.errors[of])
     coverage, width = np.mean(held, axis=0), float(np.median(widths, axis=0).max())
-    name = f"private {family} regression at epsilon {epsilon:g}"
-    more = {"runs": runs, "no_estimate": failed, "robust": round(float(np.mean(robust)), 4)}
-    spent = {"seconds": round(time.perf_counter() - started, 1)}
+    name, seconds = f"{name} at epsilon {epsilon:g}", round(time.perf_counter() - started, 1)
     least, mean = float(coverage.min()), float(coverage.mean())
+    more = {"runs": runs, "no_estimate": failed, "robust": round(float(np.mean(robust)), 4)}
     figures = [
-        figure(f"{name}: least coverage", least, "share", 0.935, least=True, **more, **spent),
-        figure(f"{name}: mean coverage", mean, "share", 0.975, width=round(width, 3)),
+        figure(f"{name}: least coverage", least, "share", 0.935, least=True, **more),
+        figure(
+            f"{name}: mean coverage", mean, "share", 0.975, width=round(width, 3), seconds=seconds
+        ),
     ]
     if epsilon == 3.0:
         figures.append(figure(f"{name}: width against no noise", width, "times", 1.5))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from launch.authoring.dry_run import check_task
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
-    from launch.queries.analyses import glm, survival, table_one
+    from launch.queries.analyses import cox, glm, survival, table_one
     from launch.queries.ask import Where, ask
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
@@ -72,6 +72,7 @@ __all__ = [
     "cohorts_of",
     "compare",
     "configure",
+    "cox",
     "data_root",
     "declared_patients",
     "glm",
@@ -116,6 +117,7 @@ _HOME = {
     "cohorts_of": "launch.federations.inprocess",
     "compare": "launch.studies.baselines",
     "configure": "launch.config.compose:load",
+    "cox": "launch.queries.analyses",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
     "glm": "launch.queries.analyses",

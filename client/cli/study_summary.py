@@ -19,7 +19,7 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
-from protocol.study.analysis import Analysis, Regression, Survival, TableOne
+from protocol.study.analysis import Analysis, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
@@ -117,6 +117,8 @@ def _read_as(analysis: Analysis) -> str:
             return "survival: Kaplan-Meier curves, median and mean times, log-rank test"
         case Regression():
             return f"a regression ({analysis.family}) with standard errors that know the noise"
+        case Hazards():
+            return "proportional hazards (Cox): hazard ratios with intervals that know the noise"
     assert_never(analysis)
 
 

@@ -19,6 +19,14 @@ analyse_app = CommandLine(
     "every figure; docs/statistics.md says what is estimated, and how well."
 )
 
+Time = Annotated[
+    str, typer.Option(help="A number column in public intervals: days:12, days:0/182/365/730.")
+]
+Event = Annotated[str, typer.Option(help="A condition that holds where the event happened.")]
+Factors = Annotated[
+    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,chol > 240.")
+]
+References = Annotated[str, typer.Option(help="Levels to compare with, with commas: cp=4,sex=0.")]
 By = Annotated[str, typer.Option("--by", help="Groups: a column, bins (age:45/65), a condition.")]
 
 
@@ -44,11 +52,8 @@ def table_one(
 @question_command(analyse_app)
 def survival(
     task: Task,
-    time: Annotated[
-        str,
-        typer.Option(help="A number column in public intervals: days:12, days:0/182/365/730."),
-    ],
-    event: Annotated[str, typer.Option(help="A condition that holds where the event happened.")],
+    time: Time,
+    event: Event,
     by: By = "",
     strata: Annotated[
         str, typer.Option(help="The test compares groups within these: a column or a condition.")
@@ -73,13 +78,9 @@ def glm(
     outcome: Annotated[
         str, typer.Option(help="A condition (binomial), or a number column (gaussian, poisson).")
     ],
-    factors: Annotated[
-        str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,chol > 240.")
-    ],
+    factors: Factors,
     family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
-    references: Annotated[
-        str, typer.Option(help="Levels to compare with, with commas: cp=4,sex=0.")
-    ] = "",
+    references: References = "",
     where: Condition = "",
 ) -> "Question":
     """Logistic, linear or Poisson regression on factors, with standard errors that know the noise.
@@ -91,8 +92,34 @@ def glm(
     from launch.queries import analyses
     from launch.queries.question import Question
 
-    chosen = dict(_reference(text) for text in split(references))
-    return analyses.glm(Question.about(task, where=where), outcome, split(factors), family, chosen)
+    question = Question.about(task, where=where)
+    return analyses.glm(question, outcome, split(factors), family, _references(references))
+
+
+@question_command(analyse_app)
+def cox(
+    task: Task,
+    time: Time,
+    event: Event,
+    factors: Factors,
+    references: References = "",
+    where: Condition = "",
+) -> "Question":
+    """Hazard ratios of factors (proportional hazards), with standard errors that know the noise.
+
+    From one table of all factors by event and interval: a few factors with few levels each.
+
+    Example: wardround analyse cox --task my_task --time days:6 --event "died = 1" --factors sex,arm
+    """
+    from launch.queries import analyses
+    from launch.queries.question import Question
+
+    question = Question.about(task, where=where)
+    return analyses.cox(question, time, event, split(factors), _references(references))
+
+
+def _references(text: str) -> dict[str, str]:
+    return dict(_reference(part) for part in split(text))
 
 
 def _reference(text: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError, unknown_name
-from protocol.study.analysis import Family, Regression, Survival, TableOne
+from protocol.study.analysis import Family, Hazards, Regression, Survival, TableOne
 from protocol.study.query import Axis, Bins, Cells, ConditionAxis
 from tasks import query_schema
 
@@ -51,19 +51,35 @@ def survival(question: Question, time: str, event: str, by: str = "", strata: st
     (`days:12`, `days:0/182/365/730`); event: a condition that holds where it has happened.
     Raises WardroundError: CONFIGURATION, REFUSED_STUDY.
     """
-    until, happened = question.axis(time, TIME_BINS), question.axis(event)
-    if not isinstance(until, Bins):
-        raise _unfit(f"{time!r} is no time.", "Take a number column, such as days:12.")
-    if not isinstance(happened, ConditionAxis):
-        raise _unfit(f"{event!r} is no condition.", "For example: 'died = 1'.")
+    happened, until = _event_and_time(question, event, time)
     if strata and not by:
         raise _unfit("Strata are of a test between groups.", "Give the groups too, or no strata.")
     between = tuple(question.axis(text) for text in (by, strata) if text)
-    axes = (*between, happened, until.model_copy(update={"outside": True}))
-    question = question.of(Cells(name=f"{until.column} until {happened.column}", axes=axes))
+    axes = (*between, happened, until)
+    question = question.of(Cells(name=f"{until.column} until {happened.column}"[:120], axes=axes))
     titled = question.title or f"Survival: {question.task.name}"
     analysis = Survival(grouped=bool(by), stratified=bool(strata))
     return replace(question, analysis=analysis, title=titled)
+
+
+def cox(
+    question: Question,
+    time: str,
+    event: str,
+    factors: Sequence[str],
+    references: Mapping[str, str] | None = None,
+) -> Question:
+    """Proportional hazards: hazard ratios of factors, from public intervals of time.
+
+    time, event: as in `survival`; factors, references: as in `glm`. Raises as `survival`.
+    """
+    happened, until = _event_and_time(question, event, time)
+    axes, chosen = _factors(question, factors, references or {}, 6)
+    _require_apart(axes, (happened, until))
+    name = f"{until.column} until {happened.column} by factors"
+    question = question.of(Cells(name=name[:120], axes=(*axes, happened, until)))
+    titled = question.title or f"Proportional hazards: {question.task.name}"
+    return replace(question, analysis=Hazards(references=chosen), title=titled)
 
 
 def glm(
@@ -80,22 +96,44 @@ def glm(
     references: column or condition -> the level that others are compared with; otherwise the
     first, of a condition "no". Raises WardroundError: CONFIGURATION, REFUSED_STUDY.
     """
+    axes, chosen = _factors(question, factors, references or {}, 7)
+    of = _outcome(question, outcome, family)
+    _require_apart(axes, (of,))
+    question = question.of(Cells(name=f"{of.column} by factors"[:120], axes=(*axes, of)))
+    titled = question.title or f"Regression: {question.task.name}"
+    analysis = Regression(family=family, references=chosen)
+    return replace(question, analysis=analysis, title=titled)
+
+
+def _event_and_time(question: Question, event: str, time: str) -> tuple[ConditionAxis, Bins]:
+    happened, until = question.axis(event), question.axis(time, TIME_BINS)
+    if not isinstance(until, Bins):
+        raise _unfit(f"{time!r} is no time.", "Take a number column, such as days:12.")
+    if not isinstance(happened, ConditionAxis):
+        raise _unfit(f"{event!r} is no condition.", "For example: 'died = 1'.")
+    return happened, until.model_copy(update={"outside": True})
+
+
+def _factors(
+    question: Question, factors: Sequence[str], references: Mapping[str, str], most: int
+) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+    """Their axes, and of each the level that others are compared with."""
     axes = tuple(question.axis(text, FACTOR_BINS) for text in factors)
-    if not 1 <= len(axes) <= 7 or len({axis.column for axis in axes}) < len(axes):
-        raise _unfit("A regression has 1 to 7 different factors.", "Name others, or fewer.")
-    wanted = dict(references or {})
+    if not 1 <= len(axes) <= most or len({axis.column for axis in axes}) < len(axes):
+        raise _unfit(f"The model has 1 to {most} different factors.", "Name others, or fewer.")
+    wanted = dict(references)
     chosen = tuple(_reference(axis, wanted.pop(axis.column, None)) for axis in axes)
     for name in wanted:
         known = [axis.column for axis in axes]
         message = f"No factor is called {name!r}."
         raise unknown_name(Code.CONFIGURATION, message, name, known, "The factors")
-    of = _outcome(question, outcome, family)
-    if of.column in {axis.column for axis in axes}:
-        raise _unfit(f"{outcome!r} is outcome and factor.", "Leave it out of the factors.")
-    question = question.of(Cells(name=f"{of.column} by factors", axes=(*axes, of)))
-    titled = question.title or f"Regression: {question.task.name}"
-    analysis = Regression(family=family, references=chosen)
-    return replace(question, analysis=analysis, title=titled)
+    return axes, chosen
+
+
+def _require_apart(factors: Sequence[Axis], outcomes: Sequence[Axis]) -> None:
+    for outcome in outcomes:
+        if outcome.column in {axis.column for axis in factors}:
+            raise _unfit(f"{outcome.column} is outcome and factor.", "Leave it out of the factors.")
 
 
 def _outcome(question: Question, text: str, family: Family) -> Axis:

@@ -7,12 +7,13 @@ from typing import assert_never
 import numpy as np
 
 from protocol.privacy.query_noise import pooled_noise, query_and_event
+from protocol.statistics.hazard_tables import hazard_tables
 from protocol.statistics.noised_table import NoisedTable
 from protocol.statistics.regression_tables import regression_tables
 from protocol.statistics.results import AnalysisResult
 from protocol.statistics.survival_tables import survival_tables
 from protocol.statistics.table_one import table_one
-from protocol.study.analysis import Regression, Survival, TableOne
+from protocol.study.analysis import Hazards, Regression, Survival, TableOne
 from protocol.study.query import Cells
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers
@@ -32,6 +33,8 @@ def analyse(study: Study, total: Integers, participants: int) -> AnalysisResult 
             return survival_tables(analysis, tables[0])
         case Regression():
             return regression_tables(analysis, tables[0])
+        case Hazards():
+            return hazard_tables(analysis, tables[0])
     assert_never(analysis)
 
 

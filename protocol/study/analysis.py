@@ -7,12 +7,14 @@ which table plays which part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
 from protocol.document import Document
-from protocol.study.query import Bins, Cells, Query
+from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query
 
 Family = Literal["binomial", "gaussian", "poisson"]
 
@@ -45,7 +47,16 @@ class Regression(Document):
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=7, strict=False)]
 
 
-Analysis = Annotated[TableOne | Survival | Regression, Field(discriminator="kind")]
+class Hazards(Document):
+    """Proportional hazards, as Cox's model has them. One table: factors, then whether the event has
+    happened and the time until then or until the last visit, as in `Survival`. `references`: as in
+    `Regression`."""
+
+    kind: Literal["hazards"] = "hazards"
+    references: Annotated[tuple[str, ...], Field(min_length=1, max_length=6, strict=False)]
+
+
+Analysis = Annotated[TableOne | Survival | Regression | Hazards, Field(discriminator="kind")]
 
 
 def check(analysis: Analysis, query: Query) -> None:
@@ -64,23 +75,51 @@ def check(analysis: Analysis, query: Query) -> None:
                 raise ValueError("each table of a table one is of the groups and one variable")
         case Survival():
             wanted = 2 + int(analysis.grouped) + int(analysis.stratified)
-            if len(tables) != 1 or len(axes) != wanted:
-                raise ValueError(f"a survival analysis is of one table with {wanted} axes")
-            event, time = axes[-2:]
-            if event.kind != "holds" or not (isinstance(time, Bins) and time.outside):
-                raise ValueError("a survival table ends with the event and with bins of time")
+            _check_one_table(tables, wanted)
+            _check_event_and_time(axes)
+        case Hazards():
+            _check_one_table(tables, 2 + len(analysis.references))
+            _check_event_and_time(axes)
+            _check_references(axes, analysis.references)
         case Regression():
-            if len(tables) != 1 or len(axes) != 1 + len(analysis.references):
-                raise ValueError("a regression has one table: a reference each, and the outcome")
-            for axis, reference in zip(axes, analysis.references, strict=False):
-                if reference not in axis.labels[:-1]:
-                    raise ValueError(f"{axis.column} has no level {reference}")
-            outcome = {"binomial": "holds", "gaussian": "bins", "poisson": "bins"}
-            if axes[-1].kind != outcome[analysis.family]:
-                raise ValueError("the outcome is a condition where binomial, else bins")
-            if analysis.family == "poisson" and isinstance(axes[-1], Bins):
-                edges = axes[-1].edges
-                if list(edges) != [edges[0] + step for step in range(len(edges))]:
-                    raise ValueError("a poisson outcome is counted in bins of one each")
+            _check_one_table(tables, 1 + len(analysis.references))
+            _check_references(axes, analysis.references)
+            _check_outcome(axes[-1], analysis.family)
         case never:
             assert_never(never)
+
+
+def _check_one_table(tables: Sequence[Cells], axes: int) -> None:
+    if len(tables) != 1 or len(tables[0].axes) != axes:
+        raise ValueError(f"the analysis is of one table with {axes} axes")
+
+
+def _check_event_and_time(axes: Sequence[Axis]) -> None:
+    event, time = axes[-2:]
+    if not isinstance(event, ConditionAxis) or not (isinstance(time, Bins) and time.outside):
+        raise ValueError("a table of times ends with the event and with bins of time")
+
+
+def _check_references(axes: Sequence[Axis], references: Sequence[str]) -> None:
+    for axis, reference in zip(axes, references, strict=False):
+        if reference not in axis.labels[:-1]:
+            raise ValueError(f"{axis.column} has no level {reference}")
+
+
+def _check_outcome(axis: Axis, family: Family) -> None:
+    match family:
+        case "binomial":
+            fits = isinstance(axis, ConditionAxis)
+        case "gaussian":
+            fits = isinstance(axis, Bins)
+        case "poisson":
+            fits = isinstance(axis, Bins) and all(
+                high == low + 1 and low == int(low) for low, high in pairwise(axis.edges)
+            )
+        case never:
+            assert_never(never)
+    if not fits:
+        raise ValueError(
+            "a binomial outcome is a condition, a gaussian one is in bins, a poisson "
+            "one in bins of a whole number each"
+        )

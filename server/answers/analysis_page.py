@@ -112,8 +112,8 @@ def _y(share: float) -> float:
 
 def _forest(table: ResultTable) -> str:
     """The first column's intervals, one below the other; on a scale of logarithms where it is of
-    ratios. The first row, the intercept, is left out."""
-    rows = [(row.label, row.cells[0]) for row in table.rows[1:]]
+    ratios. The intercept is left out."""
+    rows = [(row.label, row.cells[0]) for row in table.rows if row.label != "(intercept)"]
     known = [(label, of) for label, of in rows if isinstance(of, Figure)]
     ratios = "ratio" in table.columns[0]
     ends = [_scaled(end, ratios) for _, of in known for end in (of.low, of.high)]

@@ -48,6 +48,9 @@ QUESTIONS: dict[str, Question] = {
     "regression": analyses.glm(
         ABOUT, "malignant = 1", ("mean_radius:6/13/22", "mean_texture > 20")
     ),
+    "hazards": analyses.cox(
+        ABOUT, "mean_radius:6/10/14/18/22", "malignant = 1", ("mean_texture > 20",)
+    ),
 }
 
 
@@ -218,7 +221,8 @@ def test_an_analysis_of_other_tables_than_it_says_is_no_study() -> None:
         {"kind": "survival"},
         {"kind": "table_one", "grouped": True},
         {"kind": "regression", "family": "binomial", "references": ["no"]},
-        {"kind": "cox"},
+        {"kind": "hazards", "references": ["no", "no"]},
+        {"kind": "mixed"},
     ):
         with pytest.raises(ValidationError):
             Study.model_validate_json(json.dumps(plain | {"analysis": analysis}))

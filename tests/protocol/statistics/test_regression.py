@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from protocol.statistics.regression import NoFitError, fit, inverse_link
+from protocol.statistics.estimation import NoFitError
+from protocol.statistics.regression import fit, inverse_link
 from protocol.statistics.regression_tables import regression_tables
 from protocol.statistics.results import Figure
 from protocol.study.analysis import Family, Regression
