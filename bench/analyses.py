@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
-from protocol.metrics.score_histogram import project
+from protocol.outcomes.estimates import project
 from protocol.privacy.query_noise import pooled_noise
 from protocol.statistics.estimation import Fit, NoFitError
 from protocol.statistics.hazards import fit_hazards

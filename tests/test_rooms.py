@@ -20,6 +20,7 @@ MAY_IMPORT = {
 ORDER = {
     "protocol": (
         "protocol",
+        "protocol.outcomes",
         "protocol.study",
         "protocol.secagg",
         "protocol.privacy",
@@ -31,6 +32,7 @@ ORDER = {
         "protocol.yaml",
     ),
     "tasks": (
+        "tasks.losses",
         "tasks",
         "tasks.published_scores",
         "tasks.models",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from protocol.metrics.score_histogram import project
+from protocol.outcomes.estimates import project
 from protocol.statistics.noised_table import NoisedTable
 from protocol.statistics.results import Figure
 

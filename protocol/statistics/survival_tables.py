@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from protocol.metrics.score_histogram import project
+from protocol.outcomes.estimates import project
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.statistics.survival import (

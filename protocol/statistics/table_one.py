@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.metrics.query_answers import binned_quantile
-from protocol.metrics.score_histogram import project
+from protocol.outcomes.estimates import project
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.study.analysis import TableOne

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocol.identity import Identity, fingerprint
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.study.algorithms import (
@@ -54,6 +54,15 @@ def describe_model(outcome: Outcome, schema: Schema, signer: Identity | None = N
     cast = (
         '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
     )
+    kind = outcome.study.outcome
+    names = [f"`{name}`" for name in kind.score_columns]
+    said = "is " if len(names) == 1 else "are "
+    said += kind.score_meaning.format(label=f"`{schema.label}`")
+    columns = (
+        f"The answer's column {names[0]}"
+        if len(names) == 1
+        else f"The answer's columns {names[0]} to {names[-1]}"
+    )
     usage = f"""## How to score with it
 
 ```python
@@ -61,8 +70,8 @@ scores = wardround.load(uri).predict(frame.astype({cast}))
 ```
 
 `frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
-texts, NaN or None where a value is missing. The answer's column `score` is the probability of
-label 1 of `{schema.label}` ({as_markdown(schema.label_meaning)}). wardround must be installed.
+texts, NaN or None where a value is missing. {columns} {said}
+({as_markdown(schema.label_meaning)}). wardround must be installed.
 
 {_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
 version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`

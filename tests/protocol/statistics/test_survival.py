@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import CensoredData, ecdf, logrank
 
-from protocol.metrics.score_histogram import project
+from protocol.outcomes.estimates import project
 from protocol.statistics.noised_table import NoisedTable
 from protocol.statistics.results import AnalysisResult, Figure
 from protocol.statistics.survival import noised_log_rank
