@@ -21,6 +21,7 @@ ORDER = {
     "protocol": (
         "protocol",
         "protocol.study",
+        "protocol.models",
         "protocol.secagg",
         "protocol.privacy",
         "protocol.metrics",
@@ -116,6 +117,7 @@ DOORS = {
     ),
     "pynetdicom": ("client/data/", "launch/demo/dicom_sender.py"),
     "gdcm": ("client/data/dicom/pixels/decode.py",),
+    "safetensors": ("protocol/models/bundle.py",),
     "openpyxl": ("client/data/sources/files/workbook.py",),
     "hydra": ("launch/config/compose.py",),
     "omegaconf": ("launch/config/compose.py", "launch/config/schema.py"),

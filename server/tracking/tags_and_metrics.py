@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from protocol.metrics.score_histogram import Estimate
 from protocol.study.study import Study
+from protocol.vectors import weights_digest
 from server.outcome import Outcome, RoundReport
-from server.released_model import weights_digest
 from server.tracking import query_report
 from server.tracking.model_card import describe
 
