@@ -70,12 +70,14 @@ class Bundle:
         """The registered model and its version."""
         return f"{self.signed.record.model}/{self.signed.record.version}"
 
+    @property
+    def weights_by_name(self) -> Tensors:
+        """The parameters that were trained, as views of `weights`."""
+        return unpack(self.weights, self.layout)
+
     def to_bytes(self) -> bytes:
         """The file's content."""
-        tensors = {
-            _WEIGHTS + n: np.ascontiguousarray(a)
-            for n, a in unpack(self.weights, self.layout).items()
-        }
+        tensors = {_WEIGHTS + n: np.ascontiguousarray(a) for n, a in self.weights_by_name.items()}
         tensors |= {_FROZEN + n: np.ascontiguousarray(a) for n, a in self.frozen.items()}
         order = canonical([[name, list(shape)] for name, shape in self.layout.entries])
         metadata = {
