@@ -117,6 +117,7 @@ DOORS = {
         "launch/demo/synthetic_radiographs.py",
         "launch/demo/dicom_sender.py",
     ),
+    "highdicom": ("client/data/",),
     "pynetdicom": ("client/data/", "launch/demo/dicom_sender.py"),
     "gdcm": ("client/data/dicom/pixels/decode.py",),
     "safetensors": ("protocol/models/bundle.py",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,13 @@ def _own_and_released(figures: dict[str, Any], metric: str) -> str:
 def predict(
     model: Annotated[Path, typer.Option(help="The bundle: a file that `wardround export` wrote.")],
     which: Annotated[str, typer.Option("--for", help="cohort, new, or an accession number.")],
-    to: Annotated[Path, typer.Option(help="The file to write: NAME.csv or NAME.parquet.")],
+    to: Annotated[
+        Path,
+        typer.Option(
+            help="What to write: a file .csv, .parquet or .ndjson (FHIR R4), or a new folder for "
+            "DICOM reports."
+        ),
+    ],
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
@@ -81,8 +88,8 @@ def predict(
 
     Once a reviewer approved the model and policy.predict in site.yaml allows it. cohort: all that
     the task's view selects or, for pictures, all that are ready; new: those of them that this model
-    has not scored before. The file names patients: it is for this site's user alone (0600). Nothing
-    is sent to the coordinator; the audit log notes model and counts, and nobody's score.
+    has not scored before. What is written names patients: it is for this site's user alone (0600).
+    Nothing is sent to anybody; the audit log notes model and counts, and nobody's score.
 
     Example: wardround-site predict --model heart.safetensors --for new --to scores.csv
     """
@@ -95,10 +102,10 @@ def predict(
     from client.prediction.selection import NEW, select
 
     site, now = load(config), datetime.now().astimezone()
-    results.refuse_unfit(to)
     limit_threads(site.policy)
     with governing(config, "predict") as governance, ScoredRecords.open(site.state) as scored:
         allowed = AllowedModel.open(site, model, now)
+        results.refuse_unfit(to, allowed.task)
         digest = allowed.bundle.digest
         known = scored.of(digest) if which == NEW else frozenset()
         selection = select(site, allowed, which, known.__contains__)
@@ -108,16 +115,16 @@ def predict(
         governance.audit.append(
             AuditEvent.PATIENTS_SCORED, model=digest, version=allowed.bundle.name, **counts
         )
-        if found.made:
-            results.write(to, allowed, found.made, now)
+        unwritten = results.write(to, allowed, found.made, now) if found.made else {}
         scored.add(digest, (one.record for one in found.made))
     lines = [f"{counts['scored']} records scored by {allowed.bundle.name}. {allowed.notice}"]
-    lines += [f"  {number:7}  {why}" for why, number in sorted(found.left_out.items())]
+    reasons = dict(Counter(found.left_out) + Counter(unwritten))
+    lines += [f"  {number:7}  {why}" for why, number in sorted(reasons.items())]
     facts = {
         "model": allowed.bundle.name,
         "digest": digest,
         "use": allowed.notice,
-        "reasons": dict(found.left_out),
+        "reasons": reasons,
         "file": str(to) if found.made else None,
         **counts,
     }

@@ -1,56 +1,92 @@
-"""Predictions as a file of a table: CSV, or Parquet where its name ends so. For its owner alone."""
+"""Predictions as files, by their name: CSV or Parquet, FHIR, or a folder of DICOM reports.
+
+All are for the site's user alone, since they name patients."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from client.prediction import risk_assessments
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction
 from protocol import durable_files
 from protocol.errors import Code, WardroundError, unwritable
+from tasks.base import Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CSV, PARQUET = ".csv", ".parquet"
+_TABLES, _RECORD = (".csv", ".parquet"), ".ndjson"
 
 
-def refuse_unfit(file: Path) -> None:
-    """Raises WardroundError(USAGE) for a file that `write` would not write, before work is done."""
-    if file.suffix not in (CSV, PARQUET):
+def refuse_unfit(to: Path, task: Task) -> None:
+    """Raises WardroundError(USAGE) for what `write` would not write, before work is done."""
+    kinds = [*_TABLES, _RECORD, *([""] if task.schema.images else [])]
+    if to.suffix not in kinds:
         raise WardroundError(
             Code.USAGE,
-            f"{file} is neither {CSV} nor {PARQUET}.",
-            remedy="Let the file's name end so.",
+            f"{to} says no kind of result that there is for the task {task.name}.",
+            remedy="Name a file .csv or .parquet (a table) or .ndjson (FHIR) or, for a task on "
+            "pictures, a new folder for DICOM reports.",
         )
-    if file.exists():
+    if to.exists():
         raise WardroundError(
-            Code.USAGE, f"{file} is there already.", remedy="Name a file that is not there yet."
+            Code.USAGE, f"{to} is there already.", remedy="Name what is not there yet."
         )
 
 
 def write(
-    file: Path, model: AllowedModel, predictions: Sequence[Prediction], when: datetime
-) -> None:
-    """One row a prediction: whose it is, the score with all its digits, and what it is worth.
-    Durable on return, 0600, never over another file.
+    to: Path, model: AllowedModel, predictions: Sequence[Prediction], when: datetime
+) -> dict[str, int]:
+    """One row, one pair of resources or one report a prediction: whose it is, the score, and what
+    it is worth. Durable on return, 0600, never over another file.
 
-    Raises WardroundError: USAGE where the file cannot be written, MALFORMED_DATA as
+    Returns why predictions have no result -> how many: pictures that no report can be made of.
+    Raises WardroundError: USAGE where something cannot be written, MALFORMED_DATA as
     `SourceImage.of` does.
     """
-    frame, buffer = _frame(model, predictions, when), io.BytesIO()
-    if file.suffix == CSV:
+    try:
+        if not to.suffix:
+            return _write_reports(to, model, predictions, when)
+        if to.suffix == _RECORD:
+            content = risk_assessments.ndjson(model, predictions, when)
+        else:
+            content = _table(to.suffix, _frame(model, predictions, when))
+        durable_files.write(to, content, replace=False)
+    except OSError as error:
+        raise unwritable(to, error) from None
+    return {}
+
+
+def _write_reports(
+    folder: Path, model: AllowedModel, predictions: Sequence[Prediction], when: datetime
+) -> dict[str, int]:
+    from client.prediction.reports import report
+
+    faults: Counter[str] = Counter()
+    folder.mkdir(mode=0o700)
+    for one in predictions:
+        try:
+            made = report(model, one, when)
+        except WardroundError as error:
+            faults[error.message] += 1
+        else:
+            durable_files.write(folder / f"{one.record}.dcm", made)
+    return dict(faults)
+
+
+def _table(suffix: str, frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    if suffix == _TABLES[0]:
         frame.to_csv(buffer, index=False)  # floats in their shortest round-trip form
     else:
         frame.to_parquet(buffer, index=False)
-    try:
-        durable_files.write(file, buffer.getvalue(), replace=False)
-    except OSError as error:
-        raise unwritable(file, error) from None
+    return buffer.getvalue()
 
 
 def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> pd.DataFrame:

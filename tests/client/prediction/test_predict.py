@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import stat
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fhir.resources.R4B.provenance import Provenance
+from fhir.resources.R4B.riskassessment import RiskAssessment
 from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from client.config.site_config import SiteConfig
 from client.config.site_roster import signing_key_file
@@ -22,6 +27,7 @@ from protocol.models.bundle import Bundle
 from server import released_model
 from tasks import registry
 from tests.client.cli.conftest import Ran, Run, run
+from tests.client.data.dicom.conftest import dicom3tools
 from tests.client.data.dicom.dicom_files import CANARIES
 from tests.client.prediction.ward import (
     NAMES,
@@ -35,7 +41,7 @@ from tests.client.prediction.ward import (
 )
 from tests.protocol.models.bundles import bundle
 
-__all__ = ["run"]
+__all__ = ["dicom3tools", "run"]
 
 MODEL = bundle()
 XRAY = chest_xray()
@@ -219,6 +225,92 @@ def png(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return file.getvalue()
+
+
+def test_a_radiograph_becomes_a_report_that_readers_of_dicom_take(
+    predict: Predict, dicom3tools: Path, tmp_path: Path
+) -> None:
+    bare: dict[str, Any] = dict.fromkeys(("StudyID", "PatientBirthDate", "ReferringPhysicianName"))
+    radiology(tmp_path, {}, {}, bare, rules={"modalities": ["DX"], "views": ["PA"]})
+    assert predict(XRAY, "cohort").status == 0
+    done = predict(XRAY, "cohort", "reports")
+    assert done.status == 0, done.err
+    scores = read(tmp_path / "scores.csv").set_index("image_uid")["score"]
+    files = sorted((tmp_path / "reports").iterdir())
+    assert len(files) == 3
+    for file in files:
+        checked = subprocess.run([dicom3tools, file], capture_output=True, text=True, check=False)
+        assert "Error" not in checked.stderr + checked.stdout
+        text = subprocess.run(["dsrdump", "+Pl", file], capture_output=True, text=True, check=True)
+        assert "Not for diagnosis. For research only." in text.stdout
+        assert XRAY.digest in text.stdout
+        assert XRAY.study.digest in text.stdout
+        assert "view PA" in text.stdout
+        report = dcmread(file)
+        (image,) = (
+            report.CurrentRequestedProcedureEvidenceSequence[0]
+            .ReferencedSeriesSequence[0]
+            .ReferencedSOPSequence
+        )
+        numbers = [item for item in walked(report) if item.get("ValueType") == "NUM"]
+        (value,) = (item.MeasuredValueSequence[0].FloatingPointValue for item in numbers)
+        assert value == scores[image.ReferencedSOPInstanceUID]
+        assert str(report.PatientID).startswith("7770777")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    again = predict(XRAY, "cohort", "again")
+    assert again.status == 0
+    uids = [
+        {dcmread(file).SOPInstanceUID for file in (tmp_path / folder).iterdir()}
+        for folder in ("reports", "again")
+    ]
+    assert uids[0] == uids[1]
+    assert len(uids[0]) == 3
+
+
+def walked(item: Dataset) -> Iterator[Dataset]:
+    for inner in item.get("ContentSequence", ()):
+        yield inner
+        yield from walked(inner)
+
+
+def test_a_hospital_that_is_registered_says_so(predict: Predict, tmp_path: Path) -> None:
+    site(tmp_path, allowing(MODEL) | {"regulatory_identifier": "CE 0123 AB"})
+    assert predict(MODEL, "cohort").status == 0
+    assert set(read(tmp_path / "scores.csv")["use"]) == {"Regulatory identifier: CE 0123 AB."}
+
+
+def test_records_of_fhir_are_valid_and_say_whose_and_by_which_model(
+    predict: Predict, tmp_path: Path
+) -> None:
+    site(tmp_path, allowing(MODEL))
+    assert predict(MODEL, "cohort").status == 0
+    done = predict(MODEL, "cohort", "scores.ndjson")
+    assert done.status == 0, done.err
+    scores = read(tmp_path / "scores.csv").set_index("patient")["score"]
+    lines = [json.loads(line) for line in (tmp_path / "scores.ndjson").read_text().splitlines()]
+    assessments, origins = lines[::2], lines[1::2]
+    assert len(assessments) == len(origins) == RECORDS
+    for assessment, origin in zip(assessments, origins, strict=True):
+        RiskAssessment.model_validate(assessment)
+        Provenance.model_validate(origin)
+        patient = assessment["subject"]["identifier"]["value"]
+        (prediction,) = assessment["prediction"]
+        assert prediction["probabilityDecimal"] / 100 == pytest.approx(scores[patient], 1e-15)
+        assert assessment["note"] == [{"text": "Not for diagnosis. For research only."}]
+        assert origin["target"] == [{"reference": f"RiskAssessment/{assessment['id']}"}]
+        named = {entity["what"]["identifier"]["value"] for entity in origin["entity"]}
+        assert named == {MODEL.digest, MODEL.study.digest}
+    assert predict(MODEL, "cohort", "reports").status == 2
+
+
+def test_a_picture_in_the_health_record_names_its_study(predict: Predict, tmp_path: Path) -> None:
+    radiology(tmp_path, {}, rules={"modalities": ["DX"]})
+    assert predict(XRAY, "cohort", "scores.ndjson").status == 0
+    first, _ = (tmp_path / "scores.ndjson").read_text().splitlines()
+    assessment = json.loads(first)
+    RiskAssessment.model_validate(assessment)
+    assert assessment["subject"]["identifier"]["value"] == "77707770"
+    assert assessment["basis"][0]["identifier"]["value"] == "urn:oid:1.2.826.0.1.0"
 
 
 def test_a_picture_outside_the_intended_use_is_counted_and_not_scored(
