@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,12 +74,12 @@ def predict(
     model: Annotated[Path, typer.Option(help="The bundle: a file that `wardround export` wrote.")],
     which: Annotated[str, typer.Option("--for", help="cohort, new, or an accession number.")],
     to: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="What to write: a file .csv, .parquet or .ndjson (FHIR R4), or a new folder for "
-            "DICOM reports."
+            "DICOM reports. Left out: reports are sent, as policy.predict says."
         ),
-    ],
+    ] = None,
     config: Config = HERE,
     as_json: Json = False,
 ) -> None:
@@ -89,43 +88,54 @@ def predict(
     Once a reviewer approved the model and policy.predict in site.yaml allows it. cohort: all that
     the task's view selects or, for pictures, all that are ready; new: those of them that this model
     has not scored before. What is written names patients: it is for this site's user alone (0600).
-    Nothing is sent to anybody; the audit log notes model and counts, and nobody's score.
+    Nothing is sent to the coordinator; the audit log notes model and counts, and nobody's score.
+    Without --to, reports wait in the state folder until the PACS has them (`deliver`, `status`).
 
     Example: wardround-site predict --model heart.safetensors --for new --to scores.csv
     """
     from client.config.resource_limits import limit_threads
-    from client.governance.audit_replay import AuditEvent
-    from client.prediction import results
-    from client.prediction.allowed_model import AllowedModel
-    from client.prediction.predictions import predict as scores_of
-    from client.prediction.scored_records import ScoredRecords
-    from client.prediction.selection import NEW, select
+    from client.prediction.delivery import deliver as send
+    from client.prediction.scoring_run import run
+    from client.prediction.state import PredictionState
 
-    site, now = load(config), datetime.now().astimezone()
+    site = load(config)
     limit_threads(site.policy)
-    with governing(config, "predict") as governance, ScoredRecords.open(site.state) as scored:
-        allowed = AllowedModel.open(site, model, now)
-        results.refuse_unfit(to, allowed.task)
-        digest = allowed.bundle.digest
-        known = scored.of(digest) if which == NEW else frozenset()
-        selection = select(site, allowed, which, known.__contains__)
+    with governing(config, "predict") as governance, PredictionState.open(site.state) as state:
         with progress_bars() as show:
-            found = scores_of(site, allowed, selection, partial(show, "scoring"))
-        counts = {"scored": len(found.made), "left_out": sum(found.left_out.values())}
-        governance.audit.append(
-            AuditEvent.PATIENTS_SCORED, model=digest, version=allowed.bundle.name, **counts
-        )
-        unwritten = results.write(to, allowed, found.made, now) if found.made else {}
-        scored.add(digest, (one.record for one in found.made))
-    lines = [f"{counts['scored']} records scored by {allowed.bundle.name}. {allowed.notice}"]
-    reasons = dict(Counter(found.left_out) + Counter(unwritten))
-    lines += [f"  {number:7}  {why}" for why, number in sorted(reasons.items())]
-    facts = {
-        "model": allowed.bundle.name,
-        "digest": digest,
-        "use": allowed.notice,
-        "reasons": reasons,
-        "file": str(to) if found.made else None,
-        **counts,
-    }
+            scoring = partial(show, "scoring")
+            done = run(site, governance.audit, state, model, which, to, scoring)
+        if to is None:
+            send(state, site.policy.predict)
+    lines = [f"{done.scored} records scored by {done.model}. {done.use}"]
+    lines += [f"  {number:7}  {why}" for why, number in sorted(done.reasons.items())]
+    written = str(to) if to is not None and done.scored else None
+    facts = asdict(done) | {"file": written}
+    print_result("\n".join(map(printable, lines)), facts, as_json)
+
+
+def deliver(
+    again: Annotated[
+        bool, typer.Option("--again", help="Send what was given up too: it waits once more.")
+    ] = False,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Send the reports that wait to the PACS, and say how each destination does.
+
+    When a PACS that was away is back; every `predict` without --to does it too. A report waits for
+    three days at most. `--again` after you mended what it was given up for.
+
+    Example: wardround-site deliver --again
+    """
+    from client.prediction.delivery import deliver as send
+    from client.prediction.state import PredictionState
+
+    site = load(config)
+    with governing(config, "deliver"), PredictionState.open(site.state) as state:
+        if again:
+            state.send_again()
+        send(state, site.policy.predict)
+        found = state.deliveries()
+    lines = [f"{title}: {one}" for title, one in found.items()] or ["No report was ever queued."]
+    facts = {title: asdict(one) for title, one in found.items()}
     print_result("\n".join(map(printable, lines)), facts, as_json)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
+from pydantic import model_validator as validator
 
 from client.config.hours import Hours
+from client.data.dicom.receive.settings import Title
+from protocol.address import RemoteAddress
 from protocol.document import Document
 from protocol.study.study import Digest
+from protocol.yaml.documents import contradiction
 from protocol.yaml.values import YamlList
 
 Word = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
@@ -31,6 +35,12 @@ class ModelRules(Document):
     )
     views: YamlList[Word] | None = Field(
         default=None, description="a list of view positions, such as [PA, AP]; left out: any"
+    )
+
+    send_to: YamlList[Title] = Field(
+        default=(),
+        description="a list of the AE titles, of policy.predict.destinations, that its reports "
+        "are sent to",
     )
 
     def outside(self, image: Mapping[str, str | None]) -> str:
@@ -62,6 +72,24 @@ class Predict(Document):
         description="under which registration results are for clinical use; left out: every result "
         "says that it is not for diagnosis",
     )
+
+    ae_title: Title = Field(
+        default="WARDROUND", description="1 to 16 characters: by which name reports are sent"
+    )
+    destinations: dict[Title, RemoteAddress] = Field(
+        default={},
+        description="a mapping from the AE titles that reports may be sent to, to host:port",
+    )
+
+    @validator(mode="after")
+    def _known_destinations(self) -> Self:
+        for rules in self.models.values():
+            if unknown := sorted(set(rules.send_to) - set(self.destinations)):
+                raise contradiction(
+                    f"policy.predict.models sends to {unknown[0]}, which is no destination",
+                    "Add it to policy.predict.destinations with host:port, or take it out",
+                )
+        return self
 
     @property
     def notice(self) -> str:

@@ -11,9 +11,11 @@ from client.prediction.predictions import Prediction
 from protocol.errors import Code, WardroundError
 
 
-def report(model: AllowedModel, one: Prediction, when: datetime) -> bytes:
-    """Raises WardroundError(MALFORMED_DATA) as `structured_report` does, and for a prediction
-    without a picture."""
+def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, bytes]:
+    """UID and content of a DICOM file.
+
+    Raises WardroundError(MALFORMED_DATA) as `structured_report` does, and for a prediction without
+    a picture."""
     if one.file is None:
         raise WardroundError(
             Code.MALFORMED_DATA,

@@ -42,7 +42,7 @@ def refuse_unfit(to: Path, task: Task) -> None:
 
 def write(
     to: Path, model: AllowedModel, predictions: Sequence[Prediction], when: datetime
-) -> dict[str, int]:
+) -> Counter[str]:
     """One row, one pair of resources or one report a prediction: whose it is, the score, and what
     it is worth. Durable on return, 0600, never over another file.
 
@@ -52,7 +52,11 @@ def write(
     """
     try:
         if not to.suffix:
-            return _write_reports(to, model, predictions, when)
+            made, faults = reports(model, predictions, when)
+            to.mkdir(mode=0o700)
+            for uid, content in made.items():
+                durable_files.write(to / f"{uid}.dcm", content)
+            return faults
         if to.suffix == _RECORD:
             content = risk_assessments.ndjson(model, predictions, when)
         else:
@@ -60,24 +64,23 @@ def write(
         durable_files.write(to, content, replace=False)
     except OSError as error:
         raise unwritable(to, error) from None
-    return {}
+    return Counter()
 
 
-def _write_reports(
-    folder: Path, model: AllowedModel, predictions: Sequence[Prediction], when: datetime
-) -> dict[str, int]:
+def reports(
+    model: AllowedModel, predictions: Sequence[Prediction], when: datetime
+) -> tuple[dict[str, bytes], Counter[str]]:
+    """UID -> DICOM report, in the order of the predictions, and why some have none -> how many."""
     from client.prediction.reports import report
 
+    made: dict[str, bytes] = {}
     faults: Counter[str] = Counter()
-    folder.mkdir(mode=0o700)
     for one in predictions:
         try:
-            made = report(model, one, when)
+            made.update([report(model, one, when)])
         except WardroundError as error:
             faults[error.message] += 1
-        else:
-            durable_files.write(folder / f"{one.record}.dcm", made)
-    return dict(faults)
+    return made, faults
 
 
 def _table(suffix: str, frame: pd.DataFrame) -> bytes:

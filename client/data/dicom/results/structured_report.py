@@ -68,8 +68,11 @@ class ModelStatement:
     limits: str
 
 
-def structured_report(file: Path, model: ModelStatement, score: float, when: datetime) -> bytes:
-    """The report on an image, score in [0, 1], as a DICOM file in the image's own study.
+def structured_report(
+    file: Path, model: ModelStatement, score: float, when: datetime
+) -> tuple[str, bytes]:
+    """The report on an image, score in [0, 1], as a DICOM file in the image's own study: its UID
+    and its content.
 
     Raises WardroundError(MALFORMED_DATA) for an image that is of no study, or cannot be read any
     more.
@@ -90,8 +93,9 @@ def structured_report(file: Path, model: ModelStatement, score: float, when: dat
         buffer = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patients' names
-            _report(image, model, score, when).save_as(buffer, enforce_file_format=True)
-        return buffer.getvalue()
+            report = _report(image, model, score, when)
+            report.save_as(buffer, enforce_file_format=True)
+        return str(report.SOPInstanceUID), buffer.getvalue()
 
 
 def _report(image: Dataset, model: ModelStatement, score: float, when: datetime) -> Dataset:

@@ -36,7 +36,9 @@ def test_the_patients_name_is_kept_in_any_alphabet_and_quoted_nowhere(
     file = written(radiograph(0, **said), tmp_path / "image.dcm")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = dcmread(io.BytesIO(structured_report(file, MODEL, 0.25, NOW)))
+        uid, content = structured_report(file, MODEL, 0.25, NOW)
+    report = dcmread(io.BytesIO(content))
+    assert report.SOPInstanceUID == uid
     assert report.PatientName == dcmread(file).PatientName
     assert report.StudyInstanceUID == dcmread(file).StudyInstanceUID
 
