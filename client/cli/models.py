@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from client.cli.options import HERE, Config, governing, load, progress_bars
-from protocol.terminal.command_line import Json, console, print_json, print_result
+from client.cli.options import HERE, Config, config_path, governing, load, progress_bars
+from client.daemon import stop_signals
+from protocol.core_dumps import forbid_core_dumps
+from protocol.errors import Code, WardroundError
+from protocol.terminal.command_line import Json, Log, console, print_json, print_result
 from protocol.terminal.printable import printable
 
 _METRICS = ("auc", "accuracy")
@@ -80,7 +84,14 @@ def predict(
             "DICOM reports. Left out: reports are sent, as policy.predict says."
         ),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Go on until SIGTERM or Ctrl-C: score and send what arrives."
+        ),
+    ] = False,
     config: Config = HERE,
+    log: Log = "text",
     as_json: Json = False,
 ) -> None:
     """Score this site's patients with a released model, for this hospital's own use.
@@ -90,9 +101,13 @@ def predict(
     has not scored before. What is written names patients: it is for this site's user alone (0600).
     Nothing is sent to the coordinator; the audit log notes model and counts, and nobody's score.
     Without --to, reports wait in the state folder until the PACS has them (`deliver`, `status`).
+    With --follow, beside `receive` and under systemd, each picture is scored once it is ready.
 
     Example: wardround-site predict --model heart.safetensors --for new --to scores.csv
     """
+    if follow:
+        _follow(config, model, which, to, log)
+        return
     from client.config.resource_limits import limit_threads
     from client.prediction.delivery import deliver as send
     from client.prediction.scoring_run import run
@@ -111,6 +126,32 @@ def predict(
     written = str(to) if to is not None and done.scored else None
     facts = asdict(done) | {"file": written}
     print_result("\n".join(map(printable, lines)), facts, as_json)
+
+
+def _follow(config: Path, model: Path, which: str, to: Path | None, log: Log) -> None:
+    from client.prediction.selection import NEW
+
+    if which != NEW or to is not None:
+        raise WardroundError(
+            Code.USAGE,
+            "What arrives is new, and its reports are sent.",
+            remedy="Use --follow with --for new, and without --to.",
+        )
+    forbid_core_dumps()
+    with stop_signals.held() as signals:
+        from client.config.resource_limits import limit_threads
+        from client.log_events import configure, event
+        from client.prediction.service import PredictionService
+        from client.prediction.state import PredictionState
+
+        site = load(config)
+        configure(log)
+        limit_threads(site.policy)
+        with governing(config, "predict") as governance, PredictionState.open(site.state) as state:
+            event("following", site=site.site, model=model.name)
+            service = PredictionService(config_path(config), model, governance.audit)
+            service.follow(state, lambda: signal.sigtimedwait(signals, 1.0) is not None)
+            event("stopped")
 
 
 def deliver(

@@ -254,6 +254,9 @@ def test_a_radiograph_becomes_a_report_that_readers_of_dicom_take(
         )
         numbers = [item for item in walked(report) if item.get("ValueType") == "NUM"]
         (value,) = (item.MeasuredValueSequence[0].FloatingPointValue for item in numbers)
+        notice = "Not for diagnosis. For research only."
+        assert report.SeriesDescription == notice
+        assert notice in [item.get("TextValue") for item in walked(report)]
         assert value == scores[image.ReferencedSOPInstanceUID]
         assert str(report.PatientID).startswith("7770777")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
