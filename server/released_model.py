@@ -43,7 +43,8 @@ class ReleasedModel:
         self._model = ScoringModel(task, model)
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """The cohort's columns, N rows -> a column `score`, N float64 in [0, 1].
+        """The cohort's columns, N rows -> N rows of what the task's kind of outcome predicts,
+        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, or `prediction`.
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
@@ -52,10 +53,11 @@ class ReleasedModel:
         """
         import pandas as pd
 
-        schema = self._model.task.schema
-        table = {c.name: _values(c, frame) for c in schema.columns if c.name in frame}
-        table |= {i.name: _pictures(i, frame) for i in schema.images if i.name in frame}
-        return pd.DataFrame({"score": self._model.scores(table)}, index=frame.index)
+        task = self._model.task
+        table = {c.name: _values(c, frame) for c in task.schema.columns if c.name in frame}
+        table |= {i.name: _pictures(i, frame) for i in task.schema.images if i.name in frame}
+        columns = list(task.outcome.score_columns)
+        return pd.DataFrame(self._model.scores(table), columns=columns, index=frame.index)
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -34,20 +33,16 @@ class ScoringModel:
         model.module.eval()
 
     def scores(self, table: Table) -> npt.NDArray[np.float64]:
-        """N rows of the task's columns -> (N,) float64 in [0, 1], the probability of label 1.
+        """N rows of the task's columns -> (N, K) float64, K as `outcome.score_columns` has them.
 
         Raises WardroundError(MALFORMED_DATA) naming a column that is not there or is malformed.
         """
-        match self.task.outcome:
-            case "binary":
-                features = torch.from_numpy(self.task.features(table))
-            case _:
-                assert_never(self.task.outcome)
-        found = np.empty(len(features), dtype=np.float64)
+        features = torch.from_numpy(self.task.features(table))
+        found = np.empty((len(features), len(self.task.outcome.score_columns)), dtype=np.float64)
         with torch.inference_mode():
             for row, record in enumerate(features):
                 outputs = self._model.module(record[None].clone().float())
-                found[row] = self.task.scores(outputs).item()
+                found[row] = self.task.scores(outputs).numpy()
         return found
 
 

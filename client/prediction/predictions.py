@@ -52,7 +52,7 @@ def predict(
         if missing := len(part) - len(table[PATIENT]):
             left_out["its picture cannot be read"] += missing
         files = _files(config, [str(key) for key in table[IMAGE]])
-        columns = (table[RECORD], table[PATIENT], model.scoring.scores(table), table[IMAGE])
+        columns = (table[RECORD], table[PATIENT], model.scoring.scores(table)[:, 0], table[IMAGE])
         made += [
             Prediction(str(record), str(patient), float(score), image, files.get(image))
             for record, patient, score, image in zip(*columns, strict=True)
