@@ -20,16 +20,19 @@ MAY_IMPORT = {
 ORDER = {
     "protocol": (
         "protocol",
+        "protocol.outcomes",
         "protocol.study",
         "protocol.secagg",
         "protocol.privacy",
         "protocol.metrics",
+        "protocol.statistics",
         "protocol.wire",
         "protocol.terminal",
         "protocol.operations",
         "protocol.yaml",
     ),
     "tasks": (
+        "tasks.losses",
         "tasks",
         "tasks.published_scores",
         "tasks.models",
@@ -68,6 +71,7 @@ ORDER = {
         "server.model",
         "server.rounds",
         "server.transport",
+        "server.answers",
         "server.tracking",
         "server.coordinator",
         "server.coordinator.operations",

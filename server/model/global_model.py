@@ -140,7 +140,7 @@ def initial_weights(study: Study, task: Task) -> Vector:
     if study.query is not None:
         return np.zeros(0, np.float32)
     model = FlatModel(task, study.optimisation.seed)
-    if not model.fits(study.model):
+    if not model.fits(study.model) or task.outcome != study.outcome:
         raise WardroundError(
             Code.REFUSED_STUDY,
             f"The model of the installed task {task.name} is not the one in the study.",
