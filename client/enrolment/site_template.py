@@ -119,6 +119,7 @@ data:{_data(a.data)}
 #     calling: []                 # AE titles that may send, such as [PACS]; nobody else may
 #     tls: {{certificate: dicom.pem, key: dicom.key, clients: pacs-ca.pem}}
 #   accept_modalities: []         # let through though text is often burned in, such as [US]
+#   accept_heads: false           # let CT and MR of heads through, though they show a face
 #   detect_text: true             # look for burned-in text in every picture
 
 # The rules. What is not allowed here is refused, whatever a coordinator sends.

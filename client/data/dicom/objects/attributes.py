@@ -7,9 +7,9 @@ UID, C clean. "-" is an attribute that the table does not list. What this list k
     pseudonym  a keyed hash (client/data/dicom/objects/pseudonym.py), in place of Z, U
     date       as it is: the option to retain longitudinal temporal information with full dates
                (E.3.6), for joins by patient and date; it goes no further than the site's own view
-    code       a defined term of the standard (VR CS), upper case
+    code       a defined term of the standard (VR CS, defined_terms.py); the rest is dropped
     words      cleaned (option E.3.5, clean descriptors): only words of a public vocabulary stay
-    text       as it is, where the table lets it be
+    maker      a known manufacturer's name; for any other text its keyed hash
     number     finite and within a public range, in the unit given
 
 Private attributes (odd groups) are on no list and so are never kept, whatever they are called.
@@ -17,16 +17,19 @@ Private attributes (odd groups) are on no list and so are never kept, whatever t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-AttributeKind = Literal["pseudonym", "date", "code", "words", "text", "number"]
+from client.data.dicom.objects import defined_terms
+
+AttributeKind = Literal["pseudonym", "date", "code", "words", "maker", "number"]
 
 
 @dataclass(frozen=True)
 class Attribute:
     """One column of the index. `profile`: the Basic Profile's action. Numbers outside [low, high]
-    count as not given."""
+    count as not given. `terms`: of a code, see `defined_terms.term`."""
 
     column: str
     tag: int
@@ -35,6 +38,7 @@ class Attribute:
     unit: str = ""
     low: float = 0.0
     high: float = 0.0
+    terms: Mapping[str, str] = field(default_factory=dict)
 
 
 ATTRIBUTES = (
@@ -44,13 +48,13 @@ ATTRIBUTES = (
     Attribute("series", 0x0020000E, "pseudonym", "U"),
     Attribute("accession", 0x00080050, "pseudonym", "Z"),
     Attribute("study_date", 0x00080020, "date", "Z"),
-    Attribute("modality", 0x00080060, "code", "-"),
-    Attribute("body_part", 0x00180015, "code", "-"),
-    Attribute("view_position", 0x00185101, "code", "-"),
-    Attribute("laterality", 0x00200060, "code", "-"),
-    Attribute("photometric", 0x00280004, "code", "-"),
-    Attribute("manufacturer", 0x00080070, "text", "-"),
-    Attribute("device", 0x00081090, "text", "-"),
+    Attribute("modality", 0x00080060, "code", "-", terms=defined_terms.MODALITIES),
+    Attribute("body_part", 0x00180015, "code", "-", terms=defined_terms.BODY_PARTS),
+    Attribute("view_position", 0x00185101, "code", "-", terms=defined_terms.VIEWS),
+    Attribute("laterality", 0x00200060, "code", "-", terms=defined_terms.LATERALITIES),
+    Attribute("photometric", 0x00280004, "code", "-", terms=defined_terms.PHOTOMETRIC),
+    Attribute("manufacturer", 0x00080070, "maker", "-"),
+    Attribute("device", 0x00081090, "pseudonym", "-"),
     Attribute("protocol", 0x00181030, "words", "X/D"),
     Attribute("rows", 0x00280010, "number", "-", "pixels", 1, 65535),
     Attribute("columns", 0x00280011, "number", "-", "pixels", 1, 65535),
@@ -71,6 +75,14 @@ ATTRIBUTES = (
 ISSUER = 0x00100021
 """Issuer of Patient ID, a part of the pseudonym: a Patient ID is unique within it (PS3.3,
 C.7.1.1)."""
+ANATOMY = (
+    0x00081030,  # Study Description
+    0x0008103E,  # Series Description
+    0x00180015,  # Body Part Examined
+    0x00181030,  # Protocol Name
+    0x00321060,  # Requested Procedure Description
+)
+"""Read only to tell whether a head is in the picture: not stored as they are."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
