@@ -27,6 +27,7 @@ ORDER = {
         "protocol.wire",
         "protocol.terminal",
         "protocol.operations",
+        "protocol.yaml",
     ),
     "tasks": (
         "tasks",
@@ -55,8 +56,8 @@ ORDER = {
         "client.training",
         "client.privacy_audit",
         "client.daemon",
+        "client.daemon.operations",
         "client.checks",
-        "client.operations",
         "client.cli",
     ),
     "server": (
@@ -67,7 +68,7 @@ ORDER = {
         "server.transport",
         "server.tracking",
         "server.coordinator",
-        "server.operations",
+        "server.coordinator.operations",
         "server.undelivered",
     ),
     "launch": (
@@ -75,7 +76,7 @@ ORDER = {
         "launch.config",
         "launch.federations",
         "launch.studies",
-        "launch.sweeps",
+        "launch.studies.sweeps",
         "launch.queries",
         "launch.demo",
         "launch.cli",
@@ -102,7 +103,7 @@ DOORS = {
         "server/transport/",
     ),
     "ray": ("launch/federations/ray.py", "launch/federations/ray_cluster.py"),
-    "joblib": ("launch/sweeps/sweep.py",),
+    "joblib": ("launch/studies/sweeps/sweep.py",),
     "opacus": ("client/training/dp_trainer.py", "client/training/bookkeeping.py"),
     "duckdb": ("client/data/",),
     "pydicom": (

@@ -12,7 +12,7 @@ from client.cohorts.query_counts import QueryRecords
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.sources.attrition import UncoveredCode, told, uncovered
+from client.data.sources.attrition import UncoveredCode, describe, uncovered
 from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
@@ -108,7 +108,9 @@ def _read(
 
 
 def _codes(codes: list[UncoveredCode]) -> str:
-    raise CheckWarning(told(codes), "`wardround-site check --cohort` says what the view looks for.")
+    raise CheckWarning(
+        describe(codes), "`wardround-site check --cohort` says what the view looks for."
+    )
 
 
 def _independent(config: SiteConfig, name: str) -> str:

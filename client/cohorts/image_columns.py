@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,10 +23,13 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def image_tables(config: SiteConfig, without: Container[str] = ()) -> Iterator[tuple[Extra, ...]]:
+def image_tables(
+    config: SiteConfig, without: Set[str] = frozenset()
+) -> Iterator[tuple[Extra, ...]]:
     """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
 
-    without: patients whose images are left out. Raises WardroundError(STATE).
+    without: names of patients whose images are left out (`pseudonyms`).
+    Raises WardroundError(STATE).
     """
     if config.imaging is None:
         yield ()
@@ -38,16 +41,23 @@ def image_tables(config: SiteConfig, without: Container[str] = ()) -> Iterator[t
         yield (lambda connection: register(connection, index, without),)
 
 
-def pseudonyms(config: SiteConfig, names: Iterable[str]) -> dict[str, str]:
-    """Pseudonym in the table `images` -> the name; empty for a site without `imaging`.
+def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Pseudonym -> the name that is its Patient ID: of the ID alone, and of each patient of an
+    image who has the ID, whoever issued it. Both empty for a site without `imaging`.
 
     Raises WardroundError(STATE)."""
     if config.imaging is None:
-        return {}
+        return {}, {}
     from client.data.dicom.index.index import ImageIndex
 
     with ImageIndex.open(config.state, config.imaging.gate) as index:
-        return {index.names.of(name): name for name in names}
+        alone = {index.names.of(name): name for name in names}
+        pictured = {
+            patient: alone.get(patient) or alone[identifier]
+            for patient, identifier in index.patients()
+            if not alone.keys().isdisjoint((patient, identifier))
+        }
+    return alone, pictured
 
 
 def with_pictures(
@@ -82,7 +92,7 @@ def with_pictures(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns),
+                Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
                 workers=config.imaging.workers,
                 progress=progress,

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
 """By Python's names of codecs."""

@@ -10,9 +10,9 @@ from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.data.sources.file_format import FileFormat
-from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath, Number
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
+from protocol.yaml.values import LocalPath, Number
 
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 

@@ -7,7 +7,7 @@ WHERE images.view_position IN ('PA', 'AP')
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Set
 from typing import Any
 
 import duckdb
@@ -27,16 +27,17 @@ _TYPES = {
 
 
 def register(
-    connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Container[str] = ()
+    connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Set[str] = frozenset()
 ) -> None:
     """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`, or
     `pseudonym(patient_id, issuer := text)` where images state who issued their Patient IDs.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and
     `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
-    without: pseudonyms of patients whose images it leaves out.
+    without: pseudonyms of patients, or of Patient IDs whoever issued them, whose images it leaves
+    out; such an ID's pseudonym is the same under every issuer, so that no view has another for it.
     """
-    rows = [row for row in index.ready() if row["patient"] not in without]
+    rows = [row for row in index.ready() if not {row["patient"], row["patient_id"]} & without]
     columns: dict[str, Any] = {}
     for name, kind in _TYPES.items():
         dtype = object if kind in ("VARCHAR", "DATE") else np.float64
@@ -46,9 +47,12 @@ def register(
     casts = ", ".join(_cast(name, kind) for name, kind in _TYPES.items())
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
-    connection.create_function(
-        "pseudonym_of_patient", index.names.of_patient, ["VARCHAR"] * 2, "VARCHAR"
-    )
+
+    def of_patient(patient: str, issuer: str) -> str:
+        alone = index.names.of(patient)
+        return alone if alone in without else index.names.of_patient(patient, issuer)
+
+    connection.create_function("pseudonym_of_patient", of_patient, ["VARCHAR"] * 2, "VARCHAR")
     connection.execute(
         f"CREATE MACRO {FUNCTION}(value, issuer := '') AS"
         " pseudonym_of_patient(CAST(value AS VARCHAR), coalesce(CAST(issuer AS VARCHAR), ''))"

@@ -44,6 +44,7 @@ class Attribute:
 ATTRIBUTES = (
     Attribute("image", 0x00080018, "pseudonym", "U"),
     Attribute("patient", 0x00100020, "pseudonym", "Z"),
+    Attribute("patient_id", 0x00100020, "pseudonym", "Z"),
     Attribute("study", 0x0020000D, "pseudonym", "U"),
     Attribute("series", 0x0020000E, "pseudonym", "U"),
     Attribute("accession", 0x00080050, "pseudonym", "Z"),
@@ -70,10 +71,11 @@ ATTRIBUTES = (
     Attribute("ctdivol", 0x00189345, "number", "-", "mGy", 0, 1e4),
     Attribute("slice_thickness", 0x00180050, "number", "-", "mm", 0, 1e3),
 )
-"""What the index keeps of an instance, by column."""
+"""What the index keeps of an instance, by column. patient: of Patient ID and issuer; patient_id: of
+the Patient ID alone, which is another patient's too where two issuers gave it."""
 
 ISSUER = 0x00100021
-"""Issuer of Patient ID, a part of the pseudonym: a Patient ID is unique within it (PS3.3,
+"""Issuer of Patient ID, a part of `patient`: a Patient ID is unique within it (PS3.3,
 C.7.1.1)."""
 ANATOMY = (
     0x00081030,  # Study Description
@@ -87,6 +89,9 @@ OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
 """Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
+DOSE_LINKS = ("dose_events", "dose_replaces")
+"""What tells the reports of a study apart: pseudonyms of the irradiation events that one is about,
+and of the reports that it replaces."""
 COLUMNS = tuple(a.column for a in ATTRIBUTES)
 NUMBERS = tuple(a.column for a in ATTRIBUTES if a.kind == "number")
 

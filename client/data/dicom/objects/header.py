@@ -103,7 +103,7 @@ class Header:
     head: bool
     conversion: str | None
     image_type: str | None
-    dose: dict[str, float] = field(default_factory=dict)
+    dose: dict[str, float | str | None] = field(default_factory=dict)
 
 
 class BoundedFile(io.BufferedReader):
@@ -155,7 +155,8 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
     dose = {}
     if sop_class in dose_report.SOP_CLASSES:
         file.seek(0)
-        dose = dose_report.totals(open_dataset(file, size, [_CONTENT])[0])
+        report = open_dataset(file, size, [_CONTENT, dose_report.PREDECESSORS])[0]
+        dose = dose_report.read(report, names.of).columns
     return Header(
         values=_values(dataset, names, words),
         sop_class=sop_class if re.fullmatch(r"[0-9.]{1,64}", sop_class) else "",

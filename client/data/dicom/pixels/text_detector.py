@@ -33,7 +33,7 @@ CELL = 8
 _BLOCK = 16
 """Pixels of a side over which light and contrast are levelled out."""
 THRESHOLD = 4.0
-"""Of the highest logit, above which a picture shows text: measured on the typefaces of the recipe."""
+"""Of the highest logit: above it a picture shows text. Chosen with the recipe's typefaces."""
 
 
 def shows_text(picture: npt.NDArray[np.uint8]) -> bool:

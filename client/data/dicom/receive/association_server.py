@@ -32,6 +32,14 @@ _CONNECTIONS = 4
 """Connections for each association that is allowed: some have not named themselves yet."""
 
 
+class _Contexts(list[Any]):
+    """The presentation contexts of all associations, which only read them. pynetdicom copies them
+    for each: 10,000 UIDs for every probe of the port."""
+
+    def __deepcopy__(self, _: object) -> _Contexts:
+        return self
+
+
 class Entity(AE):
     """An application entity whose limit counts who has asked for an association and may have one:
     no stranger, and nobody who has only connected."""
@@ -127,13 +135,14 @@ class AssociationServer(BoundedServer, ThreadedAssociationServer):
         more["request_handler"] = _Handler
         connections = _CONNECTIONS * arguments[0].maximum_associations
         super().__init__(*arguments, connections=connections, **more)
+        self.contexts = _Contexts(self.contexts)
 
-    def tell(self, open_files: int, limits: Limits) -> None:
+    def log_limits(self, open_files: int, limits: Limits) -> None:
         event(
             "limits",
             open_files=open_files,
-            connections=limits.most,
-            an_address=limits.an_address,
+            connections=limits.max_connections,
+            an_address=limits.per_address,
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -57,12 +57,13 @@ from client.data.dicom.receive.association_server import (
     Entity,
     tls_context,
 )
-from client.data.dicom.receive.incoming_object import IncomingObject
+from client.data.dicom.receive.incoming_object import DISK_FAILS, DISK_FULL, IncomingObject
 from client.data.dicom.receive.object_store import DiskFull, ObjectStore, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
 
+_NOT_AGREED = "not of the class that was agreed on"
 STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
@@ -112,23 +113,28 @@ def transfer_syntaxes() -> list[str]:
 
 @dataclass
 class ReceiverCounts:
-    """What has happened since the start. `statuses`: answers by status; `rejected`: by reason;
-    `dropped`: objects that are not needed, by SOP class; `last_sender`: title and address;
-    `last_time`: in seconds since 1970."""
+    """What has happened since the start. `refused`: objects by reason; `rejected`: associations by
+    reason; `dropped`: objects that are not needed, by SOP class; `last_sender`, `last_rejected`:
+    title and address; `last_time`: in seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     associations: int = 0
     bytes: int = 0
     kept: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     last_sender: str = ""
     last_time: float = 0.0
+    last_rejected: str = ""
 
-    @property
-    def refused(self) -> int:
-        return sum(n for status, n in self.statuses.items() if status != STORED)
+
+class RefusedObject(Exception):
+    """An object that is not taken. status: the answer (PS3.4, Table B.2-1)."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
 
 
 class Receiver:
@@ -231,56 +237,55 @@ class Receiver:
     def _store_one(self, event: Any) -> int:
         data = event.request.DataSet
         try:
-            status, stored = self._take(event, data)
+            stored = self._take(event, data)
+        except RefusedObject as refused:
+            log("object refused", why=refused.why, sender=_peer(event.assoc))
+            with self._lock:
+                self.counts.refused[refused.why] += 1
+            return refused.status
         finally:
             if isinstance(data, IncomingObject):
                 data.discard()
         with self._lock:
-            self.counts.statuses[status] += 1
-            if stored is not None:
+            if stored is None:
+                self.counts.dropped[event.request.AffectedSOPClassUID] += 1
+            else:
                 self.counts.kept[stored.what] += 1
                 self.counts.bytes += data.length
         if stored is not None and stored.what != "again":
             self._arrived(stored.study)
-        return status
+        return STORED
 
-    def _take(self, event: Any, data: Any) -> tuple[int, StoredObject | None]:
+    def _take(self, event: Any, data: Any) -> StoredObject | None:
+        """None for an object that is not needed. Raises RefusedObject."""
         request = event.request
         if not isinstance(data, IncomingObject) or data.length == 0:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "without a data set")
         sop_class = request.AffectedSOPClassUID
         if sop_class != event.context.abstract_syntax:
-            return OTHER_CLASS, None
+            raise RefusedObject(OTHER_CLASS, _NOT_AGREED)
         if sop_class not in self._kept:
-            with self._lock:
-                self.counts.dropped[sop_class] += 1
-            return STORED, None
+            return None
         if data.failed is not None:
-            log("object refused", why=data.failed, sender=_peer(event.assoc))
-            return NO_RESOURCES, None
+            raise RefusedObject(NO_RESOURCES, data.failed)
         uids = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
         if uids is None:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "damaged")
         stated, instance, study = uids
         if instance != request.AffectedSOPInstanceUID or not study:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "without its own UID or its study's")
         if stated != sop_class:
-            return OTHER_CLASS, None
+            raise RefusedObject(OTHER_CLASS, _NOT_AGREED)
         try:
             self._store.check_room(data.length)
             stored = self._store.keep(data.written(), study, instance)
-            if stored.what == "beside":
-                log(
-                    "another object has this UID",
-                    kept="beside the first",
-                    sender=_peer(event.assoc),
-                )
-            return STORED, stored
         except DiskFull:
-            log("object refused", why="the disk is full or at its floor")
+            raise RefusedObject(NO_RESOURCES, DISK_FULL) from None
         except OSError as error:
-            log("object refused", why=f"the disk fails: {error.strerror}")
-        return NO_RESOURCES, None
+            raise RefusedObject(NO_RESOURCES, f"{DISK_FAILS}: {error.strerror}") from None
+        if stored.what == "beside":
+            log("another object has this UID", kept="beside the first", sender=_peer(event.assoc))
+        return stored
 
     def _accepted(self, event: Any) -> None:
         with self._lock:
@@ -299,6 +304,7 @@ class Receiver:
             why = "too many associations"
         with self._lock:
             self.counts.rejected[why] += 1
+            self.counts.last_rejected = f"{title} at {_peer(event.assoc)}"
         log("association rejected", why=why, title=title, sender=_peer(event.assoc))
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from client.data import templates, view_reader
-from client.data.sources.attrition import Attrition, look
+from client.data.sources.attrition import Attrition, measure
 from client.data.sources.settings import Fhir, Omop, Sources
 from tests.cases.ehr.records import (
     SNOMED,
@@ -23,7 +23,7 @@ from tests.client.data.clinical_facts import Person, Visit, write_omop
 
 def attrition(sources: Sources, view: str) -> Attrition:
     found: list[Attrition] = []
-    view_reader.read(sources, view, inspect=lambda *of: found.append(look(*of)))
+    view_reader.read(sources, view, inspect=lambda *of: found.append(measure(*of)))
     return found[0]
 
 

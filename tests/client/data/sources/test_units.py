@@ -129,7 +129,7 @@ def test_plausible_values_hold_the_ranges_of_the_tasks_that_ship() -> None:
     """In the task's own unit. A day's urine is more than one measurement of it."""
     with Session("200MB", 1) as session:
         units.register(session)
-        for task in ("icu_mortality", "icu_timeseries", "fusion", "readmission"):
+        for task in ("icu_mortality", "icu_timeseries", "fusion", "readmission", "deterioration"):
             for column in registry.load(task).schema.columns:
                 name = re.sub(r"_[0-9]{2}$", "", column.name)
                 if column.kind != "number" or name == "urine_output":

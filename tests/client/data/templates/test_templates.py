@@ -323,15 +323,19 @@ PICTURED = [
         ),
     ),
     Person(6, "male", "1990-01-01"),
+    Person(7, "female", "1980-01-01"),
 ]
 
 
 def _pictures(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE TABLE images AS SELECT * FROM (VALUES"
-        " ('i1', 'pMRN5', DATE '2020-03-02', 'DX', 'PA'),"
-        " ('i0', 'pMRN5', DATE '2020-03-02', 'DX', 'LL'), ('i2', 'pMRN6', DATE '2020-03-02', 'CR',"
-        " 'AP')) i(image, patient, study_date, modality, view_position)"
+        " ('i1', 'north5', 'pMRN5', DATE '2020-03-02', 'DX', 'PA'),"
+        " ('i0', 'north5', 'pMRN5', DATE '2020-03-02', 'DX', 'LL'),"
+        " ('i2', 'pMRN6', 'pMRN6', DATE '2020-03-02', 'CR', 'AP'),"
+        " ('i3', 'north7', 'pMRN7', DATE '2020-03-02', 'CR', 'AP'),"
+        " ('i4', 'south7', 'pMRN7', DATE '2020-03-01', 'CR', 'AP')"
+        ") i(image, patient, patient_id, study_date, modality, view_position)"
     )
     connection.create_function("keyed", lambda text: f"p{text}", ["VARCHAR"], "VARCHAR")
     connection.execute("CREATE MACRO pseudonym(value) AS keyed(CAST(value AS VARCHAR))")
@@ -348,13 +352,20 @@ def test_fusion(table: Build) -> None:
     second = row(cohort, "6")
     assert (second["radiograph"], second["pneumonia"], second["sex"]) == ("i2", 0, "male")
     assert math.isnan(float(second["bun"]))
+    assert len(cohort["patient"]) == 2, "two issuers gave the ID of 7 to two patients"
 
 
 def test_every_task_on_records_has_both_templates() -> None:
-    assert set(templates.TASKS) == {"readmission", "icu_mortality", "icu_timeseries", "fusion"}
+    records = {"readmission", "icu_mortality", "icu_timeseries", "fusion", "deterioration"}
+    assert set(templates.TASKS) == records | {"no_show"}
     for task in templates.TASKS:
         assert templates.definitions(task)
-        assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.KINDS} == {"--"}
+        assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.kinds(task)} == {
+            "--"
+        }
+    assert {task: templates.kinds(task) for task in records} == dict.fromkeys(
+        records, ("omop", "fhir")
+    )
     with pytest.raises(WardroundError, match="breast_cancer"):
         templates.view("template:omop", "breast_cancer")
     with pytest.raises(WardroundError, match="template:hl7"):

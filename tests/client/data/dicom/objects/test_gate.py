@@ -135,7 +135,9 @@ def test_a_view_joins_labels_to_images_by_pseudonym(site: Path, tmp_path: Path) 
 
 
 def test_a_dose_report_gives_its_study_its_dose(site: Path, tmp_path: Path) -> None:
-    written(dose_report(total=412.5, ctdivol=(7.25, 11.0)), tmp_path / "source/dose.dcm")
+    report = dose_report(total=412.5, ctdivol=(7.25, 11.0))
+    for copy in ("dose", "dose_sent_again"):
+        written(report, tmp_path / f"source/{copy}.dcm")
     run("index", "-c", str(site))
     config = SiteConfig.load(site / "site.yaml")
     with image_tables(config) as extras:
