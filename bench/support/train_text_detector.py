@@ -1,4 +1,4 @@
-"""Makes the weights of the detector of burned-in text anew: half an hour on two cores.
+"""Makes the weights of the detector of burned-in text anew: half an hour on two cores that do nothing else.
 
 python bench/support/train_text_detector.py
 
@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from client.data.dicom.pixels import text_detector
 from support.burned_in import Style, background, calm, covered, drawn, faces, furnished, line, short
 
-SIDE, BATCH, STEPS = 160, 32, 1500
+SIDE, BATCH, STEPS = 160, 32, 3000
 FIRST, MOST, EACH = 30, 400, 128
 """Backgrounds to begin with and at most, and examples after which another comes in."""
 OUT = Path(text_detector.__file__).with_name("text_detector.npz")

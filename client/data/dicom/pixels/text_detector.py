@@ -32,7 +32,7 @@ CELL = 8
 """Pixels of a side for which the network gives one number."""
 _BLOCK = 16
 """Pixels of a side over which light and contrast are levelled out."""
-THRESHOLD = 4.0
+THRESHOLD = 2.3
 """Of the highest logit: above it a picture shows text. Chosen with the recipe's typefaces."""
 
 
