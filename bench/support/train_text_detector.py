@@ -1,4 +1,4 @@
-"""Makes the weights of the detector of burned-in text anew: half an hour on two cores that do nothing else.
+"""Makes the weights of the detector of burned-in text anew: half an hour on two idle cores.
 
 python bench/support/train_text_detector.py
 
