@@ -16,7 +16,7 @@ demo: $(READY) ## A real federation of four hospitals on this machine (TASK=hear
 	@$(BIN)/wardround demo --task $(TASK)
 
 test: $(READY) lint ## Lint, types and the whole suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## ruff, mypy --strict and bandit
 	@$(BIN)/ruff check .

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,8 @@ def pushing(folder: Path, port: int, receiver: Receiver, life: Life, minutes: fl
         spent = time.monotonic() - began
     subprocess.run([_SCRIPT, "index", "-c", str(site)], capture_output=True, check=True)
     lost, unindexed = held_against(site, told)
-    rejected = [e for e in receiver.events() if e["event"] == "association rejected"]
+    events = receiver.events()
+    rejected = [e for e in events if e["event"] == "association rejected"]
     refused = sum(e.get("title") in (PACS, SCANNER) for e in rejected)
     failed = [why for sender in senders for why in sender.failed]
     interrupted = sum(sender.interrupted for sender in senders)
@@ -150,7 +152,10 @@ def pushing(folder: Path, port: int, receiver: Receiver, life: Life, minutes: fl
         ),
         figure("acknowledged_images_not_indexed", unindexed, "objects", 0, of=images),
         figure("associations_refused", refused, "associations", 0),
-        figure("pushes_failed", len(failed), "pushes", 0, why=" | ".join(failed[:3])),
+        figure(
+            "pushes_failed", len(failed), "pushes", 0, why=" | ".join(failed[:3]),
+            told=str(dict(Counter(f"{e['event']} {e.get('why', '')}" for e in events))),
+        ),
     ]  # fmt: skip
 
 

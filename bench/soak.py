@@ -35,7 +35,7 @@ from tasks import registry
 
 TASK = "breast_cancer"
 ROUNDS = 40
-KINDS = 3
+KINDS = 2
 """Different studies of mode none."""
 WARM, GROWTH = 10, 20.0
 """Quiet studies before memory is measured, and MB that it may grow by to the last."""
@@ -116,7 +116,7 @@ def under_faults(
     arguments: argparse.Namespace,
 ) -> bool:  # fmt: skip
     began, studies.made, wrong = time.monotonic(), 0, 0
-    with Faults(deployment, mlflow, arguments.seed) as faults:
+    with Faults(deployment, mlflow, arguments.seed, 60 * arguments.minutes) as faults:
         while time.monotonic() < began + 60 * arguments.minutes:
             number = 1000 + studies.made
             found = plain(studies, f"Soak {number}", number)
@@ -133,7 +133,7 @@ def under_faults(
         print(line, file=sys.stderr)
     return all(
         [
-            figure("soak: faults", faults.made.total(), "", minutes * 10 / 3, least=True,
+            figure("soak: faults", faults.made.total(), "", arguments.minutes * 10 / 3, least=True,
                    minutes=round(minutes, 1), load=load(), **Counter(faults.made)),
             figure("soak: wrong sums", wrong, "studies", 0, studies=studies.made),
             figure("soak: lost studies", len(studies.unfinished), "", 0),

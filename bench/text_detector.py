@@ -105,7 +105,7 @@ def public(root: Path) -> Iterator[Picture]:
         if path.is_file() and not any(part in path.name for part in SHOW_TEXT):
             try:
                 picture = shown(path.read_bytes(), path)
-            except Exception:  # noqa: S112  such a file never comes to the detector
+            except Exception:  # noqa: S112 (such a file never comes to the detector)
                 continue
             yield picture
 

@@ -27,6 +27,9 @@ PATIENT = "patient"
 """The column that names the patient, in every table; the unit of privacy."""
 SPLIT = "split"
 """Optional column: "train" or "evaluation", for studies whose split is the cohort's own."""
+DAY = "day"
+"""Optional column: the record's day, 2027-03-31, for studies that train before a day and evaluate
+from it on."""
 _MISSING = 0.1
 """Of made-up values."""
 

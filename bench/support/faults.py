@@ -18,6 +18,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -98,11 +99,14 @@ class FaultyDeployment(Deployment):
 
 
 class Faults:
-    """Faults one after another, in a thread, inside `with`. Each kind comes before any comes
-    again."""
+    """Faults one after another for some seconds, in a thread, inside `with`. Each kind comes before
+    any comes again."""
 
-    def __init__(self, deployment: FaultyDeployment, mlflow: MlflowServer, seed: int) -> None:
+    def __init__(
+        self, deployment: FaultyDeployment, mlflow: MlflowServer, seed: int, seconds: float
+    ) -> None:
         self._deployment, self._mlflow = deployment, mlflow
+        self._until = time.monotonic() + seconds
         self._random = random.Random(seed)
         self._ending = threading.Event()
         self.made: Counter[str] = Counter()
@@ -127,7 +131,7 @@ class Faults:
 
     def _run(self) -> None:
         for kind in self._order():
-            if self._ending.wait(self._random.uniform(1, 8)):
+            if self._ending.wait(self._random.uniform(1, 8)) or time.monotonic() > self._until:
                 return
             victim = self._random.choice((*self._deployment.sites, COORDINATOR, COORDINATOR))
             self.made[kind] += 1

@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +42,7 @@ _PROBES = (b"", b"\x01\0", b"GET / HTTP/1.0\r\n\r\n")
 def study(number: int, side: int) -> list[Dataset]:
     """Images and reports in turn, so that what is refused would keep an image from coming."""
     made = []
-    for place, sop_class in enumerate(one for pair in zip(IMAGES, REPORTS) for one in pair):  # noqa: B905 (as many)
+    for place, sop_class in enumerate(chain(*zip(IMAGES, REPORTS, strict=True))):
         dataset = radiograph(2 * number, side=side if sop_class in IMAGES else 8)
         dataset.SOPClassUID = sop_class
         dataset.SOPInstanceUID = f"{dataset.StudyInstanceUID}.{place}"
@@ -133,7 +135,11 @@ class Orthanc:
         with (self._folder / "log").open("wb") as log:
             command = [server, str(self._folder / "orthanc.json")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=_PATIENCE)
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{http}",
+            timeout=_PATIENCE,
+            limits=httpx.Limits(max_keepalive_connections=0),  # Orthanc ends idle ones unasked
+        )
         while True:
             with suppress(httpx.HTTPError):
                 if self._client.get("/system").is_success:
@@ -180,6 +186,7 @@ def scan(port: int, told: Acknowledged) -> Callable[[list[Dataset]], str]:
         association = entity.associate("127.0.0.1", port, ae_title=TITLE)
         try:
             for place, dataset in enumerate(objects):
+                began = time.monotonic()
                 dataset.file_meta = FileMetaDataset()
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
                 try:
@@ -187,7 +194,10 @@ def scan(port: int, told: Acknowledged) -> Callable[[list[Dataset]], str]:
                 except RuntimeError:
                     return f"the scanner has no association at object {place}"
                 if answer.get("Status") != 0:
-                    return f"the scanner was answered {answer.get('Status')} at object {place}"
+                    waited = time.monotonic() - began
+                    line = "aborted" if association.is_aborted else "open"
+                    status = answer.get("Status")
+                    return f"object {place}: {status} after {waited:.1f} s, the line {line}"
                 told.add(dataset)
             return ""
         finally:

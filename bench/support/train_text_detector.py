@@ -204,7 +204,7 @@ def plain(trained: nn.Sequential) -> dict[str, npt.NDArray[np.float16]]:
     layers: list[nn.Module] = []
     for layer in trained.eval():
         if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)  # type: ignore[type-var]
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)  # type: ignore[type-var]  # modules of a Sequential are typed as Module
         else:
             layers.append(layer)
     state = nn.Sequential(*layers).state_dict()
@@ -242,7 +242,7 @@ def main() -> None:
             spent = time.monotonic() - began
             print(f"{step + 1} {np.mean(losses[-50:]):.3f} {spent:.0f} s", flush=True)
             torch.save(made.state_dict(), os.environ.get("KEEP", "/dev/null"))
-    np.savez(OUT, **plain(made))  # type: ignore[arg-type]
+    np.savez(OUT, **plain(made))  # type: ignore[arg-type]  # arrays by name
 
 
 if __name__ == "__main__":

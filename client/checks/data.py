@@ -13,6 +13,7 @@ from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
 from client.data.sources.attrition import UncoveredCode, describe, uncovered
+from client.data.view_reader import Inspection
 from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
@@ -98,7 +99,7 @@ def _read(
         task,
         split.place,
         _USUAL_SPLIT,
-        inspect=lambda session, view: codes.extend(uncovered(session, view)),
+        inspection=Inspection(uncovered, codes.extend),
     )
     into.append(cohort)
     if cohort.notes:

@@ -173,11 +173,11 @@ def start(
 
 
 def status(config: Config = HERE, as_json: Json = False) -> None:
-    """Show the daemon's connection, study and round, the budget, and the last error; and what the
-    receiver of pictures has taken, from whom, and how much room it has.
+    """Show the daemon's connection, study and round, the budget, the last error, and the receiver.
 
-    The first look when a study does not advance. Exit status: 0 running and connected, 4 running
-    but not connected, 7 not running.
+    Of the receiver of pictures: what it has taken, from whom, and how much room it has. The first
+    look when a study does not advance. Exit status: 0 running and connected, 4 running but not
+    connected, 7 not running.
 
     Example: wardround-site status --json
     """

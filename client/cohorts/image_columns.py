@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.sources.session import Extra
 from protocol.errors import Code, WardroundError
@@ -22,23 +23,17 @@ _SHARE = 4
 Progress = Callable[[int, int], None]
 
 
-@contextmanager
-def image_tables(
-    config: SiteConfig, without: Set[str] = frozenset()
-) -> Iterator[tuple[Extra, ...]]:
-    """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
+def image_tables(config: SiteConfig, without: Set[str] = frozenset()) -> tuple[Extra, ...]:
+    """What adds `images` and `pseudonym` to a view's session; nothing without `imaging`.
 
     without: names of patients whose images are left out (`pseudonyms`).
-    Raises WardroundError(STATE).
     """
     if config.imaging is None:
-        yield ()
-        return
-    from client.data.dicom.index.images_table import register
-    from client.data.dicom.index.index import ImageIndex
+        return ()
+    from client.data.dicom.index.images_table import open_and_register
 
-    with ImageIndex.open(config.state, config.imaging.gate) as index:
-        yield (lambda connection: register(connection, index, without),)
+    gate = config.imaging.gate
+    return (partial(open_and_register, state=config.state, gate=gate, without=without),)
 
 
 def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -60,6 +55,18 @@ def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str]
     return alone, pictured
 
 
+def imaging_of(config: SiteConfig, task: Task) -> Imaging:
+    """What site.yaml says of pictures. Raises WardroundError(CONFIGURATION) where it says nothing,
+    naming the task that reads them."""
+    if config.imaging is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
+            remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
+        )
+    return config.imaging
+
+
 def with_pictures(
     config: SiteConfig,
     task: Task,
@@ -74,19 +81,14 @@ def with_pictures(
     images = [image for image in task.schema.images if image.name in table]
     if not images:
         return table, ()
-    if config.imaging is None:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
-            remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
-        )
+    imaging = imaging_of(config, task)
     from client.data.dicom.index.index import ImageIndex
     from client.data.dicom.index.pixel_loading import load
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
     set_aside: Counter[str] = Counter()
     columns = dict(table)
-    with ImageIndex.open(config.state, config.imaging.gate) as index:
+    with ImageIndex.open(config.state, imaging.gate) as index:
         for image in images:
             loaded = load(
                 index,
@@ -94,7 +96,7 @@ def with_pictures(
                 _keys(table[image.name]),
                 Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
-                workers=config.imaging.workers,
+                workers=imaging.workers,
                 progress=progress,
             )
             set_aside.update(loaded.set_aside)

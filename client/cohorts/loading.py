@@ -7,12 +7,19 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from client.cohorts import objections
 from client.cohorts.feature_cache import features_of
-from client.cohorts.image_columns import Progress, image_tables, pseudonyms, with_pictures
+from client.cohorts.image_columns import (
+    Progress,
+    image_tables,
+    imaging_of,
+    pseudonyms,
+    with_pictures,
+)
 from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
 from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
@@ -20,15 +27,12 @@ from client.config.site_config import Objections, SiteConfig, View
 from client.data import view_reader
 from client.data.cohort import Cohort, identifiers, identities
 from client.data.sources.attrition import Attrition, measure
-from client.data.sources.session import Session
-from client.data.sources.view_sandbox import ParsedView
+from client.data.view_reader import Inspection
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation, Study
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
 
-Inspect = Callable[[Session, ParsedView], None]
-"""Sees a view's session before the view runs (`view_reader.read`)."""
 Named = Callable[[Mapping[str, Mapping[str, str]]], None]
 """Receives, for each task, the patients whom the patient index gives to names: to all in the view
 that was read, and to all in the index that another task's view might use."""
@@ -39,7 +43,7 @@ def read_table(
     task: str,
     note: Callable[[str], None] = lambda remark: None,
     named: Named = lambda names: None,
-    inspect: Inspect | None = None,
+    inspection: Inspection[Any] | None = None,
 ) -> Table:
     """The view's columns, with one name for each patient and without those who object; `note`
     receives each remark.
@@ -53,7 +57,7 @@ def read_table(
             remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
         )
     listed = _objections(config)
-    table = _read(config, source, note, inspect, without=listed)
+    table = _read(config, source, note, inspection, without=listed)
     if PATIENT not in table:
         return table
     if config.patients is None:
@@ -127,7 +131,7 @@ def count_objections(config: SiteConfig) -> tuple[int, int]:
     alone, pictured = pseudonyms(config, listed)
     as_listed = {name: name for name in listed} | alone | pictured
     found = set(pictured.values())
-    for names in _all_names(config, as_listed.keys()):
+    for names in _all_names(config, frozenset(as_listed)):
         objections.objecting(as_listed, names)
         found |= {as_listed[name] for name, _ in names if name in as_listed}
     return len(listed), len(found)
@@ -147,7 +151,8 @@ def _all_names(config: SiteConfig, without: Set[str]) -> Iterator[list[tuple[str
 def attrition_of(config: SiteConfig, task: str) -> Attrition:
     """The rows of each step of a task's view. Raises as `read_table` does."""
     found: list[Attrition] = []
-    _read(config, config.data[task], lambda _: None, lambda *of: found.append(measure(*of)))
+    inspection = Inspection(measure, found.append)
+    _read(config, config.data[task], lambda _: None, inspection)
     return found[0]
 
 
@@ -155,21 +160,20 @@ def _read(
     config: SiteConfig,
     view: View,
     note: Callable[[str], None],
-    inspect: Inspect | None = None,
+    inspection: Inspection[Any] | None = None,
     without: Set[str] = frozenset(),
 ) -> Table:
     policy = config.policy
-    with image_tables(config, without) as extras:
-        return view_reader.read(
-            view,
-            view.sql,
-            extras=extras,
-            note=note,
-            memory_limit=database_memory(policy),
-            threads=policy.threads,
-            time_zone=config.time_zone,
-            inspect=inspect,
-        )
+    return view_reader.read(
+        view,
+        view.sql,
+        extras=image_tables(config, without),
+        note=note,
+        memory=database_memory(policy),
+        threads=policy.threads,
+        time_zone=config.time_zone,
+        inspection=inspection,
+    )
 
 
 def build_cohort(
@@ -179,7 +183,7 @@ def build_cohort(
     evaluation: Evaluation,
     progress: Progress = lambda done, of: None,
     named: Named = lambda names: None,
-    inspect: Inspect | None = None,
+    inspection: Inspection[Any] | None = None,
 ) -> Cohort:
     """The cohort, unless it is too small: then the error does not give the number of patients.
 
@@ -187,8 +191,10 @@ def build_cohort(
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
     `Cohort.build` raise.
     """
+    if task.schema.images:
+        imaging_of(config, task)  # before a view that reads them fails for another reason
     remarks: list[str] = []
-    rows = read_table(config, task.name, remarks.append, named, inspect)
+    rows = read_table(config, task.name, remarks.append, named, inspection)
     table, notes = with_pictures(config, task, rows, progress)
     cohort = Cohort.build(task, table, split, evaluation, partial(features_of, config.state))
     config.policy.check_patients(cohort.patients)

@@ -60,6 +60,6 @@ def study_threads(policy: Policy) -> int:
     return max(1, policy.threads // policy.studies_at_once)
 
 
-def database_memory(policy: Policy) -> str:
-    """Returns DuckDB's memory limit while a cohort is read, in its own notation."""
-    return f"{policy.memory // 4 // 2**20}MiB"
+def database_memory(policy: Policy) -> int:
+    """Returns the bytes that DuckDB may hold while a cohort is read."""
+    return policy.memory // 4

@@ -37,6 +37,7 @@ class TaskConfig:
     """What is learned."""
 
     name: str = key(MISSING, "the task; `wardround tasks` lists them")
+    file: str = key("", "the file of a task that is not installed; task=FILE.py sets it")
     options: dict[str, Any] = key({}, "choices that the task leaves open, as option: value")
 
 
@@ -199,10 +200,13 @@ class EvaluationConfig:
     )
     split: str = key(
         "patients",
-        "who evaluates: by the site's own hash, or by the column `split` of the cohort",
+        "who evaluates: by the site's own hash, by the column `split` of the cohort, or by date",
         choices=get_args(Split),
     )
     fraction: float = key(0.3, "of patients, who evaluate", above=0, below=1)
+    since: str = key(
+        "", "with split=date: records of this day (2027-03-31) and later evaluate, earlier train"
+    )
 
 
 @dataclass

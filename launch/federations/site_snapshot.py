@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -135,6 +136,8 @@ class _SitePickler(pickle.Pickler):
             return X25519PrivateKey.from_private_bytes, (obj.private_bytes_raw(),)
         if isinstance(obj, _LOCK):
             return threading.Lock, ()
+        if isinstance(obj, WeakValueDictionary):  # whose turn it is, in this process
+            return WeakValueDictionary, ()
         return NotImplemented
 
 

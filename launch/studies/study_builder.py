@@ -54,8 +54,9 @@ from protocol.study.study import (
     adds_noise,
     evaluates,
 )
+from protocol.terminal.study_texts import check_texts
 from server.model.optimisers import NAMES
-from tasks import registry
+from tasks import contract, registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation
@@ -67,9 +68,19 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
     """The study that a configuration describes, for those of the sites with these declared
     patients that `federation.sites` names.
 
-    Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE.
+    Raises WardroundError: CONFIGURATION naming the option, or the task's method that breaks its
+    contract; NO_DATA naming a site where nobody trains; EPSILON_UNREACHABLE; REFUSED_STUDY for
+    texts that cannot be shown.
     """
+    contract.check(task)
     declared = chosen(config, declared)
+    if idle := [site for site, patients in declared.items() if not patients]:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"At {idle[0]} no patient trains: its few patients are all set apart for evaluation.",
+            remedy="Leave it out (federation.sites names those that take part), lower "
+            "evaluation.fraction, or give it more patients.",
+        )
     if config.optimiser.name not in NAMES:
         raise WardroundError(
             Code.CONFIGURATION,
@@ -77,7 +88,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
     try:
-        return _calibrated(config, _draft(config, task, declared))
+        study = _calibrated(config, _draft(config, task, declared))
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise WardroundError(
@@ -85,6 +96,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"The study is not valid: {where + ': ' if where else ''}{what}.",
             remedy="`wardround run --info` explains every key.",
         ) from None
+    check_texts(study)
+    return study
 
 
 def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:
@@ -156,7 +169,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         expires=config.expires,
         nonce=secrets.token_hex(8),
         task=registry.reference_to(task),
-        model=Model(parameters=layout.size, layout=layout.digest),
+        model=Model(parameters=layout.size, layout=layout.digest, frozen=model.frozen_digest),
         privacy=Privacy(
             mode=mode,
             clip_norm=config.privacy.clip_norm,
@@ -205,6 +218,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             noise_multiplier=1.0 if adds_noise(release) else 0.0,
             split=one_of(evaluation.split, Split, "evaluation.split"),
             fraction=evaluation.fraction,
+            since=evaluation.since,
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
     )

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import click
 import typer
@@ -184,15 +184,18 @@ def run(app: CommandLine, program: str) -> NoReturn:
 
 def fail(error: WardroundError, *, as_json: bool = False) -> NoReturn:
     """Prints an error, and exits with its status."""
+    if not as_json:
+        for line in error.detail.splitlines():
+            typer.echo(printable(line), err=True)
     _print_error(error.code.value, error.message, error.remedy, as_json)
     sys.exit(error.exit_status)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     """For tables, colours and progress. Reads no markup in what it prints."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, file=file, markup=False, highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:

@@ -39,11 +39,11 @@ def _debits(_audit: Any, _db: Any, event: AuditEvent, *_: Any, **__: Any) -> boo
     return event == AuditEvent.PRIVACY_DEBITED
 
 
-def _ready(_governance: Any, answer: object, *_: Any) -> bool:
+def _ready(_governance: Any, answer: object, *_: Any, **__: Any) -> bool:
     return isinstance(answer, Ready)
 
 
-def _share(_governance: Any, answer: object, *_: Any) -> bool:
+def _share(_governance: Any, answer: object, *_: Any, **__: Any) -> bool:
     return isinstance(answer, Share)
 
 

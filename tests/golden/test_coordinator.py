@@ -203,6 +203,8 @@ def test_a_study_goes_on_where_an_older_release_left_it(
             others.connect(coordinator.address, config.pki.ca_certificate)
             daemon = Command([WARDROUND_SITE, "start", "--config", site], tmp_path / "daemon")
             outcome = remote.follow(digest, study, noted)
+            untold = kept(config, digest) / "untold.json"
+            until(lambda: not untold.exists(), "every site has heard of the end")
             daemon.interrupt(signal.SIGTERM)
             assert daemon.ended() == 0, daemon.said
         finally:

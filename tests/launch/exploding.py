@@ -9,4 +9,4 @@ class Exploding(BreastCancer):
     name = "exploding"
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return 1e12 * (outputs[:, 0] + 1) ** 4
+        return 1e12 * (outputs[:, 0] + 2 - 4 * labels) ** 4

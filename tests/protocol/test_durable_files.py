@@ -362,6 +362,7 @@ def test_every_room_writes_durably_through_one_module() -> None:
     assert found.pop("protocol/durable_files.py") == ["fsync", "link", "replace"]
     assert found == {
         "client/data/dicom/index/pixel_cache.py": ["fsync"],  # slots in a file that is mapped
+        "client/data/dicom/receive/object_store.py": ["replace"],  # under the lock of names
         "launch/studies/public_data.py": ["replace"],  # within a download that has no name yet
         "server/transport/event_log.py": ["replace"],  # full logs, which make room for the next
     }

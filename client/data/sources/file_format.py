@@ -26,6 +26,9 @@ class FileFormat(Document):
     delimiter: _Sign | None = Field(
         default=None, description="the sign between fields, one of , ; | and tab unless stated"
     )
+    sheet: str | None = Field(
+        default=None, description="the name of a workbook's sheet, the first one unless stated"
+    )
     title_lines: int = Field(
         default=0, ge=0, le=1000, description="how many lines stand above the column names"
     )

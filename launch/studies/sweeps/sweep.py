@@ -210,10 +210,11 @@ def _prepare_worker() -> None:
 def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRow:
     """One study, in a worker. A WardroundError is part of the result; anything else is raised."""
     from launch.studies.run import run_deployment, run_inprocess
+    from protocol.terminal.command_line import console
 
     started = time.monotonic()
     with Path(os.devnull).open("w") as nowhere:
-        quiet = Console(file=nowhere)
+        quiet = console(file=nowhere)
         try:
             if config.federation.name == "deployment":
                 finished = run_deployment(config, quiet)

@@ -101,6 +101,8 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
         (("robust=median", "federation.masked=true"), "has to see each site's update"),
         (("privacy=none", "robust=median", "aggregation.update_bits=8"), "rotates them"),
         (("stop=early", "privacy=none", "evaluation.every=0"), "looks at evaluations"),
+        (("evaluation.split=date",), "needs evaluation.since"),
+        (("evaluation.since=2024-03-01",), "no other split reads it"),
     ],
 )
 def test_contradictions_are_refused_with_a_remedy(overrides: tuple[str, ...], cause: str) -> None:
@@ -186,3 +188,9 @@ def test_a_program_reads_the_keys_and_a_configuration() -> None:
     assert "heart_disease" in found["groups"]["task"]
     told = CliRunner().invoke(app, ["run", "--cfg", "--json", "rounds=3"])
     assert json.loads(told.stdout)["rounds"] == 3
+
+
+def test_stopping_early_sets_what_it_needs_and_leaves_the_rest_to_the_user() -> None:
+    config = compose.load(["stop=early", "task=heart_disease", "privacy=none"])
+    assert (config.averaging, config.evaluation.every) == ("none", 5)
+    assert compose.load(["stop=early", "evaluation.every=2"]).evaluation.every == 2

@@ -14,5 +14,6 @@ def be_patient(patch: pytest.MonkeyPatch) -> None:
     """For a server that is there: it has answered long before."""
     patch.setattr(require_answer, "__defaults__", (HUNG,))
     patch.setitem(present(MlflowTracker.__init__.__kwdefaults__), "patience", HUNG)
-    patch.setattr(MlflowTracker.settle, "__defaults__", (HUNG,))
+    *_, write_out = present(MlflowTracker.settle.__defaults__)
+    patch.setattr(MlflowTracker.settle, "__defaults__", (HUNG, write_out))
     patch.setattr(study_tracking, "_SETTLE", HUNG)

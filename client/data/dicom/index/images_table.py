@@ -8,6 +8,7 @@ WHERE images.view_position IN ('PA', 'AP')
 from __future__ import annotations
 
 from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +17,7 @@ import pandas as pd
 
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
+from client.data.dicom.objects.gate import GatePolicy
 
 TABLE, FUNCTION = "images", "pseudonym"
 _TYPES = {
@@ -57,6 +59,14 @@ def register(
         f"CREATE MACRO {FUNCTION}(value, issuer := '') AS"
         " pseudonym_of_patient(CAST(value AS VARCHAR), coalesce(CAST(issuer AS VARCHAR), ''))"
     )
+
+
+def open_and_register(
+    connection: duckdb.DuckDBPyConnection, *, state: Path, gate: GatePolicy, without: Set[str]
+) -> None:
+    """As `register`, of the index in the state folder. Raises WardroundError(STATE)."""
+    with ImageIndex.open(state, gate) as index:
+        register(connection, index, without)
 
 
 def _cast(name: str, kind: str) -> str:

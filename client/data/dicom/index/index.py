@@ -55,6 +55,7 @@ class Finding:
     why: str | None = None
 
 
+_Values = Sequence[Any] | Mapping[str, Any]
 _STORED = (*COLUMNS, *dose_report.STORED)
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicions", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
@@ -145,7 +146,7 @@ class SetAsideFile:
 
 class ImageIndex:
     """An open index. One thread at a time; several processes may have it open. clock: seconds
-    since 1970."""
+    since 1970. Every method that reads or writes raises WardroundError(STATE) where it cannot."""
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class ImageIndex:
     def known(self, under: Path) -> dict[Path, Stamp]:
         """Files at or below a path -> their stamps when they were read."""
         low = os.fsencode(under)
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path, size, mtime_ns FROM instance WHERE path = ? OR (path > ? AND path < ?)",
             (low, low.rstrip(b"/") + b"/", low.rstrip(b"/") + b"0"),
         )
@@ -199,7 +200,7 @@ class ImageIndex:
 
     def to_read_again(self) -> set[Path]:
         """Files that were not read for a reason that passes, and whose time has come."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path FROM instance WHERE again <= ? AND problem IS NOT NULL", (self.clock(),)
         )
         return {_path(row[0]) for row in rows}
@@ -232,7 +233,7 @@ class ImageIndex:
 
     def unseen(self) -> list[Path]:
         """Images whose pixels have not been screened yet, and are not put off."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path FROM instance WHERE problem IS NULL AND reason IS NULL AND seen IS NULL"
             " AND coalesce(again, 0) <= ? ORDER BY path",
             (self.clock(),),
@@ -282,7 +283,7 @@ class ImageIndex:
         """Study -> what its dose reports come to."""
         reports: dict[str, list[tuple[str, dose_report.DoseReport]]] = {}
         stored = ", ".join(dose_report.STORED)
-        for study, name, *stated in self._db.execute(
+        for study, name, *stated in self._read(
             f"SELECT study, coalesce(image, path), {stored} FROM instance"
             f" WHERE coalesce({stored}) IS NOT NULL ORDER BY path"
         ):
@@ -293,7 +294,7 @@ class ImageIndex:
     def patients(self) -> list[tuple[str, str]]:
         """Each patient of an image, ready or not, and the patient's ID whoever issued it: the
         columns `patient` and `patient_id`."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT DISTINCT patient, patient_id FROM instance WHERE patient IS NOT NULL"
         )
         return [(row[0], row[1]) for row in rows]
@@ -333,11 +334,11 @@ class ImageIndex:
         keys = []
         for start in starts:
             image, _, content = start.lower().partition(_AND)
-            matches = self._db.execute(
+            matches = self._read(
                 "SELECT DISTINCT image || iif(?, ? || content, '') FROM instance WHERE"
                 " substr(image, 1, ?) = ? AND substr(coalesce(content, ''), 1, ?) = ? LIMIT 2",
                 (bool(content), _AND, len(image), image, len(content), content),
-            ).fetchall()
+            )
             if len(matches) != 1 or len(image) < 8:
                 raise WardroundError(
                     Code.USAGE,
@@ -380,11 +381,15 @@ class ImageIndex:
         self._db.execute("UPDATE instance SET content = ? WHERE path = ?", (content, row["path"]))
         return content
 
-    def _judged(self, select: str) -> sqlite3.Cursor:
+    def _judged(self, select: str) -> list[sqlite3.Row]:
         """A SELECT from `_VERDICTS` under today's policy."""
         accepted = json.dumps(sorted(self.policy.accept_modalities))
         policy = {"detect": self.policy.detect_text, "heads": self.policy.accept_heads}
-        return self._db.execute(select, {"accepted": accepted, **policy})
+        return self._read(select, {"accepted": accepted, **policy})
+
+    def _read(self, select: str, values: _Values = ()) -> list[sqlite3.Row]:
+        with _errors(Path(FILE)):
+            return self._db.execute(select, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

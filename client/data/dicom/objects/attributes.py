@@ -10,6 +10,10 @@ UID, C clean. "-" is an attribute that the table does not list. What this list k
     code       a defined term of the standard (VR CS, defined_terms.py); the rest is dropped
     words      cleaned (option E.3.5, clean descriptors): only words of a public vocabulary stay
     maker      a known manufacturer's name; for any other text its keyed hash
+    directions two letters (client/data/dicom/objects/directions.py), of rows and of columns
+    age        the ten years it lies in, "90+" from 90 on: the option to retain patient
+               characteristics (E.3.7), for cohorts; no further than the site's own view
+    sex        F, M or O, by the same option
     number     finite and within a public range, in the unit given
 
 Private attributes (odd groups) are on no list and so are never kept, whatever they are called.
@@ -23,13 +27,16 @@ from typing import Literal
 
 from client.data.dicom.objects import defined_terms
 
-AttributeKind = Literal["pseudonym", "date", "code", "words", "maker", "number"]
+AttributeKind = Literal[
+    "pseudonym", "date", "code", "words", "maker", "directions", "age", "sex", "number"
+]
 
 
 @dataclass(frozen=True)
 class Attribute:
     """One column of the index. `profile`: the Basic Profile's action. Numbers outside [low, high]
-    count as not given. `terms`: of a code, see `defined_terms.term`."""
+    count as not given. `part`: which of several values, from 0. `terms`: of a code, see
+    `defined_terms.term`."""
 
     column: str
     tag: int
@@ -38,6 +45,7 @@ class Attribute:
     unit: str = ""
     low: float = 0.0
     high: float = 0.0
+    part: int = 0
     terms: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +78,15 @@ ATTRIBUTES = (
     Attribute("entrance_dose", 0x00408302, "number", "-", "mGy", 0, 1e5),
     Attribute("ctdivol", 0x00189345, "number", "-", "mGy", 0, 1e4),
     Attribute("slice_thickness", 0x00180050, "number", "-", "mm", 0, 1e3),
+    Attribute("instance_number", 0x00200013, "number", "-", "1", 0, 2**31),
+    Attribute("position_x", 0x00200032, "number", "-", "mm", -1e5, 1e5),
+    Attribute("position_y", 0x00200032, "number", "-", "mm", -1e5, 1e5, part=1),
+    Attribute("position_z", 0x00200032, "number", "-", "mm", -1e5, 1e5, part=2),
+    Attribute("row_spacing", 0x00280030, "number", "-", "mm", 1e-4, 1e3),
+    Attribute("column_spacing", 0x00280030, "number", "-", "mm", 1e-4, 1e3, part=1),
+    Attribute("orientation", 0x00200037, "directions", "-"),
+    Attribute("age_band", 0x00101010, "age", "X"),
+    Attribute("sex", 0x00100040, "sex", "Z"),
 )
 """What the index keeps of an instance, by column. patient: of Patient ID and issuer; patient_id: of
 the Patient ID alone, which is another patient's too where two issuers gave it."""
@@ -87,6 +104,8 @@ ANATOMY = (
 """Read only to tell whether a head is in the picture: not stored as they are."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
+PATIENT_ORIENTATION = 0x00200020
+"""Serves before Image Orientation (Patient) for `orientation`."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
 """Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
 DOSE_LINKS = ("dose_events", "dose_replaces")

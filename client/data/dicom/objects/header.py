@@ -36,6 +36,7 @@ from pydicom.uid import (
 )
 
 from client.data.dicom.objects import attributes, defined_terms, descriptors, dose_report
+from client.data.dicom.objects.directions import directions
 from client.data.dicom.objects.pseudonym import Pseudonyms
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -45,7 +46,7 @@ _SOP_CLASS, _IMAGE_TYPE, _BODY_PART = 0x00080016, 0x00080008, 0x00180015
 _WANTED: list[Any] = sorted(
     {a.tag for a in attributes.ATTRIBUTES}
     | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE}
-    | {attributes.OTHER_LATERALITY, attributes.ISSUER}
+    | {attributes.OTHER_LATERALITY, attributes.ISSUER, attributes.PATIENT_ORIENTATION}
     | set(attributes.IDENTIFYING)
     | set(attributes.ANATOMY)
 )
@@ -252,7 +253,14 @@ def _values(
             case "date":
                 value = _date(text)
             case "number":
-                value = _number(text, attribute.low, attribute.high)
+                value = _number(text, attribute)
+            case "directions":
+                letters = _text(dataset, attributes.PATIENT_ORIENTATION)
+                value = "".join(directions(letters.split("\\"), text.split("\\")) or ()) or None
+            case "age":
+                value = _age_band(text)
+            case "sex":
+                value = text if text in ("F", "M", "O") else None
             case "code":
                 value = defined_terms.term(text, attribute.terms)
             case "words":
@@ -316,10 +324,20 @@ def _date(text: str) -> str | None:
         return None
 
 
-def _number(text: str, low: float, high: float) -> float | None:
-    """The first of several values."""
-    try:
-        number = float(text.split("\\")[0])
-    except ValueError:
+def _age_band(text: str) -> str | None:
+    """AS (PS3.5, section 6.2) -> the ten years that it lies in, as "40-49"."""
+    match = re.fullmatch(r"(\d{3})([DWMY])", text, re.ASCII)
+    if match is None:
         return None
-    return number if math.isfinite(number) and low <= number <= high else None
+    years = int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
+    decade = int(years) // 10 * 10
+    return "90+" if decade >= 90 else f"{decade}-{decade + 9}"
+
+
+def _number(text: str, attribute: attributes.Attribute) -> float | None:
+    """One of several values."""
+    try:
+        number = float(text.split("\\")[attribute.part])
+    except (ValueError, IndexError):
+        return None
+    return number if math.isfinite(number) and attribute.low <= number <= attribute.high else None

@@ -18,6 +18,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from client.data.dicom.receive.association_request import as_understood
 from client.log_events import event
 from protocol.connections import Limits
 from protocol.operations.bounded_server import BoundedServer
@@ -111,6 +112,8 @@ class _Handler(RequestHandler):
         association.dul.socket.__class__ = _BoundedSocket
         association.dul.socket.introduced_by = time.monotonic() + INTRODUCTION
         association.bind(evt.EVT_CONN_CLOSE, _forget_stranger)
+        decode = association.dul._decode_pdu
+        association.dul._decode_pdu = lambda pdu: decode(as_understood(bytes(pdu)))
         place, run = self.server.places[self._accepted], association.run
 
         def run_and_leave() -> None:

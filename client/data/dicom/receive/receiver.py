@@ -1,5 +1,6 @@
 """DICOM Send to this site: a storage SCP (PS3.4, Annex B) that answers C-STORE and C-ECHO.
 
+    another application     rejected: 2, application context name not supported
     unknown calling title   the association is rejected: 3, calling AE title not recognised
     wrong called title      rejected: 7, called AE title not recognised
     too many senders        rejected: 2, local limit exceeded
@@ -62,9 +63,14 @@ from client.data.dicom.receive.object_store import DiskFull, ObjectStore, Stored
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
+from protocol.untrusted import Throttle
 
 _NOT_AGREED = "not of the class that was agreed on"
 STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_STRANGE, _WINDOW = 20, 600.0
+"""Lines of the log on each kind of unwelcome connection, in so many seconds."""
+_DICOM = "1.2.840.10008.3.1.1.1"
+"""DICOM's application context (PS3.7, A.2.1)."""
 _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
@@ -148,12 +154,13 @@ class Receiver:
         self._lock = threading.Lock()
         self._server: Any = None
         self._kept = kept_classes()
+        self._strange = Throttle(_STRANGE, _WINDOW)
 
     def start(self) -> int:
         """Listens: the port. Raises WardroundError: PORT_TAKEN, TLS."""
         quiet()
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows data sets
-        threading.excepthook = _report  # and so would a traceback
+        threading.excepthook = self._not_understood  # and so would a traceback
         settings = self._settings
         entity = Entity(settings.ae_title)
         # An empty list would let everybody in; nobody guesses this title.
@@ -172,6 +179,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_PDU_RECV, self._prepare_data_set),
             (evt.EVT_C_STORE, self._store_one),
+            (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _discard_unfinished),
@@ -287,6 +295,14 @@ class Receiver:
             log("another object has this UID", kept="beside the first", sender=_peer(event.assoc))
         return stored
 
+    def _requested(self, event: Any) -> None:
+        """Another application than DICOM's is rejected: pynetdicom does not look."""
+        asked = event.assoc.requestor.primitive
+        if asked.application_context_name != _DICOM:
+            event.assoc.acse.send_reject(0x01, 0x01, 0x02)
+            event.assoc.kill()
+            self._count_rejected(event.assoc, "another application context")
+
     def _accepted(self, event: Any) -> None:
         with self._lock:
             self.counts.associations += 1
@@ -302,10 +318,31 @@ class Receiver:
             why = "called by another title"
         else:
             why = "too many associations"
+        self._count_rejected(event.assoc, why)
+
+    def _count_rejected(self, association: Any, why: str) -> None:
+        title, peer = _title(association), _peer(association)
         with self._lock:
             self.counts.rejected[why] += 1
-            self.counts.last_rejected = f"{title} at {_peer(event.assoc)}"
-        log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+            self.counts.last_rejected = f"{title} at {peer}"
+        if self._is_news("association rejected"):
+            log("association rejected", why=why, title=title, sender=peer)
+
+    def _not_understood(self, arguments: threading.ExceptHookArgs) -> None:
+        """A sender said what pynetdicom cannot read: the thread, and so the connection, ends."""
+        with self._lock:
+            self.counts.rejected["not understood"] += 1
+        if self._is_news("connection not understood"):
+            log("connection not understood", why=arguments.exc_type.__name__)
+
+    def _is_news(self, event: str) -> bool:
+        """Whether what anybody can cause is logged: of more than _STRANGE in _WINDOW the number
+        alone is, here."""
+        with self._lock:
+            passes, unlogged = self._strange.admit(event)
+        if unlogged:
+            log(f"{event}, as often again", count=unlogged)
+        return passes
 
 
 def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
@@ -365,7 +402,3 @@ def _title(association: Any) -> str:
 
 def _peer(association: Any) -> str:
     return str(association.requestor.address)
-
-
-def _report(arguments: threading.ExceptHookArgs) -> None:
-    log("a thread ended", why=arguments.exc_type.__name__)

@@ -86,7 +86,7 @@ SELECT l.patient, l.age, l.sex, l.hours_in,
   max(w.last) FILTER (w.feature = 'albumin') AS albumin,
   max(w.last) FILTER (w.feature = 'glucose') AS glucose,
   max(w.last) FILTER (w.feature = 'crp') AS crp,
-  any_value(o.deteriorated) AS deteriorated
+  any_value(o.deteriorated) AS deteriorated, CAST(l.at AS DATE) AS day
 FROM landmark l
 JOIN outcome o USING (landmark)
 LEFT JOIN windowed w USING (landmark)

@@ -14,6 +14,6 @@ SELECT a.patient, CAST(date_sub('year', p.birth, a.day) AS DOUBLE) AS age, p.sex
   CASE WHEN a.made_on <= a.day THEN CAST(a.day - a.made_on AS DOUBLE) END AS lead_days,
   lower(dayname(a.day)) AS weekday, CAST(hour(a.at) AS DOUBLE) AS hour,
   h.appointments AS appointments_before, h.missed AS missed_before,
-  CAST(a.missed AS DOUBLE) AS missed
+  CAST(a.missed AS DOUBLE) AS missed, a.day
 FROM dated a JOIN people p USING (patient) JOIN past h USING (appointment)
 ORDER BY a.patient, a.day, a.appointment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import os
@@ -14,6 +15,9 @@ from client.data.sources.settings import Fhir, Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
 from tasks.schema import Table
+
+PACKED = functools.partial(gzip.compress, mtime=0)
+"""The same bytes at any time, since they are part of tests' names."""
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
 VIEWS = {
@@ -46,11 +50,11 @@ def views(tmp_path: Path) -> Path:
 
 
 def told(
-    folder: Path, views: Path, sql: str, memory: str = "1GB", minutes: float = 5.0
+    folder: Path, views: Path, sql: str, memory: int = 1 << 30, minutes: float = 5.0
 ) -> tuple[Table, list[str]]:
     notes: list[str] = []
     sources = Sources(fhir=Fhir(folder=folder, views=(views,)), minutes=minutes)
-    return read(sources, sql, note=notes.append, memory_limit=memory), notes
+    return read(sources, sql, note=notes.append, memory=memory), notes
 
 
 def refused(folder: Path, views: Path, sql: str = "SELECT * FROM patient") -> WardroundError:
@@ -172,7 +176,7 @@ def test_a_broken_line_is_named_and_not_quoted(
         ("b.json", b'{"resourceType": "Bundle", "entry": [1]}', "no objects"),
         ("b.json", b'{"resourceType": "Bundle", "entry": [{"resource"', "not well formed"),
         ("b.ndjson.gz", b"CANARY", "cannot be read"),
-        ("b.ndjson.gz", gzip.compress(b'{"resourceType": "Patient"}\n' * 999)[:-20], "well formed"),
+        ("b.ndjson.gz", PACKED(b'{"resourceType": "Patient"}\n' * 999)[:-20], "well formed"),
     ],
 )  # fmt: skip
 def test_a_broken_bundle_is_named(
@@ -213,7 +217,7 @@ def test_an_export_that_needs_more_memory_or_time_than_allowed_stops(
         for k in range(12_000):
             out.write(lines(PATIENT | {"id": str(k), "gender": f"{k}" * 400}))
     with pytest.raises(WardroundError, match="more memory than allowed"):
-        told(file, views, "SELECT * FROM patient", memory="8MB")
+        told(file, views, "SELECT * FROM patient", memory=8 << 20)
     with pytest.raises(WardroundError, match="longer than"):
         told(file, views, "SELECT * FROM patient", minutes=1e-5)
 

@@ -112,6 +112,21 @@ ICU = [
 ]
 
 
+def _as_version_5_3(cdm: Path) -> None:
+    for name, pairs in {
+        "cdm_source": {"5.4": "5.3"},
+        "visit_occurrence": {
+            "admitted_from_concept_id": "admitting_source_concept_id",
+            "discharged_to_concept_id": "discharge_to_concept_id",
+        },
+    }.items():
+        text = (cdm / f"{name}.csv").read_text()
+        for new, old in pairs.items():
+            assert new in text
+            text = text.replace(new, old)
+        (cdm / f"{name}.csv").write_text(text)
+
+
 class Build(Protocol):
     """The table of a task's shipped view, where the people lie as the fixture has them."""
 
@@ -121,7 +136,14 @@ class Build(Protocol):
 
 
 @pytest.fixture(
-    params=["omop", "fhir", "omop in a database", "omop in Paris", "fhir in Kiritimati"]
+    params=[
+        "omop",
+        "fhir",
+        "omop 5.3",
+        "omop in a database",
+        "omop in Paris",
+        "fhir in Kiritimati",
+    ]
 )
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     def build(task: str, people: list[Person], extras: tuple[Extra, ...] = ()) -> Table:
@@ -130,7 +152,10 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
             folder = write_fhir(tmp_path / "fhir", people)
             sources = Sources(fhir=Fhir(folder=folder, views=templates.definitions(task)))
         elif "database" not in request.param:
-            sources = Sources(omop=Omop(folder=write_omop(tmp_path / "omop", people)))
+            folder = write_omop(tmp_path / "omop", people)
+            if "5.3" in request.param:
+                _as_version_5_3(folder)
+            sources = Sources(omop=Omop(folder=folder))
         else:
             sources = _in_sqlite(write_omop(tmp_path / "omop", people), tmp_path / "cdm.db")
         view = templates.view(f"template:{kind}", task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
@@ -12,6 +12,9 @@ from client.data.dicom.pixels.decode import middle_frame
 from client.data.dicom.pixels.windowing import displayed
 from tests.client.data.dicom.pixels.reference import Made, Table, View, grey, words_of
 from tests.client.data.dicom.pixels.written import SECONDARY_CAPTURE, file_of, item, with_vr
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A failure is not made smaller: that takes minutes."""
 
 
 def lut(table: Table, order: str) -> Dataset:
@@ -134,7 +137,7 @@ def objects(draw: st.DrawFn) -> Made:
     )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, phases=QUICK)
 @given(objects())
 def test_any_layout_shows_what_the_standard_says(made: Made) -> None:
     wanted = grey(made, len(made.samples) // 2)

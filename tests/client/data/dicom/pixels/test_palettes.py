@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -30,6 +30,9 @@ SYNTAXES = (*PLAIN, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless,
 INDICES = np.arange(256, dtype=np.uint8).repeat(16).reshape(64, 64)
 SEGMENTED = 0x00281221
 RNG = np.random.default_rng(7)
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A failure is not made smaller: that takes minutes."""
 
 
 def ordered(words: list[int], syntax: UID) -> bytes:
@@ -130,7 +133,7 @@ def segmented(draw: st.DrawFn) -> tuple[int, list[tuple[int, ...]]]:
     return bits, segments
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, phases=QUICK)
 @given(segmented(), st.sampled_from(PLAIN))
 def test_segments_are_expanded(made: tuple[int, list[tuple[int, ...]]], syntax: UID) -> None:
     bits, segments = made
@@ -140,6 +143,15 @@ def test_segments_are_expanded(made: tuple[int, list[tuple[int, ...]]], syntax: 
     red, _, blue = palette(middle_frame(file_of(dataset, syntax)).header, signed=False)
     assert red.entries.tolist() == wanted
     assert blue.entries.tolist() == wanted
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_repeated_segments_are_found_by_bytes(bits: int) -> None:
+    segments: list[tuple[int, ...]] = [(0, 9), (0, 5, 0, 1), (1, 2, 7), (2, 1, 1), (1, 1, 0)]
+    fields = fields_of(segments, bits // 8)
+    made = coloured([fields] * 3, bits, ExplicitVRLittleEndian, entries=10, data=SEGMENTED)
+    red, _, _ = palette(middle_frame(file_of(made)).header, signed=False)
+    assert red.entries.tolist() == [9, 5, 0, 1, 4, 7, 5, 0, 1, 0]
 
 
 @pytest.mark.parametrize(

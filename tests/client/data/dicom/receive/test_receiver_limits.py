@@ -14,6 +14,7 @@ from pydicom.uid import generate_uid
 from client.config.site_config import SiteConfig
 from client.daemon.receiver_service import ReceiverService
 from client.data.dicom.receive.association_server import INTRODUCTION
+from tests.client.data.dicom.receive.association_requests import request
 from tests.client.data.dicom.receive.test_receiver import associate, sendable, sent
 from tests.client.data.dicom.running_receiver import site
 from tests.failing_disk import FAULTS, disk
@@ -149,7 +150,7 @@ def test_a_sender_that_never_releases_is_let_go(
     monkeypatch.setattr(server.ae, "_network_timeout", 0.2)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port(receiver)), HUNG) as line:
-            line.sendall(_association_request())
+            line.sendall(request())
             until(lambda: receiver.receiver.counts.last_sender != "", "it is let in")
             until(lambda: len(server.connections) == 0, "it is let go")
     monkeypatch.undo()
@@ -158,14 +159,23 @@ def test_a_sender_that_never_releases_is_let_go(
     association.release()
 
 
-def _association_request() -> bytes:
-    """A-ASSOCIATE-RQ (PS3.8, section 9.3.2) by title A for verification."""
-
-    def item(kind: int, content: bytes) -> bytes:
-        return bytes([kind, 0]) + len(content).to_bytes(2, "big") + content
-
-    context = b"\1\0\0\0" + item(0x30, b"1.2.840.10008.1.1") + item(0x40, b"1.2.840.10008.1.2")
-    user = item(0x51, (16384).to_bytes(4, "big")) + item(0x52, b"1.2.3")
-    body = b"\0\1\0\0" + b"WARDROUND".ljust(16) + b"A".ljust(16) + bytes(32)
-    body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
-    return b"\1\0" + len(body).to_bytes(4, "big") + body
+def test_what_cannot_be_understood_is_counted_and_fills_no_log(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message without the field that says what it asks for ends the thread that reads it."""
+    monkeypatch.setattr(receiver.receiver._strange, "_max_events", 2)
+    message = bytes.fromhex("04000000000e0000000a0103" + "00" * 8)
+    before, held = receiver.receiver.counts.rejected.total(), receiver.receiver._server.connections
+    caplog.set_level("INFO")
+    for _ in range(4):
+        association = associate(port(receiver))
+        association.dul.socket.send(message)
+        until(lambda: len(held) == 0, "the connection is closed")
+        association.abort()
+    assert receiver.receiver.counts.rejected["not understood"] == 4
+    assert receiver.receiver.counts.rejected.total() == before + 4
+    said = [record.message for record in caplog.records]
+    assert said.count("connection not understood") == 2
+    association = associate(port(receiver))
+    assert sent(association, sendable(next(_numbers))) == 0
+    association.release()

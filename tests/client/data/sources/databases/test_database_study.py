@@ -23,7 +23,7 @@ from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire import messages
 from tasks import registry
-from tests.client.data.sources.postgres_server import PASSWORD, USER, Server
+from tests.client.data.sources.databases.postgres_server import PASSWORD, USER, Server
 
 TASK, SITE = "breast_cancer", "north"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.data.sources import delimited
 from client.data.sources.file_format import FileFormat
+from client.data.sources.files import delimited
+from client.data.sources.files.tables import register
+from client.data.sources.session import Session
 from client.data.sources.settings import Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
@@ -302,8 +305,11 @@ def test_an_offset_in_some_files_of_a_table_alone(tmp_path: Path) -> None:
 
 def test_a_copy_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "_LARGEST_COPY", 9)
-    error = refusal(tmp_path, "a,b\né,CANARY\n".encode("cp1252") * 9, encoding="cp1252")
-    assert "iconv -f cp1252 -t utf-8" in (error.remedy or "")
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\né,CANARY\n".encode("cp1252") * 9)
+    with Session(1 << 30, 1) as session, pytest.raises(WardroundError) as caught:
+        register(session, "t", path, layout=FileFormat(encoding="cp1252"))
+    assert "iconv -f cp1252 -t utf-8" in caught.value.remedy
 
 
 def test_a_hexadecimal_identifier_is_no_float(tmp_path: Path) -> None:
@@ -311,18 +317,19 @@ def test_a_hexadecimal_identifier_is_no_float(tmp_path: Path) -> None:
     assert table["patient"].tolist() == ["7e12", "ab"]
 
 
+def growing(connection: Any, path: Path) -> None:
+    def appended(value: int) -> int:
+        with path.open("a") as file:
+            file.write("3,4\n")
+        return value
+
+    connection.create_function("appended", appended, ["BIGINT"], "BIGINT")
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n")
-
-    def grow(connection: Any) -> None:
-        def appended(value: int) -> int:
-            with path.open("a") as file:
-                file.write("3,4\n")
-            return value
-
-        connection.create_function("appended", appended, ["BIGINT"], "BIGINT")
-
+    grow = partial(growing, path=path)
     with pytest.raises(WardroundError) as caught:
         read(Sources(files={"t": path}), "SELECT appended(a) AS a FROM t", extras=[grow])
     assert "changed while it was read" in caught.value.message
@@ -346,3 +353,7 @@ def test_the_times_of_a_parquet_file_keep_theirs(tmp_path: Path) -> None:
     view = "SELECT CAST(t::DATE AS VARCHAR) AS d FROM t"
     table = read(Sources(files={"t": path}), view, time_zone="Pacific/Kiritimati")
     assert table["d"].tolist() == ["2020-01-02"]
+
+
+def test_lines_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
+    assert read_text(tmp_path, "a,b\r1,null\r3,N/A\r")["a"].tolist() == [1, 3]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import duckdb
 
-from client.data.sources import clock, column_types, delimited
-from client.data.sources.delimited import Candidates, not_utf8, too_long
+from client.data.sources import clock, column_types
 from client.data.sources.file_format import FileFormat
+from client.data.sources.files import delimited, packed, workbook
+from client.data.sources.files.delimited import Candidates, not_utf8, too_long
 from client.data.sources.session import INSTANT, Session, literal, quoted, unreadable
 from client.data.sources.settings import expand
 from protocol.errors import Code, WardroundError
@@ -27,7 +28,7 @@ LONGEST_JSON = 16 << 20
 _CSV = (".csv", ".tsv", ".data", ".txt")
 _LINES = (".ndjson", ".jsonl")
 _JSON = (*_LINES, ".json")
-READABLE = (*_CSV, *_JSON, ".parquet")
+READABLE = (*_CSV, *_JSON, ".parquet", workbook.SUFFIX)
 _JSON_NUMBERS = ("BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT", "DOUBLE")
 _JSON_TEXTS = ("VARCHAR", "DATE", "TIMESTAMP", "TIME", "UUID")
 """What DuckDB makes of strings."""
@@ -46,12 +47,13 @@ def register(
     fixed: Candidates = lambda column: None,
     bare_tabs: bool = False,
     optional: Mapping[str, str] = {},
+    renamed: Mapping[str, str] = {},
 ) -> None:
     """A file, or all that a path with * stands for, -> a view of the given name over it in place.
 
     columns: names, for a delimited file without a header line. layout: how a delimited file is
     written. fixed: what types a standard allows a column. bare_tabs: a file delimited by tabs does
-    not quote with ". optional: columns that may be absent, as `Session.view` has them.
+    not quote with ". optional, renamed: as `Session.view` has them.
     Errors: see `client.data.view_reader.read`.
     """
     session.check_name(name)
@@ -60,21 +62,22 @@ def register(
         raise WardroundError(
             Code.NO_DATA, f"No file is named {path}.", remedy=f"Correct {name} in site.yaml."
         )
+    for file in paths:
+        _check_present(name, file)
     suffixes = {_suffix(file) for file in paths}
     if len(suffixes) > 1 or not suffixes <= set(READABLE):
         raise WardroundError(
             Code.CONFIGURATION,
             f"{path}: cannot tell the format from its extension.",
-            remedy=f"Readable: {' '.join(READABLE)}.",
+            remedy=f"Readable: {' '.join(READABLE)}; texts also packed as .gz, .zst or .zip.",
         )
     for file in paths:
-        _check_present(name, file)
         session.allow(file)
     suffix, parts = suffixes.pop(), []
     _check_layout(name, path, suffix, layout)
     for file in paths if suffix != ".parquet" else paths[:1]:
         try:
-            if suffix in _CSV:
+            if suffix in _CSV or suffix == workbook.SUFFIX:
                 select = delimited.select
                 parts.append(select(session, file, layout, columns, fixed, bare_tabs=bare_tabs))
             elif suffix in _JSON:
@@ -82,13 +85,13 @@ def register(
             else:
                 listed = ", ".join(literal(str(file)) for file in paths)
                 parts.append(clock.on_the_clock(session, f"read_parquet([{listed}])"))
-        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+        except duckdb.OutOfMemoryException:
             raise
         except _BROKEN as error:
             raise malformed(error, file) from None
     try:
         _check_offsets(session, path, parts)
-        session.view(name, " UNION ALL BY NAME ".join(parts), optional)
+        session.view(name, " UNION ALL BY NAME ".join(parts), optional, renamed)
     except duckdb.Error as error:
         raise malformed(error, _named(error, paths) or path) from None
 
@@ -96,16 +99,17 @@ def register(
 def _check_layout(name: str, path: Path, suffix: str, layout: FileFormat) -> None:
     """Whether what site.yaml states under formats is of any use. Raises
     WardroundError(CONFIGURATION)."""
-    ignored = layout
     if suffix in _CSV:
-        return
-    if suffix in _JSON:
-        ignored = layout.model_copy(update={"types": {}, "dates": ()})
-    if ignored != AS_FOUND:
+        useless = {"sheet"}
+    elif suffix == workbook.SUFFIX:
+        useless = {"encoding", "delimiter"}
+    else:
+        useless = set(FileFormat.model_fields) - ({"types", "dates"} if suffix in _JSON else set())
+    if any(getattr(layout, name) != getattr(AS_FOUND, name) for name in useless):
         raise WardroundError(
             Code.CONFIGURATION,
             f"formats.{name} states what a {suffix} file does not leave open ({path}).",
-            remedy="Of JSON state types and dates alone, of Parquet nothing.",
+            remedy="Of JSON state types and dates, of Parquet nothing; a sheet only of .xlsx.",
         )
 
 
@@ -128,7 +132,10 @@ def _check_offsets(session: Session, path: Path, parts: Sequence[str]) -> None:
 
 
 def _suffix(path: Path) -> str:
-    return (path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix).lower()
+    """Of the format, whatever packs it; of both where DuckDB cannot read the one in the other."""
+    suffix, own = Path(packed.name_within(path)).suffix.lower(), path.suffix.lower()
+    packings = packed.SUFFIXES if suffix in _CSV else packed.STREAMS if suffix in _JSON else ()
+    return suffix if own in (suffix, *packings) else suffix + own
 
 
 def _check_present(name: str, path: Path) -> None:
@@ -224,7 +231,7 @@ def bounded_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Raises WardroundError(MALFORMED_DATA) for a longer line, OSError and zlib.error.
     """
-    with delimited.open_bytes(path) as file:
+    with packed.open_bytes(path) as file:
         lines = iter(lambda: file.readline(LONGEST_JSON + 1), b"")
         for number, line in enumerate(lines, start=1):
             if len(line) > LONGEST_JSON:

@@ -6,18 +6,19 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pytest
 
-from client.data.sources.databases import attach
+from client.data.sources.databases.attaching import attach
 from client.data.sources.session import Session
 from client.data.sources.settings import Database, Omop, Postgres, Sources
 from client.data.view_reader import read
 from protocol.errors import Code, WardroundError
-from tests.client.data.sources.postgres_server import PASSWORD, USER, Server
+from tests.client.data.sources.databases.postgres_server import PASSWORD, USER, Server
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def server() -> Iterator[Server]:
         "CREATE SCHEMA cdm;"
         "CREATE TABLE cdm.cdm_source AS SELECT 'CDM v5.4.1'::text AS cdm_version;"
         "CREATE TABLE cdm.person AS SELECT 1::bigint AS person_id, 1950 AS year_of_birth;"
-        "CREATE SCHEMA old; CREATE TABLE old.cdm_source AS SELECT 'v5.3.1'::text AS cdm_version;"
+        "CREATE SCHEMA old; CREATE TABLE old.cdm_source AS SELECT 'v5.2.2'::text AS cdm_version;"
         "CREATE TABLE old.person AS SELECT 1::bigint AS person_id;"
     )
     yield server
@@ -117,7 +118,7 @@ def test_a_view_reads_the_tables_of_its_schema_and_does_nothing_else(
 
 def test_the_servers_own_session_may_only_read(server: Server, password: Path) -> None:
     """The second wall: were a write to get past the view's check, the server would refuse it."""
-    with Session("1GB", 1) as session:
+    with Session(1 << 30, 1) as session:
         attach(session, "ward", ward(server, password).databases["ward"], 60)
         for write in (
             "INSERT INTO ward.stay (patient) VALUES ('p3')",
@@ -169,8 +170,8 @@ def test_libpq_may_know_the_password_itself(
     assert read(ward(server, None), "SELECT count(*) AS n FROM ward.stay")["n"].tolist() == [2.0]
 
 
-def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Path) -> None:
-    """The function is called once a row, from inside the scan: it stops the server at the first."""
+def stopping(connection: duckdb.DuckDBPyConnection, server: Server) -> None:
+    """slow(id) is called once a row, from inside the scan: it stops the server at the first."""
     stopped = threading.Event()
 
     def stop(value: int) -> int:
@@ -179,21 +180,50 @@ def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Pat
             server.stop()
         return value
 
-    def slow(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.create_function("slow", stop, ["INTEGER"], "INTEGER")
+    connection.create_function("slow", stop, ["INTEGER"], "INTEGER")
 
+
+def test_a_server_that_goes_away_while_a_view_runs(server: Server, password: Path) -> None:
+    stop = partial(stopping, server=server)
     try:
         with pytest.raises(WardroundError, match="went away") as caught:
             read(
                 ward(server, password),
                 "SELECT max(slow(id)) AS m, max(text) AS t FROM ward.wide",
-                extras=(slow,),
+                extras=(stop,),
             )
     finally:
         server.start()
     assert caught.value.code is Code.NO_DATA
-    assert stopped.is_set()
     assert read(ward(server, password), "SELECT count(*) AS n FROM ward.stay")["n"][0] == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("'infinity'::timestamp", "column a holds an infinite"),
+        ("'-infinity'::timestamptz", "column a holds an infinite"),
+        ("'infinity'::date", "result holds an infinite"),
+    ],
+)
+def test_an_infinite_time_is_named(server: Server, password: Path, value: str, says: str) -> None:
+    """PostgreSQL has it for "without end"; as a time it would be one of the year 294247."""
+    server.sql(f"CREATE OR REPLACE VIEW endless AS SELECT {value} AS a")
+    error = refused(ward(server, password), "SELECT a FROM ward.endless")
+    server.sql("DROP VIEW endless")
+    assert (error.code, says in error.message) == (Code.MALFORMED_DATA, True)
+    assert "isfinite" in error.remedy
+
+
+def test_a_table_that_the_user_may_not_read_is_named(server: Server, password: Path) -> None:
+    server.sql(
+        f"CREATE ROLE narrow LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA secret TO narrow"
+    )
+    sources = ward(server, password, user="narrow", schema="secret")
+    error = refused(sources, "SELECT * FROM ward.canary")
+    server.sql("DROP OWNED BY narrow; DROP ROLE narrow")
+    assert (error.code, "may not read canary" in error.message) == (Code.NO_DATA, True)
+    assert "GRANT SELECT ON canary" in error.remedy
 
 
 def test_an_omop_cdm_in_a_schema(server: Server, password: Path) -> None:
@@ -205,7 +235,7 @@ def test_an_omop_cdm_in_a_schema(server: Server, password: Path) -> None:
     assert (error.code, "measurement" in error.message) == (Code.NO_DATA, True)
     old = ward(server, password, schema="old").model_copy(update={"omop": Omop(database="ward")})
     error = refused(old, "SELECT * FROM person")
-    assert (error.code, "version 5.3" in error.message) == (Code.MALFORMED_DATA, True)
+    assert (error.code, "version 5.2" in error.message) == (Code.MALFORMED_DATA, True)
 
 
 @pytest.fixture

@@ -1,25 +1,27 @@
-"""An OMOP CDM 5.4: its tables under their standard names, from a folder or a database.
+"""An OMOP CDM: its tables under the names of version 5.4, from a folder or a database.
 
-OHDSI Common Data Model 5.4 (ohdsi.github.io/CommonDataModel/cdm54.html). Only the tables that a
-view names are read. Another version has other columns and is refused by name.
+OHDSI Common Data Model 5.4 (ohdsi.github.io/CommonDataModel/cdm54.html). Of version 5.3 columns
+have the names of 5.4, and those that it lacks are NULL (cdm54Changes.html there). Only the tables
+that a view names are read. Another version has other columns and is refused by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
-from client.data.sources import clock, column_types, files
+from client.data.sources import clock, column_types
 from client.data.sources.column_types import ColumnType
+from client.data.sources.files import packed, tables
 from client.data.sources.session import Session, quoted
 from client.data.sources.settings import Omop
 from protocol.errors import Code, WardroundError
 
-VERSION = "5.4"
+VERSIONS = ("5.3", "5.4")
 _CLINICAL = (
     "person", "observation_period", "visit_occurrence", "visit_detail", "condition_occurrence",
     "drug_exposure", "procedure_occurrence", "device_exposure", "measurement", "observation",
@@ -46,20 +48,71 @@ _OPTIONAL = {
     "visit_occurrence": {"visit_type_concept_id": "BIGINT"},
 }
 """Columns, with their types, that shipped views read and a site may leave out."""
+_VISITS = {
+    "admitting_source_concept_id": "admitted_from_concept_id",
+    "admitting_source_value": "admitted_from_source_value",
+    "discharge_to_concept_id": "discharged_to_concept_id",
+    "discharge_to_source_value": "discharged_to_source_value",
+}
+_RENAMED = {
+    "visit_occurrence": _VISITS,
+    "visit_detail": _VISITS | {"visit_detail_parent_id": "parent_visit_detail_id"},
+}
+"""Names of 5.3 -> those of 5.4."""
+_SINCE_5_4 = {
+    "procedure_occurrence": {
+        "procedure_end_date": "DATE",
+        "procedure_end_datetime": "TIMESTAMP",
+    },
+    "device_exposure": {
+        "production_id": "VARCHAR",
+        "unit_concept_id": "BIGINT",
+        "unit_source_value": "VARCHAR",
+        "unit_source_concept_id": "BIGINT",
+    },
+    "measurement": {
+        "unit_source_concept_id": "BIGINT",
+        "measurement_event_id": "BIGINT",
+        "meas_event_field_concept_id": "BIGINT",
+    },
+    "observation": {
+        "value_source_value": "VARCHAR",
+        "observation_event_id": "BIGINT",
+        "obs_event_field_concept_id": "BIGINT",
+    },
+    "note": {"note_event_id": "BIGINT", "note_event_field_concept_id": "BIGINT"},
+    "location": {
+        "country_concept_id": "BIGINT",
+        "country_source_value": "VARCHAR",
+        "latitude": "DOUBLE",
+        "longitude": "DOUBLE",
+    },
+    "metadata": {"metadata_id": "BIGINT", "value_as_number": "DOUBLE"},
+}
+"""Columns of 5.4, with their types, that 5.3 lacks."""
 
 
 def register(session: Session, cdm: Omop, named: Collection[str]) -> None:
     """Makes a view of each table of the CDM that is in `named` (lower case), and no other.
 
     Raises WardroundError: NO_DATA for a table that is not there, MALFORMED_DATA for a file that
-    is broken or for a version that is not 5.4.
+    is broken or for a version that is none of `VERSIONS`.
     """
-    for name in ("cdm_source", *sorted(set(named) & set(TABLES) - {"cdm_source"})):
-        if cdm.folder is not None:
-            _from_file(session, cdm.folder, name)
-        elif cdm.database is not None:
-            _from_database(session, cdm.database, name)
-    _check_version(session, str(cdm.folder or cdm.database))
+    _table(session, cdm, "cdm_source", None)
+    version = _version(session, str(cdm.folder or cdm.database))
+    for name in sorted(set(named) & set(TABLES) - {"cdm_source"}):
+        _table(session, cdm, name, version)
+
+
+def _table(session: Session, cdm: Omop, name: str, version: str | None) -> None:
+    optional, renamed = _OPTIONAL.get(name, {}), dict[str, str]()
+    if version == "5.3":
+        optional = optional | _SINCE_5_4.get(name, {})
+        renamed = _RENAMED.get(name, {})
+    if cdm.folder is not None:
+        _from_file(session, cdm.folder, name, optional, renamed)
+    elif cdm.database is not None:
+        _from_database(session, cdm.database, name, optional, renamed)
 
 
 def _missing(where: str, name: str) -> WardroundError:
@@ -70,7 +123,13 @@ def _missing(where: str, name: str) -> WardroundError:
     )
 
 
-def _from_file(session: Session, folder: Path, name: str) -> None:
+def _from_file(
+    session: Session,
+    folder: Path,
+    name: str,
+    optional: Mapping[str, str],
+    renamed: Mapping[str, str],
+) -> None:
     if not folder.is_dir():
         raise WardroundError(
             Code.NO_DATA, f"{folder} is no folder.", remedy="Correct omop.folder in site.yaml."
@@ -86,15 +145,22 @@ def _from_file(session: Session, folder: Path, name: str) -> None:
         )
     path = paths[0] / "*.parquet" if paths[0].is_dir() else paths[0]
     fixed, bare_tabs = partial(_types, session.zoned), name in _VOCABULARY
-    optional = _OPTIONAL.get(name, {})
-    files.register(session, name, path, fixed=fixed, bare_tabs=bare_tabs, optional=optional)
+    tables.register(
+        session,
+        name,
+        path,
+        fixed=fixed,
+        bare_tabs=bare_tabs,
+        optional=optional,
+        renamed=renamed,
+    )
 
 
 def _table_of(path: Path) -> str | None:
     stem = path.name.lower()
     if path.is_dir():
         return stem if any(path.glob("*.parquet")) else None
-    for suffix in (".gz", *files.READABLE):
+    for suffix in (*packed.SUFFIXES, *tables.READABLE):
         stem = stem.removesuffix(suffix)
     return stem if path.name.lower() != stem else None
 
@@ -114,27 +180,44 @@ def _types(zoned: bool, column: str) -> Sequence[ColumnType] | None:
     return (column_types.FLOAT,) if column in _NUMBERS else None
 
 
-def _from_database(session: Session, database: str, name: str) -> None:
+def _from_database(
+    session: Session,
+    database: str,
+    name: str,
+    optional: Mapping[str, str],
+    renamed: Mapping[str, str],
+) -> None:
     schema = session.databases[database]
     session.check_name(name)
     try:
         table = f"{quoted(database)}.{quoted(schema)}.{quoted(name)}"
-        session.view(name, clock.on_the_clock(session, table), _OPTIONAL.get(name, {}))
+        session.view(name, clock.on_the_clock(session, table), optional, renamed)
     except duckdb.CatalogException:
         raise _missing(f"in the database {database}", name) from None
 
 
-def _check_version(session: Session, where: str) -> None:
+def _version(session: Session, where: str) -> str:
+    """One of `VERSIONS`, as cdm_source states it."""
+    found: set[str] = set()
     try:
         rows = session.connection.execute("SELECT DISTINCT cdm_version FROM cdm_source").fetchall()
     except duckdb.BinderException:
         rows = []
     for (version,) in rows or [("",)]:
         number = re.search(r"(?<![\d.])(\d{1,2}\.\d{1,2})", str(version or ""))
-        if number is None or number[1] != VERSION:
+        if number is None or number[1] not in VERSIONS:
             said = f"version {number[1]}" if number else "a version that it does not say"
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"The OMOP CDM {where} is of {said} (cdm_source.cdm_version).",
-                remedy=f"wardround reads version {VERSION}; migrate, or write a view over `files`.",
+                remedy=f"wardround reads {' and '.join(VERSIONS)}; migrate, or write a view over"
+                " `files`.",
             )
+        found.add(number[1])
+    if len(found) > 1:
+        raise WardroundError(
+            Code.MALFORMED_DATA,
+            f"The OMOP CDM {where} is of versions {' and '.join(sorted(found))}.",
+            remedy="Leave one row in cdm_source, that of the tables' version.",
+        )
+    return found.pop()

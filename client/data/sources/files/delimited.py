@@ -17,6 +17,8 @@ from typing import IO, assert_never
 from client.data.sources import column_types
 from client.data.sources.column_types import ColumnType
 from client.data.sources.file_format import FileFormat, Stated
+from client.data.sources.files import workbook
+from client.data.sources.files.packed import open_bytes
 from client.data.sources.session import Session, literal, quoted
 from protocol.errors import Code, WardroundError
 
@@ -49,8 +51,11 @@ def select(
     Raises WardroundError(MALFORMED_DATA or CONFIGURATION), duckdb.Error, OSError, EOFError,
     zlib.error and csv.Error.
     """
-    _check_lines(path)
-    content, readable = _in_utf8(session, path, layout)
+    if workbook.is_one(path):
+        content, readable, layout = _of_workbook(session, path, layout)
+    else:
+        _check_lines(path)
+        content, readable = _in_utf8(session, path, layout)
     header = _header(content, path, layout.title_lines)
     delimiter = layout.delimiter or _delimiter(header)
     quotes = not (bare_tabs and delimiter == "\t")
@@ -75,11 +80,6 @@ def select(
     types = types_of(session, path, layout, source, dict.fromkeys(named, either), fixed)
     values = (f"{types[name].of(name)} AS {quoted(name)}" for name in named)
     return f"SELECT {', '.join(values)} FROM {source}"
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """The file's content, unpacked where it ends in .gz."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]  # a GzipFile reads like one
 
 
 def _check_lines(path: Path) -> None:
@@ -138,15 +138,15 @@ def _delimiter(header: str) -> str:
 
 
 def _in_utf8(session: Session, path: Path, layout: FileFormat) -> tuple[IO[bytes], str]:
-    """The file's content in UTF-8, and its place in SQL. That is the file itself where it is UTF-8,
-    else a copy in memory, compressed, which ends with the session."""
-    if layout.encoding == "utf-8":
+    """The file's content in UTF-8, and its place in SQL. That is the file itself where DuckDB reads
+    it, else a copy in memory, compressed, which ends with the session."""
+    if layout.encoding == "utf-8" and path.suffix.lower() != ".zip":
         return open_bytes(path), literal(str(path))
     if path.stat().st_size > _LARGEST_COPY:
         raise WardroundError(
             Code.CONFIGURATION,
-            f"{path} is too large to be read in another encoding than UTF-8.",
-            remedy=f"Convert it: iconv -f {layout.encoding} -t utf-8.",
+            f"{path} is too large to be read from a .zip, or in another encoding than UTF-8.",
+            remedy=f"Unpack or convert it: iconv -f {layout.encoding} -t utf-8.",
         )
     copy, line = session.scratch(), 1
     with (
@@ -159,13 +159,31 @@ def _in_utf8(session: Session, path: Path, layout: FileFormat) -> tuple[IO[bytes
                 line += block.count("\n")
                 packed.write(block)
         except UnicodeDecodeError:
+            if layout.encoding == "utf-8":
+                raise not_utf8(path, line) from None
             raise WardroundError(
                 Code.MALFORMED_DATA,
                 f"{path}, after line {line}: is not {layout.encoding}.",
                 remedy="Correct its encoding under formats in site.yaml, or re-export the file.",
             ) from None
+    return _copied(copy)
+
+
+def _copied(copy: Path) -> tuple[IO[bytes], str]:
     content: IO[bytes] = gzip.open(copy)  # type: ignore[assignment]  # noqa: SIM115 (closed by the reader of the header)
     return content, f"{literal(str(copy))}, compression = 'gzip'"
+
+
+def _of_workbook(
+    session: Session, path: Path, layout: FileFormat
+) -> tuple[IO[bytes], str, FileFormat]:
+    """As `_in_utf8`, and how the copy is written."""
+    copy = session.scratch()
+    with gzip.open(copy, "wt", compresslevel=1, encoding="utf-8", newline="") as packed:
+        workbook.write_text(path, layout, packed)
+    dates = (*layout.dates, *workbook.ISO) if layout.dates else ()
+    written = {"delimiter": ",", "dates": dates}
+    return *_copied(copy), layout.model_copy(update=written)
 
 
 def _source(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 
 from client.data.sources.settings import Omop, Sources
@@ -34,13 +35,14 @@ def test_version_5_4_is_read_however_it_is_written(cdm: Path, version: str) -> N
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("cdm_version\nv5.3.1\n", "version 5.3"),
+        ("cdm_version\nv5.2.2\n", "version 5.2"),
         ("cdm_version\n6.0\n", "version 6.0"),
         ("cdm_version\n5.40\n", "version 5.40"),
         ("cdm_version\nCANARY\n", "does not say"),
         ("cdm_version\n", "does not say"),
         ("other\n5.4\n", "does not say"),
-        ("cdm_version\nv5.4\nv5.3\n", "version 5.3"),
+        ("cdm_version\nv5.4\nv5.3\n", "versions 5.3 and 5.4"),
+        ("cdm_version\nv5.4\nv6.0\n", "version 6.0"),
     ],
 )
 def test_another_version_is_named(cdm: Path, text: str, says: str) -> None:
@@ -48,7 +50,36 @@ def test_another_version_is_named(cdm: Path, text: str, says: str) -> None:
     error = refused(cdm)
     assert error.code is Code.MALFORMED_DATA
     assert says in error.message
-    assert "5.4" in error.remedy
+    assert "5.4" in error.remedy or "row" in error.remedy
+
+
+def test_version_5_3_has_the_names_and_columns_of_5_4(cdm: Path) -> None:
+    (cdm / "cdm_source.csv").write_text("cdm_version\nv5.3.1\n")
+    (cdm / "visit_detail.csv").write_text(
+        "visit_detail_id,ADMITTING_SOURCE_CONCEPT_ID,admitting_source_value,"
+        "discharge_to_concept_id,discharge_to_source_value,visit_detail_parent_id\n"
+        "1,8870,007,8536,01,2\n"
+    )
+    (cdm / "measurement.csv").write_text("measurement_id,value_as_number\n1,2.5\n")
+    (cdm / "procedure_occurrence.csv").write_text("procedure_occurrence_id\n1\n")
+    view = (
+        "SELECT d.admitted_from_concept_id AS a, d.admitted_from_source_value AS b,"
+        " d.discharged_to_concept_id AS c, d.discharged_to_source_value AS e,"
+        " d.parent_visit_detail_id AS f, m.measurement_event_id AS g, p.procedure_end_date AS h"
+        " FROM visit_detail d, measurement m, procedure_occurrence p"
+    )
+    table = read(Sources(omop=Omop(folder=cdm)), view)
+    assert [table[name][0] for name in "abcef"] == [8870, "007", 8536, "01", 2]
+    assert np.isnan(table["g"][0])
+    assert table["h"].tolist() == [None]
+
+
+def test_version_5_4_has_no_names_of_5_3(cdm: Path) -> None:
+    (cdm / "measurement.csv").write_text("measurement_id,value_as_number\n1,2.5\n")
+    assert (
+        "measurement_event_id"
+        in refused(cdm, "SELECT measurement_event_id FROM measurement").message
+    )
 
 
 def test_a_table_that_is_missing_is_named_where_the_view_reads_it(cdm: Path) -> None:
