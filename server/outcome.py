@@ -2,7 +2,7 @@
 
 Tracking, progress display and `summary.json` take these types and nothing else. There is no field
 in which one site's update, metric or count could stand: a metric's name is one of
-`protocol.metrics.score_histogram.METRICS`, so not even a key can name a hospital.
+`protocol.outcomes.kinds.METRICS`, so not even a key can name a hospital.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.metrics.query_answers import Answer as Answer
-from protocol.metrics.score_histogram import METRICS
-from protocol.metrics.score_histogram import Estimate as Estimate
+from protocol.outcomes.estimates import Estimate as Estimate
+from protocol.outcomes.kinds import COMPARED, METRICS
+from protocol.statistics.results import AnalysisResult as AnalysisResult
 from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
 """Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
 Status = Literal["finished", "failed", "killed"]
 Released = Literal["finished", "unfinished", "nothing"]
-COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """Pooled patients of similar score: their mean score and their observed share of label 1."""
+    """Pooled patients of similar score: their mean score, and the mean of what was observed (of a
+    binary outcome, the share of label 1)."""
 
     score: float
     observed: float
@@ -74,6 +75,11 @@ class Outcome:
     calibration: tuple[CalibrationPoint, ...] = ()
     answers: tuple[Answer, ...] = ()
     """What a query came to, noised and over all sites together."""
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """Of an outcome with classes: patients by their own class (row) and the likeliest (column);
+    noised where evaluation is."""
+    analysis: AnalysisResult | None = None
+    """What the answers were read as, where the study is an analysis."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
@@ -102,6 +108,8 @@ class Outcome:
             "bytes_received": self.bytes_received,
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
+            "confusion": self.confusion,
+            **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
         }
 
     @staticmethod
@@ -132,6 +140,8 @@ class Outcome:
                 for point in plain["calibration"]
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+            confusion=tuple(tuple(map(float, row)) for row in plain.get("confusion", ())),
+            analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
         )
 
 
@@ -162,6 +172,4 @@ def _number(value: float | None) -> float:
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:
     if unknown := sorted(set(metrics) - set(METRICS)):
-        raise ValueError(
-            f"not a metric of protocol.metrics.score_histogram.METRICS: {', '.join(unknown)}"
-        )
+        raise ValueError(f"not a metric of protocol.outcomes.kinds.METRICS: {', '.join(unknown)}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from launch.authoring.dry_run import check_task
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
+    from launch.queries.analyses import cox, glm, survival, table_one
     from launch.queries.ask import Where, ask
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from launch.studies.run import declared_patients, run_inprocess, split_plan
     from launch.studies.study_builder import build_study
     from protocol.errors import WardroundError
-    from protocol.metrics.score_histogram import histogram, roc_auc
+    from protocol.outcomes.binary import Binary, histogram, roc_auc
+    from protocol.outcomes.multiclass import Multiclass
+    from protocol.outcomes.regression import Regression
     from protocol.study.study import Study
     from server.rounds.listener import Listeners
     from server.tracking.registered_model import load
@@ -47,15 +50,18 @@ if TYPE_CHECKING:
     from tasks.schema import Column, Image, Schema, Table
 
 __all__ = [
+    "Binary",
     "Column",
     "FlatModel",
     "Image",
     "InProcessFederation",
     "DPTrainer",
     "Listeners",
+    "Multiclass",
     "Patients",
     "Price",
     "Question",
+    "Regression",
     "Schema",
     "Sources",
     "Study",
@@ -71,8 +77,10 @@ __all__ = [
     "cohorts_of",
     "compare",
     "configure",
+    "cox",
     "data_root",
     "declared_patients",
+    "glm",
     "histogram",
     "load",
     "load_task",
@@ -85,18 +93,23 @@ __all__ = [
     "show",
     "show_comparison",
     "split_plan",
+    "survival",
+    "table_one",
 ]
 
 _HOME = {
+    "Binary": "protocol.outcomes.binary",
     "Column": "tasks.schema",
     "FlatModel": "tasks.flat_model",
     "Image": "tasks.schema",
     "InProcessFederation": "launch.federations.inprocess",
     "DPTrainer": "client.training.dp_trainer",
     "Listeners": "server.rounds.listener",
+    "Multiclass": "protocol.outcomes.multiclass",
     "Patients": "client.training.sampling",
     "Price": "launch.queries.query_builder",
     "Question": "launch.queries.question",
+    "Regression": "protocol.outcomes.regression",
     "Schema": "tasks.schema",
     "Sources": "client.data.sources.settings",
     "Study": "protocol.study.study",
@@ -112,20 +125,24 @@ _HOME = {
     "cohorts_of": "launch.federations.inprocess",
     "compare": "launch.studies.baselines",
     "configure": "launch.config.compose:load",
+    "cox": "launch.queries.analyses",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
-    "histogram": "protocol.metrics.score_histogram",
+    "glm": "launch.queries.analyses",
+    "histogram": "protocol.outcomes.binary",
     "load": "server.tracking.registered_model",
     "load_task": "tasks.registry:load",
     "pool": "launch.studies.baselines",
     "quality_grid": "client.cohorts.quality_page:grid",
     "read_view": "client.data.view_reader:read",
     "register": "tasks.registry",
-    "roc_auc": "protocol.metrics.score_histogram",
+    "roc_auc": "protocol.outcomes.binary",
     "run_inprocess": "launch.studies.run",
     "show": "launch.studies.result_view",
     "show_comparison": "launch.studies.result_view",
     "split_plan": "launch.studies.run",
+    "survival": "launch.queries.analyses",
+    "table_one": "launch.queries.analyses",
 }
 """Name -> "module" that has it, or "module:name" where it is called otherwise there."""
 

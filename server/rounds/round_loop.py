@@ -17,7 +17,9 @@ import numpy as np
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
-from protocol.metrics.score_histogram import Estimate, Histogram, calibration_points, pooled_metrics
+from protocol.outcomes.estimates import Counts, Estimate
+from protocol.statistics.analyses import analyse
+from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -105,8 +107,9 @@ class RoundLoop:
         )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
-        self._scored: Histogram | None = None
+        self._scored: Counts | None = None
         self._answers: tuple[Answer, ...] = ()
+        self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
         saved = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
         if saved is not None:
@@ -298,10 +301,13 @@ class RoundLoop:
         sites = len(opened.participants)
         if self.study.query is not None:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
+            self._analysis = analyse(self.study, opened.total[sections.histogram], sites)
             return {}
         variance = histogram_variance(self.study, sites) * sites
         self._scored = decode_histogram(self.study, opened.total[sections.histogram])
-        metrics = pooled_metrics(self._scored, variance / self.study.evaluation.scale**2)
+        metrics = self.study.outcome.pooled(
+            self._scored, self.study.evaluation.bins, variance / self.study.evaluation.scale**2
+        )
         self._emit(metrics)
         return metrics
 
@@ -325,14 +331,24 @@ class RoundLoop:
             bytes_sent=self.traffic.sent,
             bytes_received=self.traffic.received,
             calibration=self._calibration(),
+            confusion=self._confusion(),
             answers=self._answers,
+            analysis=self._analysis,
         )
 
     def _calibration(self) -> tuple[CalibrationPoint, ...]:
         """Of the model that was scored last: the released one, once the study is finished."""
         if self._scored is None:
             return ()
-        return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
+        points = self.study.outcome.calibration(self._scored, self.study.evaluation.bins)
+        return tuple(CalibrationPoint(*point) for point in points)
+
+    def _confusion(self) -> tuple[tuple[float, ...], ...]:
+        """Likewise."""
+        if self._scored is None:
+            return ()
+        rows = self.study.outcome.confusion(self._scored, self.study.evaluation.bins)
+        return tuple(map(tuple, rows))
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

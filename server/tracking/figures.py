@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from protocol.outcomes.kinds import CURVES
 from server.outcome import Outcome, RoundReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_CURVES = {"auc": "ROC AUC", "average_precision": "average precision"}
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
@@ -33,7 +32,7 @@ def _learning_curve(outcome: Outcome) -> Figure:
     figure = Figure(figsize=(7, 6 if private else 4), layout="constrained")
     upper = figure.add_subplot(2 if private else 1, 1, 1)
     scored = [r for r in outcome.rounds if r.metrics]
-    for metric, label in _CURVES.items():
+    for metric, label in CURVES.items():
         if known := [r for r in scored if metric in r.metrics]:
             _band(upper, known, metric, label)
     upper.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -59,11 +58,12 @@ def _calibration(outcome: Outcome) -> Figure:
 
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    low, high = outcome.study.outcome.score_range
+    axes.plot([low, high], [low, high], color="grey", linestyle=":")
     points = sorted((p.score, p.observed) for p in outcome.calibration)
     axes.plot([p[0] for p in points], [p[1] for p in points], marker="o")
-    axes.set(title="Calibration, pooled", xlabel="mean score", ylabel="observed share")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set(title="Calibration, pooled", xlabel="mean score", ylabel="mean of what was observed")
+    axes.set(xlim=(low, high), ylim=(low, high))
     return figure
 
 

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import yaml
 
 from protocol.identity import Identity
+from protocol.models.record import ModelRecord, SignedRecord, digests_of
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
+from protocol.vectors import weights_digest
 from server import released_model
+from server.answers import analysis_page, analysis_report, query_report
+from server.answers.query_page import page
 from server.outcome import Baselines, Outcome, RoundReport
-from server.tracking import query_report
 from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.figures import figures
 from server.tracking.model_card import describe, describe_model
-from server.tracking.model_record import ModelRecord, SignedRecord, digests_of
 from server.tracking.parameters import flatten, without_credentials
-from server.tracking.query_page import page
 from server.tracking.tags_and_metrics import (
     claims,
     final_metrics,
@@ -36,11 +37,12 @@ from server.tracking.tags_and_metrics import (
     round_metrics,
 )
 from tasks import registry
-from tasks.schema import Schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+    from tasks.base import Task
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -239,7 +241,7 @@ class TrackedRun:
             record = SignedRecord.of_tags(registered.tags)
             if (
                 record is not None
-                and record.record.weights == released_model.weights_digest(outcome.weights)
+                and record.record.weights == weights_digest(outcome.weights)
                 and (self._signer is None or record.is_signed_by(self._signer.public_key))
             ):
                 return record
@@ -265,12 +267,13 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             data, model = Path(scratch) / "data", Path(scratch) / "model"
             released_model.write(data, self._study, outcome.weights)
+            (data / released_model.CARD).write_text(describe(self._study, outcome))
             mlflow.pyfunc.save_model(
                 model,
                 loader_module=released_model.__name__,
                 data_path=data,
                 mlflow_model=Model(run_id=self._run, model_id=self._model_id),
-                signature=_signature(task.schema),
+                signature=_signature(task),
                 input_example=released_model.example(task.schema),
                 pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
                 metadata=claims(outcome),
@@ -313,7 +316,7 @@ class TrackedRun:
             study=outcome.study.digest,
             model=self._model,
             version=self._version,
-            weights=released_model.weights_digest(outcome.weights),
+            weights=weights_digest(outcome.weights),
             files=self._files,
         )
         return SignedRecord.make(record, self._signer)
@@ -355,9 +358,13 @@ class TrackedRun:
 
     @_retriable
     def answers(self, outcome: Outcome) -> None:
-        """What a query came to: answers.json, and a page with bars."""
+        """What a query came to: answers.json, and a page with bars; what it was read as:
+        analysis.csv, and a page with plots."""
         text = json.dumps(query_report.plain(outcome), indent=2)
         files = {"answers.json": text.encode(), "answers.html": page(outcome).encode()}
+        if (result := outcome.analysis) is not None:
+            files["analysis.csv"] = analysis_report.to_csv(result).encode()
+            files["analysis.html"] = analysis_page.page(outcome, result).encode()
         upload(self._client, self._run, files)
 
     @_retriable
@@ -397,8 +404,8 @@ def attach(uri: str, run_page: str, files: Mapping[str, bytes], folder: str) -> 
     upload(client_of(uri), run_page.rpartition("/")[2], files, folder)
 
 
-def _signature(schema: Schema) -> object:
-    """The schema's columns -> a column `score`."""
+def _signature(task: Task) -> object:
+    """The schema's columns -> those of a score."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType
     from mlflow.types import Schema as Columns
@@ -407,9 +414,9 @@ def _signature(schema: Schema) -> object:
     return ModelSignature(
         inputs=Columns(
             [
-                *(ColSpec(types[c.kind], c.name) for c in schema.columns),
-                *(ColSpec(DataType.binary, image.name) for image in schema.images),
+                *(ColSpec(types[c.kind], c.name) for c in task.schema.columns),
+                *(ColSpec(DataType.binary, image.name) for image in task.schema.images),
             ]
         ),
-        outputs=Columns([ColSpec(DataType.double, "score")]),
+        outputs=Columns([ColSpec(DataType.double, name) for name in task.outcome.score_columns]),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from protocol.identity import Identity, fingerprint
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.study.algorithms import (
@@ -22,8 +22,9 @@ from protocol.study.algorithms import (
 from protocol.study.query import Query
 from protocol.study.study import Study
 from protocol.terminal.printable import as_markdown
+from server.answers import analysis_report
+from server.answers.query_report import markdown, question
 from server.outcome import Outcome
-from server.tracking.query_report import markdown, question
 from tasks.schema import Schema
 
 LIMIT = 7900
@@ -37,8 +38,10 @@ def describe(study: Study, outcome: Outcome | None = None) -> str:
     """Markdown of a running study, or of its outcome."""
     if study.query is not None:
         asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
-        answered = [] if outcome is None else [markdown(outcome)]
-        return "\n\n".join([*asked, *answered])[:LIMIT]
+        if outcome is None:
+            return "\n\n".join(asked)[:LIMIT]
+        read = [] if outcome.analysis is None else [analysis_report.markdown(outcome.analysis)]
+        return "\n\n".join([*asked, *read, markdown(outcome)])[:LIMIT]
     parts = [_head(study, outcome), _patients(study), _training(study), _privacy(study, outcome)]
     if outcome is not None:
         parts += [_performance(outcome), _effort(outcome)]
@@ -51,6 +54,15 @@ def describe_model(outcome: Outcome, schema: Schema, signer: Identity | None = N
     cast = (
         '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
     )
+    kind = outcome.study.outcome
+    names = [f"`{name}`" for name in kind.score_columns]
+    said = "is " if len(names) == 1 else "are "
+    said += kind.score_meaning.format(label=f"`{schema.label}`")
+    columns = (
+        f"The answer's column {names[0]}"
+        if len(names) == 1
+        else f"The answer's columns {names[0]} to {names[-1]}"
+    )
     usage = f"""## How to score with it
 
 ```python
@@ -58,8 +70,8 @@ scores = wardround.load(uri).predict(frame.astype({cast}))
 ```
 
 `frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
-texts, NaN or None where a value is missing. The answer's column `score` is the probability of
-label 1 of `{schema.label}` ({as_markdown(schema.label_meaning)}). wardround must be installed.
+texts, NaN or None where a value is missing. {columns} {said}
+({as_markdown(schema.label_meaning)}). wardround must be installed.
 
 {_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
 version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`

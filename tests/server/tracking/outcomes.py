@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.study import (
     Aggregation,
     Evaluation,
