@@ -18,6 +18,7 @@ import numpy.typing as npt
 from protocol.metrics.query_answers import Answer as Answer
 from protocol.outcomes.estimates import Estimate as Estimate
 from protocol.outcomes.kinds import COMPARED, METRICS
+from protocol.statistics.results import AnalysisResult as AnalysisResult
 from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
@@ -77,6 +78,8 @@ class Outcome:
     confusion: tuple[tuple[float, ...], ...] = ()
     """Of an outcome with classes: patients by their own class (row) and the likeliest (column);
     noised where evaluation is."""
+    analysis: AnalysisResult | None = None
+    """What the answers were read as, where the study is an analysis."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
@@ -106,6 +109,7 @@ class Outcome:
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
             "confusion": self.confusion,
+            **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
         }
 
     @staticmethod
@@ -137,6 +141,7 @@ class Outcome:
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
             confusion=tuple(tuple(map(float, row)) for row in plain.get("confusion", ())),
+            analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
         )
 
 

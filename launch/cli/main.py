@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from launch.cli.analyse import analyse_app
 from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
 from launch.cli.models import models_app
@@ -141,6 +142,7 @@ app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
+app.add_typer(analyse_app, name="analyse")
 app.add_typer(studies_app, name="studies")
 app.add_typer(task_app, name="task")
 app.add_typer(tracking_app, name="tracking")

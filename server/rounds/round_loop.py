@@ -18,6 +18,8 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
 from protocol.outcomes.estimates import Counts, Estimate
+from protocol.statistics.analyses import analyse
+from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -107,6 +109,7 @@ class RoundLoop:
         self._pending: RoundReport | None = None
         self._scored: Counts | None = None
         self._answers: tuple[Answer, ...] = ()
+        self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
         saved = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
         if saved is not None:
@@ -298,6 +301,7 @@ class RoundLoop:
         sites = len(opened.participants)
         if self.study.query is not None:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
+            self._analysis = analyse(self.study, opened.total[sections.histogram], sites)
             return {}
         variance = histogram_variance(self.study, sites) * sites
         self._scored = decode_histogram(self.study, opened.total[sections.histogram])
@@ -329,6 +333,7 @@ class RoundLoop:
             calibration=self._calibration(),
             confusion=self._confusion(),
             answers=self._answers,
+            analysis=self._analysis,
         )
 
     def _calibration(self) -> tuple[CalibrationPoint, ...]:

@@ -21,14 +21,14 @@ from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
 from server import released_model
+from server.answers import analysis_page, analysis_report, query_report
+from server.answers.query_page import page
 from server.outcome import Baselines, Outcome, RoundReport
-from server.tracking import query_report
 from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.figures import figures
 from server.tracking.model_card import describe, describe_model
 from server.tracking.model_record import ModelRecord, SignedRecord, digests_of
 from server.tracking.parameters import flatten, without_credentials
-from server.tracking.query_page import page
 from server.tracking.tags_and_metrics import (
     claims,
     final_metrics,
@@ -356,9 +356,13 @@ class TrackedRun:
 
     @_retriable
     def answers(self, outcome: Outcome) -> None:
-        """What a query came to: answers.json, and a page with bars."""
+        """What a query came to: answers.json, and a page with bars; what it was read as:
+        analysis.csv, and a page with plots."""
         text = json.dumps(query_report.plain(outcome), indent=2)
         files = {"answers.json": text.encode(), "answers.html": page(outcome).encode()}
+        if (result := outcome.analysis) is not None:
+            files["analysis.csv"] = analysis_report.to_csv(result).encode()
+            files["analysis.html"] = analysis_page.page(outcome, result).encode()
         upload(self._client, self._run, files)
 
     @_retriable

@@ -22,8 +22,9 @@ from protocol.study.algorithms import (
 from protocol.study.query import Query
 from protocol.study.study import Study
 from protocol.terminal.printable import as_markdown
+from server.answers import analysis_report
+from server.answers.query_report import markdown, question
 from server.outcome import Outcome
-from server.tracking.query_report import markdown, question
 from tasks.schema import Schema
 
 LIMIT = 7900
@@ -37,8 +38,10 @@ def describe(study: Study, outcome: Outcome | None = None) -> str:
     """Markdown of a running study, or of its outcome."""
     if study.query is not None:
         asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
-        answered = [] if outcome is None else [markdown(outcome)]
-        return "\n\n".join([*asked, *answered])[:LIMIT]
+        if outcome is None:
+            return "\n\n".join(asked)[:LIMIT]
+        read = [] if outcome.analysis is None else [analysis_report.markdown(outcome.analysis)]
+        return "\n\n".join([*asked, *read, markdown(outcome)])[:LIMIT]
     parts = [_head(study, outcome), _patients(study), _training(study), _privacy(study, outcome)]
     if outcome is not None:
         parts += [_performance(outcome), _effort(outcome)]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from protocol.outcomes.estimates import Estimate
 from protocol.study.study import Study
+from server.answers import analysis_report, query_report
 from server.outcome import Outcome, RoundReport
 from server.released_model import weights_digest
-from server.tracking import query_report
 from server.tracking.model_card import describe
 
 
@@ -73,6 +73,7 @@ def final_metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
         [
             *((f"final_{name}", of) for name, of in _spread(outcome.metrics)),
             *query_report.metrics(outcome),
+            *analysis_report.metrics(outcome.analysis),
             ("epsilon", outcome.epsilon),
             ("epsilon_broken", outcome.epsilon_broken),
             ("total_seconds", outcome.seconds),
