@@ -183,15 +183,13 @@ def _coverage(
         held.append(off <= 1.96 * found.errors[of])
         robust.append(off <= 1.96 * found.robust[of])
         widths.append(found.errors[of] / alone.errors[of])
-    coverage, width = np.mean(held, axis=0), float(np.median(widths, axis=0).max())
+    coverage, width = np.mean(held, axis=0), round(float(np.median(widths, axis=0).max()), 3)
     name, seconds = f"{name} at epsilon {epsilon:g}", round(time.perf_counter() - started, 1)
     least, mean = float(coverage.min()), float(coverage.mean())
     more = {"runs": runs, "no_estimate": failed, "robust": round(float(np.mean(robust)), 4)}
     figures = [
         figure(f"{name}: least coverage", least, "share", 0.935, least=True, **more),
-        figure(
-            f"{name}: mean coverage", mean, "share", 0.975, width=round(width, 3), seconds=seconds
-        ),
+        figure(f"{name}: mean coverage", mean, "share", 0.975, width=width, seconds=seconds),
     ]
     if epsilon == 3.0:
         figures.append(figure(f"{name}: width against no noise", width, "times", 1.5))

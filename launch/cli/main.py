@@ -10,7 +10,7 @@ import typer
 from launch.cli.analyse import analyse_app
 from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
-from launch.cli.models import models_app
+from launch.cli.models import export, models_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.studies import studies_app
@@ -38,6 +38,7 @@ app.command(name="run", cls=RunCommand)(run_command)
 app.command(name="plan")(plan_command)
 app.command(name="audit")(audit_command)
 app.command(name="tasks")(tasks_command)
+app.command()(export)
 
 
 @data.command()

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import yaml
 
 from protocol.identity import Identity
+from protocol.models.record import ModelRecord, SignedRecord, digests_of
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
+from protocol.vectors import weights_digest
 from server import released_model
 from server.answers import analysis_page, analysis_report, query_report
 from server.answers.query_page import page
@@ -27,7 +29,6 @@ from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.figures import figures
 from server.tracking.model_card import describe, describe_model
-from server.tracking.model_record import ModelRecord, SignedRecord, digests_of
 from server.tracking.parameters import flatten, without_credentials
 from server.tracking.tags_and_metrics import (
     claims,
@@ -240,7 +241,7 @@ class TrackedRun:
             record = SignedRecord.of_tags(registered.tags)
             if (
                 record is not None
-                and record.record.weights == released_model.weights_digest(outcome.weights)
+                and record.record.weights == weights_digest(outcome.weights)
                 and (self._signer is None or record.is_signed_by(self._signer.public_key))
             ):
                 return record
@@ -266,6 +267,7 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             data, model = Path(scratch) / "data", Path(scratch) / "model"
             released_model.write(data, self._study, outcome.weights)
+            (data / released_model.CARD).write_text(describe(self._study, outcome))
             mlflow.pyfunc.save_model(
                 model,
                 loader_module=released_model.__name__,
@@ -314,7 +316,7 @@ class TrackedRun:
             study=outcome.study.digest,
             model=self._model,
             version=self._version,
-            weights=released_model.weights_digest(outcome.weights),
+            weights=weights_digest(outcome.weights),
             files=self._files,
         )
         return SignedRecord.make(record, self._signer)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from protocol.outcomes.estimates import Estimate
 from protocol.study.study import Study
+from protocol.vectors import weights_digest
 from server.answers import analysis_report, query_report
 from server.outcome import Outcome, RoundReport
-from server.released_model import weights_digest
 from server.tracking.model_card import describe
 
 

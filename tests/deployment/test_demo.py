@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from protocol.study.study import Study
-from server.released_model import weights_digest
+from protocol.vectors import weights_digest
 from tasks import registry
 
 if TYPE_CHECKING:
