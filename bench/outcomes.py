@@ -56,8 +56,8 @@ PRICES = (
         "accuracy",
         1e-5,
         {
-            3.0: (("rounds=40", "optimiser.lr=2"), 0.055),
-            1.0: (("rounds=40", "optimiser.lr=1"), 0.08),
+            3.0: (("rounds=40", "optimiser.lr=4"), 0.055),
+            1.0: (("rounds=40", "optimiser.lr=3"), 0.08),
         },
     ),
 )
