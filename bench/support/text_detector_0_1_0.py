@@ -4,7 +4,7 @@ Text burned in by a scanner or a workstation is drawn: strokes a few pixels wide
 far from their surroundings; glyphs of one height, side by side, on one line of writing. Anatomy is
 none of this at once. So: strokes by a top-hat (Serra 1982) wider than any stroke, glyphs as
 connected components of strokes, and lines as chains of glyphs that agree in height, brightness and
-where they stand. What precision and recall that gives is measured in tests and bench/dicom.py.
+where they stand. bench/text_detector.py says what that gives.
 """
 
 from __future__ import annotations
