@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = {"wardround": launch.app, "wardround-site": site.app}
 SERVICES = {"wardround coordinator start", "wardround-site start", "wardround-site receive"}
 """They log until they are stopped, in JSON with --log json."""
+FOLLOWERS = {"wardround-site predict"}
+"""Commands that end, or on request stay and log what they do."""
 SCRIPTS = {"wardround completion", "wardround-site completion"}
 REFUSALS = ("client/cli", "launch/cli", "client/config", "server/coordinator", "launch/config")
 TERMINALS = ("client/cli", "launch/cli", "launch/demo", "launch/queries", "launch/studies")
@@ -88,7 +90,7 @@ def test_every_word_is_explained(path: str, capsys: pytest.CaptureFixture[str]) 
 def test_a_program_can_read_what_a_command_says(path: str) -> None:
     names = {name for param in COMMANDS[path].params for name in param.opts}
     assert ("--json" in names) == (path not in SERVICES | SCRIPTS)
-    assert ("--log" in names) == (path in SERVICES)
+    assert ("--log" in names) == (path in SERVICES | FOLLOWERS)
 
 
 def test_an_option_has_the_same_short_form_and_the_same_words_everywhere() -> None:

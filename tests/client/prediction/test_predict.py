@@ -27,7 +27,7 @@ from protocol.models.bundle import Bundle
 from server import released_model
 from tasks import registry
 from tests.client.cli.conftest import Ran, Run, run
-from tests.client.data.dicom.conftest import dicom3tools
+from tests.client.data.dicom.conftest import dcmtk, dicom3tools
 from tests.client.data.dicom.dicom_files import CANARIES
 from tests.client.prediction.ward import (
     NAMES,
@@ -41,7 +41,7 @@ from tests.client.prediction.ward import (
 )
 from tests.protocol.models.bundles import bundle
 
-__all__ = ["dicom3tools", "run"]
+__all__ = ["dcmtk", "dicom3tools", "run"]
 
 MODEL = bundle()
 XRAY = chest_xray()
@@ -238,7 +238,7 @@ def png(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 def test_a_radiograph_becomes_a_report_that_readers_of_dicom_take(
-    predict: Predict, dicom3tools: Path, tmp_path: Path
+    predict: Predict, dicom3tools: Path, dcmtk: dict[str, Path], tmp_path: Path
 ) -> None:
     bare: dict[str, Any] = dict.fromkeys(("StudyID", "PatientBirthDate", "ReferringPhysicianName"))
     radiology(tmp_path, {}, {}, bare, rules={"modalities": ["DX"], "views": ["PA"]})
@@ -251,7 +251,9 @@ def test_a_radiograph_becomes_a_report_that_readers_of_dicom_take(
     for file in files:
         checked = subprocess.run([dicom3tools, file], capture_output=True, text=True, check=False)
         assert "Error" not in checked.stderr + checked.stdout
-        text = subprocess.run(["dsrdump", "+Pl", file], capture_output=True, text=True, check=True)
+        text = subprocess.run(
+            [dcmtk["dsrdump"], "+Pl", file], capture_output=True, text=True, check=True
+        )
         assert "Not for diagnosis. For research only." in text.stdout
         assert XRAY.digest in text.stdout
         assert XRAY.study.digest in text.stdout

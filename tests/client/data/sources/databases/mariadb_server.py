@@ -11,27 +11,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.debian import program
+
 PASSWORD = "CANARY-password"
 USER = "wardround"
-
-
-def _program(name: str) -> str:
-    """Where a program of the server is; installs Debian's package where it is not."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    for _ in range(2):
-        if found := shutil.which(name, path=path):
-            return found
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "mariadb-server"]
-        subprocess.run(command, check=True)
-    raise RuntimeError("MariaDB could not be installed")
+_PACKAGE = "mariadb-server"
 
 
 class Server:
     """Running from the constructor on, until `stop`. It lets USER in by TCP and by its socket."""
 
     def __init__(self) -> None:
-        self._daemon, self._as = _program("mariadbd"), []
+        self._daemon, self._as = str(program("mariadbd", _PACKAGE)), []
         self.folder = Path(tempfile.mkdtemp(prefix="wr-my-"))
         if os.geteuid() == 0:
             self._as = ["setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups"]
@@ -40,7 +31,7 @@ class Server:
         self.socket = self.folder / "socket"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        install = [_program("mariadb-install-db"), "--no-defaults", "--skip-test-db",
+        install = [str(program("mariadb-install-db", _PACKAGE)), "--no-defaults", "--skip-test-db",
                    f"--datadir={self._data}",
                    "--auth-root-authentication-method=normal"]  # fmt: skip
         subprocess.run([*self._as, *install], check=True, capture_output=True, cwd="/")
@@ -83,7 +74,7 @@ class Server:
 
     def sql(self, text: str) -> str:
         """Runs a script as root; what it prints."""
-        command = [_program("mariadb"), "--no-defaults", "-S", str(self.socket), "-uroot", "-N",
+        command = [str(program("mariadb", _PACKAGE)), "--no-defaults", "-S", str(self.socket), "-uroot", "-N",
                    "-e", text]  # fmt: skip
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return done.stdout.strip()

@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.debian import install
+
 PASSWORD = "CANARY-password"
 USER = "wardround"
 
@@ -24,8 +26,7 @@ def _binaries() -> Path:
             return found[-1].parent
         if here := shutil.which("initdb"):
             return Path(here).resolve().parent
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql"], check=True)
+        install("postgresql")
     raise RuntimeError("PostgreSQL could not be installed")
 
 
