@@ -56,6 +56,30 @@ class CalibrationPoint:
 
 
 @dataclass(frozen=True)
+class OpenedScores:
+    """What the evaluation of the model scored last opened: (rows, B) counts by score bin, over all
+    sites together, as the task's kind of outcome reads them (binary: labels 0 and 1), and the
+    variance of each count's noise (0 where they are exact)."""
+
+    counts: tuple[tuple[float, ...], ...]
+    variance: float
+
+    @property
+    def total(self) -> float:
+        """How many patients, about."""
+        return sum(map(sum, self.counts))
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """How many sites accepted the study by a person's decision, and how many by their rules; those
+    of 0.1.0 do not say."""
+
+    by_hand: int = 0
+    by_rule: int = 0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A study at its end (or as far as it came)."""
 
@@ -74,6 +98,8 @@ class Outcome:
     calibration: tuple[CalibrationPoint, ...] = ()
     answers: tuple[Answer, ...] = ()
     """What a query came to, noised and over all sites together."""
+    scores: OpenedScores | None = None
+    approvals: Approvals = Approvals()
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
@@ -102,6 +128,8 @@ class Outcome:
             "bytes_received": self.bytes_received,
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
+            "scores": None if self.scores is None else asdict(self.scores),
+            "approvals": asdict(self.approvals),
         }
 
     @staticmethod
@@ -132,6 +160,8 @@ class Outcome:
                 for point in plain["calibration"]
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+            scores=_read_scores(plain.get("scores")),
+            approvals=Approvals(**{k: int(v) for k, v in plain.get("approvals", {}).items()}),
         )
 
 
@@ -154,6 +184,14 @@ def read_metrics(plain: Mapping[str, Any]) -> dict[str, Estimate]:
         str(name): Estimate(*(_number(of[end]) for end in ("value", "low", "high")))
         for name, of in plain.items()
     }
+
+
+def _read_scores(plain: Mapping[str, Any] | None) -> OpenedScores | None:
+    """None of an outcome that 0.1.0 wrote."""
+    if plain is None:
+        return None
+    rows = tuple(tuple(float(count) for count in row) for row in plain["counts"])
+    return OpenedScores(rows, float(plain["variance"]))
 
 
 def _number(value: float | None) -> float:

@@ -68,6 +68,7 @@ ORDER = {
         "server.model",
         "server.rounds",
         "server.transport",
+        "server.report",
         "server.tracking",
         "server.coordinator",
         "server.coordinator.operations",

@@ -32,9 +32,9 @@ from protocol.study.study import Study
 from protocol.terminal.printable import printable
 from server.enrolment.roster import banded
 from server.outcome import Outcome
+from server.report.query_page import page
+from server.report.query_report import plain
 from server.rounds.listener import Listener, Listeners, Reason
-from server.tracking.query_page import page
-from server.tracking.query_report import plain
 from server.tracking.summary import write_summary
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
 from tasks.schema import PATIENT

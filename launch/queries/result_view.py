@@ -8,7 +8,7 @@ from rich.text import Text
 
 from launch.queries.ask import QueryResult, receipt_lines
 from protocol.terminal.printable import printable
-from server.tracking.query_report import AnswerRow, answered, captions, question
+from server.report.query_report import AnswerRow, answered, captions, question
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

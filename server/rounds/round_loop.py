@@ -17,7 +17,7 @@ import numpy as np
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
-from protocol.metrics.score_histogram import Estimate, Histogram, calibration_points, pooled_metrics
+from protocol.metrics.score_histogram import Estimate, calibration_points, pooled_metrics
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -33,7 +33,7 @@ from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
 from server.model.suspects import Suspects
-from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
+from server.outcome import CalibrationPoint, OpenedScores, Outcome, RoundReport, Status
 from server.rounds.attempt import Attempt, AttemptLostError, OpenedSum, Traffic
 from server.rounds.listener import Listener
 from server.rounds.participants import Participants
@@ -105,7 +105,7 @@ class RoundLoop:
         )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
-        self._scored: Histogram | None = None
+        self._scored: OpenedScores | None = None
         self._answers: tuple[Answer, ...] = ()
         self._started = time.monotonic()
         saved = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
@@ -299,9 +299,11 @@ class RoundLoop:
         if self.study.query is not None:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
             return {}
-        variance = histogram_variance(self.study, sites) * sites
-        self._scored = decode_histogram(self.study, opened.total[sections.histogram])
-        metrics = pooled_metrics(self._scored, variance / self.study.evaluation.scale**2)
+        scale = self.study.evaluation.scale
+        variance = histogram_variance(self.study, sites) * sites / scale**2
+        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        self._scored = OpenedScores(tuple(map(tuple, counts.tolist())), variance)
+        metrics = pooled_metrics(counts, variance)
         self._emit(metrics)
         return metrics
 
@@ -326,13 +328,16 @@ class RoundLoop:
             bytes_received=self.traffic.received,
             calibration=self._calibration(),
             answers=self._answers,
+            scores=self._scored,
+            approvals=self._participants.approvals,
         )
 
     def _calibration(self) -> tuple[CalibrationPoint, ...]:
         """Of the model that was scored last: the released one, once the study is finished."""
         if self._scored is None:
             return ()
-        return tuple(CalibrationPoint(*point) for point in calibration_points(self._scored))
+        points = calibration_points(np.array(self._scored.counts))
+        return tuple(CalibrationPoint(*point) for point in points)
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

@@ -14,7 +14,7 @@ from protocol import durable_files
 from protocol.document import finite
 from protocol.privacy.releases import assumption
 from server.outcome import Outcome
-from server.tracking.query_report import plain
+from server.report.query_report import plain
 
 
 def summary(

@@ -152,7 +152,7 @@ def test_mlflow_holds_the_study_its_digest_and_its_figures(demo: Finished, mlflo
     assert Study.parse(document.read_bytes()).digest == summary["study"]
     assert run.data.metrics["auc"] == pytest.approx(summary["metrics"]["auc"]["value"])
     assert run.data.metrics["epsilon"] == pytest.approx(summary["epsilon"])
-    seconds = client.get_metric_history(run.info.run_id, "seconds")
+    seconds = client.get_metric_history(run.info.run_id, "system/seconds")
     assert {point.step for point in seconds} >= set(range(1, 31))
     assert run.data.params["privacy.mode"] == "distributed"
     note = run.data.tags["mlflow.note.content"]

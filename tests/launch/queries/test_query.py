@@ -24,9 +24,9 @@ from protocol.study.query import Bins, Categories, Cells, ConditionAxis
 from protocol.study.study import Study
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
 from server.outcome import Outcome
+from server.report.query_page import page
+from server.report.query_report import captions, markdown, metrics, plain
 from server.rounds.listener import Listeners
-from server.tracking.query_page import page
-from server.tracking.query_report import captions, markdown, metrics, plain
 from tasks import registry
 from tasks.schema import PATIENT
 

@@ -13,7 +13,7 @@ from server.coordinator.operations.settlement import Settlement
 from server.outcome import Outcome
 from server.tracking import study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import until
 

@@ -1,11 +1,16 @@
-"""Pictures of a study for reviewers: learning curve and calibration, as PNG."""
+"""Pictures of a study for reviewers, as PNG, and the table of thresholds: what was opened anyway.
+
+A kind of outcome draws its own evaluation in a module of its own (`binary_evaluation`).
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
-from server.outcome import Outcome, RoundReport
+from server.outcome import OpenedScores, Outcome, RoundReport
+from server.report import binary_evaluation
+from tasks import registry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,13 +20,23 @@ _CURVES = {"auc": "ROC AUC", "average_precision": "average precision"}
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
-    """File name -> PNG; only what the outcome has the figures for."""
+    """File name -> content; only what the outcome has the figures for."""
     figures = {}
     if any(report.metrics for report in outcome.rounds):
         figures["learning_curve.png"] = _png(_learning_curve(outcome))
-    if outcome.calibration:
-        figures["calibration.png"] = _png(_calibration(outcome))
+    if outcome.scores is not None and outcome.scores.total > 0:
+        figures |= _evaluation(outcome, outcome.scores)
     return figures
+
+
+def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
+    match registry.load(outcome.study.task.name, outcome.study.task.options).outcome:
+        case "binary":
+            drawn = binary_evaluation.figures(opened)
+            table = binary_evaluation.threshold_table(binary_evaluation.counts_of(opened))
+        case never:
+            assert_never(never)
+    return {f"{name}.png": _png(of) for name, of in drawn.items()} | {"thresholds.csv": table}
 
 
 def _learning_curve(outcome: Outcome) -> Figure:
@@ -52,19 +67,6 @@ def _band(axes: Axes, reports: list[RoundReport], metric: str, label: str) -> No
     of = [r.metrics[metric] for r in reports]
     axes.plot(rounds, [e.value for e in of], marker=".", label=label)
     axes.fill_between(rounds, [e.low for e in of], [e.high for e in of], alpha=0.2)
-
-
-def _calibration(outcome: Outcome) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    points = sorted((p.score, p.observed) for p in outcome.calibration)
-    axes.plot([p[0] for p in points], [p[1] for p in points], marker="o")
-    axes.set(title="Calibration, pooled", xlabel="mean score", ylabel="observed share")
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    return figure
 
 
 def _png(figure: Figure) -> bytes:
