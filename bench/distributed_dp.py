@@ -37,7 +37,7 @@ from launch.studies.baselines import pool
 from launch.studies.public_data import data_root
 from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
-from protocol.metrics.score_histogram import histogram, roc_auc
+from protocol.outcomes.binary import histogram, roc_auc
 from protocol.study.study import Evaluation
 from protocol.vectors import Vector
 from server.enrolment.roster import banded

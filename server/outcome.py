@@ -2,7 +2,7 @@
 
 Tracking, progress display and `summary.json` take these types and nothing else. There is no field
 in which one site's update, metric or count could stand: a metric's name is one of
-`protocol.metrics.score_histogram.METRICS`, so not even a key can name a hospital.
+`protocol.outcomes.kinds.METRICS`, so not even a key can name a hospital.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.metrics.query_answers import Answer as Answer
-from protocol.metrics.score_histogram import METRICS
-from protocol.metrics.score_histogram import Estimate as Estimate
+from protocol.outcomes.estimates import Estimate as Estimate
+from protocol.outcomes.kinds import COMPARED, METRICS
 from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
 """Each hospital alone (their mean), this study, all data pooled, a score from the literature."""
 Status = Literal["finished", "failed", "killed"]
 Released = Literal["finished", "unfinished", "nothing"]
-COMPARED = ("auc", "accuracy", "lowest_auc", "highest_auc")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """Pooled patients of similar score: their mean score and their observed share of label 1."""
+    """Pooled patients of similar score: their mean score, and the mean of what was observed (of a
+    binary outcome, the share of label 1)."""
 
     score: float
     observed: float
@@ -57,17 +57,17 @@ class CalibrationPoint:
 
 @dataclass(frozen=True)
 class OpenedScores:
-    """What the evaluation of the model scored last opened: (rows, B) counts by score bin, over all
-    sites together, as the task's kind of outcome reads them (binary: labels 0 and 1), and the
-    variance of each count's noise (0 where they are exact)."""
+    """What the evaluation of the model scored last opened: (cells,) counts over all sites together,
+    as the study's kind of outcome reads them, and the variance of each one's noise (0 where they
+    are exact)."""
 
-    counts: tuple[tuple[float, ...], ...]
+    counts: tuple[float, ...]
     variance: float
 
     @property
     def total(self) -> float:
         """How many patients, about."""
-        return sum(map(sum, self.counts))
+        return sum(self.counts)
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,9 @@ class Outcome:
     calibration: tuple[CalibrationPoint, ...] = ()
     answers: tuple[Answer, ...] = ()
     """What a query came to, noised and over all sites together."""
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """Of an outcome with classes: patients by their own class (row) and the likeliest (column);
+    noised where evaluation is."""
     scores: OpenedScores | None = None
     approvals: Approvals = Approvals()
 
@@ -128,6 +131,7 @@ class Outcome:
             "bytes_received": self.bytes_received,
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
+            "confusion": self.confusion,
             "scores": None if self.scores is None else asdict(self.scores),
             "approvals": asdict(self.approvals),
         }
@@ -160,6 +164,7 @@ class Outcome:
                 for point in plain["calibration"]
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
+            confusion=tuple(tuple(map(float, row)) for row in plain.get("confusion", ())),
             scores=_read_scores(plain.get("scores")),
             approvals=Approvals(**{k: int(v) for k, v in plain.get("approvals", {}).items()}),
         )
@@ -190,8 +195,7 @@ def _read_scores(plain: Mapping[str, Any] | None) -> OpenedScores | None:
     """None of an outcome that 0.1.0 wrote."""
     if plain is None:
         return None
-    rows = tuple(tuple(float(count) for count in row) for row in plain["counts"])
-    return OpenedScores(rows, float(plain["variance"]))
+    return OpenedScores(tuple(map(float, plain["counts"])), float(plain["variance"]))
 
 
 def _number(value: float | None) -> float:
@@ -200,6 +204,4 @@ def _number(value: float | None) -> float:
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:
     if unknown := sorted(set(metrics) - set(METRICS)):
-        raise ValueError(
-            f"not a metric of protocol.metrics.score_histogram.METRICS: {', '.join(unknown)}"
-        )
+        raise ValueError(f"not a metric of protocol.outcomes.kinds.METRICS: {', '.join(unknown)}")

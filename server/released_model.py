@@ -41,7 +41,8 @@ class ReleasedModel:
         self._model.module.eval()
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """The cohort's columns, N rows -> a column `score`, N float64 in [0, 1].
+        """The cohort's columns, N rows -> N rows of what the task's kind of outcome predicts,
+        float64: `score` in [0, 1], `score_0`, `score_1` ... of several classes, or `prediction`.
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
@@ -57,7 +58,9 @@ class ReleasedModel:
         features = torch.from_numpy(self._task.features(table)).float()
         with torch.no_grad():
             scores = self._task.scores(self._model.module(features))
-        return pd.DataFrame({"score": scores.numpy().astype(np.float64)}, index=frame.index)
+        columns = list(self._task.outcome.score_columns)
+        values = scores.numpy().astype(np.float64).reshape(len(frame), len(columns))
+        return pd.DataFrame(values, columns=columns, index=frame.index)
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:

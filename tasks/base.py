@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,13 @@ from torch import Tensor, nn
 
 from protocol.document import digest_of_all
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.study.study import Scalar
 from tasks.encoders import Hinge
+from tasks.losses.usual import usual_loss
 from tasks.schema import Schema, Table
 
-OutcomeKind = Literal["binary"]
-"""What a task predicts of a patient. Whoever depends on it matches all of them.
-
-binary: whether something is so. The label is 0 or 1, a score the probability of label 1.
-"""
 Varied = Callable[[Tensor, np.random.Generator], Tensor]
 """One record's (...) float32 features -> the same as they might also have been, by draws from the
 generator and from nothing else: under privacy it is that patient's own."""
@@ -62,7 +60,9 @@ class Task(ABC):
     version: ClassVar[int] = 1
     title: ClassVar[str]
     schema: Schema
-    outcome: ClassVar[OutcomeKind] = "binary"
+    outcome: ClassVar[OutcomeKind] = Binary()
+    """What is predicted of a patient. It decides the labels, the usual loss and scores, what a
+    study releases when it evaluates, and its metrics."""
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
@@ -110,29 +110,32 @@ class Task(ABC):
         return None
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """(B, 1) logits, (B,) labels in {0, 1} -> (B,) losses, never reduced: privacy clips each
-        patient's gradient, so a mean or a weighted mean here would break sensitivity."""
-        return nn.functional.binary_cross_entropy_with_logits(
-            outputs[:, 0], labels.to(outputs.dtype), reduction="none"
-        )
+        """(B, K) outputs, (B,) labels of the kind of outcome -> (B,) losses, never reduced: privacy
+        clips each patient's gradient, so a mean or a weighted mean here would break sensitivity.
+
+        As usual for the kind of outcome: cross-entropy of one logit, or of a logit for each class;
+        half the squared error of a number placed within its range, from -1 to 1."""
+        return usual_loss(self.outcome).losses(outputs, labels)
 
     def slopes(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """(B, ...) what each output does to the sum of losses: by autograd, but for the losses
         above, whose slope is known."""
-        if type(self).losses is Task.losses and outputs.shape[1:] == (1,):
-            return torch.sigmoid(outputs) - labels.to(outputs.dtype)[:, None]
+        usual = usual_loss(self.outcome)
+        if type(self).losses is Task.losses and outputs.shape[1:] == (usual.width,):
+            return usual.slopes(outputs, labels)
         with torch.enable_grad():
             outputs = outputs.detach().requires_grad_()
             (slopes,) = torch.autograd.grad(self.losses(outputs, labels).sum(), outputs)
         return slopes
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """(B, 1) logits -> (B,) scores in [0, 1], the probability of label 1."""
-        return torch.sigmoid(outputs[:, 0])
+        """(B, K) outputs -> what is said of each patient: (B,) probabilities of label 1; of several
+        classes (B, classes) probabilities; of a number (B,) predictions in its own unit."""
+        return usual_loss(self.outcome).scores(outputs)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64] | None:
-        """A score made of public knowledge alone, without any training: (N,) in [0, 1] for the
-        rows of a cohort, or None where the task knows none. A study's gain is over this."""
+        """A score made of public knowledge alone, without any training: for the rows of a cohort
+        what `scores` would give, or None where the task knows none. A study's gain is over this."""
         return None
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
@@ -151,14 +154,16 @@ class Task(ABC):
 
     @classmethod
     def sources(cls) -> dict[str, bytes]:
-        """Name -> text of the source files of the task's class, its bases (torch's excluded) and
-        its `parts`. Raises WardroundError(CONFIGURATION) where there is none to be read."""
+        """Name -> text of the source files of the task's class, its bases (torch's excluded), its
+        `parts` and the usual loss of its outcome. Raises WardroundError(CONFIGURATION) where there
+        is none to be read."""
         written: list[type | ModuleType] = [
             base
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
         ]
-        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge))
+        loss = type(usual_loss(cls.outcome))
+        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge, loss))
 
     @classmethod
     def source_digest(cls) -> str:

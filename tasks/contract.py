@@ -12,7 +12,7 @@ import functools
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, assert_never, get_args
+from typing import NoReturn, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.base import BaseKind
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.kinds import OutcomeKind
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
 from protocol.study.study import Scalar, TaskReference
-from tasks.base import OutcomeKind, Task
+from tasks.base import Task
 from tasks.flat_model import FlatModel
+from tasks.losses.usual import usual_loss
 from tasks.random_streams import own_streams
 from tasks.schema import SPLIT, Schema, Table
 
@@ -47,22 +53,31 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
     built = _model(task)
     with torch.no_grad():
         outputs = _outputs(task, built.module, features)
-    match task.outcome:
-        case "binary":
-            _logits(task, built, features)
-            _losses(task, outputs, torch.arange(_ROWS) % 2)
-            _binary_scores(task, outputs)
-        case _:
-            assert_never(task.outcome)
+    labels = _labels(task.outcome)
+    _logits(task, built, features)
+    _losses(task, outputs, labels)
+    _scores(task, outputs, labels)
+
+
+def _labels(outcome: OutcomeKind) -> Tensor:
+    """(_ROWS,) labels of the kind, the lowest first and the highest last."""
+    match outcome:
+        case Binary():
+            return torch.arange(_ROWS) % 2
+        case Multiclass(classes=classes):
+            return torch.linspace(0, classes - 1, _ROWS).round()
+        case Regression(low=low, high=high):
+            return torch.linspace(low, high, _ROWS)
+    assert_never(outcome)
 
 
 def _declarations(task: Task) -> None:
     own = type(task).__name__
-    if task.outcome not in get_args(OutcomeKind):
+    if not isinstance(task.outcome, BaseKind):
         _refuse(
             f"{own}.outcome is {task.outcome!r}.",
-            f"It can be: {', '.join(get_args(OutcomeKind))}. Other labels have to be made one of "
-            "these in the site's view.",
+            "It can be: Binary(), Multiclass(classes=5), Regression(low=0, high=100), from "
+            "wardround. Other labels have to be made one of these in the site's view.",
         )
     if not isinstance(getattr(task, "schema", None), Schema) or not task.schema.label:
         _refuse(
@@ -221,8 +236,8 @@ def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
 
 
 def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
-    """The usual loss takes a logit, which large weights make large."""
-    if type(task).losses is not Task.losses:
+    """The usual loss of classes takes logits, which large weights make large."""
+    if type(task).losses is not Task.losses or isinstance(task.outcome, Regression):
         return
     before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
     model.flat.copy_(30 * torch.randn(len(before), generator=generator))
@@ -231,8 +246,8 @@ def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
     model.flat.copy_(before)
     if (outputs != 0).any() and ((outputs >= 0) & (outputs <= 1)).all():
         _refuse(
-            f"The model of {type(task).__name__} gives probabilities, and the loss of binary tasks "
-            "makes some of logits.",
+            f"The model of {type(task).__name__} gives probabilities, and the usual loss makes "
+            "some of logits.",
             "Leave the last sigmoid or softmax out: the loss and `scores` have one.",
         )
 
@@ -265,13 +280,13 @@ def _losses(task: Task, outputs: Tensor, labels: Tensor) -> None:
                 f"{own} makes a patient's loss of other patients' too.",
                 one_each + "of that row alone; weights of classes are public constants.",
             )
-    used = sum(_slopes(task, outputs, torch.full((_ROWS,), label)) for label in (0.0, 1.0))
+    used = sum(_slopes(task, outputs, torch.full((_ROWS,), label)) for label in labels.tolist())
     unused = (torch.as_tensor(used).flatten(1) == 0).all(0)
     if unused.any():
         _refuse(
             f"{own} looks at {int((~unused).sum())} of {len(unused)} outputs of the model.",
-            "Let the model give as many outputs as the loss uses, one logit by default, or write "
-            "the loss that uses them.",
+            "Let the model give as many outputs as the loss uses, "
+            f"{usual_loss(task.outcome).width} by default, or write the loss that uses them.",
         )
     _given_slopes(task, outputs, labels)
 
@@ -309,27 +324,52 @@ def _given_slopes(task: Task, outputs: Tensor, labels: Tensor) -> None:
         )
 
 
-def _binary_scores(task: Task, outputs: Tensor) -> None:
-    own, wanted = f"{type(task).__name__}.scores", "Return the probability of label 1, (B,)"
+def _scores(task: Task, outputs: Tensor, labels: Tensor) -> None:
+    own, wanted, how = f"{type(task).__name__}.scores", *_wanted_scores(task.outcome)
+    low, high = task.outcome.score_range
     outputs = outputs.detach().requires_grad_()
     with _own_code(task, "scores"):
         scores = task.scores(outputs)
-    if not isinstance(scores, Tensor) or scores.shape != (_ROWS,):
+    if not isinstance(scores, Tensor) or scores.shape != (_ROWS, *task.outcome.scores_of_one):
         given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         _refuse(f"{own} gives scores of {given} for {_ROWS} patients.", f"{wanted}.")
-    if not (scores.isfinite() & (scores >= 0) & (scores <= 1)).all():
+    if not (scores.isfinite() & (scores >= low) & (scores <= high)).all():
         _refuse(
-            f"{own} gives scores that are no numbers between 0 and 1.",
-            f"{wanted}: torch.sigmoid of a logit, or torch.softmax(outputs, 1)[:, 1].",
+            f"{own} gives scores that are no numbers between {low:g} and {high:g}.",
+            f"{wanted}: {how}.",
         )
+    if scores.ndim > 1 and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
+        _refuse(f"{own} gives probabilities that do not add up to 1.", f"{wanted}: {how}.")
     if scores.requires_grad:
-        (rise,) = torch.autograd.grad(scores.sum(), outputs)
-        (slope,) = torch.autograd.grad(_of_losses(task, outputs, torch.ones(_ROWS)).sum(), outputs)
+        highest = float(labels.max())
+        of_highest = scores if scores.ndim == 1 else scores[:, -1]
+        (rise,) = torch.autograd.grad(of_highest.sum(), outputs)
+        (slope,) = torch.autograd.grad(
+            _of_losses(task, outputs, torch.full((_ROWS,), highest)).sum(), outputs
+        )
         if ((rise * slope).flatten(1).sum(1) > 0).all():
             _refuse(
-                f"{own} gives scores that fall where the loss of label 1 falls.",
-                f"{wanted}, not that of label 0.",
+                f"{own} gives scores that fall where the loss of label {highest:g} falls.",
+                f"{wanted}, and not the other way round.",
             )
+
+
+def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
+    """What scores are, and how they are made."""
+    match outcome:
+        case Binary():
+            return (
+                "Return the probability of label 1, (B,)",
+                "torch.sigmoid of a logit, or torch.softmax(outputs, 1)[:, 1]",
+            )
+        case Multiclass():
+            return "Return the probability of each label, (B, classes)", "torch.softmax(outputs, 1)"
+        case Regression():
+            return (
+                "Return the expected label, (B,)",
+                "in the label's own unit, cut to the public range with `clamp`",
+            )
+    assert_never(outcome)
 
 
 def _close(values: Tensor | npt.NDArray[np.generic], wanted: object) -> bool:

@@ -213,8 +213,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Schema:
-    """Input columns, pictures and a binary label (0 or 1) of a cohort; no label ("") where nothing
-    is to be learned, only to be asked."""
+    """Input columns, pictures and the label of a cohort, of the kind that the task's `outcome`
+    says; no label ("") where nothing is to be learned, only to be asked."""
 
     columns: tuple[Column, ...]
     label: str

@@ -20,6 +20,7 @@ MAY_IMPORT = {
 ORDER = {
     "protocol": (
         "protocol",
+        "protocol.outcomes",
         "protocol.study",
         "protocol.secagg",
         "protocol.privacy",
@@ -30,6 +31,7 @@ ORDER = {
         "protocol.yaml",
     ),
     "tasks": (
+        "tasks.losses",
         "tasks",
         "tasks.published_scores",
         "tasks.models",

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from launch.studies.run import declared_patients, run_inprocess, split_plan
     from launch.studies.study_builder import build_study
     from protocol.errors import WardroundError
-    from protocol.metrics.score_histogram import histogram, roc_auc
+    from protocol.outcomes.binary import Binary, histogram, roc_auc
+    from protocol.outcomes.multiclass import Multiclass
+    from protocol.outcomes.regression import Regression
     from protocol.study.study import Study
     from server.rounds.listener import Listeners
     from server.tracking.registered_model import load
@@ -47,15 +49,18 @@ if TYPE_CHECKING:
     from tasks.schema import Column, Image, Schema, Table
 
 __all__ = [
+    "Binary",
     "Column",
     "FlatModel",
     "Image",
     "InProcessFederation",
     "DPTrainer",
     "Listeners",
+    "Multiclass",
     "Patients",
     "Price",
     "Question",
+    "Regression",
     "Schema",
     "Sources",
     "Study",
@@ -88,15 +93,18 @@ __all__ = [
 ]
 
 _HOME = {
+    "Binary": "protocol.outcomes.binary",
     "Column": "tasks.schema",
     "FlatModel": "tasks.flat_model",
     "Image": "tasks.schema",
     "InProcessFederation": "launch.federations.inprocess",
     "DPTrainer": "client.training.dp_trainer",
     "Listeners": "server.rounds.listener",
+    "Multiclass": "protocol.outcomes.multiclass",
     "Patients": "client.training.sampling",
     "Price": "launch.queries.query_builder",
     "Question": "launch.queries.question",
+    "Regression": "protocol.outcomes.regression",
     "Schema": "tasks.schema",
     "Sources": "client.data.sources.settings",
     "Study": "protocol.study.study",
@@ -114,14 +122,14 @@ _HOME = {
     "configure": "launch.config.compose:load",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
-    "histogram": "protocol.metrics.score_histogram",
+    "histogram": "protocol.outcomes.binary",
     "load": "server.tracking.registered_model",
     "load_task": "tasks.registry:load",
     "pool": "launch.studies.baselines",
     "quality_grid": "client.cohorts.quality_page:grid",
     "read_view": "client.data.view_reader:read",
     "register": "tasks.registry",
-    "roc_auc": "protocol.metrics.score_histogram",
+    "roc_auc": "protocol.outcomes.binary",
     "run_inprocess": "launch.studies.run",
     "show": "launch.studies.result_view",
     "show_comparison": "launch.studies.result_view",

@@ -11,8 +11,6 @@ from client.cli.options import HERE, Config, load
 from protocol.terminal.command_line import Json, console, print_json
 from protocol.terminal.printable import printable
 
-_METRICS = ("auc", "accuracy")
-
 
 def personal(config: Config = HERE, as_json: Json = False) -> None:
     """List this site's own models: of studies by ditto or fedbn, one each, that never left it.
@@ -36,11 +34,12 @@ def personal(config: Config = HERE, as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table("study", "task", "algorithm", box=None)
-    for metric in _METRICS:
+    compared = list(dict.fromkeys(metric for model in models for metric in model["compared"]))
+    for metric in compared:
         table.add_column(f"{metric}, own (released)")
     table.add_column("title")
     for model in models:
-        figures = [_own_and_released(model["figures"], metric) for metric in _METRICS]
+        figures = [_own_and_released(model["figures"], metric) for metric in compared]
         title = printable(model["title"])[:60]
         table.add_row(model["study"][:12], model["task"], model["algorithm"], *figures, title)
     console().print(table)
@@ -58,6 +57,7 @@ def _described(path: Path) -> dict[str, Any]:
         "task": study.task.name,
         "algorithm": study.optimisation.local.name,
         "weights": str(path.with_name("weights.npy")),
+        "compared": study.outcome.compared,
         "figures": figures_of(path.parent),
     }
 

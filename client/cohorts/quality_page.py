@@ -46,7 +46,11 @@ def grid(quality: Quality) -> Grid:
 def headline(quality: Quality) -> str:
     """Rows, patients and labels in one line."""
     rate = quality.prevalence
-    labels = "no labels" if rate is None else f"label 1 in {rate:.1%}"
+    if quality.unlabelled == quality.rows:
+        labels = "no labels"
+    else:
+        labelled = quality.rows - quality.unlabelled
+        labels = f"{labelled} labels" if rate is None else f"label 1 in {rate:.1%}"
     unlabelled = f", {quality.unlabelled} without a label" if quality.unlabelled else ""
     size = f"{quality.rows} rows of {quality.patients} patients"
     return f"{quality.task}: {size}, {labels}{unlabelled}"

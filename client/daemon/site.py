@@ -332,10 +332,12 @@ class Site:
             self._check_query(study, task)
             return
         options = tuple(sorted(study.task.options.items()))
-        if not _fits(type(task), options, study.optimisation.seed, study.model):
+        fits = _fits(type(task), options, study.optimisation.seed, study.model)
+        if not fits or task.outcome != study.outcome:
             raise WardroundError(
                 Code.REFUSED_STUDY,
-                "The task's model is not the study's, in its layers or its frozen parameters.",
+                "The task's model is not the study's, in its layers, its frozen parameters or its "
+                "outcome.",
                 remedy="Install the same version of the task as elsewhere, with the same files of "
                 "pretrained weights.",
             )

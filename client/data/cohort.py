@@ -32,11 +32,11 @@ _KEY = os.urandom(32)
 class Cohort:
     """The patients of one site that a task selects. Holds no identifier.
 
-    features (N, ...) float32 finite, or uint8 of pictures; labels (N,) float32 in {0, 1}; patient
-    (N,) int64 into the P patients; identity (P, 2) uint64, no two the same, from which a patient's
-    random choices are drawn (`identities`); u (P,) float64 in [0, 1); in_training (N,) bool: the
-    row's part. `train` and `evaluation` (P,) bool: who has a row in that part (disjoint, unless
-    the split is a column).
+    features (N, ...) float32 finite, or uint8 of pictures; labels (N,) float32 of the task's kind
+    of outcome; patient (N,) int64 into the P patients; identity (P, 2) uint64, no two the same,
+    from which a patient's random choices are drawn (`identities`); u (P,) float64 in [0, 1);
+    in_training (N,) bool: the row's part. `train` and `evaluation` (P,) bool: who has a row in
+    that part (disjoint, unless the split is a column).
     `notes` is for the site alone: what was set aside and what looks like a wrong unit.
     `public` (N,) float64: the task's public score of each row, where it knows one.
     """
@@ -107,7 +107,7 @@ class Cohort:
         `features_of`: a cache in front of `task.features(table)`.
 
         Set aside with a note: rows without a label, repeated rows (a join that fans out), and
-        rows of one patient with equal features and opposite labels.
+        rows of one patient with equal features and different labels.
         Raises WardroundError: NO_DATA without rows, MALFORMED_DATA naming column and row.
         """
         rows = _rows(task, table)
@@ -120,9 +120,8 @@ class Cohort:
             )
         named = identifiers(table[PATIENT])
         labels = floats(table[task.schema.label], task.schema.label)
-        _refuse(
-            ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
-        )
+        bad, what = task.outcome.bad(labels)
+        _refuse(bad, task.schema.label, what)
         column = _split_of(table, evaluation)
         keep, notes = _select(features, labels, named, column)
         if not keep.any():
@@ -131,8 +130,7 @@ class Cohort:
                 "No row of the view has a label.",
                 remedy=f"Check the column {task.schema.label} of the site's view.",
             )
-        if len(set(labels[keep])) == 1:
-            notes.append(f"Every row has the label {labels[keep][0]:g}: is the view right?")
+        notes += task.outcome.doubts(labels[keep])
         names, patient = np.unique(named[keep].astype(str), return_inverse=True)
         u = np.array([split(str(name)) for name in names], dtype=np.float64)
         if column is None:
@@ -144,7 +142,7 @@ class Cohort:
         )
         return Cohort(
             features[keep],
-            labels[keep].astype(np.float32),
+            task.outcome.cut(labels[keep]).astype(np.float32),
             patient.astype(np.int64),
             identities(names),
             u,

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.kinds import OutcomeKind
 from tasks.base import Task
 from tasks.schema import PATIENT, Column, Table, floats, texts
 
@@ -75,7 +77,8 @@ class Quality:
     patients: int
     most_rows: int
     unlabelled: int
-    positives: int
+    positives: int | None
+    """Rows with label 1; None where the outcome is not binary."""
     columns: tuple[ColumnQuality, ...]
     doubts: tuple[str, ...] = ()
 
@@ -83,7 +86,8 @@ class Quality:
     def prevalence(self) -> float | None:
         """Share of label 1 among the labelled rows."""
         labelled = self.rows - self.unlabelled
-        return self.positives / labelled if labelled else None
+        known = self.positives if labelled else None
+        return None if known is None else known / labelled
 
     @property
     def all_doubts(self) -> tuple[str, ...]:
@@ -100,9 +104,11 @@ def assess(task: Task, table: Table, today: date | None = None) -> Quality:
     schema = task.schema
     labels = floats(table[schema.label], schema.label)
     labelled = ~np.isnan(labels)
+    of_two = isinstance(task.outcome, Binary)
+    alone = labels if of_two else np.full(len(labels), np.nan)  # no column is an AUC of others
     patients = texts(table[PATIENT])
     _, counts = np.unique(patients.astype(str), return_counts=True)
-    doubts = [*_label_doubts(labels[labelled]), *_date_doubts(task, table, today)]
+    doubts = [*_label_doubts(task.outcome, labels[labelled]), *_date_doubts(task, table, today)]
     if (several := int((counts > 1).sum())) > 0:
         doubts.append(f"{several} patients have several rows, one has {int(counts.max())}.")
     if (nameless := sum(not str(p or "").strip() for p in patients)) > 0:
@@ -113,8 +119,8 @@ def assess(task: Task, table: Table, today: date | None = None) -> Quality:
         len(counts),
         int(counts.max(initial=0)),
         int((~labelled).sum()),
-        int((labels[labelled] == 1).sum()),
-        tuple(_column(column, table[column.name], labels) for column in schema.columns),
+        int((labels == 1).sum()) if of_two else None,
+        tuple(_column(column, table[column.name], alone) for column in schema.columns),
         tuple(doubts),
     )
 
@@ -232,11 +238,11 @@ def _alone(values: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> 
     return float(max(area, 1 - area))
 
 
-def _label_doubts(labels: npt.NDArray[np.float64]) -> Iterator[str]:
+def _label_doubts(outcome: OutcomeKind, labels: npt.NDArray[np.float64]) -> Iterator[str]:
     if not len(labels):
         yield "No row has a label."
-    elif len(np.unique(labels)) == 1:
-        yield f"Every label is {labels[0]:g}: a model cannot learn the other from this site."
+    else:
+        yield from outcome.doubts(labels)
 
 
 def _date_doubts(task: Task, table: Table, today: date | None) -> Iterator[str]:

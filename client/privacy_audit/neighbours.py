@@ -92,6 +92,7 @@ def cancelling(
 ) -> Iterator[Neighbours]:
     """Likewise; a search over weights, patients and sizes of batch."""
     rng = np.random.default_rng([seed, 2])
+    extremes = audited.study.outcome.extremes
     if (last := _last(audited)) is None:
         return
     for trial in range(_TRIALS):
@@ -99,7 +100,7 @@ def cancelling(
         size = _COMPANY if trial < _TRIALS // 2 else 2 + trial % 64
         alike = _Rows.of(patients, [row] * size)
         weights = _cancelling_on(audited, last, alike.features[:1], rng, largest)
-        labels = np.full(size, np.float32(rng.integers(2)))
+        labels = np.full(size, np.float32(extremes[rng.integers(2)]))
         yield _neighbours("cancelling", audited, part, weights, replace(alike, labels=labels))
 
 
@@ -159,11 +160,13 @@ def _one_against_all(
     seed: int,
     largest: float,
 ) -> Iterator[Neighbours]:
-    """Patients who are alike with label 1, and one with label 0; the last layer says `logit`."""
+    """Patients who are alike with the highest label, and one with the lowest; the last layer says
+    `logit`."""
     rng = np.random.default_rng([seed, 1])
     if (last := _last(audited)) is None:
         return
-    labels = np.r_[np.ones(_COMPANY), 0.0].astype(np.float32)
+    lowest, highest = audited.study.outcome.extremes
+    labels = np.r_[np.full(_COMPANY, highest), lowest].astype(np.float32)
     for row in rng.integers(len(patients.labels), size=_CANDIDATES):
         alike = _Rows.of(patients, [row] * len(labels))
         weights = _saying(audited, last, alike.features[:1], logit, largest)

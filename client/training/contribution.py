@@ -17,7 +17,6 @@ from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import histogram, pooled_metrics
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
@@ -81,7 +80,8 @@ class Contributor:
     def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
         batch = self.context.patients.evaluation
         scores = self.context.learner.scores(weights, batch.features)
-        return histogram(scores, batch.labels.numpy(), self.study.evaluation.bins)
+        labels = batch.labels.numpy().astype(np.float64)
+        return self.study.outcome.counts(scores, labels, self.study.evaluation.bins)
 
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""
@@ -141,11 +141,12 @@ class Contributor:
         personal = self._algorithm.personal(weights, own)
         if personal is None:
             return
+        outcome, bins = self.study.outcome, self.study.evaluation.bins
         figures = {
             name: {m: of.value for m, of in sorted(metrics.items()) if np.isfinite(of.value)}
             for name, metrics in (
-                ("released", pooled_metrics(self._counts(weights).astype(np.float64))),
-                ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
+                ("released", outcome.pooled(self._counts(weights).astype(np.float64), bins)),
+                ("own", outcome.pooled(self._counts(personal).astype(np.float64), bins)),
             )
         }
         self.state.keep_model(personal, figures)

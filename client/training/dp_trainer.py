@@ -277,14 +277,18 @@ class DPTrainer:
         return blocks.of(batch)
 
     def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:
-        """(N, ...) features -> (N,) scores in [0, 1]; a score that is not finite becomes 0.5."""
+        """(N, ...) features -> (N,) or (N, classes) scores, cut to the range of the task's outcome;
+        one that is no number becomes its middle."""
         self.model.load(weights)
         everyone = Batch(features, torch.zeros(len(features)))
-        scores = np.empty(len(features), np.float32)
+        outcome = self.task.outcome
+        low, high = outcome.score_range
+        scores = np.empty((len(features), *outcome.scores_of_one), np.float32)
         start, (outputs, blocks) = 0, self._gradients.scoring()
         with torch.no_grad():
             for block, patients in blocks.of(everyone):
-                of_block = self.task.scores(outputs(block.features)).nan_to_num(0.5).clamp(0, 1)
+                of_block = self.task.scores(outputs(block.features))
+                of_block = of_block.nan_to_num((low + high) / 2).clamp(low, high)
                 scores[start : start + patients] = of_block[:patients]
                 start += patients
         return scores

@@ -80,6 +80,11 @@ class _Watch(TorchDispatchMode):
         if self.stream is None and _streams() != before:
             self.stream = f"{layer} {_DRAWS}"
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would load its compiler, seconds and 100 MB, to tell it to leave this alone."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

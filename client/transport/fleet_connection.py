@@ -502,8 +502,11 @@ class FleetConnection:
         return pack(metadata, frame.header, WireBody.cut(frame.body))
 
     def _push(self, lines: Sequence[HttpConnection], parcel: PackedMessage) -> bool:
+        node = self._node()
+        if node.node_id != parcel.message.metadata.src_node_id:
+            return False  # it was started again since it asked: it knows this site by another id
         request = fleet_pb2.PushMessagesRequest(
-            node=self._node(),
+            node=node,
             messages_list=[message_to_proto(parcel.message)],
             message_object_trees=[parcel.tree],
             clientapp_runtime_list=[0.0],

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from omegaconf import MISSING
 
 from launch.config.keys import group, key
+from protocol.study.algorithms import StopMetric
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Averaging, Release, Split
 
@@ -101,7 +102,7 @@ class StopConfig:
     metric: str | None = key(
         None,
         "stop when this no longer improves (null: never)",
-        choices=("auc", "average_precision", "accuracy", "brier", "log_loss"),
+        choices=get_args(StopMetric),
     )
     patience: int = key(
         5, "evaluations in a row without improvement, then stop", min=1, max=100_000

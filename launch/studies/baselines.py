@@ -19,31 +19,34 @@ from launch.config.schema import AlgorithmConfig, Config, RobustConfig, StopConf
 from launch.federations.inprocess import InProcessFederation
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import accuracy, histogram, roc_auc
+from protocol.outcomes.base import Scores
 from protocol.vectors import Vector
 from server.outcome import Baselines
 from server.rounds.listener import Listeners
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 
-_BINS = 4096
-"""So fine that the area under the curve is that of the scores themselves."""
 PUBLIC = "nothing: the public score"
 """What stands in the place of what a model was trained on."""
 
 
 @dataclass(frozen=True)
 class BaselineScore:
-    """AUC and accuracy of one or several models; the lowest and highest where several. `which` is
+    """The two figures of the kind of outcome by which models are compared, the more important
+    first; of several models their mean, and the `lowest` and `highest` of the first. `which` is
     one of `server.outcome.BASELINES`; `untrained`: how many of them privacy left untrained."""
 
     which: str
     name: str
-    auc: float
-    accuracy: float
-    lowest_auc: float
-    highest_auc: float
+    figures: Mapping[str, float]
+    lowest: float
+    highest: float
     untrained: int = 0
+
+    @property
+    def first(self) -> str:
+        """The name of the more important figure."""
+        return next(iter(self.figures))
 
 
 def compare(
@@ -63,18 +66,18 @@ def compare(
     """
     pooled = pool(cohorts)
     patients = Patients(pooled).evaluation
+    labels = patients.labels.numpy().astype(np.float64)
     learner = DPTrainer(task, config.seed)
 
     def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> BaselineScore:
-        counts = [
-            histogram(learner.scores(w, patients.features), patients.labels.numpy(), _BINS)
-            for w in models
-        ]
-        aucs = [float(roc_auc(c.astype(np.float64))) for c in counts]
-        right = float(np.mean([accuracy(c.astype(np.float64)) for c in counts]))
-        return BaselineScore(
-            which, name, float(np.mean(aucs)), right, min(aucs), max(aucs), untrained
-        )
+        scored = [learner.scores(weights, patients.features) for weights in models]
+        return score(which, name, scored, untrained)
+
+    def score(which: str, name: str, scored: list[Scores], untrained: int = 0) -> BaselineScore:
+        each = [task.outcome.figures_of(scores, labels) for scores in scored]
+        first = [figures[task.outcome.compared[0]] for figures in each]
+        mean = {key: float(np.mean([of[key] for of in each])) for key in task.outcome.compared}
+        return BaselineScore(which, name, mean, min(first), max(first), untrained)
 
     def train(name: str, cohort: Cohort, size: int) -> Vector | None:
         try:
@@ -92,9 +95,7 @@ def compare(
     rows = []
     if pooled.public is not None:
         first = pooled.first(pooled.members("evaluation"), "evaluation")
-        known = histogram(pooled.public[first], patients.labels.numpy(), _BINS).astype(np.float64)
-        value = float(roc_auc(known))
-        rows.append(BaselineScore("public", PUBLIC, value, float(accuracy(known)), value, value))
+        rows.append(score("public", PUBLIC, [pooled.public[first]]))
     if "local" in which:
         alone = [train(site, cohort, declared[site]) for site, cohort in cohorts.items()]
         rows.append(trained("local", "one hospital alone", alone))
@@ -109,9 +110,9 @@ def figures_of(rows: Sequence[BaselineScore]) -> Baselines:
     """The rows as tracking and summary.json take them."""
     return Baselines(
         {
-            row.which: {"auc": row.auc, "accuracy": row.accuracy}
+            row.which: dict(row.figures)
             | (
-                {"lowest_auc": row.lowest_auc, "highest_auc": row.highest_auc}
+                {f"lowest_{row.first}": row.lowest, f"highest_{row.first}": row.highest}
                 if row.which == "local"
                 else {}
             )

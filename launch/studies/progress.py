@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate, shown
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 from protocol.terminal import command_line
@@ -36,7 +37,6 @@ WAITING = {
     "suspects": "paused, since at least one of these sends what no honest site sends: ",
     "unconfirmed": "not asked together until `wardround-site roster confirm` there: ",
 }
-COLUMNS = {"auc": "AUC", "average_precision": "AP", "brier": "Brier", "log_loss": "loss"}
 
 
 class StudyProgress:
@@ -102,12 +102,19 @@ class StudyProgress:
         table = Table(box=None, pad_edge=False)
         asked = self._study.privacy.epsilon
         epsilon = "epsilon" if asked is None else f"epsilon of {asked:g}"
-        for heading in ("round", *COLUMNS.values(), epsilon, "sites", "s", "kB"):
+        for heading in (
+            "round",
+            *columns(self._study.outcome).values(),
+            epsilon,
+            "sites",
+            "s",
+            "kB",
+        ):
             table.add_column(heading, justify="right")
         scored = [row for row in self._rows if row.metrics]
         shown = scored[-SHOWN:] if len(scored) > 1 else self._rows[-SHOWN:]
         for row in shown:
-            table.add_row(*cells(row, len(self._study.roster)))
+            table.add_row(*cells(row, self._study))
         return Group(table, self._bar, Text(printable(self._note), style="yellow"))
 
 
@@ -123,13 +130,18 @@ def time_left(reports: list[RoundReport], rounds: int) -> str:
     return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
 
 
-def cells(report: RoundReport, sites: int) -> list[str]:
-    """One row of the table of rounds. sites: of the roster."""
+def columns(outcome: OutcomeKind) -> dict[str, str]:
+    """The metrics of a round's line and their headings."""
+    return {name: metric.short for name, metric in outcome.metrics.items() if metric.short}
+
+
+def cells(report: RoundReport, study: Study) -> list[str]:
+    """One row of the table of rounds."""
     return [
         str(report.round),
-        *(_value(report.metrics.get(name)) for name in COLUMNS),
+        *(_value(report.metrics.get(name)) for name in columns(study.outcome)),
         "" if report.epsilon is None else rounded_up(report.epsilon),
-        f"{report.participants}/{sites}",
+        f"{report.participants}/{len(study.roster)}",
         f"{report.seconds:.2f}",
         f"{(report.bytes_sent + report.bytes_received) / 1000:.1f}",
     ]
@@ -139,8 +151,8 @@ def plain_line(report: RoundReport, study: Study, left: str) -> str:
     """One round as a line, for a log file or a pipe."""
     rounds, roster = study.optimisation.rounds, len(study.roster)
     metrics = "".join(
-        f" {label} {report.metrics[name].value:.3f}"
-        for name, label in COLUMNS.items()
+        f" {label} {shown(report.metrics[name].value)}"
+        for name, label in columns(study.outcome).items()
         if name in report.metrics
     )
     epsilon = "" if report.epsilon is None else f" epsilon {rounded_up(report.epsilon)}"
@@ -150,4 +162,4 @@ def plain_line(report: RoundReport, study: Study, left: str) -> str:
 
 
 def _value(estimate: Estimate | None) -> str:
-    return "" if estimate is None else f"{estimate.value:.3f}"
+    return "" if estimate is None else shown(estimate.value)

@@ -10,18 +10,15 @@ from rich.text import Text
 
 from launch.studies.baselines import BaselineScore
 from launch.studies.run import FinishedStudy
+from protocol.outcomes.estimates import shown
+from protocol.outcomes.kinds import HEADINGS
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.terminal.printable import printable
+from server.outcome import Outcome
 
-_NAMES = {
-    "auc": "ROC AUC",
-    "average_precision": "average precision",
-    "accuracy": "accuracy at 0.5",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "sensitivity_at_specificity_90": "sensitivity at 90% specificity",
-}
+_MOST_CLASSES = 12
+"""Of a confusion matrix that fits a terminal."""
 
 
 def show(finished: FinishedStudy, console: Console) -> None:
@@ -31,13 +28,15 @@ def show(finished: FinishedStudy, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=None)
     for heading in ("pooled over all sites", "value", "95% interval"):
         table.add_column(heading, justify="left" if heading[0] == "p" else "right")
-    for key, name in _NAMES.items():
-        if key in outcome.metrics:
-            metric = outcome.metrics[key]
-            table.add_row(name, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
+    for name, metric in outcome.study.outcome.metrics.items():
+        if metric.label and name in outcome.metrics:
+            of = outcome.metrics[name]
+            table.add_row(metric.label, shown(of.value), f"{shown(of.low)} to {shown(of.high)}")
     if not outcome.study.evaluation.takes_place:
         table.add_row("not evaluated within the study", "", "")
     console.print(table)
+    if 0 < len(outcome.confusion) <= _MOST_CLASSES:
+        console.print(_confusion(outcome))
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
         line = f"epsilon {rounded_up(outcome.epsilon)} at delta {privacy.delta:g}"
@@ -68,24 +67,38 @@ def show(finished: FinishedStudy, console: Console) -> None:
         show_comparison(finished.baselines, console)
 
 
+def _confusion(outcome: Outcome) -> Table:
+    """Patients by their own label and by the likeliest one."""
+    noised = ", with noise" if outcome.study.evaluation.noised else ""
+    table = Table(title=f"patients{noised}", title_justify="left", box=None)
+    table.add_column("label")
+    for label in range(len(outcome.confusion)):
+        table.add_column(f"said {label}", justify="right")
+    for label, row in enumerate(outcome.confusion):
+        table.add_row(str(label), *(f"{count:.0f}" for count in row))
+    return table
+
+
 def show_comparison(rows: Sequence[BaselineScore], console: Console) -> None:
     """Federated beside one hospital alone and all data pooled, and what that gains over a score
     that needed no data at all."""
+    if not rows:
+        return
     table = Table(title="Was federating worth it?", title_justify="left", box=None)
     table.add_column("trained on")
-    for heading in ("AUC", "lowest and highest", "accuracy"):
+    first, second = (HEADINGS[name] for name in rows[0].figures)
+    for heading in (first, "lowest and highest", second):
         table.add_column(heading, justify="right")
     for row in rows:
         several = row.which == "local"
-        spread = f"{row.lowest_auc:.3f} to {row.highest_auc:.3f}" if several else ""
-        table.add_row(row.name, f"{row.auc:.3f}", spread, f"{row.accuracy:.3f}")
+        spread = f"{shown(row.lowest)} to {shown(row.highest)}" if several else ""
+        main, beside = (shown(value) for value in row.figures.values())
+        table.add_row(row.name, main, spread, beside)
     console.print(table)
-    aucs = {row.which: row.auc for row in rows}
-    if "public" in aucs and "federated" in aucs:
-        console.print(
-            f"Gain over the public score: {aucs['federated'] - aucs['public']:+.3f} AUC.",
-            highlight=False,
-        )
+    main_of = {row.which: row.figures[row.first] for row in rows}
+    if "public" in main_of and "federated" in main_of:
+        gain = main_of["federated"] - main_of["public"]
+        console.print(f"Gain over the public score: {gain:+.3f} {first}.", highlight=False)
     if few := sum(row.untrained for row in rows):
         console.print(
             f"{few} alone had too few patients for anything to be learned at this epsilon: the "

@@ -28,7 +28,6 @@ from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import recommended_scale
 from protocol.privacy.calibration import (
-    MAX_BINS,
     coarsened,
     fitted,
     sum_rounding,
@@ -213,7 +212,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         evaluation=Evaluation(
             every=evaluation.every,
-            bins=evaluation.bins or MAX_BINS,
+            bins=evaluation.bins or task.outcome.bins_for(sum(declared.values()), noise=0.0),
             release=release,
             noise_multiplier=1.0 if adds_noise(release) else 0.0,
             split=one_of(evaluation.split, Split, "evaluation.split"),
@@ -221,6 +220,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             since=evaluation.since,
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
+        outcome=task.outcome,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from protocol.metrics.score_histogram import Estimate, project
+from protocol.outcomes.estimates import Estimate, project
 from protocol.privacy.query_noise import half_width, pooled_noise, query_and_event
 from protocol.study.query import Bins, Cells, Mean, Statistic
 from protocol.study.study import Study

@@ -11,8 +11,6 @@ import math
 from dataclasses import replace
 from typing import Any, assert_never
 
-import numpy as np
-
 from protocol.errors import Code, WardroundError
 from protocol.privacy.accounting import calibrate, epsilon_over_bands
 from protocol.privacy.events import Event
@@ -30,7 +28,6 @@ from protocol.study.query import Mean, Query
 from protocol.study.study import Study, SumRounding
 from protocol.study.vector_layout import update_word_bits
 
-MAX_BINS = 512
 _EVALUATION_SHARE = 0.5
 """Of epsilon, for evaluation alone, where the same patients train and evaluate."""
 _MAX_BY_PATIENT = 2**10
@@ -46,7 +43,7 @@ def with_noise(draft: Study, epsilon: float, *, bins: int | None = None) -> Stud
     """The draft with the least noise with which all its attempts stay at or below `epsilon`:
     calibrates evaluation first, then training with what evaluation leaves.
 
-    bins: of the score histogram; without, as many as suit the noise. Raises
+    bins: of evaluation's histograms; without, as many as suit the noise. Raises
     WardroundError(EPSILON_UNREACHABLE), and pydantic's ValidationError.
     """
     delta, study = draft.privacy.delta, draft
@@ -120,20 +117,8 @@ def _bins(study: Study, noise: float) -> int:
     scored = study.patients() * fraction / (1 - fraction)
     source = study.privacy.traits.evaluation_noise_source
     shares = noise_share(source, sites, sites - study.aggregation.colluding_sites)
-    return bins_for(int(scored), noise * shares**0.5)
-
-
-def bins_for(patients: int, noise: float) -> int:
-    """A good number of bins for about `patients` scored patients under `noise` per cell.
-
-    Binning costs about 0.4/B^2 of ROC area, noise about 0.6 sqrt(B) noise/patients (measured on
-    the heart disease scores); their squares' sum is least near (patients/noise)^(2/5). Even, so
-    that 0.5 is an edge. 512 without noise.
-    """
-    if noise <= 0:
-        return MAX_BINS
-    best = 1.5 * (patients / noise) ** 0.4
-    return int(np.clip(2 * round(best / 2), 4, MAX_BINS))
+    deviation = noise * study.outcome.sensitivity * shares**0.5
+    return study.outcome.bins_for(int(scored), deviation)
 
 
 def coarsened(study: Study, epsilon: float, *, bins: int | None = None) -> Study:

@@ -172,8 +172,14 @@ def _stretch(study: Study) -> float:
 
 
 def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> str:
-    """Every patient adds `scale` to a cell, or over the cells of each statistic of a query."""
-    scale, cells, statistics = study.evaluation.scale, len(counts), 1
+    """Every patient adds what the kind of outcome says, times `scale`; in a query `scale`, over the
+    cells of each statistic."""
+    scale, cells = study.evaluation.scale, len(counts)
+    largest, added = (
+        (1, len(study.query.statistics))
+        if study.query is not None
+        else (study.outcome.largest, study.outcome.added)
+    )
     scored = most_scored(study, participants) * scale
     variance = len(participants) * histogram_variance(study, len(participants))
     cell, all_cells = (
@@ -181,7 +187,6 @@ def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> s
         skellam_tail(cells * variance, _level(study, 1)),
     )
     if study.query is not None:
-        statistics = len(study.query.statistics)
         match study.query.mechanism:
             case "skellam":
                 pass
@@ -194,10 +199,10 @@ def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> s
         cell = all_cells = 0.0
         if np.any(counts % scale):
             return "a cell of an exact histogram is no whole number of patients"
-    if int(counts.min()) < -cell or int(counts.max()) > scored + cell:
+    if int(counts.min()) < -cell or int(counts.max()) > largest * scored + cell:
         return "a cell of the histogram counts more patients than are declared, or less than none"
     whole = int(counts.sum(dtype=np.int64))
-    if not -all_cells <= whole <= statistics * scored + all_cells:
+    if not -all_cells <= whole <= added * scored + all_cells:
         return "the histogram counts more patients than are declared, or less than none"
     return ""
 

@@ -21,6 +21,7 @@ from protocol.privacy.events import each_site_alone, share_alone
 from protocol.secagg.fixed_point import rounding_slack
 from protocol.study.privacy_mode import is_shared
 from protocol.study.study import Study
+from protocol.study.vector_layout import evaluation_norm, histogram_cells
 
 Band = tuple[float, float]
 _ONE_VIEW = "study"
@@ -95,8 +96,8 @@ def evaluation_event(study: Study) -> Event | None:
 def pooled_evaluation(study: Study) -> Event | None:
     """The sum that one attempt of evaluation opens, however much of it is seen besides.
 
-    A patient adds `evaluation.scale` to one of 2 * bins integers, in a query to one of the cells of
-    each statistic.
+    A patient moves it by `evaluation_norm`: of a binary outcome he adds `evaluation.scale` to one
+    of 2 * bins integers, in a query to one of the cells of each statistic.
     """
     evaluation, sites = study.evaluation, study.privacy.sites_per_patient
     if not evaluation.noised:
@@ -114,8 +115,8 @@ def pooled_evaluation(study: Study) -> Event | None:
     scores = Event(
         "skellam",
         noise_multiplier=evaluation.noise_multiplier,
-        dimension=2 * evaluation.bins,
-        scale=float(evaluation.scale),
+        dimension=histogram_cells(study),
+        scale=evaluation_norm(study),
         rounding="none",
         shared=is_shared(study.privacy.traits.evaluation_noise_source),
         band=bands(study)[1],

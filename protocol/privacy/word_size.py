@@ -88,8 +88,9 @@ def _histogram_bits(study: Study) -> WordBits:
             "A share of the study's noise is larger than can be drawn.",
             remedy="Lower aggregation.scale or evaluation.scale.",
         )
+    largest = 1 if study.query is not None else study.outcome.largest
     bits = sum_bits(
-        most_scored(study) * study.evaluation.scale,
+        most_scored(study) * study.evaluation.scale * largest,
         max(sites * histogram_variance(study, sites) for sites in (least, all_)),
         histogram_cells(study),
         study.aggregation.attempts,

@@ -99,6 +99,11 @@ class Step(_Schedule):
 Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
 
 
+StopMetric = Literal[
+    "auc", "average_precision", "accuracy", "brier", "log_loss", "macro_auc", "r2", "mae", "rmse"
+]
+
+
 class StopRule(Document):
     """Early stopping: after `patience` evaluations in a row that do not improve the best by more
     than `least`, the study ends and releases the best model scored.
@@ -107,7 +112,7 @@ class StopRule(Document):
     post-processing and costs no privacy.
     """
 
-    metric: Literal["auc", "average_precision", "accuracy", "brier", "log_loss"] = "auc"
+    metric: StopMetric = "auc"
     patience: Annotated[int, Field(ge=1, le=100_000)] = 5
     least: Annotated[float, Field(ge=0, le=1e4)] = 0.0
 
@@ -115,9 +120,9 @@ class StopRule(Document):
     def rises(self) -> bool:
         """Whether more of the metric is better."""
         match self.metric:
-            case "auc" | "average_precision" | "accuracy":
+            case "auc" | "average_precision" | "accuracy" | "macro_auc" | "r2":
                 return True
-            case "brier" | "log_loss":
+            case "brier" | "log_loss" | "mae" | "rmse":
                 return False
         assert_never(self.metric)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, assert_never
+from typing import Annotated, Any, Literal, Self, assert_never, get_args
 
 from pydantic import Field, StringConstraints, ValidationError
 from pydantic import model_validator as validator
@@ -25,6 +25,8 @@ from protocol.document import (
     read_canonical,
 )
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.release import Sender, cannot_work_together, unknown_field
 from protocol.study.algorithms import (
     Constant,
@@ -32,6 +34,7 @@ from protocol.study.algorithms import (
     LocalAlgorithm,
     RobustRule,
     Schedule,
+    StopMetric,
     StopRule,
     check_local,
     check_robust,
@@ -97,7 +100,7 @@ class Privacy(Document):
 
 
 class ServerOptimiser(Document):
-    """A `torch.optim` optimiser on the flat vector (Reddi et al. 2021, Algorithm 2)."""
+    """An optimiser of the flat vector (Reddi et al. 2021, Algorithm 2)."""
 
     name: Name = "fedavg"
     lr: Annotated[float, Field(gt=0, le=1e4)] = 1.0
@@ -297,6 +300,8 @@ class Study(Document):
     expires: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
     """The last day (UTC) to which hospitals keep the plan reserved while the study is paused or has
     failed; with "" they release what is left of it at once."""
+    outcome: OutcomeKind = added_field(Binary())
+    """What is predicted of a patient, and so what evaluation releases: the task's own."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -340,6 +345,10 @@ class Study(Document):
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
+        stop = self.optimisation.stop
+        if stop is not None and stop.metric not in self.outcome.metrics:
+            known = [name for name in get_args(StopMetric) if name in self.outcome.metrics]
+            raise ValueError(f"stop looks at {stop.metric}, and this outcome has {known}")
         return self
 
     @validator(mode="after")

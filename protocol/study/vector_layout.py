@@ -8,7 +8,8 @@ Both sides derive it from the study:
   scale.
 - control, (P,), with SCAFFOLD: each site's difference of control variates, times local_steps *
   local_lr, so that it is as large as an update; weighted and encoded as one.
-- histogram, (2 * bins,): label 0's scores, then label 1's, in units of 1 / evaluation.scale.
+- histogram, (cells,): what the kind of outcome counts (`protocol.outcomes`), in units of 1 /
+  evaluation.scale; of a binary one label 0's scores, then label 1's, (2 * bins,).
   In a query, which has nothing else: the cells of its statistics, in the same units.
 """
 
@@ -80,7 +81,16 @@ class Sections:
 
 def histogram_cells(study: Study) -> int:
     """Words of the histogram section; in a query the cells of its statistics."""
-    return 2 * study.evaluation.bins if study.query is None else study.query.cells
+    if study.query is not None:
+        return study.query.cells
+    return study.outcome.cells(study.evaluation.bins)
+
+
+def evaluation_norm(study: Study) -> float:
+    """What one patient can change in the histogram section, in L2 and in integers; in a query,
+    in the cells of one statistic."""
+    sensitivity = 1.0 if study.query is not None else study.outcome.sensitivity
+    return study.evaluation.scale * sensitivity
 
 
 def uses_control_variates(study: Study) -> bool:
@@ -183,13 +193,13 @@ def _decoded(study: Study, total: Integers, factor: float, round_: int) -> Vecto
 
 
 def encode_histogram(study: Study, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(2, bins) counts -> (2 * bins,) integers."""
-    return counts.reshape(-1) * study.evaluation.scale
+    """(cells,) counts -> (cells,) integers."""
+    return counts * study.evaluation.scale
 
 
 def decode_histogram(study: Study, total: Integers) -> npt.NDArray[np.float64]:
-    """(2 * bins,) opened integers -> (2, bins) counts, with noise where the study adds it."""
-    return (total.astype(np.float64) / study.evaluation.scale).reshape(2, study.evaluation.bins)
+    """(cells,) opened integers -> (cells,) counts, with noise where the study adds it."""
+    return total.astype(np.float64) / study.evaluation.scale
 
 
 def update_variance(study: Study, participants: int) -> float:
@@ -206,7 +216,7 @@ def update_variance(study: Study, participants: int) -> float:
 
 def histogram_variance(study: Study, participants: int) -> float:
     """Likewise for a coordinate of the histogram; in mode local each site adds all the noise."""
-    mu = (study.evaluation.noise_multiplier * study.evaluation.scale) ** 2
+    mu = (study.evaluation.noise_multiplier * evaluation_norm(study)) ** 2
     return _share(study, study.privacy.traits.evaluation_noise_source, mu, participants)
 
 

@@ -318,13 +318,14 @@ class StudyRun:
         self._append("round", **report_to_json(report))
         self._reports.append(report)
         self._tracking.round(report)
-        auc = report.metrics.get("auc")
+        first = self.study.outcome.compared[0]
+        figure = report.metrics.get(first)
         self._log(
             "round",
             round=report.round,
             of=self.study.optimisation.rounds,
             seconds=round(report.seconds, 3),
-            auc=None if auc is None else round(auc.value, 4),
+            **{first: None if figure is None else round(figure.value, 4)},
         )
 
     def finish(self, outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.algorithms import StopRule
 from protocol.vectors import Vector
 

@@ -37,7 +37,7 @@ class GlobalModel:
     def __init__(self, study: Study, task: Task) -> None:
         """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
         self._study = study
-        self._weights = torch.from_numpy(initial_weights(study, task)).requires_grad_(True)
+        self._weights = torch.from_numpy(initial_weights(study, task))
         self._optimiser = optimisers.build(self._weights, study.optimisation.server)
         self._average: torch.Tensor | None = None
         self._averaged = 0
@@ -50,7 +50,7 @@ class GlobalModel:
     @property
     def iterate(self) -> Vector:
         """(P,) float32, what the next round starts from; a view."""
-        weights: Vector = self._weights.detach().numpy()
+        weights: Vector = self._weights.numpy()
         return weights
 
     @property
@@ -77,13 +77,11 @@ class GlobalModel:
         """One step of the server optimiser at the schedule's rate. control: (P,) float32, what the
         server's control variate moves by. Raises WardroundError(DIVERGED)."""
         plan = self._study.optimisation
-        for group in self._optimiser.param_groups:
-            group["lr"] = plan.server.lr * factor(plan.schedule, self.round + 1, plan.rounds)
+        rate = plan.server.lr * factor(plan.schedule, self.round + 1, plan.rounds)
+        self._optimiser.options["lr"] = rate
         if control is not None and self._control is not None:
             self._control += control
-        self._weights.grad = torch.from_numpy(gradient)
-        self._optimiser.step()
-        self._weights.grad = None
+        self._optimiser.step(torch.from_numpy(gradient))
         self.round += 1
         if not in_range(self._start()):
             raise diverged(self._study, self.round)
@@ -95,7 +93,7 @@ class GlobalModel:
         optimisation = self._study.optimisation
         if not optimisation.averages or self.round <= optimisation.rounds // 2:
             return
-        iterate = self._weights.detach()
+        iterate = self._weights
         self._averaged += 1
         if self._average is None:
             self._average = iterate.clone()
@@ -113,7 +111,7 @@ class GlobalModel:
             attempt=attempts.made,
             trainings=attempts.trainings,
             evaluations=attempts.evaluations,
-            weights=self._weights.detach(),
+            weights=self._weights,
             average=self._average,
             averaged=self._averaged,
             optimiser=self._optimiser.state_dict(),
@@ -127,8 +125,7 @@ class GlobalModel:
     def restore(self, saved: Checkpoint) -> None:
         """Takes the model's part of a checkpoint of the same study."""
         self.round = saved.round
-        with torch.no_grad():
-            self._weights.copy_(saved.weights)
+        self._weights.copy_(saved.weights)
         self._average, self._averaged = saved.average, saved.averaged
         self._optimiser.load_state_dict(saved.optimiser)
         self._control = None if saved.control is None else saved.control.numpy()
@@ -143,7 +140,7 @@ def initial_weights(study: Study, task: Task) -> Vector:
     if study.query is not None:
         return np.zeros(0, np.float32)
     model = FlatModel(task, study.optimisation.seed)
-    if not model.fits(study.model):
+    if not model.fits(study.model) or task.outcome != study.outcome:
         raise WardroundError(
             Code.REFUSED_STUDY,
             f"The model of the installed task {task.name} is not the one in the study.",

@@ -1,12 +1,15 @@
-"""Server optimisers: `torch.optim` objects on the flat vector (Reddi et al. 2021, Algorithm 2).
+"""Server optimisers on the flat vector (Reddi et al. 2021, Algorithm 2).
 
 The gradient is the negative mean update (local steps) or the mean clipped gradient (one sum a
 round), so plain SGD with lr 1 is FedAvg. The adaptive three differ only in their second moment v
-and, as in the paper, have no bias correction, which `torch.optim.Adam` would add.
+and, as in the paper, have no bias correction, which `torch.optim.Adam` would add. None of them is a
+`torch.optim.Optimizer`: keeping or loading the state of one brings torch's compiler along, which
+takes seconds and 100 MB, and which nothing here uses.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -31,15 +34,26 @@ def _yogi(v: Tensor, square: Tensor, beta2: float) -> Tensor:
     return v - (1 - beta2) * square * torch.sign(v - square)
 
 
-class FlatOptimizer(torch.optim.Optimizer):
-    """Over one flat tensor. Adding it is all that torch's own class would do here after loading its
-    compiler, which takes a second and which nothing here uses."""
+class FlatOptimizer(ABC):
+    """Moves one (P,) float32 tensor in place. Its moments have names and the tensor's shape."""
 
-    def __init__(self, weights: Tensor, **defaults: float) -> None:
-        super().__init__([weights], defaults)
+    def __init__(self, weights: Tensor, **options: float) -> None:
+        self.weights, self.options = weights, options
+        self.moments: dict[str, Tensor] = {}
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        self.param_groups.append(self.defaults | param_group)
+    @abstractmethod
+    def step(self, gradient: Tensor) -> None:
+        """Moves the weights against `gradient`, (P,) float32, at the rate `options["lr"]`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the layout of `torch.optim`, in which it was always written."""
+        group = self.options | {"params": [0]}
+        return {"state": {0: self.moments} if self.moments else {}, "param_groups": [group]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes the moments from a checkpoint; the options are the study's."""
+        for name, moment in saved["state"].get(0, {}).items():
+            self.moments[name].copy_(moment)
 
 
 class Momentum(FlatOptimizer):
@@ -48,17 +62,13 @@ class Momentum(FlatOptimizer):
     def __init__(self, weights: Tensor, lr: float, momentum: float = 0.0) -> None:
         super().__init__(weights, lr=lr, momentum=momentum)
         if momentum:
-            self.state[weights]["velocity"] = torch.zeros_like(weights)
+            self.moments["velocity"] = torch.zeros_like(weights)
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: the gradient is given
-        for group in self.param_groups:
-            for weights in group["params"]:
-                velocity = weights.grad
-                if group["momentum"]:
-                    velocity = self.state[weights]["velocity"]
-                    velocity.mul_(group["momentum"]).add_(weights.grad)
-                weights.sub_(velocity, alpha=group["lr"])
+    def step(self, gradient: Tensor) -> None:
+        velocity = gradient
+        if momentum := self.options["momentum"]:
+            velocity = self.moments["velocity"].mul_(momentum).add_(gradient)
+        self.weights.sub_(velocity, alpha=self.options["lr"])
 
 
 class Adaptive(FlatOptimizer):
@@ -72,27 +82,23 @@ class Adaptive(FlatOptimizer):
     ) -> None:
         super().__init__(weights, lr=lr, beta1=beta1, beta2=beta2, tau=tau)
         self._rule = rule
-        self.state[weights]["m"] = torch.zeros_like(weights)
-        self.state[weights]["v"] = torch.full_like(weights, tau**2)
+        self.moments["m"] = torch.zeros_like(weights)
+        self.moments["v"] = torch.full_like(weights, tau**2)
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure: the gradient is given
-        for group in self.param_groups:
-            for weights in group["params"]:
-                state, gradient = self.state[weights], weights.grad
-                state["m"].mul_(group["beta1"]).add_(gradient, alpha=1 - group["beta1"])
-                state["v"] = self._rule(state["v"], gradient.square(), group["beta2"])
-                weights.addcdiv_(
-                    state["m"], state["v"].sqrt().add_(group["tau"]), value=-group["lr"]
-                )
+    def step(self, gradient: Tensor) -> None:
+        options, moments = self.options, self.moments
+        moments["m"].mul_(options["beta1"]).add_(gradient, alpha=1 - options["beta1"])
+        moments["v"] = self._rule(moments["v"], gradient.square(), options["beta2"])
+        scale = moments["v"].sqrt().add_(options["tau"])
+        self.weights.addcdiv_(moments["m"], scale, value=-options["lr"])
 
 
 _RULES: dict[str, SecondMoment] = {"fedadagrad": _adagrad, "fedadam": _adam, "fedyogi": _yogi}
 NAMES = ("fedavg", "fedavgm", *sorted(_RULES))
 
 
-def build(weights: Tensor, plan: ServerOptimiser) -> torch.optim.Optimizer:
-    """An optimiser over `weights`, a (P,) float32 leaf. Raises WardroundError(CONFIGURATION)."""
+def build(weights: Tensor, plan: ServerOptimiser) -> FlatOptimizer:
+    """An optimiser that moves `weights`, (P,) float32. Raises WardroundError(CONFIGURATION)."""
     if plan.name == "fedavg":
         return Momentum(weights, plan.lr)
     if plan.name == "fedavgm":

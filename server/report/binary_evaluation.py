@@ -1,7 +1,7 @@
 """What an opened score histogram says of a task with two outcomes: curves, calibration, thresholds.
 
 All of it is post-processing of sums that the study has opened already, and costs no privacy. Noised
-counts are first projected to the nearest that are not negative (`score_histogram.project`).
+counts are first projected to the nearest that are not negative (`estimates.project`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protocol.metrics.score_histogram import Histogram, Values, project
+from protocol.outcomes.estimates import Counts, Values, project
 from server.outcome import OpenedScores
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ class Threshold:
     called: float
 
 
-def counts_of(opened: OpenedScores) -> Histogram:
+def counts_of(opened: OpenedScores) -> Counts:
     """(2, B) counts of label 0 and 1 by score bin, none negative."""
-    return project(np.array(opened.counts, dtype=np.float64))
+    return project(np.array(opened.counts, dtype=np.float64).reshape(2, -1))
 
 
-def roc(counts: Histogram) -> tuple[Values, Values]:
+def roc(counts: Counts) -> tuple[Values, Values]:
     """(2, B) -> (B + 1,) shares of label 0 and of label 1 called positive, from no patient to all:
     false alarms and sensitivity (Fawcett 2006, Algorithm 1)."""
     called = np.cumsum(counts[:, ::-1], axis=1) / np.maximum(counts.sum(axis=1), 1e-12)[:, None]
@@ -72,7 +72,7 @@ def roc(counts: Histogram) -> tuple[Values, Values]:
     return np.concatenate([start, called[0]]), np.concatenate([start, called[1]])
 
 
-def precision_recall(counts: Histogram) -> tuple[Values, Values]:
+def precision_recall(counts: Counts) -> tuple[Values, Values]:
     """(2, B) -> recall and precision at each threshold at which somebody is called positive."""
     called = np.cumsum(counts[:, ::-1], axis=1)
     everybody = called.sum(axis=0)
@@ -105,7 +105,7 @@ def calibration(opened: OpenedScores) -> list[CalibrationGroup]:
     return groups
 
 
-def thresholds(counts: Histogram) -> Iterator[Threshold]:
+def thresholds(counts: Counts) -> Iterator[Threshold]:
     """(2, B) -> what each of the bins' edges nearest to 0.1, 0.2, ... amounts to."""
     bins = counts.shape[1]
     for edge in np.unique(np.round(_THRESHOLDS * bins).astype(int)):
@@ -120,7 +120,7 @@ def thresholds(counts: Histogram) -> Iterator[Threshold]:
         )
 
 
-def threshold_table(counts: Histogram) -> bytes:
+def threshold_table(counts: Counts) -> bytes:
     """`thresholds` as CSV, which MLflow shows as a table."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -167,7 +167,7 @@ def figures(opened: OpenedScores) -> dict[str, Figure]:
     return drawn
 
 
-def _roc(counts: Histogram) -> Figure:
+def _roc(counts: Counts) -> Figure:
     figure, axes = _square("ROC curve, pooled", "1 - specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     axes.plot(*roc(counts), marker=".", label="model")
@@ -175,7 +175,7 @@ def _roc(counts: Histogram) -> Figure:
     return figure
 
 
-def _precision_recall(counts: Histogram) -> Figure:
+def _precision_recall(counts: Counts) -> Figure:
     figure, axes = _square(
         "Precision and recall, pooled", "recall (sensitivity)", "precision (PPV)"
     )
@@ -207,7 +207,7 @@ def _calibration(opened: OpenedScores) -> Figure:
     return figure
 
 
-def _scores(counts: Histogram) -> Figure:
+def _scores(counts: Counts) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -220,7 +220,7 @@ def _scores(counts: Histogram) -> Figure:
     return figure
 
 
-def _confusion(counts: Histogram) -> Figure:
+def _confusion(counts: Counts) -> Figure:
     from matplotlib.figure import Figure
 
     half = counts.shape[1] // 2

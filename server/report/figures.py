@@ -8,15 +8,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, assert_never
 
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.kinds import CURVES
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
 from server.outcome import OpenedScores, Outcome, RoundReport
 from server.report import binary_evaluation
-from tasks import registry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_CURVES = {"auc": "ROC AUC", "average_precision": "average precision"}
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
@@ -30,13 +31,17 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
 
 
 def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
-    match registry.load(outcome.study.task.name, outcome.study.task.options).outcome:
-        case "binary":
+    match outcome.study.outcome:
+        case Binary():
             drawn = binary_evaluation.figures(opened)
-            table = binary_evaluation.threshold_table(binary_evaluation.counts_of(opened))
+            counts = binary_evaluation.counts_of(opened)
+            return {f"{name}.png": _png(of) for name, of in drawn.items()} | {
+                "thresholds.csv": binary_evaluation.threshold_table(counts)
+            }
+        case Regression() | Multiclass():
+            return {"calibration.png": _png(_calibration(outcome))} if outcome.calibration else {}
         case never:
             assert_never(never)
-    return {f"{name}.png": _png(of) for name, of in drawn.items()} | {"thresholds.csv": table}
 
 
 def _learning_curve(outcome: Outcome) -> Figure:
@@ -48,7 +53,7 @@ def _learning_curve(outcome: Outcome) -> Figure:
     figure = Figure(figsize=(7, 6 if private else 4), layout="constrained")
     upper = figure.add_subplot(2 if private else 1, 1, 1)
     scored = [r for r in outcome.rounds if r.metrics]
-    for metric, label in _CURVES.items():
+    for metric, label in CURVES.items():
         if known := [r for r in scored if metric in r.metrics]:
             _band(upper, known, metric, label)
     upper.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -67,6 +72,20 @@ def _band(axes: Axes, reports: list[RoundReport], metric: str, label: str) -> No
     of = [r.metrics[metric] for r in reports]
     axes.plot(rounds, [e.value for e in of], marker=".", label=label)
     axes.fill_between(rounds, [e.low for e in of], [e.high for e in of], alpha=0.2)
+
+
+def _calibration(outcome: Outcome) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = outcome.study.outcome.score_range
+    axes.plot([low, high], [low, high], color="grey", linestyle=":")
+    points = sorted((p.score, p.observed) for p in outcome.calibration)
+    axes.plot([p[0] for p in points], [p[1] for p in points], marker="o")
+    axes.set(title="Calibration, pooled", xlabel="mean score", ylabel="mean of what was observed")
+    axes.set(xlim=(low, high), ylim=(low, high))
+    return figure
 
 
 def _png(figure: Figure) -> bytes:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from protocol.identity import Identity, fingerprint
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -73,7 +76,7 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
     task = registry.load(study.task.name, study.task.options)
     parts = [_head(study, outcome, known), _use(task)]
     if outcome is not None:
-        parts += [_performance(outcome, task), _compared(outcome, known.baselines)]
+        parts += [_performance(outcome), _compared(outcome, known.baselines)]
     parts += [privacy_statement(study, outcome), known.sweep, _patients(study), _training(study)]
     if outcome is not None:
         parts += [_effort(outcome), _approved(outcome)]
@@ -99,6 +102,15 @@ def describe_model(
     cast = (
         '"float64"' if len(numbers) == len(schema.columns) else f"dict.fromkeys({numbers!r}, float)"
     )
+    kind = outcome.study.outcome
+    names = [f"`{name}`" for name in kind.score_columns]
+    said = "is " if len(names) == 1 else "are "
+    said += kind.score_meaning.format(label=f"`{schema.label}`")
+    columns = (
+        f"The answer's column {names[0]}"
+        if len(names) == 1
+        else f"The answer's columns {names[0]} to {names[-1]}"
+    )
     usage = f"""## How to score with it
 
 ```python
@@ -106,8 +118,8 @@ scores = wardround.load(uri).predict(frame.astype({cast}))
 ```
 
 `frame` has the {len(schema.columns)} columns of the signature: numbers as floats, categories as
-texts, NaN or None where a value is missing. The answer's column `score` is the probability of
-label 1 of `{schema.label}` ({as_markdown(schema.label_meaning)}). wardround must be installed.
+texts, NaN or None where a value is missing. {columns} {said}
+({as_markdown(schema.label_meaning)}). wardround must be installed.
 
 {_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
 version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`
@@ -148,8 +160,9 @@ def _use(task: Task) -> str:
     licence = f" Public data of the task: {as_markdown(task.licence)}." if task.licence else ""
     return (
         "## What it is for\n\n"
-        f"{as_markdown(task.title)}. Its score is the probability of label 1 of "
-        f"`{schema.label}`: {as_markdown(schema.label_meaning)}.\n\n"
+        f"{as_markdown(task.title)}. It predicts "
+        f"{task.outcome.score_meaning.format(label=f'`{schema.label}`')} "
+        f"({as_markdown(schema.label_meaning)}).\n\n"
         "**Intended use:** research, on patients like those of the sites named below, with the "
         "inputs listed at the end in their units. **Not for** the care of patients by itself: it "
         "is no medical device, and nobody has validated it elsewhere.\n\n"
@@ -194,15 +207,23 @@ def _approved(outcome: Outcome) -> str:
 
 def _compared(outcome: Outcome, baselines: Baselines | None) -> str:
     """The study beside what else was trained; empty where it was not compared."""
-    if baselines is None or "auc" not in outcome.metrics:
+    kind = outcome.study.outcome
+    first = kind.compared[0]
+    if baselines is None or first not in outcome.metrics:
         return ""
     rows = [
-        f"| {_BASELINES[which]} | {of['auc']:.3f} |"
+        f"| {_BASELINES[which]} | {of[first]:.3f} |"
         for which, of in baselines.figures.items()
-        if "auc" in of
+        if first in of
     ]
     return "\n".join(
-        ["## Against what", "", "| trained on | AUC, same patients |", "|---|---|", *rows]
+        [
+            "## Against what",
+            "",
+            f"| trained on | {kind.metrics[first].label}, same patients |",
+            "|---|---|",
+            *rows,
+        ]
     )
 
 
@@ -268,7 +289,7 @@ def _training(study: Study) -> str:
     return "\n\n".join(["## How it was trained", *lines]) if lines else ""
 
 
-def _performance(outcome: Outcome, task: Task) -> str:
+def _performance(outcome: Outcome) -> str:
     rows = [_row(name, of) for name, of in sorted(outcome.metrics.items())]
     if not outcome.study.evaluation.takes_place:
         return "## How well it does\n\nIt was not evaluated within the study."
@@ -283,13 +304,19 @@ def _performance(outcome: Outcome, task: Task) -> str:
     said = (
         f"## How well it does\n\nOn the sites' evaluation patients, pooled.\n\n{table}\n\n{caution}"
     )
-    return said if outcome.scores is None else f"{said}\n\n{_evaluation(outcome.scores, task)}"
+    return (
+        said
+        if outcome.scores is None
+        else f"{said}\n\n{_evaluation(outcome.study, outcome.scores)}"
+    )
 
 
-def _evaluation(opened: OpenedScores, task: Task) -> str:
-    match task.outcome:
-        case "binary":
+def _evaluation(study: Study, opened: OpenedScores) -> str:
+    match study.outcome:
+        case Binary():
             return binary_evaluation.markdown(opened)
+        case Regression() | Multiclass():
+            return ""
         case never:
             assert_never(never)
 

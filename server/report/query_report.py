@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from protocol.metrics.query_answers import Answer, derived_names, labels
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.condition import in_words
 from protocol.study.query import Query
 from protocol.study.study import Study

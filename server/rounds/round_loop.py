@@ -17,7 +17,7 @@ import numpy as np
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
-from protocol.metrics.score_histogram import Estimate, calibration_points, pooled_metrics
+from protocol.outcomes.estimates import Estimate
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -299,11 +299,11 @@ class RoundLoop:
         if self.study.query is not None:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
             return {}
-        scale = self.study.evaluation.scale
+        scale, bins = self.study.evaluation.scale, self.study.evaluation.bins
         variance = histogram_variance(self.study, sites) * sites / scale**2
         counts = decode_histogram(self.study, opened.total[sections.histogram])
-        self._scored = OpenedScores(tuple(map(tuple, counts.tolist())), variance)
-        metrics = pooled_metrics(counts, variance)
+        self._scored = OpenedScores(tuple(counts.tolist()), variance)
+        metrics = self.study.outcome.pooled(counts, bins, variance)
         self._emit(metrics)
         return metrics
 
@@ -327,6 +327,7 @@ class RoundLoop:
             bytes_sent=self.traffic.sent,
             bytes_received=self.traffic.received,
             calibration=self._calibration(),
+            confusion=self._confusion(),
             answers=self._answers,
             scores=self._scored,
             approvals=self._participants.approvals,
@@ -336,8 +337,16 @@ class RoundLoop:
         """Of the model that was scored last: the released one, once the study is finished."""
         if self._scored is None:
             return ()
-        points = calibration_points(np.array(self._scored.counts))
+        counts, bins = np.array(self._scored.counts), self.study.evaluation.bins
+        points = self.study.outcome.calibration(counts, bins)
         return tuple(CalibrationPoint(*point) for point in points)
+
+    def _confusion(self) -> tuple[tuple[float, ...], ...]:
+        """Likewise."""
+        if self._scored is None:
+            return ()
+        counts, bins = np.array(self._scored.counts), self.study.evaluation.bins
+        return tuple(map(tuple, self.study.outcome.confusion(counts, bins)))
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

@@ -39,11 +39,12 @@ from server.tracking.tags_and_metrics import (
     round_metrics,
 )
 from tasks import registry
-from tasks.schema import Schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+
+    from tasks.base import Task
 
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -294,7 +295,7 @@ class TrackedRun:
                 loader_module=released_model.__name__,
                 data_path=data,
                 mlflow_model=Model(run_id=self._run, model_id=self._model_id),
-                signature=_signature(task.schema),
+                signature=_signature(task),
                 input_example=released_model.example(task.schema),
                 pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
                 metadata=claims(outcome),
@@ -382,12 +383,13 @@ class TrackedRun:
 
     @_retriable
     def baselines(self, baselines: Baselines, outcome: Outcome, when: int) -> None:
-        """The AUC of other trainings, as `baseline_<which>_auc`, and in the cards."""
+        """The first figure of other trainings, as `baseline_<which>_auc`, and in the cards."""
+        first = self._study.outcome.compared[0]
         self._background = replace(self._background, baselines=baselines)
         points = [
-            self._metric(f"baseline_{which}_auc", figures["auc"], when, 0)
+            self._metric(f"baseline_{which}_{first}", figures[first], when, 0)
             for which, figures in baselines.figures.items()
-            if which != "federated" and "auc" in figures
+            if which != "federated" and first in figures
         ]
         self._client.log_batch(self._run, metrics=points)
         for key, value in self._card(outcome).items():
@@ -446,8 +448,8 @@ def attach(uri: str, run_page: str, files: Mapping[str, bytes], folder: str) -> 
     upload(client_of(uri), run_page.rpartition("/")[2].removesuffix(_TRAINING), files, folder)
 
 
-def _signature(schema: Schema) -> object:
-    """The schema's columns -> a column `score`."""
+def _signature(task: Task) -> object:
+    """The schema's columns -> those of a score."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType
     from mlflow.types import Schema as Columns
@@ -456,9 +458,9 @@ def _signature(schema: Schema) -> object:
     return ModelSignature(
         inputs=Columns(
             [
-                *(ColSpec(types[c.kind], c.name) for c in schema.columns),
-                *(ColSpec(DataType.binary, image.name) for image in schema.images),
+                *(ColSpec(types[c.kind], c.name) for c in task.schema.columns),
+                *(ColSpec(DataType.binary, image.name) for image in task.schema.images),
             ]
         ),
-        outputs=Columns([ColSpec(DataType.double, "score")]),
+        outputs=Columns([ColSpec(DataType.double, name) for name in task.outcome.score_columns]),
     )

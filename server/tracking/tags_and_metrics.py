@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.kinds import FIRST, HEADLINES
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
@@ -14,7 +15,10 @@ from server.report import query_report
 from server.report.model_card import Background, describe
 
 SECONDS = "system/seconds"
-_SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "brier", "calibration_error")
+_SHOWN = tuple(
+    dict.fromkeys((*FIRST, *HEADLINES, "sensitivity", "specificity", "calibration_error"))
+)
+"""The figures that a table of runs has room for; a kind of outcome has some of them."""
 
 
 def opening_tags(

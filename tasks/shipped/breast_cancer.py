@@ -8,7 +8,6 @@ The real data is of one hospital; here it is dealt to four sites of uneven size.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from tasks.base import Task
+from tasks.datasets import dealing
 from tasks.models import initialisation
 from tasks.schema import PATIENT, Column, Schema, Table
 
@@ -57,7 +57,7 @@ class BreastCancer(Task):
     title = "Malignancy of a breast mass, from a fine needle aspirate"
     licence = "CC BY 4.0 (Breast Cancer Wisconsin (Diagnostic), doi 10.24432/C5DW2B)"
     schema = Schema(_COLUMNS, "malignant", "1: malignant, 0: benign")
-    parts = (initialisation,)
+    parts = (initialisation, dealing)
 
     def model(self) -> nn.Module:
         return initialisation.zero(self.schema.width)
@@ -69,13 +69,6 @@ class BreastCancer(Task):
 
         values, benign = load_breast_cancer(return_X_y=True)
         patients = np.array([f"wdbc-{k:03d}" for k in range(len(values))], dtype=object)
-        keys = [hashlib.sha256(f"site of {p}".encode()).hexdigest() for p in patients]
-        order = np.argsort(keys)
         table = {PATIENT: patients, self.schema.label: 1.0 - benign}
         table |= {column.name: values[:, k] for k, column in enumerate(_COLUMNS)}
-        ends = np.rint(np.cumsum(list(_SHARES.values())) * len(values)).astype(int)
-        rows = dict(zip(_SHARES, np.split(order, ends[:-1]), strict=True))
-        return {
-            site: {name: column[np.sort(rows[site])] for name, column in table.items()}
-            for site in sorted(rows)
-        }
+        return dealing.dealt(table, _SHARES)

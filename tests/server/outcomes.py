@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.study import (
     Aggregation,
     Evaluation,
@@ -85,7 +85,7 @@ def outcome(of: Study) -> Outcome:
         bytes_sent=6000,
         bytes_received=6000,
         calibration=(CalibrationPoint(0.2, 0.25), CalibrationPoint(0.8, 0.75)),
-        scores=OpenedScores(((30.0, 20.0, 8.0, 2.0), (1.0, 5.0, 14.0, 20.0)), 1.5),
+        scores=OpenedScores((30.0, 20.0, 8.0, 2.0, 1.0, 5.0, 14.0, 20.0), 1.5),
         approvals=Approvals(by_hand=1, by_rule=2),
     )
 

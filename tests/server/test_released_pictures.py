@@ -44,8 +44,8 @@ def test_files_of_pictures_are_scored_and_one_that_is_none_is_named(model: str) 
 
 
 def test_mlflow_takes_the_signature_and_the_example(tmp_path: object) -> None:
-    schema = registry.load("chest_xray").schema
-    signature, rows = _signature(schema), example(schema)
+    task = registry.load("chest_xray")
+    signature, rows = _signature(task), example(task.schema)
     mlflow.pyfunc.save_model(
         f"{tmp_path}/model",
         python_model=lambda model_input: [0.5] * len(model_input),

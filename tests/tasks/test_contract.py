@@ -234,7 +234,7 @@ class SecondTemperature(Sound):
 
 
 class ManyClasses(Sound):
-    outcome = "multiclass"  # type: ignore[assignment]  # the slip
+    outcome = "several"  # type: ignore[assignment]  # the slip
 
 
 SLIPS: dict[type[Task], str] = {
@@ -261,7 +261,7 @@ SLIPS: dict[type[Task], str] = {
     BigScore: "BigScore.scores gives scores that are no numbers between 0 and 1",
     WrongSlopes: "WrongSlopes.slopes are not the slopes of its losses",
     SecondTemperature: "SecondTemperature.schema names the column temp twice",
-    ManyClasses: "ManyClasses.outcome is 'multiclass'",
+    ManyClasses: "ManyClasses.outcome is 'several'",
 }
 
 

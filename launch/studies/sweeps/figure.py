@@ -6,11 +6,11 @@ import io
 from typing import TYPE_CHECKING
 
 from launch.studies.sweeps.result import SweepGroup, SweepResult, number
+from protocol.outcomes.kinds import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS = {"auc": "ROC AUC", "average_precision": "average precision"}
 _WIDE = 8.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
@@ -21,7 +21,7 @@ def utility(result: SweepResult) -> bytes:
     from matplotlib.figure import Figure
 
     groups = result.groups()
-    panels = {name: label for name, label in _PANELS.items() if name in groups[0].mean}
+    panels = {name: label for name, label in CURVES.items() if name in groups[0].mean}
     figure = Figure(figsize=(4.8 * max(1, len(panels)), 4), layout="constrained")
     for at, (name, label) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), at)

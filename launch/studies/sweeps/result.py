@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from protocol.document import finite
+from protocol.outcomes.estimates import shown
+from protocol.outcomes.kinds import FIRST, HEADLINES
 from protocol.terminal.printable import printable
 
 SEED = "seed"
 """The key over which runs are repetitions of one another."""
-_SHOWN = {"auc": "ROC AUC", "average_precision": "average precision", "accuracy": "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class SweepRow:
         if self.error:
             return f"{values}: failed ({self.code}): {self.error}"
         figures = "".join(
-            f" {name} {self.metrics[name]:.3f}" for name in _SHOWN if name in self.metrics
+            f" {name} {shown(self.metrics[name])}" for name in HEADLINES if name in self.metrics
         )
         return f"{values}:{figures} {self.seconds:.1f} s"
 
@@ -87,11 +88,13 @@ class SweepResult:
         return tuple(key for key in self.keys if key != SEED)
 
     def metrics(self) -> dict[str, float]:
-        """Of the whole sweep: how many studies finished, and the best group's mean AUC."""
+        """Of the whole sweep: how many studies finished, and the best group's mean of the figure
+        by which models of this outcome are compared."""
         metrics = {"studies_finished": float(len(self.finished))}
         metrics["studies_failed"] = float(len(self.rows) - len(self.finished))
-        if scored := [group.mean["auc"] for group in self.groups() if "auc" in group.mean]:
-            metrics["best_mean_auc"] = max(scored)
+        for name in FIRST:
+            if scored := [group.mean[name] for group in self.groups() if name in group.mean]:
+                metrics[f"best_mean_{name}"] = max(scored)
         return metrics
 
     @staticmethod
@@ -107,13 +110,15 @@ class SweepResult:
         table = Table(title="Sweep", title_justify="left", box=None)
         for key in self.axes or ("",):
             table.add_column(Text(key), justify="right")
-        for heading in ("studies", *_SHOWN.values()):
+        groups = self.groups()
+        shown_here = [name for name in HEADLINES if any(name in group.mean for group in groups)]
+        for heading in ("studies", *(HEADLINES[name] for name in shown_here)):
             table.add_column(heading, justify="right")
-        for group in self.groups():
+        for group in groups:
             table.add_row(
                 *(Text(printable(value)) for value in group.values.values() or ("all",)),
                 str(group.studies),
-                *(_spread(group, name) for name in _SHOWN),
+                *(_spread(group, name) for name in shown_here),
             )
         return table
 
@@ -174,5 +179,5 @@ def _sortable(value: str) -> tuple[float, str]:
 def _spread(group: SweepGroup, name: str) -> str:
     if name not in group.mean:
         return ""
-    deviation = f" ± {group.deviation[name]:.3f}" if group.studies > 1 else ""
-    return f"{group.mean[name]:.3f}{deviation}"
+    deviation = f" ± {shown(group.deviation[name])}" if group.studies > 1 else ""
+    return f"{shown(group.mean[name])}{deviation}"

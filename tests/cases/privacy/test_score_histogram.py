@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from client.training.dp_trainer import DPTrainer
-from protocol.metrics.score_histogram import histogram
+from protocol.outcomes.binary import histogram
 from protocol.vectors import Vector
 from tests.cases.privacy.neighbours import (
     alike,

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from protocol.metrics.score_histogram import histogram, pooled_metrics
-from protocol.privacy.calibration import bins_for
+from protocol.outcomes.binary import Binary, histogram, pooled_metrics
 
 REPEATS = 60
 LEAST = 0.88
@@ -56,7 +55,7 @@ def coverage() -> dict[tuple[Setting, str], float]:
     r = np.random.default_rng(0)
     hits: dict[tuple[Setting, str], list[bool]] = {}
     for of in SETTINGS:
-        bins, truth = bins_for(of.patients, of.noise), _truth(of.spread)
+        bins, truth = Binary().bins_for(of.patients, of.noise), _truth(of.spread)
         for repeat in range(REPEATS):
             s = 1 / (1 + np.exp(-r.normal(0, of.spread, of.patients)))
             label = (r.random(of.patients) < s).astype(int)

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
 from tasks.base import Task
 from tasks.schema import Column, Schema, Table
 
@@ -60,15 +61,10 @@ class WoundClass(Wound):
 
     name, title = "wound_class", "Wound class"
     schema = Schema(COLUMNS, "label", "0 clean, 1 contaminated, 2 infected")
+    outcome = Multiclass(classes=3)
 
     def model(self) -> nn.Module:
         return nn.Linear(self.schema.width, 3)
-
-    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, labels.long(), reduction="none")
-
-    def scores(self, outputs: Tensor) -> Tensor:
-        return torch.softmax(outputs, 1)[:, 2]
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         return data("multi")
@@ -79,13 +75,7 @@ class StayDays(Wound):
 
     name, title = "stay_days", "Days of stay"
     schema = Schema(COLUMNS, "label", "days")
-
-    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        squared: Tensor = (outputs[:, 0] - labels) ** 2
-        return squared
-
-    def scores(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs[:, 0])
+    outcome = Regression(low=0, high=40)
 
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         return data("number")

@@ -505,6 +505,14 @@ def test_hostile_studies_are_refused_and_so_is_all_that_builds_on_them(ward: War
     assert len(ward.seen) - seen > 350
 
 
+def test_another_outcome_than_the_task_has_is_refused(ward: Ward) -> None:
+    """It says what an evaluation releases, and the noise would be of something else."""
+    others = [{"kind": "regression", "low": 0.0, "high": 1.0}, {"kind": "multiclass", "classes": 3}]
+    for outcome in others:
+        document = changed(ward.good, {"outcome": outcome, "evaluation__bins": 2})
+        assert ward.refuses(proposal(document)) == Code.REFUSED_STUDY
+
+
 def attack_once(strategy: st.SearchStrategy[Any], what: str, send: Callable[[Any], object]) -> None:
     """Two examples of one kind, so that no kind is left to chance."""
 

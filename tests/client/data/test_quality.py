@@ -115,7 +115,7 @@ def test_a_column_that_gives_the_label_away() -> None:
 
 
 def test_one_class_repeated_patients_and_nameless_rows() -> None:
-    assert "Every label is 0" in looked(dead=np.zeros(ROWS)).all_doubts[0]
+    assert "Every row has the label 0" in looked(dead=np.zeros(ROWS)).all_doubts[0]
     assert "No row has a label" in looked(dead=np.full(ROWS, np.nan)).all_doubts[0]
     patients = table()[PATIENT]
     patients[:3], patients[5] = "p9", None

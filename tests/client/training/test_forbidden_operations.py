@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random as python_random
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -192,3 +194,16 @@ def test_a_task_that_drops_trains_with_no_epsilon_and_may_be_scored_with_one() -
 class Head(nn.Linear):
     def __init__(self) -> None:
         super().__init__(4, 1)
+
+
+def test_the_check_does_not_load_the_compiler_of_torch() -> None:
+    """Every daemon makes it at its start. A process of its own: this one may have loaded it."""
+    code = """
+import sys, torch
+from torch import nn
+from client.training.forbidden_operations import forbidden_operation
+layer = nn.Sequential(nn.Linear(3, 1))
+assert forbidden_operation(layer, lambda: layer(torch.ones(2, 3))) is None
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)

@@ -300,6 +300,27 @@ def test_a_site_comes_back_when_its_coordinator_does(pki: Pki, key: Path) -> Non
             assert present(results[0][1]).header == b'{"back": 1}'
 
 
+def test_an_answer_to_a_coordinator_started_again_since_is_no_longer_wanted(
+    pki: Pki, key: Path
+) -> None:
+    """It must not be sent until its time is over: the study's next questions wait behind it."""
+    first = coordinator(pki).start()
+    first.register("north", public(key))
+    port = int(first.address.rpartition(":")[2])
+    with FleetConnection(config(first.address, pki, key)) as site:
+        site.connect()
+        asking = threading.Thread(target=lambda: list(first.ask({"north": Frame(b"{}")}, NEVER)))
+        asking.start()
+        delivery = present(site.receive(HUNG))
+        first.stop()
+        asking.join()
+        with coordinator(pki, port) as second:
+            second.register("north", public(key))
+            until(lambda: site.receive(0) is None and second.online(), "the site is back")
+            assert delivery.seconds_left > HUNG
+            assert site.reply(delivery, Frame(b'{"ready": 1}', [b"z" * (2 * MB)])) is False
+
+
 def received(site: FleetConnection, heard: Callable[[], object]) -> IncomingMessage | None:
     """What a site receives that is closed as soon as something has been heard of it."""
     got: list[IncomingMessage | None] = []

@@ -26,7 +26,7 @@ def judged(*overrides: str, weights: Vector) -> float:
     config = compose.load([*overrides])
     cohorts = cohorts_of(TASK, TABLES, split_plan(config))
     (row,) = compare(config, TASK, cohorts, declared_patients(cohorts), weights, ())
-    return row.auc
+    return float(row.figures["auc"])
 
 
 def run(folder: Path, *overrides: str) -> Outcome:
@@ -164,9 +164,9 @@ def test_federating_lies_between_one_hospital_alone_and_all_data_pooled() -> Non
     study = build_study(config, TASK, declared)
     outcome = InProcessFederation(cohorts).run(study, TASK, Listeners())
     alone, federated, pooled = compare(config, TASK, cohorts, declared, outcome.weights)
-    assert alone.lowest_auc <= alone.auc <= alone.highest_auc
-    assert alone.auc < federated.auc
-    assert abs(federated.auc - pooled.auc) < 0.02
+    assert alone.lowest <= alone.figures["auc"] <= alone.highest
+    assert alone.figures["auc"] < federated.figures["auc"]
+    assert abs(federated.figures["auc"] - pooled.figures["auc"]) < 0.02
 
 
 def test_pooling_keeps_every_patient_in_his_part() -> None:

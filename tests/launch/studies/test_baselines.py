@@ -44,16 +44,16 @@ def test_baselines_stand_beside_the_study(
     finished = run(load([*words, "baselines=[local,pooled]"]))
     assert [row.which for row in finished.baselines] == ["local", "federated", "pooled"]
     alone, federated, pooled = finished.baselines
-    assert alone.lowest_auc <= alone.auc <= alone.highest_auc
-    assert alone.auc < pooled.auc
-    assert abs(federated.auc - finished.outcome.metrics["auc"].value) < 0.02
+    assert alone.lowest <= alone.figures["auc"] <= alone.highest
+    assert alone.figures["auc"] < pooled.figures["auc"]
+    assert abs(federated.figures["auc"] - finished.outcome.metrics["auc"].value) < 0.02
     kept = json.loads((finished.folder / "summary.json").read_text())["baselines"]
     assert kept == tracker.told[0]
     assert set(kept["local"]) == {"auc", "accuracy", "lowest_auc", "highest_auc"}
     show_comparison(finished.baselines, Console())
     said = capsys.readouterr().out
     assert "one hospital alone" in said
-    assert f"{pooled.auc:.3f}" in said
+    assert f"{pooled.figures['auc']:.3f}" in said
     only = run(load([*words, "baselines=[pooled]"]))
     assert [row.which for row in only.baselines] == ["federated", "pooled"]
 
@@ -72,7 +72,9 @@ def test_a_hospital_too_small_for_its_epsilon_counts_with_the_model_it_began_wit
     few = dict.fromkeys(declared, 3)
     (alone, federated) = compare(config, TASK, cohorts, few, start, ["local"])
     assert alone.untrained == len(cohorts)
-    assert alone.auc == pytest.approx(federated.auc), "both are the model that they began with"
+    assert alone.figures["auc"] == pytest.approx(federated.figures["auc"]), (
+        "both are the model that they began with"
+    )
 
 
 def test_early_stopping_and_robust_rules_are_not_for_one_hospital(tmp_path: Path) -> None:

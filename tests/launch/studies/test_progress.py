@@ -10,7 +10,7 @@ from rich.console import Console
 from launch.config.compose import load
 from launch.studies.progress import StudyProgress, time_left
 from launch.studies.study_builder import build_study
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.study import Study
 from server.outcome import RoundReport
 from tasks import registry

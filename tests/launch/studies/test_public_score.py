@@ -50,11 +50,14 @@ def test_the_comparison_has_a_row_for_the_public_score_on_the_same_patients() ->
     assert whole.public is not None
     there = ~whole.in_training
     expected = roc_auc_score(whole.labels[there], whole.public[there])
-    assert rows[0].auc == pytest.approx(expected, abs=0.005)
-    assert figures_of(rows).figures["public"] == {"auc": rows[0].auc, "accuracy": rows[0].accuracy}
+    assert rows[0].figures["auc"] == pytest.approx(expected, abs=0.005)
+    assert figures_of(rows).figures["public"] == rows[0].figures
     shown = io.StringIO()
     show_comparison(rows, Console(file=shown, width=100))
-    assert f"Gain over the public score: {rows[1].auc - rows[0].auc:+.3f} AUC." in shown.getvalue()
+    assert (
+        f"Gain over the public score: {rows[1].figures['auc'] - rows[0].figures['auc']:+.3f} AUC."
+        in shown.getvalue()
+    )
 
 
 def test_a_task_without_one_has_no_such_row() -> None:

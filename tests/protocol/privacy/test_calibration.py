@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.binary import Binary
 from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.calibration import (
-    bins_for,
     coarsened,
     fitted,
     patient_scale,
@@ -132,9 +132,9 @@ def test_what_a_patient_and_a_model_become() -> None:
 
 
 def test_few_patients_or_much_noise_take_few_bins() -> None:
-    assert bins_for(170, 0.0) == 512
-    assert bins_for(170, 4.0) in (6, 8)
-    chosen = [bins_for(n, 4.0) for n in (10, 100, 1_000, 10_000, 100_000, 10**9)]
+    assert Binary().bins_for(170, 0.0) == 512
+    assert Binary().bins_for(170, 4.0) in (6, 8)
+    chosen = [Binary().bins_for(n, 4.0) for n in (10, 100, 1_000, 10_000, 100_000, 10**9)]
     assert chosen == sorted(chosen)
     assert chosen[0] == 4
     assert chosen[-1] == 512

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import METRICS, Estimate
+from protocol.outcomes.binary import METRICS
+from protocol.outcomes.estimates import Estimate
 from server.coordinator.study_events import (
     error_from_json,
     error_to_json,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.study.algorithms import StopRule
 from server.model.early_stopping import EarlyStopping
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from protocol.metrics.score_histogram import METRICS, Histogram
+from protocol.outcomes.binary import METRICS
+from protocol.outcomes.estimates import Counts
 from server.outcome import OpenedScores
 from server.report import binary_evaluation
 from server.report.binary_evaluation import (
@@ -23,36 +24,36 @@ from server.report.binary_evaluation import (
     thresholds,
 )
 
-HISTOGRAMS: st.SearchStrategy[Histogram] = arrays(
+HISTOGRAMS: st.SearchStrategy[Counts] = arrays(
     np.float64, (2, 20), elements=st.integers(0, 50).map(float)
 ).filter(lambda counts: bool(counts.sum(axis=1).all()))
 
 
-def opened(counts: Histogram, variance: float = 0.0) -> OpenedScores:
-    return OpenedScores(tuple(map(tuple, counts.tolist())), variance)
+def opened(counts: Counts, variance: float = 0.0) -> OpenedScores:
+    return OpenedScores(tuple(counts.ravel().tolist()), variance)
 
 
 @given(HISTOGRAMS)
-def test_the_area_under_the_roc_curve_is_the_metric(counts: Histogram) -> None:
+def test_the_area_under_the_roc_curve_is_the_metric(counts: Counts) -> None:
     false_alarms, hits = roc(counts)
     assert (false_alarms[0], hits[0]) == (0.0, 0.0)
     assert (false_alarms[-1], hits[-1]) == pytest.approx((1.0, 1.0))
     area = np.trapezoid(hits, false_alarms)
-    assert area == pytest.approx(float(METRICS["auc"][0](counts)))
+    assert area == pytest.approx(float(METRICS["auc"].of(counts)))
 
 
 @given(HISTOGRAMS)
-def test_the_steps_of_precision_and_recall_sum_to_the_metric(counts: Histogram) -> None:
+def test_the_steps_of_precision_and_recall_sum_to_the_metric(counts: Counts) -> None:
     recall, precision = precision_recall(counts)
     steps = np.diff(np.concatenate([[0.0], recall]))
-    assert steps @ precision == pytest.approx(float(METRICS["average_precision"][0](counts)))
+    assert steps @ precision == pytest.approx(float(METRICS["average_precision"].of(counts)))
 
 
 @given(HISTOGRAMS)
-def test_thresholds_agree_with_the_metrics_at_one_half(counts: Histogram) -> None:
+def test_thresholds_agree_with_the_metrics_at_one_half(counts: Counts) -> None:
     (half,) = [row for row in thresholds(counts) if row.threshold == 0.5]
-    assert half.sensitivity == pytest.approx(float(METRICS["sensitivity"][0](counts)))
-    assert half.specificity == pytest.approx(float(METRICS["specificity"][0](counts)))
+    assert half.sensitivity == pytest.approx(float(METRICS["sensitivity"].of(counts)))
+    assert half.specificity == pytest.approx(float(METRICS["specificity"].of(counts)))
 
 
 def test_a_calibration_group_says_how_many_and_how_sure() -> None:

@@ -34,7 +34,8 @@ from launch.queries.ask import Where, ask
 from launch.queries.query_builder import Price
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
-from protocol.metrics.score_histogram import METRICS, Estimate
+from protocol.outcomes.binary import METRICS
+from protocol.outcomes.estimates import Estimate
 from protocol.study.study import Study
 from server import undelivered
 from server.outcome import Baselines, Outcome, RoundReport

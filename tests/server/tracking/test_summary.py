@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.metrics.score_histogram import Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.privacy.releases import assumption
 from server.tracking.summary import write_summary
 from tests.server.outcomes import outcome, study

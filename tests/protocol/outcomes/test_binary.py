@@ -13,14 +13,14 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as exact
 from sklearn.linear_model import LogisticRegression
 
-from protocol.metrics import score_histogram as scores
-from protocol.metrics.score_histogram import (
+from protocol.outcomes import binary as scores
+from protocol.outcomes.binary import (
+    Binary,
     calibration_points,
     histogram,
     pooled_metrics,
-    project,
 )
-from protocol.privacy.calibration import bins_for
+from protocol.outcomes.estimates import project
 from tasks import registry
 
 ROOT = Path(os.environ.get("WARDROUND_DATA", Path.home() / ".local/share/wardround"))
@@ -170,7 +170,7 @@ def test_noised_counts_give_a_figure_to_trust_within_its_interval(name: str) -> 
     by_site, labels_by_site = _scored(name)
     s, y = np.concatenate(by_site), np.concatenate(labels_by_site)
     truth = exact.roc_auc_score(y, s)
-    bins, generator = bins_for(170, 4.0), np.random.default_rng(2)
+    bins, generator = Binary().bins_for(170, 4.0), np.random.default_rng(2)
     errors, covered, naive = [], [], []
     for seed in range(100):
         rows = generator.choice(len(y), 170)

@@ -1,0 +1,217 @@
+"""A number within a public range, such as a laboratory value or a score; labels beyond the range
+count as its ends.
+
+A site counts its evaluation patients in a joint histogram of outcome and prediction. A patient adds
+1 to one cell, so the L2 sensitivity is 1. All figures are of weighted sums over its cells, each
+value taken as the middle of its bin; what that adds to a variance, a twelfth of a bin's square, is
+taken off (Sheppard 1898).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from pydantic import model_validator as validator
+
+from protocol.outcomes.base import BaseKind, Labels, Scores
+from protocol.outcomes.estimates import (
+    Counts,
+    Estimate,
+    Metric,
+    Values,
+    estimates,
+    even_bins,
+    middles,
+)
+
+_MANY = 0.02
+"""A share of labels beyond the public range that a site should know of."""
+_FEWEST, _MOST = 6, 32
+
+
+class Regression(BaseKind):
+    """`low` and `high`: the public range, in the label's own unit."""
+
+    kind: Literal["regression"] = "regression"
+    low: float = Field(ge=-1e12, le=1e12)
+    high: float = Field(ge=-1e12, le=1e12)
+
+    @validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        return self
+
+    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
+        return np.isinf(labels), "no finite number"
+
+    def cut(self, labels: Labels) -> Labels:
+        return np.clip(labels, self.low, self.high)
+
+    def doubts(self, labels: Labels) -> list[str]:
+        outside = float(np.mean((labels < self.low) | (labels > self.high)))
+        said = []
+        if outside > _MANY:
+            said.append(
+                f"{outside:.1%} of the labels are beyond the public range {self.low:g} to "
+                f"{self.high:g} and count as its ends: is the unit right?"
+            )
+        if len(labels) > 1 and len(set(labels)) == 1:
+            said.append("Every row has the same label: is the view right?")
+        return said
+
+    @property
+    def extremes(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        return ("prediction",)
+
+    @property
+    def score_meaning(self) -> str:
+        return f"the expected {{label}}, from {self.low:g} to {self.high:g}"
+
+    def cells(self, bins: int) -> int:
+        return bins * bins
+
+    @property
+    def squared_sensitivity(self) -> int:
+        return 1
+
+    def counts(self, scores: Scores, labels: Labels, bins: int) -> npt.NDArray[np.int64]:
+        """Row by outcome, column by prediction."""
+        cell = self._bin(labels, bins) * bins + self._bin(scores, bins)
+        return np.bincount(cell, minlength=bins * bins).astype(np.int64)
+
+    def _bin(self, values: Scores | Labels, bins: int) -> npt.NDArray[np.int64]:
+        middle = (self.low + self.high) / 2
+        finite = np.where(np.isfinite(values), values, middle).astype(np.float64)
+        share = (finite - self.low) / (self.high - self.low)
+        return np.clip(np.floor(share * bins), 0, bins - 1).astype(np.int64)
+
+    def bins_for(self, patients: int, noise: float) -> int:
+        """Noise of all cells adds up, so that its part in a mean square grows with the bins, and
+        what bins cost falls fast once they are as wide as the errors are."""
+        wanted = _MOST if noise <= 0 else (patients / noise) ** (1 / 3)
+        return even_bins(wanted, _FEWEST, _MOST)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        return METRICS
+
+    @property
+    def compared(self) -> tuple[str, str]:
+        return "r2", "mae"
+
+    def pooled(
+        self, opened: Counts, bins: int, noise_variance: float = 0.0, seed: int = 0
+    ) -> dict[str, Estimate]:
+        found = estimates(opened.reshape(bins, bins), METRICS, noise_variance, seed)
+        width = self.high - self.low
+        return {name: _times(of, width if name in _IN_UNITS else 1) for name, of in found.items()}
+
+    def figures_of(self, scores: Scores, labels: Labels) -> dict[str, float]:
+        errors = scores.astype(np.float64) - labels
+        spread = float(np.mean((labels - np.mean(labels)) ** 2))
+        r2 = 1 - float(np.mean(errors**2)) / spread if spread > 0 else np.nan
+        return {"r2": r2, "mae": float(np.mean(np.abs(errors)))}
+
+    def calibration(self, opened: Counts, bins: int) -> list[tuple[float, float]]:
+        """By groups of predictions; those with less than a hundredth of the patients left out."""
+        table, middle = opened.reshape(bins, bins), middles(bins)
+        points = []
+        for group in np.array_split(np.arange(bins), min(10, bins)):
+            part = table[:, group]
+            if (weight := part.sum()) > max(1.0, table.sum() / 100):
+                pair = (part.sum(axis=0) @ middle[group], part.sum(axis=1) @ middle)
+                inside = np.clip(np.array(pair) / weight, 0, 1)
+                score, observed = self.low + (self.high - self.low) * inside
+                points.append((float(score), float(observed)))
+        return points
+
+
+def _times(of: Estimate, factor: float) -> Estimate:
+    return Estimate(of.value * factor, of.low * factor, of.high * factor)
+
+
+def _mean(counts: Counts, weights: Values) -> Values:
+    """(..., B, B) counts, (B, B) weights -> (...) the weighted mean."""
+    return np.asarray((counts * weights).sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)))
+
+
+def _differences(counts: Counts) -> Values:
+    """(B, B) prediction minus outcome, in parts of the range."""
+    middle = middles(counts.shape[-1])
+    return np.asarray(middle[None, :] - middle[:, None])
+
+
+def _grouping(counts: Counts) -> float:
+    """What bins add to the variance of one value."""
+    return 1 / (12 * int(counts.shape[-1]) ** 2)
+
+
+def _variance(counts: Counts, of: Values) -> Values:
+    return _mean(counts, of**2) - _mean(counts, of) ** 2 - _grouping(counts)
+
+
+def mae(counts: Counts) -> Values:
+    """Mean absolute error. Bins do not bias it to second order: what they add at the kink is what
+    the sum over whole bins misses."""
+    return _mean(counts, np.abs(_differences(counts)))
+
+
+def _mean_square(counts: Counts) -> Values:
+    return _mean(counts, _differences(counts) ** 2) - 2 * _grouping(counts)
+
+
+def rmse(counts: Counts) -> Values:
+    """Root mean squared error; 0 where noise leaves nothing."""
+    return np.asarray(np.sqrt(np.maximum(_mean_square(counts), 0.0)))
+
+
+def r2(counts: Counts) -> Values:
+    """1 - mean squared error / variance of the outcome; undefined where noise leaves none."""
+    variance = _variance(counts, _outcome(counts))
+    return np.where(variance > 0, 1 - _mean_square(counts) / variance, np.nan)
+
+
+def calibration_slope(counts: Counts) -> Values:
+    """Of outcome on prediction by least squares: 1 where they agree, below 1 where predictions are
+    too extreme. Undefined where noise leaves the predictions no variance."""
+    rows, columns = _outcome(counts), _prediction(counts)
+    both = _mean(counts, rows * columns) - _mean(counts, rows) * _mean(counts, columns)
+    variance = _variance(counts, columns)
+    return np.where(variance > 0, both / variance, np.nan)
+
+
+def bias(counts: Counts) -> Values:
+    """Mean prediction minus mean outcome."""
+    return _mean(counts, _differences(counts))
+
+
+def _outcome(counts: Counts) -> Values:
+    return np.broadcast_to(middles(counts.shape[-1])[:, None], counts.shape[-2:])
+
+
+def _prediction(counts: Counts) -> Values:
+    return np.broadcast_to(middles(counts.shape[-1])[None, :], counts.shape[-2:])
+
+
+METRICS: dict[str, Metric] = {
+    "r2": Metric(r2, "R2", "R2", low=-np.inf, from_sums=True),
+    "mae": Metric(mae, "mean absolute error", "MAE", better="less", from_sums=True),
+    "rmse": Metric(rmse, "root mean squared error", "RMSE", better="less", from_sums=True),
+    "calibration_slope": Metric(
+        calibration_slope, "calibration slope", low=-np.inf, high=np.inf, better="", from_sums=True
+    ),
+    "bias": Metric(bias, "mean prediction minus mean outcome", low=-1.0, better="", from_sums=True),
+}
+_IN_UNITS = {"mae", "rmse", "bias"}
