@@ -92,10 +92,10 @@ class MlflowTracker(Tracker):
         signer: Identity | None = None,
         background: Background | None = None,
     ) -> None:
-        """parent: the sweep's run; its children register no models. signer: the coordinator's key,
-        which signs the model's record; without, it is unsigned. background: what the model card
-        says besides. Seconds: `patience` for which
-        `begin` waits until the run is open, `pause` between two tries of a delivery.
+        """parent: the sweep's run; its children register no models by themselves. signer: the
+        coordinator's key, which signs the model's record; without, it is unsigned. background: what
+        the model card says besides. Seconds: `patience` for which `begin` waits until the run is
+        open, `pause` between two tries of a delivery.
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """

@@ -74,6 +74,26 @@ class SweepResult:
     def finished(self) -> list[SweepRow]:
         return [row for row in self.rows if not row.error]
 
+    @property
+    def best(self) -> SweepRow | None:
+        """The study with the most of the figure by which models of this outcome are compared."""
+        for name in FIRST:
+            if scored := [row for row in self.finished if name in row.metrics]:
+                return max(scored, key=lambda row: row.metrics[name])
+        return None
+
+    @property
+    def chosen_from(self) -> str:
+        """For the best one's model card: from how many it was chosen, and what all cost."""
+        failed = len(self.rows) - len(self.finished)
+        cost = "What they cost together is not known, since some failed."
+        if self.composed is not None:
+            cost = self.composed.text
+        return (
+            f"## What it was chosen from\n\nThe best of {len(self.finished)} studies of a sweep "
+            f"({failed} more failed), by a figure above, which is therefore too good. {cost}"
+        )
+
     def groups(self) -> list[SweepGroup]:
         """In the order of the swept values, as numbers where they are."""
         rows: dict[tuple[str, ...], list[SweepRow]] = {}

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ from protocol.terminal.printable import printable
 if TYPE_CHECKING:
     from server.tracking.report_run import ReportRun
 
+_OUTCOME = "outcome"
+"""In a tracked study's folder, until the best one's model is registered."""
 _INTERRUPT_GRACE = 30.0
 """Seconds that interrupted studies have to close their runs."""
 
@@ -110,6 +113,8 @@ class Sweep:
                     result.add(row)
                 status = "finished" if result.finished else "failed"
                 result.composed = _composed(result, folder)
+                if tracked is not None and (best := result.best) is not None:
+                    self._register(best, result, folder)
             finally:
                 files = write(result, folder)
                 if tracked is not None:
@@ -125,6 +130,22 @@ class Sweep:
         if tracked is not None:
             console.print(Text(printable(f"MLflow: {tracked.url}")), soft_wrap=True)
         return folder
+
+    def _register(self, best: SweepRow, result: SweepResult, folder: Path) -> None:
+        """The best study's model as the sweep's, with what it was chosen from in its card."""
+        from server.report.model_card import Background
+        from server.tracking.tracker import deliver
+
+        tracking = self.config.tracking
+        deliver(
+            folder / best.study[:12] / _OUTCOME,
+            tracking.uri or "",
+            tracking.experiment,
+            tracking.model,
+            background=Background(sweep=result.chosen_from),
+        )
+        for row in result.finished:
+            shutil.rmtree(folder / row.study[:12] / _OUTCOME, ignore_errors=True)
 
     @contextlib.contextmanager
     def _tracked(self, name: str) -> Iterator[ReportRun | None]:
@@ -210,8 +231,12 @@ def _prepare_worker() -> None:
 
 def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRow:
     """One study, in a worker. A WardroundError is part of the result; anything else is raised."""
+    from launch.config.compose import plain
     from launch.studies.run import run_deployment, run_inprocess
+    from protocol.release import RELEASE
     from protocol.terminal.command_line import console
+    from server.tracking import backlog
+    from server.tracking.parameters import redacted
 
     started = time.monotonic()
     with Path(os.devnull).open("w") as nowhere:
@@ -228,6 +253,8 @@ def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRo
             took = time.monotonic() - started
             return SweepRow(values, seconds=took, error=str(error), code=error.code.value)
     outcome = finished.outcome
+    if parent is not None:
+        backlog.store(finished.folder / _OUTCOME, outcome, redacted(plain(config)), RELEASE)
     return SweepRow(
         values,
         study=outcome.study.digest,

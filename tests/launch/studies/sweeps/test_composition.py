@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from launch.studies.sweeps.composition import Composition
@@ -9,6 +10,7 @@ from launch.studies.sweeps.result import SweepResult, SweepRow
 from launch.studies.sweeps.sweep import _composed
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
+from server.report.model_card import Background, card
 from tests.narrowing import present
 from tests.server.outcomes import study
 
@@ -50,8 +52,20 @@ def test_a_sweep_states_it_and_keeps_it(tmp_path: Path) -> None:
     assert SweepResult.load(tmp_path).composed == result.composed
 
 
+def test_the_best_study_s_card_says_what_it_was_chosen_from(tmp_path: Path) -> None:
+    result = left(tmp_path, study(), study())
+    rows = [replace(row, metrics={"auc": 0.7 + 0.1 * at}) for at, row in enumerate(result.rows)]
+    result = SweepResult(["seed=0,1"], ["seed"], rows)
+    result.composed = _composed(result, tmp_path)
+    assert result.best == rows[1]
+    text = card(study(), None, Background(sweep=result.chosen_from))
+    assert "best of 2 studies" in text
+    assert present(result.composed).text in text
+
+
 def test_a_study_that_failed_leaves_the_sum_unknown(tmp_path: Path) -> None:
     result = left(tmp_path, study())
     result.add(SweepRow({"seed": "1"}, error="It diverged.", code="diverged"))
     assert _composed(result, tmp_path) is None
     assert "composed_epsilon" not in result.metrics()
+    assert "not known" in result.chosen_from
