@@ -7,16 +7,19 @@ READY := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mutants bench sbom mlflow clean
+.PHONY: help demo test test-fast lint mutants bench docs pictures sbom mlflow clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(READY) ## A real federation of four hospitals on this machine (TASK=heart_disease with its data)
 	@$(BIN)/wardround demo --task $(TASK)
 
 test: $(READY) lint ## Lint, types and the whole suite
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+test-fast: $(READY) ## What is quick: no other process, coordinator or study is started
+	@$(BIN)/python -m pytest --fast --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## ruff, mypy --strict and bandit
 	@$(BIN)/ruff check .
@@ -30,6 +33,12 @@ mutants: $(READY) ## Faults that break privacy, one at a time: each must make a 
 bench: $(READY) ## Every benchmark, one JSON line a figure
 	@status=0; for file in bench/*.py; do echo "# $$file" >&2; $(BIN)/python $$file || status=1; done; exit $$status
 
+docs: $(READY) ## The documents as a site with search, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(READY) ## The pictures of the README anew (Chromium draws MLflow's page)
+	@$(BIN)/python -m tests.pictures
+
 sbom: $(READY) ## sbom.json: every installed package with version and licence (CycloneDX)
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(BIN)/python
 
@@ -37,7 +46,7 @@ mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 	@$(BIN)/wardround mlflow demo/mlflow
 
 clean: ## Remove the virtual environment and what runs left behind
-	rm -rf $(VENV) demo outputs sbom.json
+	rm -rf $(VENV) demo outputs site sbom.json
 
 # Hashes do not reach what a package is built with, so nothing is built in isolation: setuptools comes
 # first, by its hash, and then builds what has no wheel.

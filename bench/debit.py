@@ -9,9 +9,6 @@ import time
 from pathlib import Path
 
 from support.figure import figure, load
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from tests.client.hospital import Hospital, numbered
 
 BAR = 20.0

@@ -25,11 +25,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from support.figure import figure, load
-from support.raw_doors import dicom_door, http_door
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from flwr.app import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, TIMESTAMP_HEADER
 from flwr.common.serde import message_to_proto
@@ -73,6 +68,8 @@ from server.rounds.listener import Listener
 from server.transport.event_log import EventLog
 from server.transport.gateway import Gateway
 from server.transport.upload_slots import UploadSlots
+from support.figure import figure, load
+from support.raw_doors import dicom_door, http_door
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden" / "0.1.0"
 SLOWEST, GROWTH = 1.0, 32.0

@@ -19,14 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.figure import figure, load
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from client.governance.budget import budget, spending_by_study
 from client.governance.ledger_rows import count_acceptance, record, write_plan
 from protocol.identity import Identity
 from protocol.study.study import Study
+from support.figure import figure, load
 from tests.client.hospital import Hospital, in_child, numbered, policy
 
 PROPOSAL, BUDGET = 2.0, 1.0

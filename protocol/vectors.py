@@ -74,3 +74,17 @@ def unpack(flat: Vector, layout: Layout) -> dict[str, npt.NDArray[np.float32]]:
     ends = np.cumsum([math.prod(shape) for _, shape in layout.entries], dtype=np.int64)
     parts = zip(layout.entries, np.split(flat, ends)[:-1], strict=True)
     return {name: part.reshape(shape) for (name, shape), part in parts}
+
+
+def weights_digest(weights: Vector) -> str:
+    """SHA-256 of (P,) float32, little-endian: of what `weights.f32` holds at the coordinator."""
+    return digest(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+
+
+def digest_of_tensors(tensors: Mapping[str, npt.NDArray[np.float32]]) -> str:
+    """SHA-256 of names, shapes and values, in whatever order they come; "" where there are none."""
+    parts = [
+        [name, list(values.shape), weights_digest(values)]
+        for name, values in sorted(tensors.items())
+    ]
+    return digest(canonical(parts)) if parts else ""

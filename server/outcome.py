@@ -18,6 +18,7 @@ import numpy.typing as npt
 from protocol.metrics.query_answers import Answer as Answer
 from protocol.outcomes.estimates import Estimate as Estimate
 from protocol.outcomes.kinds import COMPARED, METRICS
+from protocol.statistics.results import AnalysisResult as AnalysisResult
 from protocol.study.study import Study
 
 BASELINES = ("local", "federated", "pooled", "public")
@@ -103,6 +104,8 @@ class Outcome:
     noised where evaluation is."""
     scores: OpenedScores | None = None
     approvals: Approvals = Approvals()
+    analysis: AnalysisResult | None = None
+    """What the answers were read as, where the study is an analysis."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
@@ -134,6 +137,7 @@ class Outcome:
             "confusion": self.confusion,
             "scores": None if self.scores is None else asdict(self.scores),
             "approvals": asdict(self.approvals),
+            **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
         }
 
     @staticmethod
@@ -167,6 +171,7 @@ class Outcome:
             confusion=tuple(tuple(map(float, row)) for row in plain.get("confusion", ())),
             scores=_read_scores(plain.get("scores")),
             approvals=Approvals(**{k: int(v) for k, v in plain.get("approvals", {}).items()}),
+            analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
         )
 
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from protocol.vectors import Vector, pack, unpack
+from protocol.vectors import Vector, unpack, weights_digest
 from tasks import registry
 from tasks.schema import Column, Image, Schema
 
@@ -31,14 +30,18 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.npz"
 FROZEN = "frozen.npz"
 REFERENCE = "model.json"
+STUDY = "study.json"
+CARD = "card.md"
+"""The study as it was hashed, and what a reviewer reads: for whoever exports the model."""
 
 
 class ReleasedModel:
     """Scores patients with a study's weights."""
 
     def __init__(self, task: Task, model: FlatModel) -> None:
-        self._task, self._model = task, model
-        self._model.module.eval()
+        from tasks.scoring import ScoringModel
+
+        self._model = ScoringModel(task, model)
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The cohort's columns, N rows -> N rows of what the task's kind of outcome predicts,
@@ -51,21 +54,17 @@ class ReleasedModel:
         unit is noticed.
         """
         import pandas as pd
-        import torch
 
-        table = {c.name: _values(c, frame) for c in self._task.schema.columns if c.name in frame}
-        table |= {i.name: _pictures(i, frame) for i in self._task.schema.images if i.name in frame}
-        features = torch.from_numpy(self._task.features(table)).float()
-        with torch.no_grad():
-            scores = self._task.scores(self._model.module(features))
-        columns = list(self._task.outcome.score_columns)
-        values = scores.numpy().astype(np.float64).reshape(len(frame), len(columns))
-        return pd.DataFrame(values, columns=columns, index=frame.index)
+        task = self._model.task
+        table = {c.name: _values(c, frame) for c in task.schema.columns if c.name in frame}
+        table |= {i.name: _pictures(i, frame) for i in task.schema.images if i.name in frame}
+        columns = list(task.outcome.score_columns)
+        return pd.DataFrame(self._model.scores(table), columns=columns, index=frame.index)
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:
     """(P,) float32 -> `weights.npz` (one array per parameter), `frozen.npz` where some were not
-    trained, and `model.json`, in a new folder.
+    trained, `model.json` and `study.json`, in a new folder.
 
     Raises WardroundError(MESSAGE) where the weights do not fit the study's task.
     """
@@ -89,6 +88,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
         "seed": study.optimisation.seed,
     } | ({"frozen": study.model.frozen} if frozen else {})
     (directory / REFERENCE).write_text(json.dumps(reference, indent=2))
+    (directory / STUDY).write_bytes(study.document)
 
 
 def load(directory: Path) -> ReleasedModel:
@@ -98,50 +98,22 @@ def load(directory: Path) -> ReleasedModel:
     version of it is, WEIGHTS where the weights are not those that were released. Warns where only
     the task's source differs, and where wardround 0.1.0, which noted no digest, wrote the files.
     """
-    from tasks.flat_model import FlatModel
+    from tasks.scoring import installed, with_weights
 
-    reference = json.loads((directory / REFERENCE).read_text())
-    task = registry.load(reference["task"], reference["options"])
-    if task.version != reference["version"]:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"The model was trained for version {reference['version']} of task {task.name}; "
-            f"installed is version {task.version}.",
-            remedy="Install the wardround release that the model's requirements.txt names.",
-        )
-    if task.source_digest() != reference["source"]:
-        warnings.warn(
-            f"The source of task {task.name} has changed since this model was trained.",
-            stacklevel=2,
-        )
-    model = FlatModel(task, reference["seed"])
-    with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
-        weights = pack({name: arrays[name] for name in arrays.files}, model.layout)
-    _require_released(weights, reference.get("weights"))
-    model.load(weights)
-    if frozen := reference.get("frozen"):
-        _load_frozen(model, directory / FROZEN, frozen)
+    told = json.loads((directory / REFERENCE).read_text())
+    task = installed(told["task"], told["options"], told["version"], told["source"])
+    noted = told.get("frozen", "")
+    weights = tensors(directory / WEIGHTS)
+    frozen = tensors(directory / FROZEN) if noted else {}
+    model = with_weights(task, told["seed"], weights, frozen, noted)
+    _require_released(model.weights(), told.get("weights"))
     return ReleasedModel(task, model)
 
 
-def _load_frozen(model: FlatModel, file: Path, noted: str) -> None:
-    """What was not trained, as it was when the study ran. noted: the study's digest of it."""
-    own = model.frozen  # views: what is written to them is the model's
+def tensors(file: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """Name -> values of a file that `write` wrote, in its order."""
     with np.load(file, allow_pickle=False) as arrays:
-        for name in own.keys() & set(arrays.files):
-            if arrays[name].shape == own[name].shape:
-                own[name][...] = arrays[name]
-    if model.frozen_digest != noted:
-        raise WardroundError(
-            Code.WEIGHTS,
-            "The frozen parameters are not those of the study.",
-            remedy="Do not use the model; take it from the coordinator again.",
-        )
-
-
-def weights_digest(weights: Vector) -> str:
-    """SHA-256 of (P,) float32, little-endian: of what `weights.f32` holds at the coordinator."""
-    return digest(np.ascontiguousarray(weights, dtype="<f4").tobytes())
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _require_released(weights: Vector, noted: str | None) -> None:

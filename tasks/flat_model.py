@@ -7,14 +7,12 @@ release of raw data, even frozen.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Model
-from protocol.vectors import LARGEST_WEIGHT, Layout, Vector, in_range
+from protocol.vectors import LARGEST_WEIGHT, Layout, Vector, digest_of_tensors, in_range
 from tasks.base import Task
 from tasks.random_streams import own_streams
 
@@ -84,11 +82,7 @@ class FlatModel:
     @property
     def frozen_digest(self) -> str:
         """SHA-256 of the frozen parameters' names, shapes and values; "" where there are none."""
-        parts = [
-            [name, list(values.shape), digest(np.ascontiguousarray(values, "<f4").tobytes())]
-            for name, values in sorted(self.frozen.items())
-        ]
-        return digest(canonical(parts)) if parts else ""
+        return digest_of_tensors(self.frozen)
 
     def fits(self, model: Model) -> bool:
         """Whether this is the model of a study, as to layout and frozen parameters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -34,6 +35,18 @@ def test_a_figure_is_one_json_line_and_says_whether_it_holds(
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == {"figure": "a", "value": 2.0, "unit": "s", "bar": 2.0, "holds": True}
     assert (second["holds"], second["load"]) == (False, 1.5)
+
+
+@pytest.mark.parametrize("path", sorted(BENCH.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_finds_the_tests_helpers_by_itself(path: Path) -> None:
+    """`support` makes `tests` importable, so it comes first (as names sort, too)."""
+    taken = [
+        node.module.partition(".")[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+    ]
+    if "tests" in taken and path.parent == BENCH:
+        assert "support" in taken[: taken.index("tests")]
 
 
 def test_the_tasks_are_installed_as_plug_ins_for_children_too(tmp_path: Path) -> None:

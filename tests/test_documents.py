@@ -18,6 +18,7 @@ from client.cli.main import app as site_app
 from launch.cli.main import app
 from tests.reference_pages import pages
 from tests.test_rooms import MAY_IMPORT, imports, modules
+from tests.wardround.test_command_lines import parsed
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -27,7 +28,11 @@ DOCUMENTS = (
     *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
 )
 GENERATED = {str(page.relative_to(ROOT)) for page in pages()}
+FRENCH = sorted(page.name for page in (ROOT / "docs" / "fr").glob("*.md"))
 PROGRAMS = {"wardround": app, "wardround-site": site_app}
+LARGEST = 150_000
+"""Bytes of a picture."""
+_NAMESPACES = {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
 _FOLDERS = "|".join((*MAY_IMPORT, "tests", "conf", "bench", "deploy", "docs", "notebooks"))
 _PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")
 _FUNCTION = re.compile(r"`([\w/]+\.py)`(?: \(|, )`(\w+)`")
@@ -74,14 +79,19 @@ def test_comments_cite_invariants_by_their_numbers() -> None:
         } <= stated
 
 
+def command_blocks(document: str) -> Iterator[str]:
+    """The lines of a document's blocks without a language, and without their comments."""
+    for language, block in _BLOCK.findall(text(document)):
+        for line in block.splitlines() if not language else ():
+            yield line.partition(" #")[0].rstrip()
+
+
 def command_lines(document: str) -> Iterator[str]:
     """Every command of ours that a document names, in a block without a language or in backticks;
     `a | b` in a line are two."""
-    content = text(document)
-    for language, block in _BLOCK.findall(content):
-        for line in block.splitlines() if not language else ():
-            yield from line.partition(" #")[0].split(" | ")
-    yield from re.findall(r"`(wardround[^`\n]*)`", _BLOCK.sub("", content))
+    for line in command_blocks(document):
+        yield from line.split(" | ")
+    yield from re.findall(r"`(wardround[^`\n]*)`", _BLOCK.sub("", text(document)))
 
 
 def resolved(line: str) -> tuple[click.Command, list[str]]:
@@ -103,25 +113,12 @@ def test_every_command_and_option_exists(document: str) -> None:
         assert {word for word in words if word.startswith("-")} <= options, line
 
 
-@pytest.mark.parametrize("program", ["wardround", "wardround-site"])
-def test_every_command_of_the_operations_page_has_its_arguments(program: str) -> None:
-    lines = [
-        line
-        for language, block in _BLOCK.findall(text("docs/operations.md"))
-        for line in block.splitlines()
-        if not language and line.startswith(f"{program} ")
-    ]
-    assert lines
-    for line in lines:
-        command, words = resolved(line)
-        arguments = [
-            p
-            for p in command.params
-            if isinstance(p, click.Argument) and not getattr(p, "hidden", False)
-        ]
-        given = len([w for w in words if not w.startswith("-")])
-        given -= len([w for w in words if w.startswith("-")])
-        assert given == len(arguments), line
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_is_parsed_by_its_own_parser(document: str) -> None:
+    """But for lines that name several commands at once, as `studies | show` do."""
+    for line in command_blocks(document):
+        if line.partition(" ")[0] in PROGRAMS and "|" not in line:
+            parsed(shlex.split(line))  # raises click.UsageError
 
 
 def sizes(room: str) -> tuple[int, int, int]:
@@ -186,8 +183,9 @@ def test_the_pages_of_keys_are_those_of_the_code() -> None:
         assert not re.search(r"\|\s*\|$", content, re.MULTILINE), "a key without documentation"
 
 
-def test_both_languages_of_the_handbook_name_the_same() -> None:
-    english, french = "docs/hospital.md", "docs/fr/hospital.md"
+@pytest.mark.parametrize("page", FRENCH)
+def test_both_languages_name_the_same(page: str) -> None:
+    english, french = f"docs/{page}", f"docs/fr/{page}"
     for pattern in (
         _PATH,
         re.compile(r"`([^`\n]+)`"),
@@ -195,3 +193,19 @@ def test_both_languages_of_the_handbook_name_the_same() -> None:
     ):
         assert pattern.findall(text(english)) == pattern.findall(text(french))
     assert list(command_lines(english)) == list(command_lines(french))
+
+
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "docs" / "pictures").iterdir()), ids=lambda file: file.name
+)
+def test_a_picture_is_small_and_asks_no_other_server(picture: Path) -> None:
+    assert picture.stat().st_size < LARGEST
+    if picture.suffix == ".svg":
+        named = re.findall(r"https?://[^\"')\s]+", picture.read_text())
+        assert {address for address in named if address not in _NAMESPACES} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_picture_says_what_it_shows(document: str) -> None:
+    for words, place in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text(document)):
+        assert len(words) > 10, place

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from launch.authoring.dry_run import check_task
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
+    from launch.queries.analyses import cox, glm, survival, table_one
     from launch.queries.ask import Where, ask
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
@@ -76,8 +77,10 @@ __all__ = [
     "cohorts_of",
     "compare",
     "configure",
+    "cox",
     "data_root",
     "declared_patients",
+    "glm",
     "histogram",
     "load",
     "load_task",
@@ -90,6 +93,8 @@ __all__ = [
     "show",
     "show_comparison",
     "split_plan",
+    "survival",
+    "table_one",
 ]
 
 _HOME = {
@@ -120,8 +125,10 @@ _HOME = {
     "cohorts_of": "launch.federations.inprocess",
     "compare": "launch.studies.baselines",
     "configure": "launch.config.compose:load",
+    "cox": "launch.queries.analyses",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
+    "glm": "launch.queries.analyses",
     "histogram": "protocol.outcomes.binary",
     "load": "server.tracking.registered_model",
     "load_task": "tasks.registry:load",
@@ -134,6 +141,8 @@ _HOME = {
     "show": "launch.studies.result_view",
     "show_comparison": "launch.studies.result_view",
     "split_plan": "launch.studies.run",
+    "survival": "launch.queries.analyses",
+    "table_one": "launch.queries.analyses",
 }
 """Name -> "module" that has it, or "module:name" where it is called otherwise there."""
 

@@ -84,8 +84,9 @@ def _tls(config: SiteConfig) -> str:
     if fleet.private_ca is not None:
         raise CheckWarning(
             f"certificate good for {days:.0f} days; coordinator.private_ca is trusted too",
-            "Whoever holds that CA's key can pose as the coordinator to this site (README, "
-            "Hospital networks). Leave it out if the coordinator's own CA is enough.",
+            "Whoever holds that CA's key can pose as the coordinator to this site (see "
+            "docs/operations.md, A proxy in between). Leave it out if the coordinator's own CA "
+            "is enough.",
         )
     return f"certificate trusted, good for {days:.0f} days"
 

@@ -173,9 +173,10 @@ def start(
 
 
 def status(config: Config = HERE, as_json: Json = False) -> None:
-    """Show the daemon's connection, study and round, the budget, the last error, and the receiver.
+    """Show the daemon's connection and study, the budget, the last error, receiver and reports.
 
-    Of the receiver of pictures: what it has taken, from whom, and how much room it has. The first
+    Of the receiver of pictures: what it has taken, from whom, and how much room it has. Of reports
+    to the PACS: how many were taken, wait and were given up, and why. The first
     look when a study does not advance. Exit status: 0 running and connected, 4 running but not
     connected, 7 not running.
 
@@ -184,6 +185,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
     from client.daemon import receiver_status
     from client.daemon.status import read, running
     from client.governance.budget import budget
+    from client.prediction.state import deliveries
 
     with governing(config, None) as governance:
         site = governance.config
@@ -195,11 +197,13 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
         attention = tuple(dict.fromkeys((*attention, *now.attention)))
     connected = runs and now is not None and now.connected
     receiver = receiver_status.read(site.state)
+    reports = deliveries(site.state)
     if as_json:
         answer = {"site": site.site, "running": runs, "waiting": waiting}
         answer["attention"] = attention
         daemon = asdict(now) if now else None
         answer["receiver"] = asdict(receiver) if receiver else None
+        answer["reports"] = {title: asdict(one) for title, one in reports.items()}
         print_json(answer | {"daemon": daemon, "budget": asdict(account)})
     else:
         lines = [("Site", site.site), ("Daemon", "running" if runs else "not running")]
@@ -219,6 +223,7 @@ def status(config: Config = HERE, as_json: Json = False) -> None:
             lines.append(("Last error", f"{fault.time} [{fault.code}] {fault.message}"))
         if receiver is not None:
             lines.append(("Receiver", str(receiver)))
+        lines += [(f"Reports to {title}", str(one)) for title, one in reports.items()]
         lines += [("Attention", sentence) for sentence in attention]
         lines.append(("Waiting", f"{waiting} studies for your approval"))
         cap = f" of {account.cap:g}" if account.cap is not None else ""

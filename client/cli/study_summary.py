@@ -19,6 +19,7 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
+from protocol.study.analysis import Analysis, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
@@ -42,6 +43,7 @@ def summarise(
         ("Task", f"{study.task.name}, version {study.task.version}"),
         ("Which patients", _patients(study)),
         *(_columns(schema) if study.query is None else _questions(study.query)),
+        *([] if study.analysis is None else [("Read as", _read_as(study.analysis))]),
         ("With whom", ", ".join(study.sites)),
         *([("Reserved until", f"{study.expires} (UTC)")] if study.expires else []),
         ("What leaves", _what_leaves(study)),
@@ -105,6 +107,19 @@ def _questions(query: Query) -> list[tuple[str, str]]:
     ]
     more = len(lines) - _MAX_QUESTIONS
     return [*lines[:_MAX_QUESTIONS], *([("More questions", str(more))] if more > 0 else [])]
+
+
+def _read_as(analysis: Analysis) -> str:
+    match analysis:
+        case TableOne():
+            return "a table one: means, quartiles, shares and missing values"
+        case Survival():
+            return "survival: Kaplan-Meier curves, median and mean times, log-rank test"
+        case Regression():
+            return f"a regression ({analysis.family}) with standard errors that know the noise"
+        case Hazards():
+            return "proportional hazards (Cox): hazard ratios with intervals that know the noise"
+    assert_never(analysis)
 
 
 def _question(statistic: Statistic) -> str:

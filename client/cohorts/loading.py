@@ -23,7 +23,7 @@ from client.cohorts.image_columns import (
 from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
 from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
-from client.config.site_config import Objections, SiteConfig, View
+from client.config.site_config import Objections, SiteConfig, Source, View
 from client.data import view_reader
 from client.data.cohort import Cohort, identifiers, identities
 from client.data.sources.attrition import Attrition, measure
@@ -73,6 +73,19 @@ def read_table(
     table, used = with_one_name(_without(table, theirs), known[task], note)
     named(known | {task: used})
     return table
+
+
+def read_images(config: SiteConfig, task: Task) -> Table:
+    """The images that are ready, by columns of the index, with the key as `image`; named and left
+    out as in `read_table`, by the names of the task's view if it has one.
+
+    Raises WardroundError as `read_table` does, and CONFIGURATION without `imaging`."""
+    imaging_of(config, task)
+    names = config.data[task.name].names if task.name in config.data else None
+    images = Source(view="SELECT * FROM images", names=names)
+    return read_table(
+        config.model_copy(update={"data": config.data | {task.name: images}}), task.name
+    )
 
 
 def _own_names(table: Table) -> list[tuple[str, str]]:

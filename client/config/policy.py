@@ -6,15 +6,16 @@ compares, and the ledger (client/governance/ledger.py) enforces the caps on epsi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
-from datetime import datetime, time, timedelta
-from typing import Annotated, Any, Literal, Self
+from datetime import datetime, time
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import Field
 from pydantic import model_validator as validator
 
+from client.config.hours import Hours
+from client.config.prediction_rules import Predict
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
@@ -23,41 +24,7 @@ from protocol.study.study import Name, Study
 from protocol.yaml.documents import contradiction
 from protocol.yaml.values import Number, Size, YamlList
 
-Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-_DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def _clock_time(value: Any) -> time:
-    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
-        return time.fromisoformat(value)
-    if value == "24:00":
-        return time(0)
-    raise ValueError("not a time of day")
-
-
-ClockTime = Annotated[time, BeforeValidator(_clock_time)]
 Epsilon = Annotated[Number, Field(gt=0, le=1e4)]
-
-
-class Hours(Document):
-    """Hours of local time on some days; they end on the next day where `to` is before `from`."""
-
-    model_config = ConfigDict(populate_by_name=False)
-
-    days: YamlList[Day] = Field(
-        default=_DAYS, min_length=1, description="a list of mon, tue, wed, thu, fri, sat, sun"
-    )
-    start: ClockTime = Field(alias="from", description='a local time of day such as "19:00"')
-    end: ClockTime = Field(alias="to", description='a local time of day such as "06:00"')
-
-    def contains(self, local: datetime) -> bool:
-        """Returns whether the local time lies in these hours."""
-        at, today = local.time(), _DAYS[local.weekday()]
-        yesterday = _DAYS[(local - timedelta(days=1)).weekday()]
-        if self.start < self.end:
-            return today in self.days and self.start <= at < self.end
-        late = today in self.days and at >= self.start
-        return late or (yesterday in self.days and at < self.end)
 
 
 class Policy(Document):
@@ -143,6 +110,9 @@ class Policy(Document):
     time_zone: str | None = Field(
         default=None, description="a name such as Europe/Rome; left out: this machine's"
     )
+    predict: Predict = Field(
+        default=Predict(), description="which released models may score patients here"
+    )
     threads: Annotated[
         int, Field(ge=1, le=1024, description="a whole number of CPU threads, 1 or more")
     ] = 2
@@ -204,8 +174,9 @@ class Policy(Document):
 
     @property
     def digest(self) -> str:
-        """Identifies these rules: a study accepted under others is checked before it continues."""
-        return digest(canonical(self.model_dump(mode="json")))
+        """Identifies the rules for studies: one accepted under others is checked before it
+        continues."""
+        return digest(canonical(self.model_dump(mode="json", exclude={"predict"})))
 
     def local(self, now: datetime) -> datetime:
         """Returns the site's local time."""

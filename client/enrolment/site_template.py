@@ -71,8 +71,8 @@ state: state                  # approvals, privacy ledger, audit log; back it up
 coordinator:
   address: {json.dumps(a.coordinator)}    # `wardround-site join` fills these two in
   root_certificate: coordinator-ca.pem
-  # private_ca: hospital-ca.pem     # only where a proxy here opens TLS: see README, "Hospital
-  #                                 # networks", for what its owner could then see and do
+  # private_ca: hospital-ca.pem     # only where a proxy here opens TLS: see docs/operations.md,
+  #                                 # "A proxy in between", for what its owner could then see and do
 
 # proxy:                            # the way out of this network; without it, HTTPS_PROXY and
 #   address: proxy.hospital.example:3128    # NO_PROXY in the daemon's environment count

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from launch.cli.analyse import analyse_app
 from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
-from launch.cli.models import models_app
+from launch.cli.models import export, models_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.studies import studies_app
@@ -37,6 +38,7 @@ app.command(name="run", cls=RunCommand)(run_command)
 app.command(name="plan")(plan_command)
 app.command(name="audit")(audit_command)
 app.command(name="tasks")(tasks_command)
+app.command()(export)
 
 
 @data.command()
@@ -141,6 +143,7 @@ app.add_typer(data, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
+app.add_typer(analyse_app, name="analyse")
 app.add_typer(studies_app, name="studies")
 app.add_typer(task_app, name="task")
 app.add_typer(tracking_app, name="tracking")

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,13 +78,16 @@ def run_query(
     page: Annotated[
         Path | None, typer.Option("--html", help="Write a page with plots to this file.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--csv", help="Write all figures to this file.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the cost; read no data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Asks a question, or with --dry-run says what it would cost; every query has these options."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from launch.queries import ask as asking
     from launch.queries.ask import Where, ask
@@ -122,35 +126,45 @@ def run_query(
     if as_json:
         outcome = answered.outcome
         spent = {"epsilon": outcome.epsilon, "delta": outcome.study.privacy.delta}
-        print_json({"study": outcome.study.digest, **spent, "answers": answered.plain})
+        answers = {"study": outcome.study.digest, **spent, "answers": answered.plain}
+        analysis = answered.analysis
+        print_json(answers if analysis is None else answers | {"analysis": asdict(analysis)})
     else:
         show(answered, console())
-    if page is not None:  # the answers are on the screen, should the disk be full
-        try:
-            page.write_text(answered.page(), encoding="utf-8")
-        except OSError as error:
-            raise unwritable(page, error) from None
+    # the answers are on the screen, should the disk be full
+    for file, text in ((page, answered.page), (figures, answered.csv)):
+        if file is not None:
+            try:
+                file.write_text(text(), encoding="utf-8")
+            except OSError as error:
+                raise unwritable(file, error) from None
 
 
-def _command(make: Callable[..., "Question"]) -> Callable[..., None]:
-    """A command with the options of its question and those of every query."""
-    own = list(inspect.signature(make).parameters.values())
-    _, *shared = inspect.signature(run_query).parameters.values()
+def question_command(
+    app: CommandLine,
+) -> Callable[[Callable[..., "Question"]], Callable[..., None]]:
+    """Makes a command of `app`, with the options of its question and those of every query."""
 
-    @functools.wraps(make)
-    def run(**options: Any) -> None:
-        question = make(**{parameter.name: options.pop(parameter.name) for parameter in own})
-        run_query(question, **options)
+    def command(make: Callable[..., "Question"]) -> Callable[..., None]:
+        own = list(inspect.signature(make).parameters.values())
+        _, *shared = inspect.signature(run_query).parameters.values()
 
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it, by inspect
-        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
-    )
-    run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
-    query_app.command(name=make.__name__, help=make.__doc__)(run)
-    return run
+        @functools.wraps(make)
+        def run(**options: Any) -> None:
+            question = make(**{parameter.name: options.pop(parameter.name) for parameter in own})
+            run_query(question, **options)
+
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it, by inspect
+            [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        )
+        run.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+        app.command(name=make.__name__.replace("_", "-"), help=make.__doc__)(run)
+        return run
+
+    return command
 
 
-@_command
+@question_command(query_app)
 def feasibility(task: Task, where: Condition = "", by: By = "") -> "Question":
     """How many patients would a study have, by age band and sex?
 
@@ -160,10 +174,10 @@ def feasibility(task: Task, where: Condition = "", by: By = "") -> "Question":
     """
     from launch.queries import presets
 
-    return presets.feasibility(task, where, _split(by))
+    return presets.feasibility(task, where, split(by))
 
 
-@_command
+@question_command(query_app)
 def quality(task: Task, where: Condition = "", by: By = "") -> "Question":
     """What share of each column is missing or out of range, and how common is the label?
 
@@ -173,10 +187,10 @@ def quality(task: Task, where: Condition = "", by: By = "") -> "Question":
     """
     from launch.queries import presets
 
-    return presets.quality(task, where, _split(by))
+    return presets.quality(task, where, split(by))
 
 
-@_command
+@question_command(query_app)
 def dose(where: Condition = "", by: By = "region,vendor") -> "Question":
     """Radiation dose (CTDIvol, DLP, exposure) by region and vendor, from DICOM metadata.
 
@@ -186,10 +200,10 @@ def dose(where: Condition = "", by: By = "region,vendor") -> "Question":
     """
     from launch.queries import presets
 
-    return presets.dose(where, _split(by))
+    return presets.dose(where, split(by))
 
 
-@_command
+@question_command(query_app)
 def count(task: Task, where: Condition = "") -> "Question":
     """How many patients, all or those of a condition?
 
@@ -202,7 +216,7 @@ def count(task: Task, where: Condition = "") -> "Question":
     return Question.about(task, where=where).count()
 
 
-@_command
+@question_command(query_app)
 def histogram(task: Task, by: By, where: Condition = "") -> "Question":
     """How many patients in each bin or category? Several columns: one histogram each.
 
@@ -213,12 +227,12 @@ def histogram(task: Task, by: By, where: Condition = "") -> "Question":
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
-    for axis in _split(by):
+    for axis in split(by):
         question = question.histogram(axis)
     return question
 
 
-@_command
+@question_command(query_app)
 def table(task: Task, by: By, where: Condition = "") -> "Question":
     """How many patients by two columns or conditions together?
 
@@ -228,10 +242,10 @@ def table(task: Task, by: By, where: Condition = "") -> "Question":
     """
     from launch.queries.question import Question
 
-    return Question.about(task, where=where).table(*_split(by))
+    return Question.about(task, where=where).table(*split(by))
 
 
-@_command
+@question_command(query_app)
 def quantiles(
     task: Task,
     by: By,
@@ -253,12 +267,12 @@ def quantiles(
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
-    for axis in _split(by):
+    for axis in split(by):
         question = question.quantiles(axis, wanted)
     return question
 
 
-@_command
+@question_command(query_app)
 def mean(task: Task, by: By, where: Condition = "") -> "Question":
     """Means of columns, clipped to their public ranges.
 
@@ -269,10 +283,11 @@ def mean(task: Task, by: By, where: Condition = "") -> "Question":
     from launch.queries.question import Question
 
     question = Question.about(task, where=where)
-    for column in _split(by):
+    for column in split(by):
         question = question.mean(column)
     return question
 
 
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def split(text: str) -> tuple[str, ...]:
+    """The parts between commas, except those within parentheses: `sex,cp in (1, 2)` has two."""
+    return tuple(part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip())

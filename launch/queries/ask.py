@@ -28,12 +28,14 @@ from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.release import RELEASE
+from protocol.statistics.results import AnalysisResult
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
+from server.answers import analysis_page, analysis_report
+from server.answers.query_page import page
+from server.answers.query_report import plain, to_csv
 from server.enrolment.roster import banded
 from server.outcome import Outcome
-from server.report.query_page import page
-from server.report.query_report import plain
 from server.rounds.listener import Listener, Listeners, Reason
 from server.tracking.summary import write_summary
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
@@ -69,13 +71,26 @@ class QueryResult:
         return {answer.name: answer for answer in self.outcome.answers}[name]
 
     @property
+    def analysis(self) -> AnalysisResult | None:
+        """What the answers were read as, where the question is an analysis."""
+        return self.outcome.analysis
+
+    @property
     def plain(self) -> list[dict[str, Any]]:
         """As JSON: every figure with its interval."""
         return plain(self.outcome)
 
     def page(self) -> str:
-        """As one HTML page."""
-        return page(self.outcome)
+        """As one HTML page: of the analysis, or of the counts."""
+        if self.analysis is None:
+            return page(self.outcome)
+        return analysis_page.page(self.outcome, self.analysis)
+
+    def csv(self) -> str:
+        """The figures of the analysis, or of the counts, one a line."""
+        if self.analysis is None:
+            return to_csv(self.outcome)
+        return analysis_report.to_csv(self.analysis)
 
     def _repr_html_(self) -> str:
         return self.page()

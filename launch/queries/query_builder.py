@@ -130,6 +130,7 @@ def _built(
         evaluation=Evaluation(noise_multiplier=1.0, scale=patient_scale(query)),
         roster=tuple(Member(name=site, patients=patients[site]) for site in sorted(patients)),
         query=query,
+        analysis=question.analysis,
     )
     return with_words(with_noise(draft, price.epsilon))
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
+from protocol.study.analysis import Analysis
 from protocol.study.condition import Condition
 from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Statistic
 from tasks import query_schema, registry
@@ -39,6 +40,8 @@ class Question:
     least_count: int = 10
     title: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Analysis | None = None
+    """What the statistics are read as (`launch.queries.analyses`)."""
 
     @staticmethod
     def about(

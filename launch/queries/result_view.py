@@ -7,8 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.queries.ask import QueryResult, receipt_lines
+from protocol.statistics.results import AnalysisResult
 from protocol.terminal.printable import printable
-from server.report.query_report import AnswerRow, answered, captions, question
+from server.answers.analysis_report import in_words
+from server.answers.query_report import AnswerRow, answered, captions, question
 
 _WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -21,12 +23,35 @@ def show(result: QueryResult, console: Console) -> None:
     if query is None:
         return
     console.print(Text(printable(f"Of {question(query)}:")))
+    if result.analysis is not None:
+        _show_analysis(result.analysis, console)
+        _show_receipt(result, console)
+        return
     for (answer, rows), caption in zip(answered(outcome), captions(outcome.study), strict=False):
         console.print(_table(answer.name, [row for row in rows if row.telling]))
         if caption:
             console.print(Text(printable(caption), style="dim"))
+    _show_receipt(result, console)
+
+
+def _show_receipt(result: QueryResult, console: Console) -> None:
     for line in receipt_lines(result):
         console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _show_analysis(result: AnalysisResult, console: Console) -> None:
+    for one in result.tables:
+        title = Text(printable(one.title), style="bold")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column()
+        for name in one.columns:
+            table.add_column(Text(printable(name)), justify="right")
+        for row in one.rows:
+            cells = (Text(printable(in_words(cell))) for cell in row.cells)
+            table.add_row(Text(printable(row.label)), *cells)
+        console.print(table)
+    for note in result.notes:
+        console.print(Text(printable(note), style="dim"), soft_wrap=True)
 
 
 def _table(name: str, rows: list[AnswerRow]) -> Table:

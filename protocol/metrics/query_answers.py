@@ -1,7 +1,8 @@
 """The answers of a query, from its opened sum: noised counts with intervals, quantiles, means.
 
-All of it is post-processing and costs no privacy. Intervals (95%) are of the noise alone: they say
-where the true figure of these patients lies, not that of a population.
+All of it is post-processing and costs no privacy. Intervals (95%) are of the noise and, for what is
+read off bins, of the bins: they say where the true figure of these patients lies, not that of a
+population.
 """
 
 from __future__ import annotations
@@ -117,26 +118,40 @@ def _quantiles(statistic: Cells, part: Counts, noise: Counts, least: int) -> dic
         return {}
     if _interval(float(part[:-1].sum()), (part - noise)[:, :-1].sum(axis=1)).low < max(1, least):
         return {}
-    edges, outer = np.array(axis.edges), int(axis.outside)
-
-    def at(cells: Counts, quantile: float) -> Counts:
-        """(..., bins) noised -> (...,) by linear interpolation of the projected counts."""
-        whole = project(cells[..., :-1])
-        risen = np.cumsum(whole, axis=-1)
-        target = quantile * risen[..., -1:]
-        bin_ = np.minimum((risen < target).sum(axis=-1), whole.shape[-1] - 1)
-        within = np.take_along_axis(whole, bin_[..., None], -1)[..., 0]
-        before = np.take_along_axis(risen, bin_[..., None], -1)[..., 0] - within
-        place = np.clip((target[..., 0] - before) / np.where(within > 0, within, 1.0), 0.0, 1.0)
-        index = np.clip(bin_ - outer, 0, len(edges) - 2)
-        value = edges[index] + place * (edges[index + 1] - edges[index])
-        value = np.where(bin_ < outer, edges[0], value)
-        return np.asarray(np.where(bin_ >= whole.shape[-1] - outer, edges[-1], value))
-
     return {
-        _quantile_name(quantile): _interval(float(at(part, quantile)), at(part - noise, quantile))
+        _quantile_name(quantile): binned_quantile(axis, part[:-1], noise[:, :-1], quantile)
         for quantile in statistic.quantiles
     }
+
+
+def binned_quantile(axis: Bins, counts: Counts, noise: Counts, quantile: float) -> Estimate:
+    """(bins,) noised counts without the missing, (R, bins) draws of their noise -> a quantile.
+
+    The value is interpolated within a bin. Its interval is of whole bins, since nothing says where
+    in a bin the patients are: from the lower edge of the lowest bin that noise explains to the
+    upper edge of the highest. A quantile outside the edges counts as the edge.
+    """
+    edges, outside = np.array(axis.edges), int(axis.outside)
+    low = np.concatenate([edges[:outside], edges[:-1], edges[len(edges) - outside :]])
+    high = np.concatenate([edges[:outside], edges[1:], edges[len(edges) - outside :]])
+
+    def bin_of(cells: Counts) -> tuple[npt.NDArray[np.int64], Counts]:
+        """(..., bins) -> (...,) the bin that the quantile is in, and how far up it, 0 to 1."""
+        whole = project(cells)
+        risen = np.cumsum(whole, axis=-1)
+        target = quantile * risen[..., -1:]
+        found = np.minimum((risen < target).sum(axis=-1), whole.shape[-1] - 1)
+        within = np.take_along_axis(whole, found[..., None], -1)[..., 0]
+        before = np.take_along_axis(risen, found[..., None], -1)[..., 0] - within
+        place = np.clip((target[..., 0] - before) / np.where(within > 0, within, 1.0), 0.0, 1.0)
+        return found, place
+
+    found, place = bin_of(counts)
+    spread, _ = bin_of(counts - noise)
+    first = min(int(np.quantile(spread, 0.025, method="lower")), int(found))
+    last = max(int(np.quantile(spread, 0.975, method="higher")), int(found))
+    value = low[found] + place * (high[found] - low[found])
+    return Estimate(float(value), float(low[first]), float(high[last]))
 
 
 def _interval(value: float, spread: Counts) -> Estimate:

@@ -107,7 +107,7 @@ class Cells(Document):
     kind: Literal["cells"] = "cells"
     name: Label
     where: Condition | None = None
-    axes: Annotated[tuple[Axis, ...], Field(max_length=3, strict=False)] = ()
+    axes: Annotated[tuple[Axis, ...], Field(max_length=8, strict=False)] = ()
     quantiles: Annotated[tuple[Quantile, ...], Field(max_length=20, strict=False)] = ()
 
     @validator(mode="after")

@@ -40,6 +40,8 @@ from protocol.study.algorithms import (
     check_robust,
     check_stop,
 )
+from protocol.study.analysis import Analysis
+from protocol.study.analysis import check as check_analysis
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
 
@@ -302,6 +304,8 @@ class Study(Document):
     failed; with "" they release what is left of it at once."""
     outcome: OutcomeKind = added_field(Binary())
     """What is predicted of a patient, and so what evaluation releases: the task's own."""
+    analysis: Analysis | None = added_field(None)
+    """What the query's tables are read as, beside the counts themselves."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -369,6 +373,10 @@ class Study(Document):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
             raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
+        if self.analysis is not None:
+            if self.query is None:
+                raise ValueError("an analysis is read off a query")
+            check_analysis(self.analysis, self.query)
         return self
 
     @cached_property

@@ -24,10 +24,11 @@ from protocol.study.algorithms import (
 from protocol.study.query import Query
 from protocol.study.study import Study
 from protocol.terminal.printable import as_markdown
+from server.answers import analysis_report
+from server.answers.query_report import markdown, question
 from server.outcome import Baselines, OpenedScores, Outcome
 from server.report import binary_evaluation
 from server.report.privacy_statement import privacy_statement
-from server.report.query_report import markdown, question
 from tasks import registry
 from tasks.base import Task
 from tasks.schema import Schema
@@ -67,12 +68,16 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
     """The whole card (fields of the CHAI applied model card and of AI Act Annex IV that apply)."""
     known = background or Background()
     if study.query is not None:
-        asked = [
+        parts = [
             _head(study, outcome, known),
             _asked(study, study.query),
             privacy_statement(study, outcome),
         ]
-        return "\n\n".join([*asked, *([] if outcome is None else [markdown(outcome)])])
+        if outcome is not None:
+            if outcome.analysis is not None:
+                parts.append(analysis_report.markdown(outcome.analysis))
+            parts.append(markdown(outcome))
+        return "\n\n".join(parts)
     task = registry.load(study.task.name, study.task.options)
     parts = [_head(study, outcome, known), _use(task)]
     if outcome is not None:

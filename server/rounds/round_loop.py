@@ -18,6 +18,8 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
 from protocol.outcomes.estimates import Estimate
+from protocol.statistics.analyses import analyse
+from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -107,6 +109,7 @@ class RoundLoop:
         self._pending: RoundReport | None = None
         self._scored: OpenedScores | None = None
         self._answers: tuple[Answer, ...] = ()
+        self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
         saved = None if checkpoint is None else Checkpoint.load(checkpoint, study.digest)
         if saved is not None:
@@ -298,6 +301,7 @@ class RoundLoop:
         sites = len(opened.participants)
         if self.study.query is not None:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
+            self._analysis = analyse(self.study, opened.total[sections.histogram], sites)
             return {}
         scale, bins = self.study.evaluation.scale, self.study.evaluation.bins
         variance = histogram_variance(self.study, sites) * sites / scale**2
@@ -331,6 +335,7 @@ class RoundLoop:
             answers=self._answers,
             scores=self._scored,
             approvals=self._participants.approvals,
+            analysis=self._analysis,
         )
 
     def _calibration(self) -> tuple[CalibrationPoint, ...]:

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import yaml
 
 from protocol.identity import Identity
+from protocol.models.record import ModelRecord, SignedRecord, digests_of
 from protocol.study.study import Study
 from protocol.terminal.printable import printable
+from protocol.vectors import weights_digest
 from server import released_model
+from server.answers import analysis_page, analysis_report, query_report
+from server.answers.query_page import page
 from server.outcome import Baselines, Outcome, RoundReport
-from server.report import query_report
 from server.report.figures import figures
 from server.report.model_card import WHOLE, Background, card, describe, describe_model
-from server.report.query_page import page
 from server.tracking.delivery_queue import ServerAwayError
-from server.tracking.model_record import ModelRecord, SignedRecord, digests_of
 from server.tracking.parameters import without_credentials
 from server.tracking.tags_and_metrics import (
     SECONDS,
@@ -264,7 +265,7 @@ class TrackedRun:
             record = SignedRecord.of_tags(registered.tags)
             if (
                 record is not None
-                and record.record.weights == released_model.weights_digest(outcome.weights)
+                and record.record.weights == weights_digest(outcome.weights)
                 and (self._signer is None or record.is_signed_by(self._signer.public_key))
             ):
                 return record
@@ -290,6 +291,7 @@ class TrackedRun:
         with tempfile.TemporaryDirectory() as scratch:
             data, model = Path(scratch) / "data", Path(scratch) / "model"
             released_model.write(data, self._study, outcome.weights)
+            (data / released_model.CARD).write_text(describe(self._study, outcome))
             mlflow.pyfunc.save_model(
                 model,
                 loader_module=released_model.__name__,
@@ -340,7 +342,7 @@ class TrackedRun:
             study=outcome.study.digest,
             model=self._model,
             version=self._version,
-            weights=released_model.weights_digest(outcome.weights),
+            weights=weights_digest(outcome.weights),
             files=self._files,
         )
         return SignedRecord.make(record, self._signer)
@@ -401,9 +403,13 @@ class TrackedRun:
 
     @_retriable
     def answers(self, outcome: Outcome) -> None:
-        """What a query came to: answers.json, and a page with bars."""
+        """What a query came to: answers.json, and a page with bars; what it was read as:
+        analysis.csv, and a page with plots."""
         text = json.dumps(query_report.plain(outcome), indent=2)
         files = {"answers.json": text.encode(), "answers.html": page(outcome).encode()}
+        if (result := outcome.analysis) is not None:
+            files["analysis.csv"] = analysis_report.to_csv(result).encode()
+            files["analysis.html"] = analysis_page.page(outcome, result).encode()
         upload(self._client, self._run, files)
 
     @_retriable

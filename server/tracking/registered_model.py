@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
+from protocol.models.record import SignedRecord
 from server import released_model
 from server.enrolment.signing_key import public_half
 from server.released_model import ReleasedModel
 from server.tracking.mlflow_run import client_of
-from server.tracking.model_record import SignedRecord
 from server.tracking.parameters import without_credentials
 
 if TYPE_CHECKING:
@@ -57,17 +57,23 @@ def verify(
 ) -> VerifiedModel:
     """Checks a registered model. Arguments and errors are those of `load`, but a model without a
     record is always refused, and without a key so is every model, unless `unsigned`."""
-    if _trusted(key) is None and not unsigned:
+    trusted = _trusted(key) if unsigned else required_key(key)
+    with fetched(address, tracking_uri, trusted, unsigned) as (record, is_signed, _):
+        if record is None:
+            raise _unrecorded(address, "Train it again with this release, to have one.")
+        return VerifiedModel(address, record, is_signed)
+
+
+def required_key(key: str | Path | None) -> bytes:
+    """The public key that must have signed. Raises WardroundError(CREDENTIALS) without one."""
+    if (trusted := _trusted(key)) is None:
         raise WardroundError(
             Code.CREDENTIALS,
             "There is no key to verify the model's signature with.",
             remedy="Name your credentials or the coordinator's bundle with --key (or in "
             f"{CREDENTIALS}), or compare the files with their record alone: --unsigned.",
         )
-    with _fetched(address, tracking_uri, _trusted(key), unsigned) as (record, is_signed, _):
-        if record is None:
-            raise _unrecorded(address, "Train it again with this release, to have one.")
-        return VerifiedModel(address, record, is_signed)
+    return trusted
 
 
 def load(
@@ -90,7 +96,7 @@ def load(
     for an address that names no version; TRACKING where MLflow does not have it or does not answer;
     CREDENTIALS for a file without a key; and what `released_model.load` raises.
     """
-    with _fetched(address, tracking_uri, _trusted(key), unsigned) as (record, is_signed, folder):
+    with fetched(address, tracking_uri, _trusted(key), unsigned) as (record, is_signed, folder):
         if record is None and not unsigned:
             raise _unrecorded(address, "If it is of wardround 0.1.0: load(..., unsigned=True).")
         if not is_signed:
@@ -114,7 +120,7 @@ def _trusted(key: str | Path | None) -> bytes | None:
 
 
 @contextmanager
-def _fetched(
+def fetched(
     address: str, tracking_uri: str | None, trusted: bytes | None, unsigned: bool
 ) -> Iterator[tuple[SignedRecord | None, bool, Path]]:
     """A model's record, whether `trusted` signed it, and its files in a folder, compared with the

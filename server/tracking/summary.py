@@ -13,8 +13,9 @@ from typing import Any
 from protocol import durable_files
 from protocol.document import finite
 from protocol.privacy.releases import assumption
+from server.answers import analysis_report
+from server.answers.query_report import plain
 from server.outcome import Outcome
-from server.report.query_report import plain
 
 
 def summary(
@@ -45,6 +46,7 @@ def summary(
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
         **({"answers": plain(outcome)} if study.query is not None else {}),
+        **({"analysis": analysis_report.plain(outcome.analysis)} if outcome.analysis else {}),
     } | ({"baselines": {name: dict(of) for name, of in baselines.items()}} if baselines else {})
 
 

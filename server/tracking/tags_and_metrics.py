@@ -9,15 +9,14 @@ from protocol.outcomes.estimates import Estimate
 from protocol.outcomes.kinds import FIRST, HEADLINES
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
+from protocol.vectors import weights_digest
+from server.answers import analysis_report, query_report
 from server.outcome import Outcome, RoundReport
-from server.released_model import weights_digest
-from server.report import query_report
 from server.report.model_card import Background, describe
 
 SECONDS = "system/seconds"
-_SHOWN = tuple(
-    dict.fromkeys((*FIRST, *HEADLINES, "sensitivity", "specificity", "calibration_error"))
-)
+_OF_BINARY = ("sensitivity", "specificity", "calibration_error")
+_SHOWN = tuple(dict.fromkeys((*FIRST, *HEADLINES, *_OF_BINARY)))
 """The figures that a table of runs has room for; a kind of outcome has some of them."""
 
 
@@ -115,6 +114,7 @@ def final_metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
         [
             *_shown(outcome.metrics),
             *query_report.metrics(outcome),
+            *analysis_report.metrics(outcome.analysis),
             ("epsilon", _shown_epsilon(outcome.epsilon)),
         ]
     )

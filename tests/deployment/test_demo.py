@@ -17,7 +17,7 @@ import pytest
 
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
-from server.released_model import weights_digest
+from protocol.vectors import weights_digest
 from tasks import registry
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""From an invitation to a site that is ready for pictures, by the commands of the README."""
+"""From an invitation to a site that is ready for pictures, by the commands of docs/site_data.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.coordinator.config import CoordinatorConfig
 from server.enrolment.invitations import Invitations
 from tests.waiting import HUNG, until
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "site_data.md"
 PATIENTS, SIDE = 24, 64
 OTHERS = ("south", "west")
 MACHINE = ("user", "ledger and clock", "disk", "processors")
@@ -25,8 +25,8 @@ MACHINE = ("user", "ledger and clock", "disk", "processors")
 
 
 def commands(folder: Path, port: int) -> list[list[str]]:
-    """The README's, for another folder, port and sender."""
-    (block,) = re.findall(r"```\n(wardround-site join [^`]*cache fill[^`]*)```", README.read_text())
+    """The page's, for another folder, port and sender."""
+    (block,) = re.findall(r"```\n(wardround-site join [^`]*cache fill[^`]*)```", PAGE.read_text())
     text = block.replace("/srv/wardround", str(folder)).replace(
         "0.0.0.0:11112", f"127.0.0.1:{port}"
     )

@@ -140,6 +140,42 @@ def test_sites_that_allow_it_answer_together_and_the_others_are_left_out(
     assert federation.spent(REFUSES) == (0.0, [])
 
 
+def test_an_analysis_is_allowed_debited_and_summed_as_the_table_it_is_read_off(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """By the command, through the coordinator and back, with the figures in all its files."""
+    before = {site: federation.spent(site)[0] for site in ALLOWED}
+    run = CliRunner().invoke(
+        app,
+        [
+            *("analyse", "survival", "--task", TASK, "--time", "mean_radius:4", "--json"),
+            *("--event", "malignant = 1", "--by", "mean_texture > 20", "--epsilon", "2"),
+            *("--credentials", str(federation.credentials), "--output", str(tmp_path / "outputs")),
+            *("--html", str(tmp_path / "page.html"), "--csv", str(tmp_path / "figures.csv")),
+        ],
+    )
+    assert run.exit_code == 0, run.output
+    found = json.loads(run.stdout)
+    for site in ALLOWED:
+        spent, debits = federation.spent(site)
+        assert spent == pytest.approx(before[site] + 2.0, rel=1e-2)
+        (debit,) = (debit for debit in debits if debit.study == found["study"])
+        assert debit.event is not None
+        assert (debit.part, debit.count, debit.event.count) == ("evaluate", 1, 1)
+    (folder,) = (tmp_path / "outputs").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["analysis"] == found["analysis"]
+    shares, at_risk, totals, test = found["analysis"]["tables"]
+    assert shares["columns"] == ["mean_texture > 20", "not (mean_texture > 20)"]
+    patients = sum(cell["value"] for cell in totals["rows"][0]["cells"])
+    truth = sum(federation.patients[site] for site in ALLOWED)
+    assert abs(patients - truth) < 20 * tail(2.0, 1.0, 3 / 2, 1e-9)
+    assert 0 <= test["rows"][0]["cells"][2]["value"] <= 1
+    assert "<polyline" in (tmp_path / "page.html").read_text()
+    rows = (tmp_path / "figures.csv").read_text().splitlines()
+    assert len(rows) > len(at_risk["rows"]) + len(shares["rows"])
+
+
 def test_one_is_told_beforehand_who_would_answer_and_by_which_rule_not(
     federation: Federation,
 ) -> None:

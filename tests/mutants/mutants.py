@@ -21,6 +21,7 @@ Area = Literal[
     "queries",
     "evaluation",
     "released models",
+    "prediction",
     "liars",
     "edges",
     "access",

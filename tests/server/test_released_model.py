@@ -78,7 +78,8 @@ def test_patients_with_categories_and_gaps_score_like_the_torch_model(
     reference.load(weights)
     with torch.no_grad():
         expected = TASK.scores(reference.module(torch.from_numpy(TASK.features(table))))
-    np.testing.assert_array_equal(scored["score"].to_numpy(np.float32), expected.numpy())
+    # torch may round a row of a batch otherwise than the row alone: tests/tasks/test_scoring.py
+    np.testing.assert_allclose(scored["score"], expected.numpy(), rtol=1e-5)
     assert len(set(scored["score"])) == 30
 
 
@@ -106,7 +107,7 @@ def test_the_example_is_public_and_can_be_scored(folder: Path) -> None:
 def test_the_files_hold_float32_weights_and_names_only(
     folder: Path, weights: np.ndarray[tuple[int], np.dtype[np.float32]]
 ) -> None:
-    assert {path.name for path in folder.iterdir()} == {"weights.npz", "model.json"}
+    assert {path.name for path in folder.iterdir()} == {"weights.npz", "model.json", "study.json"}
     with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
         assert {arrays[name].dtype for name in arrays.files} == {np.dtype(np.float32)}
         flat = np.concatenate([arrays[name].reshape(-1) for name in arrays.files])

@@ -27,6 +27,7 @@ from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.budget import budget, spending_by_study
 from client.governance.governance import SiteGovernance
+from launch.queries import analyses
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.document import canonical, digest
@@ -429,6 +430,17 @@ def test_a_person_reads_what_is_asked_of_whom_and_at_what_price(asked: Asked) ->
     assert "Which columns" not in words
     with pytest.raises(WardroundError):
         approvals.find("f" * 64)
+
+
+def test_a_person_reads_what_the_tables_are_read_as(asked: Asked) -> None:
+    question = analyses.survival(Question.about(TASK), f"{COLUMN}:4", "malignant = 1")
+    study = study_of(question)
+    asked.propose(study.document)
+    approvals = asked.governance.approvals
+    (found, *_) = approvals.find(study.digest)
+    words = dict(summarise(approvals, found, registry.load(TASK).schema))
+    assert "Kaplan-Meier" in words["Read as"]
+    assert "(7 cells)" in words["Question 1"]
 
 
 def test_a_policy_that_allows_queries_needs_their_mode() -> None:

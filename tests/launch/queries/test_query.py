@@ -22,10 +22,10 @@ from protocol.metrics.query_answers import answers
 from protocol.privacy.query_noise import half_width, query_and_event, share
 from protocol.study.query import Bins, Categories, Cells, ConditionAxis
 from protocol.study.study import Study
+from server.answers.query_page import page
+from server.answers.query_report import captions, markdown, metrics, plain
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
 from server.outcome import Outcome
-from server.report.query_page import page
-from server.report.query_report import captions, markdown, metrics, plain
 from server.rounds.listener import Listeners
 from tasks import registry
 from tasks.schema import PATIENT

@@ -30,6 +30,7 @@ import torch
 import yaml
 
 from launch.demo.mlflow_server import MlflowServer
+from launch.queries.analyses import glm
 from launch.queries.ask import Where, ask
 from launch.queries.query_builder import Price
 from launch.queries.question import Question
@@ -38,6 +39,7 @@ from protocol.outcomes.binary import METRICS
 from protocol.outcomes.estimates import Estimate
 from protocol.study.study import Study
 from server import undelivered
+from server.answers.analysis_report import metrics
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
 from server.tracking.mlflow_run import TrackedRun
@@ -676,3 +678,21 @@ def test_a_query_leaves_its_answers_and_no_model(server: MlflowServer, tmp_path:
     assert Study.parse(document).query == answered.outcome.study.query
     assert not run.outputs.model_outputs
     assert run.info.status == "FINISHED"
+
+
+def test_an_analysis_leaves_its_page_its_figures_and_its_tables(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    question = glm(Question.about("breast_cancer"), "malignant = 1", ["mean_texture > 20"])
+    where = Where(tracking=server.url, experiment=EXPERIMENT, output=tmp_path / "outputs")
+    answered = ask(question, Price(epsilon=4.0), where)
+    assert answered.receipt.missing == ()
+    run = _run(server, answered.outcome.study)
+    assert answered.analysis is not None
+    logged = dict(metrics(answered.analysis))
+    assert {name: run.data.metrics[name] for name in logged} == pytest.approx(logged)
+    assert "### Coefficients" in run.data.tags["mlflow.note.content"]
+    assert _artifact(server, run, "analysis.csv", tmp_path).decode() == answered.csv()
+    assert _artifact(server, run, "analysis.html", tmp_path).decode() == answered.page()
+    document = _artifact(server, run, "study.json", tmp_path)
+    assert Study.parse(document).analysis == question.analysis

@@ -16,11 +16,8 @@ import pytest
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from server import released_model
-from server.outcome import Outcome
-from server.released_model import example, weights_digest
-from server.tracking import mlflow_run, registered_model
-from server.tracking.model_record import (
+from protocol.models.bundle import Bundle
+from protocol.models.record import (
     RECORD,
     SIGNATURE,
     SIGNER,
@@ -28,6 +25,12 @@ from server.tracking.model_record import (
     SignedRecord,
     digests_of,
 )
+from protocol.vectors import weights_digest
+from server import released_model
+from server.outcome import Outcome
+from server.released_model import example
+from server.tracking import mlflow_run, registered_model
+from server.tracking.model_export import export
 from server.tracking.registered_model import CREDENTIALS
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
 from tasks import registry
@@ -328,3 +331,23 @@ def test_what_is_recorded_is_left_as_it_is(
 
 def _raise(*_: object) -> None:
     raise ValueError("killed")
+
+
+def test_a_signed_model_leaves_as_one_file_and_scores_the_same(
+    signed: tuple[Outcome, TrackingReceipt], tmp_path: Path
+) -> None:
+    done, receipt = signed
+    written = export(receipt.model, tmp_path / "model.safetensors", key=TRUSTED)
+    read = Bundle.read(tmp_path / "model.safetensors", KEY.public_key)
+    assert read.digest == written.digest
+    assert (read.study.digest, read.name) == (done.study.digest, "signed/1")
+    assert read.weights.tolist() == done.weights.tolist()
+    assert read.card.startswith("#")
+
+
+def test_only_a_signed_model_leaves(unsigned: str, tmp_path: Path) -> None:
+    for key, code in ((TRUSTED, Code.WEIGHTS), (None, Code.CREDENTIALS)):
+        with pytest.raises(WardroundError) as caught:
+            export(unsigned, tmp_path / "model.safetensors", key=key)
+        assert caught.value.code == code
+    assert not (tmp_path / "model.safetensors").exists()

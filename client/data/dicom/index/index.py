@@ -184,6 +184,11 @@ class ImageIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def version(self) -> int:
+        """Another number once somebody else has written to the index."""
+        return int(self._read("PRAGMA data_version")[0][0])
+
     def known(self, under: Path) -> dict[Path, Stamp]:
         """Files at or below a path -> their stamps when they were read."""
         low = os.fsencode(under)

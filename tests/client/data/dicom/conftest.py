@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-_PACKAGES = {"dcmtk": ["storescu", "dcmsend", "echoscu", "dcmmkdir"], "orthanc": ["Orthanc"]}
+_PACKAGES = {
+    "dcmtk": ["storescu", "dcmsend", "echoscu", "dcmmkdir"],
+    "orthanc": ["Orthanc"],
+    "dicom3tools": ["dciodvfy"],
+}
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
 
@@ -50,3 +54,9 @@ def dcmtk() -> dict[str, Path]:
 def orthanc() -> Path:
     """The Orthanc server."""
     return _installed("orthanc")["Orthanc"]
+
+
+@pytest.fixture(scope="session")
+def dicom3tools() -> Path:
+    """dciodvfy, which compares an object with its definition in the standard."""
+    return _installed("dicom3tools")["dciodvfy"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
 from protocol.terminal.printable import as_html
+from server.answers.query_report import AnswerRow, answered, captions, question
 from server.outcome import Outcome
-from server.report.query_report import AnswerRow, answered, captions, question
 
 _STYLE = """
 :root { color-scheme: light dark; --bar: #4878a8; --noise: #222; }

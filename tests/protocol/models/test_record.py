@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
-from server.tracking.model_record import (
+from protocol.models.record import (
     RECORD,
     SIGNATURE,
     SIGNER,

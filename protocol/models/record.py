@@ -36,7 +36,7 @@ class ModelRecord(Document):
     model: Annotated[str, StringConstraints(max_length=256)]
     version: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
     weights: Digest
-    """Of (P,) float32 little-endian, as `server.released_model.weights_digest` makes it."""
+    """Of (P,) float32 little-endian, as `protocol.vectors.weights_digest` makes it."""
     files: Annotated[
         dict[Annotated[str, StringConstraints(pattern=ARTIFACT, max_length=200)], Digest],
         Field(min_length=1, max_length=50),

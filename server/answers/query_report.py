@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -77,10 +79,23 @@ def plain(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+def to_csv(outcome: Outcome) -> str:
+    """One line a figure: statistic, label, value, low, high, note (why there is none)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("statistic", "label", "value", "low", "high", "note"))
+    for answer, rows in answered(outcome):
+        for row in rows:
+            of, where = row.estimate, (answer.name, " · ".join(row.label))
+            figures = ("", "", "", row.hidden) if of is None else (of.value, of.low, of.high, "")
+            writer.writerow((*where, *figures))
+    return text.getvalue()
+
+
 def metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
     """`statistic/label`, and its interval as `_low` and `_high`; the first 500."""
     shown = (
-        (f"{_slug(answer.name)}/{_slug(' '.join(row.label))}", row.estimate)
+        (f"{slug(answer.name)}/{slug(' '.join(row.label))}", row.estimate)
         for answer, rows in answered(outcome)
         for row in rows
         if row.estimate is not None
@@ -142,6 +157,6 @@ def question(query: Query) -> str:
     return f"patients with a record where {in_words(query.where)}"
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """What MLflow takes as a part of a metric's name."""
     return re.sub(r"[^A-Za-z0-9_.:-]+", "_", text).strip("_")[:100] or "all"

@@ -1,0 +1,71 @@
+"""Sends objects to a PACS by C-STORE (PS3.4, annex B), as its service class user."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+
+_SECONDS = 30.0
+"""For each answer of the peer."""
+_SUCCESS, _WARNING, _OUT_OF_RESOURCES, _NOT_AUTHORISED = 0x0000, 0xB000, 0xA700, 0x0124
+
+
+class PeerAwayError(Exception):
+    """The peer does not take anything at present; its text says why."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The peer will never take this object. why: its status."""
+
+    why: str
+
+
+@contextmanager
+def association(
+    host: str, port: int, *, called: str, calling: str
+) -> Iterator[Callable[[bytes], Refusal | None]]:
+    """A function that sends one DICOM file; None: it was taken.
+
+    Raises PeerAwayError where the peer cannot be reached or rejects the association, and so does
+    the function where the peer has no room, asks who this is, or goes away.
+    """
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
+    entity.connection_timeout = _SECONDS
+    entity.add_requested_context(
+        ComprehensiveSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    )
+    peer = entity.associate(host, port, ae_title=called)
+    if not peer.is_established:
+        raise PeerAwayError("it rejects us" if peer.is_rejected else "it cannot be reached")
+
+    def send(content: bytes) -> Refusal | None:
+        try:
+            answer = peer.send_c_store(dcmread(io.BytesIO(content)))
+        except ValueError:  # no presentation context was accepted
+            raise PeerAwayError("it takes no Comprehensive SR") from None
+        except RuntimeError:
+            raise PeerAwayError("it went away") from None
+        status = answer.get("Status")
+        if status is None:
+            raise PeerAwayError("it went away")
+        if status == _SUCCESS or status & 0xF000 == _WARNING:
+            return None
+        if status & 0xFF00 == _OUT_OF_RESOURCES:
+            raise PeerAwayError(f"it has no room (status {status:04X})")
+        if status == _NOT_AUTHORISED:
+            raise PeerAwayError(f"it does not allow us to store (status {status:04X})")
+        return Refusal(f"it refused the report (status {status:04X})")
+
+    try:
+        yield send
+    finally:
+        if peer.is_established:
+            peer.release()

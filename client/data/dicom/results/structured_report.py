@@ -1,0 +1,161 @@
+"""A score of an image as a DICOM measurement report (PS3.16, TID 1500), as a Comprehensive SR.
+
+Its unique identifiers follow from the image and the model: the same result is the same object
+however often it is made, so that a PACS which was sent it twice has it once (IHE AI Results).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from protocol.errors import Code
+from protocol.untrusted import parsing
+
+_SCHEME = "99WARDROUND"
+_MAKER = "wardround"
+_SERIES = 99017
+_LONG_STRING, _SHORT_STRING = 64, 16
+"""Characters of VR LO and SH (PS3.5, section 6.2)."""
+_PATIENT_AND_STUDY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Of type 2: there, though possibly empty (PS3.3, C.7.1.1 and C.7.2.1)."""
+
+
+@dataclass(frozen=True)
+class ModelStatement:
+    """What a report says of its model. predicts: of what the score is the probability. use: what it
+    may be used for; limits: in which of this site's pictures. digest: of its bundle."""
+
+    name: str
+    version: str
+    digest: str
+    study: str
+    predicts: str
+    use: str
+    limits: str
+
+
+def structured_report(
+    file: Path, model: ModelStatement, score: float, when: datetime
+) -> tuple[str, bytes]:
+    """The report on an image, score in [0, 1], as a DICOM file in the image's own study: its UID
+    and its content.
+
+    Raises WardroundError(MALFORMED_DATA) for an image that is of no study, or cannot be read any
+    more.
+    """
+    with parsing(
+        "A picture that was scored cannot be reported on: it is gone, or names no study.",
+        Code.MALFORMED_DATA,
+        "Run `wardround-site index`, and look at it with `wardround-site images`.",
+    ):
+        image = dcmread(file, stop_before_pixels=True)
+        for name in _PATIENT_AND_STUDY:
+            if name not in image:
+                setattr(image, name, "")
+        if not image.StudyInstanceUID or not image.SOPInstanceUID:
+            raise ValueError
+        image.decode()
+        image.SpecificCharacterSet = "ISO_IR 192"  # what the report is written in, whatever it was
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote patients' names
+            report = _report(image, model, score, when)
+            report.save_as(buffer, enforce_file_format=True)
+        return str(report.SOPInstanceUID), buffer.getvalue()
+
+
+def _report(image: Dataset, model: ModelStatement, score: float, when: datetime) -> Dataset:
+    return ComprehensiveSR(
+        evidence=[image],
+        content=_content(image, model, score),
+        series_instance_uid=_uid(model.digest, image.StudyInstanceUID, "series"),
+        series_number=_SERIES,
+        sop_instance_uid=_uid(model.digest, image.SOPInstanceUID, "report"),
+        instance_number=1,
+        manufacturer=_MAKER,
+        is_complete=True,
+        is_final=False,
+        series_description=model.use[:_LONG_STRING],
+        manufacturer_model_name=f"{model.name} {model.version}"[:_LONG_STRING],
+        software_versions=version(_MAKER),
+        content_date=when.date(),
+        content_time=when.time().replace(microsecond=0, tzinfo=None),
+    )
+
+
+def _content(image: Dataset, model: ModelStatement, score: float) -> MeasurementReport:
+    predicted = CodedConcept(
+        hashlib.sha256(model.predicts.encode()).hexdigest()[:_SHORT_STRING],
+        _SCHEME,
+        f"Probability of {model.predicts}"[:_LONG_STRING],
+    )
+    algorithm = AlgorithmIdentification(
+        name=model.name,
+        version=model.version,
+        parameters=[f"model sha256:{model.digest}", f"study sha256:{model.study}"],
+        manufacturer=_MAKER,
+    )
+    measured = Measurement(predicted, score, CodedConcept("1", "UCUM", "no units"))
+    measured[0].MeasuredValueSequence[0].FloatingPointValue = score  # with all its bits
+    group = MeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(
+            uid=_uid(model.digest, image.SOPInstanceUID, "finding"), identifier=model.name
+        ),
+        algorithm_id=algorithm,
+        measurements=[measured],
+        source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)],
+    )
+    for text in (model.use, f"Intended for {model.limits}."):
+        group[0].ContentSequence.append(TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
+    device = DeviceObserverIdentifyingAttributes(
+        uid=_uid(model.digest, "", "device"),
+        name=model.name,
+        manufacturer_name=_MAKER,
+        model_name=model.version,
+    )
+    return MeasurementReport(
+        ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device)),
+        CodedConcept("363679005", "SCT", "Imaging procedure"),
+        imaging_measurements=[group],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+
+
+def _uid(digest: str, of: str, what: str) -> str:
+    """Derived from a hash as from a UUID (PS3.5, B.2)."""
+    hashed = hashlib.sha256(f"{what}\0{digest}\0{of}".encode()).digest()
+    return f"2.25.{int.from_bytes(hashed[:16])}"

@@ -1,0 +1,108 @@
+"""A released model that this site may use: its bundle, checked, and the rules for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import assert_never
+
+from client.config.prediction_rules import ModelRules
+from client.config.site_config import SiteConfig
+from client.config.site_roster import SiteRoster
+from protocol.errors import Code, WardroundError
+from protocol.models.bundle import Bundle
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
+from tasks.base import Task
+from tasks.scoring import ScoringModel, installed, with_weights
+
+
+@dataclass(frozen=True, eq=False)
+class AllowedModel:
+    """A bundle that the coordinator signed and this site's policy allows."""
+
+    bundle: Bundle
+    rules: ModelRules
+    notice: str
+    """What every result says of its use."""
+    scoring: ScoringModel
+
+    @property
+    def task(self) -> Task:
+        return self.scoring.task
+
+    @staticmethod
+    def open(config: SiteConfig, path: Path, now: datetime) -> AllowedModel:
+        """Raises WardroundError: CONFIGURATION where no signing key is pinned here, what
+        `Bundle.read` and `tasks.scoring` raise, REFUSED_POLICY for a model that the policy does not
+        list or that nobody has approved, OUTSIDE_HOURS."""
+        predict = config.policy.predict
+        bundle = Bundle.read(path, _pinned_key(config))
+        rules = predict.models.get(bundle.digest)
+        if rules is None:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"The policy does not allow the model {bundle.name}.",
+                remedy=f"To allow it, add {bundle.digest} to policy.predict.models in site.yaml.",
+                rule="predict.models",
+            )
+        if not rules.unapproved:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"No reviewer has approved the model {bundle.name}.",
+                remedy="Ask for an approved one; or, to use it all the same, set unapproved: true "
+                "for it in policy.predict.models.",
+                rule="predict.models.unapproved",
+            )
+        local = config.policy.local(now)
+        if predict.hours and not any(window.contains(local) for window in predict.hours):
+            raise WardroundError(
+                Code.OUTSIDE_HOURS,
+                "policy.predict.hours does not allow scoring at this time of day.",
+                remedy="Try again later; to allow it, change policy.predict.hours.",
+                rule="predict.hours",
+            )
+        study = bundle.study
+        task = installed(study.task.name, study.task.options, study.task.version, study.task.source)
+        _require_probability(task)
+        if task.schema.images and not rules.modalities:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"The policy does not say which pictures the model {bundle.name} may score.",
+                remedy=f"Add modalities to policy.predict.models.{bundle.digest} in site.yaml.",
+                rule="predict.models.modalities",
+            )
+        weights = bundle.weights_by_name
+        seed, noted = study.optimisation.seed, study.model.frozen
+        model = with_weights(task, seed, weights, bundle.frozen, noted)
+        return AllowedModel(bundle, rules, predict.notice, ScoringModel(task, model))
+
+
+def _require_probability(task: Task) -> None:
+    """Raises WardroundError(CONFIGURATION) for a task whose result is more, or other, than the
+    probability of one thing."""
+    match task.outcome:
+        case Binary():
+            return
+        case Multiclass() | Regression():
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"What the task {task.name} predicts is not the probability of one thing.",
+                remedy="Only such models score a hospital's patients in this release; "
+                "`wardround.load` reads the others.",
+            )
+        case _:
+            assert_never(task.outcome)
+
+
+def _pinned_key(config: SiteConfig) -> bytes:
+    """The coordinator's public signing key, as `wardround-site join` wrote it."""
+    if (key := SiteRoster(config).signer) is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "This site has no signing key of its coordinator, to check a model with.",
+            remedy="Ask the coordinator's operator for a bundle, and run `wardround-site join`.",
+        )
+    return key

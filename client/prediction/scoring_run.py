@@ -1,0 +1,86 @@
+"""One run of a model over a site's records: allowed, selected, scored, noted, handed on.
+
+What is handed on goes to files, or into the outbox for the destinations that the policy names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from client.config.site_config import SiteConfig
+from client.governance.audit import Audit
+from client.governance.audit_replay import AuditEvent
+from client.prediction import results
+from client.prediction.allowed_model import AllowedModel
+from client.prediction.predictions import Prediction, Progress, predict
+from client.prediction.selection import NEW, select
+from client.prediction.state import PredictionState
+from protocol.errors import Code, WardroundError
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """What a run came to. reasons: why records have no score or no result -> how many."""
+
+    model: str
+    digest: str
+    use: str
+    scored: int
+    left_out: int
+    reasons: Mapping[str, int]
+
+
+def run(
+    config: SiteConfig,
+    audit: Audit,
+    state: PredictionState,
+    bundle: Path,
+    which: str,
+    to: Path | None,
+    progress: Progress = lambda done, of: None,
+) -> ScoringRun:
+    """which: as `selection.select` has it. to: what to write; None: reports go into the outbox.
+
+    The audit log notes the run before anything is written; an empty one only where `to` is given.
+    Raises WardroundError as its parts do, and REFUSED_POLICY where reports are to be sent nowhere.
+    """
+    now = datetime.now().astimezone()
+    model = AllowedModel.open(config, bundle, now)
+    if to is not None:
+        results.refuse_unfit(to, model.task)
+    elif not model.rules.send_to or not model.task.schema.images:
+        raise WardroundError(
+            Code.REFUSED_POLICY,
+            f"Reports of {model.bundle.name} may be sent nowhere.",
+            remedy="For a model of pictures, name AE titles in send_to of its rules in "
+            "policy.predict.models; or write files: --to.",
+            rule="predict.models.send_to",
+        )
+    digest = model.bundle.digest
+    known = state.scored(digest) if which == NEW else frozenset()
+    selection = select(config, model, which, known.__contains__)
+    found = predict(config, model, selection, progress)
+    made, unfit = found.made, Counter[str]()
+    counts = {"scored": len(made), "left_out": sum(found.left_out.values())}
+    if made or to is not None:
+        audit.append(AuditEvent.PATIENTS_SCORED, model=digest, version=model.bundle.name, **counts)
+    if to is None:
+        reports, unfit = results.reports(model, sorted(made, key=_arrival), now)
+        state.add(digest, (one.record for one in made), model.rules.send_to, reports)
+    elif made:
+        unfit = results.write(to, model, made, now)
+        state.add(digest, (one.record for one in made))
+    reasons = Counter(found.left_out) + unfit
+    return ScoringRun(model.bundle.name, digest, model.notice, **counts, reasons=dict(reasons))
+
+
+def _arrival(one: Prediction) -> float:
+    """When its picture came, in ns; reports go out in this order."""
+    try:
+        return 0.0 if one.file is None else one.file.stat().st_mtime_ns
+    except OSError:
+        return 0.0

@@ -1,0 +1,72 @@
+"""Scores pictures as they become ready, and sends the reports, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from client.config.site_config import SiteConfig
+from client.data.dicom.index.index import ImageIndex
+from client.governance.audit import Audit
+from client.log_events import event
+from client.prediction.delivery import deliver
+from client.prediction.scoring_run import run
+from client.prediction.selection import NEW
+from client.prediction.state import PredictionState
+from protocol.errors import Code, WardroundError
+
+_EVERY = 60.0
+"""Seconds after which a run is made though the index has not changed: hours begin, an error has
+passed, what could not be read is read again."""
+
+
+class PredictionService:
+    """One bundle at one site. `step` is called again and again; site.yaml is read each time, so
+    that a model which is withdrawn scores nobody from then on."""
+
+    def __init__(self, site_yaml: Path, bundle: Path, audit: Audit) -> None:
+        self._site_yaml, self._bundle, self._audit = site_yaml, bundle, audit
+        self._seen: int | None = None
+        self._next = 0.0
+        self._trouble = ""
+
+    def follow(self, state: PredictionState, stopping: Callable[[], bool]) -> None:
+        """Until `stopping`, which waits a while and says whether to stop.
+
+        Raises WardroundError where site.yaml or the index cannot be read at the start.
+        """
+        config = SiteConfig.load(self._site_yaml)
+        if config.imaging is None:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                "site.yaml has no section imaging, so that no picture arrives.",
+                remedy="Add `imaging:`; without pictures, run `predict --for new --to FILE`.",
+            )
+        with ImageIndex.open(config.state, config.imaging.gate) as index:
+            while not stopping():
+                try:
+                    self._step(state, index.version)
+                except WardroundError as error:
+                    self._next = time.monotonic() + _EVERY
+                    self._tell(error)
+
+    def _step(self, state: PredictionState, version: int) -> None:
+        config = SiteConfig.load(self._site_yaml)
+        deliver(state, config.policy.predict)
+        if version == self._seen and time.monotonic() < self._next:
+            return
+        self._seen, self._next = version, time.monotonic() + _EVERY
+        done = run(config, self._audit, state, self._bundle, NEW, None)
+        self._trouble = ""
+        if done.scored:
+            event("scored", model=done.model, count=done.scored, left_out=done.left_out)
+            deliver(state, config.policy.predict)
+
+    def _tell(self, error: WardroundError) -> None:
+        """Once, until another error or a success."""
+        if self._trouble != error.message:
+            self._trouble = error.message
+            why = {"code": error.code.value, "why": error.message, "do": error.remedy}
+            event("not scored", logging.WARNING, **why)

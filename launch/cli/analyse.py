@@ -1,0 +1,131 @@
+"""`wardround analyse`: what a paper reports of a federation's patients, with inference."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launch.cli.query import Condition, Task, question_command, split
+from protocol.errors import Code, WardroundError
+from protocol.study.analysis import Family
+from protocol.terminal.command_line import CommandLine
+
+if TYPE_CHECKING:
+    from launch.queries.question import Question
+
+analyse_app = CommandLine(
+    "Table one, regression and survival over a federation: from noised, summed tables.\n\n"
+    "Each is a query whose tables are read as an analysis: hospitals allow it, debit it and count "
+    "it as one. Intervals and p-values know of the noise. --html writes a page with plots, --csv "
+    "every figure; docs/statistics.md says what is estimated, and how well."
+)
+
+Time = Annotated[
+    str, typer.Option(help="A number column in public intervals: days:12, days:0/182/365/730.")
+]
+Event = Annotated[str, typer.Option(help="A condition that holds where the event happened.")]
+Factors = Annotated[
+    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,chol > 240.")
+]
+References = Annotated[str, typer.Option(help="Levels to compare with, with commas: cp=4,sex=0.")]
+By = Annotated[str, typer.Option("--by", help="Groups: a column, bins (age:45/65), a condition.")]
+
+
+@question_command(analyse_app)
+def table_one(
+    task: Task,
+    variables: Annotated[str, typer.Option(help="Columns, with commas: age,chol:16 (bins), sex.")],
+    by: By = "",
+    where: Condition = "",
+) -> "Question":
+    """Patients, means, quartiles, shares, missing values; standardised differences by group.
+
+    The table that describes a cohort, before anything is compared.
+
+    Example: wardround analyse table-one --task heart_disease --variables age,chol,cp --by sex
+    """
+    from launch.queries import analyses
+    from launch.queries.question import Question
+
+    return analyses.table_one(Question.about(task, where=where), split(variables), by)
+
+
+@question_command(analyse_app)
+def survival(
+    task: Task,
+    time: Time,
+    event: Event,
+    by: By = "",
+    strata: Annotated[
+        str, typer.Option(help="The test compares groups within these: a column or a condition.")
+    ] = "",
+    where: Condition = "",
+) -> "Question":
+    """Kaplan-Meier curves with bands, patients at risk, median, restricted mean, log-rank test.
+
+    From one table of intervals by event; the more intervals, the more noise.
+
+    Example: wardround analyse survival --task my_task --time days:12 --event "died = 1" --by sex
+    """
+    from launch.queries import analyses
+    from launch.queries.question import Question
+
+    return analyses.survival(Question.about(task, where=where), time, event, by, strata)
+
+
+@question_command(analyse_app)
+def glm(
+    task: Task,
+    outcome: Annotated[
+        str, typer.Option(help="A condition (binomial), or a number column (gaussian, poisson).")
+    ],
+    factors: Factors,
+    family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
+    references: References = "",
+    where: Condition = "",
+) -> "Question":
+    """Logistic, linear or Poisson regression on factors, with standard errors that know the noise.
+
+    From one table of all factors together: a few factors with few levels each.
+
+    Example: wardround analyse glm --task heart_disease --outcome "disease = 1" --factors sex,age
+    """
+    from launch.queries import analyses
+    from launch.queries.question import Question
+
+    question = Question.about(task, where=where)
+    return analyses.glm(question, outcome, split(factors), family, _references(references))
+
+
+@question_command(analyse_app)
+def cox(
+    task: Task,
+    time: Time,
+    event: Event,
+    factors: Factors,
+    references: References = "",
+    where: Condition = "",
+) -> "Question":
+    """Hazard ratios of factors (proportional hazards), with standard errors that know the noise.
+
+    From one table of all factors by event and interval: a few factors with few levels each.
+
+    Example: wardround analyse cox --task my_task --time days:6 --event "died = 1" --factors sex,arm
+    """
+    from launch.queries import analyses
+    from launch.queries.question import Question
+
+    question = Question.about(task, where=where)
+    return analyses.cox(question, time, event, split(factors), _references(references))
+
+
+def _references(text: str) -> dict[str, str]:
+    return dict(_reference(part) for part in split(text))
+
+
+def _reference(text: str) -> tuple[str, str]:
+    column, sign, level = text.rpartition("=")
+    if not sign:
+        raise WardroundError(
+            Code.CONFIGURATION, f"--references has {text!r}.", remedy="For example: cp=4,sex=0."
+        )
+    return column.strip(), level.strip()

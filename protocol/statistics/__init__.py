@@ -1,0 +1,1 @@
+"""Statistics that clinical papers report, read off noised tables."""

@@ -1,0 +1,85 @@
+"""Factors as a design matrix, and the table of coefficients that a model of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+
+from protocol.statistics.estimation import Fit, Floats
+from protocol.statistics.noised_table import NoisedTable
+from protocol.statistics.results import Figure, ResultRow, ResultTable
+
+REMEDY = "Join levels, leave out a factor, or spend more epsilon."
+WHOSE = (
+    "Standard errors, intervals (95%) and p-values are of patients and noise together; the column "
+    "without noise says what the same data would give unprotected."
+)
+_Z = 1.959964
+
+
+def design_matrix(table: NoisedTable, references: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
+    """The names of the F columns, and (C, F): for each of the table's first axes one column for
+    each level but the reference; a row for each combination of levels, the last factor's running
+    first. No intercept."""
+    terms: list[str] = []
+    columns: list[list[float]] = []
+    levels = [table.levels(at) for at in range(len(references))]
+    rows = list(product(*levels))
+    for at, reference in enumerate(references):
+        for level, name in zip(levels[at], table.names(at), strict=True):
+            if level != reference:
+                terms.append(name)
+                columns.append([float(row[at] == level) for row in rows])
+    return tuple(terms), np.array(columns).reshape(len(columns), len(rows)).T
+
+
+def coefficient_table(effect: str, ratios: bool, terms: Sequence[str], found: Fit) -> ResultTable:
+    """effect: what a coefficient is, or its exponential where these are ratios. terms: names of the
+    fit's first parameters."""
+    from scipy.special import ndtr  # .1 s: not for whoever only trains
+
+    rows = []
+    for at, term in enumerate(terms):
+        beta, error = float(found.coefficients[at]), float(found.errors[at])
+        ends = np.array([beta, beta - _Z * error, beta + _Z * error])
+        shown = Figure(*map(float, np.exp(np.clip(ends, -50, 50)) if ratios else ends))
+        z = beta / max(error, 1e-300)
+        cells = (
+            shown,
+            Figure(*map(float, ends)),
+            *map(Figure, (error, float(found.robust[at]), float(found.sampling[at]))),
+            *map(Figure, (z, float(2 * ndtr(-abs(z))))),
+        )
+        rows.append(ResultRow(term, cells))
+    columns = (
+        *(effect, "coefficient", "standard error", "robust standard error"),
+        *("standard error without noise", "z", "p"),
+    )
+    return ResultTable("Coefficients", columns, tuple(rows), "forest")
+
+
+def number_row(label: str, cells: Floats, table: NoisedTable) -> ResultRow:
+    """How many patients some cells hold together."""
+    number, within = float(cells.sum()), table.within(cells.size)
+    return ResultRow(label, (Figure(number, max(0.0, number - within), number + within),))
+
+
+def level_notes(
+    table: NoisedTable, counts: Floats, factors: int, needed: Sequence[int]
+) -> Iterator[str]:
+    """Levels with hardly anybody, or with hardly anybody in one of the `needed` places of the
+    outcome. counts: noised; the axis after those of the factors is the outcome's."""
+    for at in range(factors):
+        for level, name in enumerate(table.names(at)):
+            of = np.take(counts, level, axis=at)
+            if not table.enough(float(of.sum()), of.size):
+                yield f"{name}: hardly anybody has this level. Join it with another."
+                continue
+            sides = [np.take(of, place, axis=factors - 1) for place in needed]
+            if any(float(side.sum()) <= table.within(side.size) for side in sides):
+                yield (
+                    f"{name}: nearly all or none of these patients have the outcome (separation). "
+                    "Join the level with another."
+                )

@@ -1,0 +1,1 @@
+"""What queries and analyses came to, as JSON, CSV, metrics, Markdown and pages."""

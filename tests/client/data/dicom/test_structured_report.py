@@ -1,0 +1,58 @@
+"""A report is of the patient whose image it is about, whatever the alphabet, and warns nobody."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+
+from client.data.dicom.results.structured_report import ModelStatement, structured_report
+from protocol.errors import Code, WardroundError
+from tests.client.data.dicom.dicom_files import radiograph, written
+
+MODEL = ModelStatement("chest", "3", "a" * 64, "b" * 64, "Pneumonia", "Not for diagnosis.", "DX")
+NOW = datetime(2027, 3, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        (None, "Smith^Ada"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+        ("ISO_IR 144", "Люк^Иван"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        ("ISO_IR 192", "single component"),
+    ],
+)
+def test_the_patients_name_is_kept_in_any_alphabet_and_quoted_nowhere(
+    characters: Any, name: str, tmp_path: Path
+) -> None:
+    said = {"PatientName": name, "SpecificCharacterSet": characters}
+    file = written(radiograph(0, **said), tmp_path / "image.dcm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        uid, content = structured_report(file, MODEL, 0.25, NOW)
+    report = dcmread(io.BytesIO(content))
+    assert report.SOPInstanceUID == uid
+    assert report.PatientName == dcmread(file).PatientName
+    assert report.StudyInstanceUID == dcmread(file).StudyInstanceUID
+
+
+@pytest.mark.parametrize("missing", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_an_image_of_no_study_is_refused_without_its_name(missing: str, tmp_path: Path) -> None:
+    dataset = radiograph(0)
+    file = written(dataset, tmp_path / "image.dcm")
+    stripped = dcmread(file)
+    delattr(stripped, missing)
+    stripped.save_as(file)
+    with pytest.raises(WardroundError) as caught:
+        structured_report(file, MODEL, 0.25, NOW)
+    assert caught.value.code == Code.MALFORMED_DATA
+    assert "CANARY" not in str(caught.value)
+    with pytest.raises(WardroundError):
+        structured_report(tmp_path / "gone.dcm", MODEL, 0.25, NOW)

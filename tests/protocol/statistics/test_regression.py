@@ -1,0 +1,131 @@
+"""Regression: without noise the reference's, with noise standard errors that know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from protocol.statistics.estimation import NoFitError
+from protocol.statistics.regression import fit, inverse_link
+from protocol.statistics.regression_tables import regression_tables
+from protocol.statistics.results import Figure
+from protocol.study.analysis import Family, Regression
+from tests.protocol.statistics.tables import SEX, Floats, bins, holds, laplace, table
+
+TRUE = np.array([-0.4, 0.8, -0.5, 0.0])
+DESIGN = np.array([(1, *bits) for bits in product((0.0, 1.0), repeat=3)])
+OUTCOMES: dict[Family, Floats] = {
+    "binomial": np.array([1.0, 0.0]),
+    "gaussian": np.arange(-3.75, 4.0, 0.5),
+    "poisson": np.arange(0.0, 10.0),
+}
+
+
+def counted(family: Family, n: int, generator: np.random.Generator) -> Floats:
+    """(8, Y) patients by combination of factors and by outcome."""
+    row = generator.integers(0, 8, n)
+    mean, _ = inverse_link(family, DESIGN[row] @ TRUE)
+    values = OUTCOMES[family]
+    drawn: dict[Family, Callable[[], Floats]] = {
+        "binomial": lambda: (generator.random(n) < mean).astype(float),
+        "gaussian": lambda: generator.normal(mean, 1.0),
+        "poisson": lambda: generator.poisson(mean).astype(float),
+    }
+    nearest = np.abs(drawn[family]()[:, None] - values).argmin(axis=1)
+    counts = np.zeros((8, len(values)))
+    np.add.at(counts, (row, nearest), 1)
+    return counts
+
+
+@pytest.mark.parametrize("family", ["binomial", "gaussian", "poisson"])
+def test_without_noise_it_is_the_maximum_of_the_likelihood(family: Family) -> None:
+    counts, values = counted(family, 3000, np.random.default_rng(0)), OUTCOMES[family]
+    number, total = counts.sum(axis=1), counts @ values
+
+    def loss(beta: Floats) -> float:
+        linear = DESIGN @ beta
+        cumulant = {
+            "binomial": np.logaddexp(0, linear),
+            "gaussian": linear**2 / 2,
+            "poisson": np.exp(linear),
+        }[family]
+        return float((number * cumulant - total * linear).sum())
+
+    found = fit(family, DESIGN, values, counts, noise=0.0)
+    reference = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-8})
+    assert found.coefficients == pytest.approx(reference.x, abs=1e-5)
+    mean, weight = inverse_link(family, DESIGN @ found.coefficients)
+    squared = (counts * (values - mean[:, None]) ** 2).sum()
+    phi = squared / (counts.sum() - 4) if family == "gaussian" else 1.0
+    information = (DESIGN * (number * weight)[:, None]).T @ DESIGN
+    assert found.errors**2 == pytest.approx(phi * np.diag(np.linalg.inv(information)), rel=1e-9)
+    assert np.array_equal(found.errors, found.sampling)
+
+
+@pytest.mark.parametrize("family", ["binomial", "gaussian", "poisson"])
+@pytest.mark.parametrize("robust", [False, True])
+def test_intervals_of_noised_tables_hold_the_truth(family: Family, robust: bool) -> None:
+    """At so small an epsilon that much of the error is noise."""
+    generator, runs = np.random.default_rng(1), 400
+    values, chances = laplace(1.0 if family == "poisson" else 0.3)
+    noise = float(np.dot(values**2, chances))
+    held, fits = np.zeros(4), 0
+    for _ in range(runs):
+        counts = counted(family, 800, generator)
+        counts += generator.choice(values, size=counts.shape, p=chances)
+        found = fit(family, DESIGN, OUTCOMES[family], counts, noise)
+        errors = found.robust if robust else found.errors
+        held += np.abs(found.coefficients - TRUE) <= 1.96 * errors
+        fits += 1
+        assert np.all(found.errors > found.sampling)
+    assert held.min() / fits >= 0.92, held / fits
+
+
+def regressed(counts: Floats, epsilon: float | None = 5.0) -> tuple[str, ...]:
+    axes = [SEX, bins("age", 30, 50, 70), holds("event")]
+    whole = np.zeros((3, 3, 3))
+    whole[:2, :2, :2] = counts
+    analysis = Regression(references=("0", "under 50"))
+    return regression_tables(analysis, table(axes, whole, epsilon)).notes
+
+
+def test_terms_name_their_levels_and_effects_are_odds_ratios() -> None:
+    counts = np.array([[[40, 60], [50, 50]], [[60, 40], [70, 30]]])
+    axes = [SEX, bins("age", 30, 50, 70), holds("event")]
+    whole = np.zeros((3, 3, 3))
+    whole[:2, :2, :2] = counts
+    whole[2] = 500  # of unknown sex: left out
+    analysis = Regression(references=("1", "under 50"))
+    coefficients, numbers = regression_tables(analysis, table(axes, whole)).tables
+    assert [row.label for row in coefficients.rows] == ["(intercept)", "sex: 0", "age: 50 or more"]
+    odds, beta = coefficients.rows[1].cells[:2]
+    assert isinstance(odds, Figure)
+    assert isinstance(beta, Figure)
+    assert odds.value == pytest.approx(np.exp(beta.value or 0.0))
+    assert (odds.value or 1.0) < 0.5
+    assert isinstance(number := numbers.rows[0].cells[0], Figure)
+    assert number.value == counts.sum()
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([[[0, 60], [0, 50]], [[60, 40], [70, 30]]], "separation"),
+        ([[[40, 60], [0, 0]], [[0, 0], [70, 30]]], "collinearity"),
+        ([[[0, 0], [0, 0]], [[60, 40], [70, 30]]], "hardly anybody has this level"),
+        ([[[3, 60], [4, 50]], [[3, 40], [5, 30]]], "more parameters than events allow"),
+    ],
+)
+def test_what_hinders_a_regression_is_diagnosed(counts: list[object], said: str) -> None:
+    assert any(said in note for note in regressed(np.array(counts, float))), regressed(
+        np.array(counts, float)
+    )
+
+
+def test_noise_alone_has_no_estimates() -> None:
+    with pytest.raises(NoFitError):
+        fit("binomial", DESIGN, OUTCOMES["binomial"], np.full((8, 2), -1.0), 4.0)
