@@ -9,7 +9,6 @@ index_headers_per_second        2,000 files of 0.5 MB, two workers, start-up inc
 cached_over_decoded             seconds an image: decoded, windowed and resized from 2,048 x
                                 2,048 x 16 bits, over read from the mapped cache (2,000
                                 pictures of 224 x 224 in random batches of 64); one thread
-text_recall, text_precision     synthetic pictures (bench/support/burned_in.py)
 mutated_files_unanswered        of 2,000 mutated files: no row in the index, or over 5 s
 identifiers_in_outputs          of the same run: outputs that hold a planted name or number
 """
@@ -39,10 +38,8 @@ from client.data.dicom.isolated_workers import isolated
 from client.data.dicom.objects.gate import GatePolicy
 from client.data.dicom.objects.header import quiet
 from client.data.dicom.pixels.preprocessing import PreparedPicture, Preprocessing, prepare_picture
-from client.data.dicom.pixels.text_detector import shows_text
 from client.enrolment.new_site import init
 from client.enrolment.site_template import SiteAnswers
-from support.burned_in import background, burned_in
 from support.figure import figure, load
 from support.mutations import mutations
 from support.radiographs import CANARIES, radiograph, sparse, written
@@ -50,7 +47,6 @@ from support.radiographs import CANARIES, radiograph, sparse, written
 SENDERS, OBJECTS = 4, 400
 HEADERS = 2000
 PICTURES, DECODED = 2000, 24
-TEXTS = 300
 MUTATED = 2000
 
 
@@ -141,25 +137,6 @@ def caching(folder: Path) -> list[bool]:
     return [figure("cached_over_decoded", ratio, "times", 200, least=True, **more, load=load())]
 
 
-def detecting() -> list[bool]:
-    rng = np.random.default_rng(2024)
-    found = false = 0
-    spent = 0.0
-    for _ in range(TEXTS):
-        clean = background(rng)
-        drawn = burned_in(rng, clean)
-        began = time.monotonic()
-        false += shows_text(clean)
-        found += shows_text(drawn)
-        spent += time.monotonic() - began
-    each = round(1000 * spent / (2 * TEXTS))
-    precision = found / max(1, found + false)
-    return [
-        figure("text_recall", found / TEXTS, "of pictures with text", 0.95, least=True, ms=each),
-        figure("text_precision", precision, "of pictures set aside", 0.95, least=True),
-    ]
-
-
 def gone_through(path: Path) -> float:
     """Seconds of all that a picture goes through: the look for text, and its way to the cache."""
     began = time.monotonic()
@@ -212,7 +189,6 @@ def main() -> int:
     for part in (receiving, indexing, caching, fuzzing):
         with tempfile.TemporaryDirectory(prefix="wardround-bench-") as folder:
             held += part(Path(folder))
-    held += detecting()
     return 0 if all(held) else 1
 
 

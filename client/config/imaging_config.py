@@ -31,6 +31,10 @@ class Imaging(Document):
     detect_text: bool = Field(
         default=True, description="true or false: look for burned-in text in every picture"
     )
+    accept_heads: bool = Field(
+        default=False,
+        description="true or false: let CT and MR of heads through, from which a face can be drawn",
+    )
     words: YamlList[str] = Field(
         default=(),
         description="a list of words that may stay in a protocol's name beside the usual ones",
@@ -56,7 +60,7 @@ class Imaging(Document):
 
     @property
     def gate(self) -> GatePolicy:
-        return GatePolicy(frozenset(self.accept_modalities), self.detect_text)
+        return GatePolicy(frozenset(self.accept_modalities), self.detect_text, self.accept_heads)
 
     def store(self, state: Path) -> Path | None:
         """Returns the folder in which the receiver stores objects; None without a receiver."""

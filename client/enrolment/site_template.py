@@ -205,6 +205,7 @@ def _imaging(sources: PictureSources) -> str:
 {sends}    calling: {json.dumps(sources.senders)}    # AE titles that may send; nobody else may
 #     tls: {{certificate: dicom.pem, key: dicom.key, clients: pacs-ca.pem}}
 {any_}  accept_modalities: []         # let through though text is often burned in, such as [US]
+{any_}  accept_heads: false           # let CT and MR of heads through, though they show a face
 {any_}  detect_text: true             # look for burned-in text in every picture"""
 
 

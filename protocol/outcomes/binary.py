@@ -27,6 +27,9 @@ from protocol.outcomes.estimates import (
 _SPECIFICITY = 0.9
 _ROUNDING = 1e-9
 """Of sums of shares, far below one patient's."""
+_NEWTON_STEPS = 12
+_FAR = 5.0
+"""Of a calibration slope or intercept."""
 _FINE = 4096
 """Bins so many that the area under the curve is that of the scores themselves."""
 
@@ -135,11 +138,22 @@ def roc_auc(counts: Counts) -> Values:
 
 def average_precision(counts: Counts) -> Values:
     """Sum over falling thresholds of (recall step) x precision, one step for each bin."""
-    hits = np.cumsum(counts[..., 1, ::-1], axis=-1)
-    called = np.cumsum(counts.sum(axis=-2)[..., ::-1], axis=-1)
+    own, all_ = counts[..., 1, ::-1], counts.sum(axis=-2)[..., ::-1]
+    return _mean_precision(own, np.cumsum(own, axis=-1), np.cumsum(all_, axis=-1))
+
+
+def best_average_precision(counts: Counts) -> Values:
+    """The same where those of label 1 in a bin come before its others: the precision at the middle
+    one of them."""
+    own, all_ = counts[..., 1, ::-1], counts.sum(axis=-2)[..., ::-1]
+    after = own - np.clip((own + 1) / 2, np.minimum(own, 1), own)
+    hits, called = np.cumsum(own, axis=-1), np.cumsum(all_, axis=-1) - (all_ - own)
+    return _mean_precision(own, hits - after, called - after)
+
+
+def _mean_precision(own: Values, hits: Values, called: Values) -> Values:
     precision = np.where(called > 0, hits / np.where(called > 0, called, 1.0), 0.0)
-    steps = counts[..., 1, ::-1]
-    return np.asarray((steps * precision).sum(axis=-1) / steps.sum(axis=-1))
+    return np.asarray((own * precision).sum(axis=-1) / own.sum(axis=-1))
 
 
 def brier(counts: Counts) -> Values:
@@ -183,13 +197,35 @@ def sensitivity_at_specificity(counts: Counts) -> Values:
     return np.asarray((shares[..., 1, ::-1] * part).sum(axis=-1))
 
 
-def calibration_error(counts: Counts) -> Values:
-    """Expected calibration error over (at most) ten equal-width groups of bins."""
-    groups = min(10, counts.shape[-1])
-    edges = np.arange(groups) * counts.shape[-1] // groups
-    weight = np.add.reduceat(counts, edges, axis=-1)
-    claimed = np.add.reduceat(counts.sum(axis=-2) * middles(counts.shape[-1]), edges, axis=-1)
-    return np.asarray(np.abs(weight[..., 1, :] - claimed).sum(axis=-1) / counts.sum(axis=(-2, -1)))
+def calibration_slope(counts: Counts) -> Values:
+    """Of the observed log odds on the log odds of the score (Cox 1958): 1 where they agree, below 1
+    where scores are too extreme."""
+    return _recalibrated(counts)[1]
+
+
+def calibration_intercept(counts: Counts) -> Values:
+    """The observed log odds where the score says one half: 0 where they agree (Cox 1958)."""
+    return _recalibrated(counts)[0]
+
+
+def _recalibrated(counts: Counts) -> tuple[Values, Values]:
+    """(intercept, slope) of the logistic regression of the label on the log odds of each bin's
+    middle, by Newton's method; within -5 and 5, since counts that noise has left may have no
+    largest likelihood."""
+    whole = np.maximum(counts, 0.0)
+    middle = middles(counts.shape[-1])
+    odds, all_, own = np.log(middle / (1 - middle)), whole.sum(axis=-2), whole[..., 1, :]
+    intercept, slope = np.zeros(counts.shape[:-2]), np.zeros(counts.shape[:-2])
+    for _ in range(_NEWTON_STEPS):
+        said = intercept[..., None] + slope[..., None] * odds
+        chance = 1 / (1 + np.exp(-np.clip(said, -30, 30)))
+        weight, missing = all_ * chance * (1 - chance), own - all_ * chance
+        a, b, c = weight.sum(axis=-1), (weight * odds).sum(axis=-1), (weight * odds**2).sum(axis=-1)
+        first, second = missing.sum(axis=-1), (missing * odds).sum(axis=-1)
+        determinant = np.where(a * c > b**2, a * c - b**2, np.nan)
+        intercept = np.clip(intercept + (c * first - b * second) / determinant, -_FAR, _FAR)
+        slope = np.clip(slope + (a * second - b * first) / determinant, -_FAR, _FAR)
+    return intercept, slope
 
 
 def _called(counts: Counts) -> Values:
@@ -208,7 +244,9 @@ def _prevalence(counts: Counts) -> Values:
 
 METRICS: dict[str, Metric] = {
     "auc": Metric(roc_auc, "ROC AUC", "AUC"),
-    "average_precision": Metric(average_precision, "average precision", "AP"),
+    "average_precision": Metric(
+        average_precision, "average precision", "AP", at_best=best_average_precision
+    ),
     "accuracy": Metric(accuracy, "accuracy at 0.5"),
     "brier": Metric(brier, "Brier score", "Brier", better="less"),
     "log_loss": Metric(log_loss, "log loss", "loss", high=np.inf, better="less"),
@@ -217,7 +255,12 @@ METRICS: dict[str, Metric] = {
     "sensitivity_at_specificity_90": Metric(
         sensitivity_at_specificity, "sensitivity at 90% specificity"
     ),
-    "calibration_error": Metric(calibration_error, "", better="less"),
+    "calibration_slope": Metric(
+        calibration_slope, "calibration slope", low=-_FAR, high=_FAR, better=""
+    ),
+    "calibration_intercept": Metric(
+        calibration_intercept, "calibration intercept", low=-_FAR, high=_FAR, better=""
+    ),
     "prevalence": Metric(_prevalence, "", better=""),
 }
 """In the order of tables, those with a label."""

@@ -37,6 +37,8 @@ class Metric:
     `low` and `high`: the bounds of its values; `better`: which way it improves, empty where neither
     is better. `from_sums`: it is made of few weighted sums of all cells, whose noise averages out:
     it is computed from the counts as they were opened, which need no projection and have no bias.
+    `at_best`: what it could be by the order of patients within a bin, which counts do not tell; an
+    interval reaches so much higher.
     """
 
     of: Callable[[Counts], Values]
@@ -46,13 +48,20 @@ class Metric:
     high: float = 1.0
     better: Literal["more", "less", ""] = "more"
     from_sums: bool = False
+    at_best: Callable[[Counts], Values] | None = None
 
 
 def estimates(
-    counts: Counts, metrics: Mapping[str, Metric], noise_variance: float = 0.0, seed: int = 0
+    counts: Counts,
+    metrics: Mapping[str, Metric],
+    noise_variance: float = 0.0,
+    seed: int = 0,
+    *,
+    together: int = 1,
 ) -> dict[str, Estimate]:
     """(rows, B) summed counts, each patient in one cell; variance of each cell's noise -> metrics
     with intervals. One that the counts leave undefined (one label only, no patients) is left out.
+    together: how many counts chance may move as one, where a patient has several.
 
     Noised counts are first projected to the nearest that are not negative and keep each row's
     noised total; the bias which that leaves is estimated by the parametric bootstrap and taken off
@@ -67,8 +76,9 @@ def estimates(
     total = observed.sum()
     if total <= 0:
         return {}
-    replicates = generator.multinomial(round(total), (observed / total).ravel(), size=REPLICATES)
-    resampled = replicates.reshape(REPLICATES, *observed.shape).astype(np.float64)
+    drawn = max(1, round(total / together))
+    replicates = generator.multinomial(drawn, (observed / total).ravel(), size=REPLICATES)
+    resampled = together * replicates.reshape(REPLICATES, *observed.shape).astype(np.float64)
     noised, moved = observed, resampled
     if noise > 0:
         draws = generator.normal(0.0, noise, size=(2, *resampled.shape))
@@ -86,9 +96,11 @@ def estimates(
         spread = spread[np.isfinite(spread)]
         if not np.isfinite(value) or not len(spread):
             continue
-        lower, upper = np.quantile(spread, (0.025, 0.975))
+        lower, upper = np.quantile(spread, (0.025, 0.975), method="weibull")
         if noise > 0:
             lower, upper = min(lower, 2 * value - upper), max(upper, 2 * value - lower)
+        if metric.at_best is not None:
+            upper += max(0.0, float(metric.at_best(observed)) - value)
         corrected, lower, upper = np.clip((value - bias, lower, upper), metric.low, metric.high)
         result[name] = Estimate(
             float(corrected), float(min(lower, corrected)), float(max(upper, corrected))

@@ -12,6 +12,7 @@ matrix has far fewer cells, and its counts bear w times less noise.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -101,15 +102,16 @@ class Multiclass(BaseKind):
         return np.concatenate([*by_class, self.weight * matrix]).astype(np.int64)
 
     def bins_for(self, patients: int, noise: float) -> int:
-        """As for a binary outcome, but that a class has its share of the patients alone."""
+        """As for a binary outcome, but that a class has its share of the patients alone, and that
+        average precision of a rare class needs twice the bins."""
         if noise <= 0:
             return MAX_BINS // 4
-        return even_bins(1.5 * (patients / self.classes / noise) ** 0.4, 4, MAX_BINS // 4)
+        return even_bins(3 * (patients / self.classes / noise) ** 0.4, 8, MAX_BINS // 4)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         return _SUMMARIES | {
-            f"{name}_{k}": Metric(metric.of, f"{metric.label}, label {k}")
+            f"{name}_{k}": replace(metric, label=f"{metric.label}, label {k}", short="")
             for name, metric in _BY_CLASS.items()
             for k in range(self.classes)
         }
@@ -138,8 +140,8 @@ class Multiclass(BaseKind):
             ]
             if len(parts) == self.classes:
                 found[f"macro_{name}"] = _mean(parts)
-        together, of_sum = by_class.sum(axis=0), noise_variance * self.classes
-        micro = estimates(together, _BY_CLASS, of_sum, seed)
+        summed, of_sum = by_class.sum(axis=0), noise_variance * self.classes
+        micro = estimates(summed, _BY_CLASS, of_sum, seed, together=2)
         found |= {f"micro_{name}": of for name, of in micro.items()}
         found |= estimates(matrix, _OF_MATRIX, noise_variance / self.weight**2, seed)
         for k, of_one in enumerate(of_class):
@@ -199,12 +201,8 @@ def accuracy(matrix: Counts) -> Values:
 
 _OF_MATRIX = {"accuracy": Metric(accuracy, "accuracy", "accuracy", from_sums=True)}
 _SUMMARIES = {
-    "macro_auc": Metric(binary.roc_auc, "ROC AUC, mean over labels", "AUC"),
-    "macro_average_precision": Metric(
-        binary.average_precision, "average precision, mean over labels", "AP"
-    ),
-    "micro_auc": Metric(binary.roc_auc, "ROC AUC, labels together"),
-    "micro_average_precision": Metric(
-        binary.average_precision, "average precision, labels together"
-    ),
+    f"{over}_{name}": replace(metric, label=f"{metric.label}, {said}", short=short)
+    for over, said in (("macro", "mean over labels"), ("micro", "labels together"))
+    for name, metric in _BY_CLASS.items()
+    for short in [metric.short if over == "macro" else ""]
 } | _OF_MATRIX

@@ -17,15 +17,16 @@ _WIDE = 8.0
 
 def utility(result: SweepResult) -> bytes:
     """The first swept key along the axis, a line for each combination of the others. Points are
-    means, bars one standard deviation over seeds."""
+    means, bars one standard deviation over seeds. A group that noise left without a metric has no
+    point there."""
     from matplotlib.figure import Figure
 
     groups = result.groups()
-    panels = {name: label for name, label in CURVES.items() if name in groups[0].mean}
+    panels = {name: label for name, label in CURVES.items() if any(name in g.mean for g in groups)}
     figure = Figure(figsize=(4.8 * max(1, len(panels)), 4), layout="constrained")
     for at, (name, label) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), at)
-        _panel(axes, result, groups, name)
+        _panel(axes, result, [group for group in groups if name in group.mean], name)
         axes.set(xlabel=result.axes[0] if result.axes else "all", ylabel=label)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)

@@ -462,6 +462,7 @@ def dying_at(place: int, log: list[str] | None = None) -> Iterator[None]:
         sys.setprofile(None)
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_of_a_debit_nothing_is_under_counted(hospital: Hospital) -> None:
     study = hospital.accept(numbered(1))
     hospital.debit(study, 1, 1)

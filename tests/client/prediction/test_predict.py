@@ -171,6 +171,16 @@ def test_a_model_that_another_coordinator_signed_is_refused(
     assert "no signing key" in predict(MODEL, "cohort").err
 
 
+def test_a_model_of_several_classes_is_not_taken_for_a_probability(
+    predict: Predict, tmp_path: Path
+) -> None:
+    digits = bundle(registry.load("digits"))
+    site(tmp_path, allowing(digits))
+    refused = predict(digits, "cohort")
+    assert refused.status == 2
+    assert "not the probability of one thing" in refused.err
+
+
 def test_a_column_that_the_model_needs_is_named(predict: Predict, tmp_path: Path) -> None:
     site(tmp_path, allowing(MODEL))
     first = registry.load("breast_cancer").schema.columns[0].name

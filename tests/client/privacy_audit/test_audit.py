@@ -41,6 +41,7 @@ def quiet(stage: str, done: int, total: int) -> None:
     """No progress is shown."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "attack", "words", "part"), SEEN)
 def test_a_fault_is_seen(
     fault: Fault,
@@ -71,6 +72,7 @@ def test_honest_code_raises_no_alarm(attack: Attack, words: tuple[str, ...]) -> 
     assert found(attack, words, runs=500).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [DISTRIBUTED, LOCAL])
 def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
     seen = found(saturating, words)

@@ -147,9 +147,21 @@ def test_a_metric_that_is_not_defined_is_left_out() -> None:
 def test_calibration_has_observed_shares_and_no_empty_bins() -> None:
     points = calibration_points(np.array([[6.0, 0, 1, 0], [2.0, 0, 3, 0]]))
     assert points == [(0.125, 0.25), (0.625, 0.75)]
+
+
+def test_calibration_is_that_of_a_logistic_regression_on_the_log_odds() -> None:
     perfect = np.array([[7.0, 5, 3, 1], [1.0, 3, 5, 7]])
-    assert scores.calibration_error(perfect) == pytest.approx(0)
-    assert scores.calibration_error(perfect[::-1]) == pytest.approx(0.5)
+    assert scores.calibration_slope(perfect) == pytest.approx(1, abs=1e-6)
+    assert scores.calibration_intercept(perfect) == pytest.approx(0, abs=1e-6)
+    assert scores.calibration_slope(perfect[::-1]) == pytest.approx(-1, abs=1e-6)
+    counts = np.random.default_rng(0).integers(1, 40, (2, 16)).astype(float)
+    middle = (np.arange(16) + 0.5) / 16
+    odds = np.tile(np.log(middle / (1 - middle)), 2)[:, None]
+    fitted = LogisticRegression(C=np.inf, tol=1e-10).fit(
+        odds, np.repeat([0, 1], 16), sample_weight=counts.ravel()
+    )
+    assert scores.calibration_slope(counts) == pytest.approx(fitted.coef_[0, 0], abs=1e-4)
+    assert scores.calibration_intercept(counts) == pytest.approx(fitted.intercept_[0], abs=1e-4)
 
 
 def test_the_interval_of_exact_counts_covers_as_often_as_it_says() -> None:

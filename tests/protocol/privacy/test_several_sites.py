@@ -61,6 +61,7 @@ def test_gaussian_sums_cost_what_the_mixture_costs_and_little_more(
     assert least <= found <= 1.06 * least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sites", [1, 2, 3])
 @pytest.mark.parametrize("rounding", ["patient", "site"])
 @pytest.mark.parametrize(("sigma", "q", "count"), SETTINGS)
@@ -84,6 +85,7 @@ def test_skellam_sums_cost_more_than_the_mixture_with_rounding_and_slack_at_each
     assert epsilon([event], DELTA) <= 1.16 * at_best(sigma, q, count, sites)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sites", [2, 3])
 @pytest.mark.parametrize("q", [0.3, 1.0])
 def test_reported_epsilon_covers_the_exact_law_of_several_sites(q: float, sites: int) -> None:
@@ -151,6 +153,7 @@ def test_without_masks_and_if_masks_broke_a_patient_counts_k_times() -> None:
     assert planned_broken_epsilon(at_two_sites(), 1e-3) > planned_broken_epsilon(study(), 1e-3)
 
 
+@pytest.mark.slow
 def test_noise_is_calibrated_for_k_sites() -> None:
     claimed = with_noise(at_two_sites(evaluation__split="column"), 2.0)
     assert present(spent_epsilon(claimed, 24, 24)) <= 2.0

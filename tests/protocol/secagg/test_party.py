@@ -28,6 +28,7 @@ def refused(code: Code, party: Party, given_: list[SignedKey], least_sites: int 
     assert refusal.value.code is code, refusal.value
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_opened_sum_is_the_integer_sum_bit_for_bit(data: st.DataObject) -> None:

@@ -28,8 +28,9 @@ from client.data.dicom.index import image_decisions
 from client.data.dicom.index.image_decisions import Decision
 from client.data.dicom.objects import dose_report
 from client.data.dicom.objects.attributes import ATTRIBUTES, COLUMNS, DOSE_COLUMNS, DOSE_LINKS
-from client.data.dicom.objects.gate import SUSPICIONS, GatePolicy, Reason
+from client.data.dicom.objects.gate import RULES, SUSPICIONS, GatePolicy, Reason
 from client.data.dicom.objects.header import TRANSIENT as TRANSIENT_PROBLEMS
+from client.data.dicom.objects.header import Problem
 from client.data.dicom.objects.pseudonym import Pseudonyms
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
@@ -56,14 +57,14 @@ class Finding:
 
 _Values = Sequence[Any] | Mapping[str, Any]
 _STORED = (*COLUMNS, *dose_report.STORED)
-_OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicion", "sop_class", "syntax")
+_OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicions", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
 _TYPES |= dict.fromkeys(DOSE_LINKS, "TEXT")
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE instance (
   path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-  problem TEXT, reason TEXT, suspicion TEXT, sop_class TEXT, syntax TEXT,
+  problem TEXT, reason TEXT, suspicions TEXT, sop_class TEXT, syntax TEXT,
   {", ".join(f"{c} {_TYPES.get(c, 'REAL')}" for c in _STORED)},
   seen TEXT, content TEXT,
   why TEXT, tries INTEGER NOT NULL DEFAULT 0, again REAL) STRICT, WITHOUT ROWID;
@@ -78,6 +79,11 @@ _OBJECT = (
     "coalesce(patient,'')||coalesce(study,'')||coalesce(series,'')||coalesce(rows,0)||'x'"
     "||coalesce(columns,0)"
 )
+_DOUBT = f"""(
+    SELECT value FROM json_each(suspicions) WHERE NOT (value = '{Reason.HEAD}' AND :heads)
+      AND NOT (value = '{Reason.AT_RISK}'
+        AND coalesce(modality, '') IN (SELECT value FROM json_each(:accepted))) LIMIT 1)"""
+"""The first of the header's suspicions that the policy does not accept."""
 _VERDICTS = f"""
 SELECT instance.*, CASE
   WHEN problem IS NOT NULL THEN problem
@@ -92,8 +98,7 @@ SELECT instance.*, CASE
   WHEN decision = 'release' THEN NULL
   WHEN image IN (SELECT image FROM decided.review WHERE decision = 'withhold')
     THEN '{Reason.WITHHELD}'
-  WHEN suspicion IS NOT NULL AND NOT (suspicion = '{Reason.AT_RISK}'
-    AND modality IN (SELECT value FROM json_each(:accepted))) THEN suspicion
+  WHEN {_DOUBT} IS NOT NULL THEN {_DOUBT}
   WHEN NOT :detect THEN NULL
   WHEN seen IS NULL THEN coalesce(why, '{Reason.NOT_LOOKED}')
   WHEN seen = 'text' THEN '{Reason.TEXT}'
@@ -112,7 +117,7 @@ class ImageRow:
     mtime_ns: int
     problem: str | None
     reason: str | None = None
-    suspicion: str | None = None
+    suspicions: Sequence[str] = ()
     sop_class: str | None = None
     syntax: str | None = None
     values: Mapping[str, str | float | None] | None = None
@@ -209,12 +214,14 @@ class ImageIndex:
         """Writes rows; they replace earlier rows of the same files."""
         names = (*_OWN, *_STORED)
         marks = ", ".join("?" * len(names))
+        same = "size = excluded.size AND mtime_ns = excluded.mtime_ns"
         statement = (
             f"INSERT INTO instance ({', '.join(names)}) VALUES ({marks}) ON CONFLICT (path) DO "
             f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names[1:])},"
-            " seen = NULL, content = NULL, why = NULL, again = NULL,"
-            " tries = CASE WHEN size = excluded.size AND mtime_ns = excluded.mtime_ns"
-            f" AND excluded.problem IN ({_quoted(TRANSIENT_PROBLEMS)}) THEN tries ELSE 0 END"
+            " seen = NULL, why = NULL, again = NULL,"
+            f" content = CASE WHEN {same} THEN content END,"
+            f" tries = CASE WHEN {same} AND excluded.problem IN ({_quoted(TRANSIENT_PROBLEMS)})"
+            " THEN tries ELSE 0 END"
         )
         with self._writing():
             for row in rows:
@@ -382,7 +389,8 @@ class ImageIndex:
     def _judged(self, select: str) -> list[sqlite3.Row]:
         """A SELECT from `_VERDICTS` under today's policy."""
         accepted = json.dumps(sorted(self.policy.accept_modalities))
-        return self._read(select, {"accepted": accepted, "detect": self.policy.detect_text})
+        policy = {"detect": self.policy.detect_text, "heads": self.policy.accept_heads}
+        return self._read(select, {"accepted": accepted, **policy})
 
     def _read(self, select: str, values: _Values = ()) -> list[sqlite3.Row]:
         with _errors(Path(FILE)):
@@ -425,7 +433,10 @@ def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
         for statement in _SCHEMA.split(";\n"):
             db.execute(statement)
         db.execute("INSERT INTO meta VALUES ('pseudonyms', ?)", (names.check,))
+        db.execute("INSERT INTO meta VALUES ('rules', ?)", (str(RULES),))
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    elif version == SCHEMA_VERSION:
+        _judge_again(db)
     db.execute("COMMIT")
     if version not in range(SCHEMA_VERSION + 1):
         raise WardroundError(
@@ -444,6 +455,13 @@ def _initialise(db: sqlite3.Connection, state: Path, path: Path) -> Pseudonyms:
     return names
 
 
+def _judge_again(db: sqlite3.Connection) -> None:
+    """What was read and seen by other rules is no longer ready, until it is judged anew."""
+    if db.execute("SELECT value FROM meta WHERE key = 'rules'").fetchone()[0] != str(RULES):
+        db.execute("UPDATE instance SET problem = ?, again = 0", (Problem.OLD_RULES,))
+        db.execute("UPDATE meta SET value = ? WHERE key = 'rules'", (str(RULES),))
+
+
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     try:
@@ -460,8 +478,9 @@ def _errors(path: Path) -> Iterator[None]:
 
 def _flat(row: ImageRow) -> tuple[Any, ...]:
     values = row.values or {}
-    own = (os.fsencode(row.path), row.size, row.mtime_ns, row.problem, row.reason, row.suspicion)
-    return (*own, row.sop_class, row.syntax, *(values.get(column) for column in _STORED))
+    own = (os.fsencode(row.path), row.size, row.mtime_ns, row.problem, row.reason)
+    doubts = json.dumps(row.suspicions) if row.suspicions else None
+    return (*own, doubts, row.sop_class, row.syntax, *(values.get(column) for column in _STORED))
 
 
 def _quoted(values: Iterable[str]) -> str:

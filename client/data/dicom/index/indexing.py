@@ -166,7 +166,7 @@ def _row(file: ScannedFile, answer: Header | Problem) -> ImageRow:
         file.mtime_ns,
         None,
         gate.object_reason(answer),
-        gate.suspicion(answer),
+        gate.suspicions(answer),
         answer.sop_class,
         answer.transfer_syntax,
         {**answer.values, **answer.dose},

@@ -9,6 +9,7 @@ from typing import Any
 
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.gate import SUSPICIONS, Reason
+from client.data.dicom.objects.header import Problem
 from client.data.dicom.pixels.faults import PixelFault
 from protocol import durable_files
 from protocol.errors import unwritable
@@ -19,7 +20,9 @@ _REMEDIES: dict[str, str] = {
     Reason.TEXT: "look at the contact sheet, and release what shows no identifier",
     Reason.BURNED_IN: "look at the contact sheet, and release what shows no identifier",
     Reason.FACE: "look at the contact sheet, and release what shows no face",
+    Reason.HEAD: "set imaging.accept_heads, or release what shows no face",
     Reason.NOT_LOOKED: "run `wardround-site index` again",
+    Problem.OLD_RULES: "run `wardround-site index` again",
     Reason.SLOW: "nothing, or give this machine fewer imaging.workers",
     Reason.CRASHED: "nothing; if it stays, send it in another transfer syntax",
     Reason.MEMORY: "give this machine fewer imaging.workers, or more memory",
@@ -43,13 +46,34 @@ _REMEDIES: dict[str, str] = {
         "correct this attribute at its source, and send it again",
     ),
 }
+_KIND = "Modality, SOP Class UID, Conversion Type, Image Type"
+_ATTRIBUTES: dict[str, str] = {
+    Reason.NOT_AN_IMAGE: "SOP Class UID, Modality",
+    Reason.NO_PIXELS: "Pixel Data",
+    Reason.NO_PATIENT: "Patient ID",
+    Reason.NO_UID: "Study, Series and SOP Instance UID",
+    Reason.COPY: "SOP Instance UID",
+    Reason.TWO_OBJECTS: "SOP Instance UID",
+    Reason.TWO_PATIENTS_ACCESSION: "Accession Number",
+    Reason.TWO_PATIENTS_STUDY: "Study Instance UID",
+    Reason.FACE: "Recognizable Visual Features",
+    Reason.HEAD: "Body Part Examined, Protocol Name, Study, Series and Procedure Description",
+    Reason.BURNED_IN: "Burned In Annotation",
+    Reason.AT_RISK: _KIND,
+    Reason.TEXT: "Pixel Data",
+    Reason.UNDECODABLE: "Pixel Data",
+    Problem.SYNTAX: "Transfer Syntax UID",
+}
+"""Where a rule looks, by the names of PS3.6. Faults of pixels name their attributes themselves."""
 
 
 @dataclass(frozen=True)
 class ReportLine:
-    """One reason. `releasable`: a person may overrule it by looking."""
+    """One reason. `attribute`: those that the rule reads, "" where it reads none; `releasable`: a
+    person may overrule it by looking."""
 
     why: str
+    attribute: str
     files: int
     releasable: bool
     remedy: str
@@ -76,7 +100,9 @@ def of(index: ImageIndex) -> Report:
         studies=len({row["study"] for row in ready}),
         modalities=dict(Counter(row["modality"] or "none" for row in ready).most_common()),
         kept_out=tuple(
-            ReportLine(why, files, why in SUSPICIONS, _REMEDIES.get(why, ""))
+            ReportLine(
+                why, _ATTRIBUTES.get(why, ""), files, why in SUSPICIONS, _REMEDIES.get(why, "")
+            )
             for why, files in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ),
     )
@@ -95,17 +121,18 @@ def show(report: Report, screen: Any) -> None:
     screen.print(Text(printable(_headline(report))))
     if not report.kept_out:
         return
-    table = Table("kept out because", "files", "what can be done", box=None)
-    table.columns[1].justify = "right"
+    table = Table("kept out because", "by", "files", "what can be done", box=None)
+    table.columns[2].justify = "right"
     for line in report.kept_out:
-        table.add_row(line.why, str(line.files), line.remedy)
+        table.add_row(line.why, line.attribute, str(line.files), line.remedy)
     screen.print(table)
 
 
 def write_html(report: Report, path: Path, site: str) -> None:
     """A page for the owner's eyes (0600). Raises WardroundError(USAGE) where it cannot be."""
     rows = "".join(
-        f"<tr><td>{as_html(line.why)}</td><td class=n>{line.files}</td>"
+        f"<tr><td>{as_html(line.why)}</td><td>{as_html(line.attribute)}</td>"
+        f"<td class=n>{line.files}</td>"
         f"<td>{as_html(line.remedy)}</td></tr>"
         for line in report.kept_out
     )
@@ -114,7 +141,7 @@ def write_html(report: Report, path: Path, site: str) -> None:
 td,th{{text-align:left;padding:.3em 1em .3em 0;border-bottom:1px solid #ddd}}
 .n{{text-align:right}}</style>
 <h1>Pictures of {as_html(site)}</h1><p>{as_html(_headline(report))}</p>
-<table><tr><th>Kept out because<th>Files<th>What can be done</tr>{rows}</table></html>
+<table><tr><th>Kept out because<th>By<th>Files<th>What can be done</tr>{rows}</table></html>
 """
     try:
         durable_files.write(path, text.encode())

@@ -7,9 +7,9 @@ UID, C clean. "-" is an attribute that the table does not list. What this list k
     pseudonym  a keyed hash (client/data/dicom/objects/pseudonym.py), in place of Z, U
     date       as it is: the option to retain longitudinal temporal information with full dates
                (E.3.6), for joins by patient and date; it goes no further than the site's own view
-    code       a defined term of the standard (VR CS), upper case
+    code       a defined term of the standard (VR CS, defined_terms.py); the rest is dropped
     words      cleaned (option E.3.5, clean descriptors): only words of a public vocabulary stay
-    text       as it is, where the table lets it be
+    maker      a known manufacturer's name; for any other text its keyed hash
     directions two letters (client/data/dicom/objects/directions.py), of rows and of columns
     age        the ten years it lies in, "90+" from 90 on: the option to retain patient
                characteristics (E.3.7), for cohorts; no further than the site's own view
@@ -21,18 +21,22 @@ Private attributes (odd groups) are on no list and so are never kept, whatever t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from client.data.dicom.objects import defined_terms
+
 AttributeKind = Literal[
-    "pseudonym", "date", "code", "words", "text", "directions", "age", "sex", "number"
+    "pseudonym", "date", "code", "words", "maker", "directions", "age", "sex", "number"
 ]
 
 
 @dataclass(frozen=True)
 class Attribute:
     """One column of the index. `profile`: the Basic Profile's action. Numbers outside [low, high]
-    count as not given. `part`: which of several values, from 0."""
+    count as not given. `part`: which of several values, from 0. `terms`: of a code, see
+    `defined_terms.term`."""
 
     column: str
     tag: int
@@ -42,6 +46,7 @@ class Attribute:
     low: float = 0.0
     high: float = 0.0
     part: int = 0
+    terms: Mapping[str, str] = field(default_factory=dict)
 
 
 ATTRIBUTES = (
@@ -52,13 +57,13 @@ ATTRIBUTES = (
     Attribute("series", 0x0020000E, "pseudonym", "U"),
     Attribute("accession", 0x00080050, "pseudonym", "Z"),
     Attribute("study_date", 0x00080020, "date", "Z"),
-    Attribute("modality", 0x00080060, "code", "-"),
-    Attribute("body_part", 0x00180015, "code", "-"),
-    Attribute("view_position", 0x00185101, "code", "-"),
-    Attribute("laterality", 0x00200060, "code", "-"),
-    Attribute("photometric", 0x00280004, "code", "-"),
-    Attribute("manufacturer", 0x00080070, "text", "-"),
-    Attribute("device", 0x00081090, "text", "-"),
+    Attribute("modality", 0x00080060, "code", "-", terms=defined_terms.MODALITIES),
+    Attribute("body_part", 0x00180015, "code", "-", terms=defined_terms.BODY_PARTS),
+    Attribute("view_position", 0x00185101, "code", "-", terms=defined_terms.VIEWS),
+    Attribute("laterality", 0x00200060, "code", "-", terms=defined_terms.LATERALITIES),
+    Attribute("photometric", 0x00280004, "code", "-", terms=defined_terms.PHOTOMETRIC),
+    Attribute("manufacturer", 0x00080070, "maker", "-"),
+    Attribute("device", 0x00081090, "pseudonym", "-"),
     Attribute("protocol", 0x00181030, "words", "X/D"),
     Attribute("rows", 0x00280010, "number", "-", "pixels", 1, 65535),
     Attribute("columns", 0x00280011, "number", "-", "pixels", 1, 65535),
@@ -89,6 +94,14 @@ the Patient ID alone, which is another patient's too where two issuers gave it."
 ISSUER = 0x00100021
 """Issuer of Patient ID, a part of `patient`: a Patient ID is unique within it (PS3.3,
 C.7.1.1)."""
+ANATOMY = (
+    0x00081030,  # Study Description
+    0x0008103E,  # Series Description
+    0x00180015,  # Body Part Examined
+    0x00181030,  # Protocol Name
+    0x00321060,  # Requested Procedure Description
+)
+"""Read only to tell whether a head is in the picture: not stored as they are."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
 PATIENT_ORIENTATION = 0x00200020

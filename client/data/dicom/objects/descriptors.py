@@ -1,4 +1,4 @@
-"""Texts of an object as they may be kept: defined terms, cleaned descriptors, no identifier.
+"""Texts of an object as they may be kept: cleaned descriptors, no identifier.
 
 Technicians type patients' and physicians' names into protocol names, so a descriptor is rebuilt
 from the words of a public vocabulary alone (PS3.15, E.3.5: clean descriptors). What is decided
@@ -33,42 +33,52 @@ wb weighted whole with without wo wrist wrists xr xray yr yrs
 VOCABULARY = frozenset(_WORDS.split())
 _LONGEST = 64
 _CODE = re.compile(r"[A-Z0-9][A-Z0-9_ ]{0,15}")
-_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._,+/()&*-]{0,63}")
-_SHORTEST, _WITHIN = 3, 5
-"""Letters from which on a word counts as part of a name, and is looked for within words too."""
+_HEAD = re.compile(
+    r"\b(head|brain|skull|crani|cereb|encephal|face|facial|orbit|sinus|nasal|nose|dental|maxill"
+    r"|mandib|jaw|pituit|sella|iac\b|tmj\b|eye|whole ?body|neuro"
+    r"|kopf|schadel|gehirn|hirn|gesicht|tete|visage|cerveau|cabeza|cara\b|cerebro|testa|cranio"
+    r"|encefal|hoofd|hersen|huvud|hjarn|hode\b)"
+)
+"""How words for a head and its parts begin: English, German, French, Spanish, Italian, Dutch,
+Swedish and Norwegian."""
+_SHORTEST, _SHORTEST_NUMBER, _WITHIN = 2, 4, 5
+"""Letters and digits from which on a word counts as part of an identifier, and is looked for within
+words too."""
 
 
 def code(text: str | None) -> str | None:
-    """A defined term (VR CS, PS3.5 section 6.2), upper case; None for what cannot be one."""
+    """A code string (VR CS, PS3.5 section 6.2), upper case; None for what cannot be one."""
     term = (text or "").strip().upper()
     return term if _CODE.fullmatch(term) else None
 
 
-def plain(text: str | None) -> str | None:
-    """A vendor's or device's name; None where it holds more than such names are made of."""
-    name = " ".join((text or "").split())
-    return name if _TEXT.fullmatch(name) else None
-
-
 def cleaned(text: str | None, extra: frozenset[str] = frozenset()) -> str | None:
-    """The vocabulary's words in `text`, in order and lower case, with bare numbers of at most
-    three digits; None where no word is left. `extra`: words that the site declares harmless."""
+    """The vocabulary's words in `text`, in order and lower case, with a number of at most three
+    digits where it is the only one: two could be of a date. None where no word is left. `extra`:
+    words that the site declares harmless."""
+    folded = _folded(text or "")
+    lone = len(re.findall(r"(?<![a-z])\d+|\d{2,}", folded)) == 1
     harmless = [
         word
-        for word in re.findall(r"[a-z]+\d?|\d+", _folded(text or ""))
-        if word in VOCABULARY or word in extra or (word.isdigit() and len(word) <= 3)
+        for word in re.findall(r"[a-z]+(?:\d(?!\d))?|\d+", folded)
+        if word in VOCABULARY or word in extra or (lone and word.isdigit() and len(word) <= 3)
     ]
     return " ".join(harmless)[:_LONGEST] if not all(map(str.isdigit, harmless)) else None
 
 
+def names_a_head(text: str) -> bool:
+    return _HEAD.search(_folded(text).replace("_", " ")) is not None
+
+
 def words_of(texts: Iterable[str]) -> frozenset[str]:
-    """The words by which an identifier would be known again: names of three letters and more,
+    """The words by which an identifier would be known again: names of two letters and more,
     numbers of four digits and more. Words of the vocabulary name nobody."""
     return frozenset(
         word
         for text in texts
         for word in _parts(text)
-        if len(word) >= _SHORTEST + word.isdigit() and word not in VOCABULARY
+        if len(word) >= (_SHORTEST_NUMBER if word.isdigit() else _SHORTEST)
+        and word not in VOCABULARY
     )
 
 

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     UNDECODABLE = "pixels cannot be decoded"
     FACE = "says that a face can be recognised"
     BURNED_IN = "says that identifiers are burned in"
+    HEAD = "a volume of a head, from which a face can be drawn"
     AT_RISK = "of a kind that often has text burned in"
     TEXT = "text found in the picture"
     WITHHELD = "withheld by a person who looked at it"
@@ -44,7 +45,10 @@ class Reason(StrEnum):
     UNREACHABLE = "cannot be opened: tried again later"
 
 
-SUSPICIONS = (Reason.FACE, Reason.BURNED_IN, Reason.AT_RISK, Reason.TEXT)
+RULES = 1
+"""Of everything by which a file is judged: what a header says, and what the detector sees. Another
+number has every file read and looked at again; what a person decided stays."""
+SUSPICIONS = (Reason.FACE, Reason.BURNED_IN, Reason.HEAD, Reason.AT_RISK, Reason.TEXT)
 """Reasons that a person who has seen the picture may overrule."""
 
 
@@ -57,11 +61,13 @@ class GatePolicy:
     """A site's settings of the gate. The defaults keep out whatever is in doubt.
 
     accept_modalities: modalities at risk that pass unless a tag or the detector speaks against
-    them; detect_text: whether every picture is screened for text.
+    them; detect_text: whether every picture is screened for text; accept_heads: whether CT and MR
+    of heads pass.
     """
 
     accept_modalities: frozenset[str] = frozenset()
     detect_text: bool = True
+    accept_heads: bool = False
 
 
 _DRAWN_UPON = "BDUS DG DMS DOC ECG ES FA GM HC IVUS OAM OCT OP OPM OPT OPV OT RF SC SM TG US XC"
@@ -100,17 +106,20 @@ def object_reason(header: Header) -> Reason | None:
     return None
 
 
-def suspicion(header: Header) -> Reason | None:
-    """What the header says against the pixels; None: nothing."""
+def suspicions(header: Header) -> tuple[Reason, ...]:
+    """What the header says against the pixels. A policy may accept one and not the other."""
+    found = []
     if header.face == "YES":
-        return Reason.FACE
+        found.append(Reason.FACE)
     if header.burned_in == "YES":
-        return Reason.BURNED_IN
+        found.append(Reason.BURNED_IN)
+    if header.head and header.values["modality"] in ("CT", "MR") and header.face != "NO":
+        found.append(Reason.HEAD)
     if (
-        header.values["modality"] in MODALITIES_AT_RISK
+        header.values["modality"] in (None, *MODALITIES_AT_RISK)
         or _CLASSES_AT_RISK.fullmatch(header.sop_class)
         or header.conversion in _CONVERSIONS_AT_RISK
         or "SCREEN" in (header.image_type or "")
     ):
-        return Reason.AT_RISK
-    return None
+        found.append(Reason.AT_RISK)
+    return tuple(found)

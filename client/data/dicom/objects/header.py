@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -35,19 +35,20 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from client.data.dicom.objects import attributes, descriptors, dose_report
+from client.data.dicom.objects import attributes, defined_terms, descriptors, dose_report
 from client.data.dicom.objects.directions import directions
 from client.data.dicom.objects.pseudonym import Pseudonyms
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 """Float, double float and integer pixel data."""
 _BURNED_IN, _FACE, _CONVERSION = 0x00280301, 0x00280302, 0x00080064
-_SOP_CLASS, _IMAGE_TYPE = 0x00080016, 0x00080008
+_SOP_CLASS, _IMAGE_TYPE, _BODY_PART = 0x00080016, 0x00080008, 0x00180015
 _WANTED: list[Any] = sorted(
     {a.tag for a in attributes.ATTRIBUTES}
     | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE}
     | {attributes.OTHER_LATERALITY, attributes.ISSUER, attributes.PATIENT_ORIENTATION}
     | set(attributes.IDENTIFYING)
+    | set(attributes.ANATOMY)
 )
 _CONTENT = 0x0040A730
 _NOT_TEXT = ("US", "SS", "UL", "SL", "FL", "FD", "SQ", "OB", "OW", "AT")
@@ -67,12 +68,13 @@ class Problem(StrEnum):
     DAMAGED = "header damaged"
     CUT_SHORT = "cut short"
     SYNTAX = "transfer syntax unknown"
+    OLD_RULES = "judged by other rules than those of today: read again"
     SLOW = "took too long to read: tried again later"
     CRASHED = "ended the process that read it: tried again later"
     MEMORY = "not enough memory to read it: tried again later"
 
 
-TRANSIENT = (Problem.DENIED, Problem.SLOW, Problem.CRASHED, Problem.MEMORY)
+TRANSIENT = (Problem.OLD_RULES, Problem.DENIED, Problem.SLOW, Problem.CRASHED, Problem.MEMORY)
 """Problems that are no property of the file, and pass."""
 
 
@@ -89,7 +91,8 @@ class Header:
     """One instance as the index stores it. `values`: column -> pseudonym, text, number or None.
 
     `sop_class`, `conversion`, `image_type`: of closed vocabularies, for the gate. `burned_in`,
-    `face`: BurnedInAnnotation and RecognizableVisualFeatures, None where absent.
+    `face`: BurnedInAnnotation and RecognizableVisualFeatures, None where absent. `head`: whether
+    it says that a head, or a part of one, was examined.
     """
 
     values: dict[str, str | float | None]
@@ -98,6 +101,7 @@ class Header:
     pixels: bool
     burned_in: str | None
     face: str | None
+    head: bool
     conversion: str | None
     image_type: str | None
     dose: dict[str, float | str | None] = field(default_factory=dict)
@@ -161,6 +165,7 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
         pixels=reached,
         burned_in=descriptors.code(_text(dataset, _BURNED_IN)),
         face=descriptors.code(_text(dataset, _FACE)),
+        head=_head(dataset),
         conversion=descriptors.code(_text(dataset, _CONVERSION)),
         image_type=descriptors.code(_text(dataset, _IMAGE_TYPE).replace("\\", " ")[:16]),
         dose=dose,
@@ -238,9 +243,6 @@ def _values(
 ) -> dict[str, str | float | None]:
     identifying = descriptors.words_of(_text(dataset, tag) for tag in attributes.IDENTIFYING)
 
-    def harmless(text: str | None) -> str | None:
-        return None if descriptors.betrays(text, identifying) else text
-
     values: dict[str, str | float | None] = {}
     for attribute in attributes.ATTRIBUTES:
         text = _text(dataset, attribute.tag).strip()
@@ -260,27 +262,37 @@ def _values(
             case "sex":
                 value = text if text in ("F", "M", "O") else None
             case "code":
-                value = harmless(descriptors.code(text))
+                value = defined_terms.term(text, attribute.terms)
             case "words":
-                value = harmless(descriptors.cleaned(text, words - identifying))
-            case "text":
-                value = harmless(descriptors.plain(text))
+                kept = descriptors.cleaned(text, words - identifying)
+                value = None if descriptors.betrays(kept, identifying) else kept
+            case "maker":
+                value = defined_terms.manufacturer(text) or _hash(text, names)
+            case _:
+                assert_never(attribute.kind)
         values[attribute.column] = value
     if values["laterality"] is None:
-        values["laterality"] = descriptors.code(_text(dataset, attributes.OTHER_LATERALITY))
-    if values["laterality"] not in ("L", "R", "B", "U"):
-        values["laterality"] = None
+        other = _text(dataset, attributes.OTHER_LATERALITY)
+        values["laterality"] = defined_terms.term(other, defined_terms.LATERALITIES)
     return values
+
+
+def _head(dataset: Dataset) -> bool:
+    part = defined_terms.term(_text(dataset, _BODY_PART), defined_terms.BODY_PARTS)
+    described = (_text(dataset, tag) for tag in attributes.ANATOMY)
+    return part in defined_terms.HEAD or any(map(descriptors.names_a_head, described))
 
 
 def _pseudonym(
     dataset: Dataset, attribute: attributes.Attribute, text: str, names: Pseudonyms
 ) -> str | None:
-    if not text:
-        return None
-    if attribute.column == "patient":
+    if text and attribute.column == "patient":
         return names.of_patient(text, _text(dataset, attributes.ISSUER))
-    return names.of(text)
+    return _hash(text, names)
+
+
+def _hash(text: str, names: Pseudonyms) -> str | None:
+    return names.of(text) if text else None
 
 
 def _text(dataset: Dataset, tag: int) -> str:

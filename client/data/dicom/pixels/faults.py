@@ -9,6 +9,8 @@ from enum import StrEnum
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 
+from client.data.dicom.objects.defined_terms import PHOTOMETRIC
+
 
 class PixelFault(StrEnum):
     """The values are shown to the site's operator."""
@@ -34,11 +36,6 @@ class PixelFault(StrEnum):
 
 TRANSIENT = (PixelFault.SLOW, PixelFault.CRASHED, PixelFault.MEMORY)
 """Faults that are no property of the file, and pass."""
-_PHOTOMETRIC = (
-    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
-    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT"),
-)
-"""PS3.3, C.7.6.3.1.2, with its retired terms."""
 
 
 class NoPicture(Exception):
@@ -65,7 +62,7 @@ def _wrong(dataset: Dataset) -> Iterator[PixelFault]:
     samples = _number(dataset, "SamplesPerPixel")
     if samples not in (1, 3):
         yield PixelFault.SAMPLES
-    if _value(dataset, "PhotometricInterpretation") not in _PHOTOMETRIC:
+    if _value(dataset, "PhotometricInterpretation") not in PHOTOMETRIC.values():
         yield PixelFault.PHOTOMETRIC
     frames = _number(dataset, "NumberOfFrames") if "NumberOfFrames" in dataset else 1
     if frames is None or frames < 1:

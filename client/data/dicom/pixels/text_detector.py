@@ -1,117 +1,118 @@
-"""A detector of text in a picture, of modest cost: strokes, glyphs, lines.
+"""A detector of text in a picture: a small convolutional network that looks at every scale.
 
-Text burned in by a scanner or a workstation is drawn: strokes a few pixels wide, of one brightness,
-far from their surroundings; glyphs of one height, side by side, on one line of writing. Anatomy is
-none of this at once. So: strokes by a top-hat (Serra 1982) wider than any stroke, glyphs as
-connected components of strokes, and lines as chains of glyphs that agree in height, brightness and
-where they stand. What precision and recall that gives is measured in tests and bench/dicom.py.
+Burned-in text may be turned, mirrored, faint, and of any size. The network has learned letters of 6
+to 16 pixels at every angle, and is shown the picture at full size, at half of it, and so on: what
+is too large for one look is right for a later one. Three letters or more, side by side, are text; a
+side marker (L, PA) is none. `bench/support/train_text_detector.py` makes its weights anew, and
+`bench/text_detector.py` says what it sees, by kind of text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-_REACHES = (7, 15)
-"""Pixels: strokes are narrower. The smaller one keeps the strokes of small writing apart."""
-_CONTRASTS = (40, 80, 130)
-"""Of 255: how far a stroke stands out, at least; the higher ones find bright writing in noise."""
-_HEIGHTS = (5, 48)
-"""Pixels of a glyph's height."""
-_GLYPHS = 5
-"""Glyphs that make a line; four where there are two lines."""
-_CHANCE = 120
-"""Each so many specks raise the required glyphs by one: among many, some form a line by chance."""
-_MAX_COMPONENTS = 8_000
-"""Components beyond which a picture is noise."""
-
-
-@dataclass(frozen=True)
-class _Glyph:
-    left: int
-    right: int
-    top: int
-    bottom: int
-    light: float
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
+_WEIGHTS = Path(__file__).with_name("text_detector.npz")
+_LOOKS = 5
+"""The last at a 16th of the size: letters of 120 pixels have 7 there."""
+_SMALLEST = 16
+"""Pixels of a side; a look at less would see no three letters."""
+_LARGEST = 32_000_000
+"""Pixels: a larger picture is halved before the first look, for time."""
+_TILE, _MARGIN = 1024, 40
+"""Pixels of a side that is looked at in one go, and of what surrounds it, as far as a cell sees."""
+CELL = 8
+"""Pixels of a side for which the network gives one number."""
+_BLOCK = 16
+"""Pixels of a side over which light and contrast are levelled out."""
+THRESHOLD = 2.3
+"""Of the highest logit: above it a picture shows text. Chosen with the recipe's typefaces."""
 
 
 def shows_text(picture: npt.NDArray[np.uint8]) -> bool:
-    """picture: (rows, columns) uint8; bright on dark and dark on bright are both looked for."""
-    if min(picture.shape) < 2 * _HEIGHTS[0]:
-        return False
-    for seen in (picture, 255 - picture):
-        for reach in _REACHES:
-            stroke = seen - ndimage.grey_opening(seen, size=reach)
-            if any(_written(_glyphs(stroke > contrast, seen)) for contrast in _CONTRASTS):
-                return True
-    return False
+    """picture: (rows, columns) uint8."""
+    return any(score > THRESHOLD for look in looks(picture) for score in _scores(look))
 
 
-def _written(glyphs: list[_Glyph]) -> bool:
-    lengths = _chains(glyphs)
-    min_length = _GLYPHS + len(glyphs) // _CHANCE
-    return lengths[:1] >= [min_length] or lengths[1:2] >= [min_length - 1]
+def looks(picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """The picture and its smaller copies, each half of the one before."""
+    while picture.size > _LARGEST:
+        picture = halved(picture)
+    made = [picture]
+    while len(made) < _LOOKS and min(made[-1].shape) >= 2 * _SMALLEST:
+        made.append(halved(made[-1]))
+    return made if min(picture.shape) >= _SMALLEST else []
 
 
-def _glyphs(strokes: npt.NDArray[np.bool_], picture: npt.NDArray[np.uint8]) -> list[_Glyph]:
-    """Components that may be letters or digits, from left to right."""
-    labels, count = ndimage.label(strokes, structure=np.ones((3, 3)))
-    if not 0 < count <= _MAX_COMPONENTS:
-        return []
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    glyphs = []
-    for number, box in enumerate(ndimage.find_objects(labels)):
-        rows, columns = box
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        fill = area[number] / (height * width)
-        slender = width <= max(2, height / 4)
-        if (
-            _HEIGHTS[0] <= height <= _HEIGHTS[1]
-            and width <= 1.5 * height
-            and (slender or 0.15 <= fill <= 0.8)
-        ):
-            light = float(picture[box][labels[box] == number + 1].max())
-            glyphs.append(_Glyph(columns.start, columns.stop, rows.start, rows.stop, light))
-    return sorted(glyphs, key=lambda glyph: glyph.left)
+def halved(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Means of 2 x 2 pixels; an odd last row or column is left out."""
+    rows, columns = (side // 2 * 2 for side in picture.shape)
+    four = picture[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2)
+    return np.asarray((four.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4, np.uint8)
 
 
-def _chains(glyphs: list[_Glyph]) -> list[int]:
-    """Lengths of chains of four and more: each next to the right of the last, on its line."""
-    length = [1] * len(glyphs)
-    before = [-1] * len(glyphs)
-    for here, glyph in enumerate(glyphs):
-        for other in range(here - 1, -1, -1):
-            if glyph.left - glyphs[other].left > 3 * _HEIGHTS[1]:
-                break
-            if length[other] >= length[here] and _follows(glyphs[other], glyph):
-                length[here], before[here] = length[other] + 1, other
-    taken: set[int] = set()
-    lengths = []
-    for end in sorted(range(len(glyphs)), key=lambda n: -length[n]):
-        chain, at = [], end
-        while at >= 0 and at not in taken:
-            chain.append(at)
-            at = before[at]
-        taken.update(chain)
-        if len(chain) >= _GLYPHS - 1:
-            lengths.append(len(chain))
-    return sorted(lengths, reverse=True)
-
-
-def _follows(left: _Glyph, right: _Glyph) -> bool:
-    """Whether two glyphs may stand side by side in a word or at the ends of two words."""
-    tall, short = max(left.height, right.height), min(left.height, right.height)
-    slack = max(1.0, 0.12 * tall)
-    return (
-        -1 <= right.left - left.right <= 0.9 * tall
-        and tall <= 1.6 * short
-        and (abs(left.bottom - right.bottom) <= slack or abs(left.top - right.top) <= slack)
-        and abs(left.light - right.light) <= 30
+def network(width: int = 64) -> nn.Sequential:
+    """(n, 1, rows, columns) levelled -> (n, 1, rows / CELL, columns / CELL) logits of text."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=2, dilation=2),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, 1, 1),
     )
+
+
+def levelled(pictures: Tensor) -> Tensor:
+    """(n, 1, rows, columns) of 0 to 255 -> light and contrast evened out over neighbouring blocks,
+    so that faint writing looks like bright writing. Sides are multiples of the block."""
+    mean = functional.avg_pool2d(pictures, _BLOCK)
+    square = functional.avg_pool2d(pictures * pictures, _BLOCK)
+    both = torch.cat((mean, square), 1)
+    around = functional.avg_pool2d(functional.pad(both, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    mean, square = around[:, :1], around[:, 1:]
+    scale = 1 / ((square - mean * mean).clamp(min=0).sqrt() + 6)
+    maps = functional.interpolate(
+        torch.cat((mean * scale, scale), 1), scale_factor=_BLOCK, mode="bilinear"
+    )
+    return torch.addcmul(-maps[:, :1], pictures, maps[:, 1:])
+
+
+@cache
+def _trained() -> nn.Sequential:
+    torch.set_num_threads(1)
+    made = network()
+    with np.load(_WEIGHTS) as stored:
+        state = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored}
+    made.load_state_dict(state)
+    return made.eval().to(memory_format=torch.channels_last)
+
+
+def _scores(look: npt.NDArray[np.uint8]) -> Iterator[float]:
+    """The highest logit of each tile, in which something stands out at all."""
+    rows, columns = look.shape
+    short = [-side % _BLOCK for side in look.shape]
+    around = np.pad(look, [(_MARGIN, _MARGIN + more) for more in short], mode="edge")
+    for top in range(0, rows, _TILE):
+        for left in range(0, columns, _TILE):
+            tile = around[top : top + _TILE + 2 * _MARGIN, left : left + _TILE + 2 * _MARGIN]
+            if tile.min() == tile.max():
+                continue
+            with torch.inference_mode():
+                logits = _trained()(levelled(torch.from_numpy(tile)[None, None].float()))
+            inside = slice(_MARGIN // CELL, -(_MARGIN // CELL))
+            yield float(logits[0, 0, inside, inside].max())

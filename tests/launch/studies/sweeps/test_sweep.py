@@ -117,6 +117,19 @@ def test_a_figure_for_numbers_and_for_words(values: tuple[str, str]) -> None:
     assert utility(result).startswith(b"\x89PNG")
 
 
+def test_a_group_that_noise_left_without_a_metric_costs_its_own_point_only() -> None:
+    from launch.studies.sweeps.figure import utility
+
+    metrics = {"auc": 0.8, "average_precision": 0.7}
+    whole, partly = (SweepResult(("-",), ("privacy.epsilon",)) for _ in range(2))
+    for epsilon in ("0.1", "1", "3"):
+        whole.add(SweepRow({"privacy.epsilon": epsilon}, metrics=metrics))
+        left = {} if epsilon == "0.1" else metrics
+        partly.add(SweepRow({"privacy.epsilon": epsilon}, metrics=left))
+    width = slice(16, 20)  # of a PNG: as many panels
+    assert utility(partly)[width] == utility(whole)[width]
+
+
 # --- whole sweeps ---
 def test_a_sweep_in_two_processes_under_one_parent(tmp_path: Path) -> None:
     with MlflowServer(tmp_path / "mlflow") as server:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from client.data.dicom.index import index as indexed
 from client.data.dicom.index.index import FILE, ImageIndex
 from client.data.dicom.index.indexing import bring_up_to_date
-from client.data.dicom.objects.gate import GatePolicy, Reason
+from client.data.dicom.objects.gate import RULES, GatePolicy, Reason
 from client.data.dicom.objects.header import Problem
 from client.data.dicom.objects.pseudonym import FILE as SECRET
 from client.data.dicom.pixels.faults import PixelFault
@@ -45,8 +46,8 @@ def test_what_is_kept_is_pseudonyms_and_allowed_attributes(state: Path, tmp_path
         row = next(r for r in rows if r["image"] == index.names.of("1.2.826.0.1.0.1.1"))
         assert row["study"] == index.names.of("1.2.826.0.1.0")
         wanted = {"study_date": "2024-01-31", "modality": "DX", "body_part": "CHEST", "kvp": 120,
-                  "view_position": "PA", "manufacturer": "Maker", "protocol": "chest pa",
-                  "rows": 64, "columns": 64}  # fmt: skip
+                  "view_position": "PA", "manufacturer": index.names.of("Maker"),
+                  "protocol": "chest pa", "rows": 64, "columns": 64}  # fmt: skip
         assert {name: row[name] for name in wanted} == wanted
         assert index.paths([row["image"]]) == {row["image"]: tmp_path / "in/0000.dcm"}
     for file in state.iterdir():
@@ -265,3 +266,46 @@ def test_the_schema_holds_no_column_beyond_the_allow_list(state: Path) -> None:
     columns = [r[1] for r in sqlite3.connect(state / FILE).execute("PRAGMA table_info(instance)")]
     for name in ("name", "birth", "address", "institution", "physician", "operator", "comment"):
         assert not [c for c in columns if name in c]
+
+
+def test_a_head_in_ct_or_mr_is_kept_out_unless_the_policy_accepts_it(
+    state: Path, tmp_path: Path
+) -> None:
+    """A face can be drawn from it. No suspicion hides another that the policy does not accept."""
+    kinds: dict[str, dict[str, Any]] = {
+        "head": {"Modality": "CT", "BodyPartExamined": "HEAD"},
+        "film": {"Modality": "DX", "BodyPartExamined": "SKULL"},
+        "defaced": {
+            "Modality": "MR", "BodyPartExamined": "BRAIN", "RecognizableVisualFeatures": "NO"
+        },
+        "captured": {"Modality": "CT", "BodyPartExamined": "HEAD", "ConversionType": "WSD"},
+        "strange": {"Modality": "LI"},
+    }  # fmt: skip
+    for number, (name, changes) in enumerate(kinds.items()):
+        written(radiograph(2 * number, **changes), tmp_path / "in" / name)
+    with ImageIndex.open(state, NO_LOOK) as index:
+        bring_up_to_date(index, [tmp_path / "in"])
+        heads = {"head": Reason.HEAD, "captured": Reason.HEAD}
+        assert verdicts(index) == {**heads, "strange": Reason.AT_RISK}
+        index.policy = GatePolicy(frozenset({"CT"}), detect_text=False)
+        assert verdicts(index) == {**heads, "strange": Reason.AT_RISK}
+        index.policy = GatePolicy(detect_text=False, accept_heads=True)
+        assert verdicts(index) == {"captured": Reason.AT_RISK, "strange": Reason.AT_RISK}
+
+
+def test_other_rules_have_every_file_judged_again_and_leave_decisions_alone(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(radiograph(0), tmp_path / "in" / "plain")
+    written(radiograph(2, BurnedInAnnotation="YES"), tmp_path / "in" / "released")
+    with ImageIndex.open(state, NO_LOOK) as index:
+        bring_up_to_date(index, [tmp_path / "in"])
+        (aside,) = index.kept_out()
+        assert index.review(index.whole_keys([aside.key]), "release") == 1
+        assert len(index.ready()) == 2
+    monkeypatch.setattr(indexed, "RULES", RULES + 1)
+    for files in (2, 0):
+        with ImageIndex.open(state, NO_LOOK) as index:
+            assert len(index.ready()) == 2 - files
+            assert bring_up_to_date(index, [tmp_path / "in"]).read == files
+            assert len(index.ready()) == 2

@@ -1,0 +1,98 @@
+"""How often the printed 95% intervals of a kind of outcome hold the truth.
+
+Nothing is trained: patients are drawn from a population whose metrics are known, counted as a site
+does, and noised as the opened sum is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.outcomes.base import BaseKind
+from protocol.outcomes.binary import Binary
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
+
+Values = npt.NDArray[np.float64]
+_POPULATION = 400_000
+_FINE = {"binary": 4096, "multiclass": 512, "regression": 256}
+"""Bins that cost the truth nothing."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`patients` scored; `noise`: deviation on each cell of the opened sum, over what one patient
+    changes; `spread` of what the model knows: log odds, or a share of the range."""
+
+    kind: BaseKind
+    patients: int
+    noise: float
+    spread: float
+
+    @property
+    def name(self) -> str:
+        of = type(self.kind).__name__.lower()
+        return f"{of}, {self.patients} patients, noise {self.noise:g}, spread {self.spread:g}"
+
+
+SETTINGS = (
+    Setting(Binary(), 174, 2.0, 6.0),
+    Setting(Binary(), 266, 2.585, 3.0),
+    Setting(Binary(), 2000, 2.585, 1.0),
+    Setting(Binary(), 500, 0.0, 2.0),
+    Setting(Multiclass(classes=3), 600, 1.5, 2.0),
+    Setting(Multiclass(classes=10), 2000, 1.5, 2.0),
+    Setting(Multiclass(classes=5), 600, 0.0, 2.0),
+    Setting(Regression(low=0, high=360), 132, 1.2, 0.15),
+    Setting(Regression(low=0, high=360), 1000, 1.2, 0.15),
+    Setting(Regression(low=0, high=360), 500, 0.0, 0.15),
+)
+
+
+def population(setting: Setting, seed: int) -> tuple[Values, Values]:
+    """Scores and labels of many patients; the model is calibrated."""
+    rng, many = np.random.default_rng(seed), _POPULATION
+    match setting.kind:
+        case Binary():
+            scores = 1 / (1 + np.exp(-rng.normal(0, setting.spread, many)))
+            return scores, (rng.random(many) < scores).astype(np.float64)
+        case Multiclass(classes=classes):
+            odds = np.exp(rng.normal(0, setting.spread, (many, classes)))
+            scores = odds / odds.sum(axis=1, keepdims=True)
+            below = np.cumsum(scores, axis=1) < rng.random((many, 1))
+            return scores, below.sum(axis=1).clip(0, classes - 1).astype(np.float64)
+        case Regression(low=low, high=high):
+            width = high - low
+            scores = (low + width * rng.normal(0.42, setting.spread, many)).clip(low, high)
+            labels = scores + width * rng.normal(0, setting.spread, many)
+            return scores, labels.clip(low, high)
+    raise AssertionError(setting.kind)
+
+
+def truth(setting: Setting, scores: Values, labels: Values) -> dict[str, float]:
+    """The metrics of the population."""
+    bins = _FINE[type(setting.kind).__name__.lower()]
+    counts = setting.kind.counts(scores, labels, bins).astype(np.float64)
+    return {name: of.value for name, of in setting.kind.pooled(counts, bins).items()}
+
+
+def coverage(setting: Setting, runs: int) -> Iterator[tuple[str, float]]:
+    """Each metric and the share of runs whose interval holds the truth; a run without the metric
+    is not counted. One seed for all: the same each time."""
+    scores, labels = population(setting, 1)
+    true, kind, rng = truth(setting, scores, labels), setting.kind, np.random.default_rng(0)
+    noise = setting.noise * kind.sensitivity
+    bins = kind.bins_for(setting.patients, noise)
+    held: dict[str, list[bool]] = {}
+    for run in range(runs):
+        drawn = rng.integers(len(labels), size=setting.patients)
+        counts = kind.counts(scores[drawn], labels[drawn], bins).astype(np.float64)
+        opened = counts + (rng.normal(0, noise, counts.shape) if noise else 0.0)
+        for name, of in kind.pooled(opened, bins, noise**2, seed=run).items():
+            held.setdefault(name, []).append(of.low <= true[name] <= of.high)
+    for name, shares in held.items():
+        yield name, float(np.mean(shares))

@@ -1,0 +1,111 @@
+"""A study of each kind of outcome, from its configuration to what its model predicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from launch.config.compose import load
+from launch.federations.inprocess import cohorts_of
+from launch.studies.baselines import figures_of
+from launch.studies.result_view import show
+from launch.studies.run import run, split_plan
+from protocol.errors import WardroundError
+from protocol.outcomes.multiclass import Multiclass
+from server import released_model
+from server.tracking.figures import figures
+from server.tracking.model_card import describe_model
+from server.tracking.tags_and_metrics import final_metrics
+from tasks import contract, registry
+from tasks.shipped.diabetes_progression import DiabetesProgression
+from tasks.shipped.digits import Digits
+
+PLAIN = ("privacy=none", "tracking=off", "local_lr=1")
+KINDS = {
+    "diabetes_progression": ("r2", 0.3, "mean absolute error", ["prediction"]),
+    "digits": ("accuracy", 0.8, "ROC AUC, label 9", [f"score_{k}" for k in range(10)]),
+}
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_a_study_goes_all_the_way(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metric, least, said, columns = KINDS[task]
+    contract.check(registry.load(task))
+    words = [f"task={task}", *PLAIN, "rounds=8", f"output={tmp_path}", "baselines=[pooled]"]
+    finished = run(load(words))
+    outcome = finished.outcome
+    assert outcome.metrics[metric].value > least
+    federated, pooled = finished.baselines
+    assert federated.figures == pytest.approx(pooled.figures, abs=0.1, rel=0.1)
+    assert list(federated.figures) == list(outcome.study.outcome.compared)
+    assert set(figures_of(finished.baselines).figures) == {"federated", "pooled"}
+    show(finished, Console(width=200))
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert "all data pooled" in shown
+    assert dict(final_metrics(outcome))[f"final_{metric}_low"] == outcome.metrics[metric].low
+    assert {"learning_curve.png", "calibration.png"} <= set(figures(outcome))
+    summary = json.loads((finished.folder / "summary.json").read_text())
+    assert summary["metrics"][metric]["value"] == outcome.metrics[metric].value
+    released_model.write(tmp_path / "model", outcome.study, outcome.weights)
+    model, installed = released_model.load(tmp_path / "model"), registry.load(task)
+    frame = pd.DataFrame(released_model.example(installed.schema))
+    predicted = model.predict(frame)
+    assert list(predicted.columns) == columns
+    assert np.isfinite(predicted.to_numpy()).all()
+    card = describe_model(outcome, installed.schema)
+    assert f"`{columns[0]}`" in card
+    assert f"`{installed.schema.label}`" in card
+
+
+def test_a_confusion_matrix_is_shown_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = run(load(["task=digits", *PLAIN, "rounds=2", f"output={tmp_path}"]))
+    matrix = np.array(finished.outcome.confusion)
+    assert matrix.shape == (10, 10)
+    diagonal = np.trace(matrix) / matrix.sum()
+    assert diagonal == pytest.approx(finished.outcome.metrics["accuracy"].value)
+    show(finished, Console(width=200))
+    assert "said 9" in capsys.readouterr().out
+    kept = type(finished.outcome).of_figures(
+        finished.outcome.figures(), finished.outcome.study, finished.outcome.weights, ()
+    )
+    assert kept.confusion == finished.outcome.confusion
+
+
+def test_a_label_outside_the_kind_is_named_and_not_quoted() -> None:
+    plan, task = split_plan(load(["task=digits"])), Digits()
+    tables = dict(task.public_sites())
+    wrong = dict(tables["first"])
+    wrong["digit"] = np.where(np.arange(len(wrong["digit"])) == 4, 77.0, wrong["digit"])
+    with pytest.raises(WardroundError, match="digit, row 5 of the view: none of 0 to 9") as caught:
+        cohorts_of(task, {**tables, "first": wrong}, plan)
+    assert "77" not in str(caught.value)
+
+
+def test_a_site_hears_of_a_class_that_it_never_sees_and_of_numbers_cut_off() -> None:
+    plan, task = split_plan(load(["task=digits"])), Digits()
+    tables = dict(task.public_sites())
+    few = {name: column[tables["first"]["digit"] != 3] for name, column in tables["first"].items()}
+    assert any("label 3" in note for note in cohorts_of(task, {"first": few}, plan)["first"].notes)
+    other = DiabetesProgression()
+    tables = dict(other.public_sites())
+    large = {**tables["clinic"], "progression": tables["clinic"]["progression"] * 3}
+    cohort = cohorts_of(other, {"clinic": large}, plan)["clinic"]
+    assert any("beyond the public range 0 to 360" in note for note in cohort.notes)
+    assert cohort.labels.max() == 360
+
+
+def test_more_classes_cost_more_noise() -> None:
+    """The same epsilon for what a patient changes: more of it where there are more classes."""
+    three, ten = Multiclass(classes=3), Multiclass(classes=10)
+    assert three.sensitivity == pytest.approx(7**0.5)
+    assert ten.sensitivity == pytest.approx(19**0.5)
