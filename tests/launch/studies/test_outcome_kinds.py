@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from server.tracking.figures import figures
+from server.tracking.model_card import describe_model
 
 from launch.config.compose import load
 from launch.federations.inprocess import cohorts_of
@@ -18,8 +20,6 @@ from launch.studies.run import run, split_plan
 from protocol.errors import WardroundError
 from protocol.outcomes.multiclass import Multiclass
 from server import released_model
-from server.tracking.figures import figures
-from server.tracking.model_card import describe_model
 from server.tracking.tags_and_metrics import final_metrics
 from tasks import contract, registry
 from tasks.shipped.diabetes_progression import DiabetesProgression

@@ -599,6 +599,10 @@ def test_no_type_that_tracking_takes_has_room_for_one_site() -> None:
         "Answer",
         "OpenedScores",
         "Approvals",
+        "AnalysisResult",
+        "Figure",
+        "ResultRow",
+        "ResultTable",
     }
     for owner, name, kind in found:
         assert not {"site", "sites", "client", "node", "patient"} & set(name.split("_")), name
