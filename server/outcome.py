@@ -57,6 +57,30 @@ class CalibrationPoint:
 
 
 @dataclass(frozen=True)
+class OpenedScores:
+    """What the evaluation of the model scored last opened: (cells,) counts over all sites together,
+    as the study's kind of outcome reads them, and the variance of each one's noise (0 where they
+    are exact)."""
+
+    counts: tuple[float, ...]
+    variance: float
+
+    @property
+    def total(self) -> float:
+        """How many patients, about."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """How many sites accepted the study by a person's decision, and how many by their rules; those
+    of 0.1.0 do not say."""
+
+    by_hand: int = 0
+    by_rule: int = 0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A study at its end (or as far as it came)."""
 
@@ -78,6 +102,8 @@ class Outcome:
     confusion: tuple[tuple[float, ...], ...] = ()
     """Of an outcome with classes: patients by their own class (row) and the likeliest (column);
     noised where evaluation is."""
+    scores: OpenedScores | None = None
+    approvals: Approvals = Approvals()
     analysis: AnalysisResult | None = None
     """What the answers were read as, where the study is an analysis."""
 
@@ -109,6 +135,8 @@ class Outcome:
             "calibration": [asdict(point) for point in self.calibration],
             "answers": [asdict(answer) for answer in self.answers],
             "confusion": self.confusion,
+            "scores": None if self.scores is None else asdict(self.scores),
+            "approvals": asdict(self.approvals),
             **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
         }
 
@@ -141,6 +169,8 @@ class Outcome:
             ),
             answers=tuple(Answer.read(answer) for answer in plain["answers"]),
             confusion=tuple(tuple(map(float, row)) for row in plain.get("confusion", ())),
+            scores=_read_scores(plain.get("scores")),
+            approvals=Approvals(**{k: int(v) for k, v in plain.get("approvals", {}).items()}),
             analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
         )
 
@@ -164,6 +194,13 @@ def read_metrics(plain: Mapping[str, Any]) -> dict[str, Estimate]:
         str(name): Estimate(*(_number(of[end]) for end in ("value", "low", "high")))
         for name, of in plain.items()
     }
+
+
+def _read_scores(plain: Mapping[str, Any] | None) -> OpenedScores | None:
+    """None of an outcome that 0.1.0 wrote."""
+    if plain is None:
+        return None
+    return OpenedScores(tuple(map(float, plain["counts"])), float(plain["variance"]))
 
 
 def _number(value: float | None) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
@@ -49,7 +50,8 @@ class ReleasedModel:
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
         WardroundError(MALFORMED_DATA) naming a column that is not there, or holds an unknown
-        category or a word for a number.
+        category or a word for a number. Warns of numbers outside a column's public range: another
+        unit is noticed.
         """
         import pandas as pd
 
@@ -187,6 +189,18 @@ def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.
     return pictures
 
 
+def _warn_outside(column: Column, values: npt.NDArray[np.float64]) -> None:
+    """Warns of numbers outside a column's public range, without quoting one."""
+    known = column.numbers(values)
+    if outside := int(((known < column.low) | (known > column.high)).sum()):
+        warnings.warn(
+            f"Column {column.name}: {outside} of {len(values)} values lie outside its range of "
+            f"{column.low:g} to {column.high:g} {column.unit}, and count as its end. Is the unit "
+            "right?",
+            stacklevel=4,
+        )
+
+
 def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any]]:
     import pandas as pd
 
@@ -199,7 +213,9 @@ def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any
                 f"Column {column.name} holds something that is no number.",
                 remedy="Give numbers, NaN or None where missing.",
             )
-        return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+        known = np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
+        _warn_outside(column, known)
+        return known
     values = [None if pd.isna(value) else str(value) for value in series]
     if not set(values) <= {None, *column.categories}:
         raise WardroundError(

@@ -75,6 +75,7 @@ ORDER = {
         "server.rounds",
         "server.transport",
         "server.answers",
+        "server.report",
         "server.tracking",
         "server.coordinator",
         "server.coordinator.operations",

@@ -83,6 +83,10 @@ class Governance(Protocol):
         """Returns the number of the last attempt answered here; 0 before the first."""
         ...
 
+    def accepted_by(self, study: Study) -> messages.AcceptedBy:
+        """Returns whether a person or the rules accepted an open study; "" where neither did."""
+        ...
+
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes, durably, among whom a sum is that the site is about to add to. Raises
         WardroundError where a round asks for too many different sets of sites."""
@@ -262,6 +266,7 @@ class Site:
             rules=rules,
             answered=self._governance.last_attempt(study) if state == "accepted" else 0,
             unconfirmed=() if state == "refused" else self._unconfirmed(study),
+            accepted_by=self._governance.accepted_by(study) if state == "accepted" else "",
         )
         return messages.frame(standing, to=sender)
 

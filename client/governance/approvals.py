@@ -26,7 +26,7 @@ from client.governance.ledger_rows import StudyStatus, life_of, record
 from protocol.errors import Code, WardroundError
 from protocol.study.states import StudyState
 from protocol.study.study import Study
-from protocol.wire.messages import Ending
+from protocol.wire.messages import AcceptedBy, Ending
 
 MAX_UNDECIDED = 200
 """Studies that may be waiting or refused at once, so that a coordinator cannot fill the disk."""
@@ -183,6 +183,18 @@ class Approvals:
                 "SELECT document FROM studies WHERE state = 'accepted' ORDER BY seen, digest"
             ).fetchall()
         return tuple(Study.parse(document) for (document,) in rows)
+
+    def accepted_by(self, study: Study) -> AcceptedBy:
+        """Returns whether a person or the rules accepted a study last, by the audit log."""
+        with self._state.reading() as db:
+            row = db.execute(
+                "SELECT json_extract(fields, '$.by') AS by FROM audit WHERE event = ?"
+                " AND json_extract(fields, '$.study') = ? AND by IN ('hand', 'rule')"
+                " ORDER BY seq DESC LIMIT 1",
+                (AuditEvent.STUDY_ACCEPTED, study.digest),
+            ).fetchone()
+        by: AcceptedBy = row[0] if row else ""
+        return by
 
     def resting(self) -> frozenset[str]:
         """Returns the digests of the studies that are paused or have failed, so may be resumed."""

@@ -24,7 +24,7 @@ from protocol.release import Sender
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.untrusted import Throttle
-from protocol.wire.messages import Ending, Frame, Ready, Share, frame
+from protocol.wire.messages import AcceptedBy, Ending, Frame, Ready, Share, frame
 
 _log = logging.getLogger("wardround.site")
 _FIRST_RELEASE = Sender("0.1.0", 1)
@@ -112,6 +112,10 @@ class SiteGovernance:
     def last_attempt(self, study: Study) -> int:
         """Returns the number of the last attempt that was debited; 0 before the first."""
         return self.ledger.last_attempt(study.digest)
+
+    def accepted_by(self, study: Study) -> AcceptedBy:
+        """Returns whether a person or the rules accepted a study, by the audit log."""
+        return self.approvals.accepted_by(study)
 
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes among whom a sum is that this site is about to add to, durably when it returns.

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from launch.demo.local_ports import LOOPBACK
@@ -36,6 +36,37 @@ def read_password(home: Path) -> str:
         exposed="remove it, so that the next start makes another one",
     )
     return content.decode("ascii", errors="replace").strip()
+
+
+_OPENING = """<!doctype html><title>MLflow</title><script>
+for (const [key, value] of [
+  ["mlflow.workflowType", "machine_learning"],
+  ["mlflow.assistant.panelOpen", false],
+  ["mlflow.assistant.fab.autoOpenedOnFirstLoad", true],
+]) localStorage.getItem(key + "_v1") ?? localStorage.setItem(key + "_v1", JSON.stringify(value));
+const query = new URLSearchParams({max_results: 1, order_by: "last_update_time DESC"});
+query.set("filter", "tags.`mlflow.experimentKind` = 'custom_model_development'");
+fetch("/ajax-api/2.0/mlflow/experiments/search?" + query)
+  .then((answer) => answer.json())
+  .then(({experiments: [found]}) => `/${found.experiment_id}/runs?viewStateShareKey=wardround`)
+  .catch(() => "")
+  .then((page) => location.replace("/?runs#/experiments" + page));
+</script>"""
+
+
+class OpensOnRuns:
+    """MLflow, whose first page is the list of runs with its columns of wardround
+    (`server.tracking.mlflow_run`), not that of its chat assistant; what somebody has chosen in
+    their browser stays. MLflow has no setting for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/" and not scope["query_string"]:
+            await HTMLResponse(_OPENING)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class BehindPassword:
@@ -76,7 +107,8 @@ def main(home: Path, port: int) -> None:
     from mlflow.server.handlers import initialize_backend_stores
 
     initialize_backend_stores(database, default_artifact_root="mlflow-artifacts:/")
-    uvicorn.run(BehindPassword(app, read_password(home)), host=LOOPBACK, port=port)
+    served = BehindPassword(OpensOnRuns(app), read_password(home))
+    uvicorn.run(served, host=LOOPBACK, port=port)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
-from protocol.wire.messages import Ending, Frame, Ready, Share
+from protocol.wire.messages import AcceptedBy, Ending, Frame, Ready, Share
 from server.outcome import Outcome
 from server.rounds import farewell
 from server.rounds.listener import Listener
@@ -60,6 +60,10 @@ class SimulatedGovernance:
     def last_attempt(self, study: Study) -> int:
         """Nothing outlives this process: no coordinator comes back behind its sites."""
         return 0
+
+    def accepted_by(self, study: Study) -> AcceptedBy:
+        """Nobody: simulated sites have no person and no rules."""
+        return ""
 
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         pass

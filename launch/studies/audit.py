@@ -14,7 +14,6 @@ from pathlib import Path
 from client.privacy_audit.audit import audit as audit_claim
 from client.privacy_audit.many_runs import Progress
 from client.privacy_audit.report import AuditReport, save
-from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.inprocess import cohorts_of
 from launch.studies.baselines import pool
@@ -27,8 +26,8 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import RoundReport
 from server.rounds.listener import Listeners
-from server.tracking.parameters import flatten, redacted
 from server.tracking.report_run import ReportRun
+from server.tracking.tags_and_metrics import parameters
 from tasks import registry
 
 FOLDER = "audit"
@@ -100,7 +99,7 @@ def _tracked(config: Config, study: Study, effort: Mapping[str, int]) -> Iterato
     if not tracking.uri:
         yield None
         return
-    keys = flatten({"audit": dict(effort)} | redacted(plain(config)))
+    keys = parameters(study) | {f"audit.{name}": str(value) for name, value in effort.items()}
     tags = {"wardround.task": f"{study.task.name} {study.task.version}"}
     tags |= {"wardround.mode": study.privacy.mode, "wardround.code_version": RELEASE}
     name = study.digest[:12]

@@ -85,12 +85,16 @@ class Propose(Document):
     dry: bool = False
 
 
+AcceptedBy = Literal["", "hand", "rule"]
+"""A person's decision or the site's rules; "" where it is not said."""
+
+
 class Standing(Document):
     """Site -> coordinator: the state of the study here. When refused, `code` says why, and `rules`
     names the keys of the site's policy that forbid it; no data can change either. `unconfirmed`:
     sites of the study whose keys its operator has not confirmed, with which it adds nothing up.
     `answered`: the last attempt that the site has answered, for a coordinator that was put back
-    from a backup."""
+    from a backup. `accepted_by`: whether a person there or its rules accepted the study."""
 
     type: Literal["standing"] = "standing"
     study: Digest
@@ -99,6 +103,7 @@ class Standing(Document):
     rules: Annotated[tuple[Rule, ...], Field(max_length=40, strict=False)] = ()
     answered: int = added_field(0, ge=0, le=10**9)
     unconfirmed: tuple[Name, ...] = added_field((), max_length=1000, strict=False)
+    accepted_by: AcceptedBy = added_field("")
 
 
 class _AttemptMessage(Document):
@@ -193,12 +198,16 @@ def frame(
     return Frame(canonical(header | message.model_dump(mode="json", exclude_defaults=True)), body)
 
 
+_LATER_STANDING = frozenset({"answered", "unconfirmed", "accepted_by"})
+"""What 0.1.0 knows nothing of."""
+
+
 def _in_first_protocol(message: Request | Answer) -> dict[str, Any]:
     """As 0.1.0 wrote it: with defaults, without a release, a field or a code that it does not
     know."""
     header: dict[str, Any] = message.model_dump(mode="json")
     if isinstance(message, Standing):
-        header = {key: header[key] for key in header.keys() - {"answered", "unconfirmed"}}
+        header = {key: header[key] for key in header.keys() - _LATER_STANDING}
     if header.get("code") in (Code.RELEASE, Code.TASK_CHANGED):
         header["code"] = Code.REFUSED_STUDY.value
     return header

@@ -89,6 +89,7 @@ class CoordinatorServices:
             configuration,
             self.undelivered,
             self.signer,
+            submission.account,
         )
 
 

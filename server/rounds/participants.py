@@ -17,6 +17,7 @@ from protocol.errors import Code, WardroundError
 from protocol.release import Sender
 from protocol.study.vector_layout import Sections
 from server.model.suspects import Suspects
+from server.outcome import Approvals
 from server.rounds.answers import SiteStanding
 from server.rounds.listener import Reason
 from server.rounds.pace import Pace
@@ -64,6 +65,7 @@ class Participants:
         self._accepted = frozenset[str]()
         self.answered = 0
         """The highest attempt that one of those who accepted says it has answered."""
+        self._accepted_by: dict[str, str] = {}
         self._undecided: dict[str, Reason] = dict.fromkeys(self._study.sites, "offline")
         self._expected = frozenset(accepted)
         self._refused: dict[str, Code] = {}
@@ -77,6 +79,12 @@ class Participants:
     def absent(self) -> bool:
         """Whether a site has not said yet whether it takes part."""
         return bool(self._undecided)
+
+    @property
+    def approvals(self) -> Approvals:
+        """How those that have accepted say they did."""
+        said = [self._accepted_by.get(site, "") for site in self._accepted]
+        return Approvals(by_hand=said.count("hand"), by_rule=said.count("rule"))
 
     def gather(self) -> None:
         """Returns once the study may start: all sites have answered; or its grace is over, or all
@@ -132,6 +140,7 @@ class Participants:
         match standing.state:
             case "accepted":
                 self._accepted |= {site}
+                self._accepted_by[site] = standing.accepted_by
                 self._undecided.pop(site, None)
                 self.answered = max(self.answered, standing.answered)
             case "waiting" | "refused" | "closed" if standing.code in _DEFERRING:

@@ -17,7 +17,7 @@ import numpy as np
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
-from protocol.outcomes.estimates import Counts, Estimate
+from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
@@ -35,7 +35,7 @@ from server.model.checkpoint import Checkpoint
 from server.model.global_model import GlobalModel, diverged
 from server.model.robust_aggregation import robust_gradient
 from server.model.suspects import Suspects
-from server.outcome import CalibrationPoint, Outcome, RoundReport, Status
+from server.outcome import CalibrationPoint, OpenedScores, Outcome, RoundReport, Status
 from server.rounds.attempt import Attempt, AttemptLostError, OpenedSum, Traffic
 from server.rounds.listener import Listener
 from server.rounds.participants import Participants
@@ -107,7 +107,7 @@ class RoundLoop:
         )
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
-        self._scored: Counts | None = None
+        self._scored: OpenedScores | None = None
         self._answers: tuple[Answer, ...] = ()
         self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
@@ -303,11 +303,11 @@ class RoundLoop:
             self._answers = answers(self.study, opened.total[sections.histogram], sites)
             self._analysis = analyse(self.study, opened.total[sections.histogram], sites)
             return {}
-        variance = histogram_variance(self.study, sites) * sites
-        self._scored = decode_histogram(self.study, opened.total[sections.histogram])
-        metrics = self.study.outcome.pooled(
-            self._scored, self.study.evaluation.bins, variance / self.study.evaluation.scale**2
-        )
+        scale, bins = self.study.evaluation.scale, self.study.evaluation.bins
+        variance = histogram_variance(self.study, sites) * sites / scale**2
+        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        self._scored = OpenedScores(tuple(counts.tolist()), variance)
+        metrics = self.study.outcome.pooled(counts, bins, variance)
         self._emit(metrics)
         return metrics
 
@@ -333,6 +333,8 @@ class RoundLoop:
             calibration=self._calibration(),
             confusion=self._confusion(),
             answers=self._answers,
+            scores=self._scored,
+            approvals=self._participants.approvals,
             analysis=self._analysis,
         )
 
@@ -340,15 +342,16 @@ class RoundLoop:
         """Of the model that was scored last: the released one, once the study is finished."""
         if self._scored is None:
             return ()
-        points = self.study.outcome.calibration(self._scored, self.study.evaluation.bins)
+        counts, bins = np.array(self._scored.counts), self.study.evaluation.bins
+        points = self.study.outcome.calibration(counts, bins)
         return tuple(CalibrationPoint(*point) for point in points)
 
     def _confusion(self) -> tuple[tuple[float, ...], ...]:
         """Likewise."""
         if self._scored is None:
             return ()
-        rows = self.study.outcome.confusion(self._scored, self.study.evaluation.bins)
-        return tuple(map(tuple, rows))
+        counts, bins = np.array(self._scored.counts), self.study.evaluation.bins
+        return tuple(map(tuple, self.study.outcome.confusion(counts, bins)))
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from protocol.document import Document
+from protocol.document import Document, added_field
 from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
 from protocol.housekeeping import reason
@@ -33,10 +33,11 @@ Write = Callable[[Callable[[], object]], object]
 
 class Destination(Document):
     """Where a coordinator sends a stored study: the experiment's and the registered model's name
-    (None: the task's)."""
+    (None: the task's). `launched_by`: the account that submitted it."""
 
     experiment: str
     model: str | None
+    launched_by: str = added_field("")
 
 
 def stored(

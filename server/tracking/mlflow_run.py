@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -26,14 +27,16 @@ from server import released_model
 from server.answers import analysis_page, analysis_report, query_report
 from server.answers.query_page import page
 from server.outcome import Baselines, Outcome, RoundReport
+from server.report.figures import figures
+from server.report.model_card import WHOLE, Background, card, describe, describe_model
 from server.tracking.delivery_queue import ServerAwayError
-from server.tracking.figures import figures
-from server.tracking.model_card import describe, describe_model
-from server.tracking.parameters import flatten, without_credentials
+from server.tracking.parameters import without_credentials
 from server.tracking.tags_and_metrics import (
+    SECONDS,
     claims,
     final_metrics,
     opening_tags,
+    parameters,
     round_metrics,
 )
 from tasks import registry
@@ -59,9 +62,30 @@ _SETTINGS = {
 """Read by MLflow at import or call; variables that are set already win. No retries inside MLflow:
 its seven with growing pauses take minutes, and the delivery queue tries again anyway."""
 
+CANDIDATE = "candidate"
+"""Alias of the version that was registered last, and awaits a reviewer's decision."""
+_VIEW = "wardround"
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": "auc",
+    f"mlflow.sharedViewState.{_VIEW}": json.dumps(
+        {
+            "selectedColumns": [
+                "metrics.`auc`",
+                "metrics.`epsilon`",
+                "attributes.`Models`",
+                "params.`mode`",
+            ]
+        }
+    ),
+}
+"""MLflow then shows runs and models first, not traces of a chat, and its address with
+`viewStateShareKey` lists runs with these columns."""
+_TRAINING = "?workflowType=machine_learning"
+"""Of MLflow's pages: those for models, which is not what it opens with."""
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _PACKAGES = ("wardround", "torch", "numpy", "pandas", "mlflow")
-_METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
+_METRICS_PER_CALL = 1000
 _AGAIN = {408, 429}
 P = ParamSpec("P")
 
@@ -111,10 +135,13 @@ class TrackedRun:
         study: Study,
         parent: str | None = None,
         signer: Identity | None = None,
+        background: Background | None = None,
     ) -> None:
         """`model`: the name under which a finished study's model is registered. `parent`: the run
-        of which this one is shown as a part. `signer`: what signs the model's record."""
+        of which this one is shown as a part. `signer`: what signs the model's record. `background`:
+        what the model card says besides."""
         self._parent, self._signer = parent, signer
+        self._background = background or Background()
         self._files: dict[str, str] = {}
         self._record: SignedRecord | None = None
         self._uri, self._experiment, self._model, self._study = uri, experiment, model, study
@@ -155,27 +182,24 @@ class TrackedRun:
         if runs:
             self._run = runs[0].info.run_id
             client.update_run(self._run, status="RUNNING")
-            history = client.get_metric_history(self._run, "seconds")
+            history = client.get_metric_history(self._run, SECONDS)
             self._written = frozenset(point.step for point in history)
         else:
             run = client.create_run(
                 self._experiment_id,
-                tags=opening_tags(study, code_version, self._parent),
-                run_name=printable(study.title)[:200],
+                tags=opening_tags(study, code_version, self._parent, self._background),
+                run_name=f"{printable(study.title)[:200]} ({study.digest[:8]})",
             )
             self._run = run.info.run_id
 
     @_retriable
-    def parameters(self, configuration: Mapping[str, Any]) -> None:
-        """The resolved configuration, and the study's own figures under `study.`."""
+    def parameters(self) -> None:
+        """What tells this training from another."""
         from mlflow.entities import Param
 
-        public = self._study.model_dump(mode="json", exclude={"roster", "nonce", "format", "query"})
-        wanted = flatten(dict(configuration) | {"study": public})
         there = self._client.get_run(self._run).data.params
-        params = [Param(key, value) for key, value in wanted.items() if key not in there]
-        for start in range(0, len(params), _PARAMETERS_PER_CALL):
-            self._client.log_batch(self._run, params=params[start : start + _PARAMETERS_PER_CALL])
+        params = [Param(*known) for known in parameters(self._study).items()]
+        self._client.log_batch(self._run, params=[p for p in params if p.key not in there])
 
     @_retriable
     def documents(self, configuration: Mapping[str, Any]) -> None:
@@ -300,10 +324,12 @@ class TrackedRun:
                 run_id=self._run,
                 model_id=self._model_id,
                 tags=claims(outcome),
-                description=describe_model(outcome, task.schema, self._signer),
+                description=describe_model(outcome, task.schema, self._signer, self._background),
             )
         )
         self._version = str(created.version)
+        if not versions:
+            client.set_registered_model_alias(self._model, CANDIDATE, self._version)
         self._record = self._record or self._recorded_now(outcome)
         tags = self._record.tags
         for key, value in tags.items():
@@ -334,27 +360,46 @@ class TrackedRun:
         """Final metrics, epsilon, totals, and the description that a reviewer reads first."""
         from mlflow.entities import RunTag
 
-        step = max((report.round for report in outcome.rounds), default=0)
-        points = [self._metric(name, of, when, step) for name, of in final_metrics(outcome)]
-        tags = claims(outcome) | {"mlflow.note.content": describe(self._study, outcome)}
+        step, scored = 0, when
+        if outcome.rounds:
+            step = outcome.rounds[-1].round
+            if outcome.metrics == outcome.rounds[-1].metrics:  # then it is no second point
+                history = self._client.get_metric_history(self._run, SECONDS)
+                scored = max((m.timestamp for m in history if m.step == step), default=when)
+        points = [self._metric(name, of, scored, step) for name, of in final_metrics(outcome)]
+        tags = claims(outcome) | self._card(outcome)
         self._client.log_batch(
             self._run, metrics=points, tags=[RunTag(key, value) for key, value in tags.items()]
         )
 
+    def _card(self, outcome: Outcome) -> dict[str, str]:
+        """Writes the whole model card; the tag that holds as much of it as fits."""
+        whole = card(self._study, outcome, self._background)
+        upload(self._client, self._run, {WHOLE: whole.encode()})
+        return {"mlflow.note.content": describe(self._study, outcome, self._background)}
+
     @_retriable
     def figures(self, outcome: Outcome) -> None:
-        """Learning curve and calibration as pictures."""
+        """What the study opened, as pictures and a table of thresholds."""
         upload(self._client, self._run, figures(outcome), "figures")
 
     @_retriable
-    def baselines(self, baselines: Baselines, when: int) -> None:
-        """Figures of other trainings beside the study's own, as `baseline_<which>_<figure>`."""
+    def baselines(self, baselines: Baselines, outcome: Outcome, when: int) -> None:
+        """The first figure of other trainings, as `baseline_<which>_auc`, and in the cards."""
+        first = self._study.outcome.compared[0]
+        self._background = replace(self._background, baselines=baselines)
         points = [
-            self._metric(f"baseline_{which}_{name}", value, when, 0)
+            self._metric(f"baseline_{which}_{first}", figures[first], when, 0)
             for which, figures in baselines.figures.items()
-            for name, value in figures.items()
+            if which != "federated" and first in figures
         ]
         self._client.log_batch(self._run, metrics=points)
+        for key, value in self._card(outcome).items():
+            self._client.set_tag(self._run, key, value)
+        if self._version:
+            schema = registry.load(self._study.task.name, self._study.task.options).schema
+            said = describe_model(outcome, schema, self._signer, self._background)
+            self._client.update_model_version(self._model, self._version, said)
 
     @_retriable
     def answers(self, outcome: Outcome) -> None:
@@ -381,12 +426,17 @@ class TrackedRun:
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The identifier of an experiment, which is made where there is none."""
     experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id if experiment else client.create_experiment(name))
+    if experiment is None:
+        return str(client.create_experiment(name, tags=_EXPERIMENT_TAGS))
+    for key, value in _EXPERIMENT_TAGS.items():
+        if key not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return str(experiment.experiment_id)
 
 
 def run_page(uri: str, experiment: str, run: str) -> str:
     """The address of a run's page, by the identifiers of experiment and run."""
-    return f"{without_credentials(uri)}/#/experiments/{experiment}/runs/{run}"
+    return f"{without_credentials(uri)}/#/experiments/{experiment}/runs/{run}{_TRAINING}"
 
 
 def upload(
@@ -401,7 +451,7 @@ def upload(
 
 def attach(uri: str, run_page: str, files: Mapping[str, bytes], folder: str) -> None:
     """Files beside a finished run, by the address of its page (`TrackedRun.url`)."""
-    upload(client_of(uri), run_page.rpartition("/")[2], files, folder)
+    upload(client_of(uri), run_page.rpartition("/")[2].removesuffix(_TRAINING), files, folder)
 
 
 def _signature(task: Task) -> object:

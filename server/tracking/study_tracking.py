@@ -15,6 +15,7 @@ from protocol.identity import Identity
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
+from server.report.model_card import Background
 from server.tracking import backlog
 from server.tracking.backlog import Destination, Write
 from server.tracking.parameters import redacted
@@ -42,12 +43,13 @@ class StudyTracking:
         configuration: Mapping[str, Any],
         undelivered: Path,
         signer: Identity | None = None,
+        launched_by: str = "",
     ) -> None:
         """undelivered: the folder for studies that MLflow did not take. signer: the coordinator's
-        key, which signs the model's record."""
+        key, which signs the model's record. launched_by: the account that submitted the study."""
         self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
-        self._signer = signer
+        self._signer, self._launched_by = signer, launched_by
         self._folder = undelivered / study.digest[:12]
         self._tracker: MlflowTracker | None = None
 
@@ -62,6 +64,7 @@ class StudyTracking:
             model=self._wish.model,
             undelivered=self._undelivered,
             signer=self._signer,
+            background=Background(self._launched_by),
         )
         tracker.begin(self._study, self._configuration, RELEASE)
         shutil.rmtree(self._folder, ignore_errors=True)  # an end that was stored before it went on
@@ -109,6 +112,10 @@ class StudyTracking:
 
     def _store(self, outcome: Outcome | None, write_out: Write) -> str:
         """For the coordinator to send later; what becomes of it."""
-        later = Destination(experiment=self._wish.experiment, model=self._wish.model)
+        later = Destination(
+            experiment=self._wish.experiment,
+            model=self._wish.model,
+            launched_by=self._launched_by,
+        )
         stored = (outcome, self._study, dict(self._configuration), RELEASE)
         return backlog.stored(self._folder, *stored, later, write_out)

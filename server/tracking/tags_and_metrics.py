@@ -6,15 +6,25 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.kinds import FIRST, HEADLINES
+from protocol.privacy.epsilon_text import rounded_up
 from protocol.study.study import Study
 from protocol.vectors import weights_digest
 from server.answers import analysis_report, query_report
 from server.outcome import Outcome, RoundReport
-from server.tracking.model_card import describe
+from server.report.model_card import Background, describe
+
+SECONDS = "system/seconds"
+_OF_BINARY = ("sensitivity", "specificity", "calibration_error")
+_SHOWN = tuple(dict.fromkeys((*FIRST, *HEADLINES, *_OF_BINARY)))
+"""The figures that a table of runs has room for; a kind of outcome has some of them."""
 
 
-def opening_tags(study: Study, code_version: str, parent: str | None) -> dict[str, str]:
+def opening_tags(
+    study: Study, code_version: str, parent: str | None, background: Background
+) -> dict[str, str]:
     """Tags of a run that begins. parent: the run below which MLflow shows it."""
+    launched = background.launched_by
     return {
         "wardround.study": study.digest,
         "wardround.purpose": study.purpose,
@@ -23,7 +33,8 @@ def opening_tags(study: Study, code_version: str, parent: str | None) -> dict[st
         "wardround.mode": study.privacy.mode,
         "wardround.sites": str(len(study.roster)),
         "wardround.code_version": code_version,
-        "mlflow.note.content": describe(study),
+        "mlflow.note.content": describe(study, None, background),
+        **({"wardround.launched_by": launched, "mlflow.user": launched} if launched else {}),
         **({} if parent is None else {"mlflow.parentRunId": parent}),
     }
 
@@ -52,40 +63,77 @@ def claims(outcome: Outcome) -> dict[str, str]:
     return tags
 
 
+def parameters(study: Study) -> dict[str, str]:
+    """What tells one training from another, in a run's columns; the whole is in study.json."""
+    plan, of = study.privacy, study.optimisation
+    if study.query is not None:
+        return {"mode": plan.mode, "statistics": str(len(study.query.statistics))}
+    private = {
+        "planned_epsilon": plan.epsilon,
+        "delta": plan.delta,
+        "noise_multiplier": plan.noise_multiplier,
+        "clip_norm": plan.clip_norm,
+        "sampling_rate": plan.sampling_rate,
+    }
+    known = {
+        "task": study.task.name,
+        "algorithm": of.local.name,
+        "rounds": of.rounds,
+        "local_steps": of.local_steps,
+        "local_lr": of.local_lr,
+        "server_optimiser": of.server.name,
+        "server_lr": of.server.lr,
+        "seed": of.seed,
+        "mode": plan.mode,
+        **(private if plan.traits.private else {}),
+        "sites": len(study.roster),
+        "patients_declared": study.patients(),
+        **{f"option_{name}": value for name, value in study.task.options.items()},
+    }
+    return {name: str(value) for name, value in known.items()}
+
+
 def round_metrics(report: RoundReport) -> Iterator[tuple[str, float]]:
-    """A round's figures; an interval's ends are metrics of their own, `_low` and `_high`."""
+    """A round's figures, and its costs as `system/...`, which MLflow shows apart."""
     return _known(
         [
-            ("seconds", report.seconds),
-            ("bytes_sent", report.bytes_sent),
-            ("bytes_received", report.bytes_received),
+            (SECONDS, report.seconds),
+            ("system/bytes_sent", report.bytes_sent),
+            ("system/bytes_received", report.bytes_received),
             ("participants", report.participants),
-            ("attempt", report.attempt),
-            ("epsilon", report.epsilon),
-            *_spread(report.metrics),
+            ("epsilon", _shown_epsilon(report.epsilon)),
+            *_shown(report.metrics),
         ]
     )
 
 
 def final_metrics(outcome: Outcome) -> Iterator[tuple[str, float]]:
-    """The released model's figures as `final_...`, epsilon at the end, and totals."""
+    """The released model's figures under the same names, as the last values of each, and what was
+    spent in the end."""
     return _known(
         [
-            *((f"final_{name}", of) for name, of in _spread(outcome.metrics)),
+            *_shown(outcome.metrics),
             *query_report.metrics(outcome),
             *analysis_report.metrics(outcome.analysis),
-            ("epsilon", outcome.epsilon),
-            ("epsilon_broken", outcome.epsilon_broken),
-            ("total_seconds", outcome.seconds),
-            ("total_bytes_sent", outcome.bytes_sent),
-            ("total_bytes_received", outcome.bytes_received),
+            ("epsilon", _shown_epsilon(outcome.epsilon)),
         ]
     )
 
 
-def _spread(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, float]]:
-    for name, of in metrics.items():
-        yield from ((name, of.value), (f"{name}_low", of.low), (f"{name}_high", of.high))
+def _shown_epsilon(epsilon: float | None) -> float | None:
+    """Rounded up to what MLflow shows of it, so that no table rounds it down."""
+    known = epsilon is not None and math.isfinite(epsilon)
+    return float(rounded_up(epsilon)) if known else epsilon
+
+
+def _shown(metrics: Mapping[str, Estimate]) -> Iterator[tuple[str, float]]:
+    """Those that a table of runs has room for, and the first one's interval; all of them, with
+    their intervals, are in the model card."""
+    shown = [name for name in _SHOWN if name in metrics]
+    for name in shown:
+        yield name, metrics[name].value
+    for name in shown[:1]:
+        yield from ((f"{name}_low", metrics[name].low), (f"{name}_high", metrics[name].high))
 
 
 def _known(figures: Iterable[tuple[str, float | None]]) -> Iterator[tuple[str, float]]:

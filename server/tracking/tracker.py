@@ -23,6 +23,7 @@ from protocol.identity import Identity
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
+from server.report.model_card import Background
 from server.tracking import backlog
 from server.tracking.backlog import Destination, Write
 from server.tracking.delivery_queue import DeliveryQueue, Job
@@ -89,16 +90,18 @@ class MlflowTracker(Tracker):
         pause: float = 1.0,
         parent: str | None = None,
         signer: Identity | None = None,
+        background: Background | None = None,
     ) -> None:
-        """parent: the sweep's run; its children register no models. signer: the coordinator's key,
-        which signs the model's record; without, it is unsigned. Seconds: `patience` for which
-        `begin` waits until the run is open, `pause` between two tries of a delivery.
+        """parent: the sweep's run; its children register no models by themselves. signer: the
+        coordinator's key, which signs the model's record; without, it is unsigned. background: what
+        the model card says besides. Seconds: `patience` for which `begin` waits until the run is
+        open, `pause` between two tries of a delivery.
 
         Raises WardroundError(CONFIGURATION) for an address that is no server's.
         """
         self._uri, self._experiment, self._model = server_address(uri), experiment, model
         self._undelivered, self._patience, self._pause = undelivered, patience, pause
-        self._parent, self._signer = parent, signer
+        self._parent, self._signer, self._background = parent, signer, background
         self._lock = threading.Lock()
         self._queued: list[tuple[int, RoundReport]] = []
         self._outcome: Outcome | None = None
@@ -114,7 +117,15 @@ class MlflowTracker(Tracker):
         self._study = study
         self._configuration, self._code_version = redacted(configuration), code_version
         name = self._model or study.task.name
-        run = TrackedRun(self._uri, self._experiment, name, study, self._parent, self._signer)
+        run = TrackedRun(
+            self._uri,
+            self._experiment,
+            name,
+            study,
+            self._parent,
+            self._signer,
+            self._background,
+        )
         run.connect()
         self._courier = DeliveryQueue(f"mlflow-{study.digest[:8]}", self._pause)
         self._courier.put(Job("run", lambda: run.open(code_version)))
@@ -130,7 +141,7 @@ class MlflowTracker(Tracker):
                 "and that experiment "
                 f"{self._experiment!r} is not deleted there.",
             )
-        self._courier.put(Job("parameters", lambda: run.parameters(self._configuration)))
+        self._courier.put(Job("parameters", run.parameters))
         self._courier.put(Job("study document", lambda: run.documents(self._configuration)))
 
     def round(self, report: RoundReport) -> None:
@@ -163,9 +174,10 @@ class MlflowTracker(Tracker):
         self._courier.put(end, first=self._killed)
 
     def compared(self, baselines: Baselines) -> None:
-        """Queues the figures of other trainings; returns at once."""
+        """Queues the figures of other trainings, once there is an outcome; returns at once."""
         run, now = self._opened(), _now()
-        self._courier.put(Job("baselines", lambda: run.baselines(baselines, now)))
+        if (outcome := self._outcome) is not None:
+            self._courier.put(Job("baselines", lambda: run.baselines(baselines, outcome, now)))
 
     def settle(self, timeout: float = 60.0, write_out: Write = operator.call) -> TrackingReceipt:
         """Waits until all is written, `timeout` seconds at most.
@@ -189,7 +201,11 @@ class MlflowTracker(Tracker):
         if self._undelivered is None or (self._outcome is None and self._signer is None):
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._study.digest[:12]
-        later: Destination | str = Destination(experiment=self._experiment, model=self._model)
+        later: Destination | str = Destination(
+            experiment=self._experiment,
+            model=self._model,
+            launched_by="" if self._background is None else self._background.launched_by,
+        )
         if self._signer is None:
             address = without_credentials(self._uri)
             later = backlog.deliver_command(folder, address, self._experiment, self._model)
@@ -224,14 +240,22 @@ def deliver(
     model: str | None = None,
     timeout: float = 120.0,
     signer: Identity | None = None,
+    background: Background | None = None,
 ) -> TrackingReceipt:
     """Sends a stored study to MLflow, to its run there or to a new one. signer: the key of the
-    coordinator that ran it.
+    coordinator that ran it. background: what its model card says besides.
 
     Raises WardroundError: STATE for the folder, TRACKING for the server.
     """
     outcome, configuration, code_version = backlog.read(folder)
-    tracker = MlflowTracker(uri, experiment, model=model, undelivered=folder.parent, signer=signer)
+    tracker = MlflowTracker(
+        uri,
+        experiment,
+        model=model,
+        undelivered=folder.parent,
+        signer=signer,
+        background=background,
+    )
     tracker.begin(outcome.study, configuration, code_version)
     for report in outcome.rounds:
         tracker.round(report)
@@ -248,7 +272,10 @@ def deliver_stored(folder: Path, uri: str, signer: Identity) -> bool:
     if (where := backlog.destination(folder)) is None:
         return False
     if (study := backlog.ended_without_outcome(folder)) is None:
-        receipt = deliver(folder, uri, where.experiment, where.model, signer=signer)
+        background = Background(where.launched_by)
+        receipt = deliver(
+            folder, uri, where.experiment, where.model, signer=signer, background=background
+        )
     else:
         tracker = MlflowTracker(
             uri, where.experiment, model=where.model, undelivered=folder.parent, signer=signer

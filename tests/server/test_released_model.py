@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,19 @@ def test_a_word_where_a_number_belongs_is_refused_by_its_column(folder: Path) ->
     frame.loc[0, number] = "high"
     with pytest.raises(WardroundError, match=f"Column {number} holds something that is no number"):
         released_model.load(folder).predict(frame)
+
+
+def test_numbers_outside_the_public_range_are_noticed_and_not_quoted(folder: Path) -> None:
+    """Cholesterol in mmol/l where mg/dl is meant, or the like; gaps are nothing of the kind."""
+    model = released_model.load(folder)
+    frame = released_model.example(TASK.schema)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(frame)
+    column = next(c for c in TASK.schema.columns if c.kind == "number")
+    frame.loc[0, column.name] = column.high + 77.125
+    with pytest.warns(UserWarning, match=f"{column.name}: 1 of 2 values lie outside") as warned:
+        model.predict(frame)
+    assert len(warned) == 1
+    assert "77.125" not in str(warned[0].message)
+    assert "Is the unit right" in str(warned[0].message)

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from rich.table import Table
 from rich.text import Text
 
+from launch.studies.sweeps.composition import Composition
 from protocol.document import finite
 from protocol.outcomes.estimates import shown
 from protocol.outcomes.kinds import FIRST, HEADLINES
@@ -64,6 +65,7 @@ class SweepResult:
         self, overrides: Sequence[str], keys: Sequence[str], rows: Sequence[SweepRow] = ()
     ) -> None:
         self.overrides, self.keys, self.rows = tuple(overrides), tuple(keys), list(rows)
+        self.composed: Composition | None = None
 
     def add(self, row: SweepRow) -> None:
         self.rows.append(row)
@@ -71,6 +73,26 @@ class SweepResult:
     @property
     def finished(self) -> list[SweepRow]:
         return [row for row in self.rows if not row.error]
+
+    @property
+    def best(self) -> SweepRow | None:
+        """The study with the most of the figure by which models of this outcome are compared."""
+        for name in FIRST:
+            if scored := [row for row in self.finished if name in row.metrics]:
+                return max(scored, key=lambda row: row.metrics[name])
+        return None
+
+    @property
+    def chosen_from(self) -> str:
+        """For the best one's model card: from how many it was chosen, and what all cost."""
+        failed = len(self.rows) - len(self.finished)
+        cost = "What they cost together is not known, since some failed."
+        if self.composed is not None:
+            cost = self.composed.text
+        return (
+            f"## What it was chosen from\n\nThe best of {len(self.finished)} studies of a sweep "
+            f"({failed} more failed), by a figure above, which is therefore too good. {cost}"
+        )
 
     def groups(self) -> list[SweepGroup]:
         """In the order of the swept values, as numbers where they are."""
@@ -95,15 +117,20 @@ class SweepResult:
         for name in FIRST:
             if scored := [group.mean[name] for group in self.groups() if name in group.mean]:
                 metrics[f"best_mean_{name}"] = max(scored)
+        if self.composed is not None and self.composed.epsilon is not None:
+            metrics["composed_epsilon"] = self.composed.epsilon
         return metrics
 
     @staticmethod
     def load(folder: Path) -> SweepResult:
         """The result whose sweep.json lies in a folder."""
         plain = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        return SweepResult(
+        result = SweepResult(
             plain["words"], plain["keys"], [SweepRow(**row) for row in plain["runs"]]
         )
+        if (composed := plain.get("composed")) is not None:
+            result.composed = Composition(**composed)
+        return result
 
     def table(self) -> Table:
         """Mean and deviation of every group."""
@@ -139,6 +166,7 @@ class SweepResult:
             "keys": self.keys,
             "groups": [finite(asdict(group)) for group in self.groups()],
             "runs": [finite(asdict(row)) for row in self.rows],
+            "composed": None if self.composed is None else finite(asdict(self.composed)),
         }
         return json.dumps(plain, indent=2, allow_nan=False).encode() + b"\n"
 

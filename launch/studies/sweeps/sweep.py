@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from rich.text import Text
 
 from launch.config import compose
 from launch.config.schema import Config
+from launch.studies.sweeps.composition import Composition
 from launch.studies.sweeps.files import write
 from launch.studies.sweeps.result import SweepResult, SweepRow
 from protocol.errors import Code, WardroundError
@@ -39,9 +41,10 @@ from protocol.privacy.epsilon_text import rounded_up
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from protocol.privacy.events import Event
     from server.tracking.report_run import ReportRun
 
+_OUTCOME = "outcome"
+"""In a tracked study's folder, until the best one's model is registered."""
 _INTERRUPT_GRACE = 30.0
 """Seconds that interrupted studies have to close their runs."""
 
@@ -109,6 +112,9 @@ class Sweep:
                 for row in self._rows(jobs, folder, tracked, console):
                     result.add(row)
                 status = "finished" if result.finished else "failed"
+                result.composed = _composed(result, folder)
+                if tracked is not None and (best := result.best) is not None:
+                    self._register(best, result, folder)
             finally:
                 files = write(result, folder)
                 if tracked is not None:
@@ -124,6 +130,22 @@ class Sweep:
         if tracked is not None:
             console.print(Text(printable(f"MLflow: {tracked.url}")), soft_wrap=True)
         return folder
+
+    def _register(self, best: SweepRow, result: SweepResult, folder: Path) -> None:
+        """The best study's model as the sweep's, with what it was chosen from in its card."""
+        from server.report.model_card import Background
+        from server.tracking.tracker import deliver
+
+        tracking = self.config.tracking
+        deliver(
+            folder / best.study[:12] / _OUTCOME,
+            tracking.uri or "",
+            tracking.experiment,
+            tracking.model,
+            background=Background(sweep=result.chosen_from),
+        )
+        for row in result.finished:
+            shutil.rmtree(folder / row.study[:12] / _OUTCOME, ignore_errors=True)
 
     @contextlib.contextmanager
     def _tracked(self, name: str) -> Iterator[ReportRun | None]:
@@ -209,8 +231,12 @@ def _prepare_worker() -> None:
 
 def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRow:
     """One study, in a worker. A WardroundError is part of the result; anything else is raised."""
+    from launch.config.compose import plain
     from launch.studies.run import run_deployment, run_inprocess
+    from protocol.release import RELEASE
     from protocol.terminal.command_line import console
+    from server.tracking import backlog
+    from server.tracking.parameters import redacted
 
     started = time.monotonic()
     with Path(os.devnull).open("w") as nowhere:
@@ -227,6 +253,8 @@ def study(config: Config, values: dict[str, str], parent: str | None) -> SweepRo
             took = time.monotonic() - started
             return SweepRow(values, seconds=took, error=str(error), code=error.code.value)
     outcome = finished.outcome
+    if parent is not None:
+        backlog.store(finished.folder / _OUTCOME, outcome, redacted(plain(config)), RELEASE)
     return SweepRow(
         values,
         study=outcome.study.digest,
@@ -246,6 +274,16 @@ def _task_and_sites(task: str, options: str) -> Any:
     return loaded, loaded.public_sites(data_root())
 
 
+def _composed(result: SweepResult, folder: Path) -> Composition | None:
+    """None where it is not known: a study failed, and may have spent something by then."""
+    from protocol.study.study import Study
+
+    if len(result.finished) < len(result.rows):
+        return None
+    documents = (folder / row.study[:12] / "study.json" for row in result.rows)
+    return Composition.of(Study.parse(document.read_bytes()) for document in documents)
+
+
 def announcement(sweep: Sweep) -> str:
     """What to say before a sweep on data that is not public; empty where it is."""
     if sweep.config.federation.name != "deployment":
@@ -253,32 +291,23 @@ def announcement(sweep: Sweep) -> str:
     from launch.federations.deployment import RemoteFederation
     from launch.studies.run import credentials_of
     from launch.studies.study_builder import build_study
-    from protocol.privacy.accounting import epsilon_over_bands
-    from protocol.privacy.releases import planned_events
     from tasks import registry
 
     number, config = len(sweep.combinations), sweep.config
     with RemoteFederation(credentials_of(config), address=config.federation.coordinator) as remote:
         declared = remote.patients()
-    events: list[Event] = []
-    delta, exact = 0.0, 0
-    for one in sweep.configs:
-        task = registry.load(one.task.name, one.task.options)
-        planned = build_study(one, task, declared)
-        exact += not planned.privacy.traits.private
-        if planned.privacy.epsilon is not None:
-            events += planned_events(planned)
-            delta = max(delta, planned.privacy.delta)
+    together = Composition.of(
+        build_study(one, registry.load(one.task.name, one.task.options), declared)
+        for one in sweep.configs
+    )
     text = f"This sweep is {number} studies on {len(declared)} hospitals' own patients."
-    if events:
-        spent = epsilon_over_bands(events, delta)
+    if together.epsilon is not None:
         text += (
-            f" Every site's ledger debits each of them: together up to epsilon {rounded_up(spent)} "
-            f"at delta {delta:g} for a patient, for ever. A site at its cap refuses the rest."
+            " Every site's ledger debits each of them: together up to epsilon "
+            f"{rounded_up(together.epsilon)} at delta {together.delta:g} for a patient, for ever. "
+            "A site at its cap refuses the rest."
         )
-    if exact:
-        text += f" {exact} of them train without privacy: no epsilon bounds what that tells."
-    return text
+    return f"{text} {together.without_privacy}".strip()
 
 
 def show(folder: Path, console: Console) -> None:
@@ -287,4 +316,6 @@ def show(folder: Path, console: Console) -> None:
     console.print(result.table())
     if failed := [row for row in result.rows if row.error]:
         console.print(f"{len(failed)} of {len(result.rows)} studies failed.", style="yellow")
+    if result.composed is not None and result.composed.text:
+        console.print(result.composed.text)
     console.print(Text(printable(f"sweep: {folder} (sweep.png, sweep.csv, sweep.json)")))

@@ -29,7 +29,7 @@ from protocol.errors import WardroundError
 from server.released_model import example
 from server.tracking.tracker import MlflowTracker
 from tasks import registry
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.waiting import HUNG
 
 pytestmark = pytest.mark.slow

@@ -38,7 +38,7 @@ from server.tracking.tracker import TrackingReceipt
 from tests.cases.security.titles import WORDS, Words
 from tests.client.hospital import SITE, SITES
 from tests.client.hospital import study as study_for_a_site
-from tests.server.tracking import outcomes
+from tests.server import outcomes
 
 ALL = [pytest.param(words, id=name) for name, words in WORDS.items()]
 Show = Callable[[str], str]

@@ -19,7 +19,7 @@ import pytest
 from server import released_model
 from server.tracking.mlflow_run import TrackedRun
 from tasks import registry
-from tests.server.tracking.outcomes import outcome, study
+from tests.server.outcomes import outcome, study
 
 TASK = "breast_cancer"
 

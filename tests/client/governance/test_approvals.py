@@ -49,6 +49,18 @@ def test_by_rule_it_is_accepted_at_once(tmp_path: Path) -> None:
     assert hospital.approvals.propose(study()) == ("accepted", None)
     entries = hospital.audit.entries()
     assert entries[-1].fields["by"] == "rule"
+    assert hospital.approvals.accepted_by(study()) == "rule"
+
+
+def test_who_accepted_a_study_stays_known_once_its_rules_are_checked_again(
+    hospital: Hospital,
+) -> None:
+    hospital.approvals.propose(study())
+    assert hospital.approvals.accepted_by(study()) == ""
+    hospital.approvals.approve(study())
+    hospital.approvals.recheck(unchanged=True)
+    assert hospital.audit.entries()[-1].fields["by"] == "policy"
+    assert hospital.approvals.accepted_by(study()) == "hand"
 
 
 def test_what_a_person_decided_is_not_undone_by_proposing_again(hospital: Hospital) -> None:

@@ -33,7 +33,7 @@ from server.coordinator.study_events import Event, deliver
 from server.tracking.tracker import TrackingReceipt
 from tasks import registry
 from tests.protocol.terminal.hostile_text import ALL_OF_IT, faults
-from tests.server.tracking import outcomes
+from tests.server import outcomes
 
 View = Callable[[Console], None]
 """Prints something of which a field is ALL_OF_IT. The console reads markup, as a notebook's does:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
+from launch.demo.mlflow_app import OpensOnRuns
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
 from server.tracking.mlflow_run import client_of
 from server.tracking.tracker import MlflowTracker
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.waiting import HUNG
 
 WAYS_IN = [
@@ -87,6 +91,23 @@ def test_the_password_opens_it_and_nothing_else_does(server: MlflowServer) -> No
     assert challenge.startswith("Basic realm=")
     assert page.status_code == 200
     assert "<title>MLflow</title>" in page.text
+
+
+def test_its_first_page_leads_to_the_runs() -> None:
+    """And nothing else of MLflow is changed."""
+
+    async def mlflow(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("MLflow's own")(scope, receive, send)
+
+    async def texts(*ways: str) -> list[str]:
+        transport = httpx.ASGITransport(OpensOnRuns(mlflow))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return [(await client.get(way)).text for way in ways]
+
+    opening, *others = asyncio.run(texts("/", "/?runs", "/health", "/ajax-api/2.0/x"))
+    assert "viewStateShareKey=wardround" in opening
+    assert "<title>MLflow</title>" in opening
+    assert others == ["MLflow's own"] * 3
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from protocol.study.query import Cells
 from protocol.study.study import Study
 from server.answers.analysis_report import metrics
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
-from server.tracking.model_card import describe
+from server.report.model_card import describe
 from server.tracking.summary import summary
 from tasks import registry
 from tasks.schema import PATIENT

@@ -59,7 +59,7 @@ def test_a_run_in_mlflow_carries_the_report(tmp_path: Path, server: MlflowServer
     assert float(run.data.tags["wardround.epsilon"]) == report["epsilon"]
     assert run.data.tags["wardround.claim"] == "not contradicted"
     assert run.data.params["audit.runs"] == "100"
-    assert run.data.params["privacy.epsilon"] == "3.0"
+    assert run.data.params["planned_epsilon"] == "3.0"
     for one in report["findings"]:
         which = f"{one['audit']}_{one['part']}_{one['weights']}".replace(" ", "_")
         assert run.data.metrics[f"{which}_epsilon"] == one["epsilon"]

@@ -201,6 +201,13 @@ def test_an_answer_to_the_first_release_is_one_that_it_reads() -> None:
         assert messages.parse(framed) == message
 
 
+def test_who_accepted_a_study_is_said_to_who_can_read_it() -> None:
+    accepted = messages.Standing(study=_STUDY, state="accepted", accepted_by="hand")
+    assert messages.parse(messages.frame(accepted)) == accepted
+    first = messages.frame(accepted, to=Sender("0.1.0", 1))
+    assert "accepted_by" not in json.loads(first.header)
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1.5", "0", "-1", "1e3", "true", '"1"'])
 def test_rounds_are_whole_and_positive(number: str) -> None:
     _refused(canonical(_READY).replace(b'"round":3', b'"round":' + number.encode()))

@@ -24,7 +24,7 @@ from server.coordinator.study_events import (
 )
 from server.coordinator.study_log import StudyLog
 from server.outcome import RoundReport
-from tests.server.tracking.outcomes import outcome, study
+from tests.server.outcomes import outcome, study
 from tests.waiting import HUNG, NEVER
 
 FIGURE = st.floats(allow_nan=False, allow_infinity=False)

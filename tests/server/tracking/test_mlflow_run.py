@@ -47,11 +47,19 @@ from server.tracking.tracker import MlflowTracker, TrackingReceipt, require_answ
 from tasks import registry
 from tasks.flat_model import FlatModel
 from tests.narrowing import present
-from tests.server.tracking.outcomes import CONFIGURATION, ended, outcome, report, study
+from tests.server.outcomes import CONFIGURATION, ended, outcome, report, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import HUNG, until
 
 EXPERIMENT = "ward round"
+PICTURES = (
+    "learning_curve",
+    "calibration",
+    "scores",
+    "roc",
+    "precision_recall",
+    "confusion_matrix",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,18 +121,42 @@ def test_a_reviewer_finds_study_figures_and_documents(
     assert tags["wardround.code_version"] == "1.2.3+abc"
     assert tags["wardround.uncovered"] == done.uncovered
     assert tags["wardround.sites"] == "3"
-    assert params["privacy.epsilon"] == "2.0"
-    assert params["study.privacy.noise_multiplier"] == "1.5"
-    assert params["sites"] == '["north", "south"]'
-    assert params["long"].endswith("(cut; whole in configuration.yaml)")
+    assert (params["planned_epsilon"], params["noise_multiplier"]) == ("2.0", "1.5")
+    assert (params["sites"], params["patients_declared"]) == ("3", "300")
+    assert len(params) <= 17
     document = _artifact(server, run, "study.json", tmp_path)
     assert Study.parse(document).digest == done.study.digest
     configuration = yaml.safe_load(_artifact(server, run, "configuration.yaml", tmp_path))
     assert configuration["privacy"] == CONFIGURATION["privacy"]
     assert "hunter" not in json.dumps(configuration) + json.dumps(params)
-    for picture in ("learning_curve.png", "calibration.png"):
-        content = _artifact(server, run, f"figures/{picture}", tmp_path)
+    for picture in PICTURES:
+        content = _artifact(server, run, f"figures/{picture}.png", tmp_path)
         assert content.startswith(b"\x89PNG")
+    assert _artifact(server, run, "figures/thresholds.csv", tmp_path).startswith(b"threshold,")
+    assert b"## Inputs" in _artifact(server, run, "model_card.md", tmp_path)
+
+
+def test_a_run_has_few_metrics_and_none_twice(
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt]
+) -> None:
+    metrics = _run(server, finished[0].study).data.metrics
+    shown = {name for name in metrics if not name.startswith("system/")}
+    assert shown == {"auc", "auc_low", "auc_high", "brier", "epsilon", "participants"}
+
+
+def test_mlflow_is_told_that_this_is_about_models(
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt]
+) -> None:
+    tags = _client(server).get_experiment_by_name(EXPERIMENT).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert finished[1].url.endswith("?workflowType=machine_learning")
+
+
+def test_a_version_awaits_a_reviewers_decision(
+    server: MlflowServer, finished: tuple[Outcome, TrackingReceipt]
+) -> None:
+    version = _track(server, outcome(study()), model="awaits").model.rpartition("/")[2]
+    assert _client(server).get_model_version_by_alias("awaits", "candidate").version == version
 
 
 def test_rounds_are_steps_with_intervals_and_costs(
@@ -134,19 +166,17 @@ def test_rounds_are_steps_with_intervals_and_costs(
     run = _run(server, done.study)
     history = {
         name: [(m.step, m.value) for m in _client(server).get_metric_history(run.info.run_id, name)]
-        for name in ("auc", "auc_low", "bytes_sent", "participants", "brier_high")
+        for name in ("auc", "auc_low", "system/bytes_sent", "participants", "brier_high")
     }
     steps = [1, 2, 3]
-    assert history["auc"] == [(r, pytest.approx(0.9 + 0.01 * r)) for r in steps]
-    assert history["auc_low"] == [(r, pytest.approx(0.88 + 0.01 * r)) for r in steps]
-    assert history["bytes_sent"] == [(r, 1000 * r) for r in steps]
+    assert dict(history["auc"]) == {r: pytest.approx(0.9 + 0.01 * r) for r in steps}
+    assert dict(history["auc_low"]) == {r: pytest.approx(0.88 + 0.01 * r) for r in steps}
+    assert history["system/bytes_sent"] == [(r, 1000 * r) for r in steps]
     assert history["participants"] == [(r, 3) for r in steps]
     assert history["brier_high"] == []
     final = run.data.metrics
     assert final["epsilon"] == 1.875
-    assert final["epsilon_broken"] == 7.5
-    assert final["final_auc_high"] == pytest.approx(0.95)
-    assert final["total_bytes_sent"] == 6000
+    assert final["auc_high"] == pytest.approx(0.95)
 
 
 def test_the_description_says_what_a_reviewer_asks(
@@ -310,7 +340,7 @@ def test_a_killed_run_ends_before_the_rounds_that_still_wait(
     assert receipts[0].missing == ()
     run = _run(server, of)
     assert run.info.status == "KILLED"
-    history = _client(server).get_metric_history(run.info.run_id, "seconds")
+    history = _client(server).get_metric_history(run.info.run_id, "system/seconds")
     assert len(history) == 60
 
 
@@ -323,7 +353,7 @@ def test_a_resumed_study_goes_on_in_its_run(server: MlflowServer) -> None:
     _track(server, done)
     _track(server, done)
     run = _run(server, done.study)
-    history = _client(server).get_metric_history(run.info.run_id, "seconds")
+    history = _client(server).get_metric_history(run.info.run_id, "system/seconds")
     assert [m.step for m in history] == [1, 2, 3]
     assert run.info.status == "FINISHED"
     mine = f"name = 'breast_cancer' and run_id = '{run.info.run_id}'"
@@ -345,7 +375,7 @@ def test_a_server_that_is_down_is_said_at_once() -> None:
         "sys.addaudithook(lambda event, given: event == 'socket.connect' and tried.append(given))\n"
         "from server.tracking.tracker import MlflowTracker\n"
         "from protocol.errors import WardroundError\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from outcomes import study\n"
         "try:\n"
         f"    MlflowTracker('http://127.0.0.1:{port}', 'x').begin(study(), {{}}, '1')\n"
@@ -477,7 +507,6 @@ def test_a_reply_that_is_lost_leaves_nothing_twice(server: MlflowServer) -> None
     client = _client(server)
     history = client.get_metric_history(run.info.run_id, "auc")
     assert [m.step for m in history] == [1, 2, 3]
-    assert len(client.get_metric_history(run.info.run_id, "final_auc")) == 1
     assert len(run.outputs.model_outputs) == 1
     mine = f"source_run_id = '{run.info.run_id}'"
     (model,) = client.search_logged_models([run.info.experiment_id], filter_string=mine)
@@ -543,7 +572,7 @@ def _hand_in(tracker: MlflowTracker, done: Outcome) -> None:
 
 def _steps(server: MlflowServer, done: Outcome) -> list[int]:
     run = _run(server, done.study).info.run_id
-    return sorted(m.step for m in _client(server).get_metric_history(run, "seconds"))
+    return sorted(m.step for m in _client(server).get_metric_history(run, "system/seconds"))
 
 
 def _types_within(kind: Any, seen: set[Any]) -> Iterator[tuple[type, str, Any]]:
@@ -568,6 +597,12 @@ def test_no_type_that_tracking_takes_has_room_for_one_site() -> None:
         "Estimate",
         "CalibrationPoint",
         "Answer",
+        "OpenedScores",
+        "Approvals",
+        "AnalysisResult",
+        "Figure",
+        "ResultRow",
+        "ResultTable",
     }
     for owner, name, kind in found:
         assert not {"site", "sites", "client", "node", "patient"} & set(name.split("_")), name

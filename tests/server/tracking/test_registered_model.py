@@ -35,7 +35,7 @@ from server.tracking.registered_model import CREDENTIALS
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
 from tasks import registry
 from tests.golden.opened import HERE, Golden
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.waiting import HUNG
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.tracker import TrackingReceipt
 from tests.failing_disk import FAULTS, disk
 from tests.server.hospitals import free_port
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import HUNG
 
@@ -58,8 +58,8 @@ def test_a_study_resumed_without_mlflow_is_delivered_when_it_is_back(
         receipt = after.finish(done)
         assert receipt.missing == ()
         assert receipt.model == "models:/kept/1"
-        run = receipt.url.rpartition("/")[2]
-        history = f"{uri}/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=seconds"
+        run = receipt.url.rpartition("/")[2].partition("?")[0]
+        history = f"{uri}/api/2.0/mlflow/metrics/get-history?run_id={run}&metric_key=system/seconds"
         answer = requests.get(history, timeout=HUNG).text
         assert answer.count('"step"') == len(done.rounds), "rounds are missing, or there twice"
     finally:

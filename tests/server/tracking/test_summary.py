@@ -11,7 +11,7 @@ import pytest
 from protocol.outcomes.estimates import Estimate
 from protocol.privacy.releases import assumption
 from server.tracking.summary import write_summary
-from tests.server.tracking.outcomes import outcome, study
+from tests.server.outcomes import outcome, study
 
 
 def test_summary_holds_exactly_these_figures(tmp_path: Path) -> None:

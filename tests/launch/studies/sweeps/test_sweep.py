@@ -158,6 +158,13 @@ def test_a_sweep_in_two_processes_under_one_parent(tmp_path: Path) -> None:
     assert parent in str(pictures[0])
     said_lines = (tmp_path / "said").read_text().splitlines()
     assert sum("optimiser=" in line for line in said_lines) == 4
+    best = max(found["runs"], key=lambda row: row["metrics"]["auc"])["study"]
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        (registered,) = db.execute("SELECT run_id, description FROM model_versions").fetchall()
+    assert tags(database, "wardround.study")[registered[0]] == best
+    assert not list(folder.glob("*/outcome"))
+    cards = [card.read_text() for card in (tmp_path / "mlflow").rglob("model_card.md")]
+    assert sum("The best of 4 studies of a sweep" in card for card in cards) == 1
 
 
 def test_an_interrupted_sweep_leaves_killed_runs_and_what_it_found(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from server.coordinator.operations.settlement import Settlement
 from server.outcome import Outcome
 from server.tracking import study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
-from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
+from tests.server.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
 from tests.waiting import until
 
@@ -26,7 +26,7 @@ def runs(server: MlflowServer) -> dict[str, str]:
     experiment = client.get_experiment_by_name("away")
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id])
-    return {run.info.run_name or "": run.info.status for run in found}
+    return {(run.info.run_name or "").partition(" (")[0]: run.info.status for run in found}
 
 
 def test_no_run_stays_open_though_mlflow_went_away(

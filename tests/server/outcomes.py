@@ -19,7 +19,7 @@ from protocol.study.study import (
     Study,
     TaskReference,
 )
-from server.outcome import CalibrationPoint, Outcome, RoundReport
+from server.outcome import Approvals, CalibrationPoint, OpenedScores, Outcome, RoundReport
 from tasks import registry
 from tasks.flat_model import FlatModel
 
@@ -85,6 +85,8 @@ def outcome(of: Study) -> Outcome:
         bytes_sent=6000,
         bytes_received=6000,
         calibration=(CalibrationPoint(0.2, 0.25), CalibrationPoint(0.8, 0.75)),
+        scores=OpenedScores((30.0, 20.0, 8.0, 2.0, 1.0, 5.0, 14.0, 20.0), 1.5),
+        approvals=Approvals(by_hand=1, by_rule=2),
     )
 
 

@@ -6,12 +6,14 @@ escaped, since it is shown as Markdown in somebody's browser.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from protocol.identity import Identity, fingerprint
+from protocol.outcomes.binary import Binary
 from protocol.outcomes.estimates import Estimate
-from protocol.privacy.epsilon_text import rounded_up
-from protocol.privacy.releases import assumption
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -24,31 +26,82 @@ from protocol.study.study import Study
 from protocol.terminal.printable import as_markdown
 from server.answers import analysis_report
 from server.answers.query_report import markdown, question
-from server.outcome import Outcome
+from server.outcome import Baselines, OpenedScores, Outcome
+from server.report import binary_evaluation
+from server.report.privacy_statement import privacy_statement
+from tasks import registry
+from tasks.base import Task
 from tasks.schema import Schema
 
 LIMIT = 7900
 """Characters; MLflow keeps 8000 of a tag."""
 VERSION_LIMIT = 4900
 """Characters; MLflow's registry keeps 5000 of a version's description."""
-_SHOWN_SITES = 30
+WHOLE = "model_card.md"
+"""The artifact with the whole card."""
+_BASELINES = {
+    "local": "one hospital alone, their mean",
+    "federated": "all, by this study",
+    "pooled": "all data in one place",
+    "public": "nothing: a score from the literature",
+}
 
 
-def describe(study: Study, outcome: Outcome | None = None) -> str:
-    """Markdown of a running study, or of its outcome."""
+@dataclass(frozen=True)
+class Background:
+    """What a card says beside a study and its outcome. launched_by: the account that submitted it
+    to a coordinator, "" where none did. sweep: what it was chosen from, in words."""
+
+    launched_by: str = ""
+    baselines: Baselines | None = None
+    sweep: str = ""
+
+
+def describe(
+    study: Study, outcome: Outcome | None = None, background: Background | None = None
+) -> str:
+    """The card of a running study, or of its outcome, as far as a tag of MLflow takes it."""
+    return shortened(card(study, outcome, background), LIMIT)
+
+
+def card(study: Study, outcome: Outcome | None = None, background: Background | None = None) -> str:
+    """The whole card (fields of the CHAI applied model card and of AI Act Annex IV that apply)."""
+    known = background or Background()
     if study.query is not None:
-        asked = [_head(study, outcome), _asked(study, study.query), _privacy(study, outcome)]
-        if outcome is None:
-            return "\n\n".join(asked)[:LIMIT]
-        read = [] if outcome.analysis is None else [analysis_report.markdown(outcome.analysis)]
-        return "\n\n".join([*asked, *read, markdown(outcome)])[:LIMIT]
-    parts = [_head(study, outcome), _patients(study), _training(study), _privacy(study, outcome)]
+        parts = [
+            _head(study, outcome, known),
+            _asked(study, study.query),
+            privacy_statement(study, outcome),
+        ]
+        if outcome is not None:
+            if outcome.analysis is not None:
+                parts.append(analysis_report.markdown(outcome.analysis))
+            parts.append(markdown(outcome))
+        return "\n\n".join(parts)
+    task = registry.load(study.task.name, study.task.options)
+    parts = [_head(study, outcome, known), _use(task)]
     if outcome is not None:
-        parts += [_performance(outcome), _effort(outcome)]
-    return "\n\n".join(part for part in parts if part)[:LIMIT]
+        parts += [_performance(outcome), _compared(outcome, known.baselines)]
+    parts += [privacy_statement(study, outcome), known.sweep, _patients(study), _training(study)]
+    if outcome is not None:
+        parts += [_effort(outcome), _approved(outcome)]
+    return "\n\n".join(part for part in [*parts, _inputs(task)] if part)
 
 
-def describe_model(outcome: Outcome, schema: Schema, signer: Identity | None = None) -> str:
+def shortened(text: str, limit: int) -> str:
+    """A card within a limit, cut between two lines, which says where the rest is."""
+    if len(text) <= limit:
+        return text
+    rest = f"\n\n*The rest is in the artifact `{WHOLE}`.*"
+    return text[: limit - len(rest)].rpartition("\n")[0] + rest
+
+
+def describe_model(
+    outcome: Outcome,
+    schema: Schema,
+    signer: Identity | None = None,
+    background: Background | None = None,
+) -> str:
     """Markdown of a model version: how to score with it, who signed it, and what it claims."""
     numbers = [c.name for c in schema.columns if c.kind == "number"]
     cast = (
@@ -76,7 +129,7 @@ texts, NaN or None where a value is missing. {columns} {said}
 {_signed(signer)} `wardround.load` and `wardround models verify` check every file against the
 version's record before they use it, and run nothing that came with it; `mlflow.pyfunc.load_model`
 runs whatever lies in the artifact store."""
-    return f"{usage}\n\n{describe(outcome.study, outcome)}"[:VERSION_LIMIT]
+    return shortened(f"{usage}\n\n{card(outcome.study, outcome, background)}", VERSION_LIMIT)
 
 
 def _signed(signer: Identity | None) -> str:
@@ -85,7 +138,7 @@ def _signed(signer: Identity | None) -> str:
     return f"Signed by the coordinator's key `{fingerprint(signer.public_key)}`."
 
 
-def _head(study: Study, outcome: Outcome | None) -> str:
+def _head(study: Study, outcome: Outcome | None, known: Background) -> str:
     status = "running" if outcome is None else outcome.status
     unfinished = ""
     if outcome is not None and outcome.released == "unfinished":
@@ -93,13 +146,89 @@ def _head(study: Study, outcome: Outcome | None) -> str:
             f"**Unfinished model:** the study ended after {outcome.rounds[-1].round} of "
             f"{study.optimisation.rounds} rounds, and nobody evaluated what they made.\n\n"
         )
+    launched = "a run on one machine, without a coordinator"
+    if known.launched_by:
+        launched = f"account {as_markdown(known.launched_by)} of the coordinator"
     return (
         f"# {as_markdown(study.title)}\n\n{unfinished}"
         f"**Status:** {status} · **purpose:** {as_markdown(study.purpose)} · "
-        f"**contact:** {as_markdown(study.contact)}\n\n"
+        f"**contact:** {as_markdown(study.contact)} · **launched by:** {launched}\n\n"
         f"Task `{study.task.name}` version {study.task.version}, "
         f"{study.model.parameters:,} parameters.\n\n"
         f"Study `{study.digest}`: the document is the artifact `study.json`."
+    )
+
+
+def _use(task: Task) -> str:
+    """What the model is for, and what nobody has looked at."""
+    schema = task.schema
+    licence = f" Public data of the task: {as_markdown(task.licence)}." if task.licence else ""
+    return (
+        "## What it is for\n\n"
+        f"{as_markdown(task.title)}. It predicts "
+        f"{task.outcome.score_meaning.format(label=f'`{schema.label}`')} "
+        f"({as_markdown(schema.label_meaning)}).\n\n"
+        "**Intended use:** research, on patients like those of the sites named below, with the "
+        "inputs listed at the end in their units. **Not for** the care of patients by itself: it "
+        "is no medical device, and nobody has validated it elsewhere.\n\n"
+        "**Limits:** how well it does by sex, age, origin or hospital was not measured; nor was "
+        "how it changes with time. A value outside an input's range counts as the range's end."
+        f"{licence} The model has no licence of its own: the sites' agreement decides."
+    )
+
+
+def _inputs(task: Task) -> str:
+    """Every column with its unit and public range."""
+    rows = [
+        f"| `{column.name}` | {as_markdown(column.meaning)} | "
+        + (
+            f"{as_markdown(column.unit)} | {column.low:g} to {column.high:g} |"
+            if column.kind == "number"
+            else f"category | {as_markdown(', '.join(column.categories))} |"
+        )
+        for column in task.schema.columns
+    ]
+    rows += [
+        f"| `{image.name}` | picture | pixels | {image.rows} x {image.columns} |"
+        for image in task.schema.images
+    ]
+    return "\n".join(
+        ["## Inputs", "", "| input | meaning | unit | range |", "|---|---|---|---|", *rows]
+    )
+
+
+def _approved(outcome: Outcome) -> str:
+    """How the sites accepted the study; empty where no site has said."""
+    by = outcome.approvals
+    if not by.by_hand + by.by_rule:
+        return ""
+    silent = len(outcome.study.roster) - by.by_hand - by.by_rule
+    rest = f"; {silent} took no part, or did not say" if silent else ""
+    return (
+        f"## Who agreed\n\n{by.by_hand} sites by the decision of a person, {by.by_rule} by their "
+        f"rules{rest}."
+    )
+
+
+def _compared(outcome: Outcome, baselines: Baselines | None) -> str:
+    """The study beside what else was trained; empty where it was not compared."""
+    kind = outcome.study.outcome
+    first = kind.compared[0]
+    if baselines is None or first not in outcome.metrics:
+        return ""
+    rows = [
+        f"| {_BASELINES[which]} | {of[first]:.3f} |"
+        for which, of in baselines.figures.items()
+        if first in of
+    ]
+    return "\n".join(
+        [
+            "## Against what",
+            "",
+            f"| trained on | {kind.metrics[first].label}, same patients |",
+            "|---|---|",
+            *rows,
+        ]
     )
 
 
@@ -113,13 +242,11 @@ def _asked(study: Study, query: Query) -> str:
 
 
 def _patients(study: Study) -> str:
-    names = [f"`{name}`" for name in study.sites]
-    more = f" and {len(names) - _SHOWN_SITES} more" if len(names) > _SHOWN_SITES else ""
+    """Sites by number: their names are in the study."""
     return (
         "## What it learned from\n\n"
-        f"About {study.patients():,} patients for training, as declared by "
-        f"{len(names)} sites: {', '.join(names[:_SHOWN_SITES])}{more}. The sites declare banded "
-        "numbers; nothing was counted for this."
+        f"About {study.patients():,} patients for training, as declared by {len(study.roster)} "
+        "sites. The sites declare banded numbers; nothing was counted for this."
     )
 
 
@@ -167,42 +294,6 @@ def _training(study: Study) -> str:
     return "\n\n".join(["## How it was trained", *lines]) if lines else ""
 
 
-def _privacy(study: Study, outcome: Outcome | None) -> str:
-    plan = study.privacy
-    lines = ["## What it cost in privacy"]
-    if plan.epsilon is None:
-        lines.append("**No differential privacy** was asked for: no epsilon bounds what it tells.")
-    elif not plan.traits.private:
-        spent = plan.epsilon if outcome is None else outcome.epsilon
-        lines.append(
-            "**No differential privacy** in training. Evaluation alone: epsilon "
-            f"**{rounded_up(spent)}** at delta {plan.delta:g} for each patient who evaluates."
-        )
-    elif outcome is None or outcome.epsilon is None:
-        lines.append(
-            f"Planned: at most epsilon **{rounded_up(plan.epsilon)}** at delta {plan.delta:g}."
-        )
-    else:
-        lines.append(
-            f"Epsilon **{rounded_up(outcome.epsilon)}** at delta {plan.delta:g} for each patient "
-            f"covered, mode `{plan.mode}` (noise multiplier {plan.noise_multiplier:.4g}, "
-            f"clip norm {plan.clip_norm:g}, sampling rate {plan.sampling_rate:g})."
-        )
-    if outcome is not None and outcome.epsilon_broken is not None:
-        lines.append(
-            f"Were more of the sites than {study.aggregation.colluding_sites} to collude with the "
-            f"coordinator, it would be {rounded_up(outcome.epsilon_broken)}."
-        )
-    if plan.epsilon is not None:
-        lines.append(assumption(study))
-    if outcome is not None:
-        lines.append(f"**Not covered:** {as_markdown(outcome.uncovered) or 'nobody.'}")
-    if not study.aggregation.masked:
-        counted = " Epsilon counts each of these by itself." if plan.epsilon is not None else ""
-        lines.append(f"Sums were **not masked**: the coordinator saw what each site sent.{counted}")
-    return "\n\n".join(lines)
-
-
 def _performance(outcome: Outcome) -> str:
     rows = [_row(name, of) for name, of in sorted(outcome.metrics.items())]
     if not outcome.study.evaluation.takes_place:
@@ -215,9 +306,24 @@ def _performance(outcome: Outcome) -> str:
         if outcome.study.evaluation.noised
         else "The histogram of scores was summed exactly."
     )
-    return (
+    said = (
         f"## How well it does\n\nOn the sites' evaluation patients, pooled.\n\n{table}\n\n{caution}"
     )
+    return (
+        said
+        if outcome.scores is None
+        else f"{said}\n\n{_evaluation(outcome.study, outcome.scores)}"
+    )
+
+
+def _evaluation(study: Study, opened: OpenedScores) -> str:
+    match study.outcome:
+        case Binary():
+            return binary_evaluation.markdown(opened)
+        case Regression() | Multiclass():
+            return ""
+        case never:
+            assert_never(never)
 
 
 def _row(name: str, of: Estimate) -> str:

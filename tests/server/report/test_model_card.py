@@ -9,10 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.study.study import Member, Privacy, Study
-from server.tracking.model_card import LIMIT, VERSION_LIMIT, describe, describe_model
+from server.outcome import Approvals, Baselines
+from server.report.model_card import (
+    LIMIT,
+    VERSION_LIMIT,
+    Background,
+    card,
+    describe,
+    describe_model,
+)
+from server.report.privacy_statement import privacy_statement
 from server.tracking.tags_and_metrics import claims
 from tasks import registry
-from tests.server.tracking.outcomes import outcome, study
+from tests.server.outcomes import outcome, study
 
 
 def test_text_of_the_study_cannot_become_markup() -> None:
@@ -57,8 +66,9 @@ def test_it_keeps_to_the_limits_with_a_thousand_sites() -> None:
     sites = tuple(Member(name=f"hospital-{n:04}-{'y' * 40}", patients=9) for n in range(1000))
     many = of.model_copy(update={"roster": sites, "contact": "z" * 2000})
     large = replace(outcome(of), study=many)
-    assert "and 970 more" in describe(many)
+    assert "declared by 1000 sites" in card(many, large)
     assert len(describe(many, large)) <= LIMIT
+    assert "The rest is in the artifact `model_card.md`" in describe(many, large)
     assert len(describe_model(large, registry.load("breast_cancer").schema)) <= VERSION_LIMIT
 
 
@@ -86,3 +96,52 @@ def test_what_a_reader_must_know_of_the_algorithm_is_said() -> None:
     assert "3 evaluations without a better pooled log loss" in text
     document["optimisation"]["local"] = {"name": "fedbn"}
     assert "have their initial values" in describe(Study.model_validate(document))
+
+
+def test_it_says_who_launched_it_and_how_the_sites_agreed() -> None:
+    of = study()
+    text = card(of, outcome(of), Background(launched_by="ada"))
+    assert "**launched by:** account ada of the coordinator" in text
+    assert "1 sites by the decision of a person, 2 by their rules." in text
+    assert "without a coordinator" in card(of)
+    silent = replace(outcome(of), approvals=Approvals(by_hand=1, by_rule=0))
+    assert "2 took no part, or did not say" in card(of, silent)
+    assert "Who agreed" not in card(of, replace(silent, approvals=Approvals()))
+
+
+def test_it_names_every_input_with_its_unit_and_range() -> None:
+    of = study()
+    text = card(of, outcome(of))
+    for column in registry.load("breast_cancer").schema.columns:
+        assert f"| `{column.name}` |" in text
+        assert f"{column.low:g} to {column.high:g} |" in text
+
+
+def test_it_says_against_what_it_was_compared() -> None:
+    of = study()
+    baselines = Baselines({"local": {"auc": 0.81}, "pooled": {"auc": 0.95, "accuracy": 0.9}})
+    text = card(of, outcome(of), Background(baselines=baselines))
+    assert "| one hospital alone, their mean | 0.810 |" in text
+    assert "| all data in one place | 0.950 |" in text
+    assert "Against what" not in card(of, outcome(of))
+
+
+def test_the_privacy_statement_answers_what_the_guidelines_ask() -> None:
+    of = study()
+    text = privacy_statement(of, outcome(of))
+    for asked in ("unit of privacy", "neighbouring", "mechanism", "composition", "trust"):
+        assert f"| {asked}" in text
+    assert "Gaussian noise at every site" in text
+    assert "skellam noise, multiplier 4" in text
+    assert "every attempt made of the 8 planned, opened or lost" in text
+    assert "each adds all the noise itself" in text
+
+
+def test_where_nothing_is_noised_the_statement_has_no_rows() -> None:
+    document = study().model_dump()
+    document["privacy"] = {"mode": "none"}
+    document["evaluation"] |= {"release": "exact", "noise_multiplier": 0.0}
+    of = Study.model_validate(document)
+    text = privacy_statement(of, None)
+    assert "No differential privacy" in text
+    assert "| asked" not in text

@@ -1,12 +1,19 @@
-"""Pictures of a study for reviewers: learning curve and calibration, as PNG."""
+"""Pictures of a study for reviewers, as PNG, and the table of thresholds: what was opened anyway.
+
+A kind of outcome draws its own evaluation in a module of its own (`binary_evaluation`).
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
+from protocol.outcomes.binary import Binary
 from protocol.outcomes.kinds import CURVES
-from server.outcome import Outcome, RoundReport
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.regression import Regression
+from server.outcome import OpenedScores, Outcome, RoundReport
+from server.report import binary_evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,13 +21,27 @@ if TYPE_CHECKING:
 
 
 def figures(outcome: Outcome) -> dict[str, bytes]:
-    """File name -> PNG; only what the outcome has the figures for."""
+    """File name -> content; only what the outcome has the figures for."""
     figures = {}
     if any(report.metrics for report in outcome.rounds):
         figures["learning_curve.png"] = _png(_learning_curve(outcome))
-    if outcome.calibration:
-        figures["calibration.png"] = _png(_calibration(outcome))
+    if outcome.scores is not None and outcome.scores.total > 0:
+        figures |= _evaluation(outcome, outcome.scores)
     return figures
+
+
+def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
+    match outcome.study.outcome:
+        case Binary():
+            drawn = binary_evaluation.figures(opened)
+            counts = binary_evaluation.counts_of(opened)
+            return {f"{name}.png": _png(of) for name, of in drawn.items()} | {
+                "thresholds.csv": binary_evaluation.threshold_table(counts)
+            }
+        case Regression() | Multiclass():
+            return {"calibration.png": _png(_calibration(outcome))} if outcome.calibration else {}
+        case never:
+            assert_never(never)
 
 
 def _learning_curve(outcome: Outcome) -> Figure:

@@ -1,0 +1,1 @@
+"""What people read about a study: model card, figures, answers of a query."""
