@@ -74,7 +74,7 @@ class Server:
 
     def sql(self, text: str) -> str:
         """Runs a script as root; what it prints."""
-        command = [str(program("mariadb", _PACKAGE)), "--no-defaults", "-S", str(self.socket), "-uroot", "-N",
-                   "-e", text]  # fmt: skip
+        command = [str(program("mariadb", _PACKAGE)), "--no-defaults", "-S", str(self.socket),
+                   "-uroot", "-N", "-e", text]  # fmt: skip
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return done.stdout.strip()
