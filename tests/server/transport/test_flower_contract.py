@@ -59,7 +59,7 @@ def metadata(**changes: Any) -> Metadata:
 
 
 def test_the_pinned_release_is_installed() -> None:
-    assert version("flwr") == FLOWER_VERSION == "1.41.0"
+    assert version("flwr") == FLOWER_VERSION == "1.42.0"
 
 
 def test_our_routes_are_all_and_only_flowers_fleet_routes() -> None:
