@@ -1,9 +1,10 @@
 """Every parser of what another party sends, on mutations of what an honest one sends.
 
-    python bench/fuzz.py [--inputs 10000]
+    python bench/fuzz.py [--inputs 10000] [--only raw]
 
-A death is any exception other than a WardroundError, which is how a refusal looks; of the gateway,
-which answers over HTTP, it is a status that blames the coordinator, or none. The sequence of inputs
+A death is any exception other than a WardroundError, which is how a refusal looks; of what answers
+over HTTP, it is a status that blames the coordinator, or none; of the DICOM receiver, a hanging
+connection, or an honest sender that is not let in. The sequence of inputs
 is the same in every run.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from support.figure import figure, load
+from support.raw_doors import dicom_door, http_door
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -158,7 +160,12 @@ def parsers() -> Iterator[list[Parser]]:
     """All of them; files and the gateway's key lie in a folder of their own meanwhile."""
     frames = [path.read_bytes() for path in sorted((GOLDEN / "messages").glob("*.frame"))]
     studies = [path.read_bytes() for path in sorted((GOLDEN / "studies").glob("local*.json"))]
-    with tempfile.TemporaryDirectory() as made, asyncio.Runner() as runner:
+    with (
+        tempfile.TemporaryDirectory() as made,
+        asyncio.Runner() as runner,
+        http_door(Path(made) / "coordinator") as http,
+        dicom_door(Path(made) / "state") as dicom,
+    ):
         folder = Path(made)
         gateway = RegisteredSite(folder)
         yield [
@@ -175,6 +182,9 @@ def parsers() -> Iterator[list[Parser]]:
             Parser("credentials", *_file(folder, "credentials.json", Credentials.load)),
             Parser("a request of a site", gateway.seeds(), lambda d: runner.run(gateway.take(d))),
             Parser("a signed header", gateway.heads(), lambda d: runner.run(gateway.head(d))),
+            Parser("raw HTTP", http.seeds(studies[0]), lambda d: runner.run(http.take(d))),
+            Parser("a raw request of a DICOM sender", dicom.requests(), dicom.knock),
+            Parser("raw bytes of a DICOM sender", dicom.conversations(), dicom.talk),
         ]
 
 
@@ -354,10 +364,11 @@ class RegisteredSite:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--inputs", type=int, default=10_000, help="for each parser")
-    inputs = options.parse_args().inputs
-    holds = True
+    options.add_argument("--only", default="", help="parsers whose name holds this")
+    arguments = options.parse_args()
+    inputs, only, holds = arguments.inputs, arguments.only, True
     with parsers() as all_of_them:
-        for parser in all_of_them:
+        for parser in (parser for parser in all_of_them if only in parser.name):
             tally = fuzz(parser, inputs)
             if tally.died_of:
                 print(f"{parser.name}: {tally.died_of}", file=sys.stderr)

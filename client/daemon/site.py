@@ -87,8 +87,11 @@ class Governance(Protocol):
         WardroundError where a round asks for too many different sets of sites."""
         ...
 
-    def answered(self, answer: messages.Ready | messages.Share, sent: Frame) -> None:
-        """Records in the audit log an answer that is about to leave the site, as it is sent."""
+    def answered(
+        self, answer: messages.Ready | messages.Share, sent: Frame, *, again: bool = False
+    ) -> None:
+        """Records in the audit log an answer that is about to leave the site, as it is sent.
+        again: it was sent before."""
         ...
 
     def refused(self, study: str | None, error: WardroundError) -> None:
@@ -295,7 +298,8 @@ class Site:
                 "The coordinator has other identity keys for the study's sites than this site.",
                 remedy="Compare fingerprints by telephone, then `wardround-site join` again.",
             )
-        check_texts(study)
+        if self._governance.known(study.digest) is None:
+            check_texts(study)  # one from before is read as it was written, and shown as text
         check_headroom(study)
         if not study.aggregation.masked and not self._allow_unmasked:
             raise WardroundError(
@@ -459,7 +463,8 @@ class Site:
                 raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
             keys = self._keys(study, [key.site for key in message.announced])
             self._roster.now().check_participants(keys)  # one may have been revoked since
-            return self._send(answer, messages.frame(answer, messages.chunks(stored), to=sender))
+            frame = messages.frame(answer, messages.chunks(stored), to=sender)
+            return self._send(answer, frame, again=True)
         contributor, sections = loaded.contributor, attempt.sections
 
         def noise(present: int) -> npt.NDArray[np.int64]:
@@ -491,8 +496,10 @@ class Site:
         closed = messages.Standing(study=message.study, state="closed")
         return messages.frame(closed, to=sender)
 
-    def _send(self, answer: messages.Ready | messages.Share, frame: Frame) -> Frame:
-        self._governance.answered(answer, frame)
+    def _send(
+        self, answer: messages.Ready | messages.Share, frame: Frame, *, again: bool = False
+    ) -> Frame:
+        self._governance.answered(answer, frame, again=again)
         return frame
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -26,10 +27,23 @@ from client.governance.database import SiteState
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity, verify
+from protocol.untrusted import Throttle
 
 PURPOSE = "wardround audit entry"
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far the clock may step back (NTP corrects by less); more is refused."""
+_COSTS_NOTHING = frozenset(
+    {
+        AuditEvent.STUDY_ASKED,
+        AuditEvent.STUDY_SEEN,
+        AuditEvent.STUDY_ACCEPTED,
+        AuditEvent.STUDY_REFUSED,
+        AuditEvent.STUDY_CLOSED,
+    }
+)
+"""What a coordinator can cause without spending anything of what it has reserved here."""
+MOST, _WINDOW = 600, 600.0
+"""Entries of each of these kinds that a daemon writes in so many seconds."""
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _MAX_LENGTH = 300
 
@@ -50,8 +64,14 @@ class AuditEntry:
 class Audit:
     """The log of one state folder, signed with the site's identity."""
 
-    def __init__(self, state: SiteState, site: str, identity: Identity) -> None:
+    def __init__(
+        self, state: SiteState, site: str, identity: Identity, *, rationed: bool = False
+    ) -> None:
+        """rationed: of what costs a coordinator nothing, MOST entries of a kind are written in a
+        while, and what would need another is refused."""
         self._state, self._site, self._identity = state, site, identity
+        self._ration, self._counting = Throttle(MOST, _WINDOW), threading.Lock()
+        self._rationed = rationed
 
     def append(self, event: AuditEvent, **fields: Scalar) -> None:
         """Appends one entry, durable on return. Raises WardroundError(LEDGER), (CLOCK)."""
@@ -68,9 +88,11 @@ class Audit:
     ) -> None:
         """Appends one entry within a `SiteState.transaction`, with which it is stored or undone.
 
-        Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, and
-        WardroundError(INTERNAL) for a field that is no short scalar.
+        Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, as
+        `ration`, and WardroundError(INTERNAL) for a field that is no short scalar.
         """
+        if event in _COSTS_NOTHING:
+            self.ration(event)
         for name, value in fields.items():
             if not _FIELD.match(name) or (isinstance(value, str) and len(value) > _MAX_LENGTH):
                 raise WardroundError(Code.INTERNAL, f"The audit field {name} is not short.")
@@ -92,6 +114,19 @@ class Audit:
             "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)",
             (seq + 1, time, event.value, text, previous, hashed, signature),
         )
+
+    def ration(self, kind: str) -> None:
+        """Counts an entry that costs a coordinator nothing. Raises WardroundError(REFUSED_POLICY)
+        where it has caused too many of the kind: nobody fills a hospital's disk."""
+        with self._counting:
+            allowed, _ = self._ration.admit(kind)
+        if self._rationed and not allowed:
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"The coordinator has caused {MOST} entries of the audit log ({kind}) within "
+                f"{_WINDOW / 60:.0f} minutes.",
+                remedy="It is answered again later. If it lasts, ask who runs the coordinator.",
+            )
 
     def entries(self, after: int = 0, limit: int = -1) -> list[AuditEntry]:
         """Returns at most `limit` entries (-1: all) with a number above `after`, oldest first."""

@@ -86,12 +86,14 @@ class ComposedPast:
         """Returns the rows; none where the file cannot be used. A damaged file is made anew."""
         with self._lock:
             try:
-                return self._rows(statement, values)
-            except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                    self._remove()
-                elif error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    self._give_up(error.sqlite_errorname)
+                try:
+                    return self._rows(statement, values)
+                except sqlite3.DatabaseError as error:
+                    kind = error.sqlite_errorcode & 0xFF  # without SQLite's details
+                    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                        self._remove()
+                    elif kind != sqlite3.SQLITE_BUSY:
+                        self._give_up(error.sqlite_errorname)
             except OSError as error:
                 self._give_up(error.strerror)
             return []

@@ -57,7 +57,7 @@ class SiteGovernance:
             config.state, config.site, public_key, daemon=daemon, clock=clock
         )
         try:
-            self.audit = Audit(self.state, config.site, identity)
+            self.audit = Audit(self.state, config.site, identity, rationed=daemon)
             self.ledger = Ledger(self.state, self.audit, config.policy, config.names_of)
             self.approvals = Approvals(self.ledger, config.site, self.roster)
             if daemon:
@@ -118,10 +118,12 @@ class SiteGovernance:
         Raises WardroundError(REFUSED_POLICY) where the round has asked for too many such sets."""
         self.ledger.take_part(study.digest, round_, participants)
 
-    def answered(self, answer: Ready | Share, sent: Frame) -> None:
+    def answered(self, answer: Ready | Share, sent: Frame, *, again: bool = False) -> None:
         """Records an answer before it leaves: its size, its SHA-256 and, of a Ready, the signature
         by which `witness` recognises it. Raises WardroundError(LEDGER) where it cannot be recorded,
-        so that nothing leaves unrecorded."""
+        so that nothing leaves unrecorded; as `Audit.ration` for one that was sent before."""
+        if again:
+            self.audit.ration("message_answered again")
         hashed = hashlib.sha256(sent.header)
         for chunk in sent.body:
             hashed.update(chunk)

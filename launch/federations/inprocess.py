@@ -62,7 +62,7 @@ class SimulatedGovernance:
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         pass
 
-    def answered(self, answer: Ready | Share, sent: Frame) -> None:
+    def answered(self, answer: Ready | Share, sent: Frame, *, again: bool = False) -> None:
         pass
 
     def refused(self, study: str | None, error: WardroundError) -> None:

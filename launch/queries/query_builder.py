@@ -34,6 +34,7 @@ from protocol.study.study import (
     Privacy,
     Study,
 )
+from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY
 from tasks import registry
 
@@ -93,6 +94,7 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
             )
     if not priced:
         raise trouble or WardroundError(Code.INTERNAL, "No noise was tried.")
+    check_texts(priced[0])
     return min(priced, key=lambda study: half_width(study, len(study.roster)))
 
 

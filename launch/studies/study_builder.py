@@ -54,6 +54,7 @@ from protocol.study.study import (
     adds_noise,
     evaluates,
 )
+from protocol.terminal.study_texts import check_texts
 from server.model.optimisers import NAMES
 from tasks import registry
 from tasks.base import Task
@@ -67,7 +68,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
     """The study that a configuration describes, for those of the sites with these declared
     patients that `federation.sites` names.
 
-    Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE.
+    Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE, REFUSED_STUDY for
+    texts that cannot be shown.
     """
     declared = chosen(config, declared)
     if config.optimiser.name not in NAMES:
@@ -77,7 +79,7 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             remedy=f"Choose one of: {', '.join(NAMES)}.",
         )
     try:
-        return _calibrated(config, _draft(config, task, declared))
+        study = _calibrated(config, _draft(config, task, declared))
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise WardroundError(
@@ -85,6 +87,8 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
             f"The study is not valid: {where + ': ' if where else ''}{what}.",
             remedy="`wardround run --info` explains every key.",
         ) from None
+    check_texts(study)
+    return study
 
 
 def chosen(config: Config, sites: Mapping[str, T]) -> dict[str, T]:

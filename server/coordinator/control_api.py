@@ -37,7 +37,6 @@ from protocol.errors import Code, WardroundError
 from protocol.release import PROTOCOL, RELEASE_HEADER, Sender
 from protocol.study.states import StudyState
 from protocol.study.study import Study
-from protocol.terminal.study_texts import check_texts
 from server.coordinator.journal import Journal
 from server.coordinator.rate_limits import AT_ONCE, LimitedCall, Limits
 from server.coordinator.study_events import error_to_json
@@ -349,9 +348,7 @@ def _study_of(submitted: Submitted, request: Request) -> Study:
     """
     said = request.headers.get(RELEASE_HEADER)
     sender = None if said is None else Sender.said(said, PROTOCOL)
-    study = Study.parse(canonical(submitted.document), sender)
-    check_texts(study)
-    return study
+    return Study.parse(canonical(submitted.document), sender)
 
 
 def _token(scope: Scope) -> str:

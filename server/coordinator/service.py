@@ -19,6 +19,7 @@ from protocol.identity import fingerprint
 from protocol.release import RELEASE
 from protocol.study.states import StudyState
 from protocol.study.study import Study
+from protocol.terminal.study_texts import check_texts
 from protocol.wire.enrolment import CARD_PATH
 from protocol.wire.flower_encoding import DISK_FULL
 from protocol.wire.sizes import refuse_too_large
@@ -232,6 +233,7 @@ class Coordinator:
 
         Raises WardroundError: REFUSED_STUDY, TASK_CHANGED, UNKNOWN_TASK, IDENTITY, CONFIGURATION.
         """
+        check_texts(study)
         self._check(study)
         sites = StudyFleet(self.link, f"plan-{study.digest[:8]}")
         try:
@@ -252,6 +254,7 @@ class Coordinator:
         if known is not None:
             run = known if known.state.over else self._resume(known)
             return run.digest, run.state
+        check_texts(study)
         self._check_room(study)
         submission = Submission(
             account=account,

@@ -432,7 +432,7 @@ class StudyRun:
                 write(lambda: durable_files.write(self.weights, weights.data))
                 write(lambda: write_summary(outcome, summary))
                 content["outcome"] = outcome_to_json(outcome)
-            content["tracking"] = asdict(self._tracking.finish(outcome))
+            content["tracking"] = asdict(self._tracking.finish(outcome, self._storage.write))
         except StudySuspendedError:
             raise
         except Exception as problem:

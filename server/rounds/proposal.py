@@ -12,7 +12,6 @@ from protocol.privacy.word_size import check_headroom
 from protocol.release import Sender
 from protocol.secagg.context import roster_digest
 from protocol.study.study import Study
-from protocol.terminal.study_texts import check_texts
 from protocol.wire import messages
 from server.rounds.answers import SiteStanding, releases_in_words, standing_of
 from server.rounds.attempt import Traffic
@@ -54,9 +53,7 @@ class Proposal:
     confirmations: Confirmations = field(default_factory=Confirmations)
 
     def check(self) -> None:
-        """Before anybody is asked. Raises WardroundError: CONFIGURATION where sums would wrap, and
-        REFUSED_STUDY for texts that cannot be shown."""
-        check_texts(self.study)
+        """Before anybody is asked. Raises WardroundError(CONFIGURATION) where sums would wrap."""
         check_headroom(self.study)
 
     def ask(

@@ -7,7 +7,9 @@ on one's own machine stored goes by `wardround tracking deliver`.
 from __future__ import annotations
 
 import json
+import operator
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from pydantic import ValidationError
 from protocol.document import Document
 from protocol.durable_files import make_folder, write, writing
 from protocol.errors import Code, WardroundError
-from protocol.housekeeping import Housekeeping
+from protocol.housekeeping import reason
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport, read_metrics
 
 _STUDY, _WEIGHTS, _OUTCOME = "study.json", "weights.npy", "outcome.json"
 _DESTINATION = "destination.json"
+Write = Callable[[Callable[[], object]], object]
+"""Does work that writes, which may raise OSError and may be repeated whole."""
 
 
 class Destination(Document):
@@ -41,12 +45,16 @@ def stored(
     configuration: dict[str, Any],
     code_version: str,
     later: Destination | str,
+    write_out: Write = operator.call,
 ) -> str:
     """Stores an outcome, or that the study ended without one. `later`: where the coordinator will
-    send it, or the command that does. Returns what becomes of it, or that the disk did not take it.
+    send it, or the command that does. Returns what becomes of it.
+
+    Raises what `write_out` raises, for a coordinator; of a run on one's own machine it is returned
+    that the disk did not take it.
     """
-    housekeeping = Housekeeping()
-    with housekeeping.task("store"):
+
+    def record() -> None:
         if outcome is not None:
             store(folder, outcome, configuration, code_version)
         else:
@@ -54,10 +62,14 @@ def stored(
             write(folder / _STUDY, study.document)
         if isinstance(later, Destination):
             write(folder / _DESTINATION, later.model_dump_json().encode())
-    if why := housekeeping.failing.get("store"):
-        return f"It could not be stored in {folder} either: {why}."
+
     if isinstance(later, Destination):
+        write_out(record)
         return "The coordinator sends it by itself when MLflow is back."
+    try:
+        write_out(record)
+    except OSError as error:
+        return f"It could not be stored in {folder} either: {reason(error)}."
     return f"It is stored in {folder}. When the server is back: {later}"
 
 

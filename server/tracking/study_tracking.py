@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Outcome, RoundReport
 from server.tracking import backlog
-from server.tracking.backlog import Destination
+from server.tracking.backlog import Destination, Write
 from server.tracking.parameters import redacted
 from server.tracking.tracker import MlflowTracker, TrackingReceipt
 
@@ -82,10 +83,11 @@ class StudyTracking:
         if self._tracker is not None:
             self._tracker.lost(round_, attempt, why)
 
-    def finish(self, outcome: Outcome | None) -> TrackingReceipt:
+    def finish(self, outcome: Outcome | None, write_out: Write = operator.call) -> TrackingReceipt:
         """Queues the end of the study, and waits some seconds until MLflow has it.
 
-        Where MLflow was away when the study was resumed, all of the study is sent now, or stored.
+        Where MLflow was away when the study was resumed, all of the study is sent now, or stored,
+        by `write_out`. Raises what that raises.
         """
         if self._uri is None:
             return TrackingReceipt()
@@ -95,19 +97,18 @@ class StudyTracking:
                 self.catch_up(outcome.rounds)
             except WardroundError as error:
                 if time.monotonic() > deadline:
-                    told = f"{error.message} {self._store(outcome)}"
+                    told = f"{error.message} {self._store(outcome, write_out)}"
                     return TrackingReceipt(missing=("run",), remedy=told)
                 time.sleep(1.0)
         if self._tracker is None:  # its run, if it has one from before, must not stay open
-            self._store(None)
+            self._store(None, write_out)
             return TrackingReceipt()
         if outcome is not None:
             self._tracker.finish(outcome)
-        return self._tracker.settle(_SETTLE)
+        return self._tracker.settle(_SETTLE, write_out)
 
-    def _store(self, outcome: Outcome | None) -> str:
+    def _store(self, outcome: Outcome | None, write_out: Write) -> str:
         """For the coordinator to send later; what becomes of it."""
         later = Destination(experiment=self._wish.experiment, model=self._wish.model)
-        return backlog.stored(
-            self._folder, outcome, self._study, dict(self._configuration), RELEASE, later
-        )
+        stored = (outcome, self._study, dict(self._configuration), RELEASE)
+        return backlog.stored(self._folder, *stored, later, write_out)

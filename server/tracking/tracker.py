@@ -7,6 +7,7 @@ later (backlog.py), continues its run.
 
 from __future__ import annotations
 
+import operator
 import shutil
 import threading
 import time
@@ -23,7 +24,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from server.outcome import Baselines, Outcome, RoundReport
 from server.tracking import backlog
-from server.tracking.backlog import Destination
+from server.tracking.backlog import Destination, Write
 from server.tracking.delivery_queue import DeliveryQueue, Job
 from server.tracking.mlflow_run import TrackedRun
 from server.tracking.parameters import redacted, without_credentials
@@ -166,11 +167,11 @@ class MlflowTracker(Tracker):
         run, now = self._opened(), _now()
         self._courier.put(Job("baselines", lambda: run.baselines(baselines, now)))
 
-    def settle(self, timeout: float = 60.0) -> TrackingReceipt:
+    def settle(self, timeout: float = 60.0, write_out: Write = operator.call) -> TrackingReceipt:
         """Waits until all is written, `timeout` seconds at most.
 
-        A study of which parts are missing is stored in a folder; the receipt names it and the
-        command that delivers it later.
+        A study of which parts are missing is stored in a folder, by `write_out`; the receipt names
+        it and the command that delivers it later. Raises as `backlog.stored`.
         """
         run = self._run
         if run is None:
@@ -181,10 +182,10 @@ class MlflowTracker(Tracker):
         self._courier.wait(timeout)
         missing = self._courier.missing
         self._courier.stop()
-        remedy = self._store() if missing else ""
+        remedy = self._store(write_out) if missing else ""
         return TrackingReceipt(run.url, run.model_uri, missing, remedy, run.signer)
 
-    def _store(self) -> str:
+    def _store(self, write_out: Write) -> str:
         if self._undelivered is None or (self._outcome is None and self._signer is None):
             return f"See the log of the MLflow server at {without_credentials(self._uri)}."
         folder = self._undelivered / self._study.digest[:12]
@@ -192,9 +193,8 @@ class MlflowTracker(Tracker):
         if self._signer is None:
             address = without_credentials(self._uri)
             later = backlog.deliver_command(folder, address, self._experiment, self._model)
-        return backlog.stored(
-            folder, self._outcome, self._study, self._configuration, self._code_version, later
-        )
+        stored = (self._outcome, self._study, self._configuration, self._code_version)
+        return backlog.stored(folder, *stored, later, write_out)
 
     def _opened(self) -> TrackedRun:
         if self._run is None:

@@ -134,6 +134,7 @@ class SuperLink:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # a warning for each request that is none fills a log
             access_log=False,
             proxy_headers=False,
             server_header=False,

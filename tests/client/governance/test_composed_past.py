@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import stat
@@ -19,6 +21,7 @@ from protocol.privacy.accounting import epsilon_over_bands
 from protocol.privacy.composition_cache import RecentlyUsed
 from protocol.study.study import Study
 from tests.client.hospital import Hospital, numbered, policy
+from tests.failing_sqlite import WRITE_FAULTS, WriteFault, damage, failing_writes
 
 RULES = policy(epsilon_lifetime=100.0)
 STUDIES = 20
@@ -200,3 +203,35 @@ def test_the_file_is_for_its_owner_only_and_without_it_the_ledger_works(
     hospital = entered(hospital)
     assert account(hospital) == before
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("fault", WRITE_FAULTS)
+def test_a_file_that_cannot_be_written_holds_nothing_up(
+    hospital: Hospital, fault: WriteFault
+) -> None:
+    past = hospital.state.past
+    assert past.get(b"nothing") is None
+    assert past._db is not None
+    with failing_writes(past._db, hospital.folder / FILE, fault):
+        past.put(b"a number", bytes(5000))
+        assert account(hospital)
+    assert hospital.again().state.past.get(b"a number") is None
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_made_anew(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, past = account(hospital), hospital.state.past
+    assert past._db is not None
+    damage(past._db, hospital.folder / FILE)
+    assert past.get(b"a number") is None
+    past.put(b"a number", bytes(8))
+    assert past.get(b"a number") == bytes(8)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    damage(past._db, hospital.folder / FILE)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    assert past.get(b"a number") is None
+    assert account(hospital) == before

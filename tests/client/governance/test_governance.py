@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from client.config.site_config import SiteConfig
+from client.governance import audit
 from client.governance.database import SiteState
 from client.governance.governance import SiteGovernance
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
@@ -17,7 +20,7 @@ from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Frame, Share
-from tests.client.hospital import SITES, study
+from tests.client.hospital import SITES, numbered, study
 
 
 @pytest.fixture
@@ -95,6 +98,53 @@ def test_refusals_without_end_are_counted_in_few_entries(config: SiteConfig) -> 
         {"study": None, "code": "refused_study"},
         {"study": None, "code": "message", "count": 480},
     ]
+
+
+def test_a_coordinator_cannot_fill_the_audit_log_for_nothing(
+    config: SiteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dry runs, new studies, studies that end and resume, answers that are asked for again."""
+    monkeypatch.setattr(audit, "MOST", 3)
+    site = SiteGovernance(config, config.load_identity(), daemon=True)
+    held = study()
+    site.propose(held)
+    site.debit(held, 1, 1, Sections(held, train=True, evaluate=False))
+    share, sent = Share(study=held.digest, round=1, attempt=1), Frame(b"header", [])
+
+    def cycle() -> None:
+        site.close(held, "paused")
+        site.propose(held)
+
+    def others() -> Iterator[Callable[[], object]]:
+        for number in range(20):
+            other = numbered(number)
+            yield lambda: site.weigh(other, note=True)  # noqa: B023 (called at once)
+            yield lambda: site.propose(other)  # noqa: B023 (called at once)
+            yield lambda: site.answered(share, sent, again=True)
+            yield cycle
+
+    codes = Counter(code_of(call) for call in others())
+    assert codes.keys() == {None, Code.REFUSED_POLICY}
+    assert codes[Code.REFUSED_POLICY] > 40
+    for _ in range(10):
+        site.answered(share, sent)  # another attempt's, which was paid for
+    written = Counter(entry.event for entry in site.audit.entries())
+    assert written.pop("message_answered") == 3 + 10
+    assert max(written.values()) <= 3
+    assert site.audit.verify()
+    site.close_state()
+    command = SiteGovernance(config, config.load_identity())  # a person's own are not counted
+    for number in range(5):
+        command.weigh(numbered(100 + number), note=True)
+    command.close_state()
+
+
+def code_of(call: Callable[[], object]) -> Code | None:
+    try:
+        call()
+    except WardroundError as error:
+        return error.code
+    return None
 
 
 def test_whoever_watches_is_told_once_it_is_durable(config: SiteConfig) -> None:

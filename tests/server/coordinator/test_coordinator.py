@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import pytest
 import torch
 import yaml
 
+from client.daemon import site
 from launch.federations.deployment import RemoteFederation
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.messages import Ending
+from server.coordinator import service
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.lock import is_running
@@ -171,6 +173,38 @@ def test_what_makes_a_study_impossible_is_refused_and_leaves_nothing(
         changed_task = "installed here differs" in says
         assert refused.value.code is (Code.TASK_CHANGED if changed_task else Code.REFUSED_STUDY)
     assert sorted(os.listdir(here.config.state / "studies")) == before
+
+
+def test_a_study_from_before_a_rule_of_texts_goes_on(
+    here: Deployment, alice: RemoteFederation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, configuration = study_of(alice.patients(), "rounds=300")
+    study = changed(study, title="[bold]from 0.1.0")
+    with monkeypatch.context() as earlier:
+        for module in (service, site):
+            earlier.setattr(module, "check_texts", lambda study: None)
+        digest = alice.submit(study, configuration)
+        until(lambda: alice.study(digest)["round"], "a round")
+        alice.pause(digest)
+        until(lambda: alice.study(digest)["state"] == "paused", "it rests")
+    rounds = alice.study(digest)["round"]
+    until(lambda: answered(lambda: alice.resume(digest)), "its sites are told that it rests")
+    until(lambda: alice.study(digest)["round"] > rounds, "it goes on")
+    alice.submit(study, configuration)  # as `--resume` does
+    alice.cancel(digest)
+    until(lambda: alice.study(digest)["state"] == "cancelled", "it ends")
+    with pytest.raises(WardroundError, match="has markup"):
+        alice.submit(changed(study, title="[bold]from now"), configuration)
+
+
+def answered(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except WardroundError as error:
+        if error.code is not Code.USAGE:
+            raise
+        return False
+    return True
 
 
 def test_an_expelled_site_is_shut_out_while_the_coordinator_runs(

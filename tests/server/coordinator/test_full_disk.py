@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,31 @@ def test_a_pause_is_told_in_the_status_the_log_and_to_the_sites(
     log = [json.loads(line) for line in here.config.event_log.read_text().splitlines()]
     said = [e["event"] for e in log if e.get("study") == digest[:12]]
     assert said.count("study-paused") == said.count("study-goes-on") == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("word", ["cancelled", "paused"])
+def test_whoever_stops_a_study_is_told_that_the_disk_is_full(
+    here: Deployment, alice: RemoteFederation, word: str, fault: int
+) -> None:
+    """The study goes on meanwhile, and stops once the wish has been written."""
+    study, configuration = study_of(alice.patients(), "rounds=500", f"seed={next(_seeds)}")
+    digest = alice.submit(study, configuration)
+    stop: Callable[[str], object] = alice.cancel if word == "cancelled" else alice.pause
+    with disk(here.config.folder, f"state/studies/N/{word}", fault) as watched:
+        with pytest.raises(WardroundError) as caught:
+            stop(digest)
+        if word == "cancelled":
+            with pytest.raises(OSError, match=os.strerror(fault)):
+                setup.cancel(here.config, digest)  # as the operator
+        assert watched.failures
+    assert caught.value.code is Code.STATE
+    assert os.strerror(fault) in caught.value.message
+    assert caught.value.remedy
+    assert StudyState(alice.study(digest)["state"]).works
+    stop(digest)
+    until(lambda: alice.study(digest)["state"] == word, "it stops")
+    assert ran(alice).status == "finished"
 
 
 def row_of(here: Deployment, digest: str) -> dict[str, object]:

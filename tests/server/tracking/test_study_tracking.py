@@ -1,6 +1,9 @@
 """A study's tracking over a restart of the coordinator and an absence of a real MLflow server."""
 
+import errno
+import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +12,12 @@ import requests
 
 from launch.demo.mlflow_server import MlflowServer
 from protocol.errors import Code, WardroundError
+from server.coordinator import storage
+from server.coordinator.storage import Storage
 from server.tracking import backlog, study_tracking
 from server.tracking.study_tracking import StudyTracking, TrackingRequest
 from server.tracking.tracker import TrackingReceipt
+from tests.failing_disk import FAULTS, disk
 from tests.server.hospitals import free_port
 from tests.server.tracking.outcomes import CONFIGURATION, outcome, study
 from tests.server.tracking.patient import be_patient
@@ -76,6 +82,34 @@ def test_what_mlflow_never_took_is_kept_for_the_coordinator_to_send(
     assert repr(kept.rounds) == repr(done.rounds)  # NaN is not itself
     assert (kept.weights == done.weights).all()
     assert "hunter2" not in repr(configuration)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["N", "N/study.json", "N/outcome.json", "N/destination.json"])
+def test_what_mlflow_never_took_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: int
+) -> None:
+    monkeypatch.setattr(study_tracking, "_SETTLE", 0.0)
+    monkeypatch.setattr(storage, "RETRY", 0.0)
+    done, uri = outcome(study()), f"http://127.0.0.1:{free_port()}"
+    tracking = StudyTracking(uri, WISH, done.study, CONFIGURATION, tmp_path)
+    told: list[str] = []
+    with ExitStack() as full:
+        watched = full.enter_context(disk(tmp_path, name, fault))
+        receipt = tracking.finish(done, Storage(full.close, told.append).write)
+    assert watched.failures == 1
+    assert told == [os.strerror(fault), ""]
+    assert "sends it by itself" in receipt.remedy
+    kept, _, _ = backlog.read(tmp_path / done.study.digest[:12])
+    assert (kept.weights == done.weights).all()
+
+
+def test_a_run_on_ones_own_machine_says_that_it_could_not_be_stored(tmp_path: Path) -> None:
+    done = outcome(study())
+    with disk(tmp_path, "N/outcome.json"):
+        told = backlog.stored(tmp_path / "012345678912", done, done.study, {}, "0", "a command")
+    assert "No space left on device" in told
+    assert "a command" not in told
 
 
 def test_a_coordinator_without_mlflow_tracks_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,17 @@ def door(tmp_path: Path) -> Iterator[Door]:
 def connect(door: Door, source: str = HERE) -> socket.socket:
     host, _, port = door.link.address.rpartition(":")
     return socket.create_connection((host, int(port)), HUNG, (source, 0))
+
+
+def test_strangers_who_speak_no_http_fill_no_log(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.create_default_context(cafile=str(door.pki.ca_certificate))
+    for _ in range(3):
+        with context.wrap_socket(connect(door), server_hostname="127.0.0.1") as line:
+            line.sendall(b"garbage\r\n\r\n")
+            assert line.recv(1 << 16).startswith(b"HTTP/1.1 400")
+    assert not caplog.records
 
 
 def is_closed(line: socket.socket) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
 
 FILE = "decisions.db"
@@ -61,11 +63,29 @@ def take_over(db: sqlite3.Connection) -> None:
 
 
 def backup(state: Path, target: Path) -> bool:
-    """Copies the decisions while others write; False where nobody has decided anything."""
+    """Copies the decisions while others write; False where nobody has decided anything.
+
+    Raises WardroundError(STATE) where they cannot be read whole, or the copy not be written.
+    """
     if not (state / FILE).exists():
         return False
-    with sqlite3.connect(state / FILE, timeout=30) as source, sqlite3.connect(target) as copy:
-        source.backup(copy)
-    source.close()
-    copy.close()
+    try:
+        with (
+            closing(sqlite3.connect(state / FILE, timeout=30)) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+            whole = copy.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+    except sqlite3.Error as error:
+        raise _uncopied(error.sqlite_errorname) from None
+    if not whole:
+        raise _uncopied("damaged")
     return True
+
+
+def _uncopied(why: str) -> WardroundError:
+    return WardroundError(
+        Code.STATE,
+        f"{FILE} cannot be copied ({why}).",
+        remedy="Make room; if it is damaged, put it back from an earlier backup.",
+    )

@@ -53,6 +53,7 @@ class Finding:
     why: str | None = None
 
 
+_Values = Sequence[Any] | Mapping[str, Any]
 _STORED = (*COLUMNS, *DOSE_COLUMNS)
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicion", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
@@ -138,7 +139,7 @@ class SetAsideFile:
 
 class ImageIndex:
     """An open index. One thread at a time; several processes may have it open. clock: seconds
-    since 1970."""
+    since 1970. Every method that reads or writes raises WardroundError(STATE) where it cannot."""
 
     def __init__(
         self,
@@ -184,7 +185,7 @@ class ImageIndex:
     def known(self, under: Path) -> dict[Path, Stamp]:
         """Files at or below a path -> their stamps when they were read."""
         low = os.fsencode(under)
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path, size, mtime_ns FROM instance WHERE path = ? OR (path > ? AND path < ?)",
             (low, low.rstrip(b"/") + b"/", low.rstrip(b"/") + b"0"),
         )
@@ -192,7 +193,7 @@ class ImageIndex:
 
     def to_read_again(self) -> set[Path]:
         """Files that were not read for a reason that passes, and whose time has come."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path FROM instance WHERE again <= ? AND problem IS NOT NULL", (self.clock(),)
         )
         return {_path(row[0]) for row in rows}
@@ -223,7 +224,7 @@ class ImageIndex:
 
     def unseen(self) -> list[Path]:
         """Images whose pixels have not been screened yet, and are not put off."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path FROM instance WHERE problem IS NULL AND reason IS NULL AND seen IS NULL"
             " AND coalesce(again, 0) <= ? ORDER BY path",
             (self.clock(),),
@@ -307,11 +308,11 @@ class ImageIndex:
         keys = []
         for start in starts:
             image, _, content = start.lower().partition(_AND)
-            matches = self._db.execute(
+            matches = self._read(
                 "SELECT DISTINCT image || iif(?, ? || content, '') FROM instance WHERE"
                 " substr(image, 1, ?) = ? AND substr(coalesce(content, ''), 1, ?) = ? LIMIT 2",
                 (bool(content), _AND, len(image), image, len(content), content),
-            ).fetchall()
+            )
             if len(matches) != 1 or len(image) < 8:
                 raise WardroundError(
                     Code.USAGE,
@@ -354,10 +355,14 @@ class ImageIndex:
         self._db.execute("UPDATE instance SET content = ? WHERE path = ?", (content, row["path"]))
         return content
 
-    def _judged(self, select: str) -> sqlite3.Cursor:
+    def _judged(self, select: str) -> list[sqlite3.Row]:
         """A SELECT from `_VERDICTS` under today's policy."""
         accepted = json.dumps(sorted(self.policy.accept_modalities))
-        return self._db.execute(select, {"accepted": accepted, "detect": self.policy.detect_text})
+        return self._read(select, {"accepted": accepted, "detect": self.policy.detect_text})
+
+    def _read(self, select: str, values: _Values = ()) -> list[sqlite3.Row]:
+        with _errors(Path(FILE)):
+            return self._db.execute(select, values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

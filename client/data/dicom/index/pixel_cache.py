@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,8 @@ class PictureCache:
 
     @staticmethod
     def open(state: Path, made: Preprocessing) -> PictureCache:
-        """Made where there is nentry. Raises WardroundError(STATE)."""
+        """Made where there is none. Raises WardroundError(STATE), as every method does where the
+        cache cannot be read or written."""
         refuse_shared(state, "state folder")
         folder = state / FOLDER
         with _errors(folder):
@@ -88,16 +90,20 @@ class PictureCache:
                 refuse_shared(path, "cache of pictures")
                 refuse_shared(catalogue, "cache of pictures")
                 db = sqlite3.connect(catalogue, isolation_level=None, timeout=60)
+            except BaseException:
+                os.close(store)
+                raise
+            cache = PictureCache(db, made, store, path)
+            try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 db.executescript(_SCHEMA)
                 for table in ("file", "picture"):
                     db.execute(f"DELETE FROM {table} {_FORGET}", _KEPT)
+                cache._forget_lost()
             except BaseException:
-                os.close(store)
+                cache.close()
                 raise
-        cache = PictureCache(db, made, store, path)
-        cache._forget_lost()
         return cache
 
     def close(self) -> None:
@@ -112,7 +118,7 @@ class PictureCache:
 
     def find(self, files: Mapping[Path, Stamp]) -> dict[Path, int | PixelFault]:
         """What is known of these files as they are now: a slot, or why there is no picture."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT path, size, mtime_ns, slot, coalesce(file.fault, picture.fault) FROM file"
             " LEFT JOIN picture ON picture.content = file.content AND made = ?"
             " WHERE slot IS NOT NULL OR file.fault IS NOT NULL OR picture.fault IS NOT NULL"
@@ -128,15 +134,12 @@ class PictureCache:
 
     def contents(self) -> frozenset[str]:
         """Digests of the contents that need no decoding."""
-        rows = self._db.execute("SELECT content FROM picture WHERE made = ?", (self.made.name,))
+        rows = self._read("SELECT content FROM picture WHERE made = ?", (self.made.name,))
         return frozenset(row[0] for row in rows)
 
     def add(self, entries: Iterable[CacheEntry]) -> None:
-        """Keeps what was made, all of it or nothing, durably when it returns.
-
-        Raises WardroundError(STATE) where it cannot be written.
-        """
-        with _errors(self._path), self._writing():
+        """Keeps what was made, all of it or nothing, durably when it returns."""
+        with self._writing():
             slot = self._slots()
             for entry in entries:
                 content, fault = entry.prepared.content, entry.prepared.fault
@@ -164,7 +167,8 @@ class PictureCache:
         shape = (self._slots(), self.made.rows, self.made.columns)
         if not shape[0]:
             return np.empty(shape, dtype=np.uint8)
-        return np.memmap(self._path, dtype=np.uint8, mode="r", shape=shape)
+        with _errors(self._path):
+            return np.memmap(self._path, dtype=np.uint8, mode="r", shape=shape)
 
     def _put_off(self, entry: CacheEntry, fault: str) -> None:
         """A minute at first, then four times as long each time, a day at most."""
@@ -178,10 +182,12 @@ class PictureCache:
         )
 
     def _slots(self) -> int:
-        row = self._db.execute(
-            "SELECT coalesce(max(slot) + 1, 0) FROM picture WHERE made = ?", (self.made.name,)
-        ).fetchone()
-        return int(row[0])
+        select = "SELECT coalesce(max(slot) + 1, 0) FROM picture WHERE made = ?"
+        return int(self._read(select, (self.made.name,))[0][0])
+
+    def _read(self, select: str, values: Sequence[Any]) -> list[Any]:
+        with _errors(self._path):
+            return self._db.execute(select, values).fetchall()
 
     def _write(self, picture: bytes, offset: int) -> None:
         view = memoryview(picture)
@@ -199,7 +205,7 @@ class PictureCache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._db:  # commits, or rolls back
+        with _errors(self._path), self._db:  # commits, or rolls back
             self._db.execute("BEGIN IMMEDIATE")
             yield
 
@@ -228,9 +234,9 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        reason = getattr(error, "sqlite_errorname", "") or getattr(error, "strerror", "")
         raise WardroundError(
             Code.STATE,
-            f"The cache of pictures {path} cannot be used: {reason}.",
+            f"The cache of pictures {path} cannot be used: {reason or type(error).__name__}.",
             remedy="Make room on the disk, or make it again: `wardround-site cache purge`.",
         ) from None

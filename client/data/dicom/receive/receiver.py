@@ -62,8 +62,11 @@ from client.data.dicom.receive.object_store import DiskFull, ObjectStore, Stored
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
+from protocol.untrusted import Throttle
 
 STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_STRANGE, _WINDOW = 20, 600.0
+"""Lines of the log on each kind of unwelcome connection, in so many seconds."""
 _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
@@ -142,12 +145,13 @@ class Receiver:
         self._lock = threading.Lock()
         self._server: Any = None
         self._kept = kept_classes()
+        self._strange = Throttle(_STRANGE, _WINDOW)
 
     def start(self) -> int:
         """Listens: the port. Raises WardroundError: PORT_TAKEN, TLS."""
         quiet()
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows data sets
-        threading.excepthook = _report  # and so would a traceback
+        threading.excepthook = self._not_understood  # and so would a traceback
         settings = self._settings
         entity = Entity(settings.ae_title)
         # An empty list would let everybody in; nobody guesses this title.
@@ -299,7 +303,24 @@ class Receiver:
             why = "too many associations"
         with self._lock:
             self.counts.rejected[why] += 1
-        log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+        if self._is_news("association rejected"):
+            log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+
+    def _not_understood(self, arguments: threading.ExceptHookArgs) -> None:
+        """A sender said what pynetdicom cannot read: the thread, and so the connection, ends."""
+        with self._lock:
+            self.counts.rejected["not understood"] += 1
+        if self._is_news("connection not understood"):
+            log("connection not understood", why=arguments.exc_type.__name__)
+
+    def _is_news(self, event: str) -> bool:
+        """Whether what anybody can cause is logged: of more than _STRANGE in _WINDOW the number
+        alone is, here."""
+        with self._lock:
+            passes, unlogged = self._strange.admit(event)
+        if unlogged:
+            log(f"{event}, as often again", count=unlogged)
+        return passes
 
 
 def peek(start: bytes, syntax: UID) -> tuple[str, str, str] | None:
@@ -359,7 +380,3 @@ def _title(association: Any) -> str:
 
 def _peer(association: Any) -> str:
     return str(association.requestor.address)
-
-
-def _report(arguments: threading.ExceptHookArgs) -> None:
-    log("a thread ended", why=arguments.exc_type.__name__)

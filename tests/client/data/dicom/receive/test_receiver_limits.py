@@ -155,3 +155,25 @@ def _association_request() -> bytes:
     body = b"\0\1\0\0" + b"WARDROUND".ljust(16) + b"A".ljust(16) + bytes(32)
     body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
     return b"\1\0" + len(body).to_bytes(4, "big") + body
+
+
+def test_what_cannot_be_understood_is_counted_and_fills_no_log(
+    receiver: ReceiverService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message without the field that says what it asks for ends the thread that reads it."""
+    monkeypatch.setattr(receiver.receiver._strange, "_most", 2)
+    message = bytes.fromhex("04000000000e0000000a0103" + "00" * 8)
+    before, held = receiver.receiver.counts.rejected.total(), receiver.receiver._server.connections
+    caplog.set_level("INFO")
+    for _ in range(4):
+        association = associate(port(receiver))
+        association.dul.socket.send(message)
+        until(lambda: len(held) == 0, "the connection is closed")
+        association.abort()
+    assert receiver.receiver.counts.rejected["not understood"] == 4
+    assert receiver.receiver.counts.rejected.total() == before + 4
+    said = [record.message for record in caplog.records]
+    assert said.count("connection not understood") == 2
+    association = associate(port(receiver))
+    assert sent(association, sendable(next(_numbers))) == 0
+    association.release()
