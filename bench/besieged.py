@@ -13,59 +13,22 @@ question a second. One JSON line a figure.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from launch.config.compose import load as compose
-from launch.config.compose import plain
 from launch.demo.consortium import CREDENTIALS
-from launch.studies.study_builder import build_study
 from server.enrolment.accounts import Accounts, Credentials
 from support.deployment import Deployment
 from support.figure import figure, load
 from support.strangers import Caller, Strangers
+from support.studies import Studies
 from tasks import registry
 
 TASK = "breast_cancer"
 ROUNDS = 20
 COMPARED = 3
-
-
-class Federation:
-    """Studies on a deployment, by number."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self.lost = 0
-        """Attempts that were lost."""
-
-    def run(self, number: int, title: str) -> str | None:
-        """The digest of the weights that study `number` released; None where it failed or has
-        fewer rounds than it should."""
-        config = compose(
-            [
-                f"task.name={TASK}",
-                "tracking=off",
-                "federation=deployment",
-                "privacy=none",
-                f"title={title}",
-                f"seed={number}",
-                f"rounds={ROUNDS}",
-            ]
-        )
-        remote = self._deployment.remote
-        study = build_study(config, self._deployment.task, remote.patients())
-        remote.submit(study, plain(config))
-        rounds, last = 0, ""
-        for event in remote.events(study.digest):
-            last = event["type"]
-            rounds, self.lost = rounds + (last == "round"), self.lost + (last == "lost")
-        if last != "finished" or rounds != ROUNDS:
-            return None
-        return hashlib.sha256(remote.weights(study.digest).tobytes()).hexdigest()
 
 
 def measure(folder: Path, minutes: float) -> bool:
@@ -74,8 +37,8 @@ def measure(folder: Path, minutes: float) -> bool:
         mallory = Accounts(besieged.coordinator.accounts).add("mallory")
         own = Credentials.load(besieged.folder / CREDENTIALS)
         account = own.model_copy(update={"account": "mallory", "token": mallory})
-        federation = Federation(besieged)
-        expected = [federation.run(number, "peace") for number in range(COMPARED)]
+        studies = Studies(besieged, "tracking=off", "privacy=none", f"rounds={ROUNDS}")
+        expected = [studies.run("peace", f"seed={number}") for number in range(COMPARED)]
         found: list[str | None] = []
         until = time.monotonic() + 60 * minutes
         with (
@@ -83,7 +46,7 @@ def measure(folder: Path, minutes: float) -> bool:
             Caller(besieged.folder / CREDENTIALS) as caller,
         ):
             while time.monotonic() < until or len(found) < COMPARED:
-                found.append(federation.run(len(found), "siege"))
+                found.append(studies.run("siege", f"seed={len(found)}"))
                 told = f"{len(found)} studies, {strangers.sent.total()} hostile calls"
                 print(f"\r{told:78}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
@@ -95,7 +58,7 @@ def measure(folder: Path, minutes: float) -> bool:
         [
             figure("studies_that_did_not_finish", wrong, "", 0, studies=len(found), calls=calls),
             figure("weights_that_differ_from_those_in_peace", differ, "", 0, compared=COMPARED),
-            figure("attempts_lost", federation.lost, "", 0),
+            figure("attempts_lost", studies.attempts_lost, "", 0),
             figure("processes_that_ended", 5 - alive, "of 5", 0),
             figure("strangers_let_in", strangers.let_in.total(), "calls", 0),
             figure("kinds_of_stranger_that_broke", len(strangers.failed), "of 9", 0),

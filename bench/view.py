@@ -58,7 +58,7 @@ def read(folder: Path) -> None:
     names = ("observations", "patients")
     sources = Sources(files={name: folder / f"{name}.parquet" for name in names})
     started = time.perf_counter()
-    table = read_tables(sources, VIEW, memory_limit="1GB", threads=2)
+    table = read_tables(sources, VIEW, memory=1 << 30, threads=2)
     seconds, cpu = time.perf_counter() - started, time.process_time()
     assert len(table["patient"]) == PATIENTS
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

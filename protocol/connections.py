@@ -30,15 +30,15 @@ def raise_open_files() -> int:
 class Limits:
     """Connections at once: in all, and from one address (of IPv6, from one network of 64 bits)."""
 
-    most: int
-    an_address: int
+    max_connections: int
+    per_address: int
 
     @staticmethod
     def fitting(wanted: int, open_files: int) -> Limits:
         """At most `wanted`, so that a quarter of the open files stays free for everything else;
         one address may hold half, so that no single one shuts out the others."""
-        most = wanted if open_files < 0 else max(2, min(wanted, open_files * 3 // 4))
-        return Limits(most, most // 2)
+        total = wanted if open_files < 0 else max(2, min(wanted, open_files * 3 // 4))
+        return Limits(total, total // 2)
 
 
 class Connections:
@@ -53,9 +53,9 @@ class Connections:
         """A place for a connection from this address; None where it is one too many."""
         source = _source(address)
         with self._lock:
-            if self._open.total() >= self.limits.most:
+            if self._open.total() >= self.limits.max_connections:
                 return None
-            if self._open[source] >= self.limits.an_address:
+            if self._open[source] >= self.limits.per_address:
                 return None
             self._open[source] += 1
         return Connection(self, source)

@@ -29,7 +29,7 @@ class Sender:
     protocol: int = 1
 
     @staticmethod
-    def said(release: object, protocol: object) -> Sender:
+    def parse(release: object, protocol: object) -> Sender:
         """Reads the two header fields. Raises WardroundError(MESSAGE) for an impossible release."""
         if release is None and protocol is None:
             return Sender()

@@ -32,15 +32,15 @@ def parsing(message: str, code: Code = Code.MESSAGE, remedy: str = "") -> Iterat
 
 
 class Throttle:
-    """Lets `most` events of each kind pass in `seconds`, and counts the others.
+    """Lets `max_events` events of each kind pass in `seconds`, and counts the others.
 
     Kinds must be few, and chosen by this program. Not locked: the caller's own lock holds.
     """
 
     def __init__(
-        self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic
+        self, max_events: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
+        self._max_events, self._seconds, self._clock = max_events, seconds, clock
         self._windows: dict[str, tuple[float, int]] = {}
 
     def admit(self, kind: str = "") -> tuple[bool, int]:
@@ -50,12 +50,12 @@ class Throttle:
         began, seen = self._windows.get(kind, (now, 0))
         held_back = 0
         if now - began > self._seconds:
-            held_back, began, seen = max(0, seen - self._most), now, 0
+            held_back, began, seen = max(0, seen - self._max_events), now, 0
         self._windows[kind] = began, seen + 1
-        return seen < self._most, held_back
+        return seen < self._max_events, held_back
 
     def held_back(self) -> dict[str, int]:
         """Kind -> how many were held back and not told yet, of those that were; forgets them."""
-        counts = {kind: seen - self._most for kind, (_, seen) in self._windows.items()}
+        counts = {kind: seen - self._max_events for kind, (_, seen) in self._windows.items()}
         self._windows.clear()
         return {kind: count for kind, count in counts.items() if count > 0}

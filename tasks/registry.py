@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 _BUILT_IN = {
     "breast_cancer": "tasks.shipped.breast_cancer:BreastCancer",
     "chest_xray": "tasks.shipped.chest_xray:ChestXray",
+    "deterioration": "tasks.shipped.deterioration:Deterioration",
     "dicom_dose": "tasks.shipped.dicom_dose:DicomDose",
     "fusion": "tasks.shipped.fusion:Fusion",
     "heart_disease": "tasks.shipped.heart_disease:HeartDisease",
     "icu_mortality": "tasks.shipped.icu_mortality:IcuMortality",
     "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
+    "no_show": "tasks.shipped.no_show:NoShow",
     "readmission": "tasks.shipped.readmission:Readmission",
 }
 

@@ -27,6 +27,9 @@ PATIENT = "patient"
 """The column that names the patient, in every table; the unit of privacy."""
 SPLIT = "split"
 """Optional column: "train" or "evaluation", for studies whose split is the cohort's own."""
+DAY = "day"
+"""Optional column: the record's day, 2027-03-31, for studies that train before a day and evaluate
+from it on."""
 _MISSING = 0.1
 """Of made-up values."""
 
@@ -190,7 +193,7 @@ def texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Image:
-    """One picture of a cohort, as every site prepares it: grey, windowed, resized.
+    """One picture of a cohort, as every site prepares it: grey, windowed, upright, resized.
 
     In a table it is (N, rows, columns) uint8; a row of zeros only stands for "no picture". At a
     site the view's column of this name holds keys of its image index, NULL for none.
@@ -200,6 +203,12 @@ class Image:
     meaning: str
     rows: int
     columns: int
+    hounsfield: tuple[float, float] | None = None
+    """The Hounsfield units shown as black and as white; None: as each object says of itself."""
+
+    def __post_init__(self) -> None:
+        if self.hounsfield is not None and not self.hounsfield[0] < self.hounsfield[1]:
+            raise ValueError(f"picture {self.name}: black must be below white in hounsfield")
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from support.cross_validation import Data, auc, federated, within
+from support.cross_validation import Data, Fold, auc, federated, gain_interval, within
 from tasks.schema import Table
 from tasks.shipped.breast_cancer import BreastCancer
 
@@ -50,6 +52,29 @@ def test_what_shifts_a_whole_fold_leaves_the_auc_within_folds_alone() -> None:
     shifted = [s + 10 * k for k, s in enumerate(scores)]
     assert within(labels, scores) == pytest.approx(within(labels, shifted))
     assert auc(np.concatenate(labels), np.concatenate(shifted)) < within(labels, shifted) - 0.05
+
+
+def test_the_interval_of_a_gain_is_of_patients_not_of_their_records() -> None:
+    task = Scored()
+    once = Data(task, task.public_sites(None)).fold(0.0, 0.3, seed=1)
+    known, labels = once.public, once.part(training=False)[1]
+    assert known is not None
+    assert gain_interval([once], [known], 20) == (0.0, 0.0)
+    low, high = gain_interval([once], [labels], 50)
+    assert 0 < low < 1 - auc(labels, known) < high
+    doubled = {
+        site: replace(
+            cohort,
+            features=np.repeat(cohort.features.astype(np.float32), 2, axis=0),
+            labels=np.repeat(cohort.labels, 2),
+            patient=np.repeat(cohort.patient, 2),
+            in_training=np.repeat(cohort.in_training, 2),
+        )
+        for site, cohort in once.cohorts.items()
+    }
+    twice = Fold(doubled, once.share, np.repeat(known, 2))
+    again = gain_interval([twice], [np.repeat(labels, 2)], 50)
+    assert again == pytest.approx((low, high))
 
 
 def test_a_study_of_a_fold_scores_its_own_patients() -> None:

@@ -14,7 +14,7 @@ UNITS = sorted(DEPLOY.glob("*.service"))
 SOURCES = {
     "wardround_site_": "client/daemon/metrics.py",
     "wardround_receiver_": "client/daemon/receiver_service.py",
-    "wardround_coordinator_": "server/operations/metrics.py",
+    "wardround_coordinator_": "server/coordinator/operations/metrics.py",
 }
 HARDENED = (
     "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices",

@@ -16,6 +16,7 @@ import typer
 
 from client.cli.main import app as site_app
 from launch.cli.main import app
+from tests.reference_pages import pages
 from tests.test_rooms import MAY_IMPORT, imports, modules
 
 ROOT = Path(__file__).parent.parent
@@ -23,14 +24,14 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    "docs/design.md",
-    "docs/compatibility.md",
-    "docs/operations.md",
-    "docs/threat_model.md",
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
 )
-_FOLDERS = "|".join((*MAY_IMPORT, "conf", "bench", "deploy", "docs", "notebooks"))
+GENERATED = {str(page.relative_to(ROOT)) for page in pages()}
+PROGRAMS = {"wardround": app, "wardround-site": site_app}
+_FOLDERS = "|".join((*MAY_IMPORT, "tests", "conf", "bench", "deploy", "docs", "notebooks"))
 _PATH = re.compile(rf"`((?:{_FOLDERS})/[\w./-]*)`")
-_FUNCTION = re.compile(r"`([\w/]+\.py)` \(`(\w+)`")
+_FUNCTION = re.compile(r"`([\w/]+\.py)`(?: \(|, )`(\w+)`")
+_LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", re.MULTILINE)
 
@@ -42,8 +43,15 @@ def text(document: str) -> str:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_path_is_there(document: str) -> None:
     named = set(_PATH.findall(text(document)))
-    assert named
+    assert named or document in GENERATED
     assert {path for path in named if "NAME" not in path and not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_link_is_dead(document: str) -> None:
+    folder = (ROOT / document).parent
+    linked = {link for link in _LINK.findall(text(document)) if "://" not in link}
+    assert {link for link in linked if not (folder / link).exists()} == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -66,14 +74,37 @@ def test_comments_cite_invariants_by_their_numbers() -> None:
         } <= stated
 
 
-def commands(program: typer.Typer) -> set[str]:
-    return set(typer.main.get_group(program).commands)
+def command_lines(document: str) -> Iterator[str]:
+    """Every command of ours that a document names, in a block without a language or in backticks;
+    `a | b` in a line are two."""
+    content = text(document)
+    for language, block in _BLOCK.findall(content):
+        for line in block.splitlines() if not language else ():
+            yield from line.partition(" #")[0].split(" | ")
+    yield from re.findall(r"`(wardround[^`\n]*)`", _BLOCK.sub("", content))
 
 
-@pytest.mark.parametrize(("program", "known"), [("wardround", app), ("wardround-site", site_app)])
-def test_every_command_and_option_of_the_operations_page_exists(
-    program: str, known: typer.Typer
-) -> None:
+def resolved(line: str) -> tuple[click.Command, list[str]]:
+    """The command that a line calls, and the rest of its words. Raises KeyError for none."""
+    program, *words = shlex.split(line)
+    command: click.Command = typer.main.get_group(PROGRAMS[program])
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command = [command.commands[name] for name in words.pop(0).split("|")][-1]
+    return command, words
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_and_option_exists(document: str) -> None:
+    for line in command_lines(document):
+        if line.partition(" ")[0] not in PROGRAMS or " " not in line:
+            continue
+        command, words = resolved(line)
+        options = {"--help", *(name for parameter in command.params for name in parameter.opts)}
+        assert {word for word in words if word.startswith("-")} <= options, line
+
+
+@pytest.mark.parametrize("program", ["wardround", "wardround-site"])
+def test_every_command_of_the_operations_page_has_its_arguments(program: str) -> None:
     lines = [
         line
         for language, block in _BLOCK.findall(text("docs/operations.md"))
@@ -82,12 +113,7 @@ def test_every_command_and_option_of_the_operations_page_exists(
     ]
     assert lines
     for line in lines:
-        words = shlex.split(line)[1:]
-        command: click.Command = typer.main.get_group(known)
-        while isinstance(command, click.Group) and words and words[0] in command.commands:
-            command = command.commands[words.pop(0)]
-        options = {name for parameter in command.params for name in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= options, line
+        command, words = resolved(line)
         arguments = [
             p
             for p in command.params
@@ -96,15 +122,6 @@ def test_every_command_and_option_of_the_operations_page_exists(
         given = len([w for w in words if not w.startswith("-")])
         given -= len([w for w in words if w.startswith("-")])
         assert given == len(arguments), line
-
-
-@pytest.mark.parametrize(("program", "known"), [("wardround", app), ("wardround-site", site_app)])
-def test_every_command_of_the_readme_exists(program: str, known: typer.Typer) -> None:
-    for language, block in _BLOCK.findall(text("README.md")):
-        for line in block.splitlines() if not language else ():
-            words = line.partition("#")[0].split(" | ")
-            if words[0].startswith(f"{program} "):
-                assert {word.removeprefix(program).split()[0] for word in words} <= commands(known)
 
 
 def sizes(room: str) -> tuple[int, int, int]:
@@ -159,3 +176,22 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Estimate(value=" in done.stdout
+
+
+def test_the_pages_of_keys_are_those_of_the_code() -> None:
+    """`python -m tests.reference_pages` writes them; every key says what it is."""
+    for path, content in pages().items():
+        assert path.read_text() == content
+        assert len(re.findall(r"^\| `", content, re.MULTILINE)) > 60
+        assert not re.search(r"\|\s*\|$", content, re.MULTILINE), "a key without documentation"
+
+
+def test_both_languages_of_the_handbook_name_the_same() -> None:
+    english, french = "docs/hospital.md", "docs/fr/hospital.md"
+    for pattern in (
+        _PATH,
+        re.compile(r"`([^`\n]+)`"),
+        re.compile(r"^(#+|\||-|\d\.)", re.MULTILINE),
+    ):
+        assert pattern.findall(text(english)) == pattern.findall(text(french))
+    assert list(command_lines(english)) == list(command_lines(french))

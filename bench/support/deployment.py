@@ -6,9 +6,11 @@ node authentication, policies, ledgers, audit logs.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -26,16 +28,22 @@ from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 
-_READY = 60.0
+_READY = 300.0
 COORDINATOR = "coordinator"
 
 
 def start(
-    stack: ExitStack, log: Path, env: Mapping[str, str], program: str, *args: str
+    stack: ExitStack,
+    log: Path,
+    env: Mapping[str, str],
+    program: str,
+    *args: str,
+    through: tuple[str, ...] = (),
 ) -> GuardedProcess:
-    """One of our console scripts, on one numerical thread, until the stack is closed."""
+    """One of our console scripts, on one numerical thread, until the stack is closed. through: a
+    command that executes it."""
     environment = {"OMP_NUM_THREADS": "1", **env}
-    process = GuardedProcess([script(program), *args], log, environment)
+    process = GuardedProcess([*through, script(program), *args], log, environment)
     stack.callback(process.stop)
     return process
 
@@ -85,8 +93,14 @@ def tails(folder: Path) -> str:
 class Deployment:
     """A coordinator and the task's public sites in `folder`. A context manager."""
 
-    def __init__(self, folder: Path, task: Task, env: Mapping[str, str]) -> None:
-        self.folder, self.task, self.env = folder, task, env
+    through: tuple[str, ...] = ()
+    """A command that executes each process."""
+
+    def __init__(
+        self, folder: Path, task: Task, env: Mapping[str, str], mlflow: str | None = None
+    ) -> None:
+        """env: of every process. mlflow: the address of a server, which keeps the studies."""
+        self.folder, self.task, self.env, self._mlflow = folder, task, env, mlflow
         self._stack = ExitStack()
         self._processes: dict[str, GuardedProcess] = {}
 
@@ -99,7 +113,7 @@ class Deployment:
             self._found(site, data)
         label = self.task.schema.label
         patients = {site: len(table[label]) for site, table in tables.items()}
-        self.coordinator = federate(self.folder, patients)
+        self.coordinator = federate(self.folder, patients, self._mlflow)
         with self._stack:
             self.start(COORDINATOR)
             self.remote = self._stack.enter_context(RemoteFederation(self.folder / CREDENTIALS))
@@ -116,7 +130,30 @@ class Deployment:
         if name != COORDINATOR:
             path = str(self.folder / name / new_site.SITE_YAML)
             command = ("wardround-site", "start", "--config", path)
-        self._processes[name] = start(self._stack, self.folder / f"{name}.log", self.env, *command)
+        log, env = self.folder / f"{name}.log", {**self.env, **self.environment(name)}
+        self._processes[name] = start(self._stack, log, env, *command, through=self.through)
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        """What one of the processes has beside the environment of all."""
+        return {}
+
+    def program(self, name: str) -> int:
+        """The number of a running process. Raises ProcessLookupError for one that has ended."""
+        guard = self._processes[name].pid
+        try:
+            return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
+        except (OSError, IndexError):
+            raise ProcessLookupError(name) from None
+
+    def running(self, name: str) -> bool:
+        return self._processes[name].running
+
+    def kill(self, name: str) -> None:
+        """Ends the coordinator, or a site by its name, without a word (SIGKILL), and waits until it
+        is gone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.program(name), signal.SIGKILL)
+        self._processes[name].stop()
 
     def stop(self, name: str) -> None:
         """Ends the coordinator, or a site by its name, and waits until it is gone."""

@@ -12,7 +12,8 @@ from client.cohorts.query_counts import QueryRecords
 from client.config.resource_limits import gradient_memory
 from client.config.site_config import SiteConfig
 from client.data.cohort import Cohort
-from client.data.sources.attrition import UncoveredCode, told, uncovered
+from client.data.sources.attrition import UncoveredCode, describe, uncovered
+from client.data.view_reader import Inspection
 from client.governance.patient_split import PatientSplit
 from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
@@ -98,7 +99,7 @@ def _read(
         task,
         split.place,
         _USUAL_SPLIT,
-        inspect=lambda session, view: codes.extend(uncovered(session, view)),
+        inspection=Inspection(uncovered, codes.extend),
     )
     into.append(cohort)
     if cohort.notes:
@@ -108,7 +109,9 @@ def _read(
 
 
 def _codes(codes: list[UncoveredCode]) -> str:
-    raise CheckWarning(told(codes), "`wardround-site check --cohort` says what the view looks for.")
+    raise CheckWarning(
+        describe(codes), "`wardround-site check --cohort` says what the view looks for."
+    )
 
 
 def _independent(config: SiteConfig, name: str) -> str:

@@ -10,6 +10,8 @@ from functools import partial
 from client.checks.base import Check, CheckWarning
 from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
+from client.daemon import receiver_status
+from client.daemon.receiver_status import ReceiverStatus
 from client.data.dicom.receive.settings import ReceiverSettings
 from protocol.errors import Code, WardroundError
 from protocol.secret_files import refuse_shared
@@ -26,6 +28,8 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
     receiver = imaging.receiver
     if receiver is not None:
         yield "receiver", lambda: _receiver(receiver)
+        if (status := receiver_status.read(config.state)) is not None:
+            yield "senders", partial(_senders, status)
         yield "room for pictures", lambda: _free_space(config, imaging, receiver)
 
 
@@ -72,6 +76,25 @@ def _receiver(receiver: ReceiverSettings) -> str:
         ) from None
     plain = "" if receiver.tls else ", without TLS"
     return f"listens on {receiver.listen} for {', '.join(receiver.calling)}{plain}"
+
+
+def _senders(status: ReceiverStatus) -> str:
+    """What the receiver refused and whom, since it started."""
+    stored = f"{status.counts.get('stored', 0)} objects stored"
+    by = (
+        f"last by {status.last_sender} at {status.last_time}" if status.last_sender else "by nobody"
+    )
+    refused = [f"{number} objects refused: {why}" for why, number in status.refused.items()]
+    rejected = [f"{number} associations rejected: {why}" for why, number in status.rejected.items()]
+    if status.rejected:
+        rejected.append(f"the last of them by {status.last_rejected}")
+    if not refused and not rejected:
+        return f"{stored}, {by}"
+    raise CheckWarning(
+        "; ".join([stored, by, *refused, *rejected]),
+        "If that sender is yours, name its title in imaging.receiver.calling; what is refused "
+        "stays at the sender: mend the reason, and send it again.",
+    )
 
 
 def _free_space(config: SiteConfig, imaging: Imaging, receiver: ReceiverSettings) -> str:

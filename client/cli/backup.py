@@ -23,7 +23,7 @@ def backup(
 
     Example: wardround-site backup /backup/monday.tar.gz
     """
-    from client.operations.backup import backup as write
+    from client.daemon.operations.backup import backup as write
 
     with governing(config, "backup") as site:
         write(config_path(config).parent, site.config, site.state, file)
@@ -42,7 +42,7 @@ def restore(
 
     Example: wardround-site restore monday.tar.gz /srv/wardround
     """
-    from client.operations.backup import restore as unpack
+    from client.daemon.operations.backup import restore as unpack
 
     config = unpack(file, folder)
     print_result(

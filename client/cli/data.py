@@ -11,13 +11,13 @@ from protocol.terminal.command_line import Json, print_result
 
 def view(
     task: Annotated[str, typer.Argument(help="A task, such as icu_mortality.")],
-    kind: Annotated[str, typer.Argument(help="omop, fhir or dicom.")],
+    kind: Annotated[str, typer.Argument(help="omop, fhir, csv or dicom.")],
     definitions: Annotated[
         bool, typer.Option("--definitions", help="The paths of the ViewDefinitions, of fhir.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the SQL of the view that is shipped for a task over OMOP, FHIR or the imaging index.
+    """Print the SQL of the view that is shipped for a task, over OMOP, FHIR, files or DICOM.
 
     To see what `view: template:omop` in site.yaml selects, or as a start for a view of your own.
 

@@ -15,9 +15,23 @@ from protocol.terminal.command_line import Json, Yes, confirm, console, print_js
 from protocol.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from client.enrolment.join import FederationBundle
+    from client.enrolment.site_template import PictureSources
     from protocol.wire.enrolment import Invitation
 
+Senders = Annotated[
+    list[str] | None,
+    typer.Option("--pacs", help="An AE title that may send pictures. May be repeated."),
+]
+Listen = Annotated[
+    str, typer.Option(help="HOST:PORT at which pictures are received; 0.0.0.0: from elsewhere.")
+]
+Folders = Annotated[
+    list[Path] | None, typer.Option("--pictures", help="A folder of pictures. May be repeated.")
+]
+_LISTEN = "127.0.0.1:11112"
 _POLL = 2.0
 """Seconds between two questions whether all hospitals are enrolled."""
 
@@ -36,6 +50,9 @@ def init(
     task: Annotated[
         list[str] | None, typer.Option(help="A task to allow. May be repeated.")
     ] = None,
+    pacs: Senders = None,
+    listen: Listen = _LISTEN,
+    pictures: Folders = None,
     purpose: Annotated[
         list[str] | None, typer.Option(help="A purpose to allow. May be repeated.")
     ] = None,
@@ -80,11 +97,12 @@ def init(
 
     Once at every hospital, before anything else. Asks for what it needs to know, or takes it from
     the options. Whatever no option allows is denied: open site.yaml afterwards and read it. Nothing
-    is ever overwritten.
+    is ever overwritten. For a task on pictures the file holds the labels, by accession number.
 
     Example: wardround-site init /srv/wardround --site north --data heart_disease=heart.csv
     """
-    asking = site is None and sys.stdin.isatty()
+    terminal = sys.stdin.isatty()
+    asking = site is None and terminal
     if site is None:
         if not asking:
             raise WardroundError(
@@ -93,7 +111,8 @@ def init(
         site = typer.prompt("This site's name (lower case, such as st-mary)", err=True)
     files = _files(data or [])
     if asking and not files:
-        files = _ask_for_a_file()
+        files = _ask_for_a_file(task or [])
+    sources = _pictures(files, pacs or [], listen, pictures or [], asking=terminal)
     if asking and coordinator is None:
         question = "Coordinator as HOST:PORT (empty: `join` fills it in)"
         coordinator = typer.prompt(question, default="", show_default=False, err=True) or None
@@ -106,6 +125,7 @@ def init(
             site=site,
             coordinator=coordinator or UNKNOWN_COORDINATOR,
             data=files,
+            pictures=sources,
             tasks=tuple(task or ()),
             purposes=tuple(purpose or ()),
             modes=tuple(mode or ()),
@@ -179,6 +199,9 @@ def join(
         list[str] | None,
         typer.Option(help="TASK=FILE: a task's cohort, for a site that the invitation makes."),
     ] = None,
+    pacs: Senders = None,
+    listen: Listen = _LISTEN,
+    pictures: Folders = None,
     own_rules: Annotated[
         bool,
         typer.Option("--own-rules", help="Leave the proposed rules out of a new site.yaml."),
@@ -206,7 +229,9 @@ def join(
     if invitation is None:
         path, bundle = config_path(config), join.FederationBundle.load(file)
     else:
-        path, bundle = _invited(invitation, config, data or [], rules=not own_rules, yes=yes)
+        files = _files(data or [])
+        sources = _pictures(files, pacs or [], listen, pictures or [], asking=not yes)
+        path, bundle = _invited(invitation, config, files, sources, rules=not own_rules, yes=yes)
     compared = join.compare(path, bundle)
     screen = console(stderr=as_json)
     screen.print(f"Coordinator  {printable(compared.bundle.coordinator)}")
@@ -238,7 +263,13 @@ def join(
 
 
 def _invited(
-    invitation: Invitation, config: Path, data: list[str], *, rules: bool, yes: bool
+    invitation: Invitation,
+    config: Path,
+    data: Mapping[str, Path],
+    pictures: PictureSources,
+    *,
+    rules: bool,
+    yes: bool,
 ) -> tuple[Path, FederationBundle]:
     """The path of site.yaml, and the bundle of all hospitals, for which it waits."""
     from client.enrolment import invitation as enrolment
@@ -252,7 +283,7 @@ def _invited(
             said = ", ".join(value) if isinstance(value, tuple) else f"{value:g}"
             typer.echo(f"  {rule:<18} {printable(said)}", err=True)
         confirm("May site.yaml allow this? Every study will still ask a person.", yes)
-    site = enrolment.founded(folder, invitation, _files(data), proposed)
+    site = enrolment.founded(folder, invitation, data, pictures, proposed)
     made = card(site)
     typer.echo(f"Read these to the coordinator's operator by telephone ({site.site}):", err=True)
     typer.echo(f"  identity  {made.identity_fingerprint}", err=True)
@@ -282,11 +313,51 @@ def _files(options: list[str]) -> dict[str, Path]:
     return files
 
 
-def _ask_for_a_file() -> dict[str, Path]:
+def _ask_for_a_file(allowed: list[str]) -> dict[str, Path]:
+    """For the tasks that are allowed, or one that is asked for."""
+    from client.data.templates import IMAGE_TASKS
     from tasks import registry
 
-    question = f"A task to prepare for ({', '.join(registry.installed())}; empty: none)"
-    task = typer.prompt(question, default="", err=True).strip()
-    if not task:
-        return {}
-    return {task: Path(typer.prompt(f"File with the cohort for {task}", err=True)).absolute()}
+    if not allowed:
+        question = f"A task to prepare for ({', '.join(registry.installed())}; empty: none)"
+        task = typer.prompt(question, default="", show_default=False, err=True).strip()
+        allowed = [task] if task else []
+    what = dict.fromkeys(IMAGE_TASKS, "labels, by accession_number,")
+    questions = {task: f"File with the {what.get(task, 'cohort')} for {task}" for task in allowed}
+    return {
+        task: Path(typer.prompt(question, err=True)).absolute()
+        for task, question in questions.items()
+    }
+
+
+def _pictures(
+    data: Mapping[str, Path],
+    senders: list[str],
+    listen: str,
+    folders: list[Path],
+    *,
+    asking: bool,
+) -> PictureSources:
+    """Where the pictures come from, asked for where a task needs some. Raises
+    WardroundError(USAGE) where there is nobody to ask."""
+    from client.data.templates import IMAGE_TASKS
+    from client.enrolment.site_template import PictureSources
+
+    needed = sorted(set(data) & set(IMAGE_TASKS))
+    if needed and not senders and not folders:
+        if not (asking and sys.stdin.isatty()):
+            raise WardroundError(
+                Code.USAGE,
+                f"{needed[0]} reads pictures, and nothing says where they come from.",
+                remedy="Name the PACS that sends them (--pacs TITLE), or a folder (--pictures).",
+            )
+        title = typer.prompt(
+            "AE title of the PACS that sends pictures (empty: they lie in a folder)",
+            default="", show_default=False, err=True,
+        ).strip()  # fmt: skip
+        if title:
+            senders = [title]
+            listen = typer.prompt("Receive them at (HOST:PORT)", default=listen, err=True).strip()
+        else:
+            folders = [Path(typer.prompt("Folder of pictures", err=True))]
+    return PictureSources(tuple(senders), listen, tuple(each.absolute() for each in folders))

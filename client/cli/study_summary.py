@@ -83,10 +83,19 @@ def _patients(study: Study) -> str:
         if study.query.where is not None:
             which = f"the task's patients with a record where {in_words(study.query.where)}"
         return f"{which}; each counts once in a statistic, by his first such record"
-    if not study.evaluation.disjoint:
-        return "the task's cohort; a column of it says who trains and who evaluates"
-    evaluate = study.evaluation.fraction
-    return f"the task's cohort: {1 - evaluate:.0%} of it to train, {evaluate:.0%} to evaluate"
+    evaluation = study.evaluation
+    match evaluation.split:
+        case "column":
+            return "the task's cohort; a column of it says who trains and who evaluates"
+        case "date":
+            return (
+                f"the task's cohort: records before {evaluation.since} to train, those from then "
+                "on to evaluate; the column `day` says which they are"
+            )
+        case "patients":
+            share = evaluation.fraction
+            return f"the task's cohort: {1 - share:.0%} of it to train, {share:.0%} to evaluate"
+    assert_never(evaluation.split)
 
 
 def _questions(query: Query) -> list[tuple[str, str]]:

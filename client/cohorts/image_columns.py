@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,32 +22,36 @@ _SHARE = 4
 Progress = Callable[[int, int], None]
 
 
-@contextmanager
-def image_tables(config: SiteConfig, without: Container[str] = ()) -> Iterator[tuple[Extra, ...]]:
-    """Adds `images` and `pseudonym` to a view's session; nothing for a site without `imaging`.
+def image_tables(config: SiteConfig, without: Set[str] = frozenset()) -> tuple[Extra, ...]:
+    """What adds `images` and `pseudonym` to a view's session; nothing without `imaging`.
 
-    without: patients whose images are left out. Raises WardroundError(STATE).
+    without: names of patients whose images are left out (`pseudonyms`).
     """
     if config.imaging is None:
-        yield ()
-        return
-    from client.data.dicom.index.images_table import register
-    from client.data.dicom.index.index import ImageIndex
+        return ()
+    from client.data.dicom.index.images_table import open_and_register
 
-    with ImageIndex.open(config.state, config.imaging.gate) as index:
-        yield (lambda connection: register(connection, index, without),)
+    gate = config.imaging.gate
+    return (partial(open_and_register, state=config.state, gate=gate, without=without),)
 
 
-def pseudonyms(config: SiteConfig, names: Iterable[str]) -> dict[str, str]:
-    """Pseudonym in the table `images` -> the name; empty for a site without `imaging`.
+def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Pseudonym -> the name that is its Patient ID: of the ID alone, and of each patient of an
+    image who has the ID, whoever issued it. Both empty for a site without `imaging`.
 
     Raises WardroundError(STATE)."""
     if config.imaging is None:
-        return {}
+        return {}, {}
     from client.data.dicom.index.index import ImageIndex
 
     with ImageIndex.open(config.state, config.imaging.gate) as index:
-        return {index.names.of(name): name for name in names}
+        alone = {index.names.of(name): name for name in names}
+        pictured = {
+            patient: alone.get(patient) or alone[identifier]
+            for patient, identifier in index.patients()
+            if not alone.keys().isdisjoint((patient, identifier))
+        }
+    return alone, pictured
 
 
 def with_pictures(
@@ -82,7 +86,7 @@ def with_pictures(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns),
+                Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
                 workers=config.imaging.workers,
                 progress=progress,

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from client.cohorts import objections
 from client.cohorts.feature_cache import features_of
 from client.cohorts.image_columns import Progress, image_tables, pseudonyms, with_pictures
-from client.cohorts.patient_index import patients_by_name, refuse_two_names, with_one_name
+from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
 from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
 from client.config.site_config import Objections, SiteConfig, View
 from client.data import view_reader
 from client.data.cohort import Cohort, identifiers, identities
-from client.data.sources.attrition import Attrition, look
-from client.data.sources.session import Session
-from client.data.sources.view_sandbox import ParsedView
+from client.data.sources.attrition import Attrition, measure
+from client.data.view_reader import Inspection
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation, Study
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
 
-Inspect = Callable[[Session, ParsedView], None]
-"""Sees a view's session before the view runs (`view_reader.read`)."""
 Named = Callable[[Mapping[str, Mapping[str, str]]], None]
 """Receives, for each task, the patients whom the patient index gives to names: to all in the view
 that was read, and to all in the index that another task's view might use."""
@@ -39,7 +37,7 @@ def read_table(
     task: str,
     note: Callable[[str], None] = lambda remark: None,
     named: Named = lambda names: None,
-    inspect: Inspect | None = None,
+    inspection: Inspection[Any] | None = None,
 ) -> Table:
     """The view's columns, with one name for each patient and without those who object; `note`
     receives each remark.
@@ -53,31 +51,32 @@ def read_table(
             remedy=f"Add data.{task} to site.yaml, or leave {task} out of policy.tasks.",
         )
     listed = _objections(config)
-    table = _read(config, source, note, inspect, without=listed)
+    table = _read(config, source, note, inspection, without=listed)
     if PATIENT not in table:
         return table
     if config.patients is None:
         refuse_two_names(table)
         return _without(table, listed and objections.objecting(listed, _own_names(table)))
-    index = _read(config, config.patients, note)
-    known = {
-        name: patients_by_name(index, other.names or PATIENT) for name, other in config.data.items()
-    }
-    table, used = with_one_name(table, known[task], note)
+    index = _read(config, config.patients, note, without=listed)
     gone = listed and objections.objecting(listed, _indexed(config, index))
-    used = {name: patient for name, patient in used.items() if patient not in gone}
+    known = {
+        name: patients_by_name(index, other.names or PATIENT, without=gone)
+        for name, other in config.data.items()
+    }
+    theirs = {name for name, patient in names_in(index, source.names or PATIENT) if patient in gone}
+    table, used = with_one_name(_without(table, theirs), known[task], note)
     named(known | {task: used})
-    return _without(table, gone)
+    return table
 
 
-def _own_names(table: Table) -> dict[str, str]:
-    return {name: name for name in identifiers(table[PATIENT])}
+def _own_names(table: Table) -> list[tuple[str, str]]:
+    return [(name, name) for name in set(identifiers(table[PATIENT]))]
 
 
-def _indexed(config: SiteConfig, index: Table) -> dict[str, str]:
-    """The patients by the index's column that has the objections' identifiers."""
+def _indexed(config: SiteConfig, index: Table) -> list[tuple[str, str]]:
+    """The index's column that has the objections' identifiers, and their patients."""
     column = config.objections and config.objections.names
-    return patients_by_name(index, column or PATIENT)
+    return names_in(index, column or PATIENT)
 
 
 def _without(table: Table, patients: Collection[str]) -> Table:
@@ -87,59 +86,67 @@ def _without(table: Table, patients: Collection[str]) -> Table:
     return {column: values[kept] for column, values in table.items()}
 
 
-def _objections(config: SiteConfig) -> dict[str, str]:
-    """Each name by which a patient who objects may go in a view -> the identifier as listed.
+def _objections(config: SiteConfig) -> Set[str]:
+    """Each name by which a patient who objects may go in a view: as listed, and the pseudonyms.
 
     Raises WardroundError with the code of what is wrong with the list."""
+    listed = _listed(config)
+    return listed.union(*pseudonyms(config, listed))
+
+
+def _listed(config: SiteConfig) -> frozenset[str]:
     match config.objections:
         case None:
-            return {}
+            return frozenset()
         case Objections(file=Path() as file):
-            listed = objections.in_file(file)
+            return objections.in_file(file)
         case Objections(query=View() as query):
             try:
-                listed = objections.in_query(_read(config, query, lambda remark: None))
+                return objections.in_query(_read(config, query, lambda remark: None))
             except WardroundError as error:
                 text = f"The objections cannot be read, and every study is refused. {error.message}"
                 raise WardroundError(error.code, text, remedy=error.remedy) from None
         case _:
             raise AssertionError("SiteConfig has checked that there is a file or a query")
-    return {name: name for name in listed} | pseudonyms(config, listed)
 
 
 def who_objects(config: SiteConfig) -> bytes:
     """The same bytes, in this process, as long as the same identifiers are listed.
 
     Raises WardroundError as `read_table` does where the list cannot be read."""
-    return identities(sorted(_objections(config))).tobytes()
+    return identities(sorted(_listed(config))).tobytes()
 
 
 def count_objections(config: SiteConfig) -> tuple[int, int]:
-    """How many identifiers are listed, and how many of them name somebody in the patient index or,
-    without one, in a view that can be read. Raises WardroundError where the list cannot be read.
-    """
-    listed = _objections(config)
-    found: set[str] = set()
-    for names in _all_names(config):
-        objections.objecting(listed, names)
-        found |= {listed[name] for name in names if name in listed}
-    return len(set(listed.values())), len(found)
+    """How many identifiers are listed, and how many of them name somebody in a picture and in the
+    patient index or, without one, in a view that can be read. Raises WardroundError where the list
+    cannot be read."""
+    listed = _listed(config)
+    alone, pictured = pseudonyms(config, listed)
+    as_listed = {name: name for name in listed} | alone | pictured
+    found = set(pictured.values())
+    for names in _all_names(config, as_listed.keys()):
+        objections.objecting(as_listed, names)
+        found |= {as_listed[name] for name, _ in names if name in as_listed}
+    return len(listed), len(found)
 
 
-def _all_names(config: SiteConfig) -> Iterator[dict[str, str]]:
-    """Name -> patient, of each source that says by which names patients go."""
+def _all_names(config: SiteConfig, without: Set[str]) -> Iterator[list[tuple[str, str]]]:
+    """Names and patients, of each source that says by which names patients go."""
     if config.patients is not None:
-        yield _indexed(config, _read(config, config.patients, lambda remark: None))
+        index = _read(config, config.patients, lambda remark: None, without=without)
+        yield _indexed(config, index)
         return
     for source in config.data.values():
         with suppress(WardroundError):  # the view's own check says why
-            yield _own_names(_read(config, source, lambda remark: None))
+            yield _own_names(_read(config, source, lambda remark: None, without=without))
 
 
 def attrition_of(config: SiteConfig, task: str) -> Attrition:
     """The rows of each step of a task's view. Raises as `read_table` does."""
     found: list[Attrition] = []
-    _read(config, config.data[task], lambda _: None, lambda *of: found.append(look(*of)))
+    inspection = Inspection(measure, found.append)
+    _read(config, config.data[task], lambda _: None, inspection)
     return found[0]
 
 
@@ -147,21 +154,20 @@ def _read(
     config: SiteConfig,
     view: View,
     note: Callable[[str], None],
-    inspect: Inspect | None = None,
-    without: Container[str] = (),
+    inspection: Inspection[Any] | None = None,
+    without: Set[str] = frozenset(),
 ) -> Table:
     policy = config.policy
-    with image_tables(config, without) as extras:
-        return view_reader.read(
-            view,
-            view.sql,
-            extras=extras,
-            note=note,
-            memory_limit=database_memory(policy),
-            threads=policy.threads,
-            time_zone=config.time_zone,
-            inspect=inspect,
-        )
+    return view_reader.read(
+        view,
+        view.sql,
+        extras=image_tables(config, without),
+        note=note,
+        memory=database_memory(policy),
+        threads=policy.threads,
+        time_zone=config.time_zone,
+        inspection=inspection,
+    )
 
 
 def build_cohort(
@@ -171,7 +177,7 @@ def build_cohort(
     evaluation: Evaluation,
     progress: Progress = lambda done, of: None,
     named: Named = lambda names: None,
-    inspect: Inspect | None = None,
+    inspection: Inspection[Any] | None = None,
 ) -> Cohort:
     """The cohort, unless it is too small: then the error does not give the number of patients.
 
@@ -180,7 +186,7 @@ def build_cohort(
     `Cohort.build` raise.
     """
     remarks: list[str] = []
-    rows = read_table(config, task.name, remarks.append, named, inspect)
+    rows = read_table(config, task.name, remarks.append, named, inspection)
     table, notes = with_pictures(config, task, rows, progress)
     cohort = Cohort.build(task, table, split, evaluation, partial(features_of, config.state))
     config.policy.check_patients(cohort.patients)

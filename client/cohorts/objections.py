@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from client.data.cohort import identifiers
@@ -83,14 +83,14 @@ def in_query(table: Table) -> frozenset[str]:
     return frozenset(identifiers(table[PATIENT]))
 
 
-def objecting(listed: Iterable[str], known: Mapping[str, str]) -> frozenset[str]:
-    """Of the patients whom `known` gives to names, those that a listed name stands for.
+def objecting(listed: Iterable[str], known: Collection[tuple[str, str]]) -> frozenset[str]:
+    """Of `known`, pairs of a name and its patient, the patients for whom a listed name stands.
 
     Raises WardroundError(MALFORMED_DATA) where a listed name is nearly that of another."""
     names = frozenset(listed)
-    patients = frozenset(patient for name, patient in known.items() if name in names)
-    near = {_plain(name) for name in names - known.keys()}
-    if any(_plain(name) in near for name, patient in known.items() if patient not in patients):
+    patients = frozenset(patient for name, patient in known if name in names)
+    near = {_plain(name) for name in names - {name for name, _ in known}}
+    if any(_plain(name) in near for name, patient in known if patient not in patients):
         raise WardroundError(
             Code.MALFORMED_DATA,
             "An identifier of the objections differs from a patient's only in case, spaces, quotes"

@@ -9,7 +9,7 @@ ledger adds up what different views spend (`SiteConfig.names_of`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ from protocol.errors import Code, WardroundError
 from tasks.schema import PATIENT, Table
 
 
-def patients_by_name(index: Table, column: str) -> dict[str, str]:
-    """A column of the index -> the patient that each of its names stands for.
+def names_in(index: Table, column: str) -> list[tuple[str, str]]:
+    """Each name in a column of the index, and the patient for whom it stands.
 
-    Raises WardroundError(MALFORMED_DATA) where a column is missing, where a row has a name and no
-    patient, or where a name stands for two patients.
+    Raises WardroundError(MALFORMED_DATA) where a column is missing, or where a row has a name and
+    no patient.
     """
     for needed in dict.fromkeys((PATIENT, column)):
         if needed not in index:
@@ -35,8 +35,20 @@ def patients_by_name(index: Table, column: str) -> dict[str, str]:
             )
     named = np.array([value is not None and value == value for value in index[column]], dtype=bool)
     names, patients = identifiers(index[column][named]), identifiers(index[PATIENT][named])
+    return list(zip(names, patients, strict=True))
+
+
+def patients_by_name(index: Table, column: str, without: Container[str] = ()) -> dict[str, str]:
+    """A column of the index -> the patient that each of its names stands for, unless it is one of
+    `without`.
+
+    Raises WardroundError(MALFORMED_DATA) as `names_in` does, and where a name stands for two
+    patients.
+    """
     found: dict[str, str] = {}
-    for name, patient in zip(names, patients, strict=True):
+    for name, patient in names_in(index, column):
+        if patient in without:
+            continue
         if found.setdefault(name, patient) != patient:
             raise WardroundError(
                 Code.MALFORMED_DATA,

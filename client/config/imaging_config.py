@@ -11,9 +11,9 @@ from pydantic import model_validator as validator
 
 from client.data.dicom.objects.gate import MODALITIES_AT_RISK, GatePolicy
 from client.data.dicom.receive.settings import ReceiverSettings
-from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath, YamlList
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
+from protocol.yaml.values import LocalPath, YamlList
 
 
 class Imaging(Document):

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
-from client.yaml_values import Number, Size, YamlList
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
 from protocol.study.query import StatisticKind
 from protocol.study.study import Name, Study
+from protocol.yaml.documents import contradiction
+from protocol.yaml.values import Number, Size, YamlList
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

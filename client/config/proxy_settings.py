@@ -8,10 +8,10 @@ from typing import Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath
 from protocol.address import RemoteAddress
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
+from protocol.yaml.values import LocalPath
 
 
 class ProxySettings(Document):

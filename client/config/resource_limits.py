@@ -55,11 +55,11 @@ def gradient_memory(policy: Policy) -> int:
 
 
 def study_threads(policy: Policy) -> int:
-    """Returns the threads with which one study computes: its part of `policy.threads`, at least
-    one. The same whether others compute or not."""
+    """Returns the threads that are one study's part of `policy.threads`, at least one. The same
+    whether others compute or not; who is alone may have more (`client/daemon/thread_shares.py`)."""
     return max(1, policy.threads // policy.studies_at_once)
 
 
-def database_memory(policy: Policy) -> str:
-    """Returns DuckDB's memory limit while a cohort is read, in its own notation."""
-    return f"{policy.memory // 4 // 2**20}MiB"
+def database_memory(policy: Policy) -> int:
+    """Returns the bytes that DuckDB may hold while a cohort is read."""
+    return policy.memory // 4

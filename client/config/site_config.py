@@ -16,13 +16,13 @@ from client.config.policy import Policy
 from client.config.proxy_settings import ProxySettings
 from client.data import templates
 from client.data.sources.settings import Sources
-from client.yaml_documents import contradiction, read_yaml, validate
-from client.yaml_values import LocalPath
 from protocol.address import RemoteAddress
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Digest, Name
+from protocol.yaml.documents import contradiction, read_yaml, validate
+from protocol.yaml.values import LocalPath
 
 TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+\-/]{1,64}$")]
 
@@ -39,6 +39,8 @@ class CoordinatorAddress(Document):
     )
 
 
+INIT = "Name the file or its folder with --config, or make one with `wardround-site init FOLDER`."
+"""What to do without a site.yaml."""
 NAMING = 2
 """Raised by a release that names patients otherwise (a shipped view, `pseudonym`, how a name is
 read): what a site has spent until then is charged to every patient."""
@@ -49,7 +51,7 @@ class View(Sources):
 
     view: str = Field(
         min_length=1,
-        description="SQL text, the path of a .sql file, or template:omop, :fhir or :dicom",
+        description="SQL text, the path of a .sql file, or template:omop, :fhir, :csv or :dicom",
     )
 
     @property
@@ -87,9 +89,9 @@ class Source(View):
     @validator(mode="after")
     def _readable(self) -> Self:
         kind = self.view.strip()
-        for name, needed in (("omop", self.omop), ("fhir", self.fhir)):
-            if kind == templates.PREFIX + name and needed is None:
-                raise contradiction(f"view: {kind} without {name}", f"Add {name} beside it")
+        for name, key in (("omop", "omop"), ("fhir", "fhir"), ("csv", "files")):
+            if kind == templates.PREFIX + name and not getattr(self, key):
+                raise contradiction(f"view: {kind} without {key}", f"Add {key} beside it")
         return self
 
 
@@ -212,10 +214,10 @@ class SiteConfig(Document):
     @staticmethod
     def load(path: Path) -> SiteConfig:
         """Reads and checks the file. Raises WardroundError(CONFIGURATION)."""
-        values, base = read_yaml(path), path.resolve().parent
+        values, base = read_yaml(path, INIT), path.resolve().parent
         file = base / values["roster"] if isinstance(values.get("roster"), str) else None
         if file is not None:
-            values["roster"] = read_yaml(file)
+            values["roster"] = read_yaml(file, INIT)
         config = validate(SiteConfig, values, str(path))
         loaded = config.model_copy(update=_absolute(config, base))
         loaded._roster_file = file

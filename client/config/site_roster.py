@@ -13,12 +13,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from client.config.known_roster import KnownRoster
-from client.config.site_config import SiteConfig
-from client.yaml_documents import read_yaml
+from client.config.site_config import INIT, SiteConfig
 from protocol import durable_files
 from protocol.document import Document
 from protocol.errors import Code, WardroundError
 from protocol.wire.roster import EMPTY, RosterHistory, RosterNews, SignedChange
+from protocol.yaml.documents import read_yaml
 
 FILE = "roster.json"
 _HEAD = "# Identity keys by site, as confirmed by telephone; `wardround-site` writes them.\n"
@@ -102,7 +102,8 @@ class SiteRoster:
         """roster.yaml, which a command has replaced since site.yaml was loaded."""
         if self._config.roster_file is None:
             return self._config.roster
-        return {str(site): str(key) for site, key in read_yaml(self._config.roster_file).items()}
+        confirmed = read_yaml(self._config.roster_file, INIT)
+        return {str(site): str(key) for site, key in confirmed.items()}
 
     def _stored(self) -> _Stored:
         try:

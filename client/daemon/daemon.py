@@ -23,7 +23,7 @@ from functools import partial
 import torch
 
 from client.cohorts.loading import build_query_contributor, loader, who_objects
-from client.config.resource_limits import gradient_memory, limit_memory, study_threads
+from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
@@ -31,6 +31,7 @@ from client.daemon.site import Site
 from client.daemon.status import Status, StatusBoard, utc
 from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
+from client.daemon.thread_shares import ThreadShares
 from client.daemon.watchdog import StatusReporter
 from client.daemon.workers import Workers
 from client.data.cohort import Cohort
@@ -102,7 +103,7 @@ class Daemon:
         config, policy = self.config, self.config.policy
         identity = config.load_identity()
         load_node_key(config.node_key)  # refused here, before the state folder is locked
-        torch.set_num_threads(study_threads(policy))
+        torch.set_num_threads(policy.threads)
         with ExitStack() as stack:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
@@ -127,6 +128,7 @@ class Daemon:
                 memory=gradient_memory(policy),
                 successor=partial(successor, config),
                 objections=partial(who_objects, config),
+                threads=ThreadShares(policy).share,
             )
             tasks = [registry.load(task) for task in policy.tasks]
             limit_memory(policy)
@@ -144,7 +146,7 @@ class Daemon:
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,
-                begin=partial(torch.set_num_threads, study_threads(policy)),
+                begin=partial(torch.set_num_threads, policy.threads),
                 rest=self._end_if,
             )
             self._has_work = lambda: workers.busy or observer.owes_share
@@ -165,9 +167,14 @@ class Daemon:
     def _answer_unless_stopping(
         self, answer: Callable[[IncomingMessage], None], incoming: IncomingMessage
     ) -> None:
-        """What waited for its turn and is not paid for yet is left to the next start."""
-        if not self._stopping.is_set() or _is_collect(incoming):
+        """What waited for its turn, too, may not be wanted any more."""
+        if self._wants(incoming):
             answer(incoming)
+
+    def _wants(self, incoming: IncomingMessage) -> bool:
+        """A daemon that stops takes in the sums that it has paid for, and endings. The rest is left
+        to its next start."""
+        return not self._stopping.is_set() or _ends_something(incoming)
 
     def _connect_once(self, fleet: FleetConnection) -> None:
         """Tries to connect, and raises what no waiting would cure, for who starts the daemon."""
@@ -186,11 +193,10 @@ class Daemon:
             if not workers.has_room(_WAIT):
                 continue
             incoming = fleet.receive(_WAIT)
-            if self._stopping.is_set() and not (incoming and _is_collect(incoming)):
-                if not workers.busy:
-                    return  # nobody asks for the sum
-            elif incoming is not None:
+            if incoming is not None and self._wants(incoming):
                 workers.take(incoming)
+            elif incoming is None and self._stopping.is_set() and not workers.busy:
+                return  # nobody asks for the sum
 
 
 def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
@@ -215,9 +221,10 @@ def _answer(
             event("answer not sent", logging.WARNING, code=error.code.value, why=error.message)
 
 
-def _is_collect(incoming: IncomingMessage) -> bool:
+def _ends_something(incoming: IncomingMessage) -> bool:
+    """Whether it asks for the sum of an attempt, or says that a study has ended."""
     try:
-        return isinstance(messages.parse(incoming.frame), messages.Collect)
+        return isinstance(messages.parse(incoming.frame), messages.Collect | messages.Close)
     except WardroundError:
         return False
 

@@ -89,7 +89,7 @@ class ReceiverService:
             "beside_another": counts.kept["beside"],
             "sent_again": counts.kept["again"],
             "not_needed": counts.dropped.total(),
-            "refused": counts.refused,
+            "refused": counts.refused.total(),
             "associations": counts.associations,
             "rejected": sum(counts.rejected.values())
             + self.receiver.tls_failures
@@ -125,6 +125,9 @@ class ReceiverService:
             last_sender=counts.last_sender,
             last_time=last if counts.last_sender else "",
             counts=self.summary(),
+            refused=dict(counts.refused),
+            rejected=dict(counts.rejected),
+            last_rejected=counts.last_rejected,
         )
 
     def _tell(self) -> None:

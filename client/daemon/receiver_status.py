@@ -21,7 +21,8 @@ FILE = "receiver.json"
 class ReceiverStatus:
     """A receiver's status at one moment. updated, last_time: UTC in ISO 8601. last_sender: AE
     title and address, "" for none yet. room: bytes above the floor of free space. counts: since
-    the start, as the log counts them."""
+    the start, as the log counts them; refused, rejected: objects and associations, by reason.
+    last_rejected: as last_sender."""
 
     title: str
     address: str
@@ -31,6 +32,9 @@ class ReceiverStatus:
     last_sender: str
     last_time: str
     counts: Mapping[str, int]
+    refused: Mapping[str, int]
+    rejected: Mapping[str, int]
+    last_rejected: str
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in self.counts.items() if n)

@@ -12,10 +12,11 @@ with its code; its text stays in the site's own log.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -170,6 +171,7 @@ class Site:
         memory: int = 1 << 30,
         successor: Callable[[str], Identity] = no_successor,
         objections: Callable[[], bytes] = bytes,
+        threads: Callable[[Study], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """roster: the other sites' identity keys, from this site's own records.
 
@@ -180,7 +182,8 @@ class Site:
         consent to studies without masks (federations in one process). memory: bytes that
         per-patient gradients may take. successor: public key in hex -> the identity that took the
         place of `identity` in newer studies. objections: bytes that stay the same as long as the
-        same patients object; raises WardroundError where that is not known.
+        same patients object; raises WardroundError where that is not known. threads: inside
+        what an attempt of a study is computed.
         """
         self._successor = successor
         self.name, self._identity, self._roster = name, identity, roster
@@ -188,6 +191,7 @@ class Site:
         self._respondent, self._keep, self._objections = respondent, keep, objections
         self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._memory = allow_unmasked, memory
+        self._threads = threads
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
         self._turns: WeakValueDictionary[str | None, _Turn] = WeakValueDictionary()
@@ -234,6 +238,13 @@ class Site:
 
     def _refuse(self, study: str | None, error: Exception) -> Code:
         """Records a refusal; returns its code."""
+        if isinstance(error, OSError) and error.errno is not None:
+            error = WardroundError(
+                Code.STATE,
+                f"A file or connection of this machine fails: {os.strerror(error.errno)}.",
+                remedy="Check free space, the mount and the permissions of the state folder, and "
+                "that the sources of data can be reached.",
+            )
         if not isinstance(error, WardroundError):
             error = WardroundError(Code.INTERNAL, _without_text(error))
         self._governance.refused(study, error)
@@ -392,6 +403,12 @@ class Site:
 
     def _prepare(self, message: messages.Prepare, received: Frame, sender: Sender) -> Frame:
         study = self._admitted(message.study)
+        with self._threads(study):
+            return self._prepared(study, message, received, sender)
+
+    def _prepared(
+        self, study: Study, message: messages.Prepare, received: Frame, sender: Sender
+    ) -> Frame:
         sections = _sections(study, message)
         body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
         if digest(body.view(np.uint8).data) != message.model:

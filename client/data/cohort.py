@@ -11,7 +11,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import date
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from client.data.quality import unit_doubts
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks.base import Task
-from tasks.schema import PATIENT, SPLIT, Table, floats
+from tasks.schema import DAY, PATIENT, SPLIT, Table, floats
 
 Part = Literal["train", "evaluation"]
 _KEY = os.urandom(32)
@@ -100,7 +101,8 @@ class Cohort:
 
         `split`: patient identifier -> u in [0, 1), fixed for the site's lifetime; patients with
         u < 1 - evaluation.fraction train. With evaluation.split "column" the table's own column
-        `split` decides for each row.
+        `split` decides for each row; with "date", whether its column `day` is before
+        evaluation.since.
 
         `features_of`: a cache in front of `task.features(table)`.
 
@@ -121,7 +123,7 @@ class Cohort:
         _refuse(
             ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), task.schema.label, "neither 0 nor 1"
         )
-        column = None if evaluation.disjoint else _split_column(table)
+        column = _split_of(table, evaluation)
         keep, notes = _select(features, labels, named, column)
         if not keep.any():
             raise WardroundError(
@@ -202,16 +204,38 @@ def identifiers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return texts
 
 
-def _split_column(table: Table) -> npt.NDArray[Any]:
-    if SPLIT not in table:
+def _split_of(table: Table, evaluation: Evaluation) -> npt.NDArray[Any] | None:
+    """(N,) of "train" and "evaluation"; None where the site's split of patients decides."""
+    match evaluation.split:
+        case "patients":
+            return None
+        case "column":
+            column = _split_by(table, SPLIT, 'the values "train" and "evaluation"')
+            bad = ~np.isin(column, ("train", "evaluation"))
+            _refuse(bad, SPLIT, 'neither "train" nor "evaluation"')
+            return column
+        case "date":
+            days = _split_by(table, DAY, "the day of each record, such as 2027-03-31")
+            _refuse(np.array([not _is_day(day) for day in days]), DAY, "no day such as 2027-03-31")
+            return np.where(days.astype(str) < evaluation.since, "train", "evaluation")
+    assert_never(evaluation.split)
+
+
+def _is_day(value: object) -> bool:
+    try:
+        return date.fromisoformat(str(value)).isoformat() == value
+    except ValueError:
+        return False
+
+
+def _split_by(table: Table, name: str, values: str) -> npt.NDArray[Any]:
+    if name not in table:
         raise WardroundError(
             Code.MALFORMED_DATA,
-            f"The study splits by the column {SPLIT}, which the view lacks.",
-            remedy='Add it with the values "train" and "evaluation".',
+            f"The study splits by the column {name}, which the view lacks.",
+            remedy=f"Add it with {values}.",
         )
-    column = table[SPLIT]
-    _refuse(~np.isin(column, ("train", "evaluation")), SPLIT, 'neither "train" nor "evaluation"')
-    return column
+    return table[name]
 
 
 def _select(

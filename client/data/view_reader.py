@@ -8,25 +8,52 @@ Sources are read in place, in a stream; only the view's result is held.
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from client.data import omop
 from client.data.fhir import export
-from client.data.sources import clock, databases, files, omop, units, value_sets, view_sandbox
+from client.data.limited_process import ProcessEndedError, limited
+from client.data.sources import clock, units, value_sets, view_sandbox
+from client.data.sources.databases import attaching
+from client.data.sources.files import tables
 from client.data.sources.session import Extra, Session
 from client.data.sources.settings import Sources
 from protocol.errors import Code, WardroundError
 from tasks.schema import PATIENT, Table
 
-_AGAIN = 0.1
-"""Seconds from one interruption of a late view to the next."""
+T = TypeVar("T")
+_ROOM = 384 << 20
+"""Bytes of address space for the engine's code and buffers beyond its own limit and the result."""
+_THREAD = 16 << 20
+"""Bytes of address space that a thread takes."""
+
+
+@dataclass(frozen=True)
+class Inspection(Generic[T]):
+    """A look at a session before its view runs.
+
+    of: sees the locked session, and the view once that is found harmless; a function of a module,
+    for it is called in another process. told: receives what it returns.
+    """
+
+    of: Callable[[Session, view_sandbox.ParsedView], T]
+    told: Callable[[T], None]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What the other process gives back: columns, or the error in their place."""
+
+    notes: tuple[str, ...]
+    table: Table | WardroundError
+    seen: Any = None
 
 
 def read(
@@ -34,16 +61,17 @@ def read(
     view: str,
     *,
     extras: Iterable[Extra] = (),
-    note: Callable[[str], None] | None = None,
-    memory_limit: str = "2GB",
+    note: Callable[[str], None] = lambda text: None,
+    memory: int = 2 << 30,
     threads: int = 1,
     time_zone: str | None = None,
-    inspect: Callable[[Session, view_sandbox.ParsedView], None] | None = None,
+    inspection: Inspection[Any] | None = None,
 ) -> Table:
     """The SELECT `view` over the tables of `sources` -> its columns.
 
-    Files become the table of their name, by extension: .csv .tsv .txt .data (delimited), .ndjson
-    .jsonl .json, each also with .gz, and .parquet; a path with * is all it stands for. A database
+    Files become the table of their name, by extension: .csv .tsv .txt .data (delimited, also in a
+    .zip), .ndjson .jsonl .json, each also with .gz or .zst, .parquet, and .xlsx (one sheet); a path
+    with * is all it stands for. A database
     is attached under its name (`name.table`); an OMOP CDM gives its tables their standard names; a
     FHIR export gives one table a ViewDefinition. Beside them stand the table
     `value_set(name, system, code, display, key)` with `code_keys(system, code)` to find a code,
@@ -51,11 +79,12 @@ def read(
     functions of `client.data.sources.clock`: `instant(value)`, `calendar_day(value)`,
     `earliest_day(value)`, `latest_day(value)`.
 
-    `extras` are called with the open connection before anything else is registered, and may add
-    tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`).
-    `note` receives remarks on the sources, for the site alone. `inspect` sees the locked session
-    and the view once that is found harmless, before it runs. `time_zone`: the site's, an IANA
-    name: the clock of times without an offset, and the calendar of days.
+    All of it is done by another process, which ends with the reading (`limited_process`).
+    `extras` are called there with the open connection before anything else is registered, and may
+    add tables and functions for the view (the imaging index adds `images` and `pseudonym(text)`);
+    they are functions of modules. `note` receives remarks on the sources, for the site alone.
+    memory: bytes that the engine may hold, and the result again as many. `time_zone`: the site's,
+    an IANA name: the clock of times without an offset, and the calendar of days.
 
     Numbers and booleans come back as float64 with NaN for NULL; all else, and integers too large
     for float64, as str objects with None for NULL.
@@ -63,58 +92,76 @@ def read(
     Raises WardroundError: NO_DATA for a file or database that is not there or goes away;
     MALFORMED_DATA naming the file and, where it can be told, line and column; CREDENTIALS for a
     password that others can read; CONFIGURATION for a view that is not one SELECT, fails, or takes
-    more than `sources.minutes` or `memory_limit`. No message holds a value.
+    more than `sources.minutes` or memory. No message holds a value.
     """
-    with (
-        Session(memory_limit, threads, time_zone) as session,
-        _Deadline(session, sources.minutes) as deadline,
-    ):
+    plain = Sources.model_construct(**{name: getattr(sources, name) for name in _FIELDS})
+    of = inspection.of if inspection else None
+    room = 2 * memory + _ROOM + threads * _THREAD
+    adding = tuple(extras)
+    try:
+        reading = limited(
+            _read, room, 60 * sources.minutes, plain, view, adding, memory, threads, time_zone, of
+        )
+    except ProcessEndedError as ended:
+        raise (_too_slow(sources.minutes) if ended.late else _ended()) from None
+    for text in reading.notes:
+        note(text)
+    if isinstance(reading.table, WardroundError):
+        raise reading.table
+    if inspection:
+        inspection.told(reading.seen)
+    return reading.table
+
+
+_FIELDS = tuple(Sources.model_fields)
+
+
+def _read(
+    sources: Sources,
+    view: str,
+    extras: tuple[Extra, ...],
+    memory: int,
+    threads: int,
+    time_zone: str | None,
+    inspect: Callable[[Session, view_sandbox.ParsedView], Any] | None,
+) -> _Reading:
+    """In the process that ends with it."""
+    seen: Any = None
+    with Session(memory, threads, time_zone) as session:
+        table: Table | WardroundError
         try:
             parsed = view_sandbox.parse(session, view)
             for extra in extras:
                 extra(session.connection)  # a caller's function, not Django's  # nosec B610
-            _register(session, sources, parsed, deadline)
+            _register(session, sources, parsed)
             session.lock()
             view_sandbox.check(session, parsed)
             if inspect:
                 with _errors(session, _failing_view):
-                    inspect(session, parsed)
+                    seen = inspect(session, parsed)
             table = _select(session, parsed)
             session.check_unchanged()
-            return table
-        except duckdb.InterruptException:
-            raise _too_slow(sources.minutes) from None
-        except WardroundError:
-            deadline.check()  # what is interrupted may look broken
-            raise
+        except WardroundError as error:
+            table = error
         except (MemoryError, duckdb.OutOfMemoryException):
-            raise WardroundError(
-                Code.CONFIGURATION,
-                "The view needs more memory than allowed.",
-                remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
-            ) from None
-        finally:
-            if note:
-                for text in session.notes:
-                    note(text)
+            table = _too_large()
+        return _Reading(tuple(session.notes), table, seen)
 
 
-def _register(
-    session: Session, sources: Sources, view: view_sandbox.ParsedView, deadline: _Deadline
-) -> None:
+def _register(session: Session, sources: Sources, view: view_sandbox.ParsedView) -> None:
     value_sets.register(session, sources.value_sets, sources.ancestors)
     units.register(session)
     clock.register(session)
     for name, path in sources.files.items():
-        layout = sources.formats.get(name, files.AS_FOUND)
-        files.register(session, name, path, sources.headerless.get(name), layout=layout)
+        layout = sources.formats.get(name, tables.AS_FOUND)
+        tables.register(session, name, path, sources.headerless.get(name), layout=layout)
     for name, database in sources.databases.items():
-        databases.attach(session, name, database, deadline.left)
+        attaching.attach(session, name, database, 60 * sources.minutes)
     with _errors(session, _unreadable_sources):
         if sources.omop:
             omop.register(session, sources.omop, view.named)
         if sources.fhir:
-            export.register(session, sources.fhir, deadline.check)
+            export.register(session, sources.fhir)
 
 
 @contextmanager
@@ -124,12 +171,12 @@ def _errors(
     """Turns an error of DuckDB into one that names the source to blame, if any."""
     try:
         yield
-    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+    except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
         raise (
-            databases.blamed(error, session)
-            or files.blamed(error, session.paths)
+            attaching.blamed(error, session)
+            or tables.blamed(error, session.paths)
             or otherwise(error)
         ) from None
 
@@ -145,6 +192,8 @@ def _unreadable_sources(error: duckdb.Error) -> WardroundError:
 def _failing_view(error: duckdb.Error) -> WardroundError:
     """Quotes a catalogue or binder error, which speaks of names in the view, not of rows."""
     reason = ""
+    if isinstance(error, duckdb.ConversionException) and "(infinity)" in str(error):
+        return _infinite("result holds")
     if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         reason = " " + str(error).splitlines()[0].rstrip(".") + "."
     elif isinstance(error, duckdb.PermissionException | duckdb.TransactionException):
@@ -156,37 +205,20 @@ def _failing_view(error: duckdb.Error) -> WardroundError:
     )
 
 
-class _Deadline:
-    """Interrupts the session's connection once the time is over, again and again: an interruption
-    that comes between two statements is lost."""
+def _ended() -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        "The view was ended: it needs more memory than allowed, or breaks the database engine.",
+        remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
+    )
 
-    def __init__(self, session: Session, minutes: float) -> None:
-        self._minutes, self._connection = minutes, session.connection
-        self._end = time.monotonic() + 60 * minutes
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._interrupt, name="deadline", daemon=True)
 
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return max(0.0, self._end - time.monotonic())
-
-    def check(self) -> None:
-        """Raises WardroundError(CONFIGURATION) once the time is over."""
-        if not self.left:
-            raise _too_slow(self._minutes)
-
-    def __enter__(self) -> _Deadline:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _interrupt(self) -> None:
-        while not self._done.wait(max(self.left, _AGAIN)):
-            self._connection.interrupt()
+def _too_large() -> WardroundError:
+    return WardroundError(
+        Code.CONFIGURATION,
+        "The view needs more memory than allowed.",
+        remedy="Select fewer rows and columns, or raise policy.memory in site.yaml.",
+    )
 
 
 def _too_slow(minutes: float) -> WardroundError:
@@ -244,7 +276,10 @@ def _column(name: str, values: Any) -> npt.NDArray[Any]:
     """A (masked) column -> float64 with NaN, or object with None."""
     mask = np.ma.getmaskarray(values)
     data = np.ma.getdata(values)
-    if data.dtype.kind in "biuf" and not _too_large(data[~mask]):
+    times = data[~mask].astype("M8[us]").astype(int) if data.dtype.kind == "M" else ()
+    if np.isin(times, _INFINITE).any():
+        raise _infinite(f"column {name} holds")
+    if data.dtype.kind in "biuf" and not _beyond_float64(data[~mask]):
         return np.where(mask, np.nan, data.astype(np.float64))
     texts = np.full(len(data), None, dtype=object)
     for row in np.flatnonzero(~mask):
@@ -254,6 +289,18 @@ def _column(name: str, values: Any) -> npt.NDArray[Any]:
         elif value is not None and not _absent(value):
             texts[row] = str(value)
     return texts
+
+
+_INFINITE = (2**63 - 1, 1 - 2**63)
+"""Microseconds by which DuckDB writes the infinite times of PostgreSQL."""
+
+
+def _infinite(what: str) -> WardroundError:
+    return WardroundError(
+        Code.MALFORMED_DATA,
+        f"The view's {what} an infinite date or time.",
+        remedy="Say what it stands for: CASE WHEN isfinite(x) THEN x END makes it missing.",
+    )
 
 
 def _decoded(value: bytes, column: str) -> str:
@@ -268,7 +315,7 @@ def _decoded(value: bytes, column: str) -> str:
         ) from None
 
 
-def _too_large(integers: npt.NDArray[Any]) -> bool:
+def _beyond_float64(integers: npt.NDArray[Any]) -> bool:
     """Whether float64 would merge neighbours (patients' identifiers, above all)."""
     if integers.dtype.kind not in "iu" or not integers.size:
         return False

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from client.config.site_config import SiteConfig
 from client.enrolment import new_site
 from client.enrolment.join import FederationBundle
-from client.enrolment.site_template import SiteAnswers
+from client.enrolment.site_template import PictureSources, SiteAnswers
 from client.transport.http_connection import HttpConnection, tls
 from client.transport.route import Route
 from protocol.document import read_object
@@ -27,10 +27,14 @@ _SECONDS = 30.0
 
 
 def founded(
-    folder: Path, invitation: Invitation, data: Mapping[str, Path], rules: ProposedRules
+    folder: Path,
+    invitation: Invitation,
+    data: Mapping[str, Path],
+    pictures: PictureSources,
+    rules: ProposedRules,
 ) -> SiteConfig:
-    """The site in `folder`; where there is none it is made, with these rules and data. A proposed
-    task without data is left out.
+    """The site in `folder`; where there is none it is made, with these rules, data and pictures. A
+    proposed task without data is left out.
 
     Raises WardroundError: as `new_site.init`; IDENTITY where another site is there.
     """
@@ -40,6 +44,7 @@ def founded(
             site=invitation.site,
             coordinator=invitation.coordinator,
             data=data,
+            pictures=pictures,
             tasks=tuple(task for task in rules.tasks if task in data),
             purposes=rules.purposes,
             modes=rules.modes,

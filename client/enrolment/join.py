@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, StringConstraints, ValidationError
 
 from client.config import site_roster as roster_file
-from client.config.site_config import SiteConfig
+from client.config.site_config import INIT, SiteConfig
 from client.config.site_roster import SiteRoster, roster_text, signing_key_file
 from client.enrolment.new_site import ROSTER
-from client.yaml_documents import read_yaml
 from protocol import durable_files
 from protocol.document import Document, added_field
 from protocol.errors import Code, WardroundError
@@ -33,6 +32,7 @@ from protocol.terminal.printable import printable
 from protocol.untrusted import parsing
 from protocol.wire.enrolment import refused_file
 from protocol.wire.roster import EMPTY, RosterHistory, RosterNews, SignedChange
+from protocol.yaml.documents import read_yaml
 
 _MAX_BYTES = 1 << 20
 Change = Literal["this site", "known", "new", "CHANGED"]
@@ -199,7 +199,7 @@ def join(compared: BundleComparison) -> SiteConfig:
     Raises WardroundError(CONFIGURATION) where site.yaml cannot be changed by machine.
     """
     path, bundle = compared.config_path.resolve(), compared.bundle
-    values = read_yaml(path)
+    values = read_yaml(path, INIT)
     if not isinstance(values.get("roster"), str):
         raise WardroundError(
             Code.CONFIGURATION,

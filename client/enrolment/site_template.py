@@ -7,10 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from client.data.templates import IMAGE_TASKS
+
 UNKNOWN_COORDINATOR = "coordinator.invalid:9092"
 """Stands for an address until `wardround-site join` fills it in (RFC 2606, section 2)."""
-_VIEW = "view: SELECT * FROM records"
+_VIEW = "SELECT * FROM records"
 _INDEX = "SELECT mrn AS patient, person_id AS omop, pseudonym(mrn) AS pacs FROM index"
+
+
+@dataclass(frozen=True)
+class PictureSources:
+    """Where pictures come from: the AE titles that may send to `listen` (HOST:PORT), and folders
+    that are read where they are."""
+
+    senders: tuple[str, ...] = ()
+    listen: str = "127.0.0.1:11112"
+    folders: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.senders or self.folders)
 
 
 @dataclass(frozen=True)
@@ -20,7 +35,8 @@ class SiteAnswers:
     site: str
     coordinator: str = UNKNOWN_COORDINATOR
     data: Mapping[str, Path] = field(default_factory=dict)
-    """Task -> file of its cohort, one row a record."""
+    """Task -> file of its cohort, one row a record; of a task on pictures, its labels."""
+    pictures: PictureSources = field(default_factory=PictureSources)
     tasks: tuple[str, ...] = ()
     purposes: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
@@ -103,7 +119,8 @@ data:{_data(a.data)}
 
 # Who objects to the use of their data: in no cohort, no picture and no query. Read anew before each
 # study and round; a list that cannot be read refuses every study. Identifiers are those by which
-# views name patients (for pictures the PatientID), or those in the column `names` of the index.
+# views name patients (for pictures the PatientID, whoever issued it, or PatientID^^^Issuer), or
+# those in the column `names` of the index.
 # objections:
 #   file: objections.txt          # UTF-8, one identifier a line; or, instead of a file, a query:
 #                                 # {{files: ..., view: ...}}, as under data, with a column patient
@@ -111,15 +128,7 @@ data:{_data(a.data)}
 
 # Pictures: folders of DICOM files, read where they are, and what the PACS sends here. A view sees
 # those that are fit for use as the table `images`; `wardround-site images` says what is kept out.
-# imaging:
-#   folders: [/srv/pacs/export]
-#   receiver:
-#     ae_title: WARDROUND
-#     listen: 127.0.0.1:11112     # 0.0.0.0:11112 to be reached by the PACS
-#     calling: []                 # AE titles that may send, such as [PACS]; nobody else may
-#     tls: {{certificate: dicom.pem, key: dicom.key, clients: pacs-ca.pem}}
-#   accept_modalities: []         # let through though text is often burned in, such as [US]
-#   detect_text: true             # look for burned-in text in every picture
+{_imaging(a.pictures)}
 
 # The rules. What is not allowed here is refused, whatever a coordinator sends.
 policy:
@@ -173,9 +182,30 @@ def _data(data: Mapping[str, Path]) -> str:
 #    files: {records: /srv/wardround/heart.parquet}
 #    view: SELECT * FROM records"""
     return "".join(
-        f"\n  {task}:\n    files: {{records: {json.dumps(str(path))}}}\n    {_VIEW}"
+        f"\n  {task}:\n    files: {{{table}: {json.dumps(str(path))}}}\n    view: {view}"
         for task, path in sorted(data.items())
+        for table, view in [
+            ("labels", "template:dicom") if task in IMAGE_TASKS else ("records", _VIEW)
+        ]
     )
+
+
+def _imaging(sources: PictureSources) -> str:
+    """Without sources every line is a comment."""
+    folders = json.dumps([str(folder) for folder in sources.folders] or ["/srv/pacs/export"])
+    any_, sends, reads = (
+        "" if given else "# " for given in (sources, sources.senders, sources.folders)
+    )
+    return f"""\
+{any_}imaging:
+{reads}  folders: {folders}
+{sends}  receiver:
+{sends}    ae_title: WARDROUND
+{sends}    listen: {sources.listen}     # 0.0.0.0:11112 to be reached by the PACS
+{sends}    calling: {json.dumps(sources.senders)}    # AE titles that may send; nobody else may
+#     tls: {{certificate: dicom.pem, key: dicom.key, clients: pacs-ca.pem}}
+{any_}  accept_modalities: []         # let through though text is often burned in, such as [US]
+{any_}  detect_text: true             # look for burned-in text in every picture"""
 
 
 def _list(names: tuple[str, ...]) -> str:

@@ -39,7 +39,7 @@ class Contributor:
     """What a site trains with, and what it keeps from round to round."""
 
     context: SiteContext
-    kept: AlgorithmState = field(default_factory=AlgorithmState)
+    state: AlgorithmState = field(default_factory=AlgorithmState)
     _algorithm: FedAvg = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class Contributor:
         body: (sections.body,) float32, what the coordinator sent. Raises WardroundError(DIVERGED)
         in mode none; a private mode raises nothing that depends on data.
         """
-        weights, own = body[: self.study.model.parameters], self.kept.vector
+        weights, own = body[: self.study.model.parameters], self.state.vector
         parts = []
         if sections.train:
             parts += self._update(body, own, round_)
@@ -103,7 +103,7 @@ class Contributor:
                 assert_never(never)
         kept = self._beside(weights, own, steps) if kept is None else kept
         if kept is not None:
-            self.kept.propose(kept)
+            self.state.propose(kept)
         return parts
 
     def _encoded(self, round_: int, *vectors: Vector | None) -> list[npt.NDArray[np.int64]]:
@@ -148,4 +148,4 @@ class Contributor:
                 ("own", pooled_metrics(self._counts(personal).astype(np.float64))),
             )
         }
-        self.kept.keep_model(personal, figures)
+        self.state.keep_model(personal, figures)

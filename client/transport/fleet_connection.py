@@ -95,7 +95,7 @@ _CLOCK_LIMIT = 280.0
 """Seconds of clock difference from which a refusal is put down to the clock."""
 _JITTER = random.Random()
 """A stream of its own: what moves the global one looks like a model that draws at random."""
-_BACKOFF, _GONE = (0.2, 30.0), 3.0
+_BACKOFF, _GONE = (0.2, 30.0), 2.0
 """First and longest wait in seconds between attempts to connect; and the longest where nobody
 answers, so that studies go on soon after a coordinator is started again."""
 _VOID = frozenset({Code.NODE_KEY, Code.CLOCK})

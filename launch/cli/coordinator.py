@@ -175,9 +175,9 @@ def start(
     """
     forbid_core_dumps()
     from server.coordinator.journal import Journal
+    from server.coordinator.operations.metrics import CoordinatorMetrics
+    from server.coordinator.operations.settlement import Settlement
     from server.coordinator.service import Coordinator
-    from server.operations.metrics import CoordinatorMetrics
-    from server.operations.settlement import Settlement
 
     ending = threading.Event()
 
@@ -344,6 +344,26 @@ def expel(
 
 
 @coordinator_app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="A site of the roster.")],
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Revoke the identity keys that a site had before its present one, for good.
+
+    When an old key is in wrong hands and the site has another by now (rotate). Studies from before
+    the change go on without the site, or end where they sum exactly; newer ones are not touched.
+
+    Example: wardround coordinator revoke north
+    """
+    from server.enrolment.roster import Roster
+
+    Roster(_config(config).roster).revoke_former(name)
+    done = f"Former keys of {printable(name)} are revoked. Connected sites learn of it."
+    print_result(done, {"revoked": name}, as_json)
+
+
+@coordinator_app.command()
 def bundle(
     out: Annotated[Path, typer.Option(help="A new file.")],
     config: Config = HERE,
@@ -410,7 +430,7 @@ def backup(
 
     Example: wardround coordinator backup /backup/monday.tar.gz
     """
-    from server.operations.backup import backup as write
+    from server.coordinator.operations.backup import backup as write
 
     write(_config(config), file)
     print_result(f"Written to {file}. It holds private keys.", {"file": file}, as_json)
@@ -429,7 +449,7 @@ def restore(
 
     Example: wardround coordinator restore monday.tar.gz /srv/coordinator
     """
-    from server.operations.backup import restore as unpack
+    from server.coordinator.operations.backup import restore as unpack
 
     restored = unpack(file, folder)
     print_result(
@@ -455,8 +475,8 @@ def history(
     Example: wardround coordinator history north --out north.history.json
     """
     from protocol.durable_files import write
+    from server.coordinator.operations.history import history as history_of
     from server.enrolment.accounts import refuse_existing
-    from server.operations.history import history as history_of
 
     refuse_existing(out)
     write(out, history_of(_config(config), site))
@@ -479,7 +499,7 @@ def prune(
     """
     from datetime import timedelta
 
-    from server.operations.prune import prune as remove
+    from server.coordinator.operations.prune import prune as remove
 
     gone = remove(_config(config), timedelta(days=days))
     lines = [f"{one.study[:12]}  {one.bytes / 1e6:.1f} MB" for one in gone]

@@ -128,7 +128,7 @@ def _study(overrides: list[str], where: str, as_json: bool) -> None:
 
 
 def _sweep(overrides: list[str], jobs: int, yes: bool, as_json: bool) -> None:
-    from launch.sweeps.sweep import Sweep, announcement, show
+    from launch.studies.sweeps.sweep import Sweep, announcement, show
 
     sweep = Sweep.of(overrides)
     if warning := announcement(sweep):

@@ -104,6 +104,11 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "aggregation.update_bits rotates them.",
             "Leave aggregation.update_bits out, or set robust=none.",
         )
+    if (config.evaluation.split == "date") != bool(config.evaluation.since):
+        yield (
+            "evaluation.split=date needs evaluation.since, and no other split reads it.",
+            "Set evaluation.split=date evaluation.since=2027-03-31, or leave both out.",
+        )
     if config.stop.metric is not None and config.evaluation.every == 0:
         yield (
             f"stop.metric={config.stop.metric} looks at evaluations, and there are none before "

@@ -199,10 +199,13 @@ class EvaluationConfig:
     )
     split: str = key(
         "patients",
-        "who evaluates: by the site's own hash, or by the column `split` of the cohort",
+        "who evaluates: by the site's own hash, by the column `split` of the cohort, or by date",
         choices=get_args(Split),
     )
     fraction: float = key(0.3, "of patients, who evaluate", above=0, below=1)
+    since: str = key(
+        "", "with split=date: records of this day (2027-03-31) and later evaluate, earlier train"
+    )
 
 
 @dataclass

@@ -38,6 +38,11 @@ class GuardedProcess:
             os.close(descriptor)
 
     @property
+    def pid(self) -> int:
+        """Of the guard, whose only child runs the command."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 

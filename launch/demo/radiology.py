@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ class RadiologyHospitals:
             "floor": "0 MiB",
         }
         text = rules.read_text().replace("{records:", "{labels:")
-        text = text.replace("view: SELECT * FROM records", f"view: {json.dumps(self.view)}")
+        view = f"view: {json.dumps(self.view)}"
+        text = re.sub(r"(?m)^    view: .*", lambda _: f"    {view}", text, count=1)
         imaging = f"imaging:\n  receiver: {json.dumps(receiver)}\n\n# The rules."
         rules.write_text(text.replace("# The rules.", imaging, 1))
         return SiteConfig.load(rules)

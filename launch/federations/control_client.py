@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from client.transport.proxy import Proxy
+from client.transport.route import Route
 from protocol.document import read_object
 from protocol.errors import Code, WardroundError
 from protocol.release import RELEASE, RELEASE_HEADER
@@ -35,7 +37,8 @@ class ControlClient:
     def __init__(self, credentials: Path, address: str | None, timeout: float) -> None:
         """address: host:port instead of the one in the credentials. timeout: seconds for a call.
 
-        Raises WardroundError: CREDENTIALS (the file), TLS (its certificate).
+        Raises WardroundError: CREDENTIALS (the file), TLS (its certificate), CONFIGURATION (the
+        address, or an HTTPS_PROXY that cannot be used).
         """
         account = Credentials.load(credentials)
         self.coordinator, self.account = address or account.coordinator, account.account
@@ -49,7 +52,9 @@ class ControlClient:
                 remedy="Ask the coordinator's operator for new credentials.",
             ) from None
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        # No proxy and no .netrc of the environment: the token goes to this coordinator only.
+        # No .netrc of the environment: the token goes to this coordinator only, also where a proxy
+        # connects through, since TLS goes from end to end.
+        self._proxy = Route.from_here(self.coordinator, None).proxy
         self._client = httpx.Client(
             base_url=f"https://{self.coordinator}/v1/wardround/",
             headers={
@@ -60,6 +65,7 @@ class ControlClient:
             verify=context,
             timeout=httpx.Timeout(timeout, connect=10.0),
             trust_env=False,
+            proxy=None if self._proxy is None else _as_httpx_has_it(self._proxy),
             follow_redirects=False,
         )
 
@@ -152,6 +158,13 @@ class ControlClient:
                     "coordinator's operator has.",
                 )
             cause = cause.__cause__ or cause.__context__
+        if self._proxy is not None and isinstance(error, httpx.ProxyError):
+            return WardroundError(
+                Code.UNREACHABLE,
+                f"The proxy at {self._proxy.address} does not connect to {self.coordinator}.",
+                remedy=f"Check {self._proxy.named_in} in the environment and its login, or name "
+                "the coordinator in NO_PROXY.",
+            )
         return WardroundError(
             Code.UNREACHABLE,
             f"The coordinator {self.coordinator} does not answer ({type(error).__name__}).",
@@ -181,6 +194,11 @@ class ControlClient:
         if not (isinstance(event.get("n"), int) and isinstance(event.get("type"), str)):
             raise no_coordinator(self.coordinator)
         return event
+
+
+def _as_httpx_has_it(proxy: Proxy) -> httpx.Proxy:
+    login = None if proxy.user is None else (proxy.user, proxy.password)
+    return httpx.Proxy(f"http://{proxy.address}", auth=login)
 
 
 def no_coordinator(address: str) -> WardroundError:

@@ -24,7 +24,7 @@ from protocol.study.study import Evaluation, Study
 from protocol.study.vector_layout import Sections
 from protocol.wire.messages import Ending, Frame, Ready, Share
 from server.outcome import Outcome
-from server.rounds.farewell import tell
+from server.rounds import farewell
 from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -138,7 +138,7 @@ class InProcessFederation:
         identities = {site: Identity.generate() for site in sorted({*cohorts, *tables})}
         self.roster = {site: key.public_key.hex() for site, key in identities.items()}
         self.governance = {site: SimulatedGovernance() for site in self.roster}
-        self.kept: dict[tuple[str, str], AlgorithmState] = {}
+        self.states: dict[tuple[str, str], AlgorithmState] = {}
         """(site, study's digest) -> the state of the study's algorithm there."""
         self._checkpoint: Path | None = None
         self._fleet = InProcessFleet(
@@ -158,13 +158,13 @@ class InProcessFederation:
         )
 
     def _state(self, site: str, study: Study) -> AlgorithmState:
-        if (site, study.digest) not in self.kept:
+        if (site, study.digest) not in self.states:
             state = AlgorithmState()
             if self._checkpoint is not None:
                 folder = self._checkpoint.with_name(SITES) / site
                 state = _CheckpointedState(folder, study.model.parameters)
-            self.kept[site, study.digest] = state
-        return self.kept[site, study.digest]
+            self.states[site, study.digest] = state
+        return self.states[site, study.digest]
 
     def run(
         self, study: Study, task: Task, listener: Listener, *, checkpoint: Path | None = None
@@ -204,7 +204,7 @@ def run_rounds(
         ending = "cancelled"
         raise
     finally:
-        tell(study, fleet, frozenset(study.sites), ending)
+        farewell.send(study, fleet, frozenset(study.sites), ending)
 
 
 def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:

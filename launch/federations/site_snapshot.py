@@ -128,7 +128,7 @@ class _SitePickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Contributor):
-            return Contributor, (obj.context, obj.kept)
+            return Contributor, (obj.context, obj.state)
         if isinstance(obj, Context):  # without its cached properties
             return Context, tuple(getattr(obj, field.name) for field in dataclasses.fields(obj))
         if isinstance(obj, X25519PrivateKey):

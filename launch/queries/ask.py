@@ -200,12 +200,12 @@ class QueryProgress(Listener):
 
     def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
         if sites:
-            self._say(WAITING[why] + ", ".join(sites))
+            self._show(WAITING[why] + ", ".join(sites))
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
-        self._say(f"attempt {attempt} was lost ({why})")
+        self._show(f"attempt {attempt} was lost ({why})")
 
-    def _say(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         if self._console is not None:
             self._console.print(Text(printable(text)))
 

@@ -32,6 +32,7 @@ WAITING = {
     "offline": "waiting for sites to come online: ",
     "approval": "waiting for approval at: ",
     "hours": "waiting for the working hours of: ",
+    "trouble": "waiting for a disk, ledger or clock to be mended at: ",
     "suspects": "paused, since at least one of these sends what no honest site sends: ",
     "unconfirmed": "not asked together until `wardround-site roster confirm` there: ",
 }
@@ -70,14 +71,14 @@ class StudyProgress:
             self._live.stop()
 
     def waiting(self, why: Reason, sites: tuple[str, ...]) -> None:
-        self._say(WAITING[why] + ", ".join(sites) if sites else "")
+        self._show(WAITING[why] + ", ".join(sites) if sites else "")
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         left = max(0, self._study.spare_left(round_, attempt))
         spare = f"{left} of {self._study.spare_attempts} spare attempts left"
         if 4 * left <= self._study.spare_attempts:
             spare += "; once they are spent, the model is released unfinished"
-        self._say(f"round {round_}: attempt {attempt} was lost ({why}); trying again; {spare}")
+        self._show(f"round {round_}: attempt {attempt} was lost ({why}); trying again; {spare}")
 
     def round(self, report: RoundReport) -> None:
         self._rows.append(report)
@@ -92,7 +93,7 @@ class StudyProgress:
     def finish(self, outcome: Outcome) -> None:
         self._note = ""
 
-    def _say(self, note: str) -> None:
+    def _show(self, note: str) -> None:
         if note and note != self._note and self._live is None:
             self._console.print(Text(printable(note)))
         self._note = note

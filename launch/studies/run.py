@@ -250,6 +250,7 @@ def split_plan(config: Config) -> Evaluation:
             "release": "exact",
             "split": config.evaluation.split,
             "fraction": config.evaluation.fraction,
+            "since": config.evaluation.since,
         }
     )
 

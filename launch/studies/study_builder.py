@@ -209,6 +209,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             noise_multiplier=1.0 if adds_noise(release) else 0.0,
             split=one_of(evaluation.split, Split, "evaluation.split"),
             fraction=evaluation.fraction,
+            since=evaluation.since,
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
     )

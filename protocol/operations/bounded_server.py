@@ -23,12 +23,12 @@ class BoundedServer(socketserver.TCPServer):
         open_files = raise_open_files()
         limits = Limits.fitting(connections, open_files)
         self.connections = Connections(limits)
-        self.tell(open_files, limits)
+        self.log_limits(open_files, limits)
         self.places: dict[Any, Connection] = {}
         self.refused = 0
         super().__init__(*arguments, **more)
 
-    def tell(self, open_files: int, limits: Limits) -> None:
+    def log_limits(self, open_files: int, limits: Limits) -> None:
         """Told once of the files that this process may open and of the limits that follow."""
 
     def get_request(self) -> tuple[Any, Any]:

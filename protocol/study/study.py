@@ -47,7 +47,7 @@ Scalar = bool | int | float | str
 SumRounding = Literal["patient", "site"]
 Averaging = Literal["none", "last_half"]
 Release = Literal["noised", "exact", "off"]
-Split = Literal["patients", "column"]
+Split = Literal["patients", "column", "date"]
 
 
 class TaskReference(Document):
@@ -197,8 +197,9 @@ class Evaluation(Document):
     none are with `release` off.
 
     `every` e: after rounds e, 2e, ... and always after the last; 0: only after the last.
-    `split`: "patients" (by the site's fixed hash, `fraction` of them evaluate) or "column" (the
-    cohort's own split column, where one patient may be in both parts).
+    `split`: "patients" (by the site's fixed hash, `fraction` of them evaluate), "column" (the
+    cohort's own split column) or "date" (records of the day `since` and later evaluate, earlier
+    ones train). One patient may be in both parts, except with "patients".
     """
 
     every: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -208,6 +209,7 @@ class Evaluation(Document):
     scale: Annotated[int, Field(ge=1, le=2**16)] = 256
     split: Split = "patients"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    since: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
 
     @property
     def noised(self) -> bool:
@@ -230,9 +232,17 @@ class Evaluation(Document):
         match self.split:
             case "patients":
                 return True
-            case "column":
+            case "column" | "date":
                 return False
         assert_never(self.split)
+
+    @validator(mode="after")
+    def _day_where_dated(self) -> Self:
+        if (self.split == "date") != bool(self.since):
+            raise ValueError("since is a day when split is date, and only then")
+        if self.since:
+            date.fromisoformat(self.since)
+        return self
 
     @validator(mode="after")
     def _noise_where_noised(self) -> Self:

@@ -122,13 +122,19 @@ class ProposedRules(Document):
     """What a consortium proposes that a hospital's policy allows. It decides nothing: the hospital
     takes it over, or leaves it."""
 
-    tasks: tuple[Name, ...] = ()
-    purposes: tuple[Name, ...] = ()
-    modes: tuple[Name, ...] = ()
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-    epsilon_per_study: float | None = Field(default=None, gt=0)
-    epsilon_lifetime: float | None = Field(default=None, gt=0)
-    epsilon_broken: float | None = Field(default=None, gt=0)
+    tasks: tuple[Name, ...] = Field(default=(), description="a list of tasks")
+    purposes: tuple[Name, ...] = Field(default=(), description="a list of purposes")
+    modes: tuple[Name, ...] = Field(default=(), description="a list of privacy modes")
+    delta: float = Field(default=1e-5, gt=0, lt=1, description="the delta of every epsilon")
+    epsilon_per_study: float | None = Field(
+        default=None, gt=0, description="the most epsilon of one study"
+    )
+    epsilon_lifetime: float | None = Field(
+        default=None, gt=0, description="the most epsilon over all studies, for ever"
+    )
+    epsilon_broken: float | None = Field(
+        default=None, gt=0, description="the most epsilon of a study if secure aggregation broke"
+    )
 
 
 class Invitation(Document):

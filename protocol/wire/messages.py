@@ -239,7 +239,7 @@ def _fields(header: bytes) -> dict[str, Any]:
 
 
 def _sender(fields: dict[str, Any]) -> Sender:
-    return Sender.said(fields.pop("release", None), fields.pop("protocol", None))
+    return Sender.parse(fields.pop("release", None), fields.pop("protocol", None))
 
 
 @lru_cache(maxsize=4)

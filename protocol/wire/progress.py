@@ -18,22 +18,22 @@ class Patience:
     """How long a transfer is waited for: `window` seconds, and SLOWEST bytes give one of them back.
 
     More than `window` seconds are never saved up. So a transfer that moves SLOWEST * `window` bytes
-    in any `window` seconds goes on for ever, and a slower one ends. Only `most` bytes count: who
-    sends the same again and again is no further on. Times are of the monotonic clock.
+    in any `window` seconds goes on for ever, and a slower one ends. Only `max_bytes` bytes count:
+    who sends the same again and again is no further on. Times are of the monotonic clock.
     """
 
     window: float
     until: float
-    most: int
+    max_bytes: int
 
     @staticmethod
-    def beginning(now: float, window: float, most: int) -> Patience:
-        return Patience(window, now + window, most)
+    def beginning(now: float, window: float, max_bytes: int) -> Patience:
+        return Patience(window, now + window, max_bytes)
 
     def moved(self, size: int, now: float) -> None:
         """So many bytes have moved."""
-        counted = min(size, self.most)
-        self.most -= counted
+        counted = min(size, self.max_bytes)
+        self.max_bytes -= counted
         self.until = min(self.until + counted / SLOWEST, now + self.window)
 
     def spent(self, now: float) -> bool:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import Field, PrivateAttr, StringConstraints
 
 from protocol.address import Address, ListenAddress
 from protocol.document import Document
-from protocol.errors import Code, WardroundError
+from protocol.yaml.documents import read_yaml, validate
 from server.coordinator import schema
 from server.enrolment.certificates import Pki
 from server.rounds.proposal import Patience
 
 FILE = "coordinator.yaml"
 DEFAULT_PORT = 9092
+_INIT = (
+    "Name coordinator.yaml or its folder with --config, or make one with "
+    "`wardround coordinator init FOLDER --host NAME`."
+)
 
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600, strict=False)]
@@ -50,7 +52,7 @@ class WaitingLimits(Document):
 class CoordinatorConfig(Document):
     """What `coordinator.yaml` says. `folder` is where it lies; everything else lies beside it."""
 
-    folder: Path = Field(exclude=True)
+    _folder: Path = PrivateAttr(default=Path())
     address: ListenAddress = Field(
         description="host:port by which sites and data scientists reach this coordinator"
     )
@@ -66,6 +68,10 @@ class CoordinatorConfig(Document):
     metrics: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="a port on 127.0.0.1 for /healthz and /metrics, or left out"
     )
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
 
     @property
     def pki(self) -> Pki:
@@ -99,34 +105,11 @@ class CoordinatorConfig(Document):
         a newer release wrote the folder.
         """
         path = folder / FILE
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"{path} cannot be read: {error.strerror}.",
-                remedy="Name coordinator.yaml or its folder with --config, or make one with "
-                "`wardround coordinator init FOLDER --host NAME`.",
-            ) from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"{path} is not valid YAML{f' at line {mark.line + 1}' if mark else ''}.",
-                remedy="Indent with spaces, and quote addresses.",
-            ) from None
+        values = read_yaml(path, _INIT)
         schema.version_of(folder)
-        if not isinstance(values, dict):
-            raise WardroundError(
-                Code.CONFIGURATION, f"{path} is not a mapping of keys to values.",
-                remedy="Start from what `wardround coordinator init` writes.",
-            )  # fmt: skip
-        if "folder" in values:
-            raise _unknown(path, "folder", "folder", CoordinatorConfig)
-        try:
-            return CoordinatorConfig.model_validate(values | {"folder": folder.resolve()})
-        except ValidationError as error:
-            raise _explained(path, error) from None
+        config = validate(CoordinatorConfig, values, str(path))
+        config._folder = folder.resolve()
+        return config
 
 
 def template(hosts: list[str], port: int, tracking: str | None) -> str:
@@ -161,31 +144,3 @@ studies: 16
 # Health and Prometheus metrics on 127.0.0.1 (paths /healthz and /metrics); left out: off.
 # metrics: 9465
 """
-
-
-def _explained(path: Path, error: ValidationError) -> WardroundError:
-    """The first key at fault, in words."""
-    first = error.errors(include_url=False)[0]
-    parts = [str(part) for part in first["loc"]]
-    model: type[BaseModel] = CoordinatorConfig
-    for part in parts[:-1]:
-        inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    key, field = ".".join(parts), model.model_fields.get(parts[-1])
-    if first["type"] == "extra_forbidden":
-        return _unknown(path, key, parts[-1], model)
-    expected = f"It is {field.description}." if field and field.description else "Correct it."
-    if first["type"] == "missing":
-        return WardroundError(Code.CONFIGURATION, f"{path}: `{key}` is missing.", remedy=expected)
-    return WardroundError(Code.CONFIGURATION, f"{path}: `{key}` is wrong.", remedy=expected)
-
-
-def _unknown(path: Path, key: str, name: str, model: type[BaseModel]) -> WardroundError:
-    known = [field for field in model.model_fields if field != "folder"]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return WardroundError(
-        Code.CONFIGURATION,
-        f"{path}: `{key}` is not a known key.",
-        remedy=(f"Did you mean `{near[0]}`? " if near else "") + f"Known: {', '.join(known)}.",
-    )

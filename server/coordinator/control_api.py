@@ -347,7 +347,7 @@ def _study_of(submitted: Submitted, request: Request) -> Study:
     read the sender's study; MESSAGE where the header that names the sender's release is malformed.
     """
     said = request.headers.get(RELEASE_HEADER)
-    sender = None if said is None else Sender.said(said, PROTOCOL)
+    sender = None if said is None else Sender.parse(said, PROTOCOL)
     return Study.parse(canonical(submitted.document), sender)
 
 

@@ -124,8 +124,8 @@ class Coordinator:
         self.journal.write(
             "limits",
             open_files=self.link.open_files,
-            connections=self.link.limits.most,
-            an_address=self.link.limits.an_address,
+            connections=self.link.limits.max_connections,
+            an_address=self.link.limits.per_address,
         )
         for name, chore in self._chores().items():
             with self._housekeeping.task(name):
@@ -255,7 +255,8 @@ class Coordinator:
             run = known if known.state.over else self._resume(known)
             return run.digest, run.state
         check_texts(study)
-        self._check_room(study)
+        self._check(study)
+        self._check_room()
         submission = Submission(
             account=account,
             submitted=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -274,7 +275,8 @@ class Coordinator:
             )
         if not state.rests:
             return known
-        self._check_room(known.study)
+        registry.load_same(known.study.task)  # its sites may be fewer by now: `Participants`
+        self._check_room()
         run = known.resume()
         self._begin(run)
         return run
@@ -285,14 +287,13 @@ class Coordinator:
         with self._housekeeping.task("studies"):  # tried again with the other chores
             run.start()
 
-    def _check_room(self, study: Study) -> None:
-        """Raises WardroundError where the study is impossible here, or too many are at work."""
-        self._check(study)
+    def _check_room(self) -> None:
+        """Raises WardroundError(USAGE) where too many studies are at work."""
         if sum(s.state.works for s in self.studies()) >= self.config.studies:
             raise _busy(f"{self.config.studies} studies are running already.")
 
     def _check(self, study: Study) -> None:
-        """Raises WardroundError where this coordinator cannot run the study."""
+        """Raises WardroundError where this coordinator cannot run a new study."""
         task = registry.load_same(study.task)
         refuse_too_large(study)
         sites = self.roster.sites()

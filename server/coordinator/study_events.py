@@ -119,7 +119,7 @@ def error_from_json(plain: Event) -> WardroundError:
 
 def _waits_for(why: object) -> Reason:
     match why:
-        case "offline" | "approval" | "hours" | "suspects" | "unconfirmed":
+        case "offline" | "approval" | "hours" | "trouble" | "suspects" | "unconfirmed":
             return why
     raise ValueError
 

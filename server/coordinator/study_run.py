@@ -125,7 +125,7 @@ class StudyRun:
             services.link, self.study.digest[:12], self._cancelled.exists, self._pause.exists
         )
         self._farewell = Farewell(folder / "untold.json", study)
-        self._telling, self._told = threading.Lock(), 0.0
+        self._announcing, self._announced = threading.Lock(), 0.0
 
     @staticmethod
     def load(folder: Path, services: CoordinatorServices) -> StudyRun:
@@ -263,7 +263,7 @@ class StudyRun:
         Raises WardroundError: USAGE while its sites are being told that it rests, and as `load`.
         Raises OSError.
         """
-        if not self._telling.acquire(timeout=_LAST_WORD):
+        if not self._announcing.acquire(timeout=_LAST_WORD):
             raise WardroundError(
                 Code.USAGE,
                 "The study's sites are being told that it rests.",
@@ -279,9 +279,11 @@ class StudyRun:
     def tell_sites(self) -> None:
         """Tells the sites that are there and do not know it yet that the study has ended, or rests;
         in a thread, every few seconds at most."""
-        waited = time.monotonic() - self._told > _LAST_WORD
+        waited = time.monotonic() - self._announced > _LAST_WORD
         if waited and self._services.link.online() & self._farewell.untold:
-            threading.Thread(target=self._tell, name=f"end-{self.digest[:8]}", daemon=True).start()
+            threading.Thread(
+                target=self._announce, name=f"end-{self.digest[:8]}", daemon=True
+            ).start()
 
     def suspend(self) -> None:
         """Stops working on the study; a restarted coordinator resumes it."""
@@ -298,16 +300,16 @@ class StudyRun:
             return
         self._waiting = self._waiting | {why: sites} if sites else {}
         # Release 0.1.0 shows a reason that it does not know to nobody, as another type of event.
-        type_ = "searching" if why in ("suspects", "unconfirmed") else "waiting"
+        type_ = "searching" if why in ("trouble", "suspects", "unconfirmed") else "waiting"
         self._append(type_, why=why, sites=list(sites))
         if sites:
-            self._say("study-waits", why=why, sites=",".join(sites))
+            self._log("study-waits", why=why, sites=",".join(sites))
 
     def lost(self, round_: int, attempt: int, why: str) -> None:
         if not self._sites.suspended:
             self._append("lost", round=round_, attempt=attempt, why=why)
             self._tracking.lost(round_, attempt, why)
-            self._say("attempt-lost", round=round_, attempt=attempt, why=why)
+            self._log("attempt-lost", round=round_, attempt=attempt, why=why)
 
     def round(self, report: RoundReport) -> None:
         if any(known.round == report.round for known in self._reports):
@@ -316,7 +318,7 @@ class StudyRun:
         self._reports.append(report)
         self._tracking.round(report)
         auc = report.metrics.get("auc")
-        self._say(
+        self._log(
             "round",
             round=report.round,
             of=self.study.optimisation.rounds,
@@ -332,28 +334,28 @@ class StudyRun:
         try:
             self._end(*self._run())
         except StudySuspendedError:
-            self._say("study-suspended")
+            self._log("study-suspended")
             return
         finally:
             self._sites.hang_up()
-        self._tell()
+        self._announce()
 
-    def _tell(self) -> None:
-        if not self._telling.acquire(blocking=False):
+    def _announce(self) -> None:
+        if not self._announcing.acquire(blocking=False):
             return
         try:
             sites = StudyFleet(self._services.link, f"end-{self.digest[:8]}")
             match self.log.last_type:
                 case "finished" | "failed" | "cancelled" | "paused" as ending:
                     try:
-                        self._storage.write(lambda: self._farewell.say(sites, ending))
+                        self._storage.write(lambda: self._farewell.send(sites, ending))
                     except StudySuspendedError:
                         pass
                     finally:
                         sites.hang_up()
-            self._told = time.monotonic()
+            self._announced = time.monotonic()
         finally:
-            self._telling.release()
+            self._announcing.release()
 
     def _run(self) -> tuple[StudyState, WardroundError | None]:
         """What becomes of the study, and why. Raises StudySuspendedError."""
@@ -374,13 +376,13 @@ class StudyRun:
     def _rounds(self) -> RoundLoop:
         roster = self._services.roster
         identities = roster.keys(self.study)
-        self._say("study-starts", title=self.study.title, account=self.submission.account)
+        self._log("study-starts", title=self.study.title, account=self.submission.account)
         self._append("resumed" if self._resumed else "started")
         if self._resumed:
             try:
                 self._tracking.catch_up(self._reports)
             except WardroundError as error:  # no reason to hold the study up
-                self._say("tracking-away", code=error.code)
+                self._log("tracking-away", code=error.code)
         return RoundLoop(
             self.study,
             registry.load(self.study.task.name, self.study.task.options),
@@ -419,7 +421,7 @@ class StudyRun:
         self._waiting = {}
         self._storage.write(self._farewell.prepare)
         self._append(self.state.become(state).value, **content)
-        self._say(f"study-{state}", code=None if error is None else error.code)
+        self._log(f"study-{state}", code=None if error is None else error.code)
 
     def _settle(
         self, state: StudyState, error: WardroundError | None, content: dict[str, Any]
@@ -448,11 +450,11 @@ class StudyRun:
 
     def _paused(self, why: str) -> None:
         if why:
-            self._say("study-paused", why=why)
+            self._log("study-paused", why=why)
         else:
-            self._say("study-goes-on")
+            self._log("study-resumed")
 
-    def _say(self, event: str, **keys: str | int | float | None) -> None:
+    def _log(self, event: str, **keys: str | int | float | None) -> None:
         self._services.journal.write(event, study=self.digest[:12], **keys)
 
 

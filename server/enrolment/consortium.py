@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from protocol.document import Document, first_fault
-from protocol.errors import Code, WardroundError
+from protocol.document import Document
 from protocol.study.study import Name
 from protocol.wire.enrolment import ProposedRules
+from protocol.yaml.documents import contradiction, read_yaml, validate
 
 _EXAMPLE = """\
 coordinator: {hosts: [fl.example.org], port: 9092, mlflow: "http://127.0.0.1:5000"}
@@ -23,52 +21,53 @@ rules:                                          # proposed; each hospital confir
   {tasks: [heart_disease], purposes: [research], modes: [distributed],
    epsilon_per_study: 1, epsilon_lifetime: 5, epsilon_broken: 10}
 """
+_REMEDY = f"Write it like this:\n{_EXAMPLE}"
 
 
 class CoordinatorPlace(Document):
-    """Where the coordinator is reached (`hosts`: names or addresses in its certificate), and the
-    MLflow server that it writes to."""
+    """Where the coordinator is reached, and where it tracks."""
 
-    hosts: Annotated[list[str], Field(min_length=1, max_length=20)]
-    port: Annotated[int, Field(ge=1, le=65535)] = 9092
-    mlflow: Annotated[str, StringConstraints(pattern=r"^https?://.+")] | None = None
-    organisation: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "wardround"
+    hosts: list[str] = Field(
+        min_length=1, max_length=20, description="a list of names or addresses, for the certificate"
+    )
+    port: int = Field(default=9092, ge=1, le=65535, description="the port on which it listens")
+    mlflow: Annotated[str, StringConstraints(pattern=r"^https?://.+")] | None = Field(
+        default=None, description="the http:// or https:// address of an MLflow server, or left out"
+    )
+    organisation: str = Field(
+        default="wardround", min_length=1, max_length=64, description="a name for the certificate"
+    )
 
 
 class Consortium(Document):
-    """The content of consortium.yaml. `hospitals`: name -> patients for training that it declares;
-    `reviewers`: accounts that see everybody's studies."""
+    """The content of consortium.yaml."""
 
-    coordinator: CoordinatorPlace
-    hospitals: dict[Name, Annotated[int, Field(ge=1, le=10**9)]] = Field(default={})
-    data_scientists: list[Name] = Field(default=[])
-    reviewers: list[Name] = Field(default=[])
-    rules: ProposedRules = ProposedRules()
+    coordinator: CoordinatorPlace = Field(description="a mapping with hosts, port and mlflow")
+    hospitals: dict[Name, Annotated[int, Field(ge=1, le=10**9)]] = Field(
+        default={}, description="a mapping from each hospital to the patients that it declares"
+    )
+    data_scientists: list[Name] = Field(default=[], description="a list of accounts")
+    reviewers: list[Name] = Field(
+        default=[], description="a list of accounts that see everybody's studies"
+    )
+    rules: ProposedRules = Field(
+        default=ProposedRules(), description="rules that each hospital is proposed, and confirms"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         people = [*self.data_scientists, *self.reviewers]
         if len(set(people)) < len(people):
-            raise ValueError("a person is named twice")
+            raise contradiction("a person is named twice", "one account has one role")
         rules = self.rules
         caps = (rules.epsilon_per_study, rules.epsilon_lifetime)
         if {"local", "distributed"} & set(rules.modes) and None in caps:
-            raise ValueError("private modes need rules.epsilon_per_study and epsilon_lifetime")
+            raise contradiction(
+                "private modes need caps", "state rules.epsilon_per_study and epsilon_lifetime"
+            )
         return self
 
     @staticmethod
     def load(path: Path) -> Consortium:
         """Raises WardroundError(CONFIGURATION), naming the first key at fault."""
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return Consortium.model_validate_json(json.dumps(values, default=str))
-        except OSError as error:
-            fault = f"it cannot be read ({error.strerror})"
-        except (yaml.YAMLError, UnicodeDecodeError):
-            fault = "it is not valid YAML"
-        except ValidationError as error:
-            field, why, _ = first_fault(error)
-            fault = f"{field or 'the file'}: {why}"
-        raise WardroundError(
-            Code.CONFIGURATION, f"{path}: {fault}.", remedy=f"Write it like this:\n{_EXAMPLE}"
-        )
+        return validate(Consortium, read_yaml(path, _REMEDY), str(path))

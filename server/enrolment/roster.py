@@ -172,11 +172,37 @@ class Roster:
         """
         with changed(self._file) as (file, put):
             _enrolled(file, name)
-            history = self._history(file)
-            for key in history.held(name) - history.revoked:
-                history = history.appended(signing_key(self._folder), "revoke", name, key)
+            history = self._revoked(self._history(file), name)
             sites = {n: e for n, e in file.sites.items() if n != name}
             put(_RosterFile(sites=sites, history=history.signed))
+
+    def revoke_former(self, name: str) -> None:
+        """Revokes, for good, the identity keys that a site had before the one that it is enrolled
+        with. Older studies, which hold one of them, go on without it or end, as for an expelled
+        site.
+
+        Raises WardroundError(USAGE) for a site that is not enrolled, or has no such key.
+        """
+        with changed(self._file) as (file, put):
+            current = _enrolled(file, name).identity
+            before = self._history(file)
+            history = self._revoked(before, name, frozenset({current}))
+            if history.number == before.number:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"{name} has had no other key that is not revoked.",
+                    remedy="To revoke the one that it has: `wardround coordinator expel`. To give "
+                    "it another first: `wardround coordinator rotate CARD`.",
+                )
+            put(_RosterFile(sites=file.sites, history=history.signed))
+
+    def _revoked(
+        self, history: RosterHistory, name: str, but: frozenset[str] = frozenset()
+    ) -> RosterHistory:
+        """With all keys of a site revoked that are not, `but` these."""
+        for key in sorted(history.held(name) - history.revoked - but):
+            history = history.appended(signing_key(self._folder), "revoke", name, key)
+        return history
 
     def bundle(self, coordinator: str, ca: str, public_key: str) -> dict[str, Any]:
         """What every site needs, and checks by fingerprints: address, CA, identities, and the

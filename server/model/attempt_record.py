@@ -33,7 +33,7 @@ def put_back(path: Path) -> None:
 
 
 def is_behind(path: Path) -> bool:
-    """Whether the record is a backup's, and no site has been asked since."""
+    """Whether the record is a backup's, and some site may still know of later attempts."""
     return path.with_name(path.name + _BACKUP).exists()
 
 

@@ -21,7 +21,7 @@ _SECONDS = 10.0
 """For which a site's answer is waited for."""
 
 
-def tell(study: Study, fleet: Fleet, sites: frozenset[str], ending: Ending) -> frozenset[str]:
+def send(study: Study, fleet: Fleet, sites: frozenset[str], ending: Ending) -> frozenset[str]:
     """Tells those of `sites` that are there; the ones that have noted it."""
     close = messages.frame(messages.Close(study=study.digest, outcome=ending))
     here = sorted(fleet.online() & sites)
@@ -53,9 +53,9 @@ class Farewell:
         """The study goes on: nobody is to be told any longer. Raises OSError."""
         self._write(frozenset())
 
-    def say(self, fleet: Fleet, ending: Ending) -> None:
+    def send(self, fleet: Fleet, ending: Ending) -> None:
         """Tells those that are there. Raises OSError."""
-        if told := tell(self._study, fleet, self.untold, ending):
+        if told := send(self._study, fleet, self.untold, ending):
             self._write(self.untold - told)
 
     def _write(self, untold: frozenset[str]) -> None:

@@ -6,10 +6,11 @@ from typing import Literal, Protocol
 
 from server.outcome import Outcome, RoundReport
 
-Reason = Literal["offline", "approval", "hours", "suspects", "unconfirmed"]
-"""Why a study waits for sites. suspects: at least one of them makes sums impossible, it cannot be
-found out which, and the study goes on when some of them are away. unconfirmed, with sentences: keys
-that operators have not compared yet, so that these sites are not asked for the same sum."""
+Reason = Literal["offline", "approval", "hours", "trouble", "suspects", "unconfirmed"]
+"""Why a study waits for sites. trouble: with their disk, ledger or clock. suspects: at least one of
+them makes sums impossible, it cannot be found out which, and the study goes on when some of them
+are away. unconfirmed, with sentences: keys that operators have not compared yet, so that these
+sites are not asked for the same sum."""
 
 
 class Listener(Protocol):

@@ -34,9 +34,17 @@ _FOR_GOOD = frozenset(
     }
 )
 """A site that refuses with one of these takes no further part in the study."""
+_DEFERRING: Mapping[Code | None, Reason] = {
+    Code.OUTSIDE_HOURS: "hours",
+    **dict.fromkeys((Code.STATE, Code.LEDGER, Code.AUDIT, Code.CLOCK), "trouble"),
+}
+"""A site that refuses with one of these is waited for, as one that is offline. trouble: with its
+own machine, such as a full disk or a wrong clock."""
 _ASK_AGAIN = 30.0
 """Seconds, once a study has started, between two proposals to a site that stays undecided, or has
 not confirmed another's key."""
+_TROUBLED = 10.0
+"""The same for a site in trouble."""
 _LATE_ANSWER = 5.0
 """Seconds for which a study that has started waits for such a site's answer."""
 
@@ -64,6 +72,11 @@ class Participants:
         self._asked: dict[str, float] = {}
         self._strangers: tuple[str, ...] = ()
         self.pace = Pace(proposal.study)
+
+    @property
+    def absent(self) -> bool:
+        """Whether a site has not said yet whether it takes part."""
+        return bool(self._undecided)
 
     def gather(self) -> None:
         """Returns once the study may start: all sites have answered; or its grace is over, or all
@@ -121,8 +134,8 @@ class Participants:
                 self._accepted |= {site}
                 self._undecided.pop(site, None)
                 self.answered = max(self.answered, standing.answered)
-            case "waiting" | "refused" | "closed" if standing.code is Code.OUTSIDE_HOURS:
-                self._defer(site, "hours")
+            case "waiting" | "refused" | "closed" if standing.code in _DEFERRING:
+                self._defer(site, _DEFERRING[standing.code])
             case "waiting":
                 self._defer(site, "approval")
             case "refused" | "closed":
@@ -155,12 +168,13 @@ class Participants:
                 self._proposal.listener.waiting(why, tuple(sorted(sites)))
 
     def note(self, refusals: Mapping[str, Code]) -> None:
-        """Excludes sites that refused for good, and defers those outside their working hours."""
+        """Excludes sites that refused for good, and defers those outside their working hours or in
+        trouble."""
         for site in refusals.keys() & self._accepted:
             if (code := refusals[site]) in _FOR_GOOD:
                 self._refuse(site, code)
-            elif code is Code.OUTSIDE_HOURS:
-                self._defer(site, "hours")
+            elif code in _DEFERRING:
+                self._defer(site, _DEFERRING[code])
                 self._asked[site] = _now()
 
     def require_enough(self) -> None:
@@ -239,13 +253,16 @@ class Participants:
         fleet, confirmations = self._proposal.fleet, self._proposal.confirmations
         here, now = fleet.online(), _now()
         self._asked = {site: asked for site, asked in self._asked.items() if site in here}
-        due = {s for s in here if s not in self._asked or now - self._asked[s] >= _ASK_AGAIN}
+        due = {s for s in here if s not in self._asked or now - self._asked[s] >= self._pause(s)}
         self._propose(due & (self._undecided.keys() | confirmations.lacking), _LATE_ANSWER)
         words = confirmations.in_words(frozenset(self._study.sites))
         if words != self._strangers:
             self._strangers = words
             self._proposal.listener.waiting("unconfirmed", words)
         return confirmations.together(fleet.online() & self._accepted)
+
+    def _pause(self, site: str) -> float:
+        return _TROUBLED if self._undecided.get(site) == "trouble" else _ASK_AGAIN
 
     def _drop_revoked(self) -> None:
         """Raises what `Proposal.without_revoked` raises."""

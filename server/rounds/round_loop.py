@@ -127,7 +127,6 @@ class RoundLoop:
         final: dict[str, Estimate] = {}
         try:
             self._participants.gather()
-            self._catch_up()
             self._participants.leave_out(self.suspects.left_out)
             if self._pending and not self.study.evaluates(self._pending.round + 1):
                 self._emit({})  # resumed between the checkpoint and the report
@@ -196,16 +195,11 @@ class RoundLoop:
         """Attempts until one opens."""
         body, failures = self.model.body(sections), 0
         while failures < self.patience.failures:
-            self._check_cancelled()
-            if self.attempts.made >= self.study.aggregation.attempts:
-                raise WardroundError(
-                    Code.ATTEMPTS_SPENT,
-                    f"All {self.attempts.made} attempts that epsilon pays for are spent "
-                    f"at round {round_}.",
-                    remedy="The model so far is released as unfinished. For another study, plan "
-                    "for more losses: aggregation.loss, or aggregation.spare_attempts.",
-                )
+            self._rest(failures)
+            self._require_attempts(round_)
             sites = self._asked(sections, round_)
+            self._catch_up()
+            self._require_attempts(round_)
             self._begin(sections)
             try:
                 opened = self._attempt.run(
@@ -220,7 +214,6 @@ class RoundLoop:
                 found = self._suspect(lost)
                 self._note(round_, sites, lost, found)
                 last = lost
-                time.sleep(min(self.patience.poll, 0.1 * failures))
                 failures = 0 if found else failures + 1
         codes = ", ".join(sorted(set(last.refusals.values())))
         among = f"one of {', '.join(sorted(last.suspects))}" if last.suspects else "no answer"
@@ -231,13 +224,34 @@ class RoundLoop:
             remedy="The sites' own logs say more under these codes.",
         )
 
+    def _require_attempts(self, round_: int) -> None:
+        """Raises WardroundError(ATTEMPTS_SPENT) where none is left."""
+        if self.attempts.made >= self.study.aggregation.attempts:
+            raise WardroundError(
+                Code.ATTEMPTS_SPENT,
+                f"All {self.attempts.made} attempts that epsilon pays for are spent "
+                f"at round {round_}.",
+                remedy="The model so far is released as unfinished. For another study, plan "
+                "for more losses: aggregation.loss, or aggregation.spare_attempts.",
+            )
+
+    def _rest(self, failures: int) -> None:
+        """Gives what a round was lost for time to pass, before it is tried again."""
+        until = time.monotonic() + pause(failures, self.patience.poll)
+        self._check_cancelled()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self.patience.poll))
+            self._check_cancelled()
+
     def _catch_up(self) -> None:
         """Counts attempts that sites have answered and that a coordinator put back from a backup
-        does not know of. Otherwise no site is believed about them: its own record is durable."""
+        does not know of, until each site has said how many. Otherwise no site is believed about
+        them: this coordinator's own record is durable."""
         if (path := self._begun) is not None and attempt_record.is_behind(path):
             answered = min(self._participants.answered, self.study.aggregation.attempts)
             self.attempts = attempts = attempt_record.skipped(self.attempts, answered)
-            self._store(lambda: attempt_record.caught_up(path, attempts))
+            note = attempt_record.record if self._participants.absent else attempt_record.caught_up
+            self._store(lambda: note(path, attempts))
 
     def _begin(self, sections: Sections) -> None:
         """Counts one more attempt, durably before any site is asked for it."""
@@ -323,6 +337,13 @@ class RoundLoop:
     def _check_cancelled(self) -> None:
         if self._cancelled():
             raise KeyboardInterrupt
+
+
+def pause(failures: int, poll: float) -> float:
+    """Seconds before the next attempt at a round that was lost so many times in a row: 0 after the
+    first loss, then 1, 5, 21 times `poll` and so on, a minute at most. A hospital's disk that is
+    full for some seconds shall not cost a study all the failures that it has patience for."""
+    return min(60.0, poll * (4.0 ** max(0, failures - 1) - 1) / 3)
 
 
 def uncovered(study: Study) -> str:

@@ -1,7 +1,8 @@
 """Stores what MLflow did not take, in a folder a study.
 
-A coordinator sends it by itself when MLflow is back (server/operations/settlement.py); what a run
-on one's own machine stored goes by `wardround tracking deliver`.
+A coordinator sends it by itself when MLflow is back
+(server/coordinator/operations/settlement.py); what a run on one's own machine stored goes by
+`wardround tracking deliver`.
 """
 
 from __future__ import annotations

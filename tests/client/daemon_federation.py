@@ -26,7 +26,7 @@ from protocol.study.study import Study
 from protocol.wire.messages import Ending
 from server.enrolment.certificates import Pki
 from server.outcome import Outcome, RoundReport
-from server.rounds.farewell import tell
+from server.rounds import farewell
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from server.transport.superlink import SuperLink, SuperLinkConfig
@@ -105,7 +105,7 @@ class Running:
         except BaseException as error:
             self.error = error
             ending = "cancelled" if self._cancelled.is_set() else "failed"
-        tell(self._study, self._fleet, frozenset(self._study.sites), ending)
+        farewell.send(self._study, self._fleet, frozenset(self._study.sites), ending)
 
     def outcome(self) -> Outcome:
         self._thread.join(HUNG)

@@ -10,6 +10,7 @@ import pytest
 
 from client.config.site_config import SiteConfig
 from client.enrolment import invitation as enrolment
+from client.enrolment.site_template import PictureSources
 from launch.config.compose import load
 from launch.demo.child_process import GuardedProcess, script
 from launch.demo.local_ports import free_port, is_listening
@@ -122,13 +123,13 @@ def test_one_command_a_party(consortium: Consortium, monkeypatch: pytest.MonkeyP
 
 def test_an_invitation_takes_one_card(consortium: Consortium, tmp_path: Path) -> None:
     invitation = consortium.invitation("north")
-    nowhere = enrolment.founded(tmp_path / "a", invitation, {}, invitation.rules)
+    nowhere = enrolment.founded(tmp_path / "a", invitation, {}, PictureSources(), invitation.rules)
     file = consortium.folder / "consortium.yaml"
     file.write_text(file.read_text().replace("west: 90", "west: 90, east: 40"))
     assert set(consortium.setup()["made"]) == {"east"}, "a newcomer gets an invitation"
     invited = consortium.invitation("east")
-    first = enrolment.founded(tmp_path / "first", invited, {}, invited.rules)
-    second = enrolment.founded(tmp_path / "second", invited, {}, invited.rules)
+    first = enrolment.founded(tmp_path / "first", invited, {}, PictureSources(), invited.rules)
+    second = enrolment.founded(tmp_path / "second", invited, {}, PictureSources(), invited.rules)
     assert "east" in enrolment.hand_in(first, invited).missing
     with pytest.raises(WardroundError) as other:
         enrolment.hand_in(second, invited)
@@ -146,10 +147,12 @@ def test_an_invitation_takes_one_card(consortium: Consortium, tmp_path: Path) ->
 def test_what_is_no_invitation_gets_nothing(consortium: Consortium, tmp_path: Path) -> None:
     invitation = consortium.invitation("south")
     forged = invitation.model_copy(update={"token": "x" * 43})
-    site = enrolment.founded(tmp_path / "south", forged, {}, forged.rules)
+    site = enrolment.founded(tmp_path / "south", forged, {}, PictureSources(), forged.rules)
     with pytest.raises(WardroundError) as refused:
         enrolment.hand_in(site, forged)
     assert refused.value.code is Code.CREDENTIALS
     with pytest.raises(WardroundError) as other:
-        enrolment.founded(tmp_path / "south", consortium.invitation("north"), {}, forged.rules)
+        enrolment.founded(
+            tmp_path / "south", consortium.invitation("north"), {}, PictureSources(), forged.rules
+        )
     assert other.value.code is Code.IDENTITY

@@ -6,7 +6,7 @@ import threading
 
 import torch
 
-from tasks.random_streams import own_streams
+from tasks.random_streams import _ONE_AT_A_TIME, own_streams
 from tests.waiting import HUNG
 
 
@@ -16,14 +16,20 @@ def drawn(seed: int) -> float:
 
 
 def test_two_threads_draw_what_each_draws_alone() -> None:
-    alone, other = drawn(1), list[float]()
-    between = threading.Thread(target=lambda: other.append(drawn(2)), daemon=True)
+    alone, other, free = drawn(1), list[float](), list[bool]()
+
+    def draw() -> None:
+        free.append(_ONE_AT_A_TIME.acquire(blocking=False))
+        asked.set()
+        other.append(drawn(2))
+
+    between, asked = threading.Thread(target=draw, daemon=True), threading.Event()
     with own_streams(1):
         between.start()
-        between.join(0.5)
+        assert asked.wait(HUNG)
         beside = float(torch.rand(()))
     between.join(HUNG)
-    assert (beside, other) == (alone, [drawn(2)])
+    assert (beside, other, free) == (alone, [drawn(2)], [False])
 
 
 def test_the_streams_are_restored() -> None:

@@ -8,7 +8,7 @@ to the site.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ _CASTS = dict(zip(_SQL_NAMES, _SQL_NAMES, strict=True)) | {
 _TIMES = ("date", "dateTime", "instant")
 
 
-def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> None:
-    """Makes the tables. check_time: raises when the time allowed is over.
+def register(session: Session, export: Fhir) -> None:
+    """Makes the tables.
 
     Raises WardroundError: NO_DATA, MALFORMED_DATA naming file and line, CONFIGURATION for a
     ViewDefinition that is not valid; duckdb.Error where memory does not suffice.
@@ -63,7 +63,7 @@ def register(session: Session, export: Fhir, check_time: Callable[[], None]) -> 
                 remedy="Rename one of them.",
             )
     tables = [_FlatTable(session, view) for view in views]
-    _load(session, export.folder, tables, check_time)
+    _load(session, export.folder, tables)
     _keep_newest(session, tables)
     for table in tables:
         _resolve_identifiers(session, table)
@@ -140,9 +140,7 @@ def _number(value: Any) -> Any:
     return float(value) if type(value) is Decimal else text(value)
 
 
-def _load(
-    session: Session, folder: Path, tables: Sequence[_FlatTable], check_time: Callable[[], None]
-) -> None:
+def _load(session: Session, folder: Path, tables: Sequence[_FlatTable]) -> None:
     targets = {t for table in tables for c in table.view.columns if (t := c.refers_to)}
     viewed = {table.view.resource for table in tables}
     wanted = None if "*" in targets else viewed | targets
@@ -177,7 +175,6 @@ def _load(
             if len(keys) >= _BATCH:
                 session.connection.execute(insert, [json.dumps(keys)])
                 keys.clear()
-                check_time()
         session.allow(file)
     if keys:
         session.connection.execute(insert, [json.dumps(keys)])

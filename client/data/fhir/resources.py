@@ -14,8 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from client.data.sources.delimited import open_bytes
-from client.data.sources.files import bounded_lines
+from client.data.sources.files.packed import open_bytes
+from client.data.sources.files.tables import bounded_lines
 from client.data.sources.session import unreadable
 from protocol.errors import Code, WardroundError
 

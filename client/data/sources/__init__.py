@@ -1,1 +1,1 @@
-"""Where a site's rows come from: files, databases, OMOP, and the session that reads them."""
+"""Where a site's rows come from, and the session that reads them."""

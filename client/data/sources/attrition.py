@@ -118,7 +118,7 @@ class Attrition:
             names = ", ".join(others[:_SHOWN_SETS]) + (f" and {more} more" if more > 0 else "")
             said.append(f"No record meets the value sets {names}.")
         if self.uncovered:
-            said.append(told(self.uncovered))
+            said.append(describe(self.uncovered))
         if self.unread:
             units = ", ".join(f"{a} in {u or 'no unit'} ({n})" for a, u, n in self.unread[:_SHOWN])
             said.append(f"Values whose unit was not read: {units}.")
@@ -127,7 +127,7 @@ class Attrition:
         return tuple(said)
 
 
-def told(codes: Sequence[UncoveredCode]) -> str:
+def describe(codes: Sequence[UncoveredCode]) -> str:
     """Uncovered codes in words."""
     most = ", ".join(f"{s} {c} ({n})" for s, c, n in codes[:_SHOWN])
     return (
@@ -163,7 +163,7 @@ def _why(empty: Sequence[Step], sets: Sequence[str]) -> str:
     return f"{said}." if first is not lost else f"{said}: its conditions keep none of its rows."
 
 
-def look(session: Session, view: ParsedView, today: date | None = None) -> Attrition:
+def measure(session: Session, view: ParsedView, today: date | None = None) -> Attrition:
     """Counts each step of a view that was checked. Raises duckdb.Error as the view itself would."""
     ask = _Questions(session, view)
     used: list[str] = []

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from client.yaml_documents import contradiction
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
 
 Encoding = Literal["utf-8", "utf-16", "latin-1", "cp1252"]
 """By Python's names of codecs."""
@@ -25,6 +25,9 @@ class FileFormat(Document):
     )
     delimiter: _Sign | None = Field(
         default=None, description="the sign between fields, one of , ; | and tab unless stated"
+    )
+    sheet: str | None = Field(
+        default=None, description="the name of a workbook's sheet, the first one unless stated"
     )
     title_lines: int = Field(
         default=0, ge=0, le=1000, description="how many lines stand above the column names"

@@ -19,7 +19,7 @@ import duckdb
 
 from protocol.errors import Code, WardroundError
 
-Extension = Literal["postgres_scanner", "sqlite_scanner"]
+Extension = Literal["postgres_scanner", "sqlite_scanner", "mysql_scanner"]
 INSTANT = "TIMESTAMP WITH TIME ZONE"
 """DuckDB's name, in its catalogue, of the type of times with an offset from UTC."""
 Extra = Callable[[duckdb.DuckDBPyConnection], None]
@@ -56,13 +56,13 @@ def _version(path: Path) -> tuple[int, int]:
 class Session:
     """One connection, in memory. Use as a context manager.
 
-    time_zone: the site's, an IANA name; `zoned` says whether there is one.
-    `connection` is open for making tables until `lock`. `paths`: files that stay readable;
-    `databases`: attached names, each with the one schema that may be read; `notes`: remarks on the
-    data for the site alone.
+    memory: bytes that the engine may hold. time_zone: the site's, an IANA name; `zoned` says
+    whether there is one. `connection` is open for making tables until `lock`. `paths`: files that
+    stay readable; `databases`: attached names, each with the one schema that may be read; `notes`:
+    remarks on the data for the site alone.
     """
 
-    def __init__(self, memory_limit: str, threads: int, time_zone: str | None = None) -> None:
+    def __init__(self, memory: int, threads: int, time_zone: str | None = None) -> None:
         self.connection = duckdb.connect(":memory:")
         self.zoned = time_zone is not None
         self._scratch: list[int] = []
@@ -71,7 +71,7 @@ class Session:
         self.databases: dict[str, str] = {}
         self.notes: list[str] = []
         settings: dict[str, str | int | bool] = {
-            "memory_limit": memory_limit,
+            "memory_limit": f"{memory}B",
             "threads": threads,
             "temp_directory": "",  # a copy of patients' rows must not outlive the process
             "autoinstall_known_extensions": False,
@@ -200,13 +200,24 @@ class Session:
             return
         raise WardroundError(Code.CONFIGURATION, wrong, remedy=remedy)
 
-    def view(self, name: str, select: str, optional: Mapping[str, str] = {}) -> None:
+    def view(
+        self,
+        name: str,
+        select: str,
+        optional: Mapping[str, str] = {},
+        renamed: Mapping[str, str] = {},
+    ) -> None:
         """The SELECT as a table of the given name. optional: columns that it may lack, by SQL type:
-        NULL then. Raises duckdb.Error, and as `check_name`."""
+        NULL then. renamed: other names of columns, where it has them. Raises duckdb.Error, and as
+        `check_name`."""
         self.check_name(name)
-        if optional:
+        if optional or renamed:
             described = self.connection.execute(f"DESCRIBE {select}").fetchall()
-            absent = optional.keys() - {str(column).lower() for column, *_ in described}
+            found = {str(column).lower() for column, *_ in described}
+            pairs = [f"{quoted(old)} AS {quoted(renamed[old])}" for old in renamed.keys() & found]
+            if pairs:
+                select = f"SELECT * RENAME ({', '.join(pairs)}) FROM ({select})"
+            absent = optional.keys() - found
             nulls = [f", CAST(NULL AS {optional[c]}) AS {quoted(c)}" for c in sorted(absent)]
             select = f"SELECT *{''.join(nulls)} FROM ({select})"
         self.connection.execute(f"CREATE VIEW {quoted(name)} AS {select}")

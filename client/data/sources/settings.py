@@ -10,11 +10,14 @@ from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.data.sources.file_format import FileFormat
-from client.yaml_documents import contradiction
-from client.yaml_values import LocalPath, Number
 from protocol.document import Document
+from protocol.yaml.documents import contradiction
+from protocol.yaml.values import LocalPath, Number
 
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+
+
+Tls = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 
 
 class Postgres(Document):
@@ -31,7 +34,7 @@ class Postgres(Document):
     table_schema: str = Field(
         default="public", alias="schema", min_length=1, description="the schema of the tables"
     )
-    tls: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = Field(
+    tls: Tls = Field(
         default="prefer", description="libpq's sslmode, verify-full beyond this machine"
     )
     root_certificate: LocalPath | None = Field(
@@ -39,28 +42,46 @@ class Postgres(Document):
     )
 
 
-class _OneOfTwo(Document):
-    """A mapping with two keys, of which exactly one is given."""
+class Mariadb(Document):
+    """How to reach a MariaDB server, or one of MySQL (untested). Times are read as they stand on
+    the server's own clock."""
+
+    host: str = Field(min_length=1, description="a host name, or the path of a Unix socket")
+    port: int = Field(default=3306, ge=1, le=65535, description="a port, usually 3306")
+    database: str = Field(min_length=1, description="the name of the database")
+    user: str = Field(min_length=1, description="a user that may only SELECT")
+    password_file: LocalPath | None = Field(
+        default=None, description="the path of a file (mode 600) that holds the password alone"
+    )
+    tls: Tls = Field(default="prefer", description="as for postgres")
+    root_certificate: LocalPath | None = Field(
+        default=None, description="the path of a PEM file, for tls verify-ca and verify-full"
+    )
+
+
+class _OneOf(Document):
+    """A mapping of which exactly one key is given."""
 
     @validator(mode="after")
     def _one(self) -> Self:
-        (first, one), (second, other) = self
-        if (one is None) == (other is None):
-            raise contradiction(f"neither {first} nor {second}, or both", "Give one of them")
+        if len([name for name, value in self if value is not None]) != 1:
+            names = " nor ".join(name for name, _ in self)
+            raise contradiction(f"neither {names}, or several", "Give one of them")
         return self
 
 
-class Database(_OneOfTwo):
-    """A database attached read-only: one of two kinds."""
+class Database(_OneOf):
+    """A database attached read-only: one of three kinds."""
 
     sqlite: LocalPath | None = Field(default=None, description="the path of a SQLite file")
     postgres: Postgres | None = Field(
         default=None, description="a mapping with host, database, user and password_file"
     )
+    mariadb: Mariadb | None = Field(default=None, description="the same for MariaDB or MySQL")
 
 
-class Omop(_OneOfTwo):
-    """An OMOP CDM 5.4: a folder with one file a table, or one of `databases`."""
+class Omop(_OneOf):
+    """An OMOP CDM 5.3 or 5.4: a folder with one file a table, or one of `databases`."""
 
     folder: LocalPath | None = Field(
         default=None, description="the path of a folder with person.csv (or .parquet) and so on"
@@ -97,7 +118,8 @@ class Sources(Document):
         default={}, description="how a delimited file is written, by table"
     )
     databases: dict[TableName, Database] = Field(
-        default={}, description="a mapping from names to {sqlite: path} or {postgres: {...}}"
+        default={},
+        description="a mapping from names to {sqlite: path}, {postgres: {...}} or {mariadb: {...}}",
     )
     omop: Omop | None = Field(default=None, description="{folder: path} or {database: name}")
     fhir: Fhir | None = Field(default=None, description="{folder: path, views: [paths]}")
@@ -152,7 +174,7 @@ def _below(value: Any, base: Path) -> Any:
             return base / value
         case Document():
             update = {name: _below(v, base) for name, v in value}
-            if isinstance(value, Postgres) and "/" in value.host:
+            if isinstance(value, Postgres | Mariadb) and "/" in value.host:
                 update["host"] = str(base / value.host)
             return value.model_copy(update=update)
         case dict():

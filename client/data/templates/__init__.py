@@ -1,10 +1,11 @@
-"""The shipped views: over OMOP and FHIR for tasks on health records, over the imaging index for
-tasks on images.
+"""The shipped views: over OMOP, FHIR and files for tasks on health records, over the imaging
+index for tasks on images.
 
 A site writes `view: template:omop` or `view: template:fhir` in site.yaml; `wardround-site view`
 prints the whole text, to be copied and changed. Each has two parts: the source's names (omop/*.sql,
-fhir/*.sql with its ViewDefinitions), as the tables of a WITH, and the task's SELECT (task/*.sql),
-which is the same over both. Both include stays.sql, which makes stays out of encounters and visits.
+fhir/*.sql with its ViewDefinitions, csv/*.sql), as the tables of a WITH, and the task's SELECT
+(task/*.sql), which is the same over all. Building blocks are stays.sql, which makes stays out of
+encounters and visits, and window.sql, what was measured before a landmark.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from pathlib import Path
 from protocol.errors import Code, WardroundError
 
 PREFIX = "template:"
-KINDS = ("omop", "fhir")
+KINDS = ("omop", "fhir", "csv")
 _SOURCE_PART = {
     "icu_mortality": "icu",
     "icu_timeseries": "icu",
     "readmission": "readmission",
     "fusion": "fusion",
+    "deterioration": "ward",
+    "no_show": "appointments",
 }
+_DEFINITIONS = {"ward": "icu"}
+"""Parts over FHIR that read the resources of another."""
 _FOLDER = Path(__file__).parent
 TASKS = tuple(_SOURCE_PART)
 IMAGE_TASKS = ("chest_xray", "dicom_dose")
@@ -37,14 +42,25 @@ def view(name: str, task: str) -> str:
     kind, part = name.removeprefix(PREFIX), _SOURCE_PART.get(task)
     if kind == "dicom" and task in IMAGE_TASKS:
         return (_FOLDER / kind / f"{task}.sql").read_text(encoding="utf-8")
-    if kind not in KINDS or part is None:
+    if kind not in kinds(task):
         raise WardroundError(
             Code.CONFIGURATION,
             f"No view {name} is shipped for the task {task}.",
-            remedy=f"Write one; template:omop and template:fhir are there for {', '.join(TASKS)}; "
-            f"template:dicom for {', '.join(IMAGE_TASKS)}.",
+            remedy="Write one. There are: "
+            + "; ".join(
+                f"template:{kind} for {', '.join(t for t in TASKS if kind in kinds(t))}"
+                for kind in KINDS
+            )
+            + f"; template:dicom for {', '.join(IMAGE_TASKS)}.",
         )
     return "".join(_text(name) for name in (f"{kind}/{part}.sql", f"task/{task}.sql"))
+
+
+def kinds(task: str) -> tuple[str, ...]:
+    """The sources over which a view of the task is shipped, of `KINDS`: a missed appointment is no
+    visit of an OMOP CDM, and only appointments are common as two tables of files."""
+    part = _SOURCE_PART.get(task)
+    return tuple(kind for kind in KINDS if (_FOLDER / kind / f"{part}.sql").exists())
 
 
 def _text(name: str) -> str:
@@ -56,4 +72,5 @@ def _text(name: str) -> str:
 def definitions(task: str) -> tuple[Path, ...]:
     """The ViewDefinitions that the task's view over FHIR reads."""
     part = _SOURCE_PART.get(task, "")
-    return tuple(sorted((_FOLDER / "fhir" / part).glob("*.json"))) if part else ()
+    folder = _DEFINITIONS.get(part, part)
+    return tuple(sorted((_FOLDER / "fhir" / folder).glob("*.json"))) if part else ()

@@ -24,30 +24,30 @@ from tasks.models.normalisation import normalisation
 
 @dataclass(frozen=True, eq=False)
 class FedBN(FedAvg):
-    """kept: (P,) bool, the coordinates that stay."""
+    """local: (P,) bool, the coordinates that stay at the site."""
 
-    kept: npt.NDArray[np.bool_]
+    local: npt.NDArray[np.bool_]
 
     @staticmethod
     def over(model: FlatModel) -> FedBN:
         """Raises WardroundError(REFUSED_STUDY) for a model without normalisation layers."""
-        kept = normalisation(model)
-        if not kept.any():
+        local = normalisation(model)
+        if not local.any():
             raise WardroundError(
                 Code.REFUSED_STUDY,
                 "The task's model has no normalisation layers for fedbn to keep at a site.",
                 remedy="Take algorithm=fedavg, or a task whose model has GroupNorm or LayerNorm.",
             )
-        return FedBN(kept)
+        return FedBN(local)
 
     def train(self, body: Vector, own: Vector | None, steps: Steps) -> Trained:
         start = self.scored(body, own)
         difference = steps(start)
         trained = start + difference
-        return Trained(np.where(self.kept, np.float32(0), difference), own=trained)
+        return Trained(np.where(self.local, np.float32(0), difference), own=trained)
 
     def scored(self, weights: Vector, own: Vector | None) -> Vector:
-        return weights if own is None else np.where(self.kept, own, weights)
+        return weights if own is None else np.where(self.local, own, weights)
 
     def personal(self, weights: Vector, own: Vector | None) -> Vector | None:
         return self.scored(weights, own)

@@ -19,7 +19,8 @@ class SlowLine:
     second in all, shared evenly by their connections. Use as a context manager."""
 
     def __init__(self, target: int, rate: float) -> None:
-        self._target, self._rate = target, rate
+        self._target, self.rate = target, rate
+        """rate: may be changed at any time."""
         self.port = 0
         """Where sites connect."""
         self.sent = 0
@@ -75,7 +76,7 @@ class SlowLine:
     async def _pace(self) -> None:
         while True:
             _, _, size, passed = await self._queue.get()
-            await asyncio.sleep(size / self._rate)
+            await asyncio.sleep(size / self.rate)
             self.sent += size
             passed.set()
 

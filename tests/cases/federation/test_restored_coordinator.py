@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from server.coordinator.operations.backup import backup, restore
 from server.model.attempts import Attempts
-from server.operations.backup import backup, restore
 from tests.cases.real_federation import WORDS, Federation, Hospital
 
 ROUNDS = 12

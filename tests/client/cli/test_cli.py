@@ -10,14 +10,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.cli import main
 from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
@@ -27,42 +24,13 @@ from protocol.wire.enrolment import EnrolmentCard
 from server.enrolment.certificates import Pki
 from server.enrolment.signing_key import public_half
 from tasks import registry
+from tests.client.cli.conftest import Run
 from tests.client.hospital import study as a_study
 
 PRIVATE = (
     *("--task", "breast_cancer", "--purpose", "research", "--mode", "local"),
     *("--epsilon-per-study", "4", "--epsilon-lifetime", "9"),
 )
-
-
-@dataclass
-class Ran:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The console script's `main`, in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("WARDROUND_SITE", raising=False)
-
-    def command(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["wardround-site", *map(str, arguments)])
-        status = 0
-        try:
-            main.main()
-        except SystemExit as leaving:
-            status = int(leaving.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Ran(status, out, err)
-
-    return command
 
 
 @pytest.fixture

@@ -10,8 +10,16 @@ import pytest
 
 from client.checks.base import CheckResult, tried
 from client.checks.data import data_checks
-from client.cohorts.loading import build_query_contributor, count_objections, read_table
+from client.cohorts.loading import (
+    build_query_contributor,
+    count_objections,
+    read_table,
+    who_objects,
+)
 from client.config.site_config import Objections, SiteConfig
+from client.data.dicom.index.index import ImageIndex
+from client.data.dicom.index.indexing import bring_up_to_date
+from client.data.dicom.objects.gate import GatePolicy
 from client.governance.patient_split import PatientSplit
 from launch.queries.query_builder import build_query
 from launch.queries.question import Question
@@ -19,6 +27,7 @@ from protocol.errors import Code, WardroundError
 from tasks import registry
 from tests.client.cohorts.test_dose import config as images
 from tests.client.cohorts.test_patient_index import site
+from tests.client.data.dicom.dicom_files import radiograph, written
 
 __all__ = ["images"]
 
@@ -169,3 +178,82 @@ def test_pictures_of_who_objects_are_in_no_view_and_in_no_query(
     )
     renamed = config.model_copy(update={"data": {"dicom_dose": otherwise}})
     assert len(read_table(renamed, "dicom_dose")["image"]) == len(left["patient"])
+
+
+ISSUED = (("77", "NORTH"), ("77", "SOUTH"), ("77", ""), ("78", "NORTH"), ("79", ""))
+"""Patient ID and issuer of the pictures at `issued`; the lists know IDs alone."""
+LABELS = "SELECT pseudonym(id, issuer := who) AS patient, id, who FROM labels"
+
+
+def issued(folder: Path, view: str, listed: str, index: str = "") -> SiteConfig:
+    """A site with a picture of each of `ISSUED`, and `labels` of them and of a patient without."""
+    site(folder, None)
+    labels = "".join(f"{identifier},{who}\n" for identifier, who in (*ISSUED, ("77", "EAST")))
+    (folder / "labels.csv").write_text(f"id,who\n{labels}")
+    (folder / "list.txt").write_text(listed)
+    text = (folder / "site.yaml").read_text()
+    text = text[: text.index("data:")] + (
+        f"data:\n  chest_xray:\n    files: {{labels: labels.csv}}\n    view: {view}\n"
+        f"imaging: {{folders: [pacs], detect_text: false}}\nobjections:\n  file: list.txt\n{index}"
+    )
+    (folder / "site.yaml").write_text(text)
+    for number, (identifier, who) in enumerate(ISSUED):
+        picture = radiograph(2 * number, PatientID=identifier, IssuerOfPatientID=who)
+        written(picture, folder / "pacs" / str(number))
+    (folder / "state").mkdir(mode=0o700)
+    with ImageIndex.open(folder / "state", GatePolicy(detect_text=False)) as opened:
+        bring_up_to_date(opened, [folder / "pacs"], workers=1)
+    return SiteConfig.load(folder / "site.yaml")
+
+
+PICTURES = "SELECT patient, image FROM images"
+EITHER = f"SELECT l.* FROM ({LABELS}) l LEFT JOIN images USING (patient)"
+
+
+@pytest.mark.parametrize(
+    ("view", "listed", "left", "found"),
+    [
+        (PICTURES, "nobody\n", 5, 0),
+        (PICTURES, "77\n", 2, 1),
+        (PICTURES, " 77 \n78\n", 1, 2),
+        (PICTURES, "77^^^NORTH\n", 4, 1),
+        (LABELS, "77\n", 2, 1),
+        (LABELS, "77^^^EAST\n", 5, 1),
+        (EITHER, "77\n79\n", 1, 2),
+        ("SELECT id AS patient FROM labels", "77\n", 2, 1),
+        ("SELECT row_number() OVER () AS patient, image FROM images", "77\n", 2, 1),
+    ],
+)
+def test_an_objection_holds_whoever_issued_the_identifier(
+    tmp_path: Path, view: str, listed: str, left: int, found: int
+) -> None:
+    config = issued(tmp_path, view, listed)
+    assert len(read_table(config, "chest_xray")["patient"]) == left
+    assert count_objections(config) == (len(listed.splitlines()), found)
+
+
+@pytest.mark.parametrize("names", ["", "  names: pacs\n"])
+def test_an_index_of_pseudonyms_knows_who_objects_under_every_issuer(
+    tmp_path: Path, names: str
+) -> None:
+    """Also where no picture tells under which issuers an identifier goes."""
+    who = "id AS patient" if not names else "concat(id, who) AS patient"
+    index = (
+        f"{names}patients:\n  files: {{labels: labels.csv}}\n  view: SELECT {who},"
+        " pseudonym(id, issuer := who) AS pacs FROM labels\n"
+    )
+    view = f"{LABELS}\n    names: pacs"
+    config = issued(tmp_path, view, "77\n", index)
+    assert len(read_table(config, "chest_xray")["patient"]) == 2
+    assert count_objections(config) == (1, 1)
+
+
+def test_the_list_is_the_same_when_pictures_arrive(tmp_path: Path) -> None:
+    config = issued(tmp_path, PICTURES, "80\n")
+    before = who_objects(config)
+    written(radiograph(20, PatientID="80", IssuerOfPatientID="X"), tmp_path / "pacs" / "new")
+    with ImageIndex.open(tmp_path / "state", GatePolicy(detect_text=False)) as opened:
+        bring_up_to_date(opened, [tmp_path / "pacs"], workers=1)
+    assert who_objects(config) == before
+    assert len(read_table(config, "chest_xray")["patient"]) == 5
+    assert count_objections(config) == (1, 1)

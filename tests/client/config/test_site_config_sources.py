@@ -81,7 +81,7 @@ def test_a_fhir_template_brings_its_own_definitions(tmp_path: Path) -> None:
          "password_file"),
         ("host: db.example.org\n", "\n", "host` is missing", "host name"),
         ("tls: verify-full", "tls: maybe", "postgres.tls", "sslmode"),
-        ("{sqlite: clinic.db}", "{}", "neither sqlite nor postgres", "Give one"),
+        ("{sqlite: clinic.db}", "{}", "neither sqlite nor postgres nor mariadb", "Give one"),
         ("{sqlite: clinic.db}", "{sqlit: clinic.db}", "clinic.sqlit", "Did you mean `sqlite`?"),
         ("clinic: {", "memory: {", "memory", "Rename"),
         ("clinic: {", "cli-nic: {", "cli-nic", ""),

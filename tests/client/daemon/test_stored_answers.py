@@ -15,7 +15,7 @@ from protocol.errors import Code
 from protocol.wire import messages
 from protocol.wire.messages import Frame
 from server.outcome import Outcome
-from server.rounds.farewell import tell
+from server.rounds import farewell
 from server.rounds.listener import Listeners
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
@@ -93,7 +93,7 @@ def test_a_restarted_site_sends_the_same_bytes_and_the_attempt_is_not_lost(tmp_p
     assert outcome.status == "finished"
     assert (loop.attempts.made, loop.attempts.lost) == (3, ())
     assert any((tmp_path / "answers").iterdir())
-    tell(loop.study, fleet, frozenset(COHORTS), "finished")
+    farewell.send(loop.study, fleet, frozenset(COHORTS), "finished")
     assert not any((tmp_path / "answers").iterdir()), "the study has ended"
 
 

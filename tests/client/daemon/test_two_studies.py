@@ -219,6 +219,32 @@ def test_a_daemon_that_stops_ends_what_it_computes_and_gives_the_sum_it_has_paid
         daemon.stop()
 
 
+def test_a_daemon_that_stops_gives_the_sum_it_owes_though_other_studies_ask_it(
+    wards: Wards,
+) -> None:
+    daemons = {site: wards.daemon(site) for site in wards.sites}
+    wards.until_online()
+    template = wards.study(rounds=1)
+    owed, other = (renamed(template, number) for number in (1, 2))
+    held = wards.folder / "north" / f"held {owed.digest}"
+    held.touch()
+    running = wards.run(owed)
+    until(lambda: owed.digest in computed(held.parent), "the others wait for it")
+    until(lambda: '"sent"' in daemons["west"].log.read_text(), "it owes a sum")
+    daemons["west"].process.terminate()
+    until(lambda: "stopping" in daemons["west"].log.read_text(), "it is told to stop")
+    asking = wards.run(other)
+    until(lambda: bool(asking.told.waits), "it is asked in vain")
+    held.unlink()
+    assert running.outcome().status == "finished"
+    assert running.told.losses == []
+    assert daemons["west"].ended() == 0
+    daemons["west"] = wards.daemon("west")
+    assert asking.outcome().status == "finished"
+    for daemon in daemons.values():
+        daemon.stop()
+
+
 def computed(folder: Path) -> str:
     record = folder / "computed"
     return record.read_text() if record.exists() else ""

@@ -19,6 +19,7 @@ from tasks.schema import Column, Schema, Table
 
 _PLAN = Evaluation(release="exact", fraction=0.25)
 _COLUMN = Evaluation(release="exact", split="column")
+_SINCE = Evaluation(release="exact", split="date", since="2024-03-01")
 
 
 class Small(Task):
@@ -142,6 +143,18 @@ def test_a_split_column_decides_for_each_row() -> None:
     assert drawn.tolist() == [0, 0, 0]
 
 
+def test_records_before_a_day_train_and_later_ones_evaluate() -> None:
+    table = _table(
+        [("a", 1, "f", 0), ("a", 2, "f", 0), ("b", 3, "f", 1), ("c", 4, "m", 0)],
+        day=["2024-02-29", "2024-03-01", "2031-01-01", "1999-12-31"],
+    )
+    cohort = Cohort.build(Small(), table, lambda p: 0.0, _SINCE)
+    assert cohort.in_training.tolist() == [True, False, False, True]
+    assert cohort.train.tolist() == [True, False, True]
+    assert cohort.evaluation.tolist() == [True, True, False]
+    assert not _SINCE.disjoint
+
+
 def test_repeated_contradicting_and_unlabelled_rows_are_set_aside_and_noted() -> None:
     table = _table(
         [
@@ -189,6 +202,9 @@ def test_features_are_finite_whatever_a_task_makes_of_a_row() -> None:
         ([("a", 1, "CANARY", 0)], {}, _PLAN, Code.MALFORMED_DATA, "sex, row 1"),
         ([("a", 1, "f", 0)], {}, _COLUMN, Code.MALFORMED_DATA, "lacks"),
         ([("a", 1, "f", 0)], {"split": ["CANARY"]}, _COLUMN, Code.MALFORMED_DATA, "split, row 1"),
+        ([("a", 1, "f", 0)], {}, _SINCE, Code.MALFORMED_DATA, "column day"),
+        ([("a", 1, "f", 0)], {"day": [None]}, _SINCE, Code.MALFORMED_DATA, "day, row 1"),
+        ([("a", 1, "f", 0)], {"day": ["1.3.2024"]}, _SINCE, Code.MALFORMED_DATA, "day, row 1"),
         ([("a", 1, "f", 0)], {"dead": [0, 1]}, _PLAN, Code.MALFORMED_DATA, "differ in length"),
     ],
 )

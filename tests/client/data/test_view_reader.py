@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client.data.sources.files import register
+from client.data.sources.files.tables import register
 from client.data.sources.session import Session
 from client.data.sources.settings import Sources
 from client.data.view_reader import read as read_sources
@@ -26,10 +26,10 @@ def read(
     view: str,
     *,
     headerless: Mapping[str, tuple[str, ...]] | None = None,
-    memory_limit: str = "2GB",
+    memory: int = 2 << 30,
 ) -> Table:
     sources = Sources(files=files, headerless=dict(headerless or {}))
-    return read_sources(sources, view, memory_limit=memory_limit)
+    return read_sources(sources, view, memory=memory)
 
 
 @pytest.fixture
@@ -156,11 +156,11 @@ def test_a_view_that_fails_on_a_value_does_not_quote_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("absent.csv", Code.NO_DATA), ("empty.csv", Code.NO_DATA), ("t.xlsx", Code.CONFIGURATION)],
+    [("absent.csv", Code.NO_DATA), ("empty.csv", Code.NO_DATA), ("t.xls", Code.CONFIGURATION)],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, code: Code) -> None:
     (tmp_path / "empty.csv").touch()
-    (tmp_path / "t.xlsx").write_text("x")
+    (tmp_path / "t.xls").write_text("x")
     with pytest.raises(WardroundError, match=name) as caught:
         read({"t": tmp_path / name}, "SELECT * FROM t")
     assert caught.value.code is code
@@ -170,7 +170,7 @@ def test_a_name_cannot_carry_sql(file: Path) -> None:
     name = 't" AS SELECT 1; --'
     with pytest.raises(ValidationError, match="pattern"):
         read({name: file}, "SELECT 1")
-    with Session("1GB", 1) as session, pytest.raises(WardroundError, match="cannot name a table"):
+    with Session(1 << 30, 1) as session, pytest.raises(WardroundError, match="cannot name a table"):
         register(session, name, file)
 
 
@@ -190,6 +190,4 @@ def test_a_wrong_view_is_explained(file: Path, view: str, says: str) -> None:
 
 def test_memory_is_limited(file: Path) -> None:
     with pytest.raises(WardroundError, match="more memory than allowed"):
-        read(
-            {"rows": file}, "SELECT * FROM range(100000000) ORDER BY random()", memory_limit="50MB"
-        )
+        read({"rows": file}, "SELECT * FROM range(100000000) ORDER BY random()", memory=50 << 20)

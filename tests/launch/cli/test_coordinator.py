@@ -176,5 +176,6 @@ def test_a_coordinator_is_named_by_its_file_or_its_folder(
 
 
 def test_without_a_coordinator_here_every_command_says_so(tmp_path: Path) -> None:
-    for words in (("status",), ("account", "list"), ("expel", "x"), ("cancel", "0" * 64)):
+    there = (("expel", "x"), ("revoke", "x"), ("cancel", "0" * 64))
+    for words in (("status",), ("account", "list"), *there):
         assert fails(*words, "-f", tmp_path).code is Code.CONFIGURATION

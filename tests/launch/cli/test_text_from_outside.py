@@ -24,7 +24,7 @@ from launch.studies.plan_bytes import traffic
 from launch.studies.progress import StudyProgress
 from launch.studies.result_view import show
 from launch.studies.run import FinishedStudy
-from launch.sweeps.result import SweepResult, SweepRow
+from launch.studies.sweeps.result import SweepResult, SweepRow
 from protocol.metrics.query_answers import Answer
 from protocol.study.study import Study
 from server.coordinator.journal import Journal

@@ -101,6 +101,8 @@ def test_a_value_out_of_range_names_the_nearest(override: str, said: str) -> Non
         (("robust=median", "federation.masked=true"), "has to see each site's update"),
         (("privacy=none", "robust=median", "aggregation.update_bits=8"), "rotates them"),
         (("stop=early", "privacy=none", "evaluation.every=0"), "looks at evaluations"),
+        (("evaluation.split=date",), "needs evaluation.since"),
+        (("evaluation.since=2024-03-01",), "no other split reads it"),
     ],
 )
 def test_contradictions_are_refused_with_a_remedy(overrides: tuple[str, ...], cause: str) -> None:

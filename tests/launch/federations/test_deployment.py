@@ -13,8 +13,11 @@ from server.coordinator.service import Coordinator
 from server.enrolment.accounts import Accounts
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig
+from tests.client.transport.connect_proxy import ConnectProxy
 from tests.server.hospitals import credentials, free_port, new_coordinator
 from tests.waiting import HUNG
+
+NAME = "coordinator.invalid"
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +111,39 @@ def test_patience_with_a_coordinator_that_is_away_ends(good: Path, tmp_path: Pat
     with RemoteFederation(path, patience=1.0) as remote, pytest.raises(WardroundError) as refused:
         next(remote.events("0" * 64))
     assert refused.value.code is Code.UNREACHABLE
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConnectProxy]:
+    with ConnectProxy() as opened:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://alice:word@127.0.0.1:{opened.port}")
+        opened.login, opened.names = "alice:word", {NAME: "127.0.0.1"}
+        yield opened
+
+
+def test_a_proxy_of_the_environment_connects_through(
+    proxy: ConnectProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy alone knows the name; the token passes through it unseen."""
+    config = new_coordinator(tmp_path / "coordinator")
+    config.pki.renew([NAME, "127.0.0.1"])
+    with Coordinator(config, Journal(None, console=None)) as coordinator:
+        good = credentials(config, coordinator.address, "alice")
+        named = f"{NAME}:{coordinator.address.rpartition(':')[2]}"
+        there = changed(good, tmp_path, coordinator=named)
+        with RemoteFederation(there) as remote:
+            assert remote.studies() == []
+        assert proxy.asked == [f"CONNECT {named} HTTP/1.1"]
+        proxy.login = "alice:another"
+        error = refusal(there)
+        assert (error.code, error.message) == (
+            Code.UNREACHABLE,
+            f"The proxy at 127.0.0.1:{proxy.port} does not connect to {named}.",
+        )
+        assert "word" not in f"{error.message}{error.remedy}"
+        with RemoteFederation(good) as remote:  # loopback never goes through one
+            assert remote.studies() == []
+        monkeypatch.setenv("NO_PROXY", NAME)
+        asked = len(proxy.asked)
+        assert refusal(there).message.startswith(f"The coordinator {named} does not answer")
+        assert len(proxy.asked) == asked

@@ -123,7 +123,7 @@ def test_scaffold_by_hand() -> None:
 
 
 def variates(federation: InProcessFederation, study: Study) -> dict[str, float]:
-    found = {site: federation.kept[site, study.digest].vector for site in SITES}
+    found = {site: federation.states[site, study.digest].vector for site in SITES}
     return {site: float(vector[0]) for site, vector in found.items() if vector is not None}
 
 
@@ -204,7 +204,7 @@ def test_fedbn_releases_the_initial_normalisation_and_each_site_has_its_own(mode
     own = normalisation(start)
     assert np.array_equal(released[own], start.weights()[own])
     assert not np.array_equal(released[~own], start.weights()[~own])
-    personal = [federation.kept[site, study.digest].personal for site in SITES]
+    personal = [federation.states[site, study.digest].personal for site in SITES]
     for model in personal:
         assert model is not None
         assert np.array_equal(model[~own], released[~own])
@@ -235,7 +235,7 @@ def test_ditto_runs_beside_private_studies_and_keeps_its_model(mode: str) -> Non
     )  # fmt: skip
     federation = InProcessFederation(cohorts())
     run(study, federation)
-    own = {site: federation.kept[site, study.digest].personal for site in SITES}
+    own = {site: federation.states[site, study.digest].personal for site in SITES}
     assert all(model is not None and model[0] != START for model in own.values())
 
 
@@ -294,7 +294,7 @@ def test_a_resumed_study_has_its_variates_its_schedule_and_its_patience(
     resumed = again.run(study, task, Listeners(), checkpoint=tmp_path / "checkpoint")
     assert np.array_equal(resumed.weights, expected.weights)
     for site in SITES:
-        ours, theirs = (one.kept[site, study.digest] for one in (again, whole))
+        ours, theirs = (one.states[site, study.digest] for one in (again, whole))
         assert np.array_equal(present(ours.vector), present(theirs.vector))
         assert (ours.personal is None) == (algorithm == "scaffold")
         if algorithm != "scaffold":

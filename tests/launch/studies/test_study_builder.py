@@ -23,15 +23,17 @@ def build(*overrides: str, sites: dict[str, int] | None = None) -> Study:
 
 
 @pytest.mark.parametrize("mode", ["local", "distributed"])
-@pytest.mark.parametrize("split", ["patients", "column"])
+@pytest.mark.parametrize("split", ["patients", "column", "date"])
 def test_epsilon_asked_for_is_the_epsilon_planned(mode: str, split: str) -> None:
     study = build(
         f"privacy={mode}",
         "privacy.epsilon=2",
         "rounds=20",
         f"evaluation.split={split}",
+        f"evaluation.since={'2024-03-01' if split == 'date' else ''}",
         "federation.masked=true",
     )
+    assert study.parts_disjoint == (split == "patients")
     check_claim(study)
     planned = spent_epsilon(study, study.aggregation.attempts, study.evaluations)
     assert planned is not None

@@ -271,12 +271,17 @@ def test_where_mlflow_is_down_a_study_is_refused_and_leaves_nothing(tmp_path: Pa
     assert os.listdir(config.state / "studies") == []
 
 
-def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_path: Path) -> None:
-    config = new_coordinator(tmp_path / "coordinator")
+def impatient(folder: Path) -> CoordinatorConfig:
+    """A coordinator that waits a second for sites to come online."""
+    config = new_coordinator(folder)
     values = yaml.safe_load((config.folder / FILE).read_text())
     values["waiting"]["join"] = 1
     (config.folder / FILE).write_text(yaml.safe_dump(values))
-    config = CoordinatorConfig.load(config.folder)
+    return CoordinatorConfig.load(config.folder)
+
+
+def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_path: Path) -> None:
+    config = impatient(tmp_path / "coordinator")
     hospitals = Hospitals(tmp_path / "hospitals")
     hospitals.enrol(Roster(config.roster))
     with Coordinator(config, Journal(None, console=None)) as coordinator:
@@ -298,6 +303,35 @@ def test_a_study_that_failed_goes_on_where_its_submitter_submits_it_again(tmp_pa
                 "submitted", "started", "failed", "submitted", "resumed", "finished",
             ]  # fmt: skip
             assert list(alice.events(study.digest, after=len(types))) == []
+        hospitals.disconnect()
+
+
+def test_a_study_that_failed_goes_on_without_a_site_that_was_expelled_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """An exact one cannot, and says so by name."""
+    config = impatient(tmp_path / "coordinator")
+    hospitals = Hospitals(tmp_path / "hospitals")
+    hospitals.enrol(Roster(config.roster))
+    with Coordinator(config, Journal(None, console=None)) as coordinator:
+        path = credentials(config, coordinator.address, "alice")
+        with RemoteFederation(path) as alice:
+            words = ("privacy=local", "privacy.epsilon=20", "privacy.delta=1e-3", "local_steps=1",
+                     "evaluation=off")  # fmt: skip
+            private = study_of(alice.patients(), "rounds=3", *words)
+            exact = study_of(alice.patients(), "rounds=3", "privacy=none")
+            for study, configuration in (private, exact):
+                with pytest.raises(WardroundError):
+                    alice.run(study, configuration, None, Noted())
+            Roster(config.roster).remove("west")
+            hospitals.connect(coordinator.address, config.pki.ca_certificate, SITES[:3])
+            until(lambda: len(coordinator.link.online()) == 3, "online")
+            outcome = alice.run(*private, None, Noted())
+            assert (outcome.status, outcome.rounds[-1].participants) == ("finished", 3)
+            with pytest.raises(WardroundError) as refused:
+                alice.run(*exact, None, Noted())
+            assert refused.value.code is Code.IDENTITY
+            assert "west" in refused.value.message
         hospitals.disconnect()
 
 

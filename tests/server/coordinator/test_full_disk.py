@@ -130,7 +130,7 @@ def test_a_pause_is_told_in_the_status_the_log_and_to_the_sites(
     until(lambda: not any(site.coordinator_paused for site in sites), "and so do the sites")
     log = [json.loads(line) for line in here.config.event_log.read_text().splitlines()]
     said = [e["event"] for e in log if e.get("study") == digest[:12]]
-    assert said.count("study-paused") == said.count("study-goes-on") == 1
+    assert said.count("study-paused") == said.count("study-resumed") == 1
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=errno.errorcode.get)

@@ -337,7 +337,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: not self.run.state.works)
     @rule()
     def the_last_word_is_said(self) -> None:
-        self.run._tell()
+        self.run._announce()
 
     # --- what always holds ---
     @invariant()

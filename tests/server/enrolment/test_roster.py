@@ -140,6 +140,21 @@ def test_an_expelled_key_is_revoked_for_good(tmp_path: Path, roster: Roster) -> 
     assert roster.history().replaces_keys
 
 
+def test_a_former_key_alone_is_revoked(tmp_path: Path, roster: Roster) -> None:
+    old = card(tmp_path, "north")
+    new = card(tmp_path, "north-again").model_copy(update={"site": "north"})
+    roster.add(old, 100)
+    with pytest.raises(WardroundError) as refused:
+        roster.revoke_former("north")
+    assert (refused.value.code, roster.history().revoked) == (Code.USAGE, frozenset())
+    roster.rotate(new)
+    roster.revoke_former("north")
+    assert roster.history().revoked == {old.identity}
+    assert roster.entry("north").identity == new.identity
+    with pytest.raises(WardroundError, match="no other key"):
+        roster.revoke_former("north")
+
+
 def test_a_card_that_changes_nothing_or_takes_another_s_key_is_refused(
     tmp_path: Path, roster: Roster
 ) -> None:

@@ -1,6 +1,7 @@
 """Who is asked: willing sites, at work, and never at another hospital's expense."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
 from protocol.wire.messages import Frame
+from server.model import attempt_record
+from server.model.attempts import Attempts
 from server.outcome import Outcome, RoundReport
 from server.rounds.listener import Listener, Listeners, Reason
 from server.rounds.proposal import Patience
@@ -186,6 +189,74 @@ def test_a_site_outside_its_hours_rests_and_costs_the_others_nothing(
     assert counts[-1] == 4
     assert outcome.rounds[-1].attempt <= 9
     assert west.proposals >= 2
+
+
+class Troubled(Whimsical):
+    """The same site, which says so when a study is proposed, too."""
+
+    def propose(self, study: Study) -> tuple[StandingState, Code | None]:
+        super().propose(study)
+        code = self.rule(self.attempts)
+        return ("refused", code) if code else ("accepted", None)
+
+
+@pytest.mark.parametrize("code", [Code.LEDGER, Code.STATE, Code.AUDIT, Code.CLOCK])
+@pytest.mark.parametrize("done", [0, 1], ids=["from the start", "after a round"])
+def test_an_exact_study_waits_for_a_site_whose_disk_or_clock_is_mended_and_loses_one_attempt(
+    monkeypatch: pytest.MonkeyPatch, code: Code, done: int
+) -> None:
+    monkeypatch.setattr("server.rounds.participants._TROUBLED", 0.0)
+    looks = list[int]()
+
+    def rule(attempts: int) -> Code | None:
+        if attempts >= done:
+            looks.append(attempts)
+        return code if attempts >= done and len(looks) <= 5 else None
+
+    config = compose.load(
+        ["privacy=none", "evaluation=exact", "rounds=3", "aggregation.spare_attempts=1"]
+    )
+    study = build_study(config, TASK, declared_patients(COHORTS))
+    federation = InProcessFederation(COHORTS)
+    sites: dict[str, Site] = dict(federation._fleet._sites)
+    sites["west"]._governance = Troubled(rule)
+    patience = Patience(join=NEVER, poll=0.0, failures=2)
+    fleet = InProcessFleet(sites)
+    hears = Hears(ComesAndGoes(federation))
+    outcome = RoundLoop(study, TASK, fleet, federation.roster, hears, patience=patience).run()
+    assert [report.participants for report in outcome.rounds] == [4] * 3
+    assert outcome.rounds[-1].attempt == 3 + done
+    assert ("west",) in hears.waited
+
+
+class Ahead(SimulatedGovernance):
+    """A site that has answered attempts which a restored coordinator does not know of."""
+
+    def __init__(self, study: Study, answered: int) -> None:
+        super().__init__()
+        self._last[study.digest] = (1, answered)
+
+    def last_attempt(self, study: Study) -> int:
+        return self._last[study.digest][1]
+
+
+def test_a_restored_study_counts_on_from_what_a_site_has_answered_that_comes_later(
+    tmp_path: Path,
+) -> None:
+    study, federation = with_grace(0.0), InProcessFederation(COHORTS)
+    fleet, begun = ComesAndGoes(federation, "west"), tmp_path / "attempts.json"
+    fleet._sites["west"]._governance = west = Ahead(study, 4)
+    attempt_record.record(begun, Attempts())
+    attempt_record.put_back(begun)
+    patience = Patience(join=NEVER, poll=0.0)
+    loop = RoundLoop(
+        study, TASK, fleet, federation.roster, Hears(fleet), patience=patience, begun=begun
+    )
+    rounds = loop.run().rounds
+    assert [report.participants for report in rounds] == [3] + [4] * 7
+    assert [report.attempt for report in rounds] == [1, 5, 6, 7, 8, 9, 10, 11]
+    assert west.errors == []
+    assert not attempt_record.is_behind(begun)
 
 
 class Silent(InProcessFleet):

@@ -51,9 +51,9 @@ def is_closed(line: socket.socket) -> bool:
 def test_one_address_does_not_shut_out_the_others(door: Door) -> None:
     door.register("north")
     limits = door.link.limits
-    assert (limits.most, limits.an_address) == (8, 4)
+    assert (limits.max_connections, limits.per_address) == (8, 4)
     with ExitStack() as open_lines:
-        for _ in range(limits.an_address):
+        for _ in range(limits.per_address):
             open_lines.enter_context(connect(door))
         until(lambda: len(door.link._connections) == 4, "four are held")
         for _ in range(3):

@@ -335,7 +335,7 @@ def test_who_fetches_the_same_question_without_end_is_given_up() -> None:
     made.reply_id = ""
     for _ in range(10):
         made.fetched("a", MB)
-    assert present(made.transfer).most == 0
+    assert present(made.transfer).max_bytes == 0
 
 
 def test_an_announced_answer_is_asked_for_again_or_given_up() -> None:

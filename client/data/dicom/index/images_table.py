@@ -7,7 +7,8 @@ WHERE images.view_position IN ('PA', 'AP')
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +17,7 @@ import pandas as pd
 
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
+from client.data.dicom.objects.gate import GatePolicy
 
 TABLE, FUNCTION = "images", "pseudonym"
 _TYPES = {
@@ -27,16 +29,17 @@ _TYPES = {
 
 
 def register(
-    connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Container[str] = ()
+    connection: duckdb.DuckDBPyConnection, index: ImageIndex, without: Set[str] = frozenset()
 ) -> None:
     """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`, or
     `pseudonym(patient_id, issuer := text)` where images state who issued their Patient IDs.
 
     Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and
     `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
-    without: pseudonyms of patients whose images it leaves out.
+    without: pseudonyms of patients, or of Patient IDs whoever issued them, whose images it leaves
+    out; such an ID's pseudonym is the same under every issuer, so that no view has another for it.
     """
-    rows = [row for row in index.ready() if row["patient"] not in without]
+    rows = [row for row in index.ready() if not {row["patient"], row["patient_id"]} & without]
     columns: dict[str, Any] = {}
     for name, kind in _TYPES.items():
         dtype = object if kind in ("VARCHAR", "DATE") else np.float64
@@ -46,13 +49,24 @@ def register(
     casts = ", ".join(_cast(name, kind) for name, kind in _TYPES.items())
     connection.execute(f"CREATE TABLE {TABLE} AS SELECT {casts} FROM indexed_images")
     connection.unregister("indexed_images")
-    connection.create_function(
-        "pseudonym_of_patient", index.names.of_patient, ["VARCHAR"] * 2, "VARCHAR"
-    )
+
+    def of_patient(patient: str, issuer: str) -> str:
+        alone = index.names.of(patient)
+        return alone if alone in without else index.names.of_patient(patient, issuer)
+
+    connection.create_function("pseudonym_of_patient", of_patient, ["VARCHAR"] * 2, "VARCHAR")
     connection.execute(
         f"CREATE MACRO {FUNCTION}(value, issuer := '') AS"
         " pseudonym_of_patient(CAST(value AS VARCHAR), coalesce(CAST(issuer AS VARCHAR), ''))"
     )
+
+
+def open_and_register(
+    connection: duckdb.DuckDBPyConnection, *, state: Path, gate: GatePolicy, without: Set[str]
+) -> None:
+    """As `register`, of the index in the state folder. Raises WardroundError(STATE)."""
+    with ImageIndex.open(state, gate) as index:
+        register(connection, index, without)
 
 
 def _cast(name: str, kind: str) -> str:

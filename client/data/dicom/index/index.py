@@ -26,7 +26,8 @@ from typing import Any, Literal
 
 from client.data.dicom.index import image_decisions
 from client.data.dicom.index.image_decisions import Decision
-from client.data.dicom.objects.attributes import ATTRIBUTES, COLUMNS, DOSE_COLUMNS
+from client.data.dicom.objects import dose_report
+from client.data.dicom.objects.attributes import ATTRIBUTES, COLUMNS, DOSE_COLUMNS, DOSE_LINKS
 from client.data.dicom.objects.gate import SUSPICIONS, GatePolicy, Reason
 from client.data.dicom.objects.header import TRANSIENT as TRANSIENT_PROBLEMS
 from client.data.dicom.objects.pseudonym import Pseudonyms
@@ -54,9 +55,10 @@ class Finding:
 
 
 _Values = Sequence[Any] | Mapping[str, Any]
-_STORED = (*COLUMNS, *DOSE_COLUMNS)
+_STORED = (*COLUMNS, *dose_report.STORED)
 _OWN = ("path", "size", "mtime_ns", "problem", "reason", "suspicion", "sop_class", "syntax")
 _TYPES = {a.column: "REAL" if a.kind == "number" else "TEXT" for a in ATTRIBUTES}
+_TYPES |= dict.fromkeys(DOSE_LINKS, "TEXT")
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE instance (
@@ -261,17 +263,34 @@ class ImageIndex:
     def ready(self) -> list[dict[str, Any]]:
         """The instances that the gate lets through, by column of `attributes.COLUMNS`, with their
         study's dose report. Ordered by image."""
-        dose = (
-            "SELECT study AS reported, sum(dlp) AS dlp, max(ctdivol_report) AS ctdivol_report"
-            " FROM instance WHERE dlp IS NOT NULL OR ctdivol_report IS NOT NULL GROUP BY study"
-        )
-        columns = ", ".join(f"v.{c}" for c in COLUMNS)
         rows = self._judged(
-            f"SELECT {columns}, dose.dlp, dose.ctdivol_report FROM ({_VERDICTS}) AS v"
-            f" LEFT JOIN ({dose}) AS dose ON dose.reported = v.study"
-            " WHERE v.verdict IS NULL ORDER BY v.image"
+            f"SELECT {', '.join(COLUMNS)} FROM ({_VERDICTS}) WHERE verdict IS NULL ORDER BY image"
         )
-        return [dict(row) for row in rows]
+        doses, nothing = self._doses(), dose_report.StudyDose(None, None)
+        return [
+            dict(row) | dict(zip(DOSE_COLUMNS, doses.get(row["study"], nothing), strict=True))
+            for row in rows
+        ]
+
+    def _doses(self) -> dict[str, dose_report.StudyDose]:
+        """Study -> what its dose reports come to."""
+        reports: dict[str, list[tuple[str, dose_report.DoseReport]]] = {}
+        stored = ", ".join(dose_report.STORED)
+        for study, name, *stated in self._read(
+            f"SELECT study, coalesce(image, path), {stored} FROM instance"
+            f" WHERE coalesce({stored}) IS NOT NULL ORDER BY path"
+        ):
+            report = dose_report.DoseReport.of_columns(*stated)
+            reports.setdefault(study, []).append((name, report))
+        return {study: dose_report.of_study(found) for study, found in reports.items()}
+
+    def patients(self) -> list[tuple[str, str]]:
+        """Each patient of an image, ready or not, and the patient's ID whoever issued it: the
+        columns `patient` and `patient_id`."""
+        rows = self._read(
+            "SELECT DISTINCT patient, patient_id FROM instance WHERE patient IS NOT NULL"
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def paths(self, keys: Iterable[str]) -> dict[str, Path]:
         """Keys of ready images -> their files. A key of an image that is not there, that the gate

@@ -1,7 +1,7 @@
 """The cache of decoded pictures: a file of bytes to map into memory, and a catalogue of it.
 
     pictures/catalogue.db      SQLite: file -> content, (preprocessing, content) -> slot or fault
-    pictures/v1-28x28.u8       slot after slot, rows * columns bytes each
+    pictures/v2-KEY-28x28.u8   slot after slot, rows * columns bytes each
 
 In the state folder, 0600. The key is the content (SHA-256) and how it was prepared, so that a file
 that moves, or is copied, is not decoded again, and another size or version never mixes with this

@@ -10,6 +10,10 @@ UID, C clean. "-" is an attribute that the table does not list. What this list k
     code       a defined term of the standard (VR CS), upper case
     words      cleaned (option E.3.5, clean descriptors): only words of a public vocabulary stay
     text       as it is, where the table lets it be
+    directions two letters (client/data/dicom/objects/directions.py), of rows and of columns
+    age        the ten years it lies in, "90+" from 90 on: the option to retain patient
+               characteristics (E.3.7), for cohorts; no further than the site's own view
+    sex        F, M or O, by the same option
     number     finite and within a public range, in the unit given
 
 Private attributes (odd groups) are on no list and so are never kept, whatever they are called.
@@ -20,13 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-AttributeKind = Literal["pseudonym", "date", "code", "words", "text", "number"]
+AttributeKind = Literal[
+    "pseudonym", "date", "code", "words", "text", "directions", "age", "sex", "number"
+]
 
 
 @dataclass(frozen=True)
 class Attribute:
     """One column of the index. `profile`: the Basic Profile's action. Numbers outside [low, high]
-    count as not given."""
+    count as not given. `part`: which of several values, from 0."""
 
     column: str
     tag: int
@@ -35,11 +41,13 @@ class Attribute:
     unit: str = ""
     low: float = 0.0
     high: float = 0.0
+    part: int = 0
 
 
 ATTRIBUTES = (
     Attribute("image", 0x00080018, "pseudonym", "U"),
     Attribute("patient", 0x00100020, "pseudonym", "Z"),
+    Attribute("patient_id", 0x00100020, "pseudonym", "Z"),
     Attribute("study", 0x0020000D, "pseudonym", "U"),
     Attribute("series", 0x0020000E, "pseudonym", "U"),
     Attribute("accession", 0x00080050, "pseudonym", "Z"),
@@ -65,16 +73,31 @@ ATTRIBUTES = (
     Attribute("entrance_dose", 0x00408302, "number", "-", "mGy", 0, 1e5),
     Attribute("ctdivol", 0x00189345, "number", "-", "mGy", 0, 1e4),
     Attribute("slice_thickness", 0x00180050, "number", "-", "mm", 0, 1e3),
+    Attribute("instance_number", 0x00200013, "number", "-", "1", 0, 2**31),
+    Attribute("position_x", 0x00200032, "number", "-", "mm", -1e5, 1e5),
+    Attribute("position_y", 0x00200032, "number", "-", "mm", -1e5, 1e5, part=1),
+    Attribute("position_z", 0x00200032, "number", "-", "mm", -1e5, 1e5, part=2),
+    Attribute("row_spacing", 0x00280030, "number", "-", "mm", 1e-4, 1e3),
+    Attribute("column_spacing", 0x00280030, "number", "-", "mm", 1e-4, 1e3, part=1),
+    Attribute("orientation", 0x00200037, "directions", "-"),
+    Attribute("age_band", 0x00101010, "age", "X"),
+    Attribute("sex", 0x00100040, "sex", "Z"),
 )
-"""What the index keeps of an instance, by column."""
+"""What the index keeps of an instance, by column. patient: of Patient ID and issuer; patient_id: of
+the Patient ID alone, which is another patient's too where two issuers gave it."""
 
 ISSUER = 0x00100021
-"""Issuer of Patient ID, a part of the pseudonym: a Patient ID is unique within it (PS3.3,
+"""Issuer of Patient ID, a part of `patient`: a Patient ID is unique within it (PS3.3,
 C.7.1.1)."""
 OTHER_LATERALITY = 0x00200062
 """Image Laterality, of the newer objects; serves where Laterality (0020,0060) is not given."""
+PATIENT_ORIENTATION = 0x00200020
+"""Serves before Image Orientation (Patient) for `orientation`."""
 DOSE_COLUMNS = ("dlp", "ctdivol_report")
 """Read from a radiation dose report: its total DLP in mGy.cm, its greatest mean CTDIvol in mGy."""
+DOSE_LINKS = ("dose_events", "dose_replaces")
+"""What tells the reports of a study apart: pseudonyms of the irradiation events that one is about,
+and of the reports that it replaces."""
 COLUMNS = tuple(a.column for a in ATTRIBUTES)
 NUMBERS = tuple(a.column for a in ATTRIBUTES if a.kind == "number")
 

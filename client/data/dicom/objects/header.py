@@ -36,6 +36,7 @@ from pydicom.uid import (
 )
 
 from client.data.dicom.objects import attributes, descriptors, dose_report
+from client.data.dicom.objects.directions import directions
 from client.data.dicom.objects.pseudonym import Pseudonyms
 
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -45,7 +46,7 @@ _SOP_CLASS, _IMAGE_TYPE = 0x00080016, 0x00080008
 _WANTED: list[Any] = sorted(
     {a.tag for a in attributes.ATTRIBUTES}
     | {_BURNED_IN, _FACE, _CONVERSION, _SOP_CLASS, _IMAGE_TYPE}
-    | {attributes.OTHER_LATERALITY, attributes.ISSUER}
+    | {attributes.OTHER_LATERALITY, attributes.ISSUER, attributes.PATIENT_ORIENTATION}
     | set(attributes.IDENTIFYING)
 )
 _CONTENT = 0x0040A730
@@ -99,7 +100,7 @@ class Header:
     face: str | None
     conversion: str | None
     image_type: str | None
-    dose: dict[str, float] = field(default_factory=dict)
+    dose: dict[str, float | str | None] = field(default_factory=dict)
 
 
 class BoundedFile(io.BufferedReader):
@@ -151,7 +152,8 @@ def _read(file: Any, size: int, names: Pseudonyms, words: frozenset[str]) -> Hea
     dose = {}
     if sop_class in dose_report.SOP_CLASSES:
         file.seek(0)
-        dose = dose_report.totals(open_dataset(file, size, [_CONTENT])[0])
+        report = open_dataset(file, size, [_CONTENT, dose_report.PREDECESSORS])[0]
+        dose = dose_report.read(report, names.of).columns
     return Header(
         values=_values(dataset, names, words),
         sop_class=sop_class if re.fullmatch(r"[0-9.]{1,64}", sop_class) else "",
@@ -249,7 +251,14 @@ def _values(
             case "date":
                 value = _date(text)
             case "number":
-                value = _number(text, attribute.low, attribute.high)
+                value = _number(text, attribute)
+            case "directions":
+                letters = _text(dataset, attributes.PATIENT_ORIENTATION)
+                value = "".join(directions(letters.split("\\"), text.split("\\")) or ()) or None
+            case "age":
+                value = _age_band(text)
+            case "sex":
+                value = text if text in ("F", "M", "O") else None
             case "code":
                 value = harmless(descriptors.code(text))
             case "words":
@@ -303,10 +312,20 @@ def _date(text: str) -> str | None:
         return None
 
 
-def _number(text: str, low: float, high: float) -> float | None:
-    """The first of several values."""
-    try:
-        number = float(text.split("\\")[0])
-    except ValueError:
+def _age_band(text: str) -> str | None:
+    """AS (PS3.5, section 6.2) -> the ten years that it lies in, as "40-49"."""
+    match = re.fullmatch(r"(\d{3})([DWMY])", text, re.ASCII)
+    if match is None:
         return None
-    return number if math.isfinite(number) and low <= number <= high else None
+    years = int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
+    decade = int(years) // 10 * 10
+    return "90+" if decade >= 90 else f"{decade}-{decade + 9}"
+
+
+def _number(text: str, attribute: attributes.Attribute) -> float | None:
+    """One of several values."""
+    try:
+        number = float(text.split("\\")[attribute.part])
+    except (ValueError, IndexError):
+        return None
+    return number if math.isfinite(number) and attribute.low <= number <= attribute.high else None

@@ -28,7 +28,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import get_j2k_parameters, pixel_array
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
@@ -39,7 +38,10 @@ from pydicom.uid import (
 )
 
 from client.data.dicom.objects.header import Problem, Unreadable, open_dataset
+from client.data.dicom.pixels import functional_groups
 from client.data.dicom.pixels.faults import NoPicture, PixelFault, explained
+from client.data.dicom.pixels.lookup_tables import palette
+from client.data.dicom.pixels.stored_bits import samples
 
 _FIRST = {
     RLELossless: ("pylibjpeg", "pydicom"),
@@ -50,21 +52,25 @@ _FIRST = {
 }
 _BITS = {8: np.uint8, 16: np.uint16, 32: np.uint32}
 _HEADERS = {Problem.CUT_SHORT: PixelFault.CUT_SHORT, Problem.SYNTAX: PixelFault.SYNTAX}
+FRAME = "frame n // 2, counted from 0"
 LARGEST_FRAME = 1 << 27
 """Samples in a frame, at most; 134 million."""
 _WANTED: list[Any] = [
-    *range(0x00280002, 0x00280015),  # samples, photometric interpretation, frames, sides, aspect
-    *(0x00280030, 0x00181164),  # pixel spacing, of the patient or of the detector
+    0x00080060,  # modality
+    *range(0x00280002, 0x00280015),  # samples, photometric interpretation, frames, sides
+    *(0x00280030, 0x00280034, 0x00181164, 0x00182010),  # pixels: spacing and aspect
+    *(0x00200020, 0x00200037, 0x00102210),  # orientation
     *(0x00280100, 0x00280101, 0x00280102, 0x00280103),  # bits, sign
-    *(0x00280120, 0x00280121),  # padding
-    *range(0x00281050, 0x00281057),  # window, rescale, VOI LUT function
+    *range(0x00280120, 0x00280126),  # padding
+    *range(0x00281050, 0x00281057),  # window, rescale and its type, VOI LUT function
     *(0x00283000, 0x00283010, 0x20500020),  # modality LUT, VOI LUT, presentation shape
     *range(0x00281101, 0x00281104),  # palette
     *range(0x00281201, 0x00281204),
     *(0x00281221, 0x00281222, 0x00281223),
+    *(functional_groups.SHARED, functional_groups.PER_FRAME),
     *(0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010),  # offsets, pixel data
 ]
-"""All that is parsed: no attribute that names anybody."""
+"""All that is parsed. No attribute that is used of it names anybody."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +112,20 @@ def middle_frame(data: bytes, path: Path | None = None) -> DecodedFrame:
 
 
 def _frame(dataset: Dataset, path: Path | None) -> DecodedFrame:
-    samples = int(dataset.get("SamplesPerPixel", 1) or 1)
-    if int(dataset.Rows) * int(dataset.Columns) * samples > LARGEST_FRAME:
+    planes = int(dataset.get("SamplesPerPixel", 1) or 1)
+    if int(dataset.Rows) * int(dataset.Columns) * planes > LARGEST_FRAME:
         raise NoPicture(PixelFault.TOO_LARGE)
     number = _frames(dataset) // 2
-    values = _decoded(dataset, number, path)
-    if str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR":
-        values = apply_color_lut(values, dataset)[..., :3]
-        return DecodedFrame(values, dataset, 8 * values.dtype.itemsize)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    words = _decoded(dataset, number, path)
+    values = samples(words, dataset, syntax.is_encapsulated and syntax != RLELossless)
+    header = functional_groups.of_frame(dataset, number)
+    if str(header.get("PhotometricInterpretation", "")).strip() == "PALETTE COLOR":
+        tables = palette(header, signed=values.dtype.kind == "i")
+        colours = np.stack([table(values) for table in tables], axis=-1)
+        return DecodedFrame(colours, header, max(table.bits for table in tables))
     return DecodedFrame(
-        values, dataset, int(dataset.get("BitsStored", 0) or 8 * values.dtype.itemsize)
+        values, header, int(header.get("BitsStored", 0) or 8 * values.dtype.itemsize)
     )
 
 
@@ -126,11 +136,13 @@ def _frames(dataset: Dataset) -> int:
 def _decoded(dataset: Dataset, number: int, path: Path | None) -> npt.NDArray[Any]:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        return pixel_array(dataset, index=number)
+        return pixel_array(dataset, index=number, correct_unused_bits=False)
     failure: Exception = NotImplementedError()
     for plugin in _FIRST.get(syntax) or get_decoder(syntax).available_plugins:
         try:
-            values = pixel_array(dataset, index=number, decoding_plugin=plugin)
+            values = pixel_array(
+                dataset, index=number, decoding_plugin=plugin, correct_unused_bits=False
+            )
         except Exception as error:
             failure = error
         else:

@@ -23,6 +23,8 @@ class PixelFault(StrEnum):
     PHOTOMETRIC = "PhotometricInterpretation is missing, or no defined term"
     FRAMES = "NumberOfFrames is no number"
     BITS = "BitsAllocated, BitsStored or PixelRepresentation is missing, or no number"
+    LOOKUP_TABLE = "look-up table: its descriptor or data is missing, or describes none"
+    UNITS = "RescaleType: not in Hounsfield units, in which the task's window is"
     UNDECODABLE = "pixels cannot be decoded"
     BLANK = "blank: every pixel black"
     SLOW = "took too long to decode"

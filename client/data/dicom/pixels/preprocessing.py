@@ -1,6 +1,7 @@
 """Makes one small grey picture of a file, the same for every task, whatever the scanner wrote.
 
-    decoded (decode.py) -> as it is meant to be shown (windowing.py) -> square pixels, resized
+    decoded (decode.py) -> as it is meant to be shown (windowing.py) -> upright (orientation.py)
+    -> square pixels, resized
 
 Nothing is cropped: where the shape differs from the one wanted, black borders fill up. A picture
 of zeros stands for none.
@@ -19,26 +20,33 @@ from PIL import Image as Pillow
 from pydicom.dataset import Dataset
 
 from client.data.dicom.objects.header import quiet
-from client.data.dicom.pixels.decode import middle_frame
+from client.data.dicom.pixels import orientation, windowing
+from client.data.dicom.pixels.decode import FRAME, middle_frame
 from client.data.dicom.pixels.faults import NoPicture, PixelFault
-from client.data.dicom.pixels.windowing import displayed
 
-VERSION = 1
+VERSION = 2
 """Of everything that shapes a picture; another number makes every cached picture again."""
+CHOICES = (FRAME, *windowing.CHOICES, orientation.RULE, "resized by a triangle filter, centred")
+"""What DICOM leaves to the reader, as it is done here; another choice does the same."""
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 LARGEST_FILE = 1 << 30
 """Bytes of a file, at most."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures are made. Two of one kind are comparable; `name` says which kind."""
+    """How pictures are made. Two of one `name` are comparable: it says the size, the Hounsfield
+    units shown as black and as white, if any, and by its digest every choice."""
 
     rows: int
     columns: int
+    hounsfield: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
-        return f"v{VERSION}-{self.rows}x{self.columns}"
+        choices = hashlib.sha256("\n".join(CHOICES).encode()).hexdigest()[:8]
+        window = "-hu{}to{}".format(*map(float, self.hounsfield)) if self.hounsfield else ""
+        return f"v{VERSION}-{choices}-{self.rows}x{self.columns}{window}"
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,20 @@ def prepare_picture(
 
 
 def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:
-    """A file's bytes -> (rows, columns) uint8. Raises what `decode.middle_frame` raises."""
+    """A file's bytes -> (rows, columns) uint8. Raises NoPicture, MemoryError."""
     frame = middle_frame(data, path)
-    shown = displayed(frame.values, frame.header, frame.bits)
-    return resized(shown, aspect(frame.header), made.rows, made.columns)
+    if made.hounsfield is None:
+        shown = windowing.displayed(frame.values, frame.header, frame.bits)
+    else:
+        shown = windowing.measured(frame.values, frame.header, made.hounsfield)
+    turned, pixel_aspect = orientation.upright(shown, aspect(frame.header), frame.header)
+    return resized(turned, pixel_aspect, made.rows, made.columns)
 
 
 def aspect(header: Dataset) -> float:
-    """Height of a pixel over its width (PS3.3, C.7.6.3.1.7); 1 where nothing sensible is said."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+    """Height of a pixel over its width; 1 where nothing sensible is said. Spacing (PS3.3, 10.7.1.3)
+    is that between rows, then between columns; the ratio (C.7.6.3.1.7) stands where none is."""
+    for name in (*_SPACINGS, "PixelAspectRatio"):
         with suppress(TypeError, ValueError, ZeroDivisionError):
             vertical, horizontal = (float(v) for v in header.get(name))
             if 0.1 <= vertical / horizontal <= 10:

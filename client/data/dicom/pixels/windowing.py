@@ -2,8 +2,8 @@
 
     modality LUT, or slope and intercept -> VOI LUT, or window -> inversion of MONOCHROME1
 
-What an object leaves open is settled by its own pixels alone: without a window, 8 bits are shown
-as they are and deeper values from their 0.5th to their 99.5th percentile.
+What the standard leaves to the reader is settled here, by the object alone, and is part of the key
+of the cache of pictures (`CHOICES`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from client.data.dicom.pixels.faults import NoPicture, PixelFault
+from client.data.dicom.pixels.lookup_tables import lookup_table
+
 Values = npt.NDArray[np.float64]
 Function = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
-_TAILS = (0.5, 99.5)
+TAILS = (0.5, 99.5)
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as in DICOM's YBR_FULL (PS3.3, C.7.6.3.1.2)."""
 _DOMAIN = 1 << 16
+CHOICES = (
+    "of several views the first; a VOI LUT before a window",  # C.11.2.1: alternatives
+    f"without either, 8 bits as they are, deeper values between percentiles {TAILS}",
+    "and so where the view shows nothing of the picture",
+    "padding black",  # C.7.5.1.1.2
+    f"colours by luma {_LUMA}",
+)
 
 
 def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArray[np.uint8]:
-    """(rows, columns) or (rows, columns, 3) samples -> (rows, columns) uint8.
+    """(rows, columns) or (rows, columns, 3) samples -> (rows, columns) uint8. bits: of a sample.
 
     Padding is black. A picture that is not all of one value never becomes all black: a window
     that shows none of it is given up for the percentiles.
@@ -49,12 +59,36 @@ def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArr
     return shown
 
 
+def measured(
+    values: npt.NDArray[Any], header: Dataset, hounsfield: tuple[float, float]
+) -> npt.NDArray[np.uint8]:
+    """(rows, columns) samples of computed tomography -> (rows, columns) uint8: from the one value,
+    black, to the other, white, whatever view the object names. Padding is black.
+
+    Raises NoPicture(UNITS) unless the rescale gives Hounsfield units: its type says so, or is
+    absent in a CT image (PS3.3, C.8.2.1, C.11.1.1.2).
+    """
+    kind = str(header.get("RescaleType") or "").strip()
+    absent = not kind and str(header.get("Modality") or "").strip() == "CT"
+    if values.ndim == 3 or "RescaleSlope" not in header or not (kind == "HU" or absent):
+        raise NoPicture(PixelFault.UNITS)
+    black, white = hounsfield
+    units = modality(header, values.dtype.kind == "i")(values)
+    shown = _bytes((units - black) / (white - black))
+    padding = padded(values, header)
+    return shown if padding is None else np.where(padding, np.uint8(0), shown)
+
+
 def _shown(
     values: npt.NDArray[Any], seen: npt.NDArray[Any], header: Dataset, bits: int, by_window: bool
 ) -> npt.NDArray[np.uint8]:
     """`by_window`: with the window that the object names, if any; else by percentiles."""
-    meaning = modality(header)
-    voi = (window(header) if by_window else None) or _percentiles(meaning(seen), bits, by_window)
+    signed = values.dtype.kind == "i"
+    meaning = modality(header, signed)
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    ends = meaning(np.array([lowest, lowest + 2**bits - 1], np.float64))
+    voi = window(header, signed=bool(ends.min() < 0)) if by_window else None
+    voi = voi or _percentiles(meaning(seen), bits, by_window)
 
     def brightness(samples: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         light = voi(meaning(samples))
@@ -67,21 +101,30 @@ def _shown(
     return brightness(np.clip(np.nan_to_num(values, nan=float(low)), low, high))
 
 
-def modality(header: Dataset) -> Callable[[npt.NDArray[Any]], Values]:
-    """Stored values -> what was measured: the modality LUT, else slope and intercept."""
+def modality(header: Dataset, signed: bool) -> Callable[[npt.NDArray[Any]], Values]:
+    """Stored values -> what was measured (PS3.3, C.11.1): the modality LUT, whose output is never
+    negative, else slope and intercept. signed: whether stored values may be negative.
+
+    Raises NoPicture(LOOKUP_TABLE).
+    """
     if items := header.get("ModalityLUTSequence"):
-        table, first, _ = _table(items[0])
-        return lambda samples: _looked_up(samples, table, first)
+        table = lookup_table(items[0], signed)
+        return lambda samples: table(samples).astype(np.float64)
     slope = _number(header.get("RescaleSlope"), 1.0) or 1.0
     intercept = _number(header.get("RescaleIntercept"), 0.0)
     return lambda samples: samples.astype(np.float64) * slope + intercept
 
 
-def window(header: Dataset) -> Callable[[Values], Values] | None:
-    """Measured values -> [0, 1]: the first VOI LUT, else the first window; None without either."""
+def window(header: Dataset, signed: bool) -> Callable[[Values], Values] | None:
+    """Measured values -> [0, 1] (PS3.3, C.11.2): the first VOI LUT, else the first window; None
+    without either. signed: whether measured values may be negative, which is what decides on the
+    sign of the first value mapped (C.11.2.1.1), not the VR that it was written with.
+
+    Raises NoPicture(LOOKUP_TABLE).
+    """
     if items := header.get("VOILUTSequence"):
-        table, first, bits = _table(items[0])
-        return lambda measured: _looked_up(measured, table, first) / (2**bits - 1)
+        table = lookup_table(items[0], signed)
+        return lambda measured: table(measured) / float(2**table.bits - 1)
     centre, width = _number(header.get("WindowCenter")), _number(header.get("WindowWidth"))
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     if not math.isfinite(centre) or not width >= (1 if function == "LINEAR" else 1e-12):
@@ -117,19 +160,22 @@ def inverted(header: Dataset) -> bool:
 
 
 def padded(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_] | None:
-    """(rows, columns) bool: which samples are no part of the picture (PS3.3, C.7.5.1.1.2); None
-    where the object names no such value."""
-    edge = header.get("PixelPaddingValue")
-    if edge is None or values.dtype.kind not in "iu":
+    """(rows, columns) bool: which samples are no part of the picture (PS3.3, C.7.5.1.1.2), of one
+    value or of a range; None where the object names no such value."""
+    real = values.dtype.kind == "f"
+    kind = "" if not real else "Float" if values.dtype.itemsize == 4 else "DoubleFloat"
+    edge = header.get(f"{kind}PixelPaddingValue")
+    if edge is None:
         return None
-    limit = header.get("PixelPaddingRangeLimit")
-    first, second = (_as_sample(v, values.dtype) for v in (edge, edge if limit is None else limit))
-    return np.asarray((values >= min(first, second)) & (values <= max(first, second)))
+    limit = header.get(f"{kind}PixelPaddingRangeLimit")
+    ends = [edge, edge if limit is None else limit]
+    low, high = sorted(float(v) if real else _as_sample(v, header, values.dtype) for v in ends)
+    return np.asarray((values >= low) & (values <= high))
 
 
 def _percentiles(measured: Values, bits: int, whole: bool) -> Callable[[Values], Values]:
     """Without a window: 8 bits as they are (if `whole`), else from percentile to percentile."""
-    low, high = (float(edge) for edge in np.percentile(measured, _TAILS))
+    low, high = (float(edge) for edge in np.percentile(measured, TAILS))
     if whole and bits == 8 and measured.min() >= 0 and measured.max() <= 255:
         low, high = 0.0, 255.0
     elif low == high:
@@ -139,24 +185,14 @@ def _percentiles(measured: Values, bits: int, whole: bool) -> Callable[[Values],
     return lambda values: np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
-def _table(item: Dataset) -> tuple[npt.NDArray[np.float64], int, int]:
-    """A LUT item (PS3.3, C.11.1.1.1) -> its entries, the first value mapped, bits of an entry."""
-    entries, first, bits = (int(v) for v in item.LUTDescriptor)
-    data = item.LUTData
-    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
-    return table.astype(np.float64)[: entries or _DOMAIN], first, max(1, min(bits, 16))
-
-
-def _looked_up(samples: npt.NDArray[Any], table: npt.NDArray[np.float64], first: int) -> Values:
-    place = np.clip(np.rint(samples) - first, 0, len(table) - 1)
-    return np.asarray(table[place.astype(np.int64)], dtype=np.float64)
-
-
-def _as_sample(value: Any, dtype: np.dtype[Any]) -> int:
+def _as_sample(value: Any, header: Dataset, dtype: np.dtype[Any]) -> int:
     """A padding value as these samples would hold it: headers confuse US and SS."""
-    bits = 8 * int(dtype.itemsize)
-    wrapped: int = int(value) & (2**bits - 1)
-    return wrapped - 2**bits if dtype.kind == "i" and wrapped >= 2 ** (bits - 1) else wrapped
+    allocated = 8 * dtype.itemsize
+    held = int(value) & ((1 << allocated) - 1)
+    for bits in (allocated, int(header.get("BitsStored", 0) or allocated)):
+        if dtype.kind == "i" and 1 << bits - 1 <= held < 1 << bits:
+            return held - (1 << bits)
+    return held
 
 
 def _number(value: Any, otherwise: float = math.nan) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from client.data.dicom.receive.association_request import as_understood
 from client.log_events import event
 from protocol.connections import Limits
 from protocol.operations.bounded_server import BoundedServer
@@ -30,6 +31,14 @@ INTRODUCTION = 10.0
 """Seconds for a TLS handshake, and as many until the request of an association is complete."""
 _CONNECTIONS = 4
 """Connections for each association that is allowed: some have not named themselves yet."""
+
+
+class _Contexts(list[Any]):
+    """The presentation contexts of all associations, which only read them. pynetdicom copies them
+    for each: 10,000 UIDs for every probe of the port."""
+
+    def __deepcopy__(self, _: object) -> _Contexts:
+        return self
 
 
 class Entity(AE):
@@ -103,6 +112,8 @@ class _Handler(RequestHandler):
         association.dul.socket.__class__ = _BoundedSocket
         association.dul.socket.introduced_by = time.monotonic() + INTRODUCTION
         association.bind(evt.EVT_CONN_CLOSE, _forget_stranger)
+        decode = association.dul._decode_pdu
+        association.dul._decode_pdu = lambda pdu: decode(as_understood(bytes(pdu)))
         place, run = self.server.places[self._accepted], association.run
 
         def run_and_leave() -> None:
@@ -127,13 +138,14 @@ class AssociationServer(BoundedServer, ThreadedAssociationServer):
         more["request_handler"] = _Handler
         connections = _CONNECTIONS * arguments[0].maximum_associations
         super().__init__(*arguments, connections=connections, **more)
+        self.contexts = _Contexts(self.contexts)
 
-    def tell(self, open_files: int, limits: Limits) -> None:
+    def log_limits(self, open_files: int, limits: Limits) -> None:
         event(
             "limits",
             open_files=open_files,
-            connections=limits.most,
-            an_address=limits.an_address,
+            connections=limits.max_connections,
+            an_address=limits.per_address,
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from client.data.dicom.receive.object_store import DiskFull, Spool
 
+DISK_FULL, DISK_FAILS = "the disk is full or at its floor", "the disk fails"
 _IN_MEMORY = 4 << 20
 
 
@@ -40,9 +41,9 @@ class IncomingObject(io.BytesIO):
             if self.failed is None and self._wanted():
                 self._take(data)
         except DiskFull:
-            self._fail("the disk is full")
+            self._fail(DISK_FULL)
         except OSError:
-            self._fail("the disk fails")
+            self._fail(DISK_FAILS)
         return len(data)
 
     def written(self) -> Spool:

@@ -1,5 +1,6 @@
 """DICOM Send to this site: a storage SCP (PS3.4, Annex B) that answers C-STORE and C-ECHO.
 
+    another application     rejected: 2, application context name not supported
     unknown calling title   the association is rejected: 3, calling AE title not recognised
     wrong called title      rejected: 7, called AE title not recognised
     too many senders        rejected: 2, local limit exceeded
@@ -57,16 +58,19 @@ from client.data.dicom.receive.association_server import (
     Entity,
     tls_context,
 )
-from client.data.dicom.receive.incoming_object import IncomingObject
+from client.data.dicom.receive.incoming_object import DISK_FAILS, DISK_FULL, IncomingObject
 from client.data.dicom.receive.object_store import DiskFull, ObjectStore, StoredObject
 from client.data.dicom.receive.settings import ReceiverSettings
 from client.log_events import event as log
 from protocol.errors import Code, WardroundError
 from protocol.untrusted import Throttle
 
+_NOT_AGREED = "not of the class that was agreed on"
 STORED, NO_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 _STRANGE, _WINDOW = 20, 600.0
 """Lines of the log on each kind of unwelcome connection, in so many seconds."""
+_DICOM = "1.2.840.10008.3.1.1.1"
+"""DICOM's application context (PS3.7, A.2.1)."""
 _STUDY = 0x0020000D
 _PEEK = [0x00080016, 0x00080018, _STUDY]
 _PEEKED = 1 << 20
@@ -115,23 +119,28 @@ def transfer_syntaxes() -> list[str]:
 
 @dataclass
 class ReceiverCounts:
-    """What has happened since the start. `statuses`: answers by status; `rejected`: by reason;
-    `dropped`: objects that are not needed, by SOP class; `last_sender`: title and address;
-    `last_time`: in seconds since 1970."""
+    """What has happened since the start. `refused`: objects by reason; `rejected`: associations by
+    reason; `dropped`: objects that are not needed, by SOP class; `last_sender`, `last_rejected`:
+    title and address; `last_time`: in seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     associations: int = 0
     bytes: int = 0
     kept: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[int] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     last_sender: str = ""
     last_time: float = 0.0
+    last_rejected: str = ""
 
-    @property
-    def refused(self) -> int:
-        return sum(n for status, n in self.statuses.items() if status != STORED)
+
+class RefusedObject(Exception):
+    """An object that is not taken. status: the answer (PS3.4, Table B.2-1)."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
 
 
 class Receiver:
@@ -170,6 +179,7 @@ class Receiver:
         handlers: list[Any] = [
             (evt.EVT_PDU_RECV, self._prepare_data_set),
             (evt.EVT_C_STORE, self._store_one),
+            (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _discard_unfinished),
@@ -235,56 +245,63 @@ class Receiver:
     def _store_one(self, event: Any) -> int:
         data = event.request.DataSet
         try:
-            status, stored = self._take(event, data)
+            stored = self._take(event, data)
+        except RefusedObject as refused:
+            log("object refused", why=refused.why, sender=_peer(event.assoc))
+            with self._lock:
+                self.counts.refused[refused.why] += 1
+            return refused.status
         finally:
             if isinstance(data, IncomingObject):
                 data.discard()
         with self._lock:
-            self.counts.statuses[status] += 1
-            if stored is not None:
+            if stored is None:
+                self.counts.dropped[event.request.AffectedSOPClassUID] += 1
+            else:
                 self.counts.kept[stored.what] += 1
                 self.counts.bytes += data.length
         if stored is not None and stored.what != "again":
             self._arrived(stored.study)
-        return status
+        return STORED
 
-    def _take(self, event: Any, data: Any) -> tuple[int, StoredObject | None]:
+    def _take(self, event: Any, data: Any) -> StoredObject | None:
+        """None for an object that is not needed. Raises RefusedObject."""
         request = event.request
         if not isinstance(data, IncomingObject) or data.length == 0:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "without a data set")
         sop_class = request.AffectedSOPClassUID
         if sop_class != event.context.abstract_syntax:
-            return OTHER_CLASS, None
+            raise RefusedObject(OTHER_CLASS, _NOT_AGREED)
         if sop_class not in self._kept:
-            with self._lock:
-                self.counts.dropped[sop_class] += 1
-            return STORED, None
+            return None
         if data.failed is not None:
-            log("object refused", why=data.failed, sender=_peer(event.assoc))
-            return NO_RESOURCES, None
+            raise RefusedObject(NO_RESOURCES, data.failed)
         uids = peek(data.start(_PEEKED), UID(event.context.transfer_syntax))
         if uids is None:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "damaged")
         stated, instance, study = uids
         if instance != request.AffectedSOPInstanceUID or not study:
-            return NOT_UNDERSTOOD, None
+            raise RefusedObject(NOT_UNDERSTOOD, "without its own UID or its study's")
         if stated != sop_class:
-            return OTHER_CLASS, None
+            raise RefusedObject(OTHER_CLASS, _NOT_AGREED)
         try:
             self._store.check_room(data.length)
             stored = self._store.keep(data.written(), study, instance)
-            if stored.what == "beside":
-                log(
-                    "another object has this UID",
-                    kept="beside the first",
-                    sender=_peer(event.assoc),
-                )
-            return STORED, stored
         except DiskFull:
-            log("object refused", why="the disk is full or at its floor")
+            raise RefusedObject(NO_RESOURCES, DISK_FULL) from None
         except OSError as error:
-            log("object refused", why=f"the disk fails: {error.strerror}")
-        return NO_RESOURCES, None
+            raise RefusedObject(NO_RESOURCES, f"{DISK_FAILS}: {error.strerror}") from None
+        if stored.what == "beside":
+            log("another object has this UID", kept="beside the first", sender=_peer(event.assoc))
+        return stored
+
+    def _requested(self, event: Any) -> None:
+        """Another application than DICOM's is rejected: pynetdicom does not look."""
+        asked = event.assoc.requestor.primitive
+        if asked.application_context_name != _DICOM:
+            event.assoc.acse.send_reject(0x01, 0x01, 0x02)
+            event.assoc.kill()
+            self._count_rejected(event.assoc, "another application context")
 
     def _accepted(self, event: Any) -> None:
         with self._lock:
@@ -301,10 +318,15 @@ class Receiver:
             why = "called by another title"
         else:
             why = "too many associations"
+        self._count_rejected(event.assoc, why)
+
+    def _count_rejected(self, association: Any, why: str) -> None:
+        title, peer = _title(association), _peer(association)
         with self._lock:
             self.counts.rejected[why] += 1
+            self.counts.last_rejected = f"{title} at {peer}"
         if self._is_news("association rejected"):
-            log("association rejected", why=why, title=title, sender=_peer(event.assoc))
+            log("association rejected", why=why, title=title, sender=peer)
 
     def _not_understood(self, arguments: threading.ExceptHookArgs) -> None:
         """A sender said what pynetdicom cannot read: the thread, and so the connection, ends."""

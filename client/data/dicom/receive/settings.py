@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from client.yaml_values import LocalPath, SizeOrBytes
 from protocol.address import Address, ListenAddress
 from protocol.document import Document
+from protocol.yaml.values import LocalPath, SizeOrBytes
 
 
 def _title(value: Any) -> str:

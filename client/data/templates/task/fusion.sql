@@ -12,9 +12,13 @@ wanted (name, feature, unit, factor) AS (
     ('bun', 'bun', 'mg/dL', 1.0),
     ('urea', 'bun', 'mmol/L', 2.8014)
 ),
+pictured AS (  -- a record says no issuer: an ID that two of them gave is nobody's
+  SELECT * FROM images
+  QUALIFY min(patient) OVER (PARTITION BY patient_id) = max(patient) OVER (PARTITION BY patient_id)
+),
 picture AS (
   SELECT p.*, i.image, i.study_date AS day
-  FROM images i JOIN people p ON i.patient = pseudonym(p.record_number)
+  FROM pictured i JOIN people p ON i.patient_id = pseudonym(p.record_number)
   WHERE i.modality IN ('CR', 'DX') AND i.view_position IN ('PA', 'AP')
   QUALIFY row_number() OVER (PARTITION BY p.patient ORDER BY i.study_date, i.image) = 1
 ),

@@ -46,11 +46,11 @@ def views(tmp_path: Path) -> Path:
 
 
 def told(
-    folder: Path, views: Path, sql: str, memory: str = "1GB", minutes: float = 5.0
+    folder: Path, views: Path, sql: str, memory: int = 1 << 30, minutes: float = 5.0
 ) -> tuple[Table, list[str]]:
     notes: list[str] = []
     sources = Sources(fhir=Fhir(folder=folder, views=(views,)), minutes=minutes)
-    return read(sources, sql, note=notes.append, memory_limit=memory), notes
+    return read(sources, sql, note=notes.append, memory=memory), notes
 
 
 def refused(folder: Path, views: Path, sql: str = "SELECT * FROM patient") -> WardroundError:
@@ -213,7 +213,7 @@ def test_an_export_that_needs_more_memory_or_time_than_allowed_stops(
         for k in range(12_000):
             out.write(lines(PATIENT | {"id": str(k), "gender": f"{k}" * 400}))
     with pytest.raises(WardroundError, match="more memory than allowed"):
-        told(file, views, "SELECT * FROM patient", memory="8MB")
+        told(file, views, "SELECT * FROM patient", memory=8 << 20)
     with pytest.raises(WardroundError, match="longer than"):
         told(file, views, "SELECT * FROM patient", minutes=1e-5)
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from client.data import templates, view_reader
-from client.data.sources.attrition import Attrition, look
+from client.data.sources.attrition import Attrition, measure
 from client.data.sources.settings import Fhir, Omop, Sources
+from client.data.view_reader import Inspection
 from tests.cases.ehr.records import (
     SNOMED,
     Resource,
@@ -23,7 +24,7 @@ from tests.client.data.clinical_facts import Person, Visit, write_omop
 
 def attrition(sources: Sources, view: str) -> Attrition:
     found: list[Attrition] = []
-    view_reader.read(sources, view, inspect=lambda *of: found.append(look(*of)))
+    view_reader.read(sources, view, inspection=Inspection(measure, found.append))
     return found[0]
 
 

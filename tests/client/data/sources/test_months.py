@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data.sources.attrition import Attrition, look
+from client.data.sources.attrition import Attrition, measure
 from client.data.sources.months import USUAL, gaps, late
 from client.data.sources.settings import Sources
-from client.data.view_reader import read
+from client.data.view_reader import Inspection, read
 
 JANUARY = 12 * 2020
 
@@ -65,6 +66,7 @@ def test_tables_are_looked_at_by_patient_and_no_later_than_today(tmp_path: Path)
     found: list[Attrition] = []
     view = "WITH a AS (FROM encounter) SELECT patient FROM a JOIN condition USING (patient)"
     sources = Sources(files=files)
-    read(sources, view, inspect=lambda s, v: found.append(look(s, v, date(2021, 12, 31))))
+    of = partial(measure, today=date(2021, 12, 31))
+    read(sources, view, inspection=Inspection(of, found.append))
     assert [str(gap) for gap in found[0].gaps] == ["encounter has no rows in 2021-06"]
     assert found[0].ends is None

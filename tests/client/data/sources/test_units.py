@@ -29,7 +29,7 @@ from tasks import registry
 def test_one_unit_has_many_spellings(
     analyte: str, wanted: str, factor: float, spellings: str
 ) -> None:
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         for unit in spellings.split("|"):
             query = "SELECT in_unit(10, ?, ?, ?)"
@@ -41,7 +41,7 @@ def test_one_unit_has_many_spellings(
     ("unit", "value"), [("Deg. F", 98.6), ("degrees C", 37), ("° F", 98.6), ("degree Celsius", 37)]
 )
 def test_degrees_are_read_in_words(unit: str, value: float) -> None:
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         query = "SELECT in_unit(?, ?, 'Cel', 'temperature')"
         [(seen,)] = session.connection.execute(query, [value, unit]).fetchall()
@@ -50,7 +50,7 @@ def test_degrees_are_read_in_words(unit: str, value: float) -> None:
 
 @pytest.mark.parametrize("unit", ["furlongs", "mg/dL/min", "10*3", "per", "/", "mol", "mmol/kg"])
 def test_a_unit_of_something_else_is_a_missing_value(unit: str) -> None:
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         for analyte in ("glucose", "heart_rate", "wbc", "temperature"):
             wanted = next(iter(units.table()[analyte]))
@@ -61,7 +61,7 @@ def test_a_unit_of_something_else_is_a_missing_value(unit: str) -> None:
 
 def test_sql_and_python_spell_alike() -> None:
     """The table's keys are made by Python's regular expressions, texts are looked up by RE2's."""
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         for scale in units.table().values():
             for unit in scale:
@@ -95,7 +95,7 @@ UREA_MASS = "Urea nitrogen [Mass/volume] in Serum or Plasma"
 def test_a_missing_unit_is_assumed_only_where_it_can_be_no_other(
     value: float, analyte: str, wanted: str, display: str | None, assumed: bool
 ) -> None:
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         for unit in (None, "", " "):
             query = "SELECT unit_or(?, ?, ?, ?, ?)"
@@ -119,7 +119,7 @@ def test_a_missing_unit_is_assumed_only_where_it_can_be_no_other(
     ],
 )
 def test_plausible(value: float | None, analyte: str, can_be: bool) -> None:
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
         query = "SELECT plausible(CAST(? AS DOUBLE), ?)"
         assert session.connection.execute(query, [value, analyte]).fetchall() == [(can_be,)]
@@ -127,9 +127,9 @@ def test_plausible(value: float | None, analyte: str, can_be: bool) -> None:
 
 def test_plausible_values_hold_the_ranges_of_the_tasks_that_ship() -> None:
     """In the task's own unit. A day's urine is more than one measurement of it."""
-    with Session("200MB", 1) as session:
+    with Session(200 << 20, 1) as session:
         units.register(session)
-        for task in ("icu_mortality", "icu_timeseries", "fusion", "readmission"):
+        for task in ("icu_mortality", "icu_timeseries", "fusion", "readmission", "deterioration"):
             for column in registry.load(task).schema.columns:
                 name = re.sub(r"_[0-9]{2}$", "", column.name)
                 if column.kind != "number" or name == "urine_output":

@@ -19,7 +19,7 @@ ICD10, ICD10CM = "http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-
 
 
 def sets_of(system: str, code: str, own: tuple[Path, ...] = (), *ancestors: Path) -> set[str]:
-    with Session("300MB", 1) as session:
+    with Session(300 << 20, 1) as session:
         value_sets.register(session, own, ancestors)
         rows = session.connection.execute(
             "SELECT DISTINCT name FROM value_set WHERE list_contains(code_keys(?, ?), key)",
@@ -79,7 +79,7 @@ def test_atc_is_a_hierarchy_of_prefixes() -> None:
 @given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.", min_size=1, max_size=8))
 def test_a_code_has_the_keys_of_every_category_that_begins_it(code: str) -> None:
     bare = code.replace(".", "")
-    with Session("300MB", 1) as session:
+    with Session(300 << 20, 1) as session:
         code_systems.register(session)
         [(keys,)] = session.connection.execute("SELECT code_keys(?, ?)", [ICD10CM, code]).fetchall()
     wanted = {f"{uri} {bare[:n]}" for uri in (ICD10, ICD10CM) for n in range(1, len(bare) + 1)}

@@ -112,6 +112,21 @@ ICU = [
 ]
 
 
+def _as_version_5_3(cdm: Path) -> None:
+    for name, pairs in {
+        "cdm_source": {"5.4": "5.3"},
+        "visit_occurrence": {
+            "admitted_from_concept_id": "admitting_source_concept_id",
+            "discharged_to_concept_id": "discharge_to_concept_id",
+        },
+    }.items():
+        text = (cdm / f"{name}.csv").read_text()
+        for new, old in pairs.items():
+            assert new in text
+            text = text.replace(new, old)
+        (cdm / f"{name}.csv").write_text(text)
+
+
 class Build(Protocol):
     """The table of a task's shipped view, where the people lie as the fixture has them."""
 
@@ -121,7 +136,14 @@ class Build(Protocol):
 
 
 @pytest.fixture(
-    params=["omop", "fhir", "omop in a database", "omop in Paris", "fhir in Kiritimati"]
+    params=[
+        "omop",
+        "fhir",
+        "omop 5.3",
+        "omop in a database",
+        "omop in Paris",
+        "fhir in Kiritimati",
+    ]
 )
 def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
     def build(task: str, people: list[Person], extras: tuple[Extra, ...] = ()) -> Table:
@@ -130,7 +152,10 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
             folder = write_fhir(tmp_path / "fhir", people)
             sources = Sources(fhir=Fhir(folder=folder, views=templates.definitions(task)))
         elif "database" not in request.param:
-            sources = Sources(omop=Omop(folder=write_omop(tmp_path / "omop", people)))
+            folder = write_omop(tmp_path / "omop", people)
+            if "5.3" in request.param:
+                _as_version_5_3(folder)
+            sources = Sources(omop=Omop(folder=folder))
         else:
             sources = _in_sqlite(write_omop(tmp_path / "omop", people), tmp_path / "cdm.db")
         view = templates.view(f"template:{kind}", task)
@@ -323,15 +348,19 @@ PICTURED = [
         ),
     ),
     Person(6, "male", "1990-01-01"),
+    Person(7, "female", "1980-01-01"),
 ]
 
 
 def _pictures(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "CREATE TABLE images AS SELECT * FROM (VALUES"
-        " ('i1', 'pMRN5', DATE '2020-03-02', 'DX', 'PA'),"
-        " ('i0', 'pMRN5', DATE '2020-03-02', 'DX', 'LL'), ('i2', 'pMRN6', DATE '2020-03-02', 'CR',"
-        " 'AP')) i(image, patient, study_date, modality, view_position)"
+        " ('i1', 'north5', 'pMRN5', DATE '2020-03-02', 'DX', 'PA'),"
+        " ('i0', 'north5', 'pMRN5', DATE '2020-03-02', 'DX', 'LL'),"
+        " ('i2', 'pMRN6', 'pMRN6', DATE '2020-03-02', 'CR', 'AP'),"
+        " ('i3', 'north7', 'pMRN7', DATE '2020-03-02', 'CR', 'AP'),"
+        " ('i4', 'south7', 'pMRN7', DATE '2020-03-01', 'CR', 'AP')"
+        ") i(image, patient, patient_id, study_date, modality, view_position)"
     )
     connection.create_function("keyed", lambda text: f"p{text}", ["VARCHAR"], "VARCHAR")
     connection.execute("CREATE MACRO pseudonym(value) AS keyed(CAST(value AS VARCHAR))")
@@ -348,13 +377,20 @@ def test_fusion(table: Build) -> None:
     second = row(cohort, "6")
     assert (second["radiograph"], second["pneumonia"], second["sex"]) == ("i2", 0, "male")
     assert math.isnan(float(second["bun"]))
+    assert len(cohort["patient"]) == 2, "two issuers gave the ID of 7 to two patients"
 
 
 def test_every_task_on_records_has_both_templates() -> None:
-    assert set(templates.TASKS) == {"readmission", "icu_mortality", "icu_timeseries", "fusion"}
+    records = {"readmission", "icu_mortality", "icu_timeseries", "fusion", "deterioration"}
+    assert set(templates.TASKS) == records | {"no_show"}
     for task in templates.TASKS:
         assert templates.definitions(task)
-        assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.KINDS} == {"--"}
+        assert {templates.view(f"template:{kind}", task)[:2] for kind in templates.kinds(task)} == {
+            "--"
+        }
+    assert {task: templates.kinds(task) for task in records} == dict.fromkeys(
+        records, ("omop", "fhir")
+    )
     with pytest.raises(WardroundError, match="breast_cancer"):
         templates.view("template:omop", "breast_cancer")
     with pytest.raises(WardroundError, match="template:hl7"):

@@ -27,6 +27,7 @@ INDEX_READS: dict[str, Callable[[ImageIndex], object]] = {
     "to_read_again": ImageIndex.to_read_again,
     "unseen": ImageIndex.unseen,
     "ready": ImageIndex.ready,
+    "patients": ImageIndex.patients,
     "paths": lambda index: index.paths(["a"]),
     "counts": ImageIndex.counts,
     "kept_out": lambda index: list(index.kept_out()),

@@ -125,8 +125,8 @@ def test_a_view_joins_labels_to_images_by_pseudonym(site: Path, tmp_path: Path) 
         " FROM labels JOIN images i ON i.accession = pseudonym(labels.accession) ORDER BY i.image"
     )
     config = SiteConfig.load(site / "site.yaml")
-    with image_tables(config) as extras:
-        table = view_reader.read(Sources(files={"labels": labels}), view, extras=extras)
+    extras = image_tables(config)
+    table = view_reader.read(Sources(files={"labels": labels}), view, extras=extras)
     assert sorted(table["label"]) == [0, 0, 1, 1]
     assert len(set(table["patient"])) == 2
     assert set(table["view_position"]) == {"PA"}
@@ -135,15 +135,16 @@ def test_a_view_joins_labels_to_images_by_pseudonym(site: Path, tmp_path: Path) 
 
 
 def test_a_dose_report_gives_its_study_its_dose(site: Path, tmp_path: Path) -> None:
-    written(dose_report(total=412.5, ctdivol=(7.25, 11.0)), tmp_path / "source/dose.dcm")
+    report = dose_report(total=412.5, ctdivol=(7.25, 11.0))
+    for copy in ("dose", "dose_sent_again"):
+        written(report, tmp_path / f"source/{copy}.dcm")
     run("index", "-c", str(site))
     config = SiteConfig.load(site / "site.yaml")
-    with image_tables(config) as extras:
-        table = view_reader.read(
-            Sources(files={"labels": _one_row(tmp_path)}),
-            "SELECT accession, dlp, ctdivol_report, pseudonym('A0') AS a0 FROM images",
-            extras=extras,
-        )
+    table = view_reader.read(
+        Sources(files={"labels": _one_row(tmp_path)}),
+        "SELECT accession, dlp, ctdivol_report, pseudonym('A0') AS a0 FROM images",
+        extras=image_tables(config),
+    )
     hers = table["accession"] == table["a0"]
     assert hers.sum() == 2
     assert table["dlp"][hers].tolist() == [412.5] * 2

@@ -22,8 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from client.data.dicom.pixels import decode
-from client.data.dicom.pixels.faults import PixelFault
+from client.data.dicom.pixels import decode, preprocessing
+from client.data.dicom.pixels.faults import NoPicture, PixelFault
 from client.data.dicom.pixels.preprocessing import (
     Preprocessing,
     picture,
@@ -31,6 +31,7 @@ from client.data.dicom.pixels.preprocessing import (
     resized,
 )
 from launch.demo.synthetic_radiographs import SCANNER_MODELS, Radiograph, datasets
+from tests.client.data.dicom.pixels.written import file_of, grey
 
 DATA = Path(os.environ.get("WARDROUND_DATA", "nowhere")) / "dicom"
 needs_files = pytest.mark.skipif(not DATA.is_dir(), reason="WARDROUND_DATA has no folder dicom")
@@ -222,3 +223,51 @@ def test_no_attribute_that_names_anybody_is_parsed() -> None:
     assert "PatientName" not in frame.header
     assert "AccessionNumber" not in frame.header
     assert "InstitutionName" not in frame.header
+
+
+def tomography(**said: object) -> bytes:
+    """From -1024 to 3071 Hounsfield units, the last row padding."""
+    words = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    asked = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024, **said}
+    asked |= {"PixelPaddingValue": 4032, "PixelPaddingRangeLimit": 4095}
+    return file_of(grey(words, 12, **asked))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"RescaleType": "HU"},
+        {"Modality": "OT", "RescaleType": "HU"},
+        {"WindowCenter": 0, "WindowWidth": 9, "PhotometricInterpretation": "MONOCHROME1"},
+    ],
+)
+def test_a_tasks_window_in_hounsfield_units_holds_for_every_object(said: dict[str, object]) -> None:
+    made = picture(tomography(**said), Preprocessing(64, 64, (-160.0, 240.0)))
+    units = np.arange(4096).reshape(64, 64) - 1024
+    wanted = np.rint(np.clip((units + 160) / 400, 0, 1) * 255)
+    wanted[63] = 0
+    assert np.array_equal(made, wanted)
+
+
+@pytest.mark.parametrize("said", [{"Modality": "MR"}, {"RescaleType": "US"}])
+def test_what_is_not_in_hounsfield_units_has_no_picture_in_them(said: dict[str, object]) -> None:
+    with pytest.raises(NoPicture) as told:
+        picture(tomography(**said), Preprocessing(64, 64, (-160.0, 240.0)))
+    assert told.value.fault is PixelFault.UNITS
+
+
+def test_pictures_of_two_windows_lie_in_two_caches() -> None:
+    names = {Preprocessing(8, 8, window).name for window in (None, (0, 1), (0, 1.5), (-1, 1))}
+    assert len(names) == 4
+
+
+def test_what_dicom_leaves_open_is_in_the_key_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SMALL.name
+    assert now == Preprocessing(64, 64).name != Preprocessing(64, 65).name
+    assert not now.startswith("v1")
+    for n in range(len(preprocessing.CHOICES)):
+        others = [*preprocessing.CHOICES[:n], "otherwise", *preprocessing.CHOICES[n + 1 :]]
+        monkeypatch.setattr(preprocessing, "CHOICES", tuple(others))
+        assert SMALL.name != now
+        monkeypatch.undo()

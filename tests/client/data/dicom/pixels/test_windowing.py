@@ -90,6 +90,22 @@ def test_a_padding_value_of_the_other_sign_is_understood() -> None:
     assert shown[1, 1] < shown[2, 2] == 255
 
 
+@pytest.mark.parametrize("ends", [(4000, 4095), (4095, 4000)])
+def test_padding_may_be_a_range_given_from_either_end(ends: tuple[int, int]) -> None:
+    said = header(PixelPaddingValue=ends[0], PixelPaddingRangeLimit=ends[1])
+    shown = displayed(RAMP, said, 12)
+    assert not shown[RAMP >= 4000].any()
+    assert shown.max() == shown[RAMP == 3999] == 255
+
+
+def test_padding_may_be_of_real_numbers() -> None:
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    values[0] = -9999
+    shown = displayed(values, header(FloatPixelPaddingValue=-9999.0), 32)
+    assert not shown[0].any()
+    assert shown[1].max() < 80
+
+
 def test_a_window_that_shows_nothing_is_given_up() -> None:
     lost = header(WindowCenter=-5000, WindowWidth=10)
     assert np.unique(displayed(RAMP, lost, 12)).size > 100

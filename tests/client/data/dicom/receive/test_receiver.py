@@ -30,6 +30,8 @@ from pynetdicom.pdu_primitives import (
     UserIdentityNegotiation,
 )
 
+from client.checks.base import tried
+from client.checks.imaging import imaging_checks
 from client.config.site_config import SiteConfig
 from client.daemon import receiver_status
 from client.daemon.receiver_service import ReceiverService
@@ -302,12 +304,22 @@ def test_nobody_is_let_in_by_default(tmp_path: Path, dcmtk: dict[str, Path]) -> 
 
 
 def test_a_disk_at_its_floor_refuses_and_loses_nothing(tmp_path: Path) -> None:
-    with Process(site(tmp_path / "alpha", floor=1 << 60)) as process:
+    folder = site(tmp_path / "alpha", floor=1 << 60)
+    with Process(folder) as process:
         association = associate(process.port)
         assert sent(association, sendable(0)) == 0xA700
         association.release()
+        assert associate(process.port, "STRANGER").is_rejected
         assert process.stored() == []
         assert process.stop() == 0
+    findings = {f.name: f for f in tried(imaging_checks(SiteConfig.load(folder / "site.yaml")))}
+    assert findings["senders"].passed is None
+    for told in (
+        "1 objects refused: the disk is full or at its floor",
+        "1 associations rejected: title not in receiver.calling",
+        "the last of them by STRANGER at 127.0.0.1",
+    ):
+        assert told in findings["senders"].found
 
 
 def test_a_disk_that_is_full_refuses_and_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -391,5 +403,11 @@ def test_a_quiet_study_is_indexed_and_sigterm_ends_cleanly(tmp_path: Path) -> No
         assert told is not None
         assert (told.listens, told.counts["stored"], told.room > 0) == (False, 4, True)
         assert "last by A at 127.0.0.1 at 20" in str(told)
+        (senders,) = (
+            finding
+            for finding in tried(imaging_checks(SiteConfig.load(process.folder / "site.yaml")))
+            if finding.name == "senders"
+        )
+        assert (senders.passed, senders.found[:16]) == (True, "4 objects stored")
         (process.folder / "state" / receiver_status.FILE).write_bytes(b"{")
         assert receiver_status.read(process.folder / "state") is None

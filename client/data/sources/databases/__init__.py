@@ -1,0 +1,1 @@
+"""Databases of a site, attached read-only."""

@@ -1,0 +1,1 @@
+"""Files of a site -> tables that DuckDB reads in place."""

@@ -1,0 +1,25 @@
+-- Hospital stays, results and arrests of every patient, out of an OMOP CDM 5.4.
+-- include omop/intensive.sql
+observed AS (  -- of a day without a time: known after it
+  SELECT CAST(m.person_id AS VARCHAR) AS patient, n.name, n.display, m.value_as_number AS value,
+    coalesce(u.concept_code, m.unit_source_value) AS unit,
+    coalesce(instant(m.measurement_datetime), CAST(m.measurement_date + 1 AS TIMESTAMPTZ))
+      AS at_time
+  FROM measurement m
+  JOIN meaning n ON n.code_id = m.measurement_concept_id
+  LEFT JOIN concept u ON u.concept_id = m.unit_concept_id AND u.vocabulary_id = 'UCUM'
+  WHERE m.value_as_number IS NOT NULL
+),
+arrested AS (
+  SELECT CAST(c.person_id AS VARCHAR) AS patient,
+    coalesce(instant(c.condition_start_datetime), CAST(c.condition_start_date AS TIMESTAMPTZ))
+      AS at_time
+  FROM condition_occurrence c
+  JOIN meaning n ON n.code_id IN (c.condition_concept_id, c.condition_source_concept_id)
+  WHERE n.name = 'cardiac_arrest'
+  UNION ALL
+  SELECT CAST(p.person_id AS VARCHAR),
+    coalesce(instant(p.procedure_datetime), CAST(p.procedure_date AS TIMESTAMPTZ))
+  FROM procedure_occurrence p JOIN meaning n ON n.code_id = p.procedure_concept_id
+  WHERE n.name = 'cardiac_arrest'
+),

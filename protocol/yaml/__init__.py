@@ -1,0 +1,1 @@
+"""Reading YAML that people write: plain values of YAML 1.2, and errors with remedies."""

@@ -1,0 +1,94 @@
+"""What senders ask for, and what the standard says is answered (PS3.7, annex D; PS3.8, section 9).
+
+Several are what archives and modalities were seen to send in reports of other receivers: titles and
+UIDs padded with NUL, no version name or an empty one, unknown items, the same context twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from client.config.site_config import SiteConfig
+from client.daemon.receiver_service import ReceiverService
+from tests.client.data.dicom.dicom_files import DX
+from tests.client.data.dicom.receive.association_requests import (
+    IMPLICIT,
+    VERIFICATION,
+    answered,
+    context,
+    item,
+    request,
+)
+from tests.client.data.dicom.running_receiver import site
+
+LENGTH, CLASS = item(0x51, (16384).to_bytes(4, "big")), item(0x52, b"1.2.3")
+PRIVATE = b"1.3.46.670589.2.5.1.1"
+EXPLICIT, JPIP = b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.4.94"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = site(tmp_path_factory.mktemp("site") / "alpha")
+    hook = threading.excepthook
+    with ReceiverService(SiteConfig.load(folder / "site.yaml")) as service:
+        yield int(service.address.rpartition(":")[2])
+    threading.excepthook = hook
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(request(calling=b"  A".ljust(16)), id="leading spaces"),
+        pytest.param(request(calling=b"A".ljust(16, b"\0")), id="title padded with NUL"),
+        pytest.param(request(called=b"WARDROUND".ljust(16, b"\0")), id="called, padded with NUL"),
+        pytest.param(request(context(1, VERIFICATION + b"\0")), id="UID padded with NUL"),
+        pytest.param(request(context(1, VERIFICATION, IMPLICIT + b"\0")), id="syntax padded"),
+        pytest.param(request(user=LENGTH + CLASS + item(0x55, b"")), id="empty version name"),
+        pytest.param(request(user=LENGTH + CLASS + item(0x55, b"X" * 20)), id="long version name"),
+        pytest.param(request(user=LENGTH), id="no implementation class"),
+        pytest.param(request(user=item(0x51, bytes(4)) + CLASS), id="no limit of a PDU"),
+        pytest.param(request(user=LENGTH + CLASS + item(0x53, b"\0\5\0\5")), id="asynchronous"),
+        pytest.param(request(user=LENGTH + CLASS + item(0x7E, b"new")), id="unknown user item"),
+        pytest.param(request(version=3), id="a later version too"),
+    ],
+)
+def test_what_is_unusual_is_accepted(port: int, asked: bytes) -> None:
+    assert answered(port, asked) == {1: 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        pytest.param(request(calling=b"B2".ljust(16)), (1, 1, 3), id="calling title"),
+        pytest.param(request(called=b"OTHER".ljust(16)), (1, 1, 7), id="called title"),
+        pytest.param(request(application=b"1.2.3"), (1, 1, 2), id="application context"),
+        pytest.param(request(version=2), (1, 2, 2), id="protocol version"),
+    ],
+)
+def test_what_cannot_be_is_rejected_with_its_reason(
+    port: int, asked: bytes, answer: tuple[int, ...]
+) -> None:
+    assert answered(port, asked) == answer
+
+
+def test_each_context_has_its_own_answer(port: int) -> None:
+    """0 accepted, 3 abstract syntax not supported, 4 transfer syntaxes not supported."""
+    dx = DX.encode()
+    contexts = [
+        context(1),
+        context(3, PRIVATE),
+        context(5, dx, JPIP),
+        context(7, dx, JPIP, EXPLICIT),
+        context(9, dx, EXPLICIT),
+        *(context(number, PRIVATE) for number in range(11, 256, 2)),
+    ]
+    assert answered(port, request(*contexts)) == {
+        1: 0, 3: 3, 5: 4, 7: 0, 9: 0, **dict.fromkeys(range(11, 256, 2), 3),
+    }  # fmt: skip
+
+
+def test_a_sender_of_nothing_that_is_known_is_still_answered(port: int) -> None:
+    assert answered(port, request(context(1, PRIVATE))) == {1: 3}

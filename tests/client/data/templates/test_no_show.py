@@ -1,0 +1,117 @@
+"""Appointments: FHIR and two CSV tables give what a computation apart from SQL gives."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.data import templates
+from client.data.sources.settings import Fhir, Sources
+from client.data.view_reader import read
+from protocol.errors import WardroundError
+from tasks.schema import Table
+
+Appointment = tuple[str, datetime, datetime | None, str]
+"""Patient, start, when it was made, status as FHIR has it."""
+
+
+def appointments(seed: int) -> list[Appointment]:
+    draw = np.random.default_rng(seed)
+    found: list[Appointment] = []
+    for patient in range(1, 25):
+        for _ in range(int(draw.integers(0, 7))):
+            start = datetime(2020, 1, 1, 8) + timedelta(hours=int(draw.integers(0, 24 * 1200)))
+            made = start - timedelta(days=int(draw.integers(-2, 90)))
+            status = str(draw.choice(["noshow", "fulfilled", "arrived", "cancelled", "booked"]))
+            found.append((str(patient), start, made if draw.random() < 0.8 else None, status))
+            if draw.random() < 0.2:  # a second one on the same day is no past
+                found.append((str(patient), start.replace(hour=7), None, "noshow"))
+    return found
+
+
+def expected(found: list[Appointment]) -> list[tuple[Any, ...]]:
+    held = [a for a in found if a[3] not in ("cancelled", "booked")]
+    rows = []
+    for patient, start, made, status in held:
+        years = start.date().replace(year=start.year - 2)
+        past = [a for a in held if a[0] == patient and years <= a[1].date() < start.date()]
+        lead = (start.date() - made.date()).days if made else -1
+        rows.append(
+            (
+                patient,
+                start.year - 1960,
+                float(lead) if lead >= 0 else "unknown",
+                start.strftime("%A").lower(),
+                float(start.hour),
+                float(len(past)),
+                float(sum(a[3] == "noshow" for a in past)),
+                float(status == "noshow"),
+            )
+        )
+    return sorted(rows, key=str)
+
+
+def rows(table: Table) -> list[tuple[Any, ...]]:
+    names = "patient age lead_days weekday hour appointments_before missed_before missed"
+    columns = (table[name] for name in names.split())
+    return sorted(
+        (
+            (patient.removeprefix("Patient/"), *("unknown" if v != v else v for v in row))
+            for patient, *row in zip(*columns, strict=True)
+        ),
+        key=str,
+    )
+
+
+def seen(folder: Path, kind: str, found: list[Appointment]) -> Table:
+    people = sorted({patient for patient, *_ in found})
+    view = templates.view(f"template:{kind}", "no_show")
+    if kind == "csv":
+        said = {"noshow": "Did not attend", "fulfilled": "attended", "arrived": " Arrived "}
+        with (folder / "a.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["patient", "started", "made", "status"])
+            writer.writerows((p, s, m or "", said.get(t, t)) for p, s, m, t in found)
+        born = "".join(f"{patient},Female,1960-01-01\n" for patient in people)
+        (folder / "p.csv").write_text(f"patient,sex,birth\n{born}")
+        files = {"appointments": folder / "a.csv", "patients": folder / "p.csv"}
+        return read(Sources(files=files), view, time_zone="UTC")
+    resources: list[dict[str, Any]] = [
+        {"resourceType": "Patient", "id": p, "gender": "female", "birthDate": "1960-01-01"}
+        for p in people
+    ]
+    for number, (patient, start, made, status) in enumerate(found):
+        actors = ("Practitioner/1", f"Patient/{patient}", "Location/2")
+        resource: dict[str, Any] = {
+            "resourceType": "Appointment",
+            "id": str(number),
+            "status": status,
+            "start": f"{start.isoformat()}Z",
+            "participant": [{"actor": {"reference": actor}} for actor in actors],
+        }
+        resources.append(resource | ({"created": f"{made.isoformat()}Z"} if made else {}))
+    lines = "".join(json.dumps(resource) + "\n" for resource in resources)
+    (folder / "all.ndjson").write_text(lines)
+    views = templates.definitions("no_show")
+    return read(Sources(fhir=Fhir(folder=folder, views=views)), view, time_zone="UTC")
+
+
+@pytest.mark.parametrize("kind", ["fhir", "csv"])
+@pytest.mark.parametrize("seed", range(3))
+def test_appointments_and_their_past(tmp_path: Path, kind: str, seed: int) -> None:
+    found = appointments(seed)
+    table = seen(tmp_path, kind, found)
+    assert rows(table) == expected(found)
+    assert set(table["sex"]) == {"female"}
+
+
+def test_no_view_is_shipped_where_no_missed_appointment_is_recorded() -> None:
+    with pytest.raises(WardroundError, match="no_show") as refused:
+        templates.view("template:omop", "no_show")
+    assert "template:csv for no_show" in refused.value.remedy
