@@ -55,10 +55,12 @@ def differing(seed: int, number: int) -> dict[str, int]:
 def read(path: Path) -> None:
     """Reads the CSV file in this process; prints seconds and peak bytes as JSON."""
     from client.data.sources.settings import Sources
-    from client.data.view_reader import read as read_tables
+    from client.data.view_reader import read_here
 
     started = time.perf_counter()
-    read_tables(Sources(files={"t": path}), _VIEW, threads=2)
+    reading = read_here(Sources(files={"t": path}), _VIEW, (), 2 << 30, 2, None, None)
+    if isinstance(reading.table, Exception):
+        raise reading.table
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": seconds, "peak": peak}))

@@ -60,6 +60,8 @@ MODELS = (
     Model("heart_disease", (26,), {}),
     Model("icu_mortality", (42,), {}),
     Model("readmission", (210,), {}),
+    Model("deterioration", (35,), {}),
+    Model("no_show", (33,), {}),
     Model("icu_timeseries", (45,), {"model": "summary"}),
     Model("icu_timeseries", (1299,), {"model": "tcn"}),
     Model("chest_xray", (hog.WIDTH,), {"model": "hog"}),

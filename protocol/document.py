@@ -92,6 +92,11 @@ def digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of_all(texts: Iterable[bytes]) -> str:
+    """SHA-256 of several texts, in whatever order they come."""
+    return digest("".join(sorted(map(digest, texts))).encode())
+
+
 def first_fault(error: ValidationError) -> tuple[str, str, bool]:
     """(field, what is wrong with it, whether this release does not know the field)."""
     first = error.errors(include_input=False, include_url=False)[0]

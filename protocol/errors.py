@@ -77,19 +77,24 @@ class WardroundError(Exception):
     """An error with a code for machines, a sentence for people and what to do about it.
 
     `message` and `remedy` name files, keys and rules, never a value of a patient. `rule`: the key
-    of a site's policy that forbids the request; like the code, this name may be sent.
+    of a site's policy that forbids the request; like the code, this name may be sent. `detail`:
+    more for the person at this terminal alone, such as the traceback of a task's own code; never
+    sent, never logged.
     """
 
-    def __init__(self, code: Code, message: str, *, remedy: str = "", rule: str = "") -> None:
+    def __init__(
+        self, code: Code, message: str, *, remedy: str = "", rule: str = "", detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.remedy = remedy
         self.rule = rule
+        self.detail = detail
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles all four fields, for errors that worker processes raise."""
-        restore = partial(WardroundError, remedy=self.remedy, rule=self.rule)
+        """Pickles every field, for errors that worker processes raise."""
+        restore = partial(WardroundError, remedy=self.remedy, rule=self.rule, detail=self.detail)
         return restore, (self.code, self.message)
 
     @property

@@ -25,20 +25,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.base import Task
+    from tasks.flat_model import FlatModel
 
 WEIGHTS = "weights.npz"
+FROZEN = "frozen.npz"
 REFERENCE = "model.json"
 
 
 class ReleasedModel:
     """Scores patients with a study's weights."""
 
-    def __init__(self, task: Task, seed: int, weights: Vector) -> None:
-        from tasks.flat_model import FlatModel
-
-        self._task = task
-        self._model = FlatModel(task, seed)
-        self._model.load(weights)
+    def __init__(self, task: Task, model: FlatModel) -> None:
+        self._task, self._model = task, model
         self._model.module.eval()
 
     def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -46,8 +44,8 @@ class ReleasedModel:
 
         Numbers may be NaN and categories None where missing; a picture is the bytes of a PNG or
         JPEG file, windowed as a site's cache does it, b"" where there is none. Raises
-        WardroundError(MALFORMED_DATA) naming a column that is not there or holds an unknown
-        category (a site would count it as missing; who scores should know).
+        WardroundError(MALFORMED_DATA) naming a column that is not there, or holds an unknown
+        category or a word for a number.
         """
         import pandas as pd
         import torch
@@ -61,17 +59,21 @@ class ReleasedModel:
 
 
 def write(directory: Path, study: Study, weights: Vector) -> None:
-    """(P,) float32 -> `weights.npz` (one array per parameter) and `model.json` in a new folder.
+    """(P,) float32 -> `weights.npz` (one array per parameter), `frozen.npz` where some were not
+    trained, and `model.json`, in a new folder.
 
     Raises WardroundError(MESSAGE) where the weights do not fit the study's task.
     """
     from tasks.flat_model import FlatModel
 
     task = registry.load(study.task.name, study.task.options)
-    layout = FlatModel(task, study.optimisation.seed).layout
+    model = FlatModel(task, study.optimisation.seed)
     directory.mkdir(parents=True)
-    arrays: dict[str, Any] = dict(unpack(np.ascontiguousarray(weights), layout))
+    arrays: dict[str, Any] = dict(unpack(np.ascontiguousarray(weights), model.layout))
     np.savez(directory / WEIGHTS, **arrays)
+    frozen: dict[str, Any] = dict(model.frozen)
+    if frozen:
+        np.savez(directory / FROZEN, **frozen)
     reference = {
         "study": study.digest,
         "weights": weights_digest(weights),
@@ -80,7 +82,7 @@ def write(directory: Path, study: Study, weights: Vector) -> None:
         "version": study.task.version,
         "source": study.task.source,
         "seed": study.optimisation.seed,
-    }
+    } | ({"frozen": study.model.frozen} if frozen else {})
     (directory / REFERENCE).write_text(json.dumps(reference, indent=2))
 
 
@@ -107,11 +109,29 @@ def load(directory: Path) -> ReleasedModel:
             f"The source of task {task.name} has changed since this model was trained.",
             stacklevel=2,
         )
-    layout = FlatModel(task, reference["seed"]).layout
+    model = FlatModel(task, reference["seed"])
     with np.load(directory / WEIGHTS, allow_pickle=False) as arrays:
-        weights = pack({name: arrays[name] for name in arrays.files}, layout)
+        weights = pack({name: arrays[name] for name in arrays.files}, model.layout)
     _require_released(weights, reference.get("weights"))
-    return ReleasedModel(task, reference["seed"], weights)
+    model.load(weights)
+    if frozen := reference.get("frozen"):
+        _load_frozen(model, directory / FROZEN, frozen)
+    return ReleasedModel(task, model)
+
+
+def _load_frozen(model: FlatModel, file: Path, noted: str) -> None:
+    """What was not trained, as it was when the study ran. noted: the study's digest of it."""
+    own = model.frozen  # views: what is written to them is the model's
+    with np.load(file, allow_pickle=False) as arrays:
+        for name in own.keys() & set(arrays.files):
+            if arrays[name].shape == own[name].shape:
+                own[name][...] = arrays[name]
+    if model.frozen_digest != noted:
+        raise WardroundError(
+            Code.WEIGHTS,
+            "The frozen parameters are not those of the study.",
+            remedy="Do not use the model; take it from the coordinator again.",
+        )
 
 
 def weights_digest(weights: Vector) -> str:
@@ -198,6 +218,12 @@ def _values(column: Column, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[Any
     series = frame[column.name]
     if column.kind == "number":
         numbers = pd.to_numeric(series, errors="coerce")
+        if (numbers.isna() & ~series.isna()).any():
+            raise WardroundError(
+                Code.MALFORMED_DATA,
+                f"Column {column.name} holds something that is no number.",
+                remedy="Give numbers, NaN or None where missing.",
+            )
         return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     values = [None if pd.isna(value) else str(value) for value in series]
     if not set(values) <= {None, *column.categories}:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from protocol.document import digest
+from protocol.document import digest_of_all
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
 from tasks.encoders import Hinge
 from tasks.schema import Schema, Table
 
+OutcomeKind = Literal["binary"]
+"""What a task predicts of a patient. Whoever depends on it matches all of them.
+
+binary: whether something is so. The label is 0 or 1, a score the probability of label 1.
+"""
 Varied = Callable[[Tensor, np.random.Generator], Tensor]
 """One record's (...) float32 features -> the same as they might also have been, by draws from the
 generator and from nothing else: under privacy it is that patient's own."""
@@ -56,6 +62,7 @@ class Task(ABC):
     version: ClassVar[int] = 1
     title: ClassVar[str]
     schema: Schema
+    outcome: ClassVar[OutcomeKind] = "binary"
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {}
     purpose: ClassVar[str] = "research"
     licence: ClassVar[str] = ""
@@ -136,14 +143,42 @@ class Task(ABC):
         raise NotImplementedError(f"task {self.name} ships no public data")
 
     @classmethod
-    def source_digest(cls) -> str:
-        """SHA-256 over the source files of the task's class, its bases (torch's excluded) and its
-        `parts`, so that every hospital of a study runs the same code."""
-        files = {
-            Path(inspect.getfile(base))
+    def public_files(cls) -> tuple[str, ...] | None:
+        """The files that `public_sites` reads, below the data root; None where it is not there."""
+        if cls.public_sites is Task.public_sites:
+            return None
+        return tuple(f"{file.folder or cls.name}/{file.file}" for file in cls.downloads)
+
+    @classmethod
+    def sources(cls) -> dict[str, bytes]:
+        """Name -> text of the source files of the task's class, its bases (torch's excluded) and
+        its `parts`. Raises WardroundError(CONFIGURATION) where there is none to be read."""
+        written: list[type | ModuleType] = [
+            base
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
-        }
-        files |= {Path(inspect.getfile(part)) for part in cls.parts}
-        files |= {Path(__file__), Path(inspect.getfile(Schema)), Path(inspect.getfile(Hinge))}
-        return digest("".join(sorted(digest(file.read_bytes()) for file in files)).encode())
+        ]
+        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge))
+
+    @classmethod
+    def source_digest(cls) -> str:
+        """SHA-256 over the `sources`, so that every hospital of a study runs the same code."""
+        return digest_of_all(cls.sources().values())
+
+
+def _source(written: type | ModuleType) -> tuple[str, bytes]:
+    """(name, text) of the file, or of the notebook's cell, in which something is written."""
+    try:
+        file = Path(inspect.getfile(written))
+        return str(file), file.read_bytes()
+    except (OSError, TypeError):  # a notebook's main module has no file
+        code = [one.__code__ for one in vars(written).values() if inspect.isfunction(one)]
+        cells = sorted({one.co_filename for one in code})
+        text = "".join(line for cell in cells for line in linecache.getlines(cell))
+    if not text:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"The source of {written.__name__} is nowhere to be read, and a study names it.",
+            remedy="Write it into a file, and import it from there.",
+        )
+    return " ".join(cells), text.encode()

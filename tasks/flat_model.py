@@ -7,10 +7,13 @@ release of raw data, even frozen.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
+from protocol.study.study import Model
 from protocol.vectors import LARGEST_WEIGHT, Layout, Vector, in_range
 from tasks.base import Task
 from tasks.random_streams import own_streams
@@ -22,13 +25,20 @@ class FlatModel:
     def __init__(self, task: Task, seed: int) -> None:
         """Builds the model with torch's random state set to `seed` and restored afterwards.
 
-        Frozen parameters are the model's and not the vector's. Raises
-        WardroundError(CONFIGURATION) for a model with buffers, for trainable parameters that are
-        not float32 on the processor, or for initial ones out of range
+        Frozen parameters are the model's and not the vector's; a study names their digest. Raises
+        WardroundError(CONFIGURATION) for what is no torch module, for one with buffers, for
+        parameters that are not float32 on the processor, or for initial ones out of range
         (`protocol.vectors.in_range`).
         """
         with own_streams(seed):
             self.module = task.model()
+        if not isinstance(self.module, nn.Module):
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"{type(task).__name__}.model of task {task.name} returns a "
+                f"{type(self.module).__name__}.",
+                remedy="Return a torch.nn.Module.",
+            )
         buffers = [name for name, _ in self.module.named_buffers()]
         if buffers:
             raise WardroundError(
@@ -37,7 +47,8 @@ class FlatModel:
                 remedy="Use GroupNorm instead of BatchNorm, and constants instead of buffers.",
             )
         named = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        if any((p.dtype, p.device.type) != (torch.float32, "cpu") for p in named.values()):
+        everything = self.module.parameters()
+        if any((p.dtype, p.device.type) != (torch.float32, "cpu") for p in everything):
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"The model of task {task.name} is not float32 on the processor throughout.",
@@ -63,6 +74,26 @@ class FlatModel:
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, in the layout's order."""
         return [p for p in self.module.parameters() if p.requires_grad]
+
+    @property
+    def frozen(self) -> dict[str, Vector]:
+        """Name -> values of each parameter that is not trained, as views."""
+        named = self.module.named_parameters()
+        return {name: p.detach().numpy() for name, p in named if not p.requires_grad}
+
+    @property
+    def frozen_digest(self) -> str:
+        """SHA-256 of the frozen parameters' names, shapes and values; "" where there are none."""
+        parts = [
+            [name, list(values.shape), digest(np.ascontiguousarray(values, "<f4").tobytes())]
+            for name, values in sorted(self.frozen.items())
+        ]
+        return digest(canonical(parts)) if parts else ""
+
+    def fits(self, model: Model) -> bool:
+        """Whether this is the model of a study, as to layout and frozen parameters."""
+        stated = (model.parameters, model.layout, model.frozen)
+        return (self.layout.size, self.layout.digest, self.frozen_digest) == stated
 
     def load(self, weights: Vector) -> None:
         """(P,) float32 -> the model's parameters."""

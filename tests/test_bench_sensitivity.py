@@ -31,7 +31,7 @@ def farthest(name: str, kind: Kind, largest: float, least: int) -> tuple[float, 
 
 def test_every_task_that_ships_is_searched() -> None:
     trainable = set()
-    for name in registry._BUILT_IN:
+    for name in registry.BUILT_IN:
         try:
             registry.load(name).model()
         except WardroundError:

@@ -81,6 +81,7 @@ ORDER = {
         "launch.studies.sweeps",
         "launch.queries",
         "launch.demo",
+        "launch.authoring",
         "launch.cli",
     ),
     "wardround": ("wardround",),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from client.data.view_reader import read as read_view
     from client.training.dp_trainer import DPTrainer
     from client.training.sampling import Patients
+    from launch.authoring.dry_run import check_task
     from launch.config.compose import load as configure
     from launch.federations.inprocess import InProcessFederation, cohorts_of
     from launch.queries.ask import Where, ask
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from tasks.base import Task
     from tasks.flat_model import FlatModel
     from tasks.registry import load as load_task
-    from tasks.schema import Column, Image, Schema
+    from tasks.registry import register
+    from tasks.schema import Column, Image, Schema, Table
 
 __all__ = [
     "Column",
@@ -57,6 +59,7 @@ __all__ = [
     "Schema",
     "Sources",
     "Study",
+    "Table",
     "Task",
     "WardroundError",
     "Where",
@@ -64,6 +67,7 @@ __all__ = [
     "assess_quality",
     "build_query",
     "build_study",
+    "check_task",
     "cohorts_of",
     "compare",
     "configure",
@@ -75,6 +79,7 @@ __all__ = [
     "pool",
     "quality_grid",
     "read_view",
+    "register",
     "roc_auc",
     "run_inprocess",
     "show",
@@ -95,6 +100,7 @@ _HOME = {
     "Schema": "tasks.schema",
     "Sources": "client.data.sources.settings",
     "Study": "protocol.study.study",
+    "Table": "tasks.schema",
     "Task": "tasks.base",
     "WardroundError": "protocol.errors",
     "Where": "launch.queries.ask",
@@ -102,6 +108,7 @@ _HOME = {
     "assess_quality": "client.data.quality:assess",
     "build_query": "launch.queries.query_builder",
     "build_study": "launch.studies.study_builder",
+    "check_task": "launch.authoring.dry_run",
     "cohorts_of": "launch.federations.inprocess",
     "compare": "launch.studies.baselines",
     "configure": "launch.config.compose:load",
@@ -113,6 +120,7 @@ _HOME = {
     "pool": "launch.studies.baselines",
     "quality_grid": "client.cohorts.quality_page:grid",
     "read_view": "client.data.view_reader:read",
+    "register": "tasks.registry",
     "roc_auc": "protocol.metrics.score_histogram",
     "run_inprocess": "launch.studies.run",
     "show": "launch.studies.result_view",

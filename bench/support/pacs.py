@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -184,6 +185,7 @@ def scan(port: int, told: Acknowledged) -> Callable[[list[Dataset]], str]:
         association = entity.associate("127.0.0.1", port, ae_title=TITLE)
         try:
             for place, dataset in enumerate(objects):
+                began = time.monotonic()
                 dataset.file_meta = FileMetaDataset()
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
                 try:
@@ -191,7 +193,10 @@ def scan(port: int, told: Acknowledged) -> Callable[[list[Dataset]], str]:
                 except RuntimeError:
                     return f"the scanner has no association at object {place}"
                 if answer.get("Status") != 0:
-                    return f"the scanner was answered {answer.get('Status')} at object {place}"
+                    waited = time.monotonic() - began
+                    line = "aborted" if association.is_aborted else "open"
+                    status = answer.get("Status")
+                    return f"object {place}: {status} after {waited:.1f} s, the line {line}"
                 told.add(dataset)
             return ""
         finally:

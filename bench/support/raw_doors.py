@@ -106,7 +106,7 @@ class HttpDoor:
             ended.set()
             return True  # answers are still sent
 
-        protocol.eof_received = end  # type: ignore[method-assign,assignment]  # asyncio asks the instance
+        protocol.eof_received = end  # type: ignore[method-assign, assignment]  # asyncio asks the instance
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, near)
         protocol.client = ("127.0.0.1", 1)
         answer = bytearray()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.sources.session import Extra
 from protocol.errors import Code, WardroundError
@@ -54,6 +55,18 @@ def pseudonyms(config: SiteConfig, names: Iterable[str]) -> tuple[dict[str, str]
     return alone, pictured
 
 
+def imaging_of(config: SiteConfig, task: Task) -> Imaging:
+    """What site.yaml says of pictures. Raises WardroundError(CONFIGURATION) where it says nothing,
+    naming the task that reads them."""
+    if config.imaging is None:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
+            remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
+        )
+    return config.imaging
+
+
 def with_pictures(
     config: SiteConfig,
     task: Task,
@@ -68,19 +81,14 @@ def with_pictures(
     images = [image for image in task.schema.images if image.name in table]
     if not images:
         return table, ()
-    if config.imaging is None:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"Task {task.name} reads pictures, and site.yaml has no section imaging.",
-            remedy="Add imaging with its folders or receiver, then run `wardround-site index`.",
-        )
+    imaging = imaging_of(config, task)
     from client.data.dicom.index.index import ImageIndex
     from client.data.dicom.index.pixel_loading import load
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
     set_aside: Counter[str] = Counter()
     columns = dict(table)
-    with ImageIndex.open(config.state, config.imaging.gate) as index:
+    with ImageIndex.open(config.state, imaging.gate) as index:
         for image in images:
             loaded = load(
                 index,
@@ -88,7 +96,7 @@ def with_pictures(
                 _keys(table[image.name]),
                 Preprocessing(image.rows, image.columns, image.hounsfield),
                 memory=config.policy.memory // _SHARE // len(images),
-                workers=config.imaging.workers,
+                workers=imaging.workers,
                 progress=progress,
             )
             set_aside.update(loaded.set_aside)

@@ -13,7 +13,13 @@ import numpy as np
 
 from client.cohorts import objections
 from client.cohorts.feature_cache import features_of
-from client.cohorts.image_columns import Progress, image_tables, pseudonyms, with_pictures
+from client.cohorts.image_columns import (
+    Progress,
+    image_tables,
+    imaging_of,
+    pseudonyms,
+    with_pictures,
+)
 from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
 from client.cohorts.query_counts import QueryContributor
 from client.config.resource_limits import database_memory
@@ -125,7 +131,7 @@ def count_objections(config: SiteConfig) -> tuple[int, int]:
     alone, pictured = pseudonyms(config, listed)
     as_listed = {name: name for name in listed} | alone | pictured
     found = set(pictured.values())
-    for names in _all_names(config, as_listed.keys()):
+    for names in _all_names(config, frozenset(as_listed)):
         objections.objecting(as_listed, names)
         found |= {as_listed[name] for name, _ in names if name in as_listed}
     return len(listed), len(found)
@@ -185,6 +191,8 @@ def build_cohort(
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table`, `with_pictures` and
     `Cohort.build` raise.
     """
+    if task.schema.images:
+        imaging_of(config, task)  # before a view that reads them fails for another reason
     remarks: list[str] = []
     rows = read_table(config, task.name, remarks.append, named, inspection)
     table, notes = with_pictures(config, task, rows, progress)

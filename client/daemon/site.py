@@ -35,7 +35,7 @@ from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
-from client.training.self_check import invented_features, self_check
+from client.training.self_check import check_task, invented_features
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -47,7 +47,7 @@ from protocol.secagg.fixed_point import to_words
 from protocol.secagg.packing import packing_of
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.states import StudyState
-from protocol.study.study import Scalar, Study
+from protocol.study.study import Model, Scalar, Study
 from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
@@ -246,7 +246,9 @@ class Site:
                 "that the sources of data can be reached.",
             )
         if not isinstance(error, WardroundError):
-            error = WardroundError(Code.INTERNAL, _without_text(error))
+            unexpected = WardroundError(Code.INTERNAL, _without_text(error))
+            unexpected.__cause__ = error
+            error = unexpected
         self._governance.refused(study, error)
         return error.code
 
@@ -276,7 +278,8 @@ class Site:
             self._objections()  # who cannot say who objects takes part in nothing
             weighed = self._governance.weigh(study, note=dry)
             if weighed.state != "refused":
-                self._check_independence(study)
+                task = registry.load(study.task.name, study.task.options)
+                check_task(task, study, self._memory)  # before any privacy is spent
             if dry:
                 return weighed.state, weighed.code, weighed.rules
             state, code = self._governance.propose(study)
@@ -324,8 +327,13 @@ class Site:
             self._check_query(study, task)
             return
         options = tuple(sorted(study.task.options.items()))
-        if _layout(task.name, options) != (study.model.parameters, study.model.layout):
-            raise WardroundError(Code.REFUSED_STUDY, "The task's model is not the study's.")
+        if not _fits(type(task), options, study.optimisation.seed, study.model):
+            raise WardroundError(
+                Code.REFUSED_STUDY,
+                "The task's model is not the study's, in its layers or its frozen parameters.",
+                remedy="Install the same version of the task as elsewhere, with the same files of "
+                "pretrained weights.",
+            )
 
     def _keys(self, study: Study, sites: Iterable[str] | None = None) -> dict[str, str]:
         """Site -> identity key in the study, of all its sites by default."""
@@ -338,17 +346,6 @@ class Site:
         if key == self._identity.public_key.hex():
             return self._identity
         return self._successor(key)
-
-    def _check_independence(self, study: Study) -> None:
-        """Raises WardroundError(CONFIGURATION) for a study with an epsilon whose claim could not
-        hold on this machine (`self_check`): before it is accepted, so that none is spent."""
-        if study.query is None and study.privacy.epsilon is not None:
-            self_check(
-                registry.load(study.task.name, study.task.options),
-                trains=study.privacy.traits.private,
-                in_floats=study.sums_in_floats,
-                memory=self._memory,
-            )
 
     def _check_query(self, study: Study, task: Task) -> None:
         if self._respondent is None:
@@ -528,14 +525,12 @@ def _without_text(error: Exception) -> str:
 
 
 @functools.cache
-def _layout(task: str, options: tuple[tuple[str, Scalar], ...]) -> tuple[int, str]:
-    """Returns (parameters, digest of their layout) of an installed task's model.
-
-    Cached, since studies are proposed repeatedly and a large model takes long to build; the seed
-    changes neither.
-    """
-    layout = FlatModel(registry.load(task, dict(options)), 0).layout
-    return layout.size, layout.digest
+def _fits(
+    task: type[Task], options: tuple[tuple[str, Scalar], ...], seed: int, model: Model
+) -> bool:
+    """Whether an installed task's model is the study's. Cached, since studies are proposed
+    repeatedly and a large model takes long to build."""
+    return FlatModel(task(**dict(options)), seed).fits(model)
 
 
 def _sections(study: Study, message: messages.Prepare) -> Sections:

@@ -48,7 +48,7 @@ class Inspection(Generic[T]):
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """What the other process gives back: columns, or the error in their place."""
 
     notes: tuple[str, ...]
@@ -100,7 +100,16 @@ def read(
     adding = tuple(extras)
     try:
         reading = limited(
-            _read, room, 60 * sources.minutes, plain, view, adding, memory, threads, time_zone, of
+            read_here,
+            room,
+            60 * sources.minutes,
+            plain,
+            view,
+            adding,
+            memory,
+            threads,
+            time_zone,
+            of,
         )
     except ProcessEndedError as ended:
         raise (_too_slow(sources.minutes) if ended.late else _ended()) from None
@@ -116,7 +125,7 @@ def read(
 _FIELDS = tuple(Sources.model_fields)
 
 
-def _read(
+def read_here(
     sources: Sources,
     view: str,
     extras: tuple[Extra, ...],
@@ -124,8 +133,8 @@ def _read(
     threads: int,
     time_zone: str | None,
     inspect: Callable[[Session, view_sandbox.ParsedView], Any] | None,
-) -> _Reading:
-    """In the process that ends with it."""
+) -> Reading:
+    """As `read`, in this process, which is not bounded: for the one that is made for it."""
     seen: Any = None
     with Session(memory, threads, time_zone) as session:
         table: Table | WardroundError
@@ -145,7 +154,7 @@ def _read(
             table = error
         except (MemoryError, duckdb.OutOfMemoryException):
             table = _too_large()
-        return _Reading(tuple(session.notes), table, seen)
+        return Reading(tuple(session.notes), table, seen)
 
 
 def _register(session: Session, sources: Sources, view: view_sandbox.ParsedView) -> None:

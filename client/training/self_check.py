@@ -16,7 +16,8 @@ from torch import Tensor
 from client.training.dp_trainer import DPTrainer
 from client.training.independence import dependent_features
 from protocol.errors import Code, WardroundError
-from protocol.study.study import Scalar
+from protocol.study.study import Scalar, Study
+from tasks import contract
 from tasks.base import Task
 
 _VALUES = 1 << 20
@@ -25,6 +26,24 @@ _LEAST, _MOST = 9, 258
 """Invented records."""
 
 Options = tuple[tuple[str, Scalar], ...]
+
+
+def check_task(task: Task, study: Study, memory: int = 1 << 30) -> None:
+    """What a study's task has to pass where it will train: its contract, and where the study claims
+    an epsilon, all that the claim rests on. A query asks nothing of a task's methods.
+
+    memory: as `DPTrainer` takes it. Raises WardroundError(CONFIGURATION).
+    """
+    if study.query is not None:
+        return
+    contract.check(task)
+    if study.privacy.epsilon is not None:
+        self_check(
+            task,
+            trains=study.privacy.traits.private,
+            in_floats=study.sums_in_floats,
+            memory=memory,
+        )
 
 
 def self_check(task: Task, *, trains: bool, in_floats: bool, memory: int) -> None:

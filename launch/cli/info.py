@@ -36,15 +36,15 @@ def explain(console: Console) -> None:
     groups = compose.groups()
     table = Table(title="Groups: one word each", title_justify="left", box=None, pad_edge=False)
     table.add_column("group", style="cyan")
-    table.add_column("choices")
+    table.add_column("choices", overflow="fold")
     for name, choices in groups.items():
         table.add_row(name, ", ".join(choices))
     console.print(table)
     console.print()
     table = Table(title="Keys: key=value", title_justify="left", box=None, pad_edge=False)
-    table.add_column("key", style="cyan")
+    table.add_column("key", style="cyan", overflow="fold")
     for heading in ("type", "default", "meaning"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for key in keys_of(Config):
         if key.type == "group":
             table.add_row("")

@@ -13,6 +13,7 @@ from launch.cli.models import models_app
 from launch.cli.query import query_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.studies import studies_app
+from launch.cli.task import task_app
 from launch.cli.tasks import tasks_command
 from launch.cli.tracking import tracking_app
 from protocol.terminal import command_line
@@ -141,6 +142,7 @@ app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
 app.add_typer(studies_app, name="studies")
+app.add_typer(task_app, name="task")
 app.add_typer(tracking_app, name="tracking")
 command_line.complete(app, PROGRAM)
 

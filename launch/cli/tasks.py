@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol.errors import WardroundError
@@ -12,14 +13,13 @@ from protocol.terminal.printable import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tasks.base import Task
+    from tasks.task_index import TaskFacts
 
 
 @dataclass(frozen=True)
 class InstalledTask:
-    """A task of this installation. `options`: option -> its values, the default first. `data`:
-    number of sites whose public data is on this machine; None where there is none, for the reason
-    in `remedy`."""
+    """A task of this installation. `data`: whether its public data is on this machine; where it is
+    not, `remedy` says what to do."""
 
     name: str
     version: int
@@ -28,29 +28,27 @@ class InstalledTask:
     columns: int
     images: int
     source: str
-    data: int | None
+    data: bool
     remedy: str
 
 
-def describe(task: Task) -> InstalledTask:
-    """The facts of one task. Reads its public data where it is on this machine."""
-    from launch.studies.public_data import data_root
-
-    data, remedy = None, ""
-    try:
-        data = len(task.public_sites(data_root()))
-    except NotImplementedError:
-        remedy = "each hospital's own data only"
-    except WardroundError as error:
-        remedy = error.remedy or error.message
+def describe(facts: TaskFacts, source: str, root: Path) -> InstalledTask:
+    """The task as it is listed; its files are looked for below `root`, and not read."""
+    if facts.files is None:
+        data, remedy = False, "each hospital's own data only"
+    elif missing := [file for file in facts.files if not (root / file).exists()]:
+        way = f": wardround data fetch {facts.name}" if facts.fetched else ""
+        data, remedy = False, f"{missing[0]} is not below {root}{way}"
+    else:
+        data, remedy = True, ""
     return InstalledTask(
-        task.name,
-        task.version,
-        task.title,
-        {option: [str(value) for value in values] for option, values in task.choices.items()},
-        len(task.schema.columns),
-        len(task.schema.images),
-        task.source_digest(),
+        facts.name,
+        facts.version,
+        facts.title,
+        facts.options,
+        facts.columns,
+        facts.images,
+        source,
         data,
         remedy,
     )
@@ -64,17 +62,21 @@ def tasks_command(as_json: Json = False) -> None:
 
     Example: wardround tasks --json
     """
-    from tasks import registry
+    from launch.studies.public_data import data_root
+    from tasks import registry, task_index
 
-    tasks: list[InstalledTask] = []
-    errors = console(stderr=True)
-    with errors.status("reading public data"):
-        for name in registry.installed():
-            try:
-                tasks.append(describe(registry.load(name)))
-            except Exception as error:  # a broken plug-in hides itself only
-                kind = type(error).__name__
-                errors.print(f"{printable(name)} cannot be loaded ({kind}).", style="yellow")
+    root, errors = data_root(), console(stderr=True)
+    tasks = [
+        describe(facts, task_index.source_of(facts), root)
+        for facts in task_index.shipped().values()
+    ]
+    for name in registry.plugin_tasks():
+        try:
+            task = registry.load(name)
+            tasks.append(describe(task_index.facts_of(task), task.source_digest(), root))
+        except WardroundError as error:  # a broken plug-in hides itself only
+            errors.print(printable(error.message), style="yellow", soft_wrap=True)
+    tasks.sort(key=lambda task: task.name)
     if as_json:
         print_json([asdict(task) for task in tasks])
         return
@@ -91,11 +93,11 @@ def _table(tasks: list[InstalledTask]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
     for heading in ("input", "public data here", "what it learns"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for task in tasks:
         pictures = f"{task.images} picture{'s' * (task.images > 1)}"
         parts = [f"{task.columns} columns"] * bool(task.columns) + [pictures] * bool(task.images)
-        data = task.remedy if task.data is None else f"{task.data} sites"
+        data = "yes" if task.data else task.remedy
         row = (f"{task.name} {task.version}", ", ".join(parts), data, task.title)
         table.add_row(*map(printable, row))
     return table
@@ -107,7 +109,7 @@ def _options(tasks: list[InstalledTask]) -> Table:
     table = Table(title="task.options", title_justify="left", box=None, pad_edge=False)
     table.add_column("of", no_wrap=True)
     table.add_column("option", no_wrap=True)
-    table.add_column("values, the default first")
+    table.add_column("values, the default first", overflow="fold")
     for task in tasks:
         for option, values in task.options.items():
             table.add_row(*map(printable, (task.name, option, ", ".join(values))))

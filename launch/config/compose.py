@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from importlib import resources
@@ -30,7 +31,7 @@ def load(overrides: Sequence[str]) -> Config:
     Raises WardroundError(CONFIGURATION) naming the key at fault and the nearest valid one, a value
     out of its range, or two options that contradict each other.
     """
-    config = _composed(overrides)
+    config = _composed(_named(overrides))
     check_ranges(config)
     contradictions.refuse(config)
     return config
@@ -65,6 +66,18 @@ def _register() -> None:
         store.store(group="task", name=name, node={"name": name})
 
 
+def _named(overrides: Sequence[str]) -> list[str]:
+    """`task=FILE.py` -> the name of the task in that file, which is registered, and `task.file`."""
+    words = []
+    for word in overrides:
+        key, _, where = word.partition("=")
+        if key == "task" and (where.endswith(".py") or ".py:" in where):
+            words += [f"task={registry.register_file(where)}", f"task.file={json.dumps(where)}"]
+        else:
+            words.append(word)
+    return words
+
+
 def _free(overrides: Sequence[str]) -> list[str]:
     """A task's options are not keys of ours: they may be set without Hydra's `+`."""
     return [f"++{o}" if o.startswith("task.options.") else o for o in overrides]
@@ -72,6 +85,7 @@ def _free(overrides: Sequence[str]) -> list[str]:
 
 def hydra_yaml(overrides: Sequence[str], *, whole: bool) -> str:
     """Hydra's own part of the configuration as YAML; `whole` with ours before it."""
+    overrides = _named(overrides)
     _register()
     try:
         with initialize_config_module("conf", version_base="1.3"):
@@ -129,7 +143,8 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
-    """`plain` written as YAML -> the configuration, with some keys changed.
+    """`plain` written as YAML -> the configuration, with some keys changed; the task of a file is
+    registered.
 
     Raises WardroundError(CONFIGURATION)."""
     try:
@@ -138,7 +153,10 @@ def from_yaml(text: str, overrides: Sequence[str] = ()) -> Config:
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError, YAMLError) as error:
         raise _explained(error, overrides) from None
-    return _typed(config)
+    typed = _typed(config)
+    if typed.task.file:
+        registry.register_file(typed.task.file)
+    return typed
 
 
 def keys() -> list[str]:

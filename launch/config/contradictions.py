@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from launch.config.schema import PARTS, Config
-from launch.config.study_documents import mode_of, release_of
+from launch.config.study_documents import mode_of, one_of, release_of
 from protocol.errors import Code, WardroundError
 from protocol.study.privacy_mode import traits_of
-from protocol.study.study import adds_noise, evaluates
+from protocol.study.study import Split, adds_noise, by_day, evaluates
 from server.coordinator.tracking_names import unfit_names
 
 
@@ -87,6 +87,12 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "gradient a round.",
             "Choose privacy=local (or privacy=none), or algorithm=fedavg.",
         )
+    elif name in ("fedprox", "scaffold") and config.local_steps == 1:
+        yield (
+            f"algorithm={name} corrects a site's later steps of a round: with local_steps=1 there "
+            "are none, and it is fedavg.",
+            "Set local_steps to 2 or more, or choose algorithm=fedavg.",
+        )
     if name == "fedsgd" and config.local_steps != 1:
         yield (
             f"algorithm=fedsgd takes one step a round, not local_steps={config.local_steps}.",
@@ -104,7 +110,9 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "aggregation.update_bits rotates them.",
             "Leave aggregation.update_bits out, or set robust=none.",
         )
-    if (config.evaluation.split == "date") != bool(config.evaluation.since):
+    if by_day(one_of(config.evaluation.split, Split, "evaluation.split")) != bool(
+        config.evaluation.since
+    ):
         yield (
             "evaluation.split=date needs evaluation.since, and no other split reads it.",
             "Set evaluation.split=date evaluation.since=2027-03-31, or leave both out.",
@@ -138,6 +146,12 @@ def _foreign(section: str, values: Any) -> Iterator[tuple[str, str]]:
 
 def _elsewhere(config: Config) -> Iterator[tuple[str, str]]:
     federation, simulated = config.federation, config.federation.name != "deployment"
+    if config.task.file and federation.name != "inprocess":
+        yield (
+            f"task={config.task.file} is a file of yours, and federation={federation.name} runs "
+            "tasks that are installed wherever they train.",
+            "Make a package of it (`wardround task new NAME`), or choose federation=inprocess.",
+        )
     if config.baselines and not simulated:
         yield (
             f"baselines={_words(config.baselines)} with federation=deployment: the hospitals' "

@@ -37,6 +37,7 @@ class TaskConfig:
     """What is learned."""
 
     name: str = key(MISSING, "the task; `wardround tasks` lists them")
+    file: str = key("", "the file of a task that is not installed; task=FILE.py sets it")
     options: dict[str, Any] = key({}, "choices that the task leaves open, as option: value")
 
 

@@ -6,6 +6,7 @@ have no ledger and no policy.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from server.rounds.listener import Listener
 from server.rounds.proposal import Patience
 from server.rounds.round_loop import RoundLoop
 from server.rounds.transport import Fleet
+from tasks import contract
 from tasks.base import Task
 from tasks.schema import Table
 
@@ -66,6 +68,9 @@ class SimulatedGovernance:
         pass
 
     def refused(self, study: str | None, error: WardroundError) -> None:
+        """Keeps it. The data is this process's own: what code raised on it may be read here."""
+        if error.__cause__ is not None:
+            error.detail = "".join(traceback.format_exception(error.__cause__))
         self.errors.append(error)
 
     def witness(self, ready: Ready) -> None:
@@ -102,7 +107,9 @@ def split_of(site: str) -> Callable[[str], float]:
 def cohorts_of(
     task: Task, tables: Mapping[str, Table], evaluation: Evaluation
 ) -> dict[str, Cohort]:
-    """Site -> cohort, split as that site splits. Raises what `Cohort.build` raises."""
+    """Site -> cohort, split as that site splits. Raises what `contract.check` and `Cohort.build`
+    raise."""
+    contract.check(task)
     return {
         site: Cohort.build(task, table, split_of(site), evaluation)
         for site, table in sorted(tables.items())

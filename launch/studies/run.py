@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from client.data.cohort import Cohort
+from client.training.self_check import check_task
 from launch.config.compose import plain
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
@@ -193,7 +194,9 @@ def run_deployment(
     task = registry.load(config.task.name, config.task.options)
     with RemoteFederation(credentials, address=config.federation.coordinator) as remote:
         resumed = study is not None
-        study = study or remote.pinned(build_study(config, task, remote.patients()))
+        if study is None:
+            study = remote.pinned(build_study(config, task, remote.patients()))
+            check_task(task, study)
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:
             with StudyProgress(study, console) as shown:

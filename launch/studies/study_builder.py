@@ -56,7 +56,7 @@ from protocol.study.study import (
 )
 from protocol.terminal.study_texts import check_texts
 from server.model.optimisers import NAMES
-from tasks import registry
+from tasks import contract, registry
 from tasks.base import Task
 from tasks.flat_model import FlatModel
 from tasks.models.normalisation import normalisation
@@ -68,10 +68,19 @@ def build_study(config: Config, task: Task, declared: Mapping[str, int]) -> Stud
     """The study that a configuration describes, for those of the sites with these declared
     patients that `federation.sites` names.
 
-    Raises WardroundError: CONFIGURATION naming the option, EPSILON_UNREACHABLE, REFUSED_STUDY for
+    Raises WardroundError: CONFIGURATION naming the option, or the task's method that breaks its
+    contract; NO_DATA naming a site where nobody trains; EPSILON_UNREACHABLE; REFUSED_STUDY for
     texts that cannot be shown.
     """
+    contract.check(task)
     declared = chosen(config, declared)
+    if idle := [site for site, patients in declared.items() if not patients]:
+        raise WardroundError(
+            Code.NO_DATA,
+            f"At {idle[0]} no patient trains: its few patients are all set apart for evaluation.",
+            remedy="Leave it out (federation.sites names those that take part), lower "
+            "evaluation.fraction, or give it more patients.",
+        )
     if config.optimiser.name not in NAMES:
         raise WardroundError(
             Code.CONFIGURATION,
@@ -160,7 +169,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         expires=config.expires,
         nonce=secrets.token_hex(8),
         task=registry.reference_to(task),
-        model=Model(parameters=layout.size, layout=layout.digest),
+        model=Model(parameters=layout.size, layout=layout.digest, frozen=model.frozen_digest),
         privacy=Privacy(
             mode=mode,
             clip_norm=config.privacy.clip_norm,

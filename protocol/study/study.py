@@ -60,10 +60,12 @@ class TaskReference(Document):
 
 
 class Model(Document):
-    """The flat vector that is sent: P parameters (0 in a query); `layout` is a digest."""
+    """The flat vector that is sent: P parameters (0 in a query); `layout` is a digest. `frozen` is
+    that of the parameters that are not trained and never sent, "" where there are none."""
 
     parameters: Annotated[int, Field(ge=0, le=2**31)]
     layout: Digest
+    frozen: str = added_field("", pattern=r"^([0-9a-f]{64})?$")
 
 
 class Privacy(Document):
@@ -192,6 +194,16 @@ def evaluates(release: Release) -> bool:
     assert_never(release)
 
 
+def by_day(split: Split) -> bool:
+    """Whether a record's day says in which part it is."""
+    match split:
+        case "patients" | "column":
+            return False
+        case "date":
+            return True
+    assert_never(split)
+
+
 class Evaluation(Document):
     """Which rounds' models are scored, on which patients, and how score histograms are released;
     none are with `release` off.
@@ -238,7 +250,7 @@ class Evaluation(Document):
 
     @validator(mode="after")
     def _day_where_dated(self) -> Self:
-        if (self.split == "date") != bool(self.since):
+        if by_day(self.split) != bool(self.since):
             raise ValueError("since is a day when split is date, and only then")
         if self.since:
             date.fromisoformat(self.since)

@@ -184,6 +184,9 @@ def run(app: CommandLine, program: str) -> NoReturn:
 
 def fail(error: WardroundError, *, as_json: bool = False) -> NoReturn:
     """Prints an error, and exits with its status."""
+    if not as_json:
+        for line in error.detail.splitlines():
+            typer.echo(printable(line), err=True)
     _print_error(error.code.value, error.message, error.remedy, as_json)
     sys.exit(error.exit_status)
 

@@ -143,11 +143,12 @@ def initial_weights(study: Study, task: Task) -> Vector:
     if study.query is not None:
         return np.zeros(0, np.float32)
     model = FlatModel(task, study.optimisation.seed)
-    if (model.layout.size, model.layout.digest) != (study.model.parameters, study.model.layout):
+    if not model.fits(study.model):
         raise WardroundError(
             Code.REFUSED_STUDY,
             f"The model of the installed task {task.name} is not the one in the study.",
-            remedy="Install the same version of the task here and at every site.",
+            remedy="Install the same version of the task here and at every site, with the same "
+            "files of pretrained weights.",
         )
     return model.weights()
 

@@ -107,6 +107,11 @@ class ChestXray(Task):
         losses = super().losses(outputs, labels) * weights
         return losses + outputs[:, 1:].sum(dim=1)
 
+    @classmethod
+    def public_files(cls) -> tuple[str, ...]:
+        """What no download brings."""
+        return (_FILE,)
+
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """`root`/pneumoniamnist/pneumoniamnist.npz: its training images, and its test images in
         the part "evaluation". Its validation images are left out, as are 10 training images that

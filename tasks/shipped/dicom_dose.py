@@ -56,6 +56,10 @@ class DicomDose(Task):
             remedy="wardround query dose",
         )
 
+    @classmethod
+    def public_files(cls) -> None:
+        """There is none."""
+
     def public_sites(self, root: Path | None) -> Mapping[str, Table]:
         """Raises WardroundError(NO_DATA): images are at hospitals."""
         raise WardroundError(

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
+from launch.config.compose import load as load_config
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.study import (
     Aggregation,
@@ -25,6 +27,7 @@ from protocol.study.study import (
     TaskReference,
 )
 from server import released_model
+from server.model.global_model import initial_weights
 from tasks import registry
 from tasks.flat_model import FlatModel
 
@@ -134,3 +137,43 @@ def test_another_version_of_the_task_is_refused_and_another_source_said(folder: 
         released_model.load(folder)
     assert caught.value.code == Code.CONFIGURATION
     assert "99" in str(caught.value)
+
+
+class Pretrained(type(TASK)):  # type: ignore[misc]  # the shipped task's class
+    """A frozen layer, whose values are of a file elsewhere."""
+
+    name, value = "pretrained", 0.5
+
+    def model(self) -> torch.nn.Module:
+        frozen = torch.nn.Linear(self.schema.width, 3).requires_grad_(False)
+        torch.nn.init.constant_(frozen.weight, self.value)
+        return torch.nn.Sequential(frozen, torch.nn.Linear(3, 1))
+
+
+def test_frozen_parameters_are_those_of_the_study_wherever_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {"pretrained": Pretrained})
+    declared = dict.fromkeys("abc", 100)
+    study = build_study(load_config(["privacy=none", "tracking=off"]), Pretrained(), declared)
+    released_model.write(tmp_path / "model", study, initial_weights(study, Pretrained()))
+    frame = released_model.example(TASK.schema)
+    scores = released_model.load(tmp_path / "model").predict(frame)
+    monkeypatch.setattr(Pretrained, "value", 0.25)  # another file of pretrained weights
+    pd.testing.assert_frame_equal(released_model.load(tmp_path / "model").predict(frame), scores)
+    with pytest.raises(WardroundError, match="not the one in the study"):
+        initial_weights(study, Pretrained())
+    with np.load(tmp_path / "model" / "frozen.npz") as arrays:
+        changed = {name: arrays[name] + 1 for name in arrays.files}
+    np.savez(tmp_path / "model" / "frozen.npz", **changed)
+    with pytest.raises(WardroundError, match="frozen parameters are not those"):
+        released_model.load(tmp_path / "model")
+
+
+def test_a_word_where_a_number_belongs_is_refused_by_its_column(folder: Path) -> None:
+    frame = released_model.example(TASK.schema)
+    number = next(c.name for c in TASK.schema.columns if c.kind == "number")
+    frame[number] = frame[number].astype(object)
+    frame.loc[0, number] = "high"
+    with pytest.raises(WardroundError, match=f"Column {number} holds something that is no number"):
+        released_model.load(folder).predict(frame)

@@ -27,9 +27,10 @@ def png(grey: np.ndarray) -> bytes:
 @pytest.mark.parametrize("model", ["hog", "cnn"])
 def test_files_of_pictures_are_scored_and_one_that_is_none_is_named(model: str) -> None:
     task = registry.load("chest_xray", {"model": model})
-    weights = FlatModel(task, 0).weights()
-    weights += np.linspace(-0.05, 0.05, len(weights), dtype=np.float32)
-    released = ReleasedModel(task, 0, weights)
+    trained = FlatModel(task, 0)
+    weights = trained.weights()
+    trained.load(weights + np.linspace(-0.05, 0.05, len(weights), dtype=np.float32))
+    released = ReleasedModel(task, trained)
     drawn = np.random.default_rng(0)
     frame = pd.DataFrame({"radiograph": [png(drawn.integers(0, 256, (40, 40))), b"", b""]})
     scores = released.predict(frame)["score"].to_numpy()

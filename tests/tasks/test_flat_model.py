@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from protocol.errors import Code, WardroundError
+from protocol.study.study import Model
 from tasks.flat_model import FlatModel
 from tasks.shipped.breast_cancer import BreastCancer
 
@@ -54,3 +55,31 @@ def test_any_other_model_is_refused(model: nn.Module, said: str) -> None:
     with pytest.raises(WardroundError, match=said) as refused:
         FlatModel(Built(model), 0)
     assert refused.value.code is Code.CONFIGURATION
+
+
+def backbone(value: float) -> nn.Module:
+    """A frozen layer, and one that is trained."""
+    torch.manual_seed(0)
+    frozen = linear(value).requires_grad_(False)
+    return nn.Sequential(frozen, nn.Linear(1, 1))
+
+
+def test_a_study_names_its_frozen_parameters_by_their_values() -> None:
+    built = FlatModel(Built(backbone(0.5)), 0)
+    stated = Model(
+        parameters=2,
+        layout=built.layout.digest,
+        frozen=FlatModel(Built(backbone(0.5)), 0).frozen_digest,
+    )
+    assert len(stated.frozen) == 64
+    changed = FlatModel(Built(backbone(0.25)), 0)
+    assert changed.layout == built.layout
+    assert not changed.fits(stated)
+    assert not built.fits(stated.model_copy(update={"frozen": ""}))
+
+
+def test_a_model_that_is_all_trained_states_nothing_more() -> None:
+    built = FlatModel(Built(linear(0.5)), 0)
+    stated = Model(parameters=3, layout=built.layout.digest)
+    assert built.fits(stated)
+    assert "frozen" not in stated.model_dump(mode="json")

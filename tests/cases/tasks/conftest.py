@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.daemon import site
 from tests.cases.tasks import plugged
 
 
@@ -19,7 +18,7 @@ def wounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    site._layout.cache_clear()  # models by the name of their task, which may be another one now
+
     yield
-    site._layout.cache_clear()
+
     torch.set_num_threads(threads)

@@ -49,11 +49,6 @@ def test_a_number_has_an_error_in_its_own_unit(words: tuple[str, ...]) -> None:
     assert errors & set(ran.metrics), ran
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a task whose scores are no numbers in [0, 1] is refused, naming scores",
-)
 @pytest.mark.parametrize("name", ["x_bigscore", "x_nanscore"])
 def test_scores_that_are_no_probabilities_are_refused_by_name(name: str) -> None:
     ran = run(name, *PLAIN)
@@ -62,11 +57,6 @@ def test_scores_that_are_no_probabilities_are_refused_by_name(name: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a task whose losses are no numbers is refused, naming losses and nothing else",
-)
 def test_losses_that_are_no_numbers_are_refused_by_name() -> None:
     ran = run("x_nanloss", *PRIVATE)
     assert "loss" in ran.error, ran

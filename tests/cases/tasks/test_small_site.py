@@ -15,11 +15,6 @@ from tests.cases.tasks.wound_tasks import data
 pytestmark = [pytest.mark.usefixtures("wounds"), pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a site of one patient takes part, or is refused in words that say what to do",
-)
 def test_a_site_of_one_patient_is_told_what_to_do() -> None:
     tables = data()
     tables["south"] = {name: column[:1] for name, column in tables["south"].items()}

@@ -33,7 +33,17 @@ from client.transport.fleet_connection import IncomingMessage
 from protocol.document import canonical, digest
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Study
-from protocol.wire.messages import Frame, Propose, Refusal, Standing, frame, parse
+from protocol.wire.messages import (
+    Close,
+    Collect,
+    Frame,
+    Prepare,
+    Propose,
+    Refusal,
+    Standing,
+    frame,
+    parse,
+)
 from server.enrolment.certificates import Pki
 from tasks import registry
 from tests.client.daemon_federation import RULES, TASK, Wards, renamed
@@ -455,6 +465,29 @@ def test_a_question_whose_time_is_over_is_not_even_begun(
     reporter = reporting(tmp_path)
     _answer(cast(Any, post), cast(Any, site), reporter, incoming)  # each has what is called of it
     assert (site.times, len(post.sent)) == (asked, asked)
+
+
+def test_while_it_stops_another_study_s_question_does_not_end_it(tmp_path: Path) -> None:
+    """What it has paid for and what ends is taken in; the rest is left to its next start."""
+    config = new_site.init(
+        tmp_path / "north", SiteAnswers("north", **{"data": {TASK: tmp_path}} | RULES)
+    )
+    loop = Loop(config)
+    place: dict[str, Any] = {"study": "0" * 64, "round": 1, "attempt": 1}
+    loop._stopping.set()
+    asked = [
+        frame(Prepare(**place, train=True, evaluate=False, model="0" * 64)),
+        frame(Collect(**place, readys=())),
+        frame(Close(study="0" * 64, outcome="finished")),
+        None,
+    ]
+    meta = cast(Any, None)
+    coming = [one and IncomingMessage(one, str(n), meta) for n, one in enumerate(asked)]
+    taken = list[IncomingMessage]()
+    fleet = SimpleNamespace(receive=lambda wait: coming.pop(0))
+    workers = SimpleNamespace(has_room=lambda wait: True, take=taken.append, busy=False)
+    loop._serve(cast(Any, fleet), cast(Any, workers), reporting(tmp_path))
+    assert [one.message_id for one in taken] == ["1", "2"]
 
 
 def test_it_begins_nothing_where_a_key_is_readable_by_others(tmp_path: Path) -> None:

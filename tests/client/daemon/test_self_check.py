@@ -71,7 +71,16 @@ class Centred(BreastCancer):
         return features
 
 
-TASKS = (Plain, Dropping, Shaken, Centred)
+class Averaged(BreastCancer):
+    """One loss for all patients."""
+
+    name = "averaged"
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return super().losses(outputs, labels).mean()
+
+
+TASKS = (Plain, Dropping, Shaken, Centred, Averaged)
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +169,18 @@ def test_others_are_accepted_and_what_claims_nothing_is_not_looked_at(ward: Ward
     assert ward.propose(study("plain")).state == "accepted"
     claimless = study("shaken", "privacy=none", "evaluation=exact")
     assert ward.propose(claimless).code is not Code.CONFIGURATION
+
+
+@pytest.mark.parametrize("claim", [(), ("privacy=none", "evaluation=off")])
+def test_a_task_that_breaks_its_contract_is_refused_without_an_epsilon_too(
+    ward: Ward, claim: tuple[str, ...]
+) -> None:
+    """By a hospital, whoever sends it: the data scientist's own check is not the hospital's."""
+    wanted = study("plain", *claim)
+    task = registry.reference_to(registry.load("averaged"))
+    wanted = Study.parse(wanted.model_copy(update={"task": task}).document)
+    assert ward.propose(wanted).code is Code.CONFIGURATION
+    assert ward.governance.approvals.studies() == ()
 
 
 def test_what_the_policy_forbids_costs_no_check(ward: Ward) -> None:

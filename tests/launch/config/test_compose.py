@@ -188,3 +188,9 @@ def test_a_program_reads_the_keys_and_a_configuration() -> None:
     assert "heart_disease" in found["groups"]["task"]
     told = CliRunner().invoke(app, ["run", "--cfg", "--json", "rounds=3"])
     assert json.loads(told.stdout)["rounds"] == 3
+
+
+def test_stopping_early_sets_what_it_needs_and_leaves_the_rest_to_the_user() -> None:
+    config = compose.load(["stop=early", "task=heart_disease", "privacy=none"])
+    assert (config.averaging, config.evaluation.every) == ("none", 5)
+    assert compose.load(["stop=early", "evaluation.every=2"]).evaluation.every == 2

@@ -147,7 +147,7 @@ def test_a_diverging_study_names_the_round_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Across the wire goes a code; in one process the site's own sentence is there as well."""
-    monkeypatch.setitem(registry._BUILT_IN, "exploding", "tests.launch.exploding:Exploding")
+    monkeypatch.setitem(registry.BUILT_IN, "exploding", "tests.launch.exploding:Exploding")
     config = compose.load(["privacy=none", f"output={tmp_path}", "tracking=off"])
     with pytest.raises(WardroundError, match="round 1") as refused:
         run_inprocess(config, registry.load("exploding"), TABLES)

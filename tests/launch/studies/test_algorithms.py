@@ -47,7 +47,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("normalised", "Normalised"),
         ("exploding_normalised", "ExplodingNormalised"),
     ):
-        monkeypatch.setitem(registry._BUILT_IN, name, f"tests.client.quadratic:{class_}")
+        monkeypatch.setitem(registry.BUILT_IN, name, f"tests.client.quadratic:{class_}")
 
 
 def planned(*overrides: str, task: str = "quadratic") -> Study:
@@ -370,9 +370,12 @@ def test_a_robust_study_needs_every_sites_consent_to_be_seen() -> None:
         (("algorithm=fedprox",), "one gradient a round"),
         (("algorithm=scaffold",), "one gradient a round"),
         (("algorithm=fedbn",), "one gradient a round"),
+        (("algorithm=fedprox", "privacy=none", "local_steps=1"), "it is fedavg"),
+        (("algorithm=scaffold", "privacy=none", "local_steps=1"), "it is fedavg"),
+        (("algorithm=scaffold", "privacy=local", "privacy.epsilon=1"), "it is fedavg"),
         (("algorithm=fedsgd", "privacy=none", "local_steps=3"), "takes one step a round"),
         (("robust=median", "privacy=none", "federation.masked=true"), "opens nothing but"),
-        (("stop=early",), "there are none before the end"),
+        (("stop=early", "evaluation.every=0"), "there are none before the end"),
         (("stop=early", "evaluation.every=1", "averaging=last_half"), "which half is the last"),
         (("schedule=cosine", "schedule.every=3"), "schedule.every is of step"),
         (("robust=median", "robust.byzantine=1"), "robust.byzantine is of trimmed_mean and krum"),

@@ -37,6 +37,6 @@ def test_a_step_out_of_range_is_divergence(value: float) -> None:
 
 
 def test_so_is_a_control_variate_out_of_range() -> None:
-    stepping = model("algorithm=scaffold")
+    stepping = model("algorithm=scaffold", "local_steps=2")
     with pytest.raises(WardroundError, match="round 1"):
         stepping.step(only(0.0, stepping), only(2000.0, stepping))

@@ -35,7 +35,7 @@ def open_bytes(path: Path) -> IO[bytes]:
         case ".zst":
             import pyarrow as pa  # slow to import, and seldom wanted
 
-            return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
+            return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]  # no stubs
         case ".zip":
             archive = _zip(path)  # the member keeps it open
             return archive.open(_member(archive, path))

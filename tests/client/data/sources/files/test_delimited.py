@@ -353,3 +353,7 @@ def test_the_times_of_a_parquet_file_keep_theirs(tmp_path: Path) -> None:
     view = "SELECT CAST(t::DATE AS VARCHAR) AS d FROM t"
     table = read(Sources(files={"t": path}), view, time_zone="Pacific/Kiritimati")
     assert table["d"].tolist() == ["2020-01-02"]
+
+
+def test_lines_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
+    assert read_text(tmp_path, "a,b\r1,null\r3,N/A\r")["a"].tolist() == [1, 3]

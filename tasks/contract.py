@@ -1,0 +1,350 @@
+"""What a task promises, tried out on records of nobody before a study of it starts.
+
+A task is written by hand, and a slip in it (a mean over losses, a column of outputs that no loss
+looks at, a score above 1) trains without a word and ends in a model that is wrong. Everything here
+is computed from invented records, so an error may quote all of it. That the layers keep patients
+apart bit for bit, which a claim of privacy rests on, is tried by the site (`self_check`).
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, assert_never, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from protocol.errors import Code, WardroundError
+from protocol.study.study import Scalar, TaskReference
+from tasks.base import OutcomeKind, Task
+from tasks.flat_model import FlatModel
+from tasks.random_streams import own_streams
+from tasks.schema import SPLIT, Schema, Table
+
+_ROWS = 6
+"""Invented records; the last has no value in any column."""
+_CLOSE = 1e-3
+"""Relative difference that rounding explains, and other patients do not."""
+
+
+def check(task: Task) -> None:
+    """Raises WardroundError(CONFIGURATION), naming the method and the remedy, where the task breaks
+    its contract. Where its own code raises, `detail` holds that code's traceback. Results are kept
+    for the process."""
+    _checked(type(task), tuple(sorted(task.options.items())))
+
+
+@functools.cache
+def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
+    task = kind(**dict(options))
+    _declarations(task)
+    features = _features(task)
+    built = _model(task)
+    with torch.no_grad():
+        outputs = _outputs(task, built.module, features)
+    match task.outcome:
+        case "binary":
+            _logits(task, built, features)
+            _losses(task, outputs, torch.arange(_ROWS) % 2)
+            _binary_scores(task, outputs)
+        case _:
+            assert_never(task.outcome)
+
+
+def _declarations(task: Task) -> None:
+    own = type(task).__name__
+    if task.outcome not in get_args(OutcomeKind):
+        _refuse(
+            f"{own}.outcome is {task.outcome!r}.",
+            f"It can be: {', '.join(get_args(OutcomeKind))}. Other labels have to be made one of "
+            "these in the site's view.",
+        )
+    if not isinstance(getattr(task, "schema", None), Schema) or not task.schema.label:
+        _refuse(
+            f"{own}.schema is no Schema with a label.",
+            "Name the columns, the label and what the label means: Schema(COLUMNS, 'label', "
+            "'1: ...').",
+        )
+    if not isinstance(getattr(task, "title", None), str):
+        _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
+    names = [*task.schema.names, SPLIT]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        _refuse(
+            f"{own}.schema names the column {twice[0]} twice, or it has a meaning of its own.",
+            f"Give each column another name; {names[0]} and {SPLIT} are taken.",
+        )
+    with _own_code(task, "source_digest"):
+        source = task.source_digest()
+    try:
+        TaskReference(name=task.name, version=task.version, source=source)
+    except ValueError:
+        _refuse(
+            f"{own}.name or {own}.version is not one that a study can carry.",
+            "A name has small letters, digits and underscores; a version is 1, 2, 3 ...",
+        )
+
+
+def _features(task: Task) -> Tensor:
+    table = _records(task.schema)
+    own = f"{type(task).__name__}.features"
+    features = _made(task, table)
+    if features.shape[:1] != (_ROWS,) or features.ndim < 2:
+        _refuse(
+            f"{own} makes {tuple(features.shape)} of {_ROWS} records.",
+            "Return one row for each record: (N, ...).",
+        )
+    if features.dtype not in (np.float32, np.uint8):
+        _refuse(
+            f"{own} returns {features.dtype}.",
+            "Return float32 (`.astype(np.float32)`), or uint8 where it is pictures.",
+        )
+    if not np.isfinite(features[:-1]).all():
+        _refuse(f"{own} makes values that are no numbers.", "Check divisions and logarithms.")
+    if not np.isfinite(features[-1]).all():
+        _refuse(
+            f"{own} makes values that are no numbers where a record's columns are missing.",
+            "Turn a missing value into a constant, as `schema.features` does.",
+        )
+    for row in range(_ROWS):
+        alone = _made(task, {name: column[row : row + 1] for name, column in table.items()})
+        if alone.shape != (1, *features.shape[1:]) or not _close(alone[0], features[row]):
+            _refuse(
+                f"{own} makes something else of a record when there are others.",
+                "Use public constants instead of a mean, a spread or a fit over the cohort: these "
+                "would also be a release of data.",
+            )
+    return torch.from_numpy(features).float()
+
+
+def _made(task: Task, table: Table) -> npt.NDArray[np.generic]:
+    with _own_code(task, "features"):
+        made = task.features(table)
+    if not isinstance(made, np.ndarray):
+        _refuse(
+            f"{type(task).__name__}.features returns a {type(made).__name__}.",
+            "Return a NumPy array, (N, ...).",
+        )
+    return made
+
+
+def _records(schema: Schema) -> Table:
+    """Of nobody; the last has no value in any column, and no picture."""
+    table = dict(schema.made_up(_ROWS))
+    for column in schema.columns:
+        values = table[column.name].copy()
+        values[-1] = None if column.kind == "category" else np.nan
+        table[column.name] = values
+    for image in schema.images:
+        table[image.name] = table[image.name].copy()
+        table[image.name][-1] = 0
+    return table
+
+
+def _model(task: Task) -> FlatModel:
+    own = f"{type(task).__name__}.model"
+    with _own_code(task, "model"):
+        first = FlatModel(task, 0)
+    again = FlatModel(task, 0)
+    if not first.layout.size:
+        _refuse(f"{own} has nothing to train.", "Leave `requires_grad` on for some parameters.")
+    if first.layout != again.layout or not all(
+        torch.equal(a, b)
+        for a, b in zip(first.module.parameters(), again.module.parameters(), strict=True)
+    ):
+        _refuse(
+            f"{own} builds another model each time.",
+            "Draw initial weights from torch alone, whose seed the study sets; give every site "
+            "the same layers.",
+        )
+    return first
+
+
+def _outputs(task: Task, model: nn.Module, features: Tensor) -> Tensor:
+    own = f"The model of {type(task).__name__}"
+    train = _run(task, model.train(), features)
+    if not _drawn(task, model, features):
+        for part in (slice(0, _ROWS // 2), slice(_ROWS // 2, _ROWS)):
+            some = _run(task, model, features[part])
+            if some.shape != train[part].shape or not _close(some, train[part]):
+                _refuse(
+                    f"{own} gives a patient another output when there are other patients.",
+                    "Treat patients one by one: GroupNorm or LayerNorm instead of BatchNorm, no "
+                    "mean or softmax over the first dimension, batch_first=True.",
+                )
+        _run(task, model, features[:1])  # a sample may have one patient
+        if not _close(_run(task, model.eval(), features), train):
+            _refuse(
+                f"{own} gives other outputs when it evaluates than when it trains.",
+                "Return the same logits from `forward` in both; `scores` makes probabilities.",
+            )
+    return _run(task, model.eval(), features)
+
+
+def _run(task: Task, model: nn.Module, features: Tensor) -> Tensor:
+    own = f"The model of {type(task).__name__}"
+    with _own_code(task, "model"), own_streams(0):
+        outputs = model(features)
+    if not isinstance(outputs, Tensor) or outputs.ndim < 2 or len(outputs) != len(features):
+        given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        _refuse(
+            f"{own} gives {given} for {len(features)} patients.",
+            "Return one tensor with a row for each patient: (B, K), for one logit (B, 1).",
+        )
+    if not outputs.isfinite().all():
+        _refuse(
+            f"{own} gives outputs that are no numbers.",
+            "Check its first weights, divisions and logarithms.",
+        )
+    return outputs
+
+
+def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
+    """Whether the model draws at random while it trains, as dropout does."""
+    made = []
+    for seed in (1, 2):
+        with _own_code(task, "model"), own_streams(seed):
+            made.append(model(features))
+    return not torch.equal(*made)
+
+
+def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
+    """The usual loss takes a logit, which large weights make large."""
+    if type(task).losses is not Task.losses:
+        return
+    before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
+    model.flat.copy_(30 * torch.randn(len(before), generator=generator))
+    with torch.no_grad():
+        outputs = model.module.eval()(features)
+    model.flat.copy_(before)
+    if (outputs != 0).any() and ((outputs >= 0) & (outputs <= 1)).all():
+        _refuse(
+            f"The model of {type(task).__name__} gives probabilities, and the loss of binary tasks "
+            "makes some of logits.",
+            "Leave the last sigmoid or softmax out: the loss and `scores` have one.",
+        )
+
+
+def _losses(task: Task, outputs: Tensor, labels: Tensor) -> None:
+    own, one_each = f"{type(task).__name__}.losses", "Return one loss for each patient, (B,), "
+    labels = labels.to(torch.float32)
+    outputs = outputs.detach().requires_grad_()
+    for rows in (1, _ROWS):
+        losses = _of_losses(task, outputs[:rows], labels[:rows])
+        if losses.shape != (rows,):
+            _refuse(
+                f"{own} gives {tuple(losses.shape)} for {rows} patients.",
+                one_each
+                + "never a mean or a sum (reduction='none'): privacy clips each patient's.",
+            )
+    if not losses.isfinite().all():
+        _refuse(f"{own} gives losses that are no numbers.", "Check divisions and logarithms in it.")
+    if not losses.requires_grad:
+        _refuse(
+            f"{own} gives losses without a gradient.",
+            "Compute them from the outputs with torch alone, without detach, item or NumPy.",
+        )
+    for row in range(_ROWS):
+        (slope,) = torch.autograd.grad(losses[row], outputs, retain_graph=True)
+        alone = _of_losses(task, outputs[row : row + 1], labels[row : row + 1])
+        others = torch.cat([slope[:row], slope[row + 1 :]])
+        if others.any() or not _close(alone.detach(), losses[row].detach()):
+            _refuse(
+                f"{own} makes a patient's loss of other patients' too.",
+                one_each + "of that row alone; weights of classes are public constants.",
+            )
+    used = sum(_slopes(task, outputs, torch.full((_ROWS,), label)) for label in (0.0, 1.0))
+    unused = (torch.as_tensor(used).flatten(1) == 0).all(0)
+    if unused.any():
+        _refuse(
+            f"{own} looks at {int((~unused).sum())} of {len(unused)} outputs of the model.",
+            "Let the model give as many outputs as the loss uses, one logit by default, or write "
+            "the loss that uses them.",
+        )
+    _given_slopes(task, outputs, labels)
+
+
+def _of_losses(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    with _own_code(task, "losses"):
+        losses = task.losses(outputs, labels)
+    if not isinstance(losses, Tensor):
+        _refuse(
+            f"{type(task).__name__}.losses returns a {type(losses).__name__}.",
+            "Return a tensor, (B,).",
+        )
+    return losses
+
+
+def _slopes(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
+    """(B, ...) absolute: what each output does to the sum of the losses, by autograd."""
+    (slopes,) = torch.autograd.grad(_of_losses(task, outputs, labels).sum(), outputs)
+    if not slopes.isfinite().all():
+        _refuse(
+            f"{type(task).__name__}.losses has slopes that are no numbers.",
+            "Use functions of logits (binary_cross_entropy_with_logits) instead of a logarithm.",
+        )
+    return slopes.abs()
+
+
+def _given_slopes(task: Task, outputs: Tensor, labels: Tensor) -> None:
+    with _own_code(task, "slopes"):
+        given = task.slopes(outputs.detach(), labels)
+    (slopes,) = torch.autograd.grad(_of_losses(task, outputs, labels).sum(), outputs)
+    if given.shape != slopes.shape or not _close(given.detach(), slopes):
+        _refuse(
+            f"{type(task).__name__}.slopes are not the slopes of its losses.",
+            "Leave `slopes` out: autograd finds them.",
+        )
+
+
+def _binary_scores(task: Task, outputs: Tensor) -> None:
+    own, wanted = f"{type(task).__name__}.scores", "Return the probability of label 1, (B,)"
+    outputs = outputs.detach().requires_grad_()
+    with _own_code(task, "scores"):
+        scores = task.scores(outputs)
+    if not isinstance(scores, Tensor) or scores.shape != (_ROWS,):
+        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        _refuse(f"{own} gives scores of {given} for {_ROWS} patients.", f"{wanted}.")
+    if not (scores.isfinite() & (scores >= 0) & (scores <= 1)).all():
+        _refuse(
+            f"{own} gives scores that are no numbers between 0 and 1.",
+            f"{wanted}: torch.sigmoid of a logit, or torch.softmax(outputs, 1)[:, 1].",
+        )
+    if scores.requires_grad:
+        (rise,) = torch.autograd.grad(scores.sum(), outputs)
+        (slope,) = torch.autograd.grad(_of_losses(task, outputs, torch.ones(_ROWS)).sum(), outputs)
+        if ((rise * slope).flatten(1).sum(1) > 0).all():
+            _refuse(
+                f"{own} gives scores that fall where the loss of label 1 falls.",
+                f"{wanted}, not that of label 0.",
+            )
+
+
+def _close(values: Tensor | npt.NDArray[np.generic], wanted: object) -> bool:
+    return bool(np.allclose(values, np.asarray(wanted), rtol=_CLOSE, atol=_CLOSE))
+
+
+@contextmanager
+def _own_code(task: Task, method: str) -> Iterator[None]:
+    """What a task's own method raises becomes an error that names it."""
+    try:
+        yield
+    except WardroundError:
+        raise
+    except Exception as error:
+        name = f"{type(task).__name__}.{method}"
+        first = str(error).strip().partition("\n")[0]
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"{name} raises {type(error).__name__}{': ' + first if first else ''}.",
+            remedy=f"Correct it, then try it out: `wardround task check {task.name}`.",
+            detail="".join(traceback.format_exception(error)),
+        ) from error
+
+
+def _refuse(problem: str, remedy: str) -> NoReturn:
+    raise WardroundError(Code.CONFIGURATION, problem, remedy=remedy)
