@@ -58,7 +58,7 @@ from protocol.wire.flower_encoding import (
     read_message,
     tree_ids,
 )
-from protocol.wire.flower_version import FLOWER_VERSION
+from protocol.wire.flower_version import FLOWER_WIRE
 from protocol.wire.messages import Frame
 from server.coordinator.control_api import Submitted, _HttpError, _study_of, _submitted
 from server.coordinator.study_events import deliver, error_from_json, receipt_from_json
@@ -295,7 +295,7 @@ class RegisteredSite:
         stamp = datetime.now(UTC).isoformat()
         self._headers = {
             "content-type": "application/protobuf",
-            FLWR_PACKAGE_VERSION_METADATA_KEY: FLOWER_VERSION,
+            FLWR_PACKAGE_VERSION_METADATA_KEY: FLOWER_WIRE,
             FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(public_pem(key)).decode(),
             TIMESTAMP_HEADER: stamp,
             FLEET_HTTP_SIGNATURE_HEADER: b64encode(sign_message(key, stamp.encode())).decode(),

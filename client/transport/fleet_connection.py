@@ -44,7 +44,7 @@ from protocol import durable_files
 from protocol.document import read_json
 from protocol.errors import Code, WardroundError
 from protocol.untrusted import parsing
-from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.flower_version import FLOWER_WIRE, require_flower
 from protocol.wire.messages import Frame
 from protocol.wire.progress import SLOWEST, WINDOW
 from protocol.wire.sizes import BODY_LIMIT
@@ -231,7 +231,10 @@ class FleetConnection:
         self._use_key(config.node_key)
         self._successor = False
         self._context = tls(config.root_certificate, config.private_ca)
-        self._version = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
+        version = RuntimeVersionMetadata.from_local_component(
+            "SuperNode", package_version_value=FLOWER_WIRE
+        )
+        self._version = dict(version.as_metadata())
         self._signed: tuple[float, dict[str, str]] = (0.0, {})
         self._closing = threading.Event()
         self._activated = threading.Event()
@@ -789,11 +792,11 @@ def _refusal(answer: Response) -> WardroundError:
             remedy="Have the public key that `wardround-site init` printed registered there.",
         )
     code = _flower_code(answer.body)
-    if reason == "version" or code == 1001 or (release and release != FLOWER_VERSION):
+    if reason == "version" or code == 1001 or (release and release != FLOWER_WIRE):
         return WardroundError(
             Code.FLWR_VERSION,
             f"The coordinator runs Flower {release or 'of another release'}, this site "
-            f"{FLOWER_VERSION}.",
+            f"{FLOWER_WIRE}.",
             remedy="Install the same wardround release on both sides.",
         )
     if reason == "active" or code == 2004:

@@ -13,7 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from protocol.errors import Code, WardroundError
 
-FLOWER_VERSION = "1.41.0"
+FLOWER_VERSION = "1.42.0"
+FLOWER_WIRE = "1.41.0"
+"""The Flower release that both sides state in every call: the first whose messages are these, so
+that a site and a coordinator need not be upgraded at once."""
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",

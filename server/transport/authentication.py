@@ -18,7 +18,7 @@ from typing import Any
 
 from protocol.errors import WardroundError
 from protocol.untrusted import parsing
-from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.flower_version import FLOWER_VERSION, FLOWER_WIRE, require_flower
 
 require_flower()
 
@@ -66,11 +66,11 @@ def authenticate(headers: Mapping[str, str], state: FleetState) -> tuple[int, by
 
 
 def check_version(headers: Mapping[str, str]) -> None:
-    """Refuses a peer of another Flower release, or one that does not say.
+    """Refuses a peer of a Flower release with other messages, or one that does not say.
 
     Raises CallRefusedError(412).
     """
-    if headers.get(FLWR_PACKAGE_VERSION_METADATA_KEY) != FLOWER_VERSION:
+    if headers.get(FLWR_PACKAGE_VERSION_METADATA_KEY) not in (FLOWER_WIRE, FLOWER_VERSION):
         raise CallRefusedError(412, "version")
 
 

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from protocol.wire.flower_version import FLOWER_VERSION, require_flower
+from protocol.wire.flower_version import FLOWER_WIRE, require_flower
 
 require_flower()
 
@@ -237,7 +237,7 @@ class Gateway:
             call.reply_headers["connection"] = "close"
             await call.reply_json(404, {"detail": "Not Found"})
             return
-        call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_VERSION
+        call.reply_headers[FLWR_PACKAGE_VERSION_METADATA_KEY] = FLOWER_WIRE
         try:
             await self._serve(call)
         except (ConnectionResetError, TimeoutError):

@@ -238,9 +238,9 @@ def test_another_flower_release_on_the_site_is_refused_by_name(
 def test_another_installed_flower_is_refused_before_it_is_imported(
     tmp_path: Path, module: str
 ) -> None:
-    info = tmp_path / "flwr-1.42.0.dist-info"
+    info = tmp_path / "flwr-1.43.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flwr\nVersion: 1.42.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flwr\nVersion: 1.43.0\n")
     script = (
         "import sys\n"
         "from protocol.errors import WardroundError\n"
@@ -259,8 +259,8 @@ def test_another_installed_flower_is_refused_before_it_is_imported(
     )
     code, text, imported = (part.strip() for part in result.stdout.split("|"))
     assert (code, imported) == ("flwr_version", "False")
-    assert "1.42.0" in text
-    assert "flwr==1.41.0" in text
+    assert "1.43.0" in text
+    assert "flwr==1.42.0" in text
 
 
 def test_a_second_process_with_the_same_key_is_told_so(

@@ -39,7 +39,7 @@ from starlette.routing import Route
 
 from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack, tree_ids
-from protocol.wire.flower_version import FLOWER_VERSION
+from protocol.wire.flower_version import FLOWER_VERSION, FLOWER_WIRE
 from server.transport.gateway import FLEET_ROUTES, large_object_head
 from server.transport.link_state import FleetState
 from tests.narrowing import instance, present
@@ -59,7 +59,7 @@ def metadata(**changes: Any) -> Metadata:
 
 
 def test_the_pinned_release_is_installed() -> None:
-    assert version("flwr") == FLOWER_VERSION == "1.41.0"
+    assert version("flwr") == FLOWER_VERSION == "1.42.0"
 
 
 def test_our_routes_are_all_and_only_flowers_fleet_routes() -> None:
@@ -227,6 +227,7 @@ def test_the_numbers_we_rely_on() -> None:
     assert FLWR_PACKAGE_VERSION_METADATA_KEY == "flwr-package-version"
     local = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
     assert local[FLWR_PACKAGE_VERSION_METADATA_KEY] == FLOWER_VERSION
+    assert FLOWER_WIRE == "1.41.0", "release 0.1.0 answers no other"
     spec = API_ERROR_MAP[ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED]
     assert spec.http_status_code == 412
     error = FlowerError(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED, "internal")
