@@ -61,6 +61,8 @@ MODELS = (
     Model("icu_mortality", (42,), {}),
     Model("readmission", (210,), {}),
     Model("deterioration", (35,), {}),
+    Model("diabetes_progression", (10,), {}),
+    Model("digits", (64,), {}),
     Model("no_show", (33,), {}),
     Model("icu_timeseries", (45,), {"model": "summary"}),
     Model("icu_timeseries", (1299,), {"model": "tcn"}),
@@ -78,7 +80,8 @@ def patients_of(model: Model, seed: int = 0) -> Cohort:
     rows = rng.random((PATIENTS, *model.shape), dtype=np.float32)
     third = PATIENTS // 3
     rows[third : 2 * third] = rows[third : third + 1].mean()
-    labels = rng.integers(2, size=PATIENTS)
+    low, high = registry.load(model.task, model.options).outcome.extremes
+    labels = rng.integers(int(low), int(high) + 1, size=PATIENTS)
     if model.pictures:
         return cohort_of((rows * 255).astype(np.uint8), labels, "training")
     rows[2 * third :] *= np.exp2(rng.integers(1, 60, (third, 1))).astype(np.float32)

@@ -12,7 +12,7 @@ from tests.mutants.evidence import found_wrong
 from tests.mutants.mutants import AREAS, PROJECT, Mutant, load
 
 MUTANTS = load()
-SAMPLE = 14
+SAMPLE = 15
 every_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=[m.name for m in MUTANTS])
 
 

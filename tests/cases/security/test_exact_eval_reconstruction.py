@@ -217,7 +217,7 @@ def summed(
     total = federation.open(study, shares)[sections.histogram]
     if not sections.evaluate:
         return np.zeros((2, 0), np.int64)
-    return np.rint(decode_histogram(study, total)).astype(np.int64)
+    return np.rint(decode_histogram(study, total)).astype(np.int64).reshape(2, -1)
 
 
 def _all_are(kind: type, frames: Mapping[str, Frame]) -> bool:
