@@ -35,6 +35,10 @@ CARD = "card.md"
 """The study as it was hashed, and what a reviewer reads: for whoever exports the model."""
 
 
+_FEW = 0.05
+"""The share of a column's values that may lie outside its public range unsaid."""
+
+
 class ReleasedModel:
     """Scores patients with a study's weights."""
 
@@ -190,13 +194,15 @@ def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.
 
 
 def _warn_outside(column: Column, values: npt.NDArray[np.float64]) -> None:
-    """Warns of numbers outside a column's public range, without quoting one."""
+    """Warns where many numbers are outside a column's public range, as in another unit nearly all
+    would be, without quoting one."""
     known = column.numbers(values)
-    if outside := int(((known < column.low) | (known > column.high)).sum()):
+    outside = int(((known < column.low) | (known > column.high)).sum())
+    if outside > _FEW * len(values):
+        unit = "" if column.unit == "1" else f" {column.unit}"
         warnings.warn(
             f"Column {column.name}: {outside} of {len(values)} values lie outside its range of "
-            f"{column.low:g} to {column.high:g} {column.unit}, and count as its end. Is the unit "
-            "right?",
+            f"{column.low:g} to {column.high:g}{unit}, and count as its end. Is the unit right?",
             stacklevel=4,
         )
 

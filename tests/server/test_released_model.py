@@ -195,3 +195,8 @@ def test_numbers_outside_the_public_range_are_noticed_and_not_quoted(folder: Pat
     assert len(warned) == 1
     assert "77.125" not in str(warned[0].message)
     assert "Is the unit right" in str(warned[0].message)
+    many = pd.concat([released_model.example(TASK.schema)] * 20, ignore_index=True)
+    many.loc[0, column.name] = column.high + 1  # one patient of forty is out of the ordinary
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(many)
