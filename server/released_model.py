@@ -33,8 +33,6 @@ REFERENCE = "model.json"
 STUDY = "study.json"
 CARD = "card.md"
 """The study as it was hashed, and what a reviewer reads: for whoever exports the model."""
-
-
 _FEW = 0.05
 """The share of a column's values that may lie outside its public range unsaid."""
 

@@ -21,8 +21,8 @@ _EVERY, _AFTER_ERROR = 3.0, 60.0
 
 
 class PredictionService:
-    """One bundle at one site. site.yaml is read each time, so
-    that a model which is withdrawn scores nobody from then on."""
+    """One bundle at one site. site.yaml is read each time, so that a model which is withdrawn
+    scores nobody from then on."""
 
     def __init__(self, site_yaml: Path, bundle: Path, audit: Audit) -> None:
         self._site_yaml, self._bundle, self._audit = site_yaml, bundle, audit
