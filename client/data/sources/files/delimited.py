@@ -29,6 +29,8 @@ LONGEST_LINE = 1 << 20
 _LARGEST_COPY = 1 << 30
 """Bytes of a file that is not UTF-8: a compressed copy is held in memory."""
 _DELIMITERS = (",", ";", "\t", "|")
+_SEPARATOR = re.compile(r'"?sep=(.)"?[,;\t|]*\s*', re.IGNORECASE)
+"""The line above the names that tells Excel the sign between fields."""
 
 Candidates = Callable[[str], Sequence[ColumnType] | None]
 """Column, in lower case -> the types that it may have, None where a file may decide."""
@@ -56,7 +58,7 @@ def select(
     else:
         _check_lines(path)
         content, readable = _in_utf8(session, path, layout)
-    header = _header(content, path, layout.title_lines)
+    header, layout = _header(content, path, layout)
     delimiter = layout.delimiter or _delimiter(header)
     quotes = not (bare_tabs and delimiter == "\t")
     read = csv.reader(
@@ -103,19 +105,39 @@ def too_long(path: Path, line: int, max_bytes: int) -> WardroundError:
     )
 
 
-def _header(file: IO[bytes], path: Path, title_lines: int) -> str:
-    """The text that names the columns: one line, or more where a quotation mark stays open."""
+def _header(file: IO[bytes], path: Path, layout: FileFormat) -> tuple[str, FileFormat]:
+    """The text that names the columns: one line, or more where a quotation mark stays open. And the
+    layout, with what a line for Excel above it says."""
     with io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline=None) as lines:
-        for _ in range(title_lines):
+        for _ in range(layout.title_lines):
             lines.readline(LONGEST_LINE)
         header = lines.readline(LONGEST_LINE)
+        if told := _SEPARATOR.fullmatch(header):
+            title_lines, delimiter = layout.title_lines + 1, layout.delimiter or told[1]
+            stated = {"title_lines": title_lines, "delimiter": delimiter}
+            layout, header = layout.model_copy(update=stated), lines.readline(LONGEST_LINE)
         while header.count('"') % 2 and len(header) < LONGEST_LINE:
             if not (more := lines.readline(LONGEST_LINE)):
                 break
             header += more
     if any("\udc80" <= sign <= "\udcff" for sign in header):
-        raise not_utf8(path, title_lines + 1)
-    return header
+        raise not_utf8(path, layout.title_lines + 1)
+    return header, layout
+
+
+def other_ending(path: Path) -> tuple[int, str, str] | None:
+    """The first line, from 1, that does not end as those before it do, with both endings by name:
+    a file is read by one of them. None where all end alike, within quotation marks or not."""
+    first = ""
+    with open_bytes(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+            inner, ending = line.removesuffix(b"\n"), "LF" if line.endswith(b"\n") else ""
+            if ending and inner.endswith(b"\r"):
+                inner, ending = inner[:-1], "CR LF"
+            ending = "CR" if b"\r" in inner else ending
+            if ending and ending != (first := first or ending):
+                return number, first, ending
+    return None
 
 
 def not_utf8(path: Path, line: int) -> WardroundError:

@@ -155,11 +155,17 @@ def malformed(error: Exception, path: Path) -> WardroundError:
     if line and "not utf-8" in str(error):
         return not_utf8(path, int(line[1]))
     place = _place(error, path) if path.is_file() else ""
-    return WardroundError(
-        Code.MALFORMED_DATA,
-        f"{path}{place}: not well formed.",
-        remedy="Correct or re-export the file; what stands there is not repeated here.",
-    )
+    remedy = "Correct or re-export the file; what stands there is not repeated here."
+    if "invalid state" in str(error) and (other := delimited.other_ending(path)):
+        number, first, ending = other
+        place = f", line {number} ends in {ending}, and those before it in {first}"
+        remedy = "Give all lines one ending (dos2unix does), or re-export the file."
+    elif re.search(r"Expected Number of Columns: 1 Found", str(error)):
+        remedy = (
+            "If a title stands above the column names, state in site.yaml how many lines it has: "
+        )
+        remedy += "formats: {TABLE: {title_lines: 1}}. Else correct or re-export the file."
+    return WardroundError(Code.MALFORMED_DATA, f"{path}{place}: not well formed.", remedy=remedy)
 
 
 def blamed(error: duckdb.Error, paths: Sequence[Path]) -> WardroundError | None:

@@ -357,3 +357,38 @@ def test_the_times_of_a_parquet_file_keep_theirs(tmp_path: Path) -> None:
 
 def test_lines_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
     assert read_text(tmp_path, "a,b\r1,null\r3,N/A\r")["a"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\na;b\n1;2,5\n",
+        "\ufeffSEP=;\r\na;b\r\n1;2,5\r\n",
+        '"sep=\t"\na\tb\n1\t2,5\n',
+        "sep=^\na^b\n1^2,5\n",
+    ],
+)
+def test_the_line_that_tells_excel_the_sign_between_fields(tmp_path: Path, text: str) -> None:
+    table = read_text(tmp_path, text, decimal=",")
+    assert {name: values.tolist() for name, values in table.items()} == {"a": [1.0], "b": [2.5]}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a,b\n1,x\r\n2,y\n", 2),
+        ("a,b\r\n" + "1,x\r\n" * 5_000 + "2,CANARY\n" + "1,x\r\n" * 5_000, 5_002),
+        ("a,b\n1,x\r2,CANARY\n3,z\n", 2),
+    ],
+)
+def test_lines_that_end_in_two_ways_are_named(tmp_path: Path, text: str, line: int) -> None:
+    """Files that were put together, or of which one was edited on another system."""
+    error = refusal(tmp_path, text)
+    assert f"line {line} ends in" in error.message
+    assert "dos2unix" in error.remedy
+
+
+def test_a_title_above_the_names_is_said_how_to_state(tmp_path: Path) -> None:
+    error = refusal(tmp_path, "CANARY of 2020\na,b\n1,2\n")
+    assert "title_lines: 1" in error.remedy
+    assert read_text(tmp_path, "CANARY of 2020\na,b\n1,2\n", title_lines=1)["b"].tolist() == [2.0]
