@@ -1,6 +1,6 @@
 """What one step of DP-SGD costs: plain SGD, Opacus' hooks, ours, side by side.
 
-    python bench/dp_step.py
+    python bench/dp_step.py [CASE ...]
 
 Two threads. Every variant does whole steps on the same batch: forward, backward, clipping and noise
 where there is privacy, update. Variants take turns, in an order drawn anew each time, since one
@@ -15,6 +15,7 @@ noise, which is added once a round. Norms and sums of both are in float64, as th
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import random
@@ -37,11 +38,18 @@ from client.training.sampling import Batch
 from protocol.study.study import Privacy
 from support.figure import figure, load
 from tasks.base import Task
-from tasks.models.networks import resnet18
+from tasks.models.adapters import with_lora
+from tasks.models.networks import of_torchvision, resnet18
 from tasks.schema import Column, Schema
 
 LR, CLIP, NOISE = 1e-4, 1.0, 1.0
 VARIANTS = ("sgd", "hooks", "ours", "sum")
+
+
+def vit_tiny_lora() -> nn.Module:
+    """LoRA of rank 8 on queries and values, and the last layer: 74,000 of 5.6 million weights."""
+    network = of_torchvision("vit_tiny")
+    return with_lora(network, "query", "value", rank=8, trained=("heads",))
 
 
 def perceptron(inputs: int) -> nn.Module:
@@ -68,6 +76,7 @@ CASES = (
     Case("mlp100-b256", partial(perceptron, 100), (256, 100), 20, 41, 1.3),
     Case("resnet18-64-b64", resnet18, (64, 64, 64), 1, 7, 1.9, 2.0),
     Case("resnet18-224-b16", resnet18, (16, 224, 224), 1, 5, 2.0),
+    Case("vit-tiny-lora-224-b16", vit_tiny_lora, (16, 3, 224, 224), 1, 5, 2.0),
 )
 
 
@@ -146,7 +155,7 @@ def seconds(case: Case) -> dict[str, float]:
 
 def peak(case: Case, variant: str) -> float:
     """MiB above what the process held before its first step."""
-    asked = [sys.executable, __file__, case.name, variant]
+    asked = [sys.executable, __file__, case.name, "--peak", variant]
     return float(json.loads(subprocess.run(asked, check=True, capture_output=True).stdout))
 
 
@@ -164,9 +173,9 @@ def _most() -> int:
     return int(status.split("VmHWM:")[1].split()[0])
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
     holds = []
-    for case in CASES:
+    for case in (case for case in CASES if not names or case.name in names):
         taken = seconds(case)
         times = {variant: round(found / taken["sgd"], 2) for variant, found in taken.items()}
         holds.append(
@@ -200,7 +209,14 @@ def main() -> int:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(2)
-    if len(sys.argv) == 3:
-        one_peak({case.name: case for case in CASES}[sys.argv[1]], sys.argv[2])
+    by_name = {case.name: case for case in CASES}
+    parser = argparse.ArgumentParser(description="What one step of DP-SGD costs.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(by_name)}; all")
+    parser.add_argument("--peak", choices=VARIANTS, help="print the memory of one variant alone")
+    given = parser.parse_args()
+    if unknown := set(given.cases) - set(by_name):
+        parser.error(f"no case is called {', '.join(sorted(unknown))}")
+    if given.peak:
+        one_peak(by_name[given.cases[0]], given.peak)
     else:
-        sys.exit(main())
+        sys.exit(main(given.cases))

@@ -58,9 +58,9 @@ class Contributor:
         weights, own = body[: self.study.model.parameters], self.state.vector
         parts = []
         if sections.train:
-            parts += self._update(body, own, round_)
+            parts += self._update(body[sections.start], own, round_)
         if sections.evaluate:
-            counts = self._counts(self._algorithm.scored(weights, own))
+            counts = self._counts(self._algorithm.scored(body[sections.scored], own))
             parts.append(encode_histogram(self.study, counts))
         if not sections.train:
             self._keep_model(weights, own)

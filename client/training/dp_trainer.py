@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,16 @@ import torch
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
+from client.training.activation_memory import bytes_of_one
 from client.training.clipping import CertifiedSum, patient_rows
-from client.training.per_patient_gradients import PatientGradients
+from client.training.descent import PLAIN, Descent
+from client.training.per_patient_gradients import PatientGradients, replacement
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
 from protocol.privacy.randomness import Floats, Stream
 from protocol.secagg.fixed_point import SITE_POSITIONS, SITE_SLACK, clip_and_round, round_sum
+from protocol.study.algorithms import LocalOptimiser
 from protocol.study.study import Privacy, SumRounding
 from protocol.vectors import Vector
 from tasks.base import Task
@@ -64,25 +67,6 @@ class Noise:
         values, self._made = self._made[:count], self._made[count:]
         self._expected -= count
         return values
-
-
-class Descent:
-    """w <- w - lr g: what DPOptimizer needs of an optimiser and no more, since torch's own brings
-    its compiler along, seconds at the first one made."""
-
-    def __init__(self, weights: nn.Parameter, lr: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [weights], "lr": lr}]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for group in self.param_groups:
-            for weights in group["params"]:
-                weights.grad = None
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for weights in group["params"]:
-                weights.sub_(weights.grad, alpha=group["lr"])
 
 
 class PatientOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus has no types
@@ -127,6 +111,8 @@ class DPTrainer:
         """All parameters at once: they are views of it."""
         self._gradients = PatientGradients(task, self.model, memory)
         self._memory = memory
+        self._fitting: int | None = None
+        """Patients whose plain gradient fits the memory, once that is known."""
 
     def try_out(self, invented: Tensor, *, trains: bool = True, in_floats: bool) -> None:
         """Settles how per-patient gradients and scores are made, from (N, ...) features of nobody
@@ -140,11 +126,15 @@ class DPTrainer:
         positions than such sums are proved for.
         """
         if (found := self._gradients.forbidden(invented, trains=trains)) is not None:
+            _, own = replacement(self.model.module) or (
+                "",
+                "Remove or replace the layer (dropout and the like have to go), or choose a study "
+                "that claims no epsilon.",
+            )
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"In the model of task {self.task.name}, {found}: no claim of privacy holds.",
-                remedy="Remove or replace the layer (dropout and the like have to go), or choose a "
-                "study that claims no epsilon.",
+                remedy=own,
             )
         settle = self._gradients.settle if trains else self._gradients.settle_scores
         if (layer := settle(invented)) is not None:
@@ -200,6 +190,7 @@ class DPTrainer:
         batch: float,
         plan: Privacy,
         adjust: Adjust | None = None,
+        rule: LocalOptimiser = PLAIN,
     ) -> Vector:
         """`steps` of DP-SGD at this site alone, with the full noise; returns new - old weights.
 
@@ -207,7 +198,7 @@ class DPTrainer:
         """
         self.model.load(weights)
         optimiser = PatientOptimizer(
-            Descent(self._weights, lr),
+            Descent(self._weights, lr, rule),
             Noise(steps * self.model.layout.size),
             noise_multiplier=plan.noise_multiplier,
             max_grad_norm=plan.clip_norm,
@@ -243,20 +234,23 @@ class DPTrainer:
         steps: int,
         lr: float,
         adjust: Adjust | None = None,
+        rule: LocalOptimiser = PLAIN,
+        *,
+        mixed: bool = False,
     ) -> Vector:
-        """`steps` of SGD on the mean loss of each sample, no privacy; returns new - old weights.
+        """`steps` on the mean loss of each sample, no privacy; returns new - old weights. A sample
+        that does not fit the memory goes through the model in parts, whose gradients add up.
 
-        Raises WardroundError(DIVERGED) where the weights stop being finite.
+        mixed: products in bfloat16 where torch can. Raises WardroundError(DIVERGED) where the
+        weights stop being finite.
         """
         self.model.load(weights)
-        optimiser = Descent(self._weights, lr)
+        optimiser = Descent(self._weights, lr, rule)
         for _ in range(steps):
             drawn = sample()
             if not len(drawn):
                 continue
-            losses = self.task.losses(self.model.module(drawn.features), drawn.labels)
-            gradients = torch.autograd.grad(losses.mean(), self._parameters)
-            self._weights.grad = torch.cat([one.flatten() for one in gradients])
+            self._weights.grad = self._mean_gradient(drawn, mixed=mixed)
             if adjust is not None:
                 self._adjusted(adjust)
             optimiser.step()
@@ -269,6 +263,21 @@ class DPTrainer:
                 remedy="Lower optimisation.local_lr or the number of local steps.",
             )
         return difference
+
+    def _mean_gradient(self, batch: Batch, *, mixed: bool) -> Tensor:
+        """(P,) of the mean loss over a batch of at least one patient."""
+        if self._fitting is None:
+            each = bytes_of_one(self.model.module, batch.features)
+            self._fitting = max(1, self._memory // each)
+        total: Tensor | None = None
+        for part in batch.parts(self._fitting):
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                outputs = self.model.module(part.features)
+            losses = self.task.losses(outputs.float(), part.labels)
+            gradients = torch.autograd.grad(losses.sum() / len(batch), self._parameters)
+            flat = torch.cat([one.flatten() for one in gradients])
+            total = flat if total is None else total.add_(flat)
+        return cast(Tensor, total)
 
     def _blocks(self, batch: Batch, row_bytes: int = 0) -> Iterator[tuple[Batch, int]]:
         """A batch as blocks that fit the memory, and how many patients each has."""

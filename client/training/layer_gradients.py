@@ -20,6 +20,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from tasks.models.per_patient import LearnedPositions
+
 _KEPT = 6
 """Per-patient gradients are kept where they are at most so many times larger than what they are
 made of; otherwise their norms are computed without them, and their sum is made at the end."""
@@ -433,6 +435,11 @@ def embedding(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
     return EmbeddingRows(layer.weight, index, g)
 
 
+def learned_positions(layer: nn.Module, a: Tensor, g: Tensor) -> LayerGradient:
+    layer = cast(LearnedPositions, layer)
+    return Rows([layer.weight], [g])
+
+
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
     nn.Conv1d: convolution,
@@ -440,6 +447,7 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.GroupNorm: group_norm,
     nn.LayerNorm: layer_norm,
     nn.Embedding: embedding,
+    LearnedPositions: learned_positions,
 }
 
 

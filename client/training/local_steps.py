@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from client.training.algorithms.fedavg import Correction
-from client.training.dp_trainer import Adjust, DPTrainer
+from client.training.dp_trainer import Adjust, DPTrainer, Sampler
 from client.training.sampling import Patients
 from protocol.errors import Code, WardroundError
+from protocol.study.schedules import factor
 from protocol.study.study import Study
 from protocol.vectors import Vector
 
@@ -40,20 +41,31 @@ class RoundSteps:
         """
         study, patients, learner = self.context.study, self.context.patients, self.context.learner
         plan, rate, adjust = study.optimisation, study.privacy.sampling_rate, adjusting(correction)
+        lr = plan.local_lr * factor(plan.local_schedule, self.round, plan.rounds)
         match study.privacy.traits.training:
             case "dp_sgd":
                 return learner.private_steps(
                     start,
                     lambda: patients.private_sample(rate),
                     plan.local_steps,
-                    plan.local_lr,
+                    lr,
                     rate * study.patients(frozenset({self.context.site})),
                     study.privacy,
                     adjust,
+                    plan.local_optimiser,
                 )
             case "plain_steps":
                 seed = [plan.seed, self.round]
-                return self._plain(start, plan.local_steps, plan.local_lr, seed, adjust)
+                sample = self._plain_sample(seed)
+                return learner.plain_steps(
+                    start,
+                    sample,
+                    plan.local_steps,
+                    lr,
+                    adjust,
+                    plan.local_optimiser,
+                    mixed=plan.mixes,
+                )
             case "clipped_sum":
                 raise WardroundError(Code.INTERNAL, "A round of one sum has no steps of its own.")
         assert_never(study.privacy.traits.training)
@@ -66,16 +78,13 @@ class RoundSteps:
         """
         study = self.context.study
         seed = None if study.privacy.traits.private else [study.optimisation.seed, self.round, 1]
-        return self._plain(start, steps, lr, seed, adjusting(correction))
-
-    def _plain(
-        self, start: Vector, steps: int, lr: float, seed: list[int] | None, adjust: Adjust | None
-    ) -> Vector:
-        generator, rate = np.random.default_rng(seed), self.context.study.privacy.sampling_rate
-        patients = self.context.patients
         return self.context.learner.plain_steps(
-            start, lambda: patients.plain_sample(rate, generator), steps, lr, adjust
+            start, self._plain_sample(seed), steps, lr, adjusting(correction)
         )
+
+    def _plain_sample(self, seed: list[int] | None) -> Sampler:
+        generator, rate = np.random.default_rng(seed), self.context.study.privacy.sampling_rate
+        return lambda: self.context.patients.plain_sample(rate, generator)
 
 
 def adjusting(correction: Correction | None) -> Adjust | None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import assert_never, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from client.training.blocks import ALONE, FIXED, LANES, Blocks
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Needs, Unsupported
@@ -69,7 +69,7 @@ class PatientGradients:
         try:
             return self._pass(self._settled(block.features), block)
         except Unsupported:
-            raise _untrainable(self._task) from None
+            raise _untrainable(self._task, self._model.module) from None
 
     def scoring(self) -> tuple[Outputs, Blocks]:
         """The model's outputs for a block's features, and the blocks: those that gradients are made
@@ -219,10 +219,10 @@ class PatientGradients:
         try:
             module = HookedModule(self._model.module)
         except NotImplementedError:
-            raise _untrainable(self._task) from None
+            raise _untrainable(self._task, self._model.module) from None
         if not self._agrees(module, invented):
             module.to_standard_module()
-            raise _untrainable(self._task)
+            raise _untrainable(self._task, self._model.module)
         return module
 
     def _agrees(self, module: Pass, invented: Tensor) -> bool:
@@ -232,7 +232,7 @@ class PatientGradients:
             self._model.flat.add_(torch.randn_like(before), alpha=0.01)
             try:
                 return self._compared(module, _few(invented), torch.tensor([0.5, 2.0, 1.0]))
-            except (Unsupported, RuntimeError, ValueError, NotImplementedError):
+            except Exception:  # hooks of layers that they cannot do fail in any way
                 return False
             finally:
                 self._model.flat.copy_(before)
@@ -266,10 +266,35 @@ def _few(invented: Tensor) -> Batch:
     return Batch(invented[places % len(invented)], (places % 2).float())
 
 
-def _untrainable(task: Task) -> WardroundError:
+_REPLACEMENTS: dict[type[nn.Module], str] = {
+    nn.RNN: "opacus.layers.DPRNN with batch_first=True",
+    nn.GRU: "opacus.layers.DPGRU with batch_first=True",
+    nn.LSTM: "opacus.layers.DPLSTM with batch_first=True",
+    nn.MultiheadAttention: "tasks.models.per_patient.Attention",
+}
+"""Layers of torch that compute whole batches in one piece -> those of which each part has gradients
+of one patient."""
+
+
+def replacement(module: nn.Module) -> tuple[str, str] | None:
+    """(layer, what to take instead) of the first layer for which there is another."""
+    for name, layer in module.named_modules():
+        if (own := _REPLACEMENTS.get(type(layer))) is not None:
+            return (
+                f"{name} ({type(layer).__name__})".strip(),
+                f"Take {own}, which computes the same.",
+            )
+    return None
+
+
+def _untrainable(task: Task, module: nn.Module) -> WardroundError:
+    what, remedy = replacement(module) or (
+        "the whole",
+        "The first dimension of every layer's input must be the patient; Opacus' ModuleValidator "
+        "names layers that cannot do it and replacements.",
+    )
     return WardroundError(
         Code.CONFIGURATION,
-        f"The model of task {task.name} has no gradients that are one patient's each.",
-        remedy="The first dimension of every layer's input must be the patient; Opacus' "
-        "ModuleValidator names layers that cannot do it and replacements.",
+        f"The model of task {task.name} has no gradients that are one patient's each: {what}.",
+        remedy=remedy,
     )

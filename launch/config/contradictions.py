@@ -93,6 +93,29 @@ def _algorithms(config: Config) -> Iterator[tuple[str, str]]:
             "are none, and it is fedavg.",
             "Set local_steps to 2 or more, or choose algorithm=fedavg.",
         )
+    own = config.local_optimiser
+    if traits_of(mode).one_sum and (own.name != "sgd" or own.momentum or own.weight_decay):
+        yield (
+            f"local_optimiser={own.name} is of a site's own steps, and privacy={mode} takes none.",
+            "Choose the server's (optimiser=fedadam, fedavgm), or privacy=local or privacy=none.",
+        )
+    if traits_of(mode).one_sum and config.local_schedule.name != "constant":
+        yield (
+            f"local_schedule={config.local_schedule.name} is of a site's own steps, and "
+            f"privacy={mode} takes none.",
+            "Choose the server's: schedule=" + config.local_schedule.name + ".",
+        )
+    if own.momentum and config.local_steps == 1:
+        yield (
+            "local_optimiser.momentum begins anew each round: with local_steps=1 it does nothing.",
+            "Set local_steps to 2 or more, or choose the server's: optimiser=fedavgm.",
+        )
+    if config.precision != "float32" and traits_of(mode).private:
+        yield (
+            f"precision={config.precision} with privacy={mode}: how far a patient can move a sum "
+            "is proved for float32.",
+            "Leave precision out, or set privacy=none for public data.",
+        )
     if name == "fedsgd" and config.local_steps != 1:
         yield (
             f"algorithm=fedsgd takes one step a round, not local_steps={config.local_steps}.",

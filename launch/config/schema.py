@@ -12,7 +12,7 @@ from omegaconf import MISSING
 from launch.config.keys import group, key
 from protocol.study.algorithms import StopMetric
 from protocol.study.privacy_mode import Mode
-from protocol.study.study import Averaging, Release, Split
+from protocol.study.study import Averaging, Precision, Release, Split
 
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "algorithm": {
@@ -22,6 +22,15 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "scaffold": (),
         "fedbn": (),
         "ditto": ("attraction", "steps", "lr", "evaluated"),
+    },
+    "local_optimiser": {
+        "sgd": ("momentum", "weight_decay"),
+        "adamw": ("beta1", "beta2", "weight_decay"),
+    },
+    "local_schedule": {
+        "constant": ("warmup",),
+        "cosine": ("warmup", "floor"),
+        "step": ("warmup", "every", "factor"),
     },
     "schedule": {
         "constant": ("warmup",),
@@ -85,8 +94,21 @@ class AlgorithmConfig:
 
 
 @dataclass
+class LocalOptimiserConfig:
+    """What a site's steps of a round make of their gradients; its memory begins anew each round."""
+
+    name: str = key("sgd", "the rule; the group sets it", choices=(*PARTS["local_optimiser"],))
+    momentum: float | None = key(None, "sgd: share of the running sum that stays", min=0, below=1)
+    beta1: float | None = key(None, "adamw: decay of the first moment", min=0, below=1)
+    beta2: float | None = key(None, "adamw: decay of the second moment", min=0, below=1)
+    weight_decay: float | None = key(
+        None, "pull to zero, times local_lr (adamw: 0.01 unless set)", min=0, max=10
+    )
+
+
+@dataclass
 class ScheduleConfig:
-    """The server's learning rate from round to round."""
+    """A learning rate from round to round: the server's, or local_lr."""
 
     name: str = key("constant", "its course; the group sets it", choices=(*PARTS["schedule"],))
     warmup: int | None = key(None, "rounds of linear rise before it", min=0, max=100_000)
@@ -273,6 +295,11 @@ class Config:
         choices=get_args(Averaging),
     )
     seed: int = key(0, "of initial weights, and of sampling in mode none", min=0, below=2**63)
+    precision: str = key(
+        "float32",
+        "of a model's products while it trains; mixed (bfloat16) in mode none alone",
+        choices=get_args(Precision),
+    )
     expires: str = key(
         "", "to which day (UTC, 2027-03-31) hospitals keep the plan reserved while the study rests"
     )
@@ -286,6 +313,10 @@ class Config:
     privacy: PrivacyConfig = group(PrivacyConfig, "who adds how much noise")
     algorithm: AlgorithmConfig = group(AlgorithmConfig, "what a site does with its steps")
     optimiser: OptimiserConfig = group(OptimiserConfig, "what the server makes of a sum")
+    local_optimiser: LocalOptimiserConfig = group(
+        LocalOptimiserConfig, "what a site's steps make of their gradients"
+    )
+    local_schedule: ScheduleConfig = group(ScheduleConfig, "the sites' learning rate over rounds")
     schedule: ScheduleConfig = group(ScheduleConfig, "the server's learning rate over rounds")
     stop: StopConfig = group(StopConfig, "early stopping")
     robust: RobustConfig = group(RobustConfig, "instead of the mean, where updates are seen")

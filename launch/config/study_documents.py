@@ -9,17 +9,33 @@ from pydantic import TypeAdapter
 
 from launch.config.schema import PARTS, Config
 from protocol.errors import Code, WardroundError
-from protocol.study.algorithms import LocalAlgorithm, RobustRule, Schedule, StopRule
+from protocol.study.algorithms import (
+    LocalAlgorithm,
+    LocalOptimiser,
+    RobustRule,
+    Schedule,
+    StopRule,
+)
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Release
 
 
 def local_of(config: Config) -> LocalAlgorithm:
-    """The study's `optimisation.local`. These four raise pydantic's ValidationError."""
+    """The study's `optimisation.local`. These six raise pydantic's ValidationError."""
     chosen = _chosen("algorithm", config.algorithm)
     return _LOCAL.validate_python(
         chosen | {"name": "fedavg"} if chosen["name"] == "fedsgd" else chosen
     )
+
+
+def local_optimiser_of(config: Config) -> LocalOptimiser:
+    """The study's `optimisation.local_optimiser`."""
+    return _LOCAL_OPTIMISER.validate_python(_chosen("local_optimiser", config.local_optimiser))
+
+
+def local_schedule_of(config: Config) -> Schedule:
+    """The study's `optimisation.local_schedule`."""
+    return _SCHEDULE.validate_python(_chosen("local_schedule", config.local_schedule))
 
 
 def schedule_of(config: Config) -> Schedule:
@@ -66,6 +82,7 @@ def one_of(value: Any, literal: Any, key: str) -> Any:
 
 
 _LOCAL: TypeAdapter[LocalAlgorithm] = TypeAdapter(LocalAlgorithm)
+_LOCAL_OPTIMISER: TypeAdapter[LocalOptimiser] = TypeAdapter(LocalOptimiser)
 _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 _ROBUST: TypeAdapter[RobustRule] = TypeAdapter(RobustRule)
 

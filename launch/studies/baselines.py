@@ -1,7 +1,8 @@
 """Was federating worth it? The same training at one hospital alone, and on all data pooled.
 
 Only where all data is public and here. Every model is scored on the same patients, those who
-evaluate at any site, and each gets the federated study's own privacy budget.
+evaluate at any site, and each gets the federated study's own privacy budget, with steps that suit
+its patients (`baseline_steps`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from client.training.dp_trainer import DPTrainer
 from client.training.sampling import Patients
 from launch.config.schema import AlgorithmConfig, Config, RobustConfig, StopConfig
 from launch.federations.inprocess import InProcessFederation
+from launch.studies.baseline_steps import suited
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.base import Scores
@@ -80,13 +82,23 @@ def compare(
         return BaselineScore(which, name, mean, min(first), max(first), untrained)
 
     def train(name: str, cohort: Cohort, size: int) -> Vector | None:
+        def alone(config: Config, part: Cohort) -> Vector:
+            share = len(part.members("train")) / max(1, len(cohort.members("train")))
+            study = build_study(config, task, {name: max(1, round(size * share))})
+            return InProcessFederation({name: part}).run(study, task, Listeners()).weights
+
         try:
-            study = build_study(_alone(config), task, {name: size})
+            return alone(suited(_alone(config), cohort, alone, worth), cohort)
         except WardroundError as error:
             if error.code is not Code.EPSILON_UNREACHABLE:
                 raise
             return None
-        return InProcessFederation({name: cohort}).run(study, task, Listeners()).weights
+
+    def worth(weights: Vector, cohort: Cohort) -> float:
+        held = Patients(cohort).evaluation
+        scores = learner.scores(weights, held.features)
+        observed = held.labels.numpy().astype(np.float64)
+        return task.outcome.figures_of(scores, observed)[task.outcome.compared[0]]
 
     def trained(which: str, name: str, weights: list[Vector | None]) -> BaselineScore:
         models = [FlatModel(task, config.seed).weights() if w is None else w for w in weights]

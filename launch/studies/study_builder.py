@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from launch.config.schema import Config
 from launch.config.study_documents import (
     local_of,
+    local_optimiser_of,
+    local_schedule_of,
     mode_of,
     one_of,
     release_of,
@@ -46,6 +48,7 @@ from protocol.study.study import (
     Member,
     Model,
     Optimisation,
+    Precision,
     Privacy,
     ServerOptimiser,
     Split,
@@ -183,6 +186,9 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             local_steps=config.local_steps,
             local_lr=config.local_lr,
             local=local_of(config),
+            local_optimiser=local_optimiser_of(config),
+            local_schedule=local_schedule_of(config),
+            precision=one_of(config.precision, Precision, "precision"),
             schedule=schedule_of(config),
             stop=stop_of(config),
             server=ServerOptimiser(**asdict(config.optimiser)),

@@ -25,11 +25,13 @@ from protocol.secagg.fixed_point import (
     skellam_tail,
 )
 from protocol.study.algorithms import (
+    AdamW,
     DittoOptions,
     FedAvgOptions,
     FedBNOptions,
     FedProxOptions,
     ScaffoldOptions,
+    Sgd,
 )
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
@@ -160,9 +162,18 @@ def _longest_steps(study: Study, participants: Sites, model: Vector) -> float:
 def _stretch(study: Study) -> float:
     """How much longer an algorithm may make the sum of a round's steps."""
     plan = study.optimisation
+    match plan.local_optimiser:
+        case Sgd(weight_decay=0, momentum=momentum):
+            summed = 1 / (1 - momentum)  # what a gradient adds to all later steps together
+        case Sgd() | AdamW():  # steps of their own, which no gradient bounds
+            return math.inf
+        case never:
+            assert_never(never)
     match plan.local:
         case FedAvgOptions() | FedBNOptions() | DittoOptions():
-            return 1.0
+            return summed
+        case FedProxOptions() if summed > 1:
+            return math.inf
         case FedProxOptions(mu=mu):  # w - w_0 is multiplied by 1 - lr mu at each later step
             growth = math.log(max(1.0, abs(1 - plan.local_lr * mu)))
             return math.exp(min(700.0, (plan.local_steps - 1) * growth))

@@ -69,8 +69,29 @@ LocalAlgorithm = Annotated[
 ]
 
 
+class Sgd(Document):
+    """Steps against the gradient; with `momentum`, against its running sum, which begins anew each
+    round (Sutskever et al. 2013, as torch computes it). `weight_decay`: decoupled, as of AdamW."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+
+class AdamW(Document):
+    """Loshchilov and Hutter 2019, Algorithm 2; its moments begin anew each round."""
+
+    name: Literal["adamw"] = "adamw"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+
+
+LocalOptimiser = Annotated[Sgd | AdamW, Field(discriminator="name")]
+
+
 class _Schedule(Document):
-    """The server's learning rate by round; it rises linearly during the first `warmup` rounds."""
+    """A learning rate by round; it rises linearly during the first `warmup` rounds."""
 
     warmup: Annotated[int, Field(ge=0, le=100_000)] = 0
 
@@ -209,6 +230,39 @@ def check_local(local: LocalAlgorithm, mode: Mode, *, evaluates: bool) -> None:
         ):
             return
     assert_never(local)
+
+
+def check_local_optimiser(
+    optimiser: LocalOptimiser,
+    schedule: Schedule,
+    local: LocalAlgorithm,
+    mode: Mode,
+    local_steps: int,
+) -> None:
+    """Raises ValueError for a local optimiser or schedule that cannot act, or that the algorithm
+    does not know of."""
+    plain = optimiser == Sgd() and schedule == Constant()
+    if plain:
+        return
+    if traits_of(mode).one_sum:
+        raise ValueError(
+            f"in mode {mode} sites take no steps: a local optimiser or schedule does nothing "
+            "there; choose the server's"
+        )
+    if sends_control(local):
+        raise ValueError(
+            f"{local.name} makes its control variates of plain steps at one learning rate: leave "
+            "the local optimiser and schedule out"
+        )
+    match optimiser:
+        case Sgd(momentum=momentum) if momentum and local_steps == 1:
+            raise ValueError(
+                "momentum begins anew each round and does nothing with local_steps = 1; choose the "
+                "server's (fedavgm)"
+            )
+        case Sgd() | AdamW():
+            return
+    assert_never(optimiser)
 
 
 def check_robust(

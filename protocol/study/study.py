@@ -32,11 +32,14 @@ from protocol.study.algorithms import (
     Constant,
     FedAvgOptions,
     LocalAlgorithm,
+    LocalOptimiser,
     RobustRule,
     Schedule,
+    Sgd,
     StopMetric,
     StopRule,
     check_local,
+    check_local_optimiser,
     check_robust,
     check_stop,
 )
@@ -51,6 +54,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Scalar = bool | int | float | str
 SumRounding = Literal["patient", "site"]
 Averaging = Literal["none", "last_half"]
+Precision = Literal["float32", "mixed"]
 Release = Literal["noised", "exact", "off"]
 Split = Literal["patients", "column", "date"]
 
@@ -124,6 +128,12 @@ class Optimisation(Document):
     averaging: Averaging = "none"
     stop: StopRule | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    local_optimiser: LocalOptimiser = added_field(Sgd())
+    """What a site's steps of a round make of their gradients, in modes none and local."""
+    local_schedule: Schedule = added_field(Constant())
+    """Of `local_lr`, by round."""
+    precision: Precision = added_field("float32")
+    """Of a model's products while it trains in mode none."""
 
     @property
     def averages(self) -> bool:
@@ -134,6 +144,16 @@ class Optimisation(Document):
             case "last_half":
                 return True
         assert_never(self.averaging)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a model's products have less than float32's precision while it trains."""
+        match self.precision:
+            case "float32":
+                return False
+            case "mixed":
+                return True
+        assert_never(self.precision)
 
 
 UPDATE_RANGE = 8.0
@@ -334,6 +354,16 @@ class Study(Document):
         ):
             raise ValueError("epsilon is stated where anything is noised, and only there")
         check_local(self.optimisation.local, mode, evaluates=self.evaluation.takes_place)
+        optimisation = self.optimisation
+        check_local_optimiser(
+            optimisation.local_optimiser,
+            optimisation.local_schedule,
+            optimisation.local,
+            mode,
+            optimisation.local_steps,
+        )
+        if optimisation.mixes and self.privacy.traits.private:
+            raise ValueError(f"precision is float32 in mode {mode}: clipping is proved for that")
         check_robust(
             aggregation.robust,
             self.optimisation.local,

@@ -51,8 +51,25 @@ class Sections:
 
     @property
     def body(self) -> int:
-        """Float32 numbers that a site is sent: the model, and the server's control variate."""
-        return self.study.model.parameters + int(self.control.stop - self.control.start)
+        """Float32 numbers that a site is sent: the model, the server's control variate, and the
+        model to be scored where that is another one."""
+        return int(max(self.start.stop, self.scored.stop))
+
+    @property
+    def start(self) -> slice:
+        """Where, in what a site is sent, that stands which its steps begin with: the model, and the
+        control variate."""
+        control = int(self.control.stop - self.control.start)
+        return slice(0, self.study.model.parameters + control)
+
+    @property
+    def scored(self) -> slice:
+        """Where, in what a site is sent, the model stands that is scored: the first one, or behind
+        all else the average of iterates, which a study that averages would release then."""
+        size, behind = self.study.model.parameters, int(self.start.stop)
+        if self.train and self.evaluate and self.study.optimisation.averages:
+            return slice(behind, behind + size)
+        return slice(0, size)
 
     @property
     def histogram(self) -> slice:

@@ -1,1 +1,1 @@
-"""The global model: server optimisers, schedules, early stopping, robust rules, checkpoints."""
+"""The global model: server optimisers, early stopping, robust rules, checkpoints."""

@@ -17,6 +17,7 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
+from protocol.study.schedules import factor
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections, uses_control_variates
 from protocol.vectors import LARGEST_WEIGHT, Vector, in_range
@@ -24,7 +25,6 @@ from server.model import optimisers
 from server.model.attempts import Attempts
 from server.model.checkpoint import Checkpoint
 from server.model.early_stopping import EarlyStopping
-from server.model.schedules import factor
 from server.model.suspects import Suspects
 from server.outcome import RoundReport
 from tasks.base import Task
@@ -36,7 +36,7 @@ class GlobalModel:
 
     def __init__(self, study: Study, task: Task) -> None:
         """Raises WardroundError(REFUSED_STUDY) where the task's model is not the study's."""
-        self._study = study
+        self.study = study
         self._weights = torch.from_numpy(initial_weights(study, task))
         self._optimiser = optimisers.build(self._weights, study.optimisation.server)
         self._average: torch.Tensor | None = None
@@ -67,8 +67,12 @@ class GlobalModel:
 
     def body(self, sections: Sections) -> Vector:
         """(sections.body,) float32, what sites are sent: the iterate where they train (and the
-        server's control variate behind it, with SCAFFOLD), else the model to be released."""
-        return self._start() if sections.train else self.released
+        server's control variate behind it, with SCAFFOLD), else the model to be released. Where
+        they score another model than the iterate, that one stands at the end."""
+        if not sections.train:
+            return self.released
+        scored_too = sections.scored.start > 0
+        return np.concatenate([self._start(), self.released]) if scored_too else self._start()
 
     def _start(self) -> Vector:
         return self.iterate if self._control is None else np.r_[self.iterate, self._control]
@@ -76,7 +80,7 @@ class GlobalModel:
     def step(self, gradient: Vector, control: Vector | None = None) -> None:
         """One step of the server optimiser at the schedule's rate. control: (P,) float32, what the
         server's control variate moves by. Raises WardroundError(DIVERGED)."""
-        plan = self._study.optimisation
+        plan = self.study.optimisation
         rate = plan.server.lr * factor(plan.schedule, self.round + 1, plan.rounds)
         self._optimiser.options["lr"] = rate
         if control is not None and self._control is not None:
@@ -84,15 +88,18 @@ class GlobalModel:
         self._optimiser.step(torch.from_numpy(gradient))
         self.round += 1
         if not in_range(self._start()):
-            raise diverged(self._study, self.round)
+            raise diverged(self.study, self.round)
         self._average_iterates()
 
     def _average_iterates(self) -> None:
         """The mean of the last half of the iterates (Polyak and Juditsky 1992): under noise it is
-        the better model, at no privacy cost."""
-        optimisation = self._study.optimisation
-        if not optimisation.averages or self.round <= optimisation.rounds // 2:
+        the better model, at no privacy cost. Before, of the second quarter, the second eighth and
+        so on, so that what is scored or released on the way is a mean, too."""
+        optimisation = self.study.optimisation
+        if not optimisation.averages:
             return
+        if self.round - 1 in halvings(optimisation.rounds):
+            self._average, self._averaged = None, 0
         iterate = self._weights
         self._averaged += 1
         if self._average is None:
@@ -106,7 +113,7 @@ class GlobalModel:
         """Everything that the study needs to resume. pending: the last round's report, where its
         metrics are still to come."""
         return Checkpoint(
-            study=self._study.digest,
+            study=self.study.digest,
             round=self.round,
             attempt=attempts.made,
             trainings=attempts.trainings,
@@ -129,7 +136,13 @@ class GlobalModel:
         self._average, self._averaged = saved.average, saved.averaged
         self._optimiser.load_state_dict(saved.optimiser)
         self._control = None if saved.control is None else saved.control.numpy()
-        self.stopping = EarlyStopping(self._study.optimisation.stop, *saved.stopping)
+        self.stopping = EarlyStopping(self.study.optimisation.stop, *saved.stopping)
+
+
+def halvings(rounds: int) -> set[int]:
+    """Rounds after which an average of iterates begins anew: a half of all, a quarter, an eighth
+    and so on, rounded down."""
+    return {rounds >> k for k in range(1, rounds.bit_length())}
 
 
 def initial_weights(study: Study, task: Task) -> Vector:

@@ -5,35 +5,22 @@ The weights are a public file that an operator installs; its SHA-256 is checked 
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
-from protocol.errors import Code, WardroundError
+from tasks.models.weights_file import WeightsFile
 
 WIDTH = 512
-WEIGHTS = "resnet18-f37072fd.pth"
-"""As torchvision names the file of ResNet18_Weights.IMAGENET1K_V1."""
-SHA256 = "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"
-_VARIABLE = "WARDROUND_WEIGHTS"
-_FOLDER = "chest_xray"
-
-
-def weights_file() -> Path:
-    """WARDROUND_WEIGHTS, or chest_xray/ in the folder of data."""
-    if chosen := os.environ.get(_VARIABLE):
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    root = os.environ.get("WARDROUND_DATA") or f"{home}/wardround"
-    return Path(root).expanduser() / _FOLDER / WEIGHTS
+WEIGHTS = WeightsFile(
+    "resnet18-f37072fd.pth",
+    "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "chest_xray",
+)
+"""torchvision's file of ResNet18_Weights.IMAGENET1K_V1."""
 
 
 def features(
-    pictures: npt.NDArray[np.uint8], weights: Path | None = None, sha256: str = SHA256
+    pictures: npt.NDArray[np.uint8], weights: WeightsFile = WEIGHTS
 ) -> npt.NDArray[np.float32]:
     """(N, rows, columns) grey pictures -> (N, 512) float32, resized and normalised as the network
     was trained. Each passes alone, so that its features have the same bits whatever the others.
@@ -46,7 +33,7 @@ def features(
     from torchvision.transforms import v2
 
     network = resnet18(weights=None)
-    network.load_state_dict(torch.load(io.BytesIO(_checked(weights, sha256)), weights_only=True))
+    network.load_state_dict(weights.read())
     network.fc = nn.Identity()
     network.eval()
     prepare = v2.Compose(
@@ -62,21 +49,3 @@ def features(
             grey = torch.from_numpy(np.array(picture))[None, None]
             rows[row] = network(prepare(grey.expand(-1, 3, -1, -1)))[0].numpy()
     return rows
-
-
-def _checked(weights: Path | None, sha256: str) -> bytes:
-    path = weights or weights_file()
-    remedy = f"Put torchvision's {WEIGHTS} there, or set {_VARIABLE} to where it lies."
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WardroundError(
-            Code.NO_DATA, f"The weights {path} cannot be read: {error.strerror}.", remedy=remedy
-        ) from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise WardroundError(
-            Code.MALFORMED_DATA,
-            f"{path} is not the published file of weights (its SHA-256 differs).",
-            remedy=remedy,
-        )
-    return data

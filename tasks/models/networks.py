@@ -1,14 +1,15 @@
-"""Networks for grey pictures that train under differential privacy.
+"""Networks for pictures that train under differential privacy.
 
 GroupNorm, no state and no step in place, so that every patient's gradient is that patient's own.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
+
+from tasks.models import adapters
+from tasks.models.per_patient import per_patient
+from tasks.models.weights_file import WeightsFile
 
 _GROUPS = 8
 _MIDDLE, _SPREAD = 127.5, 127.5
@@ -45,22 +46,36 @@ def small_cnn() -> nn.Module:
 
 
 def resnet18() -> nn.Module:
-    """torchvision's ResNet-18 (He et al. 2016) for one logit, made safe: GroupNorm in the place
-    of BatchNorm, no in-place activation, and residual sums that leave their terms alone."""
-    from torchvision.models import resnet
-    from torchvision.models.resnet import BasicBlock
+    """torchvision's ResNet-18 (He et al. 2016) for one logit of a grey picture."""
+    return Scaled(of_torchvision("resnet18"), channels=3)
 
-    class Block(BasicBlock):  # type: ignore[misc]  # torchvision has no types
-        def forward(self, x: Tensor) -> Tensor:
-            inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-            shortcut = x if self.downsample is None else self.downsample(x)
-            return torch.relu(inner + shortcut)
 
-    def norm(channels: int) -> nn.Module:
-        return nn.GroupNorm(_GROUPS, channels)
+def of_torchvision(
+    name: str,
+    outputs: int = 1,
+    weights: WeightsFile | None = None,
+    trained: tuple[str, ...] | None = None,
+) -> nn.Module:
+    """(B, 3, rows, columns) -> (B, outputs): the network that torchvision knows by this name, such
+    as "resnet50", "densenet121" or "vit_b_16", or "vit_tiny", with every patient treated alone.
 
-    network: Any = resnet.ResNet(Block, [2, 2, 2, 2], num_classes=1, norm_layer=norm)
-    for module in network.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    return Scaled(network, channels=3)
+    weights: what all layers but the last begin with. trained: the layers that are, such as
+    ("layer4", "fc"); None: all. Only frozen layers keep what their BatchNorm has learnt
+    (`per_patient`). Raises ValueError for an unknown network or layer, and what `WeightsFile.read`
+    raises.
+    """
+    from torchvision.models import get_model, vision_transformer
+
+    if name == "vit_tiny":  # Touvron et al. 2021, table 1
+        network: nn.Module = vision_transformer.VisionTransformer(
+            224, 16, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768, num_classes=outputs
+        )
+    else:
+        network = get_model(name, weights=None, num_classes=outputs)
+    if weights is not None:
+        own, stored = network.state_dict(), weights.read()
+        fitting = {key: of for key, of in stored.items() if of.shape == own[key].shape}
+        network.load_state_dict(own | fitting)
+    if trained is not None:
+        adapters.train_only(network, *trained)
+    return per_patient(network)

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Scalar
 from tasks.base import Task, Varied
-from tasks.models import augmentation, backbone, centred_linear, hog, networks
+from tasks.models import (
+    adapters,
+    augmentation,
+    backbone,
+    centred_linear,
+    hog,
+    networks,
+    per_patient,
+    weights_file,
+)
 from tasks.schema import PATIENT, SPLIT, Image, Schema, Table
 
 RADIOGRAPH = "radiograph"
@@ -48,7 +57,16 @@ class ChestXray(Task):
     name = "chest_xray"
     title = "A finding on a chest radiograph"
     licence = "CC BY 4.0 (PneumoniaMNIST: MedMNIST v2, doi 10.1038/s41597-022-01721-8)"
-    parts = (hog, centred_linear, networks, backbone, augmentation)
+    parts = (
+        hog,
+        centred_linear,
+        networks,
+        per_patient,
+        adapters,
+        backbone,
+        weights_file,
+        augmentation,
+    )
     choices: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "finding": FINDINGS,
         "model": ("hog", "cnn", "resnet18", "backbone"),

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus import GradSampleModule
-from opacus.layers import DPLSTM
+from opacus.layers import DPGRU, DPLSTM, DPRNN
 from torch import Tensor, nn
 
 from client.training.bookkeeping import BookkeepingModule, HookedModule, Unsupported
@@ -30,6 +30,7 @@ from protocol.secagg.fixed_point import (
 )
 from tasks.base import Task
 from tasks.flat_model import FlatModel
+from tasks.models.per_patient import Attention
 from tasks.schema import Column, Schema
 
 CLIP = 0.7
@@ -459,3 +460,51 @@ def test_hooks_of_opacus_are_off_outside_a_pass() -> None:
     model(random(1, 2, 6)).sum().backward()
     assert all(grad_sample(p) is None for p in model.parameters())
     assert len(hooked.gradients(random(1, 2, 6), summed)) == 6
+
+
+class OverTime(nn.Module):
+    """(B, T, 3) -> (B, 1): the last state of a recurrent layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.Linear(4, 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.last(self.layer(rows)[0][:, -1])
+        return answer
+
+
+class Attending(nn.Module):
+    """(B, T, 4) -> (B, 1): attention of a patient's rows to each other."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.Linear(4, 1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        answer: Tensor = self.last(self.layer(rows, rows, rows, need_weights=False)[0].mean(1))
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("model", "own"),
+    [
+        (OverTime(nn.RNN(3, 4, batch_first=True)), OverTime(DPRNN(3, 4, batch_first=True))),
+        (OverTime(nn.GRU(3, 4, batch_first=True)), OverTime(DPGRU(3, 4, batch_first=True))),
+        (OverTime(nn.LSTM(3, 4, batch_first=True)), OverTime(DPLSTM(3, 4, batch_first=True))),
+        (
+            Attending(nn.MultiheadAttention(4, 2, batch_first=True)),
+            Attending(Attention(4, 2)),
+        ),
+    ],
+)
+def test_layers_over_whole_batches_are_named_with_those_of_opacus(
+    model: nn.Module, own: nn.Module
+) -> None:
+    width = 3 if isinstance(model, OverTime) else 4
+    rows = torch.rand(18, 5, width, generator=torch.Generator().manual_seed(0))
+    plain, certified = cast(Any, model).layer, cast(Any, own).layer
+    with pytest.raises(WardroundError, match=rf"layer \({type(plain).__name__}\)") as caught:
+        DPTrainer(task(lambda: model), 0).try_out(rows, in_floats=False)
+    assert f"{type(certified).__name__}" in str(caught.value.remedy)
+    DPTrainer(task(lambda: own), 0).try_out(rows, in_floats=False)

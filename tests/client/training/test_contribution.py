@@ -100,6 +100,24 @@ def drawn(site: Contributor) -> np.ndarray:
     return np.asarray(np.rint(times).astype(int).reshape(EVERYONE, RECORDS))
 
 
+def test_the_average_is_scored_and_the_iterate_trained() -> None:
+    """Of what a study that averages sends: the histogram moves with the one, the update with the
+    other alone."""
+    site = contributor("local", optimisation__averaging="last_half", evaluation__every=1)
+    sections = Sections(site.study, train=True, evaluate=True)
+    far = np.full(SIZE, 9.0, np.float32)
+    near = np.zeros(SIZE, np.float32)
+    scored, update = sections.histogram, sections.update
+
+    def sums(iterate: np.ndarray, average: np.ndarray) -> np.ndarray:
+        return site.contribution(sections, np.concatenate([iterate, average]), 1)
+
+    assert np.array_equal(sums(far, near)[scored], sums(near, near)[scored])
+    assert not np.array_equal(sums(near, far)[scored], sums(near, near)[scored])
+    step = one_patient(site.study)
+    assert np.abs(sums(near, far)[update]).max() < 1.01 * step
+
+
 @pytest.mark.parametrize("mode", ["local", "distributed"])
 def test_each_patient_is_sampled_by_itself_with_the_public_rate(mode: str) -> None:
     """The law that accounting is for, Poisson sampling: not shuffling, not batches of one size,

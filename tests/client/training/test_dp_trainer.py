@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.dp_trainer import Descent, DPTrainer, Noise, PatientOptimizer
+from client.training.descent import Descent
+from client.training.dp_trainer import DPTrainer, Noise, PatientOptimizer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, grid
@@ -290,3 +291,23 @@ def test_a_forked_process_adds_noise_of_its_own() -> None:
     ours = noise(100)
     assert len(theirs) == ours.nbytes
     assert not np.isin(np.frombuffer(theirs), [*first, *ours]).any()
+
+
+def test_a_sample_larger_than_the_memory_goes_through_in_parts() -> None:
+    """The gradients of the parts add up to that of the whole sample."""
+    data, weights = batch(33), learner().model.weights()
+    whole = learner().plain_steps(weights, lambda: data, 3, 0.5)
+    seen: list[int] = []
+    small = learner(memory=200)
+    small.model.module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    parts = small.plain_steps(weights, lambda: data, 3, 0.5)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    assert 1 <= max(seen) < len(data)
+
+
+def test_mixed_precision_is_near_and_not_the_same() -> None:
+    data, weights = batch(16), learner().model.weights()
+    whole = learner().plain_steps(weights, lambda: data, 3, 0.5)
+    mixed = learner().plain_steps(weights, lambda: data, 3, 0.5, mixed=True)
+    assert not np.array_equal(mixed, whole)
+    np.testing.assert_allclose(mixed, whole, atol=0.05 * float(np.abs(whole).max()))

@@ -29,7 +29,7 @@ class Recording:
         self.taken.append("private")
         return start
 
-    def plain_steps(self, start: Vector, sample: Any, *_: Any) -> Vector:
+    def plain_steps(self, start: Vector, sample: Any, *_: Any, mixed: bool = False) -> Vector:
         self.taken.append("plain")
         sample()
         return start

@@ -18,6 +18,7 @@ from protocol.privacy.possible_sums import (
 )
 from protocol.privacy.skellam import skellam
 from protocol.secagg.fixed_point import clip_and_round, max_sampled
+from protocol.study.algorithms import AdamW, LocalOptimiser, Sgd
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Integers,
@@ -100,6 +101,26 @@ def test_local_steps_may_all_go_the_same_way_and_no_further() -> None:
     assert not reason(study, along(study, length))
     assert "longer" in reason(study, along(study, 3 * length))
     assert not reason(study, along(study, 3 * length), weights=1e9), "float32 may lose as much"
+
+
+def test_momentum_lengthens_what_local_steps_may_amount_to() -> None:
+    patients = sum(
+        max_sampled(most_trained(LOCAL, frozenset({site})), LOCAL.privacy.sampling_rate, 10**4)
+        for site in SITES
+    )
+    optimisation, privacy = LOCAL.optimisation, LOCAL.privacy
+    steps = optimisation.local_steps * optimisation.local_lr
+    moved = steps * patients * privacy.clip_norm / (privacy.sampling_rate * LOCAL.patients())
+    length = 3 * moved * update_scale(LOCAL)
+
+    def of(rule: LocalOptimiser) -> Study:
+        changed = optimisation.model_copy(update={"local_optimiser": rule})
+        return LOCAL.model_copy(update={"optimisation": changed})
+
+    assert "longer" in reason(of(Sgd()), along(LOCAL, length))
+    assert not reason(of(Sgd(momentum=0.9)), along(LOCAL, length))
+    assert "longer" in reason(of(Sgd(momentum=0.1)), along(LOCAL, length))
+    assert not reason(of(AdamW()), along(LOCAL, length))
 
 
 @pytest.mark.parametrize("study", [NONE, FEW_BITS])

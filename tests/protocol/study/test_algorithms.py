@@ -51,6 +51,26 @@ NONE: dict[str, Any] = {
         ({"optimisation__stop": {"metric": "f1"}}, r"optimisation\.stop\.metric"),
         ({"optimisation__schedule": {"name": "step", "factor": 1.5}}, r"schedule\.step\.factor"),
         ({"aggregation__robust": {"name": "median"}}, "opens nothing but their sum"),
+        ({"optimisation__local_optimiser": {"name": "adamw"}}, "sites take no steps"),
+        ({"optimisation__local_schedule": {"name": "cosine"}}, "sites take no steps"),
+        (
+            NONE
+            | {
+                "optimisation__local_optimiser": {"name": "sgd", "momentum": 0.9},
+                "optimisation__local_steps": 1,
+            },
+            "begins anew each round",
+        ),
+        (
+            NONE
+            | {
+                "optimisation__local_optimiser": {"name": "adamw"},
+                "optimisation__local_steps": 2,
+                "optimisation__local": {"name": "scaffold"},
+            },
+            "plain steps at one learning rate",
+        ),
+        ({"optimisation__precision": "mixed"}, "clipping is proved"),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_the_reason(

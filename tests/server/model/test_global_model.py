@@ -8,6 +8,7 @@ import pytest
 from launch.config.compose import load
 from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
 from server.model.global_model import GlobalModel
 from tasks import registry
@@ -40,3 +41,31 @@ def test_so_is_a_control_variate_out_of_range() -> None:
     stepping = model("algorithm=scaffold", "local_steps=2")
     with pytest.raises(WardroundError, match="round 1"):
         stepping.step(only(0.0, stepping), only(2000.0, stepping))
+
+
+def test_what_is_scored_on_the_way_is_what_would_be_released_then() -> None:
+    """The mean over the last half of ten rounds, and before over the second quarter and eighth."""
+    averaging = model("rounds=10", "averaging=last_half", "evaluation.every=1")
+    study = averaging.study
+    size, values = study.model.parameters, []
+    for round_ in range(1, 11):
+        values.append(np.array(averaging.iterate))
+        averaging.step(np.full(size, float(round_), np.float32))
+        values[-1] = np.array(averaging.iterate)
+        first = next(edge for edge in (5, 2, 1, 0) if edge < round_)
+        mean = np.mean(values[first:], axis=0)
+        np.testing.assert_allclose(averaging.released, mean, rtol=1e-5)
+        both = Sections(study, train=True, evaluate=True)
+        sent = averaging.body(both)
+        assert len(sent) == both.body == 2 * size
+        assert np.array_equal(sent[both.start], averaging.iterate)
+        assert np.array_equal(sent[both.scored], averaging.released)
+        alone = averaging.body(Sections(study, train=True, evaluate=False))
+        assert np.array_equal(alone, averaging.iterate)
+    assert not np.allclose(averaging.released, averaging.iterate)
+
+
+def test_without_averaging_one_model_is_sent() -> None:
+    of = model("evaluation.every=1", "averaging=none")
+    both = Sections(of.study, train=True, evaluate=True)
+    assert len(of.body(both)) == both.body == of.study.model.parameters

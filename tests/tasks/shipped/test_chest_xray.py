@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -159,10 +160,11 @@ def test_the_backbone_reads_only_the_file_of_weights_that_was_published(
     assert caught.value.code is Code.MALFORMED_DATA
     sha256 = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     pictures = noise(3)
-    rows = backbone.features(pictures, sha256=sha256)
+    published = dataclasses.replace(backbone.WEIGHTS, sha256=sha256)
+    rows = backbone.features(pictures, published)
     assert rows.shape == (3, backbone.WIDTH)
-    assert np.array_equal(backbone.features(pictures[2:], sha256=sha256)[0], rows[2])
-    assert np.array_equal(backbone.features(pictures[::-1], sha256=sha256), rows[::-1])
+    assert np.array_equal(backbone.features(pictures[2:], published)[0], rows[2])
+    assert np.array_equal(backbone.features(pictures[::-1], published), rows[::-1])
 
 
 @needs_images

@@ -1,5 +1,5 @@
-"""The server's learning rate from round to round: a pure function, so that a resumed study needs
-to remember nothing."""
+"""A learning rate from round to round, the server's or the sites': a pure function, so that a
+resumed study needs to remember nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protocol.study.algorithms import Constant, Cosine, Schedule, Step
 
 
 def factor(schedule: Schedule, round_: int, rounds: int) -> float:
-    """What round `round_` (1-based, of `rounds`) multiplies the optimiser's lr with.
+    """What round `round_` (1-based, of `rounds`) multiplies the learning rate with.
 
     Warm-up over w rounds: round / w. After it, with t of T rounds done since: cosine (Loshchilov
     and Hutter 2017, equation 5) floor + (1 - floor) (1 + cos(pi t / T)) / 2; step: factor ^

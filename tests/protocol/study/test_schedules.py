@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.study.algorithms import Constant, Cosine, Step
-from server.model.schedules import factor
+from protocol.study.schedules import factor
 
 Schedules = Constant | Cosine | Step
 
