@@ -27,6 +27,7 @@ ORDER = {
         "protocol.privacy",
         "protocol.metrics",
         "protocol.statistics",
+        "protocol.exact",
         "protocol.wire",
         "protocol.terminal",
         "protocol.operations",

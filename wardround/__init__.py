@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from launch.federations.inprocess import InProcessFederation, cohorts_of
     from launch.queries.analyses import cox, glm, survival, table_one
     from launch.queries.ask import Where, ask
+    from launch.queries.exact_analyses import exact_cox, exact_glm
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
     from launch.studies.baselines import compare, pool
@@ -80,6 +81,8 @@ __all__ = [
     "cox",
     "data_root",
     "declared_patients",
+    "exact_cox",
+    "exact_glm",
     "glm",
     "histogram",
     "load",
@@ -128,6 +131,8 @@ _HOME = {
     "cox": "launch.queries.analyses",
     "data_root": "launch.studies.public_data",
     "declared_patients": "launch.studies.run",
+    "exact_cox": "launch.queries.exact_analyses",
+    "exact_glm": "launch.queries.exact_analyses",
     "glm": "launch.queries.analyses",
     "histogram": "protocol.outcomes.binary",
     "load": "server.tracking.registered_model",

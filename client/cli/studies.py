@@ -146,28 +146,33 @@ def revoke(
 
 
 def permit(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
-    """Permit sums without noise over a study's roster, though others had them before.
+    """Permit sums without noise over a study's roster or patients, though others had them before.
 
     Whoever has exact sums over two rosters can subtract them, and learns what the hospitals by
-    which these differ added: ask those hospitals first. It holds for this roster from now on; the
-    study itself is decided about as before, when it is proposed again or approved.
+    which these differ added: ask those hospitals first. It holds for this roster from now on. An
+    exact analysis may then also work on other patients than those before it: by subtraction, the
+    patients by which the two differ show. The study itself is decided about as before, when it is
+    proposed again or approved.
 
     Example: wardround-site permit 3f1c2a9b
     """
     with governing(config, "permit", study=study[:64]) as site:
         record, _ = site.approvals.find(study)
         revealed = site.approvals.revealed_by_subtraction(record)
-        if not revealed:
+        if not revealed and record.exact is None:
             raise WardroundError(
                 Code.USAGE,
                 "This study's roster needs no permission.",
                 remedy=f"Run `wardround-site show {record.digest[:_SHORT]}` to see what it needs.",
             )
-        sites = ", ".join(revealed)
-        typer.echo(f"By subtraction, data of these hospitals could be computed: {sites}.", err=True)
-        confirm("Permit exact sums over this roster?", yes)
+        whose = [f"these hospitals: {', '.join(revealed)}"] if revealed else []
+        if record.exact is not None:
+            whose.append("the patients by which its row set differs from earlier ones")
+        of = f"data could be computed of {' and of '.join(whose)}."
+        typer.echo(f"By subtraction, {of}", err=True)
+        confirm("Permit these exact sums?", yes)
         site.approvals.permit_roster(record)
-    done = f"Permitted. Data of these hospitals could be computed: {sites}."
+    done = f"Permitted. By subtraction, {of}"
     print_result(done, {"revealed": revealed}, as_json)
 
 

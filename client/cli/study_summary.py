@@ -8,6 +8,7 @@ from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
+from protocol.exact.results import HONEST
 from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
@@ -21,6 +22,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
+from protocol.study.exact_analysis import ExactAnalysis
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
 from tasks.schema import Schema
@@ -44,6 +46,7 @@ def summarise(
         ("Which patients", _patients(study)),
         *(_columns(schema) if study.query is None else _questions(study.query)),
         *([] if study.analysis is None else [("Read as", _read_as(study.analysis))]),
+        *([] if study.exact is None else [("Then fitted", _fitted(study.exact))]),
         ("With whom", ", ".join(study.sites)),
         *([("Reserved until", f"{study.expires} (UTC)")] if study.expires else []),
         ("What leaves", _what_leaves(study)),
@@ -122,6 +125,15 @@ def _read_as(analysis: Analysis) -> str:
     assert_never(analysis)
 
 
+def _fitted(analysis: ExactAnalysis) -> str:
+    """The model of an exact analysis."""
+    strata = f", within {analysis.strata.column}" if analysis.strata is not None else ""
+    return (
+        f"a {analysis.model} model of {', '.join(analysis.names)}{strata}: from 0, in at most "
+        f"{analysis.iterates} iterates, which every site computes itself from all sums"
+    )
+
+
 def _question(statistic: Statistic) -> str:
     among = f", where {in_words(statistic.where)}" if statistic.where is not None else ""
     match statistic:
@@ -178,6 +190,13 @@ def _exact_sums(study: Study, policy: Policy) -> list[tuple[str, str]]:
     planned = planned_exactly(study)
     if not planned:
         return []
+    if study.exact is not None:
+        return [
+            (
+                "Without noise",
+                f"{planned} sums at most: an exact sum can show one patient. {HONEST}",
+            )
+        ]
     whose = "any one patient's record"
     if study.task.name in policy.public_data:
         whose += "; policy.public_data says that these are public or synthetic"

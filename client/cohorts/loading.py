@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from client.cohorts import objections
+from client.cohorts.exact_sums import contributor_of
 from client.cohorts.feature_cache import features_of
 from client.cohorts.image_columns import (
     Progress,
@@ -219,7 +220,7 @@ def build_query_contributor(config: SiteConfig, task: Task, study: Study) -> Que
 
     Raises WardroundError: TOO_FEW_PATIENTS, and what `read_table` and `QueryContributor.of` raise.
     """
-    contributor = QueryContributor.of(study, task.schema, read_table(config, task.name))
+    contributor = contributor_of(study, task.schema, read_table(config, task.name))
     config.policy.check_patients(contributor.records.patients)
     return contributor
 

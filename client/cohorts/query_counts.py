@@ -7,6 +7,7 @@ own records alone, so one patient more changes each statistic by one patient at 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -28,7 +29,7 @@ from protocol.study.condition import (
     Not,
     Order,
 )
-from protocol.study.query import Bins, Categories, Cells, ConditionAxis, Mean, Query
+from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Query
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
@@ -71,6 +72,7 @@ class QueryRecords:
             )
         different, self._patient = np.unique(names, return_inverse=True)
         self._identity = identities(different)
+        self._digest = [hashlib.sha256(name.encode()).digest() for name in different.tolist()]
         self._table = table
         self._read: dict[str, npt.NDArray[np.float64]] = {}
 
@@ -82,6 +84,11 @@ class QueryRecords:
     def identities(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         """(n,) rows -> (n, 2): of their patients, for what is drawn at random for each."""
         return self._identity[self._patient[rows]]
+
+    def row_set(self, rows: npt.NDArray[np.int64]) -> str:
+        """Which patients have one of these rows, SHA-256 over all: the same on every day."""
+        present = np.unique(self._patient[rows])
+        return hashlib.sha256(b"".join(sorted(self._digest[one] for one in present))).hexdigest()
 
     def values(self, name: str) -> npt.NDArray[np.float64]:
         """(N,) numbers, or for a category column its place among the categories; NaN missing.
@@ -192,19 +199,22 @@ def _cell(statistic: Cells, records: QueryRecords, rows: npt.NDArray[np.int64]) 
     """(n,) rows -> (n,) places in the product of the axes."""
     place = np.zeros(len(rows), dtype=np.int64)
     for axis in statistic.axes:
-        match axis:
-            case Bins():
-                along = _binned(axis, records.values(axis.column)[rows])
-            case Categories():
-                values = records.values(axis.column)[rows]
-                along = np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
-            case ConditionAxis():
-                truth = records.truth(axis.condition)
-                along = np.where(truth.true, 0, np.where(truth.false, 1, 2))[rows]
-            case never:
-                assert_never(never)
-        place = place * len(axis.labels) + along
+        place = place * len(axis.labels) + place_along(axis, records, rows)
     return place
+
+
+def place_along(axis: Axis, records: QueryRecords, rows: npt.NDArray[np.int64]) -> Cell:
+    """(n,) rows -> (n,) places among the labels of one axis."""
+    match axis:
+        case Bins():
+            return _binned(axis, records.values(axis.column)[rows])
+        case Categories():
+            values = records.values(axis.column)[rows]
+            return np.where(np.isnan(values), len(axis.categories), values).astype(np.int64)
+        case ConditionAxis():
+            truth = records.truth(axis.condition)
+            return np.where(truth.true, 0, np.where(truth.false, 1, 2))[rows].astype(np.int64)
+    assert_never(axis)
 
 
 def _binned(axis: Bins, values: npt.NDArray[np.float64]) -> Cell:

@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.exact_sums import ExactContributor
 from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import Roster
 from client.daemon.stored_answers import StoredAnswers
@@ -38,6 +39,7 @@ from client.training.sampling import Patients
 from client.training.self_check import check_task, invented_features
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
+from protocol.exact.transcript import Past, context_of, replay, sign_share
 from protocol.identity import Identity
 from protocol.privacy.possible_sums import check_declared
 from protocol.privacy.word_size import check_headroom
@@ -52,6 +54,7 @@ from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
 from protocol.wire import messages
+from protocol.wire.exact_shares import from_wire
 from protocol.wire.messages import Ending, Frame
 from tasks import query_schema, registry
 from tasks.base import Task
@@ -90,6 +93,16 @@ class Governance(Protocol):
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         """Notes, durably, among whom a sum is that the site is about to add to. Raises
         WardroundError where a round asks for too many different sets of sites."""
+        ...
+
+    def fix_rows(self, study: Study, rows: str) -> None:
+        """Notes, durably, on which rows (SHA-256) an exact analysis is about to work. Raises
+        WardroundError(REFUSED_POLICY) where earlier ones worked on others and nobody permitted
+        it."""
+        ...
+
+    def end(self, study: Study, why: str) -> None:
+        """Records that this site takes no further part in a study, for good."""
         ...
 
     def answered(
@@ -413,9 +426,10 @@ class Site:
     def _prepared(
         self, study: Study, message: messages.Prepare, received: Frame, sender: Sender
     ) -> Frame:
-        sections = _sections(study, message)
-        body = cast(Vector, messages.gather(received.body, np.float32, sections.body))
-        if digest(body.view(np.uint8).data) != message.model:
+        sections, past = _sections(study, message), self._past(study, message, received)
+        sent = () if past is not None else received.body
+        body = cast(Vector, messages.gather(sent, np.float32, sections.body))
+        if past is None and digest(body.view(np.uint8).data) != message.model:
             raise WardroundError(Code.MESSAGE, "The model is not the one its digest names.")
         if not in_range(body):
             raise WardroundError(
@@ -428,14 +442,16 @@ class Site:
         loaded = self._load(study)
         present = study.sites if sections.exact else (self.name,)
         self._roster.now().check_participants(self._keys(study, present))
+        if isinstance(loaded.contributor, ExactContributor):
+            self._governance.fix_rows(study, loaded.contributor.rows)
         self._governance.debit(study, message.round, message.attempt, sections)
         self._answers.forget(study.digest)
         if loaded.attempt is not None:  # only now: an attempt that the ledger refuses replaces none
             loaded.attempt.party.discard()
             loaded.attempt = None
-        party = self._party(study, message, sections)
+        party = self._party(study, message, sections, past)
         loaded.state.begin(message.attempt, message.lost)
-        contribution = loaded.contributor.contribution(sections, body, message.round)
+        contribution = self._contribution(study, loaded, sections, body, message.round, past)
         words = to_words(contribution, study.aggregation.word_bits)
         loaded.attempt = _PreparedAttempt(message.round, message.attempt, sections, party, words)
         ready = messages.Ready(
@@ -449,14 +465,51 @@ class Site:
         )
         return self._send(ready, messages.frame(ready, to=sender))
 
-    def _party(self, study: Study, message: messages.Prepare, sections: Sections) -> Party:
+    def _past(self, study: Study, message: messages.Prepare, received: Frame) -> Past | None:
+        """What follows from the sums of an exact analysis so far, as this site computes it from the
+        shares that it was sent; None in any other study. Raises as `replay`."""
+        if study.exact is None:
+            if message.opened:
+                raise WardroundError(Code.MESSAGE, "The study is no exact analysis.")
+            return None
+        shares = from_wire(study, message.opened, received.body)
+        past = replay(study, tuple(self._keys(study).items()), shares)
+        if past.rounds + 1 != message.round or past.iterate.converged:
+            raise WardroundError(Code.MESSAGE, "The sums so far are not those before this round.")
+        return past
+
+    def _contribution(
+        self,
+        study: Study,
+        loaded: _LoadedStudy,
+        sections: Sections,
+        body: Vector,
+        round_: int,
+        past: Past | None,
+    ) -> npt.NDArray[np.int64]:
+        contributor = loaded.contributor
+        if past is None or not (sections.train and isinstance(contributor, ExactContributor)):
+            return contributor.contribution(sections, body, round_)
+        try:
+            return contributor.exact_sums(past)
+        except WardroundError as error:
+            self._governance.end(study, error.message)
+            raise
+
+    def _party(
+        self, study: Study, message: messages.Prepare, sections: Sections, past: Past | None
+    ) -> Party:
+        roster = tuple(self._keys(study).items())
+        if past is not None:
+            context = context_of(study, roster, past, message.round, message.attempt)
+            return Party.begin(context, self.name, self._signer(study))
         context = Context(
             study=study.digest,
             kind=sections.kind,
             round=message.round,
             attempt=message.attempt,
             model=message.model,
-            roster=tuple(self._keys(study).items()),
+            roster=roster,
             exact=sections.exact,
         )
         if study.aggregation.masked:
@@ -473,7 +526,6 @@ class Site:
                 continue
             if signed_by(key, signer):
                 self._governance.witness(ready)
-        answer = messages.Share(study=study.digest, round=message.round, attempt=message.attempt)
         if (
             loaded is None
             or attempt is None
@@ -484,6 +536,7 @@ class Site:
                 raise WardroundError(Code.REFUSED_REPLAY, "This attempt is not the current one.")
             keys = self._keys(study, [key.site for key in message.announced])
             self._roster.now().check_participants(keys)  # one may have been revoked since
+            answer = self._share(study, message, stored)
             frame = messages.frame(answer, messages.chunks(stored), to=sender)
             return self._send(answer, frame, again=True)
         contributor, sections = loaded.contributor, attempt.sections
@@ -501,7 +554,19 @@ class Site:
         loaded.state.share()
         words = packing_of(sections).packed(share)
         self._answers.keep(message, words)
+        answer = self._share(study, message, words)
         return self._send(answer, messages.frame(answer, messages.chunks(words), to=sender))
+
+    def _share(
+        self, study: Study, message: messages.Collect, words: npt.NDArray[np.unsignedinteger]
+    ) -> messages.Share:
+        """The header of a share; signed where other sites will see it."""
+        signature = ""
+        if study.exact is not None:
+            signature = sign_share(self.name, message.announced, words, self._signer(study))
+        return messages.Share(
+            study=study.digest, round=message.round, attempt=message.attempt, signature=signature
+        )
 
     def _close(self, message: messages.Close, sender: Sender) -> Frame:
         loaded = self._loaded.pop(message.study, None)
@@ -549,7 +614,7 @@ def _sections(study: Study, message: messages.Prepare) -> Sections:
     if (
         message.round > last + 1
         or message.attempt > study.aggregation.attempts
-        or (message.train and message.round > last)
+        or (message.train and not study.trains(message.round))
         or (message.evaluate and not study.evaluates(message.round))
         or not (message.train or message.evaluate)
     ):

@@ -37,6 +37,7 @@ class AuditEvent(StrEnum):
     DAEMON_STOPPED = "daemon_stopped"
     ACKNOWLEDGED = "acknowledged"
     ROSTER_PERMITTED = "roster_permitted"
+    ROWS_FIXED = "rows_fixed"
     PATIENTS_SCORED = "patients_scored"
 
 

@@ -6,6 +6,9 @@ added. So a site counts the attempts that release something exactly, over all st
 allows `policy.exact_releases` of them, and answers for one roster only, unless a person here has
 permitted another. As with epsilon, an open study counts with its whole plan.
 
+Likewise two exact analyses of patients that differ by one: so all of them work on one set of rows,
+whichever study fixed it first, unless a person here has permitted the study to use another.
+
 What is released of data that `policy.public_data` names is kept apart: its rows say so, and it is
 neither counted nor compared. It stays apart only while the policy says that the data are public.
 """
@@ -118,6 +121,34 @@ def exact_releases(db: sqlite3.Connection, study: Study, today: str) -> ExactRel
         rosters=frozenset(tuple(member["name"] for member in roster) for roster in rosters),
         permitted=frozenset(json.loads(fields)["roster"] for (fields,) in permissions),
         accepted_as_public=as_public is not None,
+    )
+
+
+def rows_allowed(db: sqlite3.Connection, study: Study, rows: str) -> bool:
+    """Whether an exact analysis may work on these rows: those of earlier ones, the first ones, or
+    any where the study was permitted by hand."""
+    fixed = {
+        row
+        for (row,) in db.execute(
+            "SELECT json_extract(fields, '$.rows') FROM audit WHERE event = ?",
+            (AuditEvent.ROWS_FIXED,),
+        )
+    }
+    permitted = db.execute(
+        "SELECT 1 FROM audit WHERE event = ? AND json_extract(fields, '$.study') = ?",
+        (AuditEvent.ROSTER_PERMITTED, study.digest),
+    ).fetchone()
+    return not fixed or rows in fixed or permitted is not None
+
+
+def other_rows() -> WardroundError:
+    """The refusal of an exact analysis that would work on other rows."""
+    return WardroundError(
+        Code.REFUSED_POLICY,
+        "Exact analyses here have worked on another set of patients; sums over two sets show the "
+        "patients by which these differ.",
+        remedy="Only if that may be: `wardround-site permit` the study.",
+        rule=_RULE,
     )
 
 

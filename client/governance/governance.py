@@ -15,6 +15,7 @@ from client.governance.approvals import Approvals, DryRunAnswer, ProposalStatus
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.database import SiteState, utc_now
+from client.governance.exact_releases import other_rows, rows_allowed
 from client.governance.ledger import Ledger
 from client.governance.notices import Answered, Closed, Debited, Notice, Proposed, Refused
 from client.governance.patient_names import confirm
@@ -121,6 +122,27 @@ class SiteGovernance:
         """Notes among whom a sum is that this site is about to add to, durably when it returns.
         Raises WardroundError(REFUSED_POLICY) where the round has asked for too many such sets."""
         self.ledger.take_part(study.digest, round_, participants)
+
+    def fix_rows(self, study: Study, rows: str) -> None:
+        """Notes the rows of an exact analysis, durably, the first time that it works on them. Of
+        public data none are noted. Raises WardroundError(REFUSED_POLICY) for others than before."""
+        if study.task.name in self.policy.public_data:
+            return
+        fields: dict[str, Scalar] = {"study": study.digest, "rows": rows}
+        with self.state.transaction() as db:
+            if not rows_allowed(db, study, rows):
+                raise other_rows()
+            noted = db.execute(
+                "SELECT 1 FROM audit WHERE event = ? AND json_extract(fields, '$.study') = ?"
+                " AND json_extract(fields, '$.rows') = ?",
+                (AuditEvent.ROWS_FIXED, study.digest, rows),
+            ).fetchone()
+            if noted is None:
+                self.audit.append_within(db, AuditEvent.ROWS_FIXED, fields)
+
+    def end(self, study: Study, why: str) -> None:
+        """Revokes a study in which this site can add to no further sum."""
+        self.approvals.revoke(study, reason=why)
 
     def answered(self, answer: Ready | Share, sent: Frame, *, again: bool = False) -> None:
         """Records an answer before it leaves: its size, its SHA-256 and, of a Ready, the signature

@@ -412,7 +412,7 @@ def _check_planned(study: Study, round_: int, attempt: int, train: bool, evaluat
         raise WardroundError(
             Code.ATTEMPTS_SPENT, f"The study pays for {study.aggregation.attempts} attempts."
         )
-    if not (train or evaluate) or (train and round_ > rounds):
+    if not (train or evaluate) or (train and not study.trains(round_)):
         raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not train.")
     if evaluate and not study.evaluates(round_):
         raise WardroundError(Code.REFUSED_STUDY, f"Round {round_} does not evaluate.")

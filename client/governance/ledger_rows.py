@@ -83,7 +83,10 @@ def plan_digest(rows: Mapping[str, tuple[str, int]]) -> str:
 def plan_of(study: Study) -> Plan:
     """Returns what the study plans, as this release accounts for it."""
     return {
-        "train": (training_event(study), study.aggregation.attempts if study.query is None else 0),
+        "train": (
+            training_event(study),
+            study.aggregation.attempts if study.query is None else study.exact_attempts,
+        ),
         "evaluate": (evaluation_event(study), max_evaluations(study)),
     }
 

@@ -118,6 +118,89 @@ def cox(
     return analyses.cox(question, time, event, split(factors), _references(references))
 
 
+Formula = Annotated[
+    str,
+    typer.Option(
+        help="As R has it: 'num = 1 ~ age + sex * cp + (chol > 240)'. Numbers enter as they are."
+    ),
+]
+Strata = Annotated[
+    str, typer.Option(help="Within these each site keeps an intercept, or hazard, of its own.")
+]
+Ridge = Annotated[float, typer.Option(help="A ridge penalty, of covariates between -1 and 1.")]
+Iterates = Annotated[
+    int, typer.Option(help="Sums without noise at most, each an exact release at every site.")
+]
+
+
+@question_command(analyse_app)
+def exact_glm(
+    task: Task,
+    formula: Formula,
+    family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
+    references: References = "",
+    strata: Strata = "",
+    weights: Annotated[str, typer.Option(help="A number column of prior weights.")] = "",
+    ridge: Ridge = 0.0,
+    iterates: Iterates = 12,
+    where: Condition = "",
+) -> "Question":
+    """Logistic, linear or Poisson regression without noise, where all participants are honest.
+
+    As on pooled data with an intercept for each site. Counts with noise come first, and decide
+    whether an exact sum is taken. Takes from every site's lifetime number of exact releases.
+
+    Example: wardround analyse exact-glm --task heart_disease --formula "num = 1 ~ age + sex"
+    """
+    from launch.queries import exact_analyses
+    from launch.queries.question import Question
+
+    return exact_analyses.exact_glm(
+        Question.about(task, where=where),
+        formula,
+        family,
+        references=_references(references),
+        strata=strata,
+        weights=weights,
+        ridge=ridge,
+        iterates=iterates,
+    )
+
+
+@question_command(analyse_app)
+def exact_cox(
+    task: Task,
+    time: Time,
+    event: Event,
+    formula: Annotated[str, typer.Option(help="The terms: 'age + sex * arm'.")],
+    references: References = "",
+    strata: Strata = "",
+    ridge: Ridge = 0.0,
+    iterates: Iterates = 12,
+    where: Condition = "",
+) -> "Question":
+    """Hazard ratios (Cox) without noise, where all participants are honest.
+
+    Ties within public intervals (Breslow), a baseline hazard for each site; intervals with few
+    events or departures, by counts with noise, are joined before. Otherwise as exact-glm.
+
+    Example: wardround analyse exact-cox --task t --time days:12 --event "died = 1" --formula "age"
+    """
+    from launch.queries import exact_analyses
+    from launch.queries.question import Question
+
+    return exact_analyses.exact_cox(
+        Question.about(task, where=where),
+        time,
+        event,
+        formula,
+        references=_references(references),
+        strata=strata,
+        ridge=ridge,
+        iterates=iterates,
+    )
+
+
 def _references(text: str) -> dict[str, str]:
     return dict(_reference(part) for part in split(text))
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from client.cohorts.exact_sums import contributor_of
 from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
@@ -40,6 +41,7 @@ class SimulatedGovernance:
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, int]] = {}
+        self._ended: set[str] = set()
         self.errors: list[WardroundError] = []
 
     def propose(self, study: Study) -> tuple[StandingState, Code | None]:
@@ -49,7 +51,8 @@ class SimulatedGovernance:
         return DryRunAnswer("accepted")
 
     def admit(self, study: Study) -> None:
-        pass
+        if study.digest in self._ended:
+            raise WardroundError(Code.REVOKED, "This site has ended its part in the study.")
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         last_round, last_attempt = self._last.get(study.digest, (1, 0))
@@ -67,6 +70,12 @@ class SimulatedGovernance:
 
     def take_part(self, study: Study, round_: int, participants: Collection[str]) -> None:
         pass
+
+    def fix_rows(self, study: Study, rows: str) -> None:
+        """Any: the data is this process's own."""
+
+    def end(self, study: Study, why: str) -> None:
+        self._ended.add(study.digest)
 
     def answered(self, answer: Ready | Share, sent: Frame, *, again: bool = False) -> None:
         pass
@@ -230,4 +239,4 @@ def _cohort_loader(cohort: Cohort | None) -> Callable[[Task, Study], Cohort]:
 def _query_contributor(table: Table | None) -> Callable[[Task, Study], QueryContributor] | None:
     if table is None:
         return None
-    return lambda task, study: QueryContributor.of(study, task.schema, table)
+    return lambda task, study: contributor_of(study, task.schema, table)

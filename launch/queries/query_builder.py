@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from launch.queries.question import Question
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
+from protocol.exact.results import HONEST
 from protocol.privacy.calibration import patient_scale, with_noise, with_words
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import assumption, planned_broken_epsilon
+from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, fraction_bits
 from protocol.study.privacy_mode import QUERY_MODE
 from protocol.study.query import Query, SharedNoise
 from protocol.study.study import (
@@ -132,7 +134,25 @@ def _built(
         query=query,
         analysis=question.analysis,
     )
-    return with_words(with_noise(draft, price.epsilon))
+    priced = with_words(with_noise(draft, price.epsilon))
+    return priced if question.exact is None else _fitting(priced, question.exact)
+
+
+def _fitting(study: Study, analysis: ExactAnalysis) -> Study:
+    """The query of an exact analysis with the analysis itself, whose sums take words of 64 bits."""
+    sites, iterates = len(study.roster), analysis.iterates
+    attempts = study.aggregation.attempts + iterates
+    largest = max(member.patients for member in study.roster)
+    fitted = analysis.model_copy(update={"fraction_bits": fraction_bits(analysis, largest, sites)})
+    changed = {
+        "optimisation": Optimisation(rounds=iterates),
+        "aggregation": study.aggregation.model_copy(
+            update={"word_bits": 64, "attempts": attempts, "least_sites": sites}
+        ),
+        "exact": fitted,
+        "title": f"{study.title} ({EXACT_TITLE})",
+    }
+    return Study.model_validate(study.model_dump() | changed)
 
 
 def cost(study: Study) -> str:
@@ -147,8 +167,15 @@ def cost(study: Study) -> str:
         f"It costs each patient there epsilon {rounded_up(study.privacy.epsilon)} at delta "
         f"{study.privacy.delta:g} ({rounded_up(broken)} if secure aggregation were broken). 95% of "
         f"the counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
-        f"noise). {assumption(study)}"
+        f"noise). {assumption(study)}{_without_noise(study)}"
     )
+
+
+def _without_noise(study: Study) -> str:
+    if study.exact is None:
+        return ""
+    sums = f"up to {study.exact_attempts} sums without noise"
+    return f" Then {sums}, each of which counts as an exact release at every site. {HONEST}"
 
 
 def _user() -> str:

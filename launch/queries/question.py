@@ -20,6 +20,7 @@ from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.analysis import Analysis
 from protocol.study.condition import Condition
+from protocol.study.exact_analysis import ExactAnalysis
 from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Statistic
 from tasks import query_schema, registry
 from tasks.base import Task
@@ -42,6 +43,9 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
     """What the statistics are read as (`launch.queries.analyses`)."""
+    exact: ExactAnalysis | None = None
+    """The model that is fitted to sums without noise once the statistics allow it
+    (`launch.queries.exact_analyses`)."""
 
     @staticmethod
     def about(

@@ -93,8 +93,8 @@ def impossible(
 ) -> str:
     """Why honest sites cannot have added up to `total`, (sections.length,) opened integers; empty
     where they can. model: (sections.body,) float32, what they were sent. Updates that a robust rule
-    sees one by one are left to it."""
-    if sections.train and study.aggregation.robust is None:
+    sees one by one are left to it, and exact sums of an analysis to `protocol.exact.newton`."""
+    if sections.train and study.exact is None and study.aggregation.robust is None:
         if not study.privacy.traits.one_sum:
             coordinate = study.aggregation.update_range * update_scale(study) + 0.5
             if _largest(total[: sections.control.stop]) > len(participants) * coordinate:

@@ -45,6 +45,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
+from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, check_exact
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
 
@@ -326,6 +327,9 @@ class Study(Document):
     """What is predicted of a patient, and so what evaluation releases: the task's own."""
     analysis: Analysis | None = added_field(None)
     """What the query's tables are read as, beside the counts themselves."""
+    exact: ExactAnalysis | None = added_field(None)
+    """A model that is fitted to sums without noise, once the query's counts allow it. No epsilon
+    covers them."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -397,7 +401,9 @@ class Study(Document):
     @validator(mode="after")
     def _trains_or_asks(self) -> Self:
         asks = self.query is not None
-        if (self.optimisation.rounds == 0) != asks or (self.model.parameters == 0) != asks:
+        iterates = 0 if self.exact is None else self.exact.iterates
+        fits = self.optimisation.rounds == iterates if asks else self.optimisation.rounds > 0
+        if not fits or (self.model.parameters == 0) != asks:
             raise ValueError("a query has neither rounds nor parameters, every other study both")
         if asks and not (self.privacy.mode == QUERY_MODE and self.evaluation.noised):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
@@ -407,7 +413,21 @@ class Study(Document):
             if self.query is None:
                 raise ValueError("an analysis is read off a query")
             check_analysis(self.analysis, self.query)
+        if self.exact is not None:
+            self._check_exact(self.exact)
         return self
+
+    def _check_exact(self, exact: ExactAnalysis) -> None:
+        aggregation = self.aggregation
+        if EXACT_TITLE not in self.title:
+            raise ValueError(f"the title of an exact analysis says: {EXACT_TITLE}")
+        if self.query is None or self.analysis is not None or not aggregation.masked:
+            raise ValueError(
+                "an exact analysis follows a masked query that is read as nothing else"
+            )
+        if aggregation.word_bits != 64:
+            raise ValueError("exact sums take words of 64 bits")
+        check_exact(exact, self.query, sites=len(self.roster), least_sites=aggregation.least_sites)
 
     @cached_property
     def document(self) -> bytes:
@@ -501,17 +521,36 @@ class Study(Document):
         """Whether round `round_` (1-based; rounds + 1 closes the study) scores the model it gets,
         which is the one made by round `round_` - 1."""
         made = round_ - 1
+        if self.exact is not None:
+            return made == 0
         if not self.evaluation.takes_place:
             return False
         if made == self.optimisation.rounds:
             return True
         return self.evaluation.every > 0 and made > 0 and made % self.evaluation.every == 0
 
+    def trains(self, round_: int) -> bool:
+        """Whether round `round_` has an update; in an exact analysis, the sum of an iterate, which
+        comes after the counts of round 1."""
+        last = self.optimisation.rounds
+        return 2 <= round_ <= last + 1 if self.exact is not None else 1 <= round_ <= last
+
+    @property
+    def released_numbers(self) -> int:
+        """Numbers of an update, or of an exact analysis' sum."""
+        return self.model.parameters if self.exact is None else self.exact.cells
+
+    @property
+    def exact_attempts(self) -> int:
+        """Attempts at the sums of an exact analysis: all but the counts'."""
+        return 0 if self.exact is None else self.aggregation.attempts - 1
+
     @property
     def whole_roster(self) -> bool:
         """Whether all sites must be in it to the end, since some sum has no noise: of two exact
         sums over different sites, the difference is what one hospital has added."""
-        return not self.privacy.traits.private or self.evaluation.exact
+        private = self.privacy.traits.private and self.exact is None
+        return not private or self.evaluation.exact
 
     @property
     def shares_noise(self) -> bool:

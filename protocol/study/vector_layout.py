@@ -6,6 +6,7 @@ Both sides derive it from the study:
   the declared patients, in units of 1 / `update_scale`; with `update_bits` it is rotated before.
   Mode distributed: the sum over its sampled patients of clipped gradients, in units of clip_norm /
   scale.
+  In an exact analysis: `protocol.exact.sums`, in units of 2^-fraction_bits.
 - control, (P,), with SCAFFOLD: each site's difference of control variates, times local_steps *
   local_lr, so that it is as large as an update; weighted and encoded as one.
 - histogram, (cells,): what the kind of outcome counts (`protocol.outcomes`), in units of 1 /
@@ -42,7 +43,7 @@ class Sections:
 
     @property
     def update(self) -> slice:
-        return slice(0, self.study.model.parameters if self.train else 0)
+        return slice(0, self.study.released_numbers if self.train else 0)
 
     @property
     def control(self) -> slice:
@@ -84,9 +85,8 @@ class Sections:
     @property
     def exact(self) -> bool:
         """Whether anything in the vector is released without noise of its own."""
-        return (self.train and not self.study.privacy.traits.private) or (
-            self.evaluate and self.study.evaluation.exact
-        )
+        noised = self.study.privacy.traits.private and self.study.exact is None
+        return (self.train and not noised) or (self.evaluate and self.study.evaluation.exact)
 
     @property
     def kind(self) -> str:

@@ -42,6 +42,7 @@ from protocol.release import (
     unknown_field,
 )
 from protocol.secagg.context import SignedKey
+from protocol.study.exact_analysis import MAX_ITERATES, MAX_SITES
 from protocol.study.study import Digest, Name
 
 Buffer = bytes | bytearray | memoryview
@@ -69,6 +70,22 @@ class Frame:
     def size(self) -> int:
         """Bytes on the wire, transport overhead not counted."""
         return len(self.header) + sum(len(memoryview(chunk).cast("B")) for chunk in self.body)
+
+
+Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+
+
+class Announced(Document):
+    """A `SignedKey`, as one site's Ready had it."""
+
+    site: Name
+    context: Digest
+    public_key: Digest
+    signature: Signature
+
+    @property
+    def key(self) -> SignedKey:
+        return SignedKey(self.site, self.context, self.public_key, self.signature)
 
 
 class Propose(Document):
@@ -114,12 +131,24 @@ class _AttemptMessage(Document):
     attempt: Attempt
 
 
+class Opened(Document):
+    """One sum of an exact analysis: what all sites announced, by name, and each one's signature of
+    its share."""
+
+    round: Round
+    attempt: Attempt
+    readys: Annotated[tuple[Announced, ...], Field(max_length=MAX_SITES, strict=False)]
+    signatures: Annotated[tuple[Signature, ...], Field(max_length=MAX_SITES, strict=False)]
+
+
 class Prepare(_AttemptMessage):
     """Coordinator -> site, with the model as float32 body: compute, debit, make a one-time key.
 
     `model` is the SHA-256 of the body, which with SCAFFOLD is [weights | server's control variate]
     where it trains. `train` and `evaluate` say which sections the sum has. `lost`: the latest
-    attempts that gave no sum, for sites whose state advances with opened attempts only.
+    attempts that gave no sum, for sites whose state advances with opened attempts only. `opened`:
+    in an exact analysis the sums of all rounds before; the body is then their shares, words of 64
+    bits, round by round and site by site.
     """
 
     type: Literal["prepare"] = "prepare"
@@ -127,6 +156,7 @@ class Prepare(_AttemptMessage):
     evaluate: bool
     model: Digest
     lost: Annotated[tuple[Attempt, ...], Field(max_length=LATEST_LOST, strict=False)] = ()
+    opened: tuple[Opened, ...] = added_field((), max_length=MAX_ITERATES + 1, strict=False)
 
 
 class Ready(_AttemptMessage):
@@ -136,7 +166,7 @@ class Ready(_AttemptMessage):
     site: Name
     context: Digest
     public_key: Digest
-    signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+    signature: Signature
 
     @property
     def announced(self) -> SignedKey:
@@ -157,9 +187,11 @@ class Collect(_AttemptMessage):
 
 
 class Share(_AttemptMessage):
-    """Site -> coordinator, with the masked words as body."""
+    """Site -> coordinator, with the masked words as body. `signature`: in an exact analysis, whose
+    shares the other sites see (`protocol.exact.transcript`)."""
 
     type: Literal["share"] = "share"
+    signature: str = added_field("", pattern=r"^([0-9a-f]{128})?$")
 
 
 Ending = Literal["finished", "failed", "cancelled", "paused"]

@@ -18,6 +18,7 @@ import numpy as np
 
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
+from protocol.exact.transcript import SignedShares, context_of
 from protocol.privacy.possible_sums import impossible
 from protocol.secagg.aggregate import ShareSum
 from protocol.secagg.context import Context, check_ready
@@ -26,9 +27,12 @@ from protocol.study.study import Study
 from protocol.study.vector_layout import Integers, Sections
 from protocol.vectors import Vector
 from protocol.wire import messages
+from protocol.wire.exact_shares import to_wire
 from protocol.wire.messages import Frame
 from server.model.robust_aggregation import UnmaskedOpening
 from server.rounds.answers import answer_of
+from server.rounds.exact_run import ExactRun
+from server.rounds.signed_opening import SignedOpening
 from server.rounds.transport import Fleet
 
 
@@ -51,6 +55,8 @@ class OpenedSum:
     updates: Mapping[str, Integers] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Participant -> its time: from the questions to its Ready and to its share, together."""
+    shares: SignedShares | None = None
+    """Of an exact analysis."""
 
 
 @dataclass
@@ -88,14 +94,18 @@ class Attempt:
         sections: Sections,
         model_body: Vector,
         lost: Sequence[int] = (),
+        exact: ExactRun | None = None,
     ) -> OpenedSum:
         """Asks `sites` and opens the sum over those that are ready.
 
         model_body: (sections.body,) float32, the model that the round starts from. lost: attempts
-        that gave no sum, where sites have to know. Raises AttemptLostError.
+        that gave no sum, where sites have to know. exact: the sums of an exact analysis so far,
+        which are sent in the place of a model. Raises AttemptLostError.
         """
-        body = messages.chunks(model_body)
-        model = digest(np.ascontiguousarray(model_body).view(np.uint8).data)
+        headers, shares = to_wire(() if exact is None else exact.shares)
+        sent = model_body if exact is None else shares
+        body = messages.chunks(sent)
+        model = digest(np.ascontiguousarray(sent).view(np.uint8).data)
         prepare = messages.Prepare(
             study=self.study.digest,
             round=round_,
@@ -104,15 +114,21 @@ class Attempt:
             evaluate=sections.evaluate,
             model=model,
             lost=tuple(lost[-messages.LATEST_LOST :]),
+            opened=headers,
         )
-        context = Context(
-            study=self.study.digest,
-            kind=sections.kind,
-            round=round_,
-            attempt=number,
-            model=model,
-            roster=tuple((site, self.identities[site]) for site in self.study.sites),
-            exact=sections.exact,
+        roster = tuple((site, self.identities[site]) for site in self.study.sites)
+        context = (
+            Context(
+                study=self.study.digest,
+                kind=sections.kind,
+                round=round_,
+                attempt=number,
+                model=model,
+                roster=roster,
+                exact=sections.exact,
+            )
+            if exact is None
+            else context_of(self.study, roster, exact.past, round_, number)
         )
         refusals: dict[str, Code] = {}
         seconds = dict[str, float]()
@@ -123,6 +139,11 @@ class Attempt:
             raise AttemptLostError(
                 f"No honest sites add up to this sum: {reason}", refusals, opened.participants
             )
+        if exact is not None and opened.shares is not None:
+            try:
+                exact.check(opened.shares)
+            except WardroundError as error:
+                raise AttemptLostError(error.message, refusals) from None
         return opened
 
     def _ask(
@@ -197,9 +218,15 @@ class Attempt:
                 refusals[site] = answer.code
                 if answer.code is Code.DIVERGED:  # it trained before it was ready
                     garbled.add(site)
-            elif answer != share or not self._fold(opening, site, received):
+            elif (
+                not isinstance(answer, messages.Share)
+                or answer.model_copy(update={"signature": ""}) != share
+                or not self._fold(opening, site, received)
+            ):
                 refusals[site] = Code.MESSAGE
                 garbled.add(site)
+            elif isinstance(opening, SignedOpening):
+                opening.signatures[site] = answer.signature
         try:
             updates = opening.updates if isinstance(opening, UnmaskedOpening) else {}
             return OpenedSum(
@@ -208,10 +235,11 @@ class Attempt:
                 refusals,
                 updates,
                 {site: seconds[site] for site in participants},
+                opening.shares(collect) if isinstance(opening, SignedOpening) else None,
             )
         except WardroundError as error:
             # All shares are there and whole, and still the guards are wrong: it was one of them.
-            unseen = isinstance(opening, ShareSum) and not opening.missing
+            unseen = not isinstance(opening, UnmaskedOpening) and not opening.missing
             suspects = frozenset(garbled) or frozenset(participants if unseen else ())
             raise AttemptLostError(error.message, refusals, suspects) from None
 
@@ -242,13 +270,19 @@ class Attempt:
                 self.check_cancelled()
                 time.sleep(self.poll)
 
-    def _opening(self, participants: list[str], sections: Sections) -> ShareSum | UnmaskedOpening:
+    def _opening(
+        self, participants: list[str], sections: Sections
+    ) -> ShareSum | UnmaskedOpening | SignedOpening:
+        if self.study.exact is not None:
+            return SignedOpening(participants, sections.length)
         if sections.train and self.study.aggregation.robust is not None:
             return UnmaskedOpening(participants, sections)
         bits, packing = self.study.aggregation.word_bits, packing_of(sections)
         return ShareSum(participants, sections.length, bits, packing)
 
-    def _fold(self, opening: ShareSum | UnmaskedOpening, site: str, received: Frame) -> bool:
+    def _fold(
+        self, opening: ShareSum | UnmaskedOpening | SignedOpening, site: str, received: Frame
+    ) -> bool:
         """Whether a share could be folded; one that cannot spoils the attempt, and the others are
         still taken in."""
         try:

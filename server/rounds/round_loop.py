@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from protocol.errors import Code, WardroundError
+from protocol.exact.results import HONEST
 from protocol.metrics.query_answers import Answer, answers
 from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
@@ -37,6 +38,7 @@ from server.model.robust_aggregation import robust_gradient
 from server.model.suspects import Suspects
 from server.outcome import CalibrationPoint, OpenedScores, Outcome, RoundReport, Status
 from server.rounds.attempt import Attempt, AttemptLostError, OpenedSum, Traffic
+from server.rounds.exact_run import SHARES, ExactRun
 from server.rounds.listener import Listener
 from server.rounds.participants import Participants
 from server.rounds.proposal import Patience, Proposal
@@ -116,6 +118,11 @@ class RoundLoop:
             self.model.restore(saved)
             self.attempts, self._pending = saved.attempts, saved.report
             self.suspects = saved.suspects
+        self._exact: ExactRun | None = None
+        if study.exact is not None:
+            roster = tuple((site, identities[site]) for site in study.sites)
+            path = None if checkpoint is None else checkpoint.with_name(SHARES)
+            self._exact = ExactRun(study, roster, path, store)
         self._begun = begun
         if begun is not None:
             self.attempts = attempt_record.recorded(begun, self.attempts)
@@ -133,9 +140,12 @@ class RoundLoop:
             self._participants.leave_out(self.suspects.left_out)
             if self._pending and not self.study.evaluates(self._pending.round + 1):
                 self._emit({})  # resumed between the checkpoint and the report
-            while self.model.round < self.study.optimisation.rounds and not self._stopped():
-                self._train()
-            final = self._evaluate_released()
+            if self._exact is not None:
+                self._analyse(self._exact)
+            else:
+                while self.model.round < self.study.optimisation.rounds and not self._stopped():
+                    self._train()
+                final = self._evaluate_released()
             status = "finished"
         except KeyboardInterrupt:
             status = "killed"
@@ -168,6 +178,21 @@ class RoundLoop:
         self._save()
         if not self._stopped() and not self.study.evaluates(round_ + 1):
             self._emit({})
+
+    def _analyse(self, run: ExactRun) -> None:
+        """An exact analysis: counts, then sums until the iterates settle."""
+        sites = len(self.study.roster)
+        while not run.over:
+            round_ = run.round
+            sections = Sections(
+                self.study, train=self.study.trains(round_), evaluate=self.study.evaluates(round_)
+            )
+            opened = self._sum(round_, sections)
+            if opened.shares is None:
+                raise WardroundError(Code.INTERNAL, "An exact sum has no shares.")
+            run.take(opened.shares)
+        self._answers = answers(self.study, np.array(run.past.counts), sites)
+        self._analysis = run.result()
 
     def _save(self) -> None:
         if (path := self._checkpoint) is not None:
@@ -206,7 +231,7 @@ class RoundLoop:
             self._begin(sections)
             try:
                 opened = self._attempt.run(
-                    sites, self.attempts.made, round_, sections, body, self._lost()
+                    sites, self.attempts.made, round_, sections, body, self._lost(), self._exact
                 )
                 self._participants.note(opened.refusals)
                 self._participants.pace.note(round_, opened.seconds)
@@ -367,6 +392,11 @@ def pause(failures: int, poll: float) -> float:
 
 def uncovered(study: Study) -> str:
     """Which patients the study's epsilon does not cover, in words for every report."""
+    if study.exact is not None:
+        return (
+            f"Epsilon covers the counts alone. The sums of up to {study.exact.iterates} iterates "
+            f"have no noise, and {SHOWS_ONE}. {HONEST}"
+        )
     if not study.privacy.traits.private:
         covered = (
             "Epsilon covers evaluation alone: training"

@@ -1,0 +1,238 @@
+"""What a site adds to an exact sum: derivatives of the log-likelihood at one iterate.
+
+Intercepts of the site's strata are estimated here, for the iterate, and taken out (the profile
+likelihood; of its information the Schur complement), so that none of the site's own totals stands
+in a sum. Of Cox's model each site and stratum has a baseline hazard of its own (Breslow's partial
+likelihood, ties within an interval).
+
+A site ends the study where its weights say that the sum is about few patients: Kish's effective
+sample size, (sum w)^2 / sum w^2, is below the least count; or where a number is so large that n
+such could wrap around. It gives one answer for all of these, after it was debited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from client.cohorts.exact_design import ExactDesign, Floats
+from client.cohorts.query_counts import QueryContributor, QueryRecords
+from protocol.errors import Code, WardroundError
+from protocol.exact.newton import FRACTION_BITS
+from protocol.exact.sums import SiteSums
+from protocol.exact.transcript import Past
+from protocol.study.analysis import Family
+from protocol.study.exact_analysis import ExactAnalysis, covariate_columns
+from protocol.study.study import Study
+from protocol.study.vector_layout import Sections
+from tasks.schema import Schema, Table
+
+_STEPS, _TIGHT = 200, 1e-14
+
+
+@dataclass(frozen=True)
+class ExactContributor(QueryContributor):
+    """One site's records for one exact analysis: counts with noise first, then exact sums."""
+
+    analysis: ExactAnalysis
+    design: ExactDesign
+    rows: str
+    """Identifies the row set (SHA-256), at this site alone."""
+
+    @staticmethod
+    def prepared(study: Study, records: QueryRecords) -> ExactContributor:
+        """Reads all that the analysis reads, before anything is debited. Raises
+        WardroundError(MALFORMED_DATA)."""
+        if study.exact is None or study.query is None:
+            raise WardroundError(Code.INTERNAL, "The study has no exact analysis.")
+        for name in covariate_columns(study.exact):
+            records.values(name)
+        where = study.query.where
+        rows = records.first(records.truth(where).true)
+        design = ExactDesign.of(study.exact, where, records)
+        return ExactContributor(study, records, study.exact, design, records.row_set(rows))
+
+    def exact_sums(self, past: Past) -> npt.NDArray[np.int64]:
+        """(cells,) integers at the iterate that follows from `past`. The ledger has been debited
+        for them. Raises WardroundError(REVOKED) where the site ends the study."""
+        at = np.array([value / 2**FRACTION_BITS for value in past.iterate.at])
+        design, least = self.design, self.study.query.least_count if self.study.query else 0
+        match self.analysis.model:
+            case "cox":
+                sums, weights = cox_sums(design, at, past.intervals)
+            case "gaussian" | "binomial" | "poisson" as family:
+                sums, weights = glm_sums(family, design, at)
+        squares = float(weights @ weights)
+        effective = float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+        scaled = np.rint(sums.flat(self.analysis) * 2.0**self.analysis.fraction_bits)
+        most = (2**63 - 1) // len(self.study.roster)
+        if effective < least or not np.all(np.abs(scaled) < most):
+            raise WardroundError(
+                Code.REVOKED,
+                "This site has ended an exact analysis whose next sum would have been about few of "
+                "its patients, or too large for its words.",
+                remedy="It counts as one exact release. Nothing is to be done here.",
+            )
+        return scaled.astype(np.int64)
+
+    def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
+        """As a query's; none for an exact sum."""
+        if sections.evaluate:
+            return super().noise(sections, participants)
+        return np.zeros(sections.length, dtype=np.int64)
+
+
+def contributor_of(study: Study, schema: Schema, table: Table) -> QueryContributor:
+    """One site's records for a query, or for the exact analysis that follows it. Raises as
+    `QueryContributor.of` and `ExactContributor.prepared`."""
+    counts = QueryContributor.of(study, schema, table)
+    return counts if study.exact is None else ExactContributor.prepared(study, counts.records)
+
+
+def glm_sums(family: Family, design: ExactDesign, at: Floats) -> tuple[SiteSums, Floats]:
+    """(P,) coefficients -> the site's part of the profile likelihood's derivatives, and (N,) the
+    weights of its patients in the information. Strata in which nothing can be told from the
+    intercept (nobody has the outcome, or everybody) add nothing."""
+    p = len(at)
+    sums = SiteSums(np.zeros(p), np.zeros((p, p)), np.zeros((p, p)), (0.0, 0.0, 0.0, 0.0))
+    weights = np.zeros(len(design.outcome))
+    for rows in _strata(design):
+        x, y, prior = design.covariates[rows], design.outcome[rows], design.weights[rows]
+        rest = x @ at + design.offset[rows]
+        intercept = _intercept(family, y, prior, rest)
+        if intercept is None:
+            continue
+        mean, variance = _mean(family, rest + intercept)
+        residual, weight = prior * (y - mean), prior * variance
+        weights[rows] = weight
+        centred = x - (weight @ x) / weight.sum()
+        deviance, likelihood = _fit_of(family, y, mean, prior)
+        part = (deviance, likelihood, float(len(y)), 1.0)
+        scores = centred * residual[:, None]
+        sums = replace(
+            sums,
+            gradient=sums.gradient + scores.sum(axis=0),
+            information=sums.information + centred.T @ (centred * weight[:, None]),
+            outer=sums.outer + scores.T @ scores,
+            totals=_added(sums.totals, part),
+        )
+    return sums, weights
+
+
+def _added(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
+
+def _strata(design: ExactDesign) -> Iterator[npt.NDArray[np.int64]]:
+    for stratum in np.unique(design.stratum):
+        yield np.flatnonzero(design.stratum == stratum)
+
+
+def _mean(family: Family, predictor: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance function, by the canonical link."""
+    match family:
+        case "binomial":
+            small = np.exp(-np.abs(predictor))
+            mean = np.where(predictor >= 0, 1 / (1 + small), small / (1 + small))
+            return mean, small / (1 + small) ** 2
+        case "poisson":
+            mean = np.exp(np.clip(predictor, -700, 700))
+            return mean, mean
+        case "gaussian":
+            return predictor, np.ones_like(predictor)
+    assert_never(family)
+
+
+def _intercept(family: Family, y: Floats, prior: Floats, rest: Floats) -> float | None:
+    """Where the prior-weighted residuals add up to 0; None where nowhere."""
+    whole, events = float(prior.sum()), float(prior @ y)
+    if whole <= 0:
+        return None
+    match family:
+        case "gaussian":
+            return float(prior @ (y - rest)) / whole
+        case "poisson":
+            if events <= 0:
+                return None
+            top = float(rest.max())
+            return float(np.log(events) - np.log(prior @ np.exp(rest - top)) - top)
+        case "binomial":
+            return _log_odds(y, prior, rest) if 0 < events < whole else None
+    assert_never(family)
+
+
+def _log_odds(y: Floats, prior: Floats, rest: Floats) -> float:
+    """By Newton's method, kept within a bracket."""
+    low, high = -float(rest.max()) - 50.0, -float(rest.min()) + 50.0
+    odds = float(prior @ y) / float(prior @ (1 - y))
+    guess = float(np.log(odds)) - float(prior @ rest) / float(prior.sum())
+    for _ in range(_STEPS):
+        mean, variance = _mean("binomial", rest + guess)
+        slope, excess = float(prior @ variance), float(prior @ (y - mean))
+        low, high = (guess, high) if excess > 0 else (low, guess)
+        moved = guess + excess / slope if slope > 0 else np.inf
+        if not low < moved < high:
+            moved = (low + high) / 2
+        if abs(moved - guess) <= _TIGHT * max(1.0, abs(guess)):
+            break
+        guess = moved
+    return guess
+
+
+def _fit_of(family: Family, y: Floats, mean: Floats, prior: Floats) -> tuple[float, float]:
+    """Deviance, and log-likelihood (0 for gaussian, whose deviance says it)."""
+    from scipy.special import gammaln, xlogy  # .1 s: not for whoever only trains
+
+    match family:
+        case "binomial":
+            likelihood = float(prior @ (xlogy(y, mean) + xlogy(1 - y, 1 - mean)))
+            return -2 * likelihood, likelihood
+        case "poisson":
+            deviance = 2 * float(prior @ (xlogy(y, y / mean) - (y - mean)))
+            return deviance, float(prior @ (xlogy(y, mean) - mean - gammaln(y + 1)))
+        case "gaussian":
+            return float(prior @ (y - mean) ** 2), 0.0
+    assert_never(family)
+
+
+def cox_sums(design: ExactDesign, at: Floats, joined: tuple[int, ...]) -> tuple[SiteSums, Floats]:
+    """(P,) coefficients and, for each public interval, its joined one -> the site's part of the
+    partial likelihood's derivatives, and the patients' relative hazards. Whoever departs within an
+    interval is at risk at its events; times before the first interval are left out."""
+    p, intervals = len(at), max(joined) + 1
+    places = np.append(np.array(joined), intervals)  # after the last interval: at risk in all
+    gradient, information, likelihood, events = np.zeros(p), np.zeros((p, p)), 0.0, 0.0
+    hazards = np.zeros(len(design.outcome))
+    for rows in _strata(design):
+        rows = rows[design.interval[rows] >= 0]
+        if not len(rows):
+            continue
+        x, place = design.covariates[rows], places[design.interval[rows]]
+        happened = (design.outcome[rows] > 0) & (place < intervals)
+        predictor = x @ at
+        top = float(predictor.max())
+        hazard = np.exp(predictor - top)
+        hazards[rows] = hazard
+        zero, one, two = 0.0, np.zeros(p), np.zeros((p, p))
+        for interval in range(intervals, -1, -1):
+            here = place == interval
+            weighted = x[here] * hazard[here, None]
+            zero += float(hazard[here].sum())
+            one = one + weighted.sum(axis=0)
+            two = two + weighted.T @ x[here]
+            dying = here & happened
+            number = int(dying.sum())
+            if number:
+                mean = one / zero
+                gradient += x[dying].sum(axis=0) - number * mean
+                information += number * (two / zero - np.outer(mean, mean))
+                likelihood += float(predictor[dying].sum()) - number * (np.log(zero) + top)
+                events += number
+    totals = (-2 * likelihood, likelihood, float((hazards > 0).sum()), events)
+    return SiteSums(gradient, information, np.zeros((p, p)), totals), hazards
