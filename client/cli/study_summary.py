@@ -23,6 +23,7 @@ from protocol.study.analysis import Analysis, Hazards, Regression, Survival, Tab
 from protocol.study.condition import in_words
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
+from protocol.study.subgroups import in_words as partition_in_words
 from tasks.schema import Schema
 
 _MAX_QUESTIONS = 40
@@ -44,6 +45,7 @@ def summarise(
         ("Which patients", _patients(study)),
         *(_columns(schema) if study.query is None else _questions(study.query)),
         *([] if study.analysis is None else [("Read as", _read_as(study.analysis))]),
+        *_told_apart(study),
         ("With whom", ", ".join(study.sites)),
         *([("Reserved until", f"{study.expires} (UTC)")] if study.expires else []),
         ("What leaves", _what_leaves(study)),
@@ -98,6 +100,20 @@ def _patients(study: Study) -> str:
             share = evaluation.fraction
             return f"the task's cohort: {1 - share:.0%} of it to train, {share:.0%} to evaluate"
     assert_never(evaluation.split)
+
+
+def _told_apart(study: Study) -> list[tuple[str, str]]:
+    evaluation = study.evaluation
+    if not evaluation.subgroups:
+        return []
+    by = "; ".join(map(partition_in_words, evaluation.subgroups))
+    what = (
+        f"{by}. Each is one more release about every patient who evaluates; a level of fewer than "
+        f"{evaluation.least_count} counted patients is not shown"
+    )
+    if evaluation.exact:
+        what += "; the counts have no noise"
+    return [("For whom it fails, by", what)]
 
 
 def _questions(query: Query) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import datetime, time
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field
@@ -18,9 +18,11 @@ from client.config.hours import Hours
 from client.config.prediction_rules import Predict
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
+from protocol.study.condition import ColumnName
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
 from protocol.study.query import StatisticKind
 from protocol.study.study import Name, Study
+from protocol.study.subgroups import Bands, Categories, Hospitals
 from protocol.yaml.documents import contradiction
 from protocol.yaml.values import Number, Size, YamlList
 
@@ -103,6 +105,16 @@ class Policy(Document):
     public_data: YamlList[Name] = Field(
         default=(),
         description="a list of tasks whose data are public or synthetic: about no patient of yours",
+    )
+    subgroups: YamlList[ColumnName] = Field(
+        default=(),
+        description="a list of columns by which a study may tell patients apart when it evaluates, "
+        "such as [sex, age]: none that tells hospitals apart",
+    )
+    attributes: dict[ColumnName, str] = Field(
+        default={},
+        description="a mapping of what this hospital affirms of itself, such as {vendor: acme}, by "
+        "which a study may tell hospitals apart",
     )
     hours: YamlList[Hours] = Field(
         default=(), description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}'
@@ -251,6 +263,17 @@ class Policy(Document):
             yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
         if evaluation.exact and not self.exact_evaluation:
             yield "exact_evaluation", "does not allow evaluation without noise"
+        for partition in evaluation.subgroups:
+            match partition:
+                case Categories() | Bands():
+                    if partition.column not in self.subgroups:
+                        yield "subgroups", f"does not allow subgroups by {partition.column}"
+                case Hospitals():
+                    known = self.attributes.get(partition.attribute)
+                    if known != partition.levels[partition.level_of(site)]:
+                        yield "attributes", f"does not affirm the study's {partition.attribute}"
+                case never:
+                    assert_never(never)
         floor = self.least_noise_multiplier
         if privacy.traits.private and privacy.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the study's noise_multiplier"

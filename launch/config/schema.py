@@ -208,6 +208,17 @@ class EvaluationConfig:
     since: str = key(
         "", "with split=date: records of this day (2027-03-31) and later evaluate, earlier train"
     )
+    subgroups: dict[str, Any] = key(
+        {},
+        "columns by which figures are told apart, each a release more: {sex: null} for the task's "
+        "own categories, {site: [arm, leg]} for these values, {age: [40, 65]} for bands",
+    )
+    hospitals: dict[str, Any] = key(
+        {},
+        "the same by an attribute of whole hospitals, which each affirms: "
+        "{vendor: {acme: [a, b, c], other: [d, e, f]}}",
+    )
+    least_count: int = key(20, "a subgroup of fewer patients has no figure", min=1, max=10**6)
 
 
 @dataclass

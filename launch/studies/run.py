@@ -15,6 +15,7 @@ from client.data.cohort import Cohort
 from client.training.self_check import check_task
 from launch.config.compose import plain
 from launch.config.schema import Config
+from launch.config.study_documents import subgroups_of
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.federations.login import kept_credentials
@@ -248,8 +249,10 @@ def withdraw(remote: RemoteFederation, digest: str) -> None:
 
 def split_plan(config: Config) -> Evaluation:
     """The part of a study's evaluation by which cohorts are split, before the study is built."""
+    schema = registry.load(config.task.name, config.task.options).schema
     return Evaluation.model_validate(
         {
+            "subgroups": subgroups_of(config, schema),
             "release": "exact",
             "split": config.evaluation.split,
             "fraction": config.evaluation.fraction,

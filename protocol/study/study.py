@@ -44,6 +44,7 @@ from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
+from protocol.study.subgroups import MOST_PARTITIONS, Partition, by_hospital, check_partitions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -227,6 +228,20 @@ class Evaluation(Document):
     split: Split = "patients"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     since: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    subgroups: tuple[Partition, ...] = added_field((), strict=False, max_length=MOST_PARTITIONS)
+    """Partitions by which every evaluation is released once more, level by level."""
+    least_count: int = added_field(20, ge=1, le=10**6)
+    """A level with fewer patients, as they were counted with noise, has no figure."""
+
+    @property
+    def histograms(self) -> int:
+        """Of one evaluation: that of all patients, and one for each level of each partition."""
+        return 1 + sum(len(partition.levels) for partition in self.subgroups)
+
+    @property
+    def releases(self) -> int:
+        """Of one evaluation about each patient: one of all patients, and one a partition."""
+        return 1 + len(self.subgroups)
 
     @property
     def noised(self) -> bool:
@@ -267,6 +282,8 @@ class Evaluation(Document):
             raise ValueError("noise_multiplier is above 0 when release is noised, and only then")
         if self.every and not self.takes_place:
             raise ValueError("every is 0 when release is off")
+        if self.subgroups and not self.takes_place:
+            raise ValueError("subgroups is empty when release is off")
         return self
 
 
@@ -349,6 +366,7 @@ class Study(Document):
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
+        check_partitions(self.evaluation.subgroups, names, aggregation.least_sites)
         stop = self.optimisation.stop
         if stop is not None and stop.metric not in self.outcome.metrics:
             known = [name for name in get_args(StopMetric) if name in self.outcome.metrics]
@@ -371,6 +389,8 @@ class Study(Document):
             raise ValueError("a query has neither rounds nor parameters, every other study both")
         if asks and not (self.privacy.mode == QUERY_MODE and self.evaluation.noised):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
+        if asks and self.evaluation.subgroups:
+            raise ValueError("a query has no subgroups: its tables tell patients apart")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
             raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
         if self.analysis is not None:
@@ -480,8 +500,10 @@ class Study(Document):
     @property
     def whole_roster(self) -> bool:
         """Whether all sites must be in it to the end, since some sum has no noise: of two exact
-        sums over different sites, the difference is what one hospital has added."""
-        return not self.privacy.traits.private or self.evaluation.exact
+        sums over different sites, the difference is what one hospital has added. Or since hospitals
+        are told apart by class, and no class may shrink."""
+        told_apart = bool(by_hospital(self.evaluation.subgroups))
+        return not self.privacy.traits.private or self.evaluation.exact or told_apart
 
     @property
     def shares_noise(self) -> bool:

@@ -27,7 +27,7 @@ from protocol.terminal.printable import as_markdown
 from server.answers import analysis_report
 from server.answers.query_report import markdown, question
 from server.outcome import Baselines, OpenedScores, Outcome
-from server.report import binary_evaluation
+from server.report import binary_evaluation, subgroups
 from server.report.privacy_statement import privacy_statement
 from tasks import registry
 from tasks.base import Task
@@ -79,9 +79,10 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
             parts.append(markdown(outcome))
         return "\n\n".join(parts)
     task = registry.load(study.task.name, study.task.options)
-    parts = [_head(study, outcome, known), _use(task)]
+    parts = [_head(study, outcome, known), _use(study, task)]
     if outcome is not None:
-        parts += [_performance(outcome), _compared(outcome, known.baselines)]
+        parts += [_performance(outcome), subgroups.markdown(outcome)]
+        parts += [_compared(outcome, known.baselines)]
     parts += [privacy_statement(study, outcome), known.sweep, _patients(study), _training(study)]
     if outcome is not None:
         parts += [_effort(outcome), _approved(outcome)]
@@ -159,9 +160,13 @@ def _head(study: Study, outcome: Outcome | None, known: Background) -> str:
     )
 
 
-def _use(task: Task) -> str:
+def _use(study: Study, task: Task) -> str:
     """What the model is for, and what nobody has looked at."""
     schema = task.schema
+    by = [one.name for one in study.evaluation.subgroups]
+    unmeasured = "how well it does by sex, age, origin or hospital was not measured"
+    if by:
+        unmeasured = f"how well it does was measured by {as_markdown(', '.join(by))} alone"
     licence = f" Public data of the task: {as_markdown(task.licence)}." if task.licence else ""
     return (
         "## What it is for\n\n"
@@ -171,7 +176,7 @@ def _use(task: Task) -> str:
         "**Intended use:** research, on patients like those of the sites named below, with the "
         "inputs listed at the end in their units. **Not for** the care of patients by itself: it "
         "is no medical device, and nobody has validated it elsewhere.\n\n"
-        "**Limits:** how well it does by sex, age, origin or hospital was not measured; nor was "
+        f"**Limits:** {unmeasured}; it was not measured "
         "how it changes with time. A value outside an input's range counts as the range's end."
         f"{licence} The model has no licence of its own: the sites' agreement decides."
     )

@@ -90,9 +90,12 @@ def _mechanisms(study: Study) -> Iterator[str]:
         )
     if (scored := evaluation_event(study)) is not None:
         what = "answers" if study.query is not None else "score histograms"
+        each = ""
+        if study.evaluation.subgroups:
+            each = f", {study.evaluation.releases} of them an evaluation (all, and by subgroup)"
         yield (
             f"{what}: {scored.mechanism.replace('_', ' ')} noise, multiplier "
-            f"{study.evaluation.noise_multiplier:.4g}"
+            f"{study.evaluation.noise_multiplier:.4g}{each}"
         )
     if study.evaluation.exact:
         yield "score histograms: exact, under no epsilon"

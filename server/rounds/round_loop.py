@@ -17,6 +17,7 @@ import numpy as np
 
 from protocol.errors import Code, WardroundError
 from protocol.metrics.query_answers import Answer, answers
+from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
 from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
@@ -28,6 +29,7 @@ from protocol.study.vector_layout import (
     decode_gradient,
     decode_histogram,
     histogram_variance,
+    of_everyone,
 )
 from server.model import attempt_record
 from server.model.attempts import Attempts
@@ -108,6 +110,7 @@ class RoundLoop:
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
         self._scored: OpenedScores | None = None
+        self._subgroups: tuple[SubgroupFigures, ...] = ()
         self._answers: tuple[Answer, ...] = ()
         self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
@@ -305,8 +308,10 @@ class RoundLoop:
             return {}
         scale, bins = self.study.evaluation.scale, self.study.evaluation.bins
         variance = histogram_variance(self.study, sites) * sites / scale**2
-        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        histogram = decode_histogram(self.study, opened.total[sections.histogram])
+        counts = of_everyone(self.study, histogram)
         self._scored = OpenedScores(tuple(counts.tolist()), variance)
+        self._subgroups = subgroup_figures(self.study, histogram, variance)
         metrics = self.study.outcome.pooled(counts, bins, variance)
         self._emit(metrics)
         return metrics
@@ -334,6 +339,7 @@ class RoundLoop:
             confusion=self._confusion(),
             answers=self._answers,
             scores=self._scored,
+            subgroups=self._subgroups,
             approvals=self._participants.approvals,
             analysis=self._analysis,
         )
