@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.estimates import Estimate, Metric
 from protocol.study.study import Study
 from protocol.study.vector_layout import by_level
 
@@ -29,7 +29,9 @@ _HALF = NormalDist().inv_cdf(0.975)
 @dataclass(frozen=True)
 class LevelFigures:
     """One level. patients: how many there are, with a 95% interval for the noise; None where they
-    are fewer than the study's least count, and then no metric is there either."""
+    are fewer than the study's least count, and then no metric is there either. A metric of which
+    the counts tell no spread (of thirty patients all were classified well) is left out: its
+    interval would claim to know what so few cannot tell."""
 
     level: str
     patients: Estimate | None
@@ -90,8 +92,28 @@ def _levels(
         counted = float(patients[place])
         known = Estimate(counted, max(0.0, counted - half / added), counted + half / added)
         pooled = study.outcome.pooled(rows[place], study.evaluation.bins, noise_variance, place)
-        levels.append(LevelFigures(name, known, pooled))
+        stretch = _stretch(counted, rows.shape[1] * noise_variance / added**2)
+        wider = {
+            metric: _wider(of, stretch, study.outcome.metrics[metric])
+            for metric, of in pooled.items()
+            if of.low < of.high
+        }
+        levels.append(LevelFigures(name, known, wider))
     return tuple(levels)
+
+
+def _stretch(patients: float, variance: float) -> float:
+    """How much wider a small level's intervals are made: Student's quantile over the normal one
+    (Abramowitz and Stegun 1964, 26.7.5, to its second term), of as many patients as would vary so
+    without noise. variance: of the noise on their count."""
+    freedom, z = max(1.0, patients**2 / (patients + variance) - 1), _HALF
+    first, second = (z**2 + 1) / 4, (5 * z**4 + 16 * z**2 + 3) / 96
+    return 1 + first / freedom + second / freedom**2
+
+
+def _wider(of: Estimate, stretch: float, metric: Metric) -> Estimate:
+    low, high = (of.value + stretch * (end - of.value) for end in (of.low, of.high))
+    return Estimate(of.value, max(metric.low, low), min(metric.high, high))
 
 
 def _shown(patients: Counts, least: int, *, exact: bool) -> npt.NDArray[np.bool_]:
