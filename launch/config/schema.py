@@ -287,6 +287,10 @@ class Config:
     expires: str = key(
         "", "to which day (UTC, 2027-03-31) hospitals keep the plan reserved while the study rests"
     )
+    permit: str = key(
+        "",
+        "a YAML file with the permit or ethics vote under which hospitals are asked, and who signs",
+    )
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(
         [],

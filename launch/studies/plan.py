@@ -22,6 +22,7 @@ from client.governance.exact_releases import ExactReleases
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
+from launch.studies.permit import under_permit
 from launch.studies.plan_bytes import PlannedTraffic, traffic
 from launch.studies.plan_spares import enough
 from launch.studies.plan_time import seconds
@@ -135,12 +136,14 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
             credentials_of(config), address=config.federation.coordinator
         ) as remote:
             study = remote.pinned(build_study(config, task, remote.patients()))
+            study = under_permit(study, config.permit)
             answers = answers_of(remote.consult(study))
     else:
         cohorts = cohorts_of(
             task, chosen(config, task.public_sites(data_root())), split_plan(config)
         )
         study = build_study(config, task, declared_patients(cohorts))
+        study = under_permit(study, config.permit)
     attempts, noised = study.aggregation.attempts, study.privacy.epsilon is not None
     return StudyPlan(
         study=study,

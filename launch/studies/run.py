@@ -20,6 +20,7 @@ from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.federations.login import kept_credentials
 from launch.studies.baselines import BaselineScore, compare, figures_of
+from launch.studies.permit import under_permit
 from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
 from launch.studies.run_folder import (
@@ -95,7 +96,7 @@ def run_inprocess(
     declared = declared_patients(cohorts)
     resumed = study is not None
     if study is None:
-        study = build_study(config, task, declared)
+        study = under_permit(build_study(config, task, declared), config.permit)
     else:
         require_resumable(study, config, declared)
     with result_folder(config, study, console, resumed=resumed) as folder:
@@ -197,6 +198,7 @@ def run_deployment(
         resumed = study is not None
         if study is None:
             study = remote.pinned(build_study(config, task, remote.patients()))
+            study = under_permit(study, config.permit)
             check_task(task, study)
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:

@@ -42,6 +42,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
+from protocol.study.permit import Permit
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
 from protocol.study.subgroups import MOST_PARTITIONS, Partition, by_hospital, check_partitions
@@ -321,6 +322,8 @@ class Study(Document):
     failed; with "" they release what is left of it at once."""
     outcome: OutcomeKind = added_field(Binary())
     """What is predicted of a patient, and so what evaluation releases: the task's own."""
+    permit: Permit | None = added_field(None)
+    """The permit or ethics vote under which data are asked for, signed by a person it names."""
     analysis: Analysis | None = added_field(None)
     """What the query's tables are read as, beside the counts themselves."""
 

@@ -71,6 +71,7 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
         parts = [
             _head(study, outcome, known),
             _asked(study, study.query),
+            *([said] if (said := _permit(study)) else []),
             privacy_statement(study, outcome),
         ]
         if outcome is not None:
@@ -83,7 +84,13 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
     if outcome is not None:
         parts += [_performance(outcome), subgroups.markdown(outcome)]
         parts += [_compared(outcome, known.baselines)]
-    parts += [privacy_statement(study, outcome), known.sweep, _patients(study), _training(study)]
+    parts += [
+        _permit(study),
+        privacy_statement(study, outcome),
+        known.sweep,
+        _patients(study),
+        _training(study),
+    ]
     if outcome is not None:
         parts += [_effort(outcome), _approved(outcome)]
     return "\n\n".join(part for part in [*parts, _inputs(task)] if part)
@@ -199,6 +206,20 @@ def _inputs(task: Task) -> str:
     ]
     return "\n".join(
         ["## Inputs", "", "| input | meaning | unit | range |", "|---|---|---|---|", *rows]
+    )
+
+
+def _permit(study: Study) -> str:
+    """The permit that the study states; empty without one."""
+    permit = study.permit
+    if permit is None:
+        return ""
+    return (
+        f"## Under which permit\n\n{as_markdown(permit.identifier)}, until {permit.expires}; legal "
+        f"basis: {as_markdown(permit.legal_basis)}. It names "
+        f"{as_markdown(', '.join(permit.persons))}; the study is signed by "
+        f"{as_markdown(permit.person)} (key `{fingerprint(bytes.fromhex(permit.public_key))}`). "
+        "Hospitals that demand a permit compare it with their own records at every sum."
     )
 
 

@@ -34,6 +34,7 @@ def opening_tags(
         "wardround.mode": study.privacy.mode,
         "wardround.sites": str(len(study.roster)),
         "wardround.code_version": code_version,
+        **({"wardround.permit": study.permit.identifier} if study.permit is not None else {}),
         "mlflow.note.content": describe(study, None, background),
         **({"wardround.launched_by": launched, "mlflow.user": launched} if launched else {}),
         **({} if parent is None else {"mlflow.parentRunId": parent}),
