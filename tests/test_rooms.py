@@ -66,6 +66,7 @@ ORDER = {
         "client.daemon",
         "client.daemon.operations",
         "client.checks",
+        "client.approver",
         "client.cli",
     ),
     "server": (

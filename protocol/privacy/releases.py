@@ -26,6 +26,10 @@ from protocol.study.vector_layout import evaluation_norm, largest_release
 Band = tuple[float, float]
 _ONE_VIEW = "study"
 """In one study a site reads one view, so that its events go by the same names."""
+ASSUMPTION = (
+    "Epsilon is for a patient who is at no more than {sites} of the sites; nobody can check that, "
+    "and for one who is at more of them it is larger."
+)
 _ROUNDING_ERROR = 1e-6
 """Relative: what epsilon may differ by between two machines' libraries."""
 
@@ -138,11 +142,7 @@ def _as_seen(study: Study, pooled: Event) -> Event:
 
 def assumption(study: Study) -> str:
     """Whom the study's epsilon is for, in words for every report; no site can check it."""
-    sites = study.privacy.sites_per_patient
-    return (
-        f"Epsilon is for a patient who is at no more than {sites} of the sites; nobody can check "
-        "that, and for one who is at more of them it is larger."
-    )
+    return ASSUMPTION.format(sites=study.privacy.sites_per_patient)
 
 
 def planned_events(study: Study) -> tuple[Event, ...]:
