@@ -129,11 +129,11 @@ def _claims(of: SubgroupFigures, truth: dict[str, dict[str, float]]) -> Iterator
                 one = level.metrics[metric]
                 inside = one.low <= truth[level.level][metric] <= one.high
                 yield f"{metric} of {LEVELS[level.level][0]} patients", inside
-    for one in of.differences:
-        if one.level in truth and one.reference in truth:
-            true = truth[one.level][one.metric] - truth[one.reference][one.metric]
-            inside = one.difference.low <= true <= one.difference.high
-            yield f"difference of {one.metric}", inside
+    for two in of.differences:
+        if two.level in truth and two.reference in truth:
+            true = truth[two.level][two.metric] - truth[two.reference][two.metric]
+            inside = two.difference.low <= true <= two.difference.high
+            yield f"difference of {two.metric}", inside
 
 
 if __name__ == "__main__":
