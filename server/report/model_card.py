@@ -50,11 +50,13 @@ _BASELINES = {
 @dataclass(frozen=True)
 class Background:
     """What a card says beside a study and its outcome. launched_by: the account that submitted it
-    to a coordinator, "" where none did. sweep: what it was chosen from, in words."""
+    to a coordinator, "" where none did. sweep: what it was chosen from, in words. earlier: what the
+    coordinator's earlier studies of the same data add to its privacy cost, in words."""
 
     launched_by: str = ""
     baselines: Baselines | None = None
     sweep: str = ""
+    earlier: str = ""
 
 
 def describe(
@@ -72,7 +74,7 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
             _head(study, outcome, known),
             _asked(study, study.query),
             *([said] if (said := _permit(study)) else []),
-            privacy_statement(study, outcome),
+            privacy_statement(study, outcome, known.earlier),
         ]
         if outcome is not None:
             if outcome.analysis is not None:
@@ -86,7 +88,7 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
         parts += [_compared(outcome, known.baselines)]
     parts += [
         _permit(study),
-        privacy_statement(study, outcome),
+        privacy_statement(study, outcome, known.earlier),
         known.sweep,
         _patients(study),
         _training(study),
