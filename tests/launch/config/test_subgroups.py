@@ -6,7 +6,9 @@ import pytest
 
 from launch.config import compose
 from launch.config.study_documents import subgroups_of
+from launch.studies.baselines import _alone
 from launch.studies.run import split_plan
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
 from protocol.study.subgroups import Partition
 from tasks import registry
@@ -39,6 +41,12 @@ def test_an_attribute_of_hospitals() -> None:
 def test_cohorts_are_loaded_with_the_levels() -> None:
     config = compose.load(["task=heart_disease", "evaluation.subgroups.age=[50]"])
     assert [one.name for one in split_plan(config).subgroups] == ["age"]
+
+
+def test_baselines_are_scored_beside_the_study_and_name_none() -> None:
+    config = compose.load(["task=heart_disease", "evaluation.subgroups.age=[50]"])
+    alone = build_study(_alone(config), registry.load("heart_disease"), {"cleveland": 100})
+    assert alone.evaluation.subgroups == ()
 
 
 @pytest.mark.parametrize(
