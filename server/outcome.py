@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.metrics.query_answers import Answer as Answer
+from protocol.metrics.subgroup_figures import SubgroupFigures as SubgroupFigures
 from protocol.outcomes.estimates import Estimate as Estimate
 from protocol.outcomes.kinds import COMPARED, METRICS
 from protocol.statistics.results import AnalysisResult as AnalysisResult
@@ -106,9 +107,12 @@ class Outcome:
     approvals: Approvals = Approvals()
     analysis: AnalysisResult | None = None
     """What the answers were read as, where the study is an analysis."""
+    subgroups: tuple[SubgroupFigures, ...] = ()
+    """Of the model that was scored last, by each partition of the study."""
 
     def __post_init__(self) -> None:
         _require_pooled(self.metrics)
+        _require_subgroups(self.subgroups, self.study)
         asked = self.study.query.statistics if self.study.query is not None else ()
         if self.answers and [a.name for a in self.answers] != [s.name for s in asked]:
             raise ValueError("answers to other questions than the study's")
@@ -138,6 +142,7 @@ class Outcome:
             "scores": None if self.scores is None else asdict(self.scores),
             "approvals": asdict(self.approvals),
             **({} if self.analysis is None else {"analysis": asdict(self.analysis)}),
+            **({"subgroups": [asdict(of) for of in self.subgroups]} if self.subgroups else {}),
         }
 
     @staticmethod
@@ -172,6 +177,7 @@ class Outcome:
             scores=_read_scores(plain.get("scores")),
             approvals=Approvals(**{k: int(v) for k, v in plain.get("approvals", {}).items()}),
             analysis=AnalysisResult.read(plain["analysis"]) if plain.get("analysis") else None,
+            subgroups=tuple(SubgroupFigures.read(of) for of in plain.get("subgroups", ())),
         )
 
 
@@ -205,6 +211,16 @@ def _read_scores(plain: Mapping[str, Any] | None) -> OpenedScores | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _require_subgroups(subgroups: tuple[SubgroupFigures, ...], study: Study) -> None:
+    """Raises ValueError unless partitions and levels have the names that the study gives them."""
+    names = {of.name: of.levels for of in study.evaluation.subgroups}
+    for of in subgroups:
+        if tuple(one.level for one in of.levels) != names.get(of.name):
+            raise ValueError("subgroups that the study does not name")
+        for one in of.levels:
+            _require_pooled(one.metrics)
 
 
 def _require_pooled(metrics: dict[str, Estimate]) -> None:

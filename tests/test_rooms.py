@@ -67,6 +67,7 @@ ORDER = {
         "client.daemon",
         "client.daemon.operations",
         "client.checks",
+        "client.approver",
         "client.cli",
     ),
     "server": (

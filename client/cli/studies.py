@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.approver.languages import Language, Say, english, spoken
 from client.cli.options import HERE, Config, Digest, governing, print_facts
 from protocol.errors import Code, WardroundError
 from protocol.study.states import StudyState
@@ -74,21 +75,28 @@ def studies(config: Config = HERE, as_json: Json = False) -> None:
         typer.echo(f"\n{waiting} waiting. Next: wardround-site show STUDY, then approve or reject.")
 
 
-def show(study: Digest, config: Config = HERE, as_json: Json = False) -> None:
+def show(
+    study: Digest,
+    config: Config = HERE,
+    language: Annotated[
+        Language, typer.Option(help="The language of the page: en (English) or fr (French).")
+    ] = "en",
+    as_json: Json = False,
+) -> None:
     """Show a study in plain words: who, why, which patients, how private, what budget is left.
 
-    Before you approve or reject it.
+    Before you approve or reject it. It is one page, which a data protection officer can read.
 
-    Example: wardround-site show 3f1c2a9b
+    Example: wardround-site show 3f1c2a9b --language fr
     """
     with governing(config, "show", study=study[:64]) as site:
         record, state = site.approvals.find(study)
-        summary = _summary(site.approvals, record)
+        summary = _summary(site.approvals, record, spoken(language))
     if as_json:
         answer = {"digest": record.digest, "state": state, "study": json.loads(record.document)}
         print_json(answer | {"words": dict(summary)})
     else:
-        _print(record, state, summary, console())
+        _print(record, state, summary, console(), spoken(language))
 
 
 def approve(study: Digest, config: Config = HERE, yes: Yes = False, as_json: Json = False) -> None:
@@ -195,18 +203,23 @@ def _warn_of_old_rules(site: SiteGovernance) -> None:
         typer.echo("site.yaml has changed: restart the daemon, or it will refuse.", err=True)
 
 
-def _summary(approvals: Approvals, study: Study) -> list[tuple[str, str]]:
-    from client.cli.study_summary import summarise
+def _summary(approvals: Approvals, study: Study, say: Say = english) -> list[tuple[str, str]]:
+    from client.approver.study_page import summarise
     from tasks import registry
 
     installed = study.task.name in registry.installed()
-    return summarise(approvals, study, registry.load(study.task.name).schema if installed else None)
+    schema = registry.load(study.task.name).schema if installed else None
+    return summarise(approvals, study, schema, say)
 
 
 def _print(
-    study: Study, state: StudyStatus, summary: list[tuple[str, str]], screen: Console
+    study: Study,
+    state: StudyStatus,
+    summary: list[tuple[str, str]],
+    screen: Console,
+    say: Say = english,
 ) -> None:
-    print_facts([("Study", study.digest), ("Standing", state), *summary], screen)
+    print_facts([(say("Study"), study.digest), (say("Standing"), state), *summary], screen)
 
 
 def _done(digest: str, state: str, as_json: bool) -> None:

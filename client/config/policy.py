@@ -7,24 +7,33 @@ compares, and the ledger (client/governance/ledger.py) enforces the caps on epsi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import datetime, time
-from typing import Annotated, Literal, Self
+from datetime import UTC, datetime, time
+from typing import Annotated, Literal, Self, assert_never
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field
 from pydantic import model_validator as validator
 
 from client.config.hours import Hours
+from client.config.known_permits import KnownPermit
+from client.config.known_permits import objection as permit_objection
 from client.config.prediction_rules import Predict
 from protocol.document import Document, canonical, digest
 from protocol.errors import Code, WardroundError
+from protocol.study.condition import ColumnName
 from protocol.study.privacy_mode import QUERY_MODE, Mode, traits_of
 from protocol.study.query import StatisticKind
 from protocol.study.study import Name, Study
+from protocol.study.subgroups import Bands, Categories, Hospitals
 from protocol.yaml.documents import contradiction
 from protocol.yaml.values import Number, Size, YamlList
 
 Epsilon = Annotated[Number, Field(gt=0, le=1e4)]
+
+
+def utc_today() -> str:
+    """This machine's day, UTC."""
+    return datetime.now(UTC).date().isoformat()
 
 
 class Policy(Document):
@@ -104,6 +113,25 @@ class Policy(Document):
         default=(),
         description="a list of tasks whose data are public or synthetic: about no patient of yours",
     )
+    subgroups: YamlList[ColumnName] = Field(
+        default=(),
+        description="a list of columns by which a study may tell patients apart when it evaluates, "
+        "such as [sex, age]: none that tells hospitals apart",
+    )
+    attributes: dict[ColumnName, str] = Field(
+        default={},
+        description="a mapping of what this hospital affirms of itself, such as {vendor: acme}, by "
+        "which a study may tell hospitals apart",
+    )
+    permit_required: bool = Field(
+        default=False,
+        description="true or false: whether a study needs one of `permits`, signed by a person "
+        "whom it names",
+    )
+    permits: YamlList[KnownPermit] = Field(
+        default=(),
+        description="a list of permits or ethics votes {identifier, expires, persons, tasks}",
+    )
     hours: YamlList[Hours] = Field(
         default=(), description='a list of windows {days: [sat, sun], from: "19:00", to: "06:00"}'
     )
@@ -153,6 +181,10 @@ class Policy(Document):
                 f"mode {private[0]} is allowed without caps on epsilon",
                 "Set epsilon_per_study and epsilon_lifetime",
             )
+        if self.permit_required and not self.permits:
+            yield "a permit is required, and none is entered", "Enter one under permits"
+        if len({one.identifier for one in self.permits}) < len(self.permits):
+            yield "permits has an identifier twice", "Make one entry of both"
         if self.queries and QUERY_MODE not in self.modes:
             yield (
                 f"queries are allowed, but mode {QUERY_MODE}, in which they are answered, is not",
@@ -195,10 +227,30 @@ class Policy(Document):
                 remedy="The coordinator asks again later; to allow it, change policy.hours.",
             )
 
-    def check(self, study: Study, *, site: str, roster: Collection[str]) -> None:
+    def check_permit(self, study: Study, today: str) -> None:
+        """Raises WardroundError(REFUSED_POLICY) where a permit is required and none that is entered
+        here covers the study on the day `today` (UTC, 2027-03-31), signed by a person it names. A
+        study that states a permit of its own accord is held to it as well."""
+        if not self.permit_required and study.permit is None:
+            return
+        if not self.permit_required and not self.permits:
+            return
+        if why := permit_objection(self.permits, study, today):
+            raise WardroundError(
+                Code.REFUSED_POLICY,
+                f"policy.permits {why}.",
+                remedy="The permit that this hospital has on paper counts: enter it under "
+                "policy.permits in site.yaml, and restart the daemon.",
+                rule="permits",
+            )
+
+    def check(
+        self, study: Study, *, site: str, roster: Collection[str], today: str | None = None
+    ) -> None:
         """Compares a study with every rule that needs neither data nor ledger.
 
-        roster: the sites whose identity keys this site has. Raises WardroundError: REFUSED_POLICY
+        roster: the sites whose identity keys this site has. today: UTC, 2027-03-31; None: by this
+        machine's clock. Raises WardroundError: REFUSED_POLICY
         naming the first rule that forbids the study, REFUSED_STUDY where its roster lacks this site
         or names a stranger.
         """
@@ -215,6 +267,7 @@ class Policy(Document):
                 f"The study's roster names {strangers[0]}, whose identity key is not known here.",
                 remedy="Add it to `roster` in site.yaml once its fingerprint has been compared.",
             )
+        self.check_permit(study, today or utc_today())
         for rule, objection in self._objections(study, site):
             raise WardroundError(
                 Code.REFUSED_POLICY,
@@ -224,8 +277,13 @@ class Policy(Document):
             )
 
     def objections(self, study: Study, site: str) -> tuple[str, ...]:
-        """Returns the keys of all rules that forbid the study."""
-        return tuple(dict.fromkeys(rule for rule, _ in self._objections(study, site)))
+        """Returns the keys of all rules that forbid the study today."""
+        rules = [rule for rule, _ in self._objections(study, site)]
+        try:
+            self.check_permit(study, utc_today())
+        except WardroundError as error:
+            rules.append(error.rule)
+        return tuple(dict.fromkeys(rules))
 
     def _objections(self, study: Study, site: str) -> Iterator[tuple[str, str]]:
         privacy, aggregation, evaluation = study.privacy, study.aggregation, study.evaluation
@@ -251,6 +309,17 @@ class Policy(Document):
             yield "colluding_sites", f"asks for more than {aggregation.colluding_sites}"
         if evaluation.exact and not self.exact_evaluation:
             yield "exact_evaluation", "does not allow evaluation without noise"
+        for partition in evaluation.subgroups:
+            match partition:
+                case Categories() | Bands():
+                    if partition.column not in self.subgroups:
+                        yield "subgroups", f"does not allow subgroups by {partition.column}"
+                case Hospitals():
+                    known = self.attributes.get(partition.attribute)
+                    if known != partition.levels[partition.level_of(site)]:
+                        yield "attributes", f"does not affirm the study's {partition.attribute}"
+                case never:
+                    assert_never(never)
         floor = self.least_noise_multiplier
         if privacy.traits.private and privacy.noise_multiplier < floor:
             yield "least_noise_multiplier", "is above the study's noise_multiplier"

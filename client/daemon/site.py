@@ -50,6 +50,7 @@ from protocol.secagg.packing import packing_of
 from protocol.secagg.party import OpenParty, Party
 from protocol.study.states import StudyState
 from protocol.study.study import Model, Scalar, Study
+from protocol.study.subgroups import check_participants
 from protocol.study.vector_layout import Sections
 from protocol.terminal.study_texts import check_texts
 from protocol.vectors import EMPTY, LARGEST_WEIGHT, Vector, in_range
@@ -540,6 +541,10 @@ class Site:
             frame = messages.frame(answer, messages.chunks(stored), to=sender)
             return self._send(answer, frame, again=True)
         contributor, sections = loaded.contributor, attempt.sections
+        if sections.evaluate:
+            present = [key.site for key in message.announced]
+            least = study.aggregation.least_sites
+            check_participants(study.evaluation.subgroups, present, least)
 
         def noise(present: int) -> npt.NDArray[np.int64]:
             """Asked for once in an attempt, of participants that are who they say they are."""

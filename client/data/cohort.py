@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.quality import unit_doubts
+from client.data.subgroups import levels_of
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks.base import Task
@@ -39,6 +40,8 @@ class Cohort:
     that part (disjoint, unless the split is a column).
     `notes` is for the site alone: what was set aside and what looks like a wrong unit.
     `public` (N,) float64: the task's public score of each row, where it knows one.
+    `levels` (N, partitions) int64: the place of the row's level in each of the study's partitions
+    (`client.data.subgroups`); None where it has none.
     """
 
     features: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
@@ -51,6 +54,7 @@ class Cohort:
     evaluation: npt.NDArray[np.bool_]
     notes: tuple[str, ...] = ()
     public: npt.NDArray[np.float64] | None = None
+    levels: npt.NDArray[np.int64] | None = None
     _by_patient: dict[str, tuple[npt.NDArray[np.int64], ...]] = field(init=False, repr=False)
 
     @property
@@ -151,6 +155,7 @@ class Cohort:
             evaluated,
             notes=(*notes, *_doubts(task, table)),
             public=None if (known := task.public_score(table)) is None else known[keep],
+            levels=levels_of(evaluation.subgroups, task.schema, table, rows)[keep],
         )
 
 

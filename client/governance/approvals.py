@@ -273,7 +273,8 @@ class Approvals:
         return DryRunAnswer("accepted" if by_rule else "waiting")
 
     def _check_rules(self, study: Study) -> None:
-        self.policy.check(study, site=self._site, roster=self._roster.now().names)
+        roster, today = self._roster.now().names, self._state.today()
+        self.policy.check(study, site=self._site, roster=roster, today=today)
 
     def _standing(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
         with self._state.reading() as db:

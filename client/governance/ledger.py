@@ -166,6 +166,8 @@ class Ledger:
             (self.policy.digest, self._now(), fields["names"], expires, study.digest),
         )
         about: dict[str, Scalar] = {"study": study.digest}
+        if study.permit is not None:
+            about |= {"permit": study.permit.identifier, "person": study.permit.person}
         self.audit.append_within(db, AuditEvent.STUDY_ACCEPTED, about | dict(fields))
 
     def admit(self, study: str) -> None:
@@ -188,10 +190,12 @@ class Ledger:
         Raises WardroundError: REFUSED_REPLAY where the attempt is not above the last one,
         REFUSED_STUDY for a round or section that the study does not have, ATTEMPTS_SPENT,
         REFUSED_BUDGET beyond the reserved plan and where it has lapsed and cannot be reserved
-        again, what `admit` raises, LEDGER and CLOCK.
+        again, REFUSED_POLICY where no permit covers the study any more, what `admit` raises, LEDGER
+        and CLOCK.
         """
         _check_planned(study, round_, attempt, train, evaluate)
         self.policy.check_hours(self.state.clock())
+        self.policy.check_permit(study, self.state.today())
         self._renew(study)
         with self.state.transaction() as db:
             last_attempt = self._last_answered(db, study.digest)

@@ -45,9 +45,10 @@ class AuditedStudy:
     @staticmethod
     def of(study: Study, task: Task) -> AuditedStudy:
         """update_bits, which only blur what is noised already, are left out: without them more can
-        be told."""
+        be told. So are subgroups: each is one more histogram with noise of the same kind."""
         audited = AuditedStudy(study, task, DPTrainer(task, study.optimisation.seed))
-        return audited.changed(aggregation={"update_bits": None})
+        without = {"subgroups": ()}
+        return audited.changed(aggregation={"update_bits": None}, evaluation=without)
 
     @cached_property
     def twin(self) -> AuditedStudy:

@@ -17,9 +17,11 @@ from client.training.algorithm_state import AlgorithmState
 from client.training.algorithms import FedAvg, algorithm
 from client.training.local_steps import RoundSteps, SiteContext
 from protocol.errors import Code, WardroundError
+from protocol.outcomes.base import Labels, Scores
 from protocol.privacy.randomness import Stream
 from protocol.privacy.skellam import skellam
 from protocol.study.study import Study
+from protocol.study.subgroups import Bands, Categories, Hospitals, Partition
 from protocol.study.vector_layout import (
     Sections,
     encode_histogram,
@@ -60,7 +62,7 @@ class Contributor:
         if sections.train:
             parts += self._update(body[sections.start], own, round_)
         if sections.evaluate:
-            counts = self._counts(self._algorithm.scored(body[sections.scored], own))
+            counts = self._evaluated(self._algorithm.scored(body[sections.scored], own))
             parts.append(encode_histogram(self.study, counts))
         if not sections.train:
             self._keep_model(weights, own)
@@ -78,10 +80,39 @@ class Contributor:
         return share
 
     def _counts(self, weights: Vector) -> npt.NDArray[np.int64]:
+        return self.study.outcome.counts(*self._scored(weights), self.study.evaluation.bins)
+
+    def _scored(self, weights: Vector) -> tuple[Scores, Labels]:
+        """Of each patient of the evaluation part."""
         batch = self.context.patients.evaluation
         scores = self.context.learner.scores(weights, batch.features)
-        labels = batch.labels.numpy().astype(np.float64)
-        return self.study.outcome.counts(scores, labels, self.study.evaluation.bins)
+        return scores, batch.labels.numpy().astype(np.float64)
+
+    def _evaluated(self, weights: Vector) -> npt.NDArray[np.int64]:
+        """The histogram of all patients, then that of each level of each partition: a patient is in
+        one level of every partition."""
+        scores, labels = self._scored(weights)
+        outcome, bins = self.study.outcome, self.study.evaluation.bins
+        parts = [outcome.counts(scores, labels, bins)]
+        for place, partition in enumerate(self.study.evaluation.subgroups):
+            own = self._levels(place, partition)
+            for level in range(len(partition.levels)):
+                here = own == level
+                parts.append(outcome.counts(scores[here], labels[here], bins))
+        return np.concatenate(parts)
+
+    def _levels(self, place: int, partition: Partition) -> npt.NDArray[np.int64]:
+        """(patients of the evaluation part,): the level of each in one partition."""
+        match partition:
+            case Hospitals():
+                patients = len(self.context.patients.evaluation)
+                return np.full(patients, partition.level_of(self.context.site), dtype=np.int64)
+            case Categories() | Bands():
+                levels = self.context.patients.levels
+                if levels is None:
+                    raise WardroundError(Code.INTERNAL, "The cohort was loaded without levels.")
+                return np.asarray(levels[:, place], dtype=np.int64)
+        assert_never(partition)
 
     def _update(self, body: Vector, own: Vector | None, round_: int) -> list[npt.NDArray[np.int64]]:
         """The sections of training, and what the site keeps once the attempt counts."""

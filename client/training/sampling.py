@@ -48,8 +48,11 @@ class Patients:
         self._features = torch.tensor(cohort.features)
         self._labels = torch.tensor(cohort.labels)
         self._train = cohort.members("train")
-        self.evaluation = self._batch(cohort.first(cohort.members("evaluation"), "evaluation"))
+        scored = cohort.first(cohort.members("evaluation"), "evaluation")
+        self.evaluation = self._batch(scored)
         """The first record of every patient of the evaluation part."""
+        self.levels = None if cohort.levels is None else cohort.levels[scored]
+        """(patients of the evaluation part, partitions): in which level that record is."""
 
     @property
     def training(self) -> int:

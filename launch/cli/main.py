@@ -60,6 +60,27 @@ def fetch(
 
 
 @app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Where the new key is written; not there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Make the key with which you sign studies under a permit, and show its public half.
+
+    Once for each person whom a permit names. Hospitals enter the public half beside the permit; the
+    key itself stays with you.
+
+    Example: wardround key ada.pem
+    """
+    from protocol.identity import Identity, fingerprint
+
+    made = Identity.generate()
+    made.save(file)
+    public, short = made.public_key.hex(), fingerprint(made.public_key)
+    said = f"{printable(str(file))}: give the hospitals {public}\nfingerprint {short}"
+    print_result(said, {"public_key": public, "fingerprint": short}, as_json)
+
+
+@app.command()
 def demo(
     overrides: Overrides = None,
     task: Annotated[str, typer.Option(help="A task with public data.")] = "breast_cancer",

@@ -66,6 +66,10 @@ def run_query(
             envvar="WARDROUND_COORDINATOR", help="host:port, instead of the one in the credentials."
         ),
     ] = None,
+    permit: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file with the permit under which hospitals are asked."),
+    ] = None,
     tracking: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +112,7 @@ def run_query(
         coordinator=coordinator,
         tracking=tracking,
         output=output,
+        permit=permit,
         console=errors,
     )
     if dry_run:

@@ -37,6 +37,9 @@ def load(overrides: Sequence[str]) -> Config:
     return config
 
 
+_OPEN = ("task.options.", "evaluation.subgroups", "evaluation.hospitals")
+
+
 def _composed(overrides: Sequence[str]) -> Config:
     _register()
     try:
@@ -79,8 +82,9 @@ def _named(overrides: Sequence[str]) -> list[str]:
 
 
 def _free(overrides: Sequence[str]) -> list[str]:
-    """A task's options are not keys of ours: they may be set without Hydra's `+`."""
-    return [f"++{o}" if o.startswith("task.options.") else o for o in overrides]
+    """A task's options, columns and classes of hospitals are not keys of ours: they may be set
+    without Hydra's `+`."""
+    return [f"++{o}" if o.startswith(_OPEN) else o for o in overrides]
 
 
 def hydra_yaml(overrides: Sequence[str], *, whole: bool) -> str:

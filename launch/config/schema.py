@@ -230,6 +230,17 @@ class EvaluationConfig:
     since: str = key(
         "", "with split=date: records of this day (2027-03-31) and later evaluate, earlier train"
     )
+    subgroups: dict[str, Any] = key(
+        {},
+        "columns by which figures are told apart, each a release more: {sex: null} for the task's "
+        "own categories, {site: [arm, leg]} for these values, {age: [40, 65]} for bands",
+    )
+    hospitals: dict[str, Any] = key(
+        {},
+        "the same by an attribute of whole hospitals, which each affirms: "
+        "{vendor: {acme: [a, b, c], other: [d, e, f]}}",
+    )
+    least_count: int = key(20, "a subgroup of fewer patients has no figure", min=1, max=10**6)
 
 
 @dataclass
@@ -302,6 +313,10 @@ class Config:
     )
     expires: str = key(
         "", "to which day (UTC, 2027-03-31) hospitals keep the plan reserved while the study rests"
+    )
+    permit: str = key(
+        "",
+        "a YAML file with the permit or ethics vote under which hospitals are asked, and who signs",
     )
     output: str = key("outputs", "the folder that gets one folder a study")
     baselines: list[str] = key(

@@ -18,6 +18,8 @@ from protocol.study.algorithms import (
 )
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Release
+from protocol.study.subgroups import Partition
+from tasks.schema import Schema
 
 
 def local_of(config: Config) -> LocalAlgorithm:
@@ -69,6 +71,65 @@ def release_of(config: Config) -> Release:
     return release
 
 
+def subgroups_of(config: Config, schema: Schema) -> tuple[Partition, ...]:
+    """The study's `evaluation.subgroups`. Raises WardroundError(CONFIGURATION), and pydantic's
+    ValidationError."""
+    columns = [
+        _PARTITION.validate_python(_by_column(name, given, schema))
+        for name, given in config.evaluation.subgroups.items()
+    ]
+    hospitals = [
+        _PARTITION.validate_python(
+            {
+                "kind": "hospitals",
+                "attribute": name,
+                "classes": [
+                    {"level": level, "sites": s} for level, s in _mapping(name, of).items()
+                ],
+            }
+        )
+        for name, of in config.evaluation.hospitals.items()
+    ]
+    return (*columns, *hospitals)
+
+
+def _by_column(name: str, given: Any, schema: Schema) -> dict[str, Any]:
+    """A partition by a column, from what was written of it: nothing, words or numbers."""
+    column = next((one for one in schema.columns if one.name == name), None)
+    if given is None and column is not None and column.kind == "category":
+        given = column.categories
+    if not isinstance(given, list | tuple) or not given:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"evaluation.subgroups.{name} says neither values nor bands.",
+            remedy=f"Give a list: {name}: [40, 65] for bands of a number, {name}: [a, b] for the "
+            "values of a category; null stands for the categories of a category of the task.",
+        )
+    numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in given)
+    if numeric and (column is None or column.kind == "number"):
+        return {"kind": "bands", "column": name, "cuts": [float(one) for one in given]}
+    values = [str(one) for one in given]
+    if column is not None and column.kind == "category":
+        strange = [value for value in values if value not in column.categories]
+        if strange and not column.other:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"evaluation.subgroups.{name} names {strange[0]!r}, which the task does not know.",
+                remedy=f"Its categories are: {', '.join(column.categories)}.",
+            )
+    return {"kind": "categories", "column": name, "values": values}
+
+
+def _mapping(name: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise WardroundError(
+            Code.CONFIGURATION,
+            f"evaluation.hospitals.{name} is no mapping from a class to sites.",
+            remedy=f"Write {name}: {{acme: [a, b, c], other: [d, e, f]}}.",
+        )
+    return given
+
+
 def one_of(value: Any, literal: Any, key: str) -> Any:
     """The value, as one of a Literal's. Raises WardroundError(CONFIGURATION)."""
     allowed = get_args(literal)
@@ -81,6 +142,7 @@ def one_of(value: Any, literal: Any, key: str) -> Any:
     return value
 
 
+_PARTITION: TypeAdapter[Partition] = TypeAdapter(Partition)
 _LOCAL: TypeAdapter[LocalAlgorithm] = TypeAdapter(LocalAlgorithm)
 _LOCAL_OPTIMISER: TypeAdapter[LocalOptimiser] = TypeAdapter(LocalOptimiser)
 _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)

@@ -21,6 +21,7 @@ from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation
 from launch.queries.query_builder import USUAL, Price, build_query, cost
 from launch.queries.question import Question
+from launch.studies.permit import under_permit
 from launch.studies.progress import WAITING
 from launch.studies.public_data import data_root
 from protocol.durable_files import PUBLIC, write
@@ -49,7 +50,8 @@ class Where:
     """Whom to ask: the coordinator of `credentials`, or in this process the task's public data.
 
     tracking: MLflow's address, in this process only (a coordinator has its own); output: a folder
-    for study.json and summary.json.
+    for study.json and summary.json. permit: the file of the permit under which hospitals are asked
+    (`launch.studies.permit`).
     """
 
     credentials: Path | None = None
@@ -57,6 +59,7 @@ class Where:
     tracking: str | None = None
     experiment: str = "wardround"
     output: Path | None = None
+    permit: Path | None = None
     console: Console | None = None
 
 
@@ -122,6 +125,7 @@ def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict
         return build_query(question, _declared(question), price), None
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
         study = remote.pinned(build_query(question, remote.patients(), price))
+        study = under_permit(study, where.permit)
         return study, remote.consult(study)
 
 
@@ -156,6 +160,7 @@ def _remotely(question: Question, price: Price, where: Where) -> QueryResult:
         )
     with RemoteFederation(where.credentials, address=where.coordinator) as remote:
         study = remote.pinned(build_query(question, remote.patients(), price))
+        study = under_permit(study, where.permit)
         configuration = {"query": _configuration(question, price)}
         names = {"experiment": where.experiment}
         with QueryProgress(study, where.console) as progress:

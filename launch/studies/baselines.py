@@ -166,7 +166,7 @@ def _alone(config: Config) -> Config:
         config,
         federation=replace(config.federation, name="inprocess", masked=False),
         aggregation=replace(config.aggregation, least_sites=1, colluding_sites=0),
-        evaluation=replace(config.evaluation, release="off", every=0),
+        evaluation=replace(config.evaluation, release="off", every=0, subgroups={}, hospitals={}),
         algorithm=AlgorithmConfig(),
         stop=StopConfig(),
         robust=RobustConfig(),

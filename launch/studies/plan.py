@@ -6,6 +6,7 @@ time is one site's step on made-up patients, here and now, times the rounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from client.governance.exact_releases import ExactReleases
 from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
+from launch.studies.permit import under_permit
 from launch.studies.plan_bytes import PlannedTraffic, traffic
 from launch.studies.plan_spares import enough
 from launch.studies.plan_time import seconds
@@ -106,6 +108,8 @@ class StudyPlan:
             "enough": self.enough,
             "rounds": study.optimisation.rounds,
             "evaluations": max_evaluations(study),
+            "subgroups": [one.name for one in study.evaluation.subgroups],
+            "releases_of_an_evaluation": study.evaluation.releases,
             "uncovered": uncovered(study),
             "sites_per_patient": study.privacy.sites_per_patient,
             "assumption": assumption(study),
@@ -132,12 +136,14 @@ def plan(config: Config, policies: Sequence[str] = ()) -> StudyPlan:
             credentials_of(config), address=config.federation.coordinator
         ) as remote:
             study = remote.pinned(build_study(config, task, remote.patients()))
+            study = under_permit(study, config.permit)
             answers = answers_of(remote.consult(study))
     else:
         cohorts = cohorts_of(
             task, chosen(config, task.public_sites(data_root())), split_plan(config)
         )
         study = build_study(config, task, declared_patients(cohorts))
+        study = under_permit(study, config.permit)
     attempts, noised = study.aggregation.attempts, study.privacy.epsilon is not None
     return StudyPlan(
         study=study,
@@ -229,6 +235,12 @@ def _cost(planned: StudyPlan) -> Table:
         spare += f" (enough in {planned.enough:.1%} of studies that lose {planned.loss:.1%})"
     table.add_row("attempts", f"{study.optimisation.rounds} rounds{closing}{spare}")
     table.add_row("evaluations", str(study.evaluations))
+    if by := study.evaluation.subgroups:
+        names = printable(", ".join(one.name for one in by))
+        told = f"by {names}: each evaluation is {study.evaluation.releases} releases"
+        if planned.study.evaluation.noised:
+            told += "; without subgroups its noise multiplier would be " + _alone(study)
+        table.add_row("subgroups", told)
     table.add_row("bytes", f"{_bytes(sent.to_site)} to each site, {_bytes(sent.from_site)} back")
     table.add_row("", f"{_bytes(sites * (sent.to_site + sent.from_site))} in total")
     on_line = _duration(sent.seconds(planned.line_speed))
@@ -236,6 +248,12 @@ def _cost(planned: StudyPlan) -> Table:
     where = "in this process" if planned.simulated else "with that line"
     table.add_row("time", f"about {_duration(planned.seconds)} {where}, a step timed here")
     return table
+
+
+def _alone(study: Study) -> str:
+    """The evaluation's noise multiplier without subgroups, for the same epsilon: of g + 1 releases
+    with Gaussian or Skellam noise the variances add up (Dong, Roth and Su 2022, corollary 3.3)."""
+    return f"about {study.evaluation.noise_multiplier / math.sqrt(study.evaluation.releases):.3g}"
 
 
 def _answers(planned: StudyPlan) -> Table:

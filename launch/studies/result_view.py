@@ -10,7 +10,7 @@ from rich.text import Text
 
 from launch.studies.baselines import BaselineScore
 from launch.studies.run import FinishedStudy
-from protocol.outcomes.estimates import shown
+from protocol.outcomes.estimates import Estimate, shown
 from protocol.outcomes.kinds import HEADINGS
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.releases import assumption
@@ -37,6 +37,8 @@ def show(finished: FinishedStudy, console: Console) -> None:
     console.print(table)
     if 0 < len(outcome.confusion) <= _MOST_CLASSES:
         console.print(_confusion(outcome))
+    if outcome.subgroups:
+        console.print(_subgroups(outcome))
     privacy = outcome.study.privacy
     if outcome.epsilon is not None:
         line = f"epsilon {rounded_up(outcome.epsilon)} at delta {privacy.delta:g}"
@@ -65,6 +67,26 @@ def show(finished: FinishedStudy, console: Console) -> None:
         console.print(Text(said, style="yellow"))
     if finished.baselines:
         show_comparison(finished.baselines, console)
+
+
+def _subgroups(outcome: Outcome) -> Table:
+    """The first figure of each level."""
+    kind = outcome.study.outcome
+    first = kind.compared[0]
+    table = Table(title="by subgroup", title_justify="left", box=None)
+    for heading in ("", "patients", kind.metrics[first].label, "95% interval"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for by in outcome.subgroups:
+        for level in by.levels:
+            count = "not shown" if level.patients is None else f"{level.patients.value:.0f}"
+            of = level.metrics.get(first)
+            figures = ("", "") if of is None else (shown(of.value), _interval(of))
+            table.add_row(Text(printable(f"{by.name}: {level.level}")), count, *figures)
+    return table
+
+
+def _interval(of: Estimate) -> str:
+    return f"{shown(of.low)} to {shown(of.high)}"
 
 
 def _confusion(outcome: Outcome) -> Table:

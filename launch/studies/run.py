@@ -15,10 +15,12 @@ from client.data.cohort import Cohort
 from client.training.self_check import check_task
 from launch.config.compose import plain
 from launch.config.schema import Config
+from launch.config.study_documents import subgroups_of
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import InProcessFederation, Simulation, cohorts_of
 from launch.federations.login import kept_credentials
 from launch.studies.baselines import BaselineScore, compare, figures_of
+from launch.studies.permit import under_permit
 from launch.studies.progress import StudyProgress
 from launch.studies.public_data import data_root
 from launch.studies.run_folder import (
@@ -94,7 +96,7 @@ def run_inprocess(
     declared = declared_patients(cohorts)
     resumed = study is not None
     if study is None:
-        study = build_study(config, task, declared)
+        study = under_permit(build_study(config, task, declared), config.permit)
     else:
         require_resumable(study, config, declared)
     with result_folder(config, study, console, resumed=resumed) as folder:
@@ -196,6 +198,7 @@ def run_deployment(
         resumed = study is not None
         if study is None:
             study = remote.pinned(build_study(config, task, remote.patients()))
+            study = under_permit(study, config.permit)
             check_task(task, study)
         names = {"experiment": config.tracking.experiment, "model": config.tracking.model}
         with result_folder(config, study, console, resumed=resumed) as folder:
@@ -248,8 +251,10 @@ def withdraw(remote: RemoteFederation, digest: str) -> None:
 
 def split_plan(config: Config) -> Evaluation:
     """The part of a study's evaluation by which cohorts are split, before the study is built."""
+    schema = registry.load(config.task.name, config.task.options).schema
     return Evaluation.model_validate(
         {
+            "subgroups": subgroups_of(config, schema),
             "release": "exact",
             "split": config.evaluation.split,
             "fraction": config.evaluation.fraction,

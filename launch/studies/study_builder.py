@@ -24,6 +24,7 @@ from launch.config.study_documents import (
     robust_of,
     schedule_of,
     stop_of,
+    subgroups_of,
 )
 from launch.studies.plan_spares import spare_attempts
 from protocol.document import first_fault
@@ -224,6 +225,8 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
             split=one_of(evaluation.split, Split, "evaluation.split"),
             fraction=evaluation.fraction,
             since=evaluation.since,
+            subgroups=subgroups_of(config, task.schema),
+            least_count=evaluation.least_count,
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
         outcome=task.outcome,
@@ -234,7 +237,8 @@ def _may_be_absent(config: Config) -> bool:
     """Whether sites come and go: in one process they do not, and exact sums take all of them."""
     exact = evaluates(release_of(config)) and not adds_noise(release_of(config))
     private = traits_of(mode_of(config)).private
-    return config.federation.name == "deployment" and private and not exact
+    told_apart = bool(config.evaluation.hospitals)
+    return config.federation.name == "deployment" and private and not (exact or told_apart)
 
 
 def _shares_noise(config: Config) -> bool:

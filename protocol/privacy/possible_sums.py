@@ -183,13 +183,13 @@ def _stretch(study: Study) -> float:
 
 
 def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> str:
-    """Every patient adds what the kind of outcome says, times `scale`; in a query `scale`, over the
-    cells of each statistic."""
+    """Every patient adds what the kind of outcome says, times `scale`, to the histogram of all and
+    to one of each partition; in a query `scale`, over the cells of each statistic."""
     scale, cells = study.evaluation.scale, len(counts)
     largest, added = (
         (1, len(study.query.statistics))
         if study.query is not None
-        else (study.outcome.largest, study.outcome.added)
+        else (study.outcome.largest, study.outcome.added * study.evaluation.releases)
     )
     scored = most_scored(study, participants) * scale
     variance = len(participants) * histogram_variance(study, len(participants))

@@ -21,11 +21,15 @@ from protocol.privacy.events import each_site_alone, share_alone
 from protocol.secagg.fixed_point import rounding_slack
 from protocol.study.privacy_mode import is_shared
 from protocol.study.study import Study
-from protocol.study.vector_layout import evaluation_norm, histogram_cells
+from protocol.study.vector_layout import evaluation_norm, largest_release
 
 Band = tuple[float, float]
 _ONE_VIEW = "study"
 """In one study a site reads one view, so that its events go by the same names."""
+ASSUMPTION = (
+    "Epsilon is for a patient who is at no more than {sites} of the sites; nobody can check that, "
+    "and for one who is at more of them it is larger."
+)
 _ROUNDING_ERROR = 1e-6
 """Relative: what epsilon may differ by between two machines' libraries."""
 
@@ -97,7 +101,9 @@ def pooled_evaluation(study: Study) -> Event | None:
     """The sum that one attempt of evaluation opens, however much of it is seen besides.
 
     A patient moves it by `evaluation_norm`: of a binary outcome he adds `evaluation.scale` to one
-    of 2 * bins integers, in a query to one of the cells of each statistic.
+    of 2 * bins integers, in a query to one of the cells of each statistic. Each partition by
+    subgroups is one release more of the same size, never a parallel one: he is in one level of
+    every partition.
     """
     evaluation, sites = study.evaluation, study.privacy.sites_per_patient
     if not evaluation.noised:
@@ -115,7 +121,8 @@ def pooled_evaluation(study: Study) -> Event | None:
     scores = Event(
         "skellam",
         noise_multiplier=evaluation.noise_multiplier,
-        dimension=histogram_cells(study),
+        count=evaluation.releases,
+        dimension=largest_release(study),
         scale=evaluation_norm(study),
         rounding="none",
         shared=is_shared(study.privacy.traits.evaluation_noise_source),
@@ -135,11 +142,7 @@ def _as_seen(study: Study, pooled: Event) -> Event:
 
 def assumption(study: Study) -> str:
     """Whom the study's epsilon is for, in words for every report; no site can check it."""
-    sites = study.privacy.sites_per_patient
-    return (
-        f"Epsilon is for a patient who is at no more than {sites} of the sites; nobody can check "
-        "that, and for one who is at more of them it is larger."
-    )
+    return ASSUMPTION.format(sites=study.privacy.sites_per_patient)
 
 
 def planned_events(study: Study) -> tuple[Event, ...]:

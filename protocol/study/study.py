@@ -46,8 +46,10 @@ from protocol.study.algorithms import (
 from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
 from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, check_exact
+from protocol.study.permit import Permit
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
+from protocol.study.subgroups import MOST_PARTITIONS, Partition, by_hospital, check_partitions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -248,6 +250,20 @@ class Evaluation(Document):
     split: Split = "patients"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     since: str = added_field("", pattern=r"^(\d{4}-\d{2}-\d{2})?$")
+    subgroups: tuple[Partition, ...] = added_field((), strict=False, max_length=MOST_PARTITIONS)
+    """Partitions by which every evaluation is released once more, level by level."""
+    least_count: int = added_field(20, ge=1, le=10**6)
+    """A level with fewer patients, as they were counted with noise, has no figure."""
+
+    @property
+    def histograms(self) -> int:
+        """Of one evaluation: that of all patients, and one for each level of each partition."""
+        return 1 + sum(len(partition.levels) for partition in self.subgroups)
+
+    @property
+    def releases(self) -> int:
+        """Of one evaluation about each patient: one of all patients, and one a partition."""
+        return 1 + len(self.subgroups)
 
     @property
     def noised(self) -> bool:
@@ -288,6 +304,8 @@ class Evaluation(Document):
             raise ValueError("noise_multiplier is above 0 when release is noised, and only then")
         if self.every and not self.takes_place:
             raise ValueError("every is 0 when release is off")
+        if self.subgroups and not self.takes_place:
+            raise ValueError("subgroups is empty when release is off")
         return self
 
 
@@ -325,6 +343,8 @@ class Study(Document):
     failed; with "" they release what is left of it at once."""
     outcome: OutcomeKind = added_field(Binary())
     """What is predicted of a patient, and so what evaluation releases: the task's own."""
+    permit: Permit | None = added_field(None)
+    """The permit or ethics vote under which data are asked for, signed by a person it names."""
     analysis: Analysis | None = added_field(None)
     """What the query's tables are read as, beside the counts themselves."""
     exact: ExactAnalysis | None = added_field(None)
@@ -383,6 +403,7 @@ class Study(Document):
         check_stop(
             self.optimisation.stop, every=self.evaluation.every, averages=self.optimisation.averages
         )
+        check_partitions(self.evaluation.subgroups, names, aggregation.least_sites)
         stop = self.optimisation.stop
         if stop is not None and stop.metric not in self.outcome.metrics:
             known = [name for name in get_args(StopMetric) if name in self.outcome.metrics]
@@ -407,6 +428,8 @@ class Study(Document):
             raise ValueError("a query has neither rounds nor parameters, every other study both")
         if asks and not (self.privacy.mode == QUERY_MODE and self.evaluation.noised):
             raise ValueError(f"a query takes mode {QUERY_MODE} and a noised release")
+        if asks and self.evaluation.subgroups:
+            raise ValueError("a query has no subgroups: its tables tell patients apart")
         if asks and self.privacy.noise_multiplier != self.evaluation.noise_multiplier:
             raise ValueError("a query has one noise_multiplier, in privacy and in evaluation")
         if self.analysis is not None:
@@ -548,9 +571,11 @@ class Study(Document):
     @property
     def whole_roster(self) -> bool:
         """Whether all sites must be in it to the end, since some sum has no noise: of two exact
-        sums over different sites, the difference is what one hospital has added."""
+        sums over different sites, the difference is what one hospital has added. Or since hospitals
+        are told apart by class, and no class may shrink."""
         private = self.privacy.traits.private and self.exact is None
-        return not private or self.evaluation.exact
+        told_apart = bool(by_hospital(self.evaluation.subgroups))
+        return not private or self.evaluation.exact or told_apart
 
     @property
     def shares_noise(self) -> bool:

@@ -10,7 +10,8 @@ Both sides derive it from the study:
 - control, (P,), with SCAFFOLD: each site's difference of control variates, times local_steps *
   local_lr, so that it is as large as an update; weighted and encoded as one.
 - histogram, (cells,): what the kind of outcome counts (`protocol.outcomes`), in units of 1 /
-  evaluation.scale; of a binary one label 0's scores, then label 1's, (2 * bins,).
+  evaluation.scale; of a binary one label 0's scores, then label 1's, (2 * bins,). First of all
+  patients, then of each level of each partition by subgroups.
   In a query, which has nothing else: the cells of its statistics, in the same units.
 """
 
@@ -18,7 +19,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ from protocol.study.algorithms import sends_control
 from protocol.study.privacy_mode import NoiseSource, noise_share
 from protocol.study.quantiser import Draw, rotated, rotated_back, round_randomly
 from protocol.study.study import Study
+from protocol.study.subgroups import by_hospital
 from protocol.vectors import Vector
 
 Integers = npt.NDArray[np.signedinteger[Any]]
@@ -89,6 +92,14 @@ class Sections:
         return (self.train and not noised) or (self.evaluate and self.study.evaluation.exact)
 
     @property
+    def least_sites(self) -> int:
+        """How many sites must add to it: the whole roster where it is exact, and where hospitals
+        are told apart by class."""
+        apart = self.evaluate and by_hospital(self.study.evaluation.subgroups)
+        whole = self.exact or bool(apart)
+        return len(self.study.roster) if whole else self.study.aggregation.least_sites
+
+    @property
     def kind(self) -> str:
         """The kind of aggregate, part of the context that masks are bound to."""
         control = self.train and uses_control_variates(self.study)
@@ -100,12 +111,35 @@ def histogram_cells(study: Study) -> int:
     """Words of the histogram section; in a query the cells of its statistics."""
     if study.query is not None:
         return study.query.cells
-    return study.outcome.cells(study.evaluation.bins)
+    return study.outcome.cells(study.evaluation.bins) * study.evaluation.histograms
+
+
+def largest_release(study: Study) -> int:
+    """Words of the largest of an evaluation's releases: that of all patients, or of the partition
+    with most levels."""
+    levels = (len(partition.levels) for partition in study.evaluation.subgroups)
+    return study.outcome.cells(study.evaluation.bins) * max(1, 1, *levels)
+
+
+T = TypeVar("T", np.int64, np.float64)
+
+
+def of_everyone(study: Study, histogram: npt.NDArray[T]) -> npt.NDArray[T]:
+    """(cells of the section,) -> (outcome.cells,): the histogram of all patients."""
+    return histogram[: study.outcome.cells(study.evaluation.bins)]
+
+
+def by_level(study: Study, histogram: npt.NDArray[T]) -> list[npt.NDArray[T]]:
+    """(cells of the section,) -> for each partition (levels, outcome.cells), the histogram of each
+    level."""
+    rows = histogram.reshape(study.evaluation.histograms, -1)
+    ends = np.cumsum([1, *(len(partition.levels) for partition in study.evaluation.subgroups)])
+    return [rows[start:end] for start, end in pairwise(ends)]
 
 
 def evaluation_norm(study: Study) -> float:
-    """What one patient can change in the histogram section, in L2 and in integers; in a query,
-    in the cells of one statistic."""
+    """What one patient can change in one release of the histogram section (of all patients, or of
+    one partition's levels), in L2 and in integers; in a query, in the cells of one statistic."""
     sensitivity = 1.0 if study.query is not None else study.outcome.sensitivity
     return study.evaluation.scale * sensitivity
 

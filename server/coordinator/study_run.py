@@ -8,6 +8,7 @@ knows of the end. An empty file `paused` or `cancelled` says what the owner has 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -44,6 +45,7 @@ from server.coordinator.study_transport import (
 from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.outcome import Outcome, RoundReport
+from server.report.earlier_studies import earlier_in_words
 from server.rounds.farewell import Farewell
 from server.rounds.listener import Reason
 from server.rounds.proposal import Patience
@@ -80,8 +82,9 @@ class CoordinatorServices:
     signer: Identity
 
     def tracking(
-        self, study: Study, submission: Submission, configuration: Mapping[str, Any]
+        self, folder: Path, study: Study, submission: Submission, configuration: Mapping[str, Any]
     ) -> StudyTracking:
+        """folder: the study's own, beside those of the coordinator's other studies."""
         return StudyTracking(
             submission.uri,
             submission.tracking,
@@ -90,7 +93,20 @@ class CoordinatorServices:
             self.undelivered,
             self.signer,
             submission.account,
+            lambda: earlier_in_words(study, earlier_studies(folder, submission)),
         )
+
+
+def earlier_studies(folder: Path, submission: Submission) -> list[Study]:
+    """The studies in the folders beside this one that were submitted before; a damaged folder, of
+    which its own error tells, is left out."""
+    earlier = []
+    for other in sorted(folder.parent.glob("*/study.json")):
+        with contextlib.suppress(OSError, ValueError, WardroundError):
+            text = (other.parent / "submission.json").read_bytes()
+            if Submission.model_validate_json(text).submitted < submission.submitted:
+                earlier.append(Study.parse(other.read_bytes()))
+    return earlier
 
 
 class StudyRun:
@@ -138,7 +154,7 @@ class StudyRun:
             study = Study.parse((folder / "study.json").read_bytes())
             submission = Submission.model_validate_json((folder / "submission.json").read_bytes())
             configuration = json.loads((folder / "configuration.json").read_bytes())
-            tracking = services.tracking(study, submission, configuration)
+            tracking = services.tracking(folder, study, submission, configuration)
             return StudyRun(folder, services, study, submission, tracking, resumed=True)
         except (OSError, ValueError):
             raise WardroundError(
@@ -159,7 +175,7 @@ class StudyRun:
 
         Raises WardroundError(TRACKING), OSError.
         """
-        tracking = services.tracking(study, submission, configuration)
+        tracking = services.tracking(folder, study, submission, configuration)
         tracking.begin()
         new = folder.with_name(f".new-{folder.name}")
         shutil.rmtree(new, ignore_errors=True)  # of a coordinator that was killed

@@ -1,4 +1,5 @@
-"""Pictures of a study for reviewers, as PNG, and the table of thresholds: what was opened anyway.
+"""Pictures of a study for reviewers, as PNG, and the tables of thresholds and subgroups: what was
+opened anyway.
 
 A kind of outcome draws its own evaluation in a module of its own (`binary_evaluation`).
 """
@@ -13,7 +14,7 @@ from protocol.outcomes.kinds import CURVES
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
 from server.outcome import OpenedScores, Outcome, RoundReport
-from server.report import binary_evaluation
+from server.report import binary_evaluation, subgroups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,9 @@ def figures(outcome: Outcome) -> dict[str, bytes]:
         figures["learning_curve.png"] = _png(_learning_curve(outcome))
     if outcome.scores is not None and outcome.scores.total > 0:
         figures |= _evaluation(outcome, outcome.scores)
-    return figures
+    if outcome.subgroups:
+        figures["subgroups.png"] = _png(subgroups.forest(outcome))
+    return figures | subgroups.files(outcome)
 
 
 def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:

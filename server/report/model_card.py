@@ -27,7 +27,7 @@ from protocol.terminal.printable import as_markdown
 from server.answers import analysis_report
 from server.answers.query_report import markdown, question
 from server.outcome import Baselines, OpenedScores, Outcome
-from server.report import binary_evaluation
+from server.report import binary_evaluation, subgroups
 from server.report.privacy_statement import privacy_statement
 from tasks import registry
 from tasks.base import Task
@@ -50,11 +50,13 @@ _BASELINES = {
 @dataclass(frozen=True)
 class Background:
     """What a card says beside a study and its outcome. launched_by: the account that submitted it
-    to a coordinator, "" where none did. sweep: what it was chosen from, in words."""
+    to a coordinator, "" where none did. sweep: what it was chosen from, in words. earlier: what the
+    coordinator's earlier studies of the same data add to its privacy cost, in words."""
 
     launched_by: str = ""
     baselines: Baselines | None = None
     sweep: str = ""
+    earlier: str = ""
 
 
 def describe(
@@ -71,7 +73,8 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
         parts = [
             _head(study, outcome, known),
             _asked(study, study.query),
-            privacy_statement(study, outcome),
+            *([said] if (said := _permit(study)) else []),
+            privacy_statement(study, outcome, known.earlier),
         ]
         if outcome is not None:
             if outcome.analysis is not None:
@@ -79,10 +82,17 @@ def card(study: Study, outcome: Outcome | None = None, background: Background | 
             parts.append(markdown(outcome))
         return "\n\n".join(parts)
     task = registry.load(study.task.name, study.task.options)
-    parts = [_head(study, outcome, known), _use(task)]
+    parts = [_head(study, outcome, known), _use(study, task)]
     if outcome is not None:
-        parts += [_performance(outcome), _compared(outcome, known.baselines)]
-    parts += [privacy_statement(study, outcome), known.sweep, _patients(study), _training(study)]
+        parts += [_performance(outcome), subgroups.markdown(outcome)]
+        parts += [_compared(outcome, known.baselines)]
+    parts += [
+        _permit(study),
+        privacy_statement(study, outcome, known.earlier),
+        known.sweep,
+        _patients(study),
+        _training(study),
+    ]
     if outcome is not None:
         parts += [_effort(outcome), _approved(outcome)]
     return "\n\n".join(part for part in [*parts, _inputs(task)] if part)
@@ -159,9 +169,13 @@ def _head(study: Study, outcome: Outcome | None, known: Background) -> str:
     )
 
 
-def _use(task: Task) -> str:
+def _use(study: Study, task: Task) -> str:
     """What the model is for, and what nobody has looked at."""
     schema = task.schema
+    by = [one.name for one in study.evaluation.subgroups]
+    unmeasured = "how well it does by sex, age, origin or hospital was not measured"
+    if by:
+        unmeasured = f"how well it does was measured by {as_markdown(', '.join(by))} alone"
     licence = f" Public data of the task: {as_markdown(task.licence)}." if task.licence else ""
     return (
         "## What it is for\n\n"
@@ -171,7 +185,7 @@ def _use(task: Task) -> str:
         "**Intended use:** research, on patients like those of the sites named below, with the "
         "inputs listed at the end in their units. **Not for** the care of patients by itself: it "
         "is no medical device, and nobody has validated it elsewhere.\n\n"
-        "**Limits:** how well it does by sex, age, origin or hospital was not measured; nor was "
+        f"**Limits:** {unmeasured}; it was not measured "
         "how it changes with time. A value outside an input's range counts as the range's end."
         f"{licence} The model has no licence of its own: the sites' agreement decides."
     )
@@ -194,6 +208,20 @@ def _inputs(task: Task) -> str:
     ]
     return "\n".join(
         ["## Inputs", "", "| input | meaning | unit | range |", "|---|---|---|---|", *rows]
+    )
+
+
+def _permit(study: Study) -> str:
+    """The permit that the study states; empty without one."""
+    permit = study.permit
+    if permit is None:
+        return ""
+    return (
+        f"## Under which permit\n\n{as_markdown(permit.identifier)}, until {permit.expires}; legal "
+        f"basis: {as_markdown(permit.legal_basis)}. It names "
+        f"{as_markdown(', '.join(permit.persons))}; the study is signed by "
+        f"{as_markdown(permit.person)} (key `{fingerprint(bytes.fromhex(permit.public_key))}`). "
+        "Hospitals that demand a permit compare it with their own records at every sum."
     )
 
 

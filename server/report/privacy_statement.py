@@ -17,9 +17,10 @@ from protocol.terminal.printable import as_markdown
 from server.outcome import Outcome
 
 
-def privacy_statement(study: Study, outcome: Outcome | None) -> str:
+def privacy_statement(study: Study, outcome: Outcome | None, earlier: str = "") -> str:
     """The bound, whom it is for and whom it leaves out; then a row for each thing that the
-    guidelines ask. outcome: None while the study runs."""
+    guidelines ask. outcome: None while the study runs. earlier: what the coordinator's earlier
+    studies add to it, in words (`earlier_studies`)."""
     lines = ["## What it cost in privacy", *_bound(study, outcome)]
     if study.privacy.epsilon is not None:
         lines.append(assumption(study))
@@ -29,7 +30,7 @@ def privacy_statement(study: Study, outcome: Outcome | None) -> str:
         counted = " Epsilon counts each of these by itself." if study.privacy.epsilon else ""
         lines.append(f"Sums were **not masked**: the coordinator saw what each site sent.{counted}")
     if study.privacy.epsilon is not None:
-        rows = [f"| {asked} | {answer} |" for asked, answer in _rows(study, outcome)]
+        rows = [f"| {asked} | {answer} |" for asked, answer in _rows(study, outcome, earlier)]
         lines.append("\n".join(["| asked by NIST SP 800-226 | answer |", "|---|---|", *rows]))
     return "\n\n".join(lines)
 
@@ -58,12 +59,14 @@ def _bound(study: Study, outcome: Outcome | None) -> Iterator[str]:
         )
 
 
-def _rows(study: Study, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
+def _rows(study: Study, outcome: Outcome | None, earlier: str) -> Iterator[tuple[str, str]]:
     sites = study.privacy.sites_per_patient
     yield "unit of privacy", f"a patient: all records of one at no more than {sites} of the sites"
     yield "neighbouring data sets", "with and without one patient"
     yield "mechanism", "; ".join(_mechanisms(study))
     yield "composition", _composition(study, outcome)
+    if earlier:
+        yield "composition with earlier studies", as_markdown(earlier)
     yield "trust", _trust(study)
     yield "released", _released(study, outcome)
     yield (
@@ -90,9 +93,12 @@ def _mechanisms(study: Study) -> Iterator[str]:
         )
     if (scored := evaluation_event(study)) is not None:
         what = "answers" if study.query is not None else "score histograms"
+        each = ""
+        if study.evaluation.subgroups:
+            each = f", {study.evaluation.releases} of them an evaluation (all, and by subgroup)"
         yield (
             f"{what}: {scored.mechanism.replace('_', ' ')} noise, multiplier "
-            f"{study.evaluation.noise_multiplier:.4g}"
+            f"{study.evaluation.noise_multiplier:.4g}{each}"
         )
     if study.evaluation.exact:
         yield "score histograms: exact, under no epsilon"

@@ -132,7 +132,8 @@ class Attempt:
         )
         refusals: dict[str, Code] = {}
         seconds = dict[str, float]()
-        readys = self._prepare(sites, prepare, body, context, refusals, seconds)
+        needed = sections.least_sites
+        readys = self._prepare(sites, prepare, body, context, needed, refusals, seconds)
         opened = self._collect(prepare, readys, sections, refusals, seconds)
         reason = impossible(self.study, sections, opened.total, opened.participants, model_body)
         if reason:
@@ -167,6 +168,7 @@ class Attempt:
         prepare: messages.Prepare,
         body: list[memoryview],
         context: Context,
+        needed: int,
         refusals: dict[str, Code],
         seconds: dict[str, float],
     ) -> list[messages.Ready]:
@@ -184,7 +186,6 @@ class Attempt:
                     refusals[site] = error.code
             elif answer is not None:
                 refusals[site] = Code.MESSAGE
-        needed = len(self.study.roster) if context.exact else self.study.aggregation.least_sites
         if len(readys) < needed:
             raise AttemptLostError(f"{len(readys)} sites were ready, {needed} are needed", refusals)
         return sorted(readys, key=lambda ready: ready.site)

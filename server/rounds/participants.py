@@ -204,7 +204,7 @@ class Participants:
 
         Raises WardroundError when patience is over: TOO_FEW_SITES, or AGGREGATION naming suspects.
         """
-        needed, here = self._needed(sections), self._in_time(sections, round_)
+        needed, here = sections.least_sites, self._in_time(sections, round_)
         proposal, listener = self._proposal, self._proposal.listener
         deadline = _now() + proposal.patience.join
         shown: tuple[str, ...] = ()
@@ -232,17 +232,14 @@ class Participants:
         """As `online`, without slow sites where there are enough others."""
         here = self.online(sections)
         quick = here - self.pace.resting(round_)
-        return quick if len(quick) >= self._needed(sections) else here
-
-    def _needed(self, sections: Sections) -> int:
-        return len(self._study.roster) if sections.exact else self._study.aggregation.least_sites
+        return quick if len(quick) >= sections.least_sites else here
 
     def online(self, sections: Sections) -> frozenset[str]:
         """The sites that could be asked now, once enough of them are there.
 
         Raises WardroundError(TOO_FEW_SITES) when patience is over.
         """
-        proposal, needed = self._proposal, self._needed(sections)
+        proposal, needed = self._proposal, sections.least_sites
         deadline, reported = _now() + proposal.patience.join, False
         while len(here := self._askable()) < needed:
             proposal.check_cancelled()

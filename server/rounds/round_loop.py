@@ -18,6 +18,7 @@ import numpy as np
 from protocol.errors import Code, WardroundError
 from protocol.exact.results import HONEST
 from protocol.metrics.query_answers import Answer, answers
+from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
 from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
@@ -29,6 +30,7 @@ from protocol.study.vector_layout import (
     decode_gradient,
     decode_histogram,
     histogram_variance,
+    of_everyone,
 )
 from server.model import attempt_record
 from server.model.attempts import Attempts
@@ -110,6 +112,7 @@ class RoundLoop:
         self._reports: list[RoundReport] = []
         self._pending: RoundReport | None = None
         self._scored: OpenedScores | None = None
+        self._subgroups: tuple[SubgroupFigures, ...] = ()
         self._answers: tuple[Answer, ...] = ()
         self._analysis: AnalysisResult | None = None
         self._started = time.monotonic()
@@ -330,8 +333,10 @@ class RoundLoop:
             return {}
         scale, bins = self.study.evaluation.scale, self.study.evaluation.bins
         variance = histogram_variance(self.study, sites) * sites / scale**2
-        counts = decode_histogram(self.study, opened.total[sections.histogram])
+        histogram = decode_histogram(self.study, opened.total[sections.histogram])
+        counts = of_everyone(self.study, histogram)
         self._scored = OpenedScores(tuple(counts.tolist()), variance)
+        self._subgroups = subgroup_figures(self.study, histogram, variance)
         metrics = self.study.outcome.pooled(counts, bins, variance)
         self._emit(metrics)
         return metrics
@@ -359,6 +364,7 @@ class RoundLoop:
             confusion=self._confusion(),
             answers=self._answers,
             scores=self._scored,
+            subgroups=self._subgroups,
             approvals=self._participants.approvals,
             analysis=self._analysis,
         )

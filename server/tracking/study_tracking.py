@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,15 @@ class StudyTracking:
         undelivered: Path,
         signer: Identity | None = None,
         launched_by: str = "",
+        earlier: Callable[[], str] = str,
     ) -> None:
         """undelivered: the folder for studies that MLflow did not take. signer: the coordinator's
-        key, which signs the model's record. launched_by: the account that submitted the study."""
+        key, which signs the model's record. launched_by: the account that submitted the study.
+        earlier: says what the coordinator's earlier studies of the same data add to its privacy
+        cost; asked when the run opens."""
         self._uri, self._wish, self._undelivered = uri, wish, undelivered
         self._study, self._configuration = study, redacted(configuration)
-        self._signer, self._launched_by = signer, launched_by
+        self._signer, self._launched_by, self._earlier = signer, launched_by, earlier
         self._folder = undelivered / study.digest[:12]
         self._tracker: MlflowTracker | None = None
 
@@ -64,7 +67,7 @@ class StudyTracking:
             model=self._wish.model,
             undelivered=self._undelivered,
             signer=self._signer,
-            background=Background(self._launched_by),
+            background=Background(self._launched_by, earlier=self._earlier()),
         )
         tracker.begin(self._study, self._configuration, RELEASE)
         shutil.rmtree(self._folder, ignore_errors=True)  # an end that was stored before it went on

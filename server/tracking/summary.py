@@ -16,6 +16,7 @@ from protocol.privacy.releases import assumption
 from server.answers import analysis_report
 from server.answers.query_report import plain
 from server.outcome import Outcome
+from server.report import subgroups
 
 
 def summary(
@@ -46,6 +47,7 @@ def summary(
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
         **({"answers": plain(outcome)} if study.query is not None else {}),
+        **({"subgroups": subgroups.plain(study, outcome.subgroups)} if outcome.subgroups else {}),
         **({"analysis": analysis_report.plain(outcome.analysis)} if outcome.analysis else {}),
     } | ({"baselines": {name: dict(of) for name, of in baselines.items()}} if baselines else {})
 

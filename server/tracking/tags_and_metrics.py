@@ -12,6 +12,7 @@ from protocol.study.study import Study
 from protocol.vectors import weights_digest
 from server.answers import analysis_report, query_report
 from server.outcome import Outcome, RoundReport
+from server.report import subgroups
 from server.report.model_card import Background, describe
 
 SECONDS = "system/seconds"
@@ -33,6 +34,7 @@ def opening_tags(
         "wardround.mode": study.privacy.mode,
         "wardround.sites": str(len(study.roster)),
         "wardround.code_version": code_version,
+        **({"wardround.permit": study.permit.identifier} if study.permit is not None else {}),
         "mlflow.note.content": describe(study, None, background),
         **({"wardround.launched_by": launched, "mlflow.user": launched} if launched else {}),
         **({} if parent is None else {"mlflow.parentRunId": parent}),
@@ -51,6 +53,8 @@ def claims(outcome: Outcome) -> dict[str, str]:
         "wardround.uncovered": outcome.uncovered or "nobody",
         "wardround.sites_per_patient": str(study.privacy.sites_per_patient),
     }
+    if by := subgroups.in_a_tag(outcome):
+        tags["wardround.subgroups"] = by
     if outcome.weights.size:
         tags["wardround.weights"] = weights_digest(outcome.weights)
     if outcome.epsilon is not None:

@@ -69,6 +69,20 @@ def test_each_rule_refuses_what_it_forbids_and_says_so(rule: str, changes: dict[
         check(policy(), study(**changes))
 
 
+def test_patients_and_hospitals_are_told_apart_as_the_site_allows() -> None:
+    age = {"kind": "bands", "column": "age", "cuts": [65.0]}
+    with refusing(Code.REFUSED_POLICY, "policy.subgroups does not allow subgroups by age"):
+        check(policy(subgroups=["sex"]), study(evaluation__subgroups=[age]))
+    check(policy(subgroups=["age"]), study(evaluation__subgroups=[age]))
+    classes = [{"level": "acme", "sites": list(SITES)}]
+    vendor = {"kind": "hospitals", "attribute": "vendor", "classes": classes}
+    wanted = study(evaluation__subgroups=[vendor])
+    for affirmed in ({}, {"vendor": "other"}, {"size": "acme"}):
+        with refusing(Code.REFUSED_POLICY, "policy.attributes does not affirm the study's vendor"):
+            check(policy(attributes=affirmed, subgroups=["vendor"]), wanted)
+    check(policy(attributes={"vendor": "acme"}), wanted)
+
+
 def test_the_floors_on_aggregation_are_the_sites() -> None:
     four = [{"name": name, "patients": 100} for name in (*SITES, "kappa")]
     wanted = study(roster=four)

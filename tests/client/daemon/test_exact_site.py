@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.cli.study_summary import summarise
+from client.approver.study_page import summarise
 from client.governance.audit_replay import AuditEvent
 from client.governance.exact_releases import counted_exactly
 from launch.queries.exact_analyses import exact_glm

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from client.cli.study_summary import summarise
+from client.approver.study_page import summarise
 from client.cohorts.loading import build_query_contributor, who_objects
 from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import KnownRoster

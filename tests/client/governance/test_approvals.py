@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli.study_summary import summarise
+from client.approver.study_page import summarise
 from client.governance import approvals
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget

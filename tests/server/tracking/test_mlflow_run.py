@@ -605,6 +605,9 @@ def test_no_type_that_tracking_takes_has_room_for_one_site() -> None:
         "Figure",
         "ResultRow",
         "ResultTable",
+        "SubgroupFigures",
+        "LevelFigures",
+        "Difference",
     }
     for owner, name, kind in found:
         assert not {"site", "sites", "client", "node", "patient"} & set(name.split("_")), name
