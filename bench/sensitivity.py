@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -109,10 +110,12 @@ def invent_backbone() -> None:
     stand behind it, and a study's check of its task wants some file of weights."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    torch.save(resnet18(weights=None).state_dict(), folder / backbone.WEIGHTS)
-    drawn = (folder / backbone.WEIGHTS).read_bytes()
-    os.environ["WARDROUND_WEIGHTS"] = str(folder / backbone.WEIGHTS)
-    backbone.features = partial(backbone.features, sha256=hashlib.sha256(drawn).hexdigest())  # type: ignore[assignment]  # a partial of it
+    drawn = folder / backbone.WEIGHTS.name
+    torch.save(resnet18(weights=None).state_dict(), drawn)
+    os.environ["WARDROUND_WEIGHTS"] = str(folder)
+    digest = hashlib.sha256(drawn.read_bytes()).hexdigest()
+    invented = dataclasses.replace(backbone.WEIGHTS, sha256=digest)
+    backbone.features = partial(backbone.features, weights=invented)
 
 
 def kinds(study: AuditedStudy) -> tuple[Kind, ...]:
