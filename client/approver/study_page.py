@@ -12,7 +12,7 @@ from typing import assert_never
 
 from client.approver.languages import Say, english
 from client.config.known_permits import objection as permit_objection
-from client.config.policy import Policy, utc_today
+from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
@@ -55,7 +55,7 @@ def summarise(
         (say("Title"), study.title),
         (say("Who asks"), study.contact),
         (say("What for"), study.purpose),
-        *_permit(study, approvals.policy, say),
+        *_permit(study, approvals, say),
         (
             say("Task"),
             say("{task}, version {version}", task=study.task.name, version=study.task.version),
@@ -82,12 +82,12 @@ def summarise(
     ]
 
 
-def _permit(study: Study, policy: Policy, say: Say) -> Lines:
-    permit = study.permit
+def _permit(study: Study, approvals: Approvals, say: Say) -> Lines:
+    permit, policy = study.permit, approvals.policy
     if permit is None:
         missing = say("none is stated, and policy.permits asks for one")
         return [(say("Permit"), missing)] if policy.permit_required else []
-    objection = permit_objection(policy.permits, study, utc_today())
+    objection = permit_objection(policy.permits, study, approvals.today)
     known = say("NOT confirmed by this hospital's own records (policy.permits)")
     if not objection:
         known = say("confirmed by this hospital's own records")

@@ -276,11 +276,11 @@ class Policy(Document):
                 rule=rule,
             )
 
-    def objections(self, study: Study, site: str) -> tuple[str, ...]:
-        """Returns the keys of all rules that forbid the study today."""
+    def objections(self, study: Study, site: str, today: str | None = None) -> tuple[str, ...]:
+        """Returns the keys of all rules that forbid the study; today as in `check`."""
         rules = [rule for rule, _ in self._objections(study, site)]
         try:
-            self.check_permit(study, utc_today())
+            self.check_permit(study, today or utc_today())
         except WardroundError as error:
             rules.append(error.rule)
         return tuple(dict.fromkeys(rules))

@@ -234,6 +234,11 @@ class Approvals:
             today = self._state.today()
             return exact_releases(db, study, today).revealed_by_subtraction(study)
 
+    @property
+    def today(self) -> str:
+        """The day by which permits are judged, UTC: 2027-03-31."""
+        return self._state.today()
+
     def permit_roster(self, study: Study) -> None:
         """Permits exact sums over the study's roster for good, in this study and in others."""
         with self._state.transaction() as db:
@@ -257,7 +262,7 @@ class Approvals:
             return DryRunAnswer(*_answer(*decided))
         if self._ledger.holds(study):
             return DryRunAnswer("accepted")
-        rules = dict.fromkeys(self.policy.objections(study, self._site))
+        rules = dict.fromkeys(self.policy.objections(study, self._site, self.today))
         code = None
         for check in (self._check_rules, self._ledger.check_caps):
             try:
@@ -273,8 +278,8 @@ class Approvals:
         return DryRunAnswer("accepted" if by_rule else "waiting")
 
     def _check_rules(self, study: Study) -> None:
-        roster, today = self._roster.now().names, self._state.today()
-        self.policy.check(study, site=self._site, roster=roster, today=today)
+        roster = self._roster.now().names
+        self.policy.check(study, site=self._site, roster=roster, today=self.today)
 
     def _standing(self, digest: str) -> tuple[StudyStatus, Code | None] | None:
         with self._state.reading() as db:

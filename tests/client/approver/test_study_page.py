@@ -118,10 +118,7 @@ def test_it_says_by_what_patients_are_told_apart(hospital: Hospital) -> None:
     assert "For whom it fails, by" not in page(hospital, study())
 
 
-def test_it_compares_the_permit_with_the_hospitals_own_records(
-    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(study_page, "utc_today", lambda: "2026-03-02")
+def test_it_compares_the_permit_with_the_hospitals_own_records(hospital: Hospital) -> None:
     said = page(hospital, signed())["Permit"]
     assert said.endswith("signed by Ada Byron; confirmed by this hospital's own records")
     assert "NOT confirmed" in page(hospital, signed(identifier="DAR-1"))["Permit"]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from launch.cli.main import app
 from launch.studies.permit import under_permit
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
@@ -63,3 +65,14 @@ def test_without_its_key_it_says_how_to_make_one(tmp_path: Path) -> None:
         under_permit(study(), written(tmp_path))
     assert caught.value.code is Code.IDENTITY
     assert "wardround key" in caught.value.remedy
+
+
+def test_the_command_makes_a_key_once_and_shows_its_public_half(tmp_path: Path) -> None:
+    path = tmp_path / "ada.pem"
+    done = CliRunner().invoke(app, ["key", str(path)])
+    assert done.exit_code == 0
+    assert Identity.load(path).public_key.hex() in done.stdout
+    assert path.stat().st_mode & 0o077 == 0
+    again = CliRunner().invoke(app, ["key", str(path)])
+    assert isinstance(again.exception, WardroundError)
+    assert again.exception.code is Code.IDENTITY
