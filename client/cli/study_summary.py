@@ -19,7 +19,7 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
-from protocol.study.analysis import Analysis, Hazards, Regression, Survival, TableOne
+from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
 from protocol.study.query import Cells, Mean, Query, Statistic
 from protocol.study.study import Study
@@ -82,8 +82,13 @@ def _budget(study: Study, approvals: Approvals) -> list[tuple[str, str]]:
 def _patients(study: Study) -> str:
     if study.query is not None:
         which = "all of the task's patients"
+        if (scored := study.query.scored) is not None:
+            which = (
+                f"patients whom this site scored from {scored.since} to {scored.until} with the "
+                f"model {scored.model[:12]}, what it said and what it was given"
+            )
         if study.query.where is not None:
-            which = f"the task's patients with a record where {in_words(study.query.where)}"
+            which += f", those with a record where {in_words(study.query.where)}"
         return f"{which}; each counts once in a statistic, by his first such record"
     evaluation = study.evaluation
     match evaluation.split:
@@ -119,6 +124,8 @@ def _read_as(analysis: Analysis) -> str:
             return f"a regression ({analysis.family}) with standard errors that know the noise"
         case Hazards():
             return "proportional hazards (Cox): hazard ratios with intervals that know the noise"
+        case Drift():
+            return "drift: whether these counts are still shared out as in a histogram from before"
     assert_never(analysis)
 
 

@@ -36,7 +36,11 @@ class ModelRules(Document):
     views: YamlList[Word] | None = Field(
         default=None, description="a list of view positions, such as [PA, AP]; left out: any"
     )
-
+    watch: bool = Field(
+        default=False,
+        description="true or false: whether what it says, and what it was given, is kept here to "
+        "be counted by `wardround query drift`",
+    )
     send_to: YamlList[Title] = Field(
         default=(),
         description="a list of the AE titles, of policy.predict.destinations, that its reports "

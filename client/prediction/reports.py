@@ -32,7 +32,7 @@ def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, b
         use=model.notice,
         limits=_limits(model.rules),
     )
-    return structured_report(one.file, said, one.score, when)
+    return structured_report(one.file, said, one.scores[0], when)
 
 
 def _limits(rules: ModelRules) -> str:

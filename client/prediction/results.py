@@ -102,7 +102,7 @@ def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetim
         found = [SourceImage.of(one.file) for one in predictions]
         for name in SourceImage.__annotations__:
             columns[name] = [getattr(image, name) for image in found]
-    columns["score"] = [one.score for one in predictions]
+    columns["score"] = [one.scores[0] for one in predictions]
     frame = pd.DataFrame(columns)
     for name, value in {
         "predicts": f"{model.task.title} ({model.task.schema.label_meaning})",

@@ -45,7 +45,7 @@ def _resources(model: AllowedModel, one: Prediction, when: datetime) -> Iterator
         image = SourceImage.of(one.file)
         patient = image.patient_id
         basis = [_identified(_DICOM, f"urn:oid:{image.study_uid}")]
-    percent = float(Decimal(repr(one.score)) * 100)
+    percent = float(Decimal(repr(one.scores[0])) * 100)
     yield {
         "resourceType": "RiskAssessment",
         "id": name,

@@ -19,6 +19,7 @@ from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction, Progress, predict
 from client.prediction.selection import NEW, select
 from client.prediction.state import PredictionState
+from client.prediction.watched import to_keep
 from protocol.errors import Code, WardroundError
 
 
@@ -70,10 +71,12 @@ def run(
         audit.append(AuditEvent.PATIENTS_SCORED, model=digest, version=model.bundle.name, **counts)
     if to is None:
         reports, unfit = results.reports(model, sorted(made, key=_arrival), now)
-        state.add(digest, (one.record for one in made), model.rules.send_to, reports)
+        records = (one.record for one in made)
+        state.add(digest, records, model.rules.send_to, reports, to_keep(config, model, made))
     elif made:
         unfit = results.write(to, model, made, now)
-        state.add(digest, (one.record for one in made))
+        records = (one.record for one in made)
+        state.add(digest, records, watched=to_keep(config, model, made))
     reasons = Counter(found.left_out) + unfit
     return ScoringRun(model.bundle.name, digest, model.notice, **counts, reasons=dict(reasons))
 

@@ -1,6 +1,8 @@
 """What a site has scored, and the reports that wait to be sent: state/predictions.db, 0600.
 
     scored        model (the bundle's digest), record (`selection.RECORD`), time
+    watched       for models that the policy lets be counted: by month (UTC) and patient (a keyed
+                  hash) the first prediction and what it was made from, as JSON; two years of it
     outbox        reports in the order in which they are to be sent, with why one was given up
     destination   by AE title: failures in a row, when to try again, how many were taken
 
@@ -26,10 +28,15 @@ from protocol.secret_files import refuse_shared
 FILE = "predictions.db"
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0
 """Seconds before a destination that failed is tried again: twice as long each time."""
+_MONTH = len("2026-01")
+_KEPT_YEARS = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scored (
   model TEXT NOT NULL, record TEXT NOT NULL, time TEXT NOT NULL,
   PRIMARY KEY (model, record)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS watched (
+  model TEXT NOT NULL, month TEXT NOT NULL, patient BLOB NOT NULL, said TEXT NOT NULL,
+  PRIMARY KEY (model, month, patient)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, uid TEXT NOT NULL,
   model TEXT NOT NULL, report BLOB NOT NULL, added REAL NOT NULL, given_up TEXT,
@@ -108,9 +115,11 @@ class PredictionState:
         records: Iterable[str],
         destinations: Iterable[str] = (),
         reports: Mapping[str, bytes] | None = None,
+        watched: Iterable[tuple[bytes, str]] = (),
     ) -> None:
         """Records that were scored, and their reports (UID -> DICOM object) for destinations, in
-        this order; all or none. A report that is there already stays as it is."""
+        this order; all or none. A report that is there already stays as it is, and so does what a
+        patient's first prediction of this month said. watched: patient -> that, as JSON."""
         now = self.clock()
         day = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
         with self._transaction():
@@ -118,6 +127,12 @@ class PredictionState:
                 "INSERT OR IGNORE INTO scored VALUES (?, ?, ?)",
                 ((model, record, day) for record in records),
             )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO watched VALUES (?, ?, ?, ?)",
+                ((model, day[:_MONTH], patient, said) for patient, said in watched),
+            )
+            year, month = int(day[:4]) - _KEPT_YEARS, day[4:_MONTH]
+            self._db.execute("DELETE FROM watched WHERE month < ?", (f"{year:04}{month}",))
             for title in destinations:
                 self._db.execute("INSERT OR IGNORE INTO destination (title) VALUES (?)", (title,))
                 self._db.executemany(
@@ -125,6 +140,15 @@ class PredictionState:
                     " VALUES (?, ?, ?, ?, ?)",
                     ((title, uid, model, report, now) for uid, report in (reports or {}).items()),
                 )
+
+    def watched(self, model: str, since: str, until: str) -> list[tuple[bytes, str]]:
+        """Patient, and what was said: of the months from since to until, the earlier first."""
+        with _errors(self._path):
+            return self._db.execute(
+                "SELECT patient, said FROM watched WHERE model = ? AND month BETWEEN ? AND ?"
+                " ORDER BY month, patient",
+                (model, since, until),
+            ).fetchall()
 
     def due(self) -> list[str]:
         """The destinations for which something waits, and whose pause is over."""

@@ -24,7 +24,7 @@ from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import assumption, planned_broken_epsilon
 from protocol.study.privacy_mode import QUERY_MODE
-from protocol.study.query import Query, SharedNoise
+from protocol.study.query import Query, Scored, SharedNoise
 from protocol.study.study import (
     Aggregation,
     Evaluation,
@@ -106,6 +106,7 @@ def _built(
         statistics=question.statistics,
         mechanism=mechanism,
         least_count=question.least_count,
+        scored=question.scored,
     )
     draft = Study(
         title=question.title or f"A question about {question.task.name}",
@@ -131,6 +132,7 @@ def _built(
         roster=tuple(Member(name=site, patients=patients[site]) for site in sorted(patients)),
         query=query,
         analysis=question.analysis,
+        expires="" if question.scored is None else _kept_until(question.scored),
     )
     return with_words(with_noise(draft, price.epsilon))
 
@@ -149,6 +151,13 @@ def cost(study: Study) -> str:
         f"the counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
         f"noise). {assumption(study)}"
     )
+
+
+def _kept_until(scored: Scored) -> str:
+    """To which day sites keep the budget of a period that is not over yet: two months after it."""
+    year, month = map(int, scored.until.split("-"))
+    year, month = year + (month + 2) // 12, (month + 2) % 12 + 1
+    return f"{year:04}-{month:02}-01"
 
 
 def _user() -> str:

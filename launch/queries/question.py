@@ -20,7 +20,16 @@ from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.analysis import Analysis
 from protocol.study.condition import Condition
-from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Statistic
+from protocol.study.query import (
+    Axis,
+    Bins,
+    Categories,
+    Cells,
+    ConditionAxis,
+    Mean,
+    Scored,
+    Statistic,
+)
 from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.schema import Column
@@ -41,7 +50,9 @@ class Question:
     title: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
-    """What the statistics are read as (`launch.queries.analyses`)."""
+    """What the statistics are read as (`launch.queries.analyses`, `launch.queries.drift`)."""
+    scored: Scored | None = None
+    """The model and the period whose predictions are counted, in place of the task's records."""
 
     @staticmethod
     def about(
