@@ -7,6 +7,7 @@ from datetime import datetime
 from client.config.prediction_rules import ModelRules
 from client.data.dicom.results.structured_report import ModelStatement, structured_report
 from client.prediction.allowed_model import AllowedModel
+from client.prediction.findings import findings
 from client.prediction.predictions import Prediction
 from protocol.errors import Code, WardroundError
 
@@ -28,11 +29,10 @@ def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, b
         version=record.version,
         digest=model.bundle.digest,
         study=model.bundle.study.digest,
-        predicts=model.task.title,
         use=model.notice,
         limits=_limits(model.rules),
     )
-    return structured_report(one.file, said, one.scores[0], when)
+    return structured_report(one.file, said, findings(model, one), when)
 
 
 def _limits(rules: ModelRules) -> str:

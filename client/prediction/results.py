@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.prediction import risk_assessments
+from client.prediction import health_record
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction
 from protocol import durable_files
@@ -58,7 +58,7 @@ def write(
                 durable_files.write(to / f"{uid}.dcm", content)
             return faults
         if to.suffix == _RECORD:
-            content = risk_assessments.ndjson(model, predictions, when)
+            content = health_record.ndjson(model, predictions, when)
         else:
             content = _table(to.suffix, _frame(model, predictions, when))
         durable_files.write(to, content, replace=False)
@@ -95,6 +95,8 @@ def _table(suffix: str, frame: pd.DataFrame) -> bytes:
 def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> pd.DataFrame:
     import pandas as pd
 
+    from client.prediction.findings import in_full
+
     columns: dict[str, Any] = {"patient": [one.patient for one in predictions]}
     if model.task.schema.images:
         from client.data.dicom.results.source_image import SourceImage
@@ -102,10 +104,11 @@ def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetim
         found = [SourceImage.of(one.file) for one in predictions]
         for name in SourceImage.__annotations__:
             columns[name] = [getattr(image, name) for image in found]
-    columns["score"] = [one.scores[0] for one in predictions]
+    for at, name in enumerate(model.task.outcome.score_columns):
+        columns[name] = [one.scores[at] for one in predictions]
     frame = pd.DataFrame(columns)
     for name, value in {
-        "predicts": f"{model.task.title} ({model.task.schema.label_meaning})",
+        "predicts": in_full(model.task.title, model),
         "model": model.bundle.name,
         "digest": model.bundle.digest,
         "study": model.bundle.study.digest,

@@ -144,12 +144,17 @@ def rules(port: int, **changes: Any) -> Predict:
 def queued(state: PredictionState, tmp_path: Path, number: int) -> None:
     from datetime import UTC, datetime
 
-    from client.data.dicom.results.structured_report import ModelStatement, structured_report
+    from client.data.dicom.results.structured_report import (
+        Finding,
+        ModelStatement,
+        structured_report,
+    )
 
-    model = ModelStatement("chest", "3", XRAY.digest, "b" * 64, "Pneumonia", "Not for", "DX")
+    model = ModelStatement("chest", "3", XRAY.digest, "b" * 64, "Not for", "DX")
+    found = [Finding("Probability of", "Pneumonia", 0.5)]
     said = [{"SOPInstanceUID": f"1.2.3.{place}"} for place in range(number)]
     now = datetime(2027, 3, 31, tzinfo=UTC)
-    made = [structured_report(f, model, 0.5, now) for f in with_radiographs(tmp_path, *said)]
+    made = [structured_report(f, model, found, now) for f in with_radiographs(tmp_path, *said)]
     state.add(XRAY.digest, [uid for uid, _ in made], ["PACS"], dict(made))
 
 

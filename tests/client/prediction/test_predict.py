@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fhir.resources.R4B.observation import Observation
 from fhir.resources.R4B.provenance import Provenance
 from fhir.resources.R4B.riskassessment import RiskAssessment
 from PIL import Image
@@ -171,14 +172,36 @@ def test_a_model_that_another_coordinator_signed_is_refused(
     assert "no signing key" in predict(MODEL, "cohort").err
 
 
-def test_a_model_of_several_classes_is_not_taken_for_a_probability(
-    predict: Predict, tmp_path: Path
+@pytest.mark.parametrize("task", ["digits", "diabetes_progression"])
+def test_several_classes_and_numbers_are_predicted_bit_for_bit(
+    task: str, predict: Predict, tmp_path: Path
 ) -> None:
-    digits = bundle(registry.load("digits"))
-    site(tmp_path, allowing(digits))
-    refused = predict(digits, "cohort")
-    assert refused.status == 2
-    assert "not the probability of one thing" in refused.err
+    model = bundle(registry.load(task))
+    site(tmp_path, allowing(model), task=task)
+    for to in ("scores.csv", "scores.ndjson"):
+        done = predict(model, "cohort", to)
+        assert done.status == 0, done.err
+    table = records(task)
+    columns = {name: table[name] for name in table if name != "patient"}
+    expected = loaded(model, tmp_path).predict(pd.DataFrame(columns))
+    frame = read(tmp_path / "scores.csv")
+    assert frame[list(expected)].to_numpy().tolist() == expected.to_numpy().tolist()
+    lines = [json.loads(line) for line in (tmp_path / "scores.ndjson").read_text().splitlines()]
+    assert len(lines) == 2 * RECORDS
+    for said, origin, row in zip(lines[::2], lines[1::2], expected.to_numpy(), strict=True):
+        Provenance.model_validate(origin)
+        assert origin["target"] == [{"reference": f"{said['resourceType']}/{said['id']}"}]
+        assert said["note"] == [{"text": "Not for diagnosis. For research only."}]
+        if task == "digits":
+            RiskAssessment.model_validate(said)
+            percent = [one["probabilityDecimal"] for one in said["prediction"]]
+            assert percent == pytest.approx(100 * row, 1e-12)
+            assert said["prediction"][3]["outcome"]["text"].startswith("3: ")
+        else:
+            Observation.model_validate(said)
+            assert said["status"] == "preliminary"
+            assert said["valueQuantity"] == {"value": row[0]}
+            assert said["code"]["text"].startswith("Predicted ")
 
 
 def test_a_column_that_the_model_needs_is_named(predict: Predict, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A score of an image as a DICOM measurement report (PS3.16, TID 1500), as a Comprehensive SR.
+"""What a model says of an image as a DICOM measurement report (PS3.16, TID 1500, Comprehensive SR).
 
 Its unique identifiers follow from the image and the model: the same result is the same object
 however often it is made, so that a PACS which was sent it twice has it once (IHE AI Results).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -56,23 +57,31 @@ _PATIENT_AND_STUDY = (
 
 @dataclass(frozen=True)
 class ModelStatement:
-    """What a report says of its model. predicts: of what the score is the probability. use: what it
-    may be used for; limits: in which of this site's pictures. digest: of its bundle."""
+    """What a report says of its model. use: what it may be used for; limits: in which of this
+    site's pictures. digest: of its bundle."""
 
     name: str
     version: str
     digest: str
     study: str
-    predicts: str
     use: str
     limits: str
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A number that a model says, without a unit: `measure` (such as "Probability of") `of`
+    what."""
+
+    measure: str
+    of: str
+    value: float
+
+
 def structured_report(
-    file: Path, model: ModelStatement, score: float, when: datetime
+    file: Path, model: ModelStatement, found: Sequence[Finding], when: datetime
 ) -> tuple[str, bytes]:
-    """The report on an image, score in [0, 1], as a DICOM file in the image's own study: its UID
-    and its content.
+    """The report on an image as a DICOM file in the image's own study: its UID and its content.
 
     Raises WardroundError(MALFORMED_DATA) for an image that is of no study, or cannot be read any
     more.
@@ -93,15 +102,17 @@ def structured_report(
         buffer = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote patients' names
-            report = _report(image, model, score, when)
+            report = _report(image, model, found, when)
             report.save_as(buffer, enforce_file_format=True)
         return str(report.SOPInstanceUID), buffer.getvalue()
 
 
-def _report(image: Dataset, model: ModelStatement, score: float, when: datetime) -> Dataset:
+def _report(
+    image: Dataset, model: ModelStatement, found: Sequence[Finding], when: datetime
+) -> Dataset:
     return ComprehensiveSR(
         evidence=[image],
-        content=_content(image, model, score),
+        content=_content(image, model, found),
         series_instance_uid=_uid(model.digest, image.StudyInstanceUID, "series"),
         series_number=_SERIES,
         sop_instance_uid=_uid(model.digest, image.SOPInstanceUID, "report"),
@@ -117,26 +128,19 @@ def _report(image: Dataset, model: ModelStatement, score: float, when: datetime)
     )
 
 
-def _content(image: Dataset, model: ModelStatement, score: float) -> MeasurementReport:
-    predicted = CodedConcept(
-        hashlib.sha256(model.predicts.encode()).hexdigest()[:_SHORT_STRING],
-        _SCHEME,
-        f"Probability of {model.predicts}"[:_LONG_STRING],
-    )
+def _content(image: Dataset, model: ModelStatement, found: Sequence[Finding]) -> MeasurementReport:
     algorithm = AlgorithmIdentification(
         name=model.name,
         version=model.version,
         parameters=[f"model sha256:{model.digest}", f"study sha256:{model.study}"],
         manufacturer=_MAKER,
     )
-    measured = Measurement(predicted, score, CodedConcept("1", "UCUM", "no units"))
-    measured[0].MeasuredValueSequence[0].FloatingPointValue = score  # with all its bits
     group = MeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(
             uid=_uid(model.digest, image.SOPInstanceUID, "finding"), identifier=model.name
         ),
         algorithm_id=algorithm,
-        measurements=[measured],
+        measurements=[_measured(one) for one in found],
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)],
     )
     for text in (model.use, f"Intended for {model.limits}."):
@@ -153,6 +157,17 @@ def _content(image: Dataset, model: ModelStatement, score: float) -> Measurement
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
+
+
+def _measured(one: Finding) -> Measurement:
+    name = CodedConcept(
+        hashlib.sha256(one.of.encode()).hexdigest()[:_SHORT_STRING],
+        _SCHEME,
+        f"{one.measure} {one.of}"[:_LONG_STRING],
+    )
+    measured = Measurement(name, one.value, CodedConcept("1", "UCUM", "no units"))
+    measured[0].MeasuredValueSequence[0].FloatingPointValue = one.value  # with all its bits
+    return measured
 
 
 def _uid(digest: str, of: str, what: str) -> str:
