@@ -41,6 +41,11 @@ class ModelRules(Document):
         description="true or false: whether what it says, and what it was given, is kept here to "
         "be counted by `wardround query drift`",
     )
+    explain: bool = Field(
+        default=False,
+        description="true or false: whether results say what they rest on: each column's "
+        "contribution or, for a picture, a map of where covering it changes the score",
+    )
     send_to: YamlList[Title] = Field(
         default=(),
         description="a list of the AE titles, of policy.predict.destinations, that its reports "

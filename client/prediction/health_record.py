@@ -25,6 +25,8 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
 
+_SHOWN = 5
+"""Of a record's contributions."""
 _DICOM, _SHA256 = "urn:dicom:uid", "urn:wardround:sha256"
 
 
@@ -72,12 +74,18 @@ def _resources(model: AllowedModel, one: Prediction, time: str) -> Iterator[dict
     match outcome:
         case Binary() | Multiclass():
             said = _risk_assessment(model, found, _Subject.of(one), time, device)
+            if why := _rationale(one, "Contributions to the log odds"):
+                likeliest = max(said["prediction"], key=lambda p: p["probabilityDecimal"])
+                likeliest["rationale"] = why
         case Regression():
             said = _observation(model, found[0], _Subject.of(one), time, device)
         case never:
             assert_never(never)
     name = digest(canonical([bundle.digest, one.record]))
-    said |= {"id": name, "note": [{"text": model.notice}]}
+    notes = [model.notice]
+    if said["resourceType"] == "Observation" and (why := _rationale(one, "Contributions")):
+        notes.append(why)
+    said |= {"id": name, "note": [{"text": text} for text in notes]}
     yield said
     yield {
         "resourceType": "Provenance",
@@ -129,6 +137,13 @@ def _observation(
         "device": device,
         "valueQuantity": {"value": found.value},
     }
+
+
+def _rationale(one: Prediction, measure: str) -> str:
+    """The columns that contribute most; "" where nothing is explained."""
+    most = sorted(one.contributions.items(), key=lambda pair: -abs(pair[1]))[:_SHOWN]
+    said = ", ".join(f"{name} {value:+.2g}" for name, value in most)
+    return said and f"{measure}: {said}"
 
 
 def _method(model: AllowedModel) -> str:

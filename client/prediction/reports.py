@@ -1,10 +1,11 @@
-"""A prediction of a picture as the DICOM report that goes back to the PACS."""
+"""A prediction of a picture as the DICOM objects that go back to the PACS."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from client.config.prediction_rules import ModelRules
+from client.data.dicom.results.influence_map import influence_map
 from client.data.dicom.results.structured_report import ModelStatement, structured_report
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.findings import findings
@@ -12,8 +13,8 @@ from client.prediction.predictions import Prediction
 from protocol.errors import Code, WardroundError
 
 
-def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, bytes]:
-    """UID and content of a DICOM file.
+def reports(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, bytes]:
+    """UID -> DICOM file: the report and, where the prediction is explained, the map.
 
     Raises WardroundError(MALFORMED_DATA) as `structured_report` does, and for a prediction without
     a picture."""
@@ -32,7 +33,10 @@ def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, b
         use=model.notice,
         limits=_limits(model.rules),
     )
-    return structured_report(one.file, said, findings(model, one), when)
+    made = dict([structured_report(one.file, said, findings(model, one), when)])
+    if one.influence is not None:
+        made.update([influence_map(one.file, said, one.influence, when)])
+    return made
 
 
 def _limits(rules: ModelRules) -> str:

@@ -70,14 +70,14 @@ def write(
 def reports(
     model: AllowedModel, predictions: Sequence[Prediction], when: datetime
 ) -> tuple[dict[str, bytes], Counter[str]]:
-    """UID -> DICOM report, in the order of the predictions, and why some have none -> how many."""
-    from client.prediction.reports import report
+    """UID -> DICOM object, in the order of the predictions, and why some have none -> how many."""
+    from client.prediction import reports as dicom
 
     made: dict[str, bytes] = {}
     faults: Counter[str] = Counter()
     for one in predictions:
         try:
-            made.update([report(model, one, when)])
+            made |= dicom.reports(model, one, when)
         except WardroundError as error:
             faults[error.message] += 1
     return made, faults
@@ -106,6 +106,8 @@ def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetim
             columns[name] = [getattr(image, name) for image in found]
     for at, name in enumerate(model.task.outcome.score_columns):
         columns[name] = [one.scores[at] for one in predictions]
+    for name in predictions[0].contributions:
+        columns[f"contribution_{name}"] = [one.contributions[name] for one in predictions]
     frame = pd.DataFrame(columns)
     for name, value in {
         "predicts": in_full(model.task.title, model),

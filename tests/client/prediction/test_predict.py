@@ -351,6 +351,59 @@ def test_a_picture_in_the_health_record_names_its_study(predict: Predict, tmp_pa
     assert assessment["basis"][0]["identifier"]["value"] == "urn:oid:1.2.826.0.1.0"
 
 
+@pytest.mark.parametrize("task", ["breast_cancer", "digits", "diabetes_progression"])
+def test_what_a_score_rests_on_is_said_where_the_policy_wants_it(
+    task: str, predict: Predict, tmp_path: Path
+) -> None:
+    model = bundle(registry.load(task))
+    site(tmp_path, allowing(model, explain=True), task=task)
+    for to in ("scores.csv", "scores.ndjson"):
+        assert predict(model, "cohort", to).status == 0
+    frame = read(tmp_path / "scores.csv")
+    names = [column.name for column in registry.load(task).schema.columns]
+    assert [c for c in frame if c.startswith("contribution_")] == [
+        f"contribution_{name}" for name in names
+    ]
+    first = frame.iloc[0][[f"contribution_{name}" for name in names]].astype(float)
+    most = str(first.abs().idxmax()).removeprefix("contribution_")
+    said = json.loads((tmp_path / "scores.ndjson").read_text().splitlines()[0])
+    if task == "diabetes_progression":
+        Observation.model_validate(said)
+        assert said["note"][1]["text"].startswith(f"Contributions: {most} ")
+    else:
+        RiskAssessment.model_validate(said)
+        (why,) = [one["rationale"] for one in said["prediction"] if "rationale" in one]
+        assert why.startswith(f"Contributions to the log odds: {most} ")
+
+
+def test_a_map_of_what_a_score_rests_on_is_a_segmentation(
+    predict: Predict, tmp_path: Path, dicom3tools: Path, dcmtk: Path
+) -> None:
+    said: list[dict[str, Any]] = [{}, {"PatientOrientation": ["R", "F"]}]
+    radiology(tmp_path, *said, rules={"modalities": ["DX"], "explain": True})
+    assert predict(XRAY, "cohort", "reports").status == 0
+    objects = [(file, dcmread(file)) for file in sorted((tmp_path / "reports").glob("*.dcm"))]
+    maps = [(file, one) for file, one in objects if one.Modality == "SEG"]
+    assert (len(objects), len(maps)) == (4, 2)
+    sources = {
+        image.SOPInstanceUID: image for image in map(dcmread, (tmp_path / "pacs").glob("*.dcm"))
+    }
+    for file, one in maps:
+        checked = subprocess.run([dicom3tools, file], capture_output=True, text=True)
+        assert "Error" not in checked.stderr, checked.stderr
+        (series,) = one.ReferencedSeriesSequence
+        source = sources[series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID]
+        assert (one.Rows, one.Columns) == (source.Rows, source.Columns)
+        assert one.StudyInstanceUID == source.StudyInstanceUID
+        assert one.PatientID == source.PatientID
+        assert "Not for diagnosis" in one.SeriesDescription
+        assert one.pixel_array.max() == 255
+        assert 0 < (one.pixel_array > 127).mean() < 0.9
+    again = predict(XRAY, "cohort", "again")
+    assert again.status == 0
+    assert {f.name for f in (tmp_path / "again").iterdir()} == {f.name for f, _ in objects}
+
+
 def test_a_picture_outside_the_intended_use_is_counted_and_not_scored(
     predict: Predict, tmp_path: Path
 ) -> None:

@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SegmentationStorage,
+)
 from pynetdicom import AE
 
 _SECONDS = 30.0
@@ -39,18 +44,18 @@ def association(
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
     entity.connection_timeout = _SECONDS
-    entity.add_requested_context(
-        ComprehensiveSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-    )
+    for kind in (ComprehensiveSRStorage, SegmentationStorage):
+        entity.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     peer = entity.associate(host, port, ae_title=called)
     if not peer.is_established:
         raise PeerAwayError("it rejects us" if peer.is_rejected else "it cannot be reached")
 
     def send(content: bytes) -> Refusal | None:
+        sent = dcmread(io.BytesIO(content))
         try:
-            answer = peer.send_c_store(dcmread(io.BytesIO(content)))
+            answer = peer.send_c_store(sent)
         except ValueError:  # no presentation context was accepted
-            raise PeerAwayError("it takes no Comprehensive SR") from None
+            raise PeerAwayError(f"it takes no {sent.SOPClassUID.name}") from None
         except RuntimeError:
             raise PeerAwayError("it went away") from None
         status = answer.get("Status")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -36,10 +37,10 @@ from pydicom.sr.codedict import codes
 from protocol.errors import Code
 from protocol.untrusted import parsing
 
-_SCHEME = "99WARDROUND"
-_MAKER = "wardround"
+SCHEME = "99WARDROUND"
+MAKER = "wardround"
 _SERIES = 99017
-_LONG_STRING, _SHORT_STRING = 64, 16
+LONG_STRING, _SHORT_STRING = 64, 16
 """Characters of VR LO and SH (PS3.5, section 6.2)."""
 _PATIENT_AND_STUDY = (
     "PatientName",
@@ -86,6 +87,20 @@ def structured_report(
     Raises WardroundError(MALFORMED_DATA) for an image that is of no study, or cannot be read any
     more.
     """
+    with reported_image(file) as image, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote patients' names
+        buffer = io.BytesIO()
+        report = _report(image, model, found, when)
+        report.save_as(buffer, enforce_file_format=True)
+        return str(report.SOPInstanceUID), buffer.getvalue()
+
+
+@contextmanager
+def reported_image(file: Path) -> Iterator[Dataset]:
+    """The header of the image that a result is made about, in Unicode.
+
+    Raises WardroundError(MALFORMED_DATA) for one that is of no study, or cannot be read any more,
+    and for whatever fails while a result of it is made."""
     with parsing(
         "A picture that was scored cannot be reported on: it is gone, or names no study.",
         Code.MALFORMED_DATA,
@@ -98,13 +113,8 @@ def structured_report(
         if not image.StudyInstanceUID or not image.SOPInstanceUID:
             raise ValueError
         image.decode()
-        image.SpecificCharacterSet = "ISO_IR 192"  # what the report is written in, whatever it was
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote patients' names
-            report = _report(image, model, found, when)
-            report.save_as(buffer, enforce_file_format=True)
-        return str(report.SOPInstanceUID), buffer.getvalue()
+        image.SpecificCharacterSet = "ISO_IR 192"  # what results are written in, whatever it was
+        yield image
 
 
 def _report(
@@ -113,16 +123,16 @@ def _report(
     return ComprehensiveSR(
         evidence=[image],
         content=_content(image, model, found),
-        series_instance_uid=_uid(model.digest, image.StudyInstanceUID, "series"),
+        series_instance_uid=derived_uid(model.digest, image.StudyInstanceUID, "series"),
         series_number=_SERIES,
-        sop_instance_uid=_uid(model.digest, image.SOPInstanceUID, "report"),
+        sop_instance_uid=derived_uid(model.digest, image.SOPInstanceUID, "report"),
         instance_number=1,
-        manufacturer=_MAKER,
+        manufacturer=MAKER,
         is_complete=True,
         is_final=False,
-        series_description=model.use[:_LONG_STRING],
-        manufacturer_model_name=f"{model.name} {model.version}"[:_LONG_STRING],
-        software_versions=version(_MAKER),
+        series_description=model.use[:LONG_STRING],
+        manufacturer_model_name=f"{model.name} {model.version}"[:LONG_STRING],
+        software_versions=version(MAKER),
         content_date=when.date(),
         content_time=when.time().replace(microsecond=0, tzinfo=None),
     )
@@ -133,11 +143,11 @@ def _content(image: Dataset, model: ModelStatement, found: Sequence[Finding]) ->
         name=model.name,
         version=model.version,
         parameters=[f"model sha256:{model.digest}", f"study sha256:{model.study}"],
-        manufacturer=_MAKER,
+        manufacturer=MAKER,
     )
     group = MeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(
-            uid=_uid(model.digest, image.SOPInstanceUID, "finding"), identifier=model.name
+            uid=derived_uid(model.digest, image.SOPInstanceUID, "finding"), identifier=model.name
         ),
         algorithm_id=algorithm,
         measurements=[_measured(one) for one in found],
@@ -146,9 +156,9 @@ def _content(image: Dataset, model: ModelStatement, found: Sequence[Finding]) ->
     for text in (model.use, f"Intended for {model.limits}."):
         group[0].ContentSequence.append(TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
     device = DeviceObserverIdentifyingAttributes(
-        uid=_uid(model.digest, "", "device"),
+        uid=derived_uid(model.digest, "", "device"),
         name=model.name,
-        manufacturer_name=_MAKER,
+        manufacturer_name=MAKER,
         model_name=model.version,
     )
     return MeasurementReport(
@@ -162,15 +172,16 @@ def _content(image: Dataset, model: ModelStatement, found: Sequence[Finding]) ->
 def _measured(one: Finding) -> Measurement:
     name = CodedConcept(
         hashlib.sha256(one.of.encode()).hexdigest()[:_SHORT_STRING],
-        _SCHEME,
-        f"{one.measure} {one.of}"[:_LONG_STRING],
+        SCHEME,
+        f"{one.measure} {one.of}"[:LONG_STRING],
     )
     measured = Measurement(name, one.value, CodedConcept("1", "UCUM", "no units"))
     measured[0].MeasuredValueSequence[0].FloatingPointValue = one.value  # with all its bits
     return measured
 
 
-def _uid(digest: str, of: str, what: str) -> str:
-    """Derived from a hash as from a UUID (PS3.5, B.2)."""
+def derived_uid(digest: str, of: str, what: str) -> str:
+    """Always the same of what a model said of something: from a hash, as from a UUID (PS3.5,
+    B.2)."""
     hashed = hashlib.sha256(f"{what}\0{digest}\0{of}".encode()).digest()
     return f"2.25.{int.from_bytes(hashed[:16])}"
