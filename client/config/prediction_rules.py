@@ -14,7 +14,7 @@ from protocol.address import RemoteAddress
 from protocol.document import Document
 from protocol.study.study import Digest
 from protocol.yaml.documents import contradiction
-from protocol.yaml.values import YamlList
+from protocol.yaml.values import LocalPath, YamlList
 
 Word = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
 """A code string of DICOM (PS3.5, section 6.2)."""
@@ -64,6 +64,16 @@ class ModelRules(Document):
         return ""
 
 
+class SenderTls(Document):
+    """TLS 1.2 or newer to a destination, with certificates on both sides (PS3.15, B.12)."""
+
+    certificate: LocalPath = Field(description="the path of this site's certificate, PEM")
+    key: LocalPath = Field(description="the path of its private key, PEM, 0600")
+    servers: LocalPath = Field(
+        description="the path of the CA of the destination's certificate, PEM"
+    )
+
+
 class Predict(Document):
     """Rules of prediction. A model that is not listed scores nobody."""
 
@@ -90,8 +100,19 @@ class Predict(Document):
         description="a mapping from the AE titles that reports may be sent to, to host:port",
     )
 
+    tls: dict[Title, SenderTls] = Field(
+        default={},
+        description="a mapping from AE titles of destinations to certificate, key and servers; a "
+        "destination that is not in it is sent to in clear",
+    )
+
     @validator(mode="after")
     def _known_destinations(self) -> Self:
+        if unknown := sorted(self.tls.keys() - self.destinations.keys()):
+            raise contradiction(
+                f"policy.predict.tls names {unknown[0]}, which is no destination",
+                "Add it to policy.predict.destinations with host:port, or take it out",
+            )
         for rules in self.models.values():
             if unknown := sorted(set(rules.send_to) - set(self.destinations)):
                 raise contradiction(

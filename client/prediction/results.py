@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,11 @@ def write(
     """
     try:
         if not to.suffix:
-            made, faults = reports(model, predictions, when)
+            made = reports(model, predictions, when)
             to.mkdir(mode=0o700)
-            for uid, content in made.items():
+            for uid, content in made.objects.items():
                 durable_files.write(to / f"{uid}.dcm", content)
-            return faults
+            return made.faults
         if to.suffix == _RECORD:
             content = health_record.ndjson(model, predictions, when)
         else:
@@ -67,20 +68,30 @@ def write(
     return Counter()
 
 
-def reports(
-    model: AllowedModel, predictions: Sequence[Prediction], when: datetime
-) -> tuple[dict[str, bytes], Counter[str]]:
-    """UID -> DICOM object, in the order of the predictions, and why some have none -> how many."""
+@dataclass(frozen=True)
+class DicomResults:
+    """objects: UID -> DICOM object, in the order of the predictions; patients: UID -> whom it is
+    about, as the view has it. faults: why predictions have no report -> how many."""
+
+    objects: dict[str, bytes]
+    patients: dict[str, str]
+    faults: Counter[str]
+
+
+def reports(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> DicomResults:
+    """The reports, and the maps that explain them."""
     from client.prediction import reports as dicom
 
-    made: dict[str, bytes] = {}
-    faults: Counter[str] = Counter()
+    made = DicomResults({}, {}, Counter())
     for one in predictions:
         try:
-            made |= dicom.reports(model, one, when)
+            found = dicom.reports(model, one, when)
         except WardroundError as error:
-            faults[error.message] += 1
-    return made, faults
+            made.faults[error.message] += 1
+            continue
+        made.objects.update(found)
+        made.patients.update(dict.fromkeys(found, one.patient))
+    return made
 
 
 def _table(suffix: str, frame: pd.DataFrame) -> bytes:

@@ -15,6 +15,7 @@ from client.config.site_config import SiteConfig
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent
 from client.prediction import results
+from client.prediction.about import about
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction, Progress, predict
 from client.prediction.selection import NEW, select
@@ -70,9 +71,16 @@ def run(
     if made or to is not None:
         audit.append(AuditEvent.PATIENTS_SCORED, model=digest, version=model.bundle.name, **counts)
     if to is None:
-        reports, unfit = results.reports(model, sorted(made, key=_arrival), now)
-        records = (one.record for one in made)
-        state.add(digest, records, model.rules.send_to, reports, to_keep(config, model, made))
+        queued = results.reports(model, sorted(made, key=_arrival), now)
+        unfit, patients = queued.faults, about(config, queued.patients.values())
+        state.add(
+            digest,
+            (one.record for one in made),
+            model.rules.send_to,
+            queued.objects,
+            to_keep(config, model, made),
+            dict(zip(queued.patients, patients, strict=True)),
+        )
     elif made:
         unfit = results.write(to, model, made, now)
         records = (one.record for one in made)
