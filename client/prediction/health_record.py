@@ -9,6 +9,7 @@ the picture names the patient; the record's own server has to find the Patient r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
 
+_FIGURE = re.compile(r'("(?:value|probabilityDecimal)": )(-?[0-9.]+e[+-]?[0-9]+)')
 _SHOWN = 5
 """Of a record's contributions."""
 _DICOM, _SHA256 = "urn:dicom:uid", "urn:wardround:sha256"
@@ -36,11 +38,16 @@ def ndjson(model: AllowedModel, predictions: Sequence[Prediction], when: datetim
     Raises WardroundError(MALFORMED_DATA) as `SourceImage.of` does.
     """
     lines = [
-        json.dumps(resource, ensure_ascii=False)
+        _positional(json.dumps(resource, ensure_ascii=False, allow_nan=False))
         for one in predictions
         for resource in _resources(model, one, when.isoformat(timespec="seconds"))
     ]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _positional(text: str) -> str:
+    """JSON whose figures have no exponent: R4 allows one, and not every server takes it."""
+    return _FIGURE.sub(lambda found: found[1] + f"{Decimal(found[2]):f}", text)
 
 
 @dataclass(frozen=True)

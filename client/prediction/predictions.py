@@ -69,6 +69,9 @@ def predict(
             zip(table[RECORD], table[PATIENT], table[IMAGE], strict=True)
         ):
             said = tuple(map(float, scores[at]))
+            if not np.isfinite(said).all():
+                left_out["the model gives no number"] += 1
+                continue
             file = files.get(image)
             made.append(
                 Prediction(str(record), str(patient), said, image, file, given[at], *why[at])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from client.config.prediction_rules import ModelRules
 from client.data.dicom.results.influence_map import influence_map
@@ -13,19 +14,36 @@ from client.prediction.predictions import Prediction
 from protocol.errors import Code, WardroundError
 
 
-def reports(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, bytes]:
-    """UID -> DICOM file: the report and, where the prediction is explained, the map.
+def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, bytes]:
+    """UID and content of the DICOM report.
 
     Raises WardroundError(MALFORMED_DATA) as `structured_report` does, and for a prediction without
     a picture."""
+    return structured_report(_picture(one), _statement(model), findings(model, one), when)
+
+
+def explanation(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, bytes]:
+    """UID -> content of the map of what the score rests on; empty where there is none.
+
+    Raises WardroundError(MALFORMED_DATA) as `influence_map` does."""
+    if one.influence is None:
+        return {}
+    return dict([influence_map(_picture(one), _statement(model), one.influence, when)])
+
+
+def _picture(one: Prediction) -> Path:
     if one.file is None:
         raise WardroundError(
             Code.MALFORMED_DATA,
             "A prediction is of no picture, so that no DICOM report can be made.",
             remedy="Write a table or FHIR instead.",
         )
+    return one.file
+
+
+def _statement(model: AllowedModel) -> ModelStatement:
     record = model.bundle.signed.record
-    said = ModelStatement(
+    return ModelStatement(
         name=record.model,
         version=record.version,
         digest=model.bundle.digest,
@@ -33,10 +51,6 @@ def reports(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, b
         use=model.notice,
         limits=_limits(model.rules),
     )
-    made = dict([structured_report(one.file, said, findings(model, one), when)])
-    if one.influence is not None:
-        made.update([influence_map(one.file, said, one.influence, when)])
-    return made
 
 
 def _limits(rules: ModelRules) -> str:

@@ -85,10 +85,14 @@ def reports(model: AllowedModel, predictions: Sequence[Prediction], when: dateti
     made = DicomResults({}, {}, Counter())
     for one in predictions:
         try:
-            found = dicom.reports(model, one, when)
+            found = dict([dicom.report(model, one, when)])
         except WardroundError as error:
             made.faults[error.message] += 1
             continue
+        try:
+            found.update(dicom.explanation(model, one, when))
+        except WardroundError:
+            made.faults["its map cannot be made; it is reported without"] += 1
         made.objects.update(found)
         made.patients.update(dict.fromkeys(found, one.patient))
     return made

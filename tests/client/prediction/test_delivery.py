@@ -394,3 +394,50 @@ def test_a_map_goes_with_its_report_and_comes_back_whole_from_orthanc(
         checked = subprocess.run([dicom3tools, file], capture_output=True, text=True)
         assert "Error" not in checked.stderr, checked.stderr
     assert dcmread(kinds["SEG"]).pixel_array.max() == 255
+
+
+def test_a_pacs_that_takes_no_map_has_its_reports_all_the_same(run: Run, tmp_path: Path) -> None:
+    """A queue in order stops at what cannot be sent, unless that is told from what waits."""
+    models = allowing(XRAY, modalities=["DX"], send_to=["PACS"], explain=True)
+    with peer(lambda _: 0) as (port, taken):
+        ward(tmp_path, 3, port, **models)
+        assert run(*command(tmp_path)).status == 0
+    assert len(taken) == 3
+    told = json.loads(run("status", "--json", "-c", tmp_path / "site").out)["reports"]["PACS"]
+    assert (told["waiting"], told["taken"]) == (0, 3)
+    assert told["given_up"] == {"it takes no Segmentation Storage": 3}
+
+
+def test_a_pacs_that_rejects_us_is_asked_once_for_all_that_waits(
+    config: SiteConfig, state: PredictionState, tmp_path: Path
+) -> None:
+    queued(state, tmp_path, 5)
+    asked: list[object] = []
+    entity = AE(ae_title="PACS")
+    entity.add_supported_context(ComprehensiveSRStorage)
+    entity.require_calling_aet = ["ANOTHER"]
+    port = free_port()
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_REQUESTED, asked.append)]
+    )
+    assert server is not None
+    try:
+        deliver(state, sending(config, port))
+        deliver(state, sending(config, port))
+    finally:
+        server.shutdown()
+    assert len(asked) == 1
+    found = state.deliveries()["PACS"]
+    assert (found.waiting, found.taken, found.why) == (5, 0, "it rejects us")
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0122])
+def test_a_status_of_failure_is_never_taken_for_success(
+    status: int, config: SiteConfig, state: PredictionState, tmp_path: Path
+) -> None:
+    queued(state, tmp_path, 1)
+    with peer(lambda _: status) as (port, _):
+        deliver(state, sending(config, port))
+    found = state.deliveries()["PACS"]
+    assert found.taken == 0
+    assert found.given_up == {f"it refused the report (status {status:04X})": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from protocol.identity import Identity
 from protocol.models.bundle import Bundle
 from server import released_model
 from tasks import registry
+from tasks.flat_model import FlatModel
 from tests.client.cli.conftest import Ran, Run, run
 from tests.client.data.dicom.conftest import dcmtk, dicom3tools
 from tests.client.data.dicom.dicom_files import CANARIES
@@ -202,6 +204,31 @@ def test_several_classes_and_numbers_are_predicted_bit_for_bit(
             assert said["status"] == "preliminary"
             assert said["valueQuantity"] == {"value": row[0]}
             assert said["code"]["text"].startswith("Predicted ")
+
+
+def test_figures_in_the_health_record_have_no_exponent(predict: Predict, tmp_path: Path) -> None:
+    """R4 allows one, and servers reject what has one."""
+    layout = FlatModel(registry.load("breast_cancer"), 3).layout
+    sure = bundle(weights=np.full(layout.size, -2.5, dtype=np.float32))
+    site(tmp_path, allowing(sure))
+    for to in ("scores.ndjson", "scores.csv"):
+        assert predict(sure, "cohort", to).status == 0
+    text = (tmp_path / "scores.ndjson").read_text()
+    scores = read(tmp_path / "scores.csv")["score"]
+    assert scores.min() < 1e-7
+    said = [json.loads(line) for line in text.splitlines()][::2]
+    percent = [one["prediction"][0]["probabilityDecimal"] for one in said]
+    assert percent == pytest.approx([100 * score for score in scores], 1e-12)
+    assert not re.search(r"Decimal.: [0-9.]+e", text)
+
+
+def test_a_model_that_gives_no_number_gives_no_result(predict: Predict, tmp_path: Path) -> None:
+    layout = FlatModel(registry.load("breast_cancer"), 3).layout
+    broken = bundle(weights=np.full(layout.size, np.nan, dtype=np.float32))
+    site(tmp_path, allowing(broken))
+    done = predict(broken, "cohort")
+    assert json.loads(done.out)["reasons"] == {"the model gives no number": RECORDS}
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_a_column_that_the_model_needs_is_named(predict: Predict, tmp_path: Path) -> None:

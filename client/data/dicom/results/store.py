@@ -74,7 +74,10 @@ def association(
         try:
             answer = peer.send_c_store(sent)
         except ValueError:  # no presentation context was accepted
-            raise PeerAwayError(f"it takes no {sent.SOPClassUID.name}") from None
+            none = f"it takes no {sent.SOPClassUID.name}"
+            if sent.SOPClassUID == ComprehensiveSRStorage:
+                raise PeerAwayError(none) from None
+            return Refusal(none)  # a map that holds up no report
         except RuntimeError:
             raise PeerAwayError("it went away") from None
         status = answer.get("Status")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,17 @@ _PATIENT_AND_STUDY = (
     "ReferringPhysicianName",
 )
 """Of type 2: there, though possibly empty (PS3.3, C.7.1.1 and C.7.2.1)."""
+
+
+_AGE = "PatientAge"
+_TIME = r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"
+_FORMS = {
+    "PatientBirthDate": r"\d{8}",
+    "StudyDate": r"\d{8}",
+    "StudyTime": _TIME,
+    _AGE: r"\d{3}[DWMY]",
+}
+"""Of what results copy from their image (PS3.5, section 6.2)."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +124,34 @@ def reported_image(file: Path) -> Iterator[Dataset]:
                 setattr(image, name, "")
         if not image.StudyInstanceUID or not image.SOPInstanceUID:
             raise ValueError
+        _mend(image)
         image.decode()
         image.SpecificCharacterSet = "ISO_IR 192"  # what results are written in, whatever it was
         yield image
+
+
+def _mend(image: Dataset) -> None:
+    """Writes dates and times of ACR-NEMA (1997.04.24, 11:20:00) as today, and leaves empty or out
+    what is none: a result is not withheld for what a scanner wrote of another thing."""
+    for name, form in _FORMS.items():
+        written = str(image.get(name) or "").strip()
+        plain = written if name == _AGE else written.replace(":", "").rstrip()
+        plain = plain.replace(".", "") if name.endswith("Date") else plain
+        if name == _AGE and name in image and not re.fullmatch(form, plain):
+            del image[name]
+        elif name != _AGE:
+            setattr(image, name, plain if _is_valid(name, plain, form) else "")
+
+
+def _is_valid(name: str, text: str, form: str) -> bool:
+    if not re.fullmatch(form, text):
+        return False
+    if name.endswith("Date"):
+        try:
+            datetime.strptime(text, "%Y%m%d")  # a day, in no zone
+        except ValueError:
+            return False
+    return True
 
 
 def _report(

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
+from client.data.dicom.results.influence_map import influence_map
 from client.data.dicom.results.structured_report import Finding, ModelStatement, structured_report
 from protocol.errors import Code, WardroundError
 from tests.client.data.dicom.dicom_files import radiograph, written
@@ -83,3 +85,32 @@ def _items(of: Any) -> Iterator[Any]:
     for item in of.get("ContentSequence", ()):
         yield item
         yield from _items(item)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"StudyTime": "11:20:00"}, {"StudyTime": "112000"}),
+        ({"StudyDate": "1997.04.24"}, {"StudyDate": "19970424"}),
+        ({"StudyDate": "00000000", "PatientBirthDate": "anon"}, {"StudyDate": ""}),
+        ({"PatientAge": "81"}, {"PatientAge": None}),
+        ({"PatientAge": "081Y", "StudyTime": "1120.5"}, {"PatientAge": "081Y", "StudyTime": ""}),
+    ],
+)
+def test_a_date_that_a_scanner_wrote_wrong_withholds_no_result(
+    said: dict[str, Any], expected: dict[str, str | None], tmp_path: Path, dicom3tools: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = written(radiograph(0, **said), tmp_path / "image.dcm")
+    influence = np.full((28, 28), 200, dtype=np.uint8)
+    for _, content in (
+        structured_report(file, MODEL, FOUND, NOW),
+        influence_map(file, MODEL, influence, NOW),
+    ):
+        (made := tmp_path / "made.dcm").write_bytes(content)
+        report = dcmread(made)
+        for name, value in expected.items():
+            assert (str(report.get(name)) if name in report else None) == value
+        checked = subprocess.run([dicom3tools, made], capture_output=True, text=True)
+        assert "Error" not in checked.stderr, checked.stderr
