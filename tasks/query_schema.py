@@ -5,13 +5,16 @@ For a query the label is one of the columns.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from protocol.errors import Code, WardroundError, unknown_name
+from protocol.outcomes.kinds import OutcomeKind
 from protocol.study.condition import Comparison, IsMissing, IsOneOf, Leaf, leaves
 from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Query
 from tasks.schema import Column, Schema
 
+PREDICTED = "predicted_"
 OTHER = "other"
 """The catch-all category of a column that has one."""
 
@@ -28,6 +31,23 @@ def columns(schema: Schema) -> dict[str, Column]:
 def categories(column: Column) -> tuple[str, ...]:
     """Of a category column, the catch-all included."""
     return (*column.categories, OTHER) if column.other else column.categories
+
+
+def scored_schema(schema: Schema, outcome: OutcomeKind) -> Schema:
+    """The schema of a released model's predictions: what it was given, and before these columns
+    what it said, as numbers called PREDICTED and the name of the score's column. No label, which
+    nobody knows then."""
+    low, high = outcome.score_range
+    said = tuple(
+        Column(PREDICTED + name, "what the model predicted", low=low, high=high)
+        for name in outcome.score_columns
+    )
+    return replace(schema, columns=(*said, *schema.columns), images=(), label="", label_meaning="")
+
+
+def asked_schema(query: Query, schema: Schema, outcome: OutcomeKind) -> Schema:
+    """Of the columns that a query may read: its task's, or those of predictions."""
+    return schema if query.scored is None else scored_schema(schema, outcome)
 
 
 def find(schema: Schema, name: str) -> Column:

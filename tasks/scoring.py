@@ -37,10 +37,13 @@ class ScoringModel:
 
         Raises WardroundError(MALFORMED_DATA) naming a column that is not there or is malformed.
         """
-        features = torch.from_numpy(self.task.features(table))
+        return self.scores_of(self.task.features(table))
+
+    def scores_of(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """As `scores`, of (N, ...) features."""
         found = np.empty((len(features), len(self.task.outcome.score_columns)), dtype=np.float64)
         with torch.inference_mode():
-            for row, record in enumerate(features):
+            for row, record in enumerate(torch.from_numpy(features)):
                 outputs = self._model.module(record[None].clone().float())
                 found[row] = self.task.scores(outputs).numpy()
         return found

@@ -33,7 +33,8 @@ def service(unit: Path) -> dict[str, str]:
 
 def test_every_process_has_a_unit() -> None:
     assert [unit.stem for unit in UNITS] == [
-        "wardround-coordinator", "wardround-mlflow", "wardround-receive", "wardround-site",
+        "wardround-coordinator", "wardround-mlflow", "wardround-predict", "wardround-receive",
+        "wardround-site",
     ]  # fmt: skip
 
 

@@ -98,6 +98,15 @@ FRENCH: dict[str, str] = {
         "risques proportionnels (Cox) : rapports de risque, dont les intervalles tiennent "
         "compte du bruit"
     ),
+    "drift: whether these counts are still shared out as in a histogram from before": (
+        "dérive : si ces comptes se répartissent encore comme dans un histogramme antérieur"
+    ),
+    "patients whom this site scored from {since} to {until} with the model {model}, what it said "
+    "and what it was given{among}; each counts once in a statistic, by his first such record": (
+        "les patients que ce site a évalués de {since} à {until} avec le modèle {model} : ce qu'il "
+        "a dit et ce qui lui a été donné{among} ; chacun compte une fois par statistique, par le "
+        "premier de ses enregistrements"
+    ),
     ", within {column}": ", par strate de {column}",
     "a {model} model of {names}{within}: from 0, in at most {iterates} iterates, which every site "
     "computes itself from all sums": (

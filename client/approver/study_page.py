@@ -28,10 +28,10 @@ from protocol.study.algorithms import (
     FedProxOptions,
     ScaffoldOptions,
 )
-from protocol.study.analysis import Analysis, Hazards, Regression, Survival, TableOne
+from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
 from protocol.study.exact_analysis import ExactAnalysis
-from protocol.study.query import Cells, Mean, Query, Statistic
+from protocol.study.query import Cells, Mean, Query, Scored, Statistic
 from protocol.study.study import Study
 from protocol.study.subgroups import in_words as partition_in_words
 from tasks.schema import Schema
@@ -154,6 +154,8 @@ def _left(left: float, cap: float, alone: float, say: Say) -> str:
 
 def _patients(study: Study, say: Say) -> str:
     if study.query is not None:
+        if (scored := study.query.scored) is not None:
+            return _scored(scored, study.query, say)
         if study.query.where is None:
             return say(
                 "all of the task's patients; each counts once in a statistic, by his first such "
@@ -181,6 +183,21 @@ def _patients(study: Study, say: Say) -> str:
                 test=evaluation.fraction,
             )
     assert_never(evaluation.split)
+
+
+def _scored(scored: Scored, query: Query, say: Say) -> str:
+    among = ""
+    if query.where is not None:
+        among = say(", where {condition}", condition=in_words(query.where))
+    return say(
+        "patients whom this site scored from {since} to {until} with the model {model}, what it "
+        "said and what it was given{among}; each counts once in a statistic, by his first such "
+        "record",
+        since=scored.since,
+        until=scored.until,
+        model=scored.model[:12],
+        among=among,
+    )
 
 
 def _told_apart(study: Study, say: Say) -> Lines:
@@ -221,6 +238,10 @@ def _read_as(analysis: Analysis, say: Say) -> str:
         case Hazards():
             return say(
                 "proportional hazards (Cox): hazard ratios with intervals that know the noise"
+            )
+        case Drift():
+            return say(
+                "drift: whether these counts are still shared out as in a histogram from before"
             )
     assert_never(analysis)
 

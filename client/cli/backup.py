@@ -18,8 +18,8 @@ def backup(
 ) -> None:
     """Write this site's rules, keys, ledger and audit log to FILE while the daemon runs.
 
-    Daily, to another machine. The file holds private keys: keep it as you keep those. Data,
-    pictures and caches are not in it.
+    Daily, to another machine. The file holds private keys and, where reports to the PACS wait,
+    these: keep it as you keep such things. Data, pictures and caches are not in it.
 
     Example: wardround-site backup /backup/monday.tar.gz
     """

@@ -120,7 +120,7 @@ def predict(
             scoring = partial(show, "scoring")
             done = run(site, governance.audit, state, model, which, to, scoring)
         if to is None:
-            send(state, site.policy.predict)
+            send(state, site)
     lines = [f"{done.scored} records scored by {done.model}. {done.use}"]
     lines += [f"  {number:7}  {why}" for why, number in sorted(done.reasons.items())]
     written = str(to) if to is not None and done.scored else None
@@ -175,7 +175,7 @@ def deliver(
     with governing(config, "deliver"), PredictionState.open(site.state) as state:
         if again:
             state.send_again()
-        send(state, site.policy.predict)
+        send(state, site)
         found = state.deliveries()
     lines = [f"{title}: {one}" for title, one in found.items()] or ["No report was ever queued."]
     facts = {title: asdict(one) for title, one in found.items()}

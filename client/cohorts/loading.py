@@ -130,6 +130,17 @@ def _listed(config: SiteConfig) -> frozenset[str]:
             raise AssertionError("SiteConfig has checked that there is a file or a query")
 
 
+def objecting_names(config: SiteConfig) -> Set[str]:
+    """Each name by which a patient who objects may go in a table that `read_table` made earlier.
+
+    Raises WardroundError as `read_table` does where the list or the index cannot be read."""
+    listed = _objections(config)
+    if config.patients is None or not listed:
+        return listed
+    index = _read(config, config.patients, lambda remark: None, without=listed)
+    return listed | objections.objecting(listed, _indexed(config, index))
+
+
 def who_objects(config: SiteConfig) -> bytes:
     """The same bytes, in this process, as long as the same identifiers are listed.
 

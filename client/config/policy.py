@@ -295,6 +295,10 @@ class Policy(Document):
         for statistic in study.query.asks if study.query is not None else ():
             if statistic not in self.queries:
                 yield "queries", f"does not allow a query for a {statistic}"
+        if study.query is not None and (scored := study.query.scored) is not None:
+            rules = self.predict.models.get(scored.model)
+            if rules is None or not rules.watch:
+                yield "predict", "does not let the predictions of that model be counted (watch)"
         if study.purpose not in self.purposes:
             yield "purposes", f"does not allow the purpose {study.purpose}"
         if privacy.mode not in self.modes:

@@ -14,7 +14,7 @@ from protocol.address import RemoteAddress
 from protocol.document import Document
 from protocol.study.study import Digest
 from protocol.yaml.documents import contradiction
-from protocol.yaml.values import YamlList
+from protocol.yaml.values import LocalPath, YamlList
 
 Word = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
 """A code string of DICOM (PS3.5, section 6.2)."""
@@ -36,7 +36,16 @@ class ModelRules(Document):
     views: YamlList[Word] | None = Field(
         default=None, description="a list of view positions, such as [PA, AP]; left out: any"
     )
-
+    watch: bool = Field(
+        default=False,
+        description="true or false: whether what it says, and what it was given, is kept here to "
+        "be counted by `wardround query drift`",
+    )
+    explain: bool = Field(
+        default=False,
+        description="true or false: whether results say what they rest on: each column's "
+        "contribution or, for a picture, a map of where covering it changes the score",
+    )
     send_to: YamlList[Title] = Field(
         default=(),
         description="a list of the AE titles, of policy.predict.destinations, that its reports "
@@ -53,6 +62,16 @@ class ModelRules(Document):
             if allowed is not None and image[column] not in allowed:
                 return f"outside the intended use by its {column.replace('_', ' ')}"
         return ""
+
+
+class SenderTls(Document):
+    """TLS 1.2 or newer to a destination, with certificates on both sides (PS3.15, B.12)."""
+
+    certificate: LocalPath = Field(description="the path of this site's certificate, PEM")
+    key: LocalPath = Field(description="the path of its private key, PEM, 0600")
+    servers: LocalPath = Field(
+        description="the path of the CA of the destination's certificate, PEM"
+    )
 
 
 class Predict(Document):
@@ -81,8 +100,19 @@ class Predict(Document):
         description="a mapping from the AE titles that reports may be sent to, to host:port",
     )
 
+    tls: dict[Title, SenderTls] = Field(
+        default={},
+        description="a mapping from AE titles of destinations to certificate, key and servers; a "
+        "destination that is not in it is sent to in clear",
+    )
+
     @validator(mode="after")
     def _known_destinations(self) -> Self:
+        if unknown := sorted(self.tls.keys() - self.destinations.keys()):
+            raise contradiction(
+                f"policy.predict.tls names {unknown[0]}, which is no destination",
+                "Add it to policy.predict.destinations with host:port, or take it out",
+            )
         for rules in self.models.values():
             if unknown := sorted(set(rules.send_to) - set(self.destinations)):
                 raise contradiction(

@@ -22,7 +22,7 @@ from functools import partial
 
 import torch
 
-from client.cohorts.loading import build_query_contributor, loader, who_objects
+from client.cohorts.loading import loader, who_objects
 from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
 from client.daemon.metrics import Metrics
@@ -41,6 +41,7 @@ from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
+from client.prediction.watched import answering
 from client.training.algorithm_state import algorithm_state_in, sweep
 from client.training.self_check import self_check
 from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
@@ -119,7 +120,7 @@ class Daemon:
                 governance.roster,
                 governance,
                 loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
-                respondent=partial(build_query_contributor, config),
+                respondent=partial(answering, config),
                 keep=lambda study: algorithm_state_in(
                     config.state, study.digest, study.model.parameters
                 ),

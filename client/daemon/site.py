@@ -375,7 +375,8 @@ class Site:
             )
         if study.query is None or study.model.layout != EMPTY.digest:
             raise WardroundError(Code.REFUSED_STUDY, "The query comes with a model.")
-        query_schema.check(study.query, task.schema)
+        schema = query_schema.asked_schema(study.query, task.schema, task.outcome)
+        query_schema.check(study.query, schema)
 
     def _admitted(self, study_digest: str) -> Study:
         if study_digest not in self._accepted:

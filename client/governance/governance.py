@@ -99,8 +99,16 @@ class SiteGovernance:
             _log.warning("study revoked, today's rules forbid it", extra={"title": title})
 
     def admit(self, study: Study) -> None:
-        """Raises WardroundError unless the study may be worked on at this moment."""
+        """Raises WardroundError unless the study may be worked on at this moment: as
+        `Ledger.admit` does, and OUTSIDE_HOURS before the end of a period that it asks about."""
         self.ledger.admit(study.digest)
+        scored = study.query and study.query.scored
+        if scored and self.state.today()[: len(scored.until)] <= scored.until:
+            raise WardroundError(
+                Code.OUTSIDE_HOURS,
+                f"The query is about a period that ends with {scored.until}.",
+                remedy="It is answered once that month (UTC) is over; its budget is reserved.",
+            )
 
     def debit(self, study: Study, round_: int, attempt: int, sections: Sections) -> None:
         """Charges an attempt, durably when it returns. Raises as `Ledger.debit` does."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import assert_never
 
 from client.config.prediction_rules import ModelRules
 from client.config.site_config import SiteConfig
 from client.config.site_roster import SiteRoster
 from protocol.errors import Code, WardroundError
 from protocol.models.bundle import Bundle
-from protocol.outcomes.binary import Binary
-from protocol.outcomes.multiclass import Multiclass
-from protocol.outcomes.regression import Regression
 from tasks.base import Task
 from tasks.scoring import ScoringModel, installed, with_weights
 
@@ -66,7 +62,6 @@ class AllowedModel:
             )
         study = bundle.study
         task = installed(study.task.name, study.task.options, study.task.version, study.task.source)
-        _require_probability(task)
         if task.schema.images and not rules.modalities:
             raise WardroundError(
                 Code.REFUSED_POLICY,
@@ -78,23 +73,6 @@ class AllowedModel:
         seed, noted = study.optimisation.seed, study.model.frozen
         model = with_weights(task, seed, weights, bundle.frozen, noted)
         return AllowedModel(bundle, rules, predict.notice, ScoringModel(task, model))
-
-
-def _require_probability(task: Task) -> None:
-    """Raises WardroundError(CONFIGURATION) for a task whose result is more, or other, than the
-    probability of one thing."""
-    match task.outcome:
-        case Binary():
-            return
-        case Multiclass() | Regression():
-            raise WardroundError(
-                Code.CONFIGURATION,
-                f"What the task {task.name} predicts is not the probability of one thing.",
-                remedy="Only such models score a hospital's patients in this release; "
-                "`wardround.load` reads the others.",
-            )
-        case _:
-            assert_never(task.outcome)
 
 
 def _pinned_key(config: SiteConfig) -> bytes:

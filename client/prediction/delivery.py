@@ -2,36 +2,61 @@
 
 A destination that is away, rejects us or is full is tried again later, all its reports with it. A
 report is given up, with a reason, where the destination refuses it for good, where the policy no
-longer allows the destination or the model, and after GIVE_UP_AFTER.
+longer allows the destination or the model, and after GIVE_UP_AFTER. One that is about a patient who
+objects by now is deleted.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 from client.config.prediction_rules import Predict
-from client.data.dicom.results.store import PeerAwayError, Refusal, association
+from client.config.site_config import SiteConfig
+from client.data.dicom.results.store import PeerAwayError, Refusal, association, sender_context
 from client.log_events import event
+from client.prediction.about import objecting
 from client.prediction.state import PredictionState, Report
 from protocol.address import Address
+from protocol.errors import Code, WardroundError
+from protocol.secret_files import refuse_shared
 
 GIVE_UP_AFTER = 3 * 86400.0
 """Seconds."""
 
 
-def deliver(state: PredictionState, rules: Predict) -> None:
-    """One attempt at all that is due. Raises WardroundError(STATE)."""
-    for title in state.due():
+def deliver(state: PredictionState, config: SiteConfig) -> None:
+    """One attempt at all that is due. Raises WardroundError: STATE, TLS where a certificate or key
+    cannot be used, and what reading the objections raises: then nothing is sent."""
+    rules, due = config.policy.predict, state.due()
+    if due and (number := state.withdraw(objecting(config))):
+        event("reports withdrawn", count=number, why="their patients object")
+    for title in due:
         _give_up(state, rules, title)
         if state.next_report(title) is None:
             continue
         host, port = Address.parse(rules.destinations[title])
+        tls, calling = _tls(rules, title), rules.ae_title
         try:
-            with association(host, port, called=title, calling=rules.ae_title) as send:
+            with association(host, port, called=title, calling=calling, tls=tls) as send:
                 _send_all(state, title, send)
         except PeerAwayError as error:
             event("reports wait", destination=title, why=str(error))
             state.put_off(title, str(error))
+
+
+def _tls(rules: Predict, title: str) -> ssl.SSLContext | None:
+    if (tls := rules.tls.get(title)) is None:
+        return None
+    refuse_shared(tls.key, "private key of policy.predict.tls")
+    try:
+        return sender_context(str(tls.certificate), str(tls.key), str(tls.servers))
+    except OSError:
+        raise WardroundError(
+            Code.TLS,
+            f"The certificate, key or CA for {title} cannot be used.",
+            remedy="Correct policy.predict.tls in site.yaml: three PEM files.",
+        ) from None
 
 
 def _give_up(state: PredictionState, rules: Predict, title: str) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
 
 from client.cohorts.image_columns import with_pictures
 from client.config.site_config import SiteConfig
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.selection import IMAGE, RECORD, Selection
-from tasks.schema import PATIENT
+from tasks.explanations import contributions, has_contributions, occlusion_map
+from tasks.schema import PATIENT, Schema, Table, texts
 
 _TOGETHER = 256
 """Records whose pictures are held at once."""
@@ -20,14 +25,20 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A record's score in [0, 1]. patient: as the view names it. image: the key of its picture,
-    "" for none, and file, where that picture lies."""
+    """What a model says of a record, as many numbers as its outcome's `score_columns`. patient: as
+    the view names it. image: the key of its picture, "" for none, and file, where that picture
+    lies. given: by column, the numbers and categories that it was made from, None where missing.
+    Where the policy wants it explained and it can be: contributions, by column; influence, (rows,
+    columns) uint8 of the prepared picture, 255 where covering it lowers the score most."""
 
     record: str
     patient: str
-    score: float
+    scores: tuple[float, ...]
     image: str = ""
     file: Path | None = None
+    given: Mapping[str, float | str | None] = field(default_factory=dict)
+    contributions: Mapping[str, float] = field(default_factory=dict)
+    influence: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,13 +63,61 @@ def predict(
         if missing := len(part) - len(table[PATIENT]):
             left_out["its picture cannot be read"] += missing
         files = _files(config, [str(key) for key in table[IMAGE]])
-        columns = (table[RECORD], table[PATIENT], model.scoring.scores(table)[:, 0], table[IMAGE])
-        made += [
-            Prediction(str(record), str(patient), float(score), image, files.get(image))
-            for record, patient, score, image in zip(*columns, strict=True)
-        ]
+        scores, given = model.scoring.scores(table), _given(model.task.schema, table)
+        why = _explanations(model, table)
+        for at, (record, patient, image) in enumerate(
+            zip(table[RECORD], table[PATIENT], table[IMAGE], strict=True)
+        ):
+            said = tuple(map(float, scores[at]))
+            if not np.isfinite(said).all():
+                left_out["the model gives no number"] += 1
+                continue
+            file = files.get(image)
+            made.append(
+                Prediction(str(record), str(patient), said, image, file, given[at], *why[at])
+            )
         progress(len(made), len(selection))
     return Predictions(tuple(made), dict(left_out))
+
+
+def _explanations(
+    model: AllowedModel, table: Table
+) -> list[tuple[dict[str, float], npt.NDArray[np.uint8] | None]]:
+    """Of each row its columns' contributions, or its picture's influence."""
+    number, schema = len(table[PATIENT]), model.task.schema
+    if not model.rules.explain:
+        return [({}, None)] * number
+    if has_contributions(model.task):
+        names = [column.name for column in schema.columns]
+        found = contributions(model.scoring, table).tolist()
+        return [(dict(zip(names, row, strict=True)), None) for row in found]
+    if not schema.images:
+        return [({}, None)] * number
+    rows = ({n: of[row : row + 1] for n, of in table.items()} for row in range(number))
+    return [({}, _influence(occlusion_map(model.scoring, one, schema.images[0]))) for one in rows]
+
+
+def _influence(fall: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8] | None:
+    """None where covering nothing lowers the score."""
+    most = float(fall.max())
+    return None if most <= 0 else np.round(255 * np.maximum(fall, 0) / most).astype(np.uint8)
+
+
+def _given(schema: Schema, table: Table) -> list[dict[str, float | str | None]]:
+    """Of each row the values of the schema's columns. Raises as `Column.numbers`."""
+    given: list[dict[str, float | str | None]] = [{} for _ in table[PATIENT]]
+    for column in schema.columns:
+        match column.kind:
+            case "number":
+                numbers = column.numbers(table[column.name])
+                values = [None if np.isnan(value) else float(value) for value in numbers]
+            case "category":
+                values = list(texts(table[column.name]))
+            case never:
+                assert_never(never)
+        for row, value in zip(given, values, strict=True):
+            row[column.name] = value
+    return given
 
 
 def _parts(selection: Selection) -> Iterator[Selection]:

@@ -1,38 +1,56 @@
-"""A prediction of a picture as the DICOM report that goes back to the PACS."""
+"""A prediction of a picture as the DICOM objects that go back to the PACS."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from client.config.prediction_rules import ModelRules
+from client.data.dicom.results.influence_map import influence_map
 from client.data.dicom.results.structured_report import ModelStatement, structured_report
 from client.prediction.allowed_model import AllowedModel
+from client.prediction.findings import findings
 from client.prediction.predictions import Prediction
 from protocol.errors import Code, WardroundError
 
 
 def report(model: AllowedModel, one: Prediction, when: datetime) -> tuple[str, bytes]:
-    """UID and content of a DICOM file.
+    """UID and content of the DICOM report.
 
     Raises WardroundError(MALFORMED_DATA) as `structured_report` does, and for a prediction without
     a picture."""
+    return structured_report(_picture(one), _statement(model), findings(model, one), when)
+
+
+def explanation(model: AllowedModel, one: Prediction, when: datetime) -> dict[str, bytes]:
+    """UID -> content of the map of what the score rests on; empty where there is none.
+
+    Raises WardroundError(MALFORMED_DATA) as `influence_map` does."""
+    if one.influence is None:
+        return {}
+    return dict([influence_map(_picture(one), _statement(model), one.influence, when)])
+
+
+def _picture(one: Prediction) -> Path:
     if one.file is None:
         raise WardroundError(
             Code.MALFORMED_DATA,
             "A prediction is of no picture, so that no DICOM report can be made.",
             remedy="Write a table or FHIR instead.",
         )
+    return one.file
+
+
+def _statement(model: AllowedModel) -> ModelStatement:
     record = model.bundle.signed.record
-    said = ModelStatement(
+    return ModelStatement(
         name=record.model,
         version=record.version,
         digest=model.bundle.digest,
         study=model.bundle.study.digest,
-        predicts=model.task.title,
         use=model.notice,
         limits=_limits(model.rules),
     )
-    return structured_report(one.file, said, one.score, when)
 
 
 def _limits(rules: ModelRules) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.prediction import risk_assessments
+from client.prediction import health_record
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction
 from protocol import durable_files
@@ -52,13 +53,13 @@ def write(
     """
     try:
         if not to.suffix:
-            made, faults = reports(model, predictions, when)
+            made = reports(model, predictions, when)
             to.mkdir(mode=0o700)
-            for uid, content in made.items():
+            for uid, content in made.objects.items():
                 durable_files.write(to / f"{uid}.dcm", content)
-            return faults
+            return made.faults
         if to.suffix == _RECORD:
-            content = risk_assessments.ndjson(model, predictions, when)
+            content = health_record.ndjson(model, predictions, when)
         else:
             content = _table(to.suffix, _frame(model, predictions, when))
         durable_files.write(to, content, replace=False)
@@ -67,20 +68,34 @@ def write(
     return Counter()
 
 
-def reports(
-    model: AllowedModel, predictions: Sequence[Prediction], when: datetime
-) -> tuple[dict[str, bytes], Counter[str]]:
-    """UID -> DICOM report, in the order of the predictions, and why some have none -> how many."""
-    from client.prediction.reports import report
+@dataclass(frozen=True)
+class DicomResults:
+    """objects: UID -> DICOM object, in the order of the predictions; patients: UID -> whom it is
+    about, as the view has it. faults: why predictions have no report -> how many."""
 
-    made: dict[str, bytes] = {}
-    faults: Counter[str] = Counter()
+    objects: dict[str, bytes]
+    patients: dict[str, str]
+    faults: Counter[str]
+
+
+def reports(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> DicomResults:
+    """The reports, and the maps that explain them."""
+    from client.prediction import reports as dicom
+
+    made = DicomResults({}, {}, Counter())
     for one in predictions:
         try:
-            made.update([report(model, one, when)])
+            found = dict([dicom.report(model, one, when)])
         except WardroundError as error:
-            faults[error.message] += 1
-    return made, faults
+            made.faults[error.message] += 1
+            continue
+        try:
+            found.update(dicom.explanation(model, one, when))
+        except WardroundError:
+            made.faults["its map cannot be made; it is reported without"] += 1
+        made.objects.update(found)
+        made.patients.update(dict.fromkeys(found, one.patient))
+    return made
 
 
 def _table(suffix: str, frame: pd.DataFrame) -> bytes:
@@ -95,6 +110,8 @@ def _table(suffix: str, frame: pd.DataFrame) -> bytes:
 def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetime) -> pd.DataFrame:
     import pandas as pd
 
+    from client.prediction.findings import in_full
+
     columns: dict[str, Any] = {"patient": [one.patient for one in predictions]}
     if model.task.schema.images:
         from client.data.dicom.results.source_image import SourceImage
@@ -102,10 +119,13 @@ def _frame(model: AllowedModel, predictions: Sequence[Prediction], when: datetim
         found = [SourceImage.of(one.file) for one in predictions]
         for name in SourceImage.__annotations__:
             columns[name] = [getattr(image, name) for image in found]
-    columns["score"] = [one.score for one in predictions]
+    for at, name in enumerate(model.task.outcome.score_columns):
+        columns[name] = [one.scores[at] for one in predictions]
+    for name in predictions[0].contributions:
+        columns[f"contribution_{name}"] = [one.contributions[name] for one in predictions]
     frame = pd.DataFrame(columns)
     for name, value in {
-        "predicts": f"{model.task.title} ({model.task.schema.label_meaning})",
+        "predicts": in_full(model.task.title, model),
         "model": model.bundle.name,
         "digest": model.bundle.digest,
         "study": model.bundle.study.digest,

@@ -15,10 +15,12 @@ from client.config.site_config import SiteConfig
 from client.governance.audit import Audit
 from client.governance.audit_replay import AuditEvent
 from client.prediction import results
+from client.prediction.about import about
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction, Progress, predict
 from client.prediction.selection import NEW, select
 from client.prediction.state import PredictionState
+from client.prediction.watched import to_keep
 from protocol.errors import Code, WardroundError
 
 
@@ -69,11 +71,20 @@ def run(
     if made or to is not None:
         audit.append(AuditEvent.PATIENTS_SCORED, model=digest, version=model.bundle.name, **counts)
     if to is None:
-        reports, unfit = results.reports(model, sorted(made, key=_arrival), now)
-        state.add(digest, (one.record for one in made), model.rules.send_to, reports)
+        queued = results.reports(model, sorted(made, key=_arrival), now)
+        unfit, patients = queued.faults, about(config, queued.patients.values())
+        state.add(
+            digest,
+            (one.record for one in made),
+            model.rules.send_to,
+            queued.objects,
+            to_keep(config, model, made),
+            dict(zip(queued.patients, patients, strict=True)),
+        )
     elif made:
         unfit = results.write(to, model, made, now)
-        state.add(digest, (one.record for one in made))
+        records = (one.record for one in made)
+        state.add(digest, records, watched=to_keep(config, model, made))
     reasons = Counter(found.left_out) + unfit
     return ScoringRun(model.bundle.name, digest, model.notice, **counts, reasons=dict(reasons))
 

@@ -50,14 +50,14 @@ class PredictionService:
 
     def _step(self, state: PredictionState) -> None:
         config = SiteConfig.load(self._site_yaml)
-        deliver(state, config.policy.predict)
+        deliver(state, config)
         if time.monotonic() < self._next:
             return
         done = run(config, self._audit, state, self._bundle, NEW, None)
         self._next, self._trouble = time.monotonic() + _EVERY, ""
         if done.scored:
             event("scored", model=done.model, count=done.scored, left_out=done.left_out)
-            deliver(state, config.policy.predict)
+            deliver(state, config)
 
     def _tell(self, error: WardroundError) -> None:
         """Once, until another error or a success."""

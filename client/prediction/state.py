@@ -1,7 +1,10 @@
 """What a site has scored, and the reports that wait to be sent: state/predictions.db, 0600.
 
     scored        model (the bundle's digest), record (`selection.RECORD`), time
+    watched       for models that the policy lets be counted: by month (UTC) and patient (a keyed
+                  hash) the first prediction and what it was made from, as JSON; two years of it
     outbox        reports in the order in which they are to be sent, with why one was given up
+    about         by UID of a report the keyed hash of its patient (`prediction.about`)
     destination   by AE title: failures in a row, when to try again, how many were taken
 
 Durable on return. A record counts as scored in the transaction that puts its report into the
@@ -26,18 +29,28 @@ from protocol.secret_files import refuse_shared
 FILE = "predictions.db"
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0
 """Seconds before a destination that failed is tried again: twice as long each time."""
+_MONTH = len("2026-01")
+_KEPT_YEARS = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scored (
   model TEXT NOT NULL, record TEXT NOT NULL, time TEXT NOT NULL,
   PRIMARY KEY (model, record)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS watched (
+  model TEXT NOT NULL, month TEXT NOT NULL, patient BLOB NOT NULL, said TEXT NOT NULL,
+  PRIMARY KEY (model, month, patient)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (
   number INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, uid TEXT NOT NULL,
   model TEXT NOT NULL, report BLOB NOT NULL, added REAL NOT NULL, given_up TEXT,
   UNIQUE (destination, uid)) STRICT;
+CREATE TABLE IF NOT EXISTS about (
+  uid TEXT PRIMARY KEY, patient BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS destination (
   title TEXT PRIMARY KEY, failures INTEGER NOT NULL DEFAULT 0, again REAL NOT NULL DEFAULT 0,
   why TEXT NOT NULL DEFAULT '', taken INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
 """
+
+
+_FORGET = "DELETE FROM about WHERE uid NOT IN (SELECT uid FROM outbox)"
 
 
 @dataclass(frozen=True)
@@ -108,9 +121,13 @@ class PredictionState:
         records: Iterable[str],
         destinations: Iterable[str] = (),
         reports: Mapping[str, bytes] | None = None,
+        watched: Iterable[tuple[bytes, str]] = (),
+        about: Mapping[str, bytes] | None = None,
     ) -> None:
         """Records that were scored, and their reports (UID -> DICOM object) for destinations, in
-        this order; all or none. A report that is there already stays as it is."""
+        this order; all or none. A report that is there already stays as it is, and so does what a
+        patient's first prediction of this month said. watched: patient -> that, as JSON.
+        about: UID of a report -> its patient."""
         now = self.clock()
         day = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
         with self._transaction():
@@ -118,6 +135,13 @@ class PredictionState:
                 "INSERT OR IGNORE INTO scored VALUES (?, ?, ?)",
                 ((model, record, day) for record in records),
             )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO watched VALUES (?, ?, ?, ?)",
+                ((model, day[:_MONTH], patient, said) for patient, said in watched),
+            )
+            year, month = int(day[:4]) - _KEPT_YEARS, day[4:_MONTH]
+            self._db.execute("DELETE FROM watched WHERE month < ?", (f"{year:04}{month}",))
+            self._db.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", (about or {}).items())
             for title in destinations:
                 self._db.execute("INSERT OR IGNORE INTO destination (title) VALUES (?)", (title,))
                 self._db.executemany(
@@ -125,6 +149,15 @@ class PredictionState:
                     " VALUES (?, ?, ?, ?, ?)",
                     ((title, uid, model, report, now) for uid, report in (reports or {}).items()),
                 )
+
+    def watched(self, model: str, since: str, until: str) -> list[tuple[bytes, str]]:
+        """Patient, and what was said: of the months from since to until, the earlier first."""
+        with _errors(self._path):
+            return self._db.execute(
+                "SELECT patient, said FROM watched WHERE model = ? AND month BETWEEN ? AND ?"
+                " ORDER BY month, patient",
+                (model, since, until),
+            ).fetchall()
 
     def due(self) -> list[str]:
         """The destinations for which something waits, and whose pause is over."""
@@ -150,6 +183,7 @@ class PredictionState:
         """The destination has it: it is deleted here."""
         with self._transaction():
             self._db.execute("DELETE FROM outbox WHERE number = ?", (report.number,))
+            self._db.execute(_FORGET)
             self._db.execute(
                 "UPDATE destination SET taken = taken + 1, failures = 0, again = 0, why = ''"
                 " WHERE title = ?",
@@ -162,6 +196,18 @@ class PredictionState:
             self._db.execute(
                 "UPDATE outbox SET given_up = ? WHERE number = ?", (why, report.number)
             )
+
+    def withdraw(self, patients: Iterable[bytes]) -> int:
+        """Deletes all reports about these patients, those given up too; returns how many."""
+        with self._transaction():
+            before = self._db.total_changes
+            self._db.executemany(
+                "DELETE FROM outbox WHERE uid IN (SELECT uid FROM about WHERE patient = ?)",
+                ((patient,) for patient in patients),
+            )
+            number = self._db.total_changes - before
+            self._db.execute(_FORGET)
+            return number
 
     def put_off(self, destination: str, why: str) -> None:
         """Nothing is sent there for FIRST_PAUSE, and for twice as long with each failure."""
@@ -210,6 +256,21 @@ def deliveries(state: Path) -> dict[str, Delivery]:
         return {}
     with _errors(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
         return PredictionState(db, path).deliveries()
+
+
+def backup(state: Path, target: Path) -> bool:
+    """Copies the file while it is in use, 0600; False where nothing was ever scored. A report that
+    is in a copy may have been sent since: sent again, it is one object in the PACS.
+
+    Raises WardroundError(STATE)."""
+    path = state / FILE
+    if not path.exists():
+        return False
+    with _errors(path), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(target)) as copy:
+            db.backup(copy)
+    return True
 
 
 @contextmanager

@@ -293,6 +293,59 @@ def mean(task: Task, by: By, where: Condition = "") -> "Question":
     return question
 
 
+@question_command(query_app)
+def drift(
+    task: Task,
+    model: Annotated[
+        str, typer.Option(help="The digest of its bundle, as `wardround models verify` shows it.")
+    ],
+    since: Annotated[str, typer.Option(help="The first month, such as 2026-07 (UTC).")],
+    until: Annotated[str, typer.Option(help="The last month; left out: the first one.")] = "",
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of what was released before, with study.json and summary.json: the "
+            "study that trained the model, a query for histograms, an earlier period. Repeatable."
+        ),
+    ] = None,
+    by: By = "",
+) -> "Question":
+    """Does a released model still say, and get, what it did? Alarms for whoever watches it.
+
+    Counts the patients whom hospitals scored with the model in these months, one prediction each,
+    where their policies let it be watched. With --reference the shares are compared with those of
+    then; without, the histograms of scores and of --by are released, to compare later periods with.
+    A period that is not over is accepted and reserved now, and answered once it is.
+
+    Example: wardround query drift --task heart_disease --model 7d0c --since 2026-07 --dry-run
+    """
+    from pydantic import ValidationError
+
+    from launch.queries import drift as watching
+    from launch.queries.question import Question
+    from protocol.study.query import Scored
+
+    try:
+        scored = Scored(model=model, since=since, until=until or since)
+    except ValidationError:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "--model is the 64 digits of a bundle's digest, --since and --until are months.",
+            remedy="For example: --since 2026-07 --until 2026-09.",
+        ) from None
+    question = Question.about(task)
+    if not reference:
+        return watching.watched(question, scored, split(by))
+    if by:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "--by is for a period that is compared with nothing.",
+            remedy="With --reference, the columns are those of the references.",
+        )
+    found = [one for folder in reference for one in watching.histograms_of(folder)]
+    return watching.drift(question, scored, found)
+
+
 def split(text: str) -> tuple[str, ...]:
     """The parts between commas, except those within parentheses: `sex,cp in (1, 2)` has two."""
     return tuple(part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip())

@@ -130,6 +130,13 @@ def dry_run(question: Question, price: Price, where: Where) -> tuple[Study, dict
 
 
 def _here(question: Question, price: Price, where: Where) -> QueryResult:
+    if question.scored is not None:
+        raise WardroundError(
+            Code.CREDENTIALS,
+            "Only hospitals have predictions of a model to be counted.",
+            remedy="Give --credentials FILE, which the coordinator's operator made with "
+            "`wardround coordinator account add`.",
+        )
     tables = question.task.public_sites(data_root())
     study = build_query(question, _declared(question), price)
     progress = QueryProgress(study, where.console)

@@ -26,7 +26,7 @@ from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import assumption, planned_broken_epsilon
 from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, fraction_bits
 from protocol.study.privacy_mode import QUERY_MODE
-from protocol.study.query import Query, SharedNoise
+from protocol.study.query import Query, Scored, SharedNoise
 from protocol.study.study import (
     Aggregation,
     Evaluation,
@@ -108,6 +108,7 @@ def _built(
         statistics=question.statistics,
         mechanism=mechanism,
         least_count=question.least_count,
+        scored=question.scored,
     )
     draft = Study(
         title=question.title or f"A question about {question.task.name}",
@@ -133,6 +134,7 @@ def _built(
         roster=tuple(Member(name=site, patients=patients[site]) for site in sorted(patients)),
         query=query,
         analysis=question.analysis,
+        expires="" if question.scored is None else _kept_until(question.scored),
     )
     priced = with_words(with_noise(draft, price.epsilon))
     return priced if question.exact is None else _fitting(priced, question.exact)
@@ -176,6 +178,13 @@ def _without_noise(study: Study) -> str:
         return ""
     sums = f"up to {study.exact_attempts} sums without noise"
     return f" Then {sums}, each of which counts as an exact release at every site. {HONEST}"
+
+
+def _kept_until(scored: Scored) -> str:
+    """To which day sites keep the budget of a period that is not over yet: two months after it."""
+    year, month = map(int, scored.until.split("-"))
+    year, month = year + (month + 2) // 12, (month + 2) % 12 + 1
+    return f"{year:04}-{month:02}-01"
 
 
 def _user() -> str:

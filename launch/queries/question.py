@@ -21,7 +21,16 @@ from protocol.errors import Code, WardroundError
 from protocol.study.analysis import Analysis
 from protocol.study.condition import Condition
 from protocol.study.exact_analysis import ExactAnalysis
-from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Statistic
+from protocol.study.query import (
+    Axis,
+    Bins,
+    Categories,
+    Cells,
+    ConditionAxis,
+    Mean,
+    Scored,
+    Statistic,
+)
 from tasks import query_schema, registry
 from tasks.base import Task
 from tasks.schema import Column
@@ -42,10 +51,12 @@ class Question:
     title: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
-    """What the statistics are read as (`launch.queries.analyses`)."""
+    """What the statistics are read as (`launch.queries.analyses`, `launch.queries.drift`)."""
     exact: ExactAnalysis | None = None
     """The model that is fitted to sums without noise once the statistics allow it
     (`launch.queries.exact_analyses`)."""
+    scored: Scored | None = None
+    """The model and the period whose predictions are counted, in place of the task's records."""
 
     @staticmethod
     def about(

@@ -7,13 +7,14 @@ from typing import assert_never
 import numpy as np
 
 from protocol.privacy.query_noise import pooled_noise, query_and_event
+from protocol.statistics.drift_tables import drift_tables
 from protocol.statistics.hazard_tables import hazard_tables
 from protocol.statistics.noised_table import NoisedTable
 from protocol.statistics.regression_tables import regression_tables
 from protocol.statistics.results import AnalysisResult
 from protocol.statistics.survival_tables import survival_tables
 from protocol.statistics.table_one import table_one
-from protocol.study.analysis import Hazards, Regression, Survival, TableOne
+from protocol.study.analysis import Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.query import Cells
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers
@@ -25,6 +26,7 @@ def analyse(study: Study, total: Integers, participants: int) -> AnalysisResult 
     analysis = study.analysis
     if analysis is None:
         return None
+    query, _ = query_and_event(study)
     tables = _tables(study, total, participants)
     match analysis:
         case TableOne():
@@ -35,6 +37,8 @@ def analyse(study: Study, total: Integers, participants: int) -> AnalysisResult 
             return regression_tables(analysis, tables[0])
         case Hazards():
             return hazard_tables(analysis, tables[0])
+        case Drift():
+            return drift_tables(analysis, [one.name for one in query.statistics], tables)
     assert_never(analysis)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import Field
+from pydantic import model_validator as validator
 
 from protocol.document import Document
 from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query
@@ -56,7 +57,34 @@ class Hazards(Document):
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=6, strict=False)]
 
 
-Analysis = Annotated[TableOne | Survival | Regression | Hazards, Field(discriminator="kind")]
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+
+
+class Reference(Document):
+    """A histogram that was released before, of the cells of one table: counts in patients, noised
+    (some may be below 0), and the variance of the noise of each."""
+
+    counts: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
+    variances: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
+
+    @validator(mode="after")
+    def _alike(self) -> Self:
+        if len(self.counts) != len(self.variances) or min(self.variances) < 0:
+            raise ValueError("each count of a reference has a variance, of 0 or more")
+        return self
+
+
+class Drift(Document):
+    """Whether what a released model says, or what it is given, is still as it was. Each table has
+    one axis, and a reference of the same cells."""
+
+    kind: Literal["drift"] = "drift"
+    references: Annotated[tuple[Reference, ...], Field(min_length=1, max_length=200, strict=False)]
+
+
+Analysis = Annotated[
+    TableOne | Survival | Regression | Hazards | Drift, Field(discriminator="kind")
+]
 
 
 def check(analysis: Analysis, query: Query) -> None:
@@ -85,6 +113,10 @@ def check(analysis: Analysis, query: Query) -> None:
             _check_one_table(tables, 1 + len(analysis.references))
             _check_references(axes, analysis.references)
             _check_outcome(axes[-1], analysis.family)
+        case Drift():
+            cells = [table.shape for table in tables]
+            if cells != [(len(reference.counts),) for reference in analysis.references]:
+                raise ValueError("drift is of tables of one axis, each with a reference as long")
         case never:
             assert_never(never)
 

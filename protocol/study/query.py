@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self, assert_never
 from pydantic import Field, StringConstraints
 from pydantic import model_validator as validator
 
-from protocol.document import Document
+from protocol.document import Document, added_field
 from protocol.study.condition import Category, ColumnName, Condition, check_size, in_words, leaves
 
 MAX_CELLS = 4096
@@ -180,6 +180,23 @@ class Mean(Document):
 
 
 Statistic = Annotated[Cells | Mean, Field(discriminator="kind")]
+Month = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+
+
+class Scored(Document):
+    """Of whom a question asks that is about a released model: the patients whom the site scored
+    with it in the months from `since` to `until` (UTC), both included, each by the first of these
+    predictions. model: digest of the model's bundle (`protocol.models.bundle`)."""
+
+    model: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    since: Month
+    until: Month
+
+    @validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.until < self.since:
+            raise ValueError("the period ends before it begins")
+        return self
 
 
 class Query(Document):
@@ -190,6 +207,8 @@ class Query(Document):
     statistics: Annotated[tuple[Statistic, ...], Field(min_length=1, max_length=200, strict=False)]
     mechanism: SharedNoise = "laplace"
     least_count: Annotated[int, Field(ge=0, le=10**6)] = 10
+    scored: Scored | None = added_field(None)
+    """Whose predictions are counted, and when they were made; None: records of the task's view."""
 
     @validator(mode="after")
     def _bounded(self) -> Self:

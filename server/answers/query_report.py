@@ -136,7 +136,10 @@ def captions(study: Study) -> list[str]:
         return []
     known = {}
     if study.task.name in registry.installed():
-        known = query_schema.columns(registry.load(study.task.name, study.task.options).schema)
+        task = registry.load(study.task.name, study.task.options)
+        known = query_schema.columns(
+            query_schema.asked_schema(study.query, task.schema, task.outcome)
+        )
     return [
         "; ".join(_meaning(known[name]) for name in statistic.columns if name in known)
         for statistic in study.query.statistics
@@ -152,9 +155,12 @@ def _meaning(column: Column) -> str:
 
 def question(query: Query) -> str:
     """The cohort in words."""
-    if query.where is None:
+    whom = "patients"
+    if (scored := query.scored) is not None:
+        whom = f"patients scored from {scored.since} to {scored.until} by model {scored.model[:12]}"
+    elif query.where is None:
         return "all patients of the task"
-    return f"patients with a record where {in_words(query.where)}"
+    return whom if query.where is None else f"{whom} with a record where {in_words(query.where)}"
 
 
 def slug(text: str) -> str:

@@ -46,6 +46,7 @@ def summary(
         "seconds_per_round": fmean(r.seconds for r in outcome.rounds) if outcome.rounds else None,
         "bytes_sent": outcome.bytes_sent,
         "bytes_received": outcome.bytes_received,
+        **({"scores": asdict(outcome.scores)} if outcome.scores is not None else {}),
         **({"answers": plain(outcome)} if study.query is not None else {}),
         **({"subgroups": subgroups.plain(study, outcome.subgroups)} if outcome.subgroups else {}),
         **({"analysis": analysis_report.plain(outcome.analysis)} if outcome.analysis else {}),

@@ -1,6 +1,6 @@
 """A site's backup: rules, keys, roster, certificates, the ledger with its audit log, which pictures
-were released or withheld by hand, and models of its own. Not in it: data, pictures, caches, and
-the head of the audit log.
+were released or withheld by hand, models of its own, and what was scored with the reports that
+wait. Not in it: data, pictures, caches, and the head of the audit log.
 
 Without that head, and because the ledger in it is marked as a copy, a restored site answers nothing
 until its operator has confirmed what was accepted since (`Ledger.acknowledge`).
@@ -15,6 +15,7 @@ from client.config.site_config import SiteConfig
 from client.data.dicom.index import image_decisions
 from client.enrolment.new_site import SITE_YAML
 from client.governance.database import SiteState
+from client.prediction import state as prediction_state
 from client.training.algorithm_state import PERSONAL
 from protocol.errors import Code, WardroundError
 from protocol.operations import backup_archive
@@ -55,6 +56,9 @@ def backup(folder: Path, config: SiteConfig, state: SiteState, target: Path) -> 
         decisions = Path(place) / image_decisions.FILE
         if image_decisions.backup(config.state, decisions):
             files[(inside / image_decisions.FILE).as_posix()] = decisions
+        predictions = Path(place) / prediction_state.FILE
+        if prediction_state.backup(config.state, predictions):
+            files[(inside / prediction_state.FILE).as_posix()] = predictions
         backup_archive.write(target, "site", config.site, files)
 
 

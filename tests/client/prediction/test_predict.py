@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fhir.resources.R4B.observation import Observation
 from fhir.resources.R4B.provenance import Provenance
 from fhir.resources.R4B.riskassessment import RiskAssessment
 from PIL import Image
@@ -26,6 +28,7 @@ from protocol.identity import Identity
 from protocol.models.bundle import Bundle
 from server import released_model
 from tasks import registry
+from tasks.flat_model import FlatModel
 from tests.client.cli.conftest import Ran, Run, run
 from tests.client.data.dicom.conftest import dcmtk, dicom3tools
 from tests.client.data.dicom.dicom_files import CANARIES
@@ -171,14 +174,61 @@ def test_a_model_that_another_coordinator_signed_is_refused(
     assert "no signing key" in predict(MODEL, "cohort").err
 
 
-def test_a_model_of_several_classes_is_not_taken_for_a_probability(
-    predict: Predict, tmp_path: Path
+@pytest.mark.parametrize("task", ["digits", "diabetes_progression"])
+def test_several_classes_and_numbers_are_predicted_bit_for_bit(
+    task: str, predict: Predict, tmp_path: Path
 ) -> None:
-    digits = bundle(registry.load("digits"))
-    site(tmp_path, allowing(digits))
-    refused = predict(digits, "cohort")
-    assert refused.status == 2
-    assert "not the probability of one thing" in refused.err
+    model = bundle(registry.load(task))
+    site(tmp_path, allowing(model), task=task)
+    for to in ("scores.csv", "scores.ndjson"):
+        done = predict(model, "cohort", to)
+        assert done.status == 0, done.err
+    table = records(task)
+    columns = {name: table[name] for name in table if name != "patient"}
+    expected = loaded(model, tmp_path).predict(pd.DataFrame(columns))
+    frame = read(tmp_path / "scores.csv")
+    assert frame[list(expected)].to_numpy().tolist() == expected.to_numpy().tolist()
+    lines = [json.loads(line) for line in (tmp_path / "scores.ndjson").read_text().splitlines()]
+    assert len(lines) == 2 * RECORDS
+    for said, origin, row in zip(lines[::2], lines[1::2], expected.to_numpy(), strict=True):
+        Provenance.model_validate(origin)
+        assert origin["target"] == [{"reference": f"{said['resourceType']}/{said['id']}"}]
+        assert said["note"] == [{"text": "Not for diagnosis. For research only."}]
+        if task == "digits":
+            RiskAssessment.model_validate(said)
+            percent = [one["probabilityDecimal"] for one in said["prediction"]]
+            assert percent == pytest.approx(100 * row, 1e-12)
+            assert said["prediction"][3]["outcome"]["text"].startswith("3: ")
+        else:
+            Observation.model_validate(said)
+            assert said["status"] == "preliminary"
+            assert said["valueQuantity"] == {"value": row[0]}
+            assert said["code"]["text"].startswith("Predicted ")
+
+
+def test_figures_in_the_health_record_have_no_exponent(predict: Predict, tmp_path: Path) -> None:
+    """R4 allows one, and servers reject what has one."""
+    layout = FlatModel(registry.load("breast_cancer"), 3).layout
+    sure = bundle(weights=np.full(layout.size, -2.5, dtype=np.float32))
+    site(tmp_path, allowing(sure))
+    for to in ("scores.ndjson", "scores.csv"):
+        assert predict(sure, "cohort", to).status == 0
+    text = (tmp_path / "scores.ndjson").read_text()
+    scores = read(tmp_path / "scores.csv")["score"]
+    assert scores.min() < 1e-7
+    said = [json.loads(line) for line in text.splitlines()][::2]
+    percent = [one["prediction"][0]["probabilityDecimal"] for one in said]
+    assert percent == pytest.approx([100 * score for score in scores], 1e-12)
+    assert not re.search(r"Decimal.: [0-9.]+e", text)
+
+
+def test_a_model_that_gives_no_number_gives_no_result(predict: Predict, tmp_path: Path) -> None:
+    layout = FlatModel(registry.load("breast_cancer"), 3).layout
+    broken = bundle(weights=np.full(layout.size, np.nan, dtype=np.float32))
+    site(tmp_path, allowing(broken))
+    done = predict(broken, "cohort")
+    assert json.loads(done.out)["reasons"] == {"the model gives no number": RECORDS}
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_a_column_that_the_model_needs_is_named(predict: Predict, tmp_path: Path) -> None:
@@ -326,6 +376,59 @@ def test_a_picture_in_the_health_record_names_its_study(predict: Predict, tmp_pa
     RiskAssessment.model_validate(assessment)
     assert assessment["subject"]["identifier"]["value"] == "77707770"
     assert assessment["basis"][0]["identifier"]["value"] == "urn:oid:1.2.826.0.1.0"
+
+
+@pytest.mark.parametrize("task", ["breast_cancer", "digits", "diabetes_progression"])
+def test_what_a_score_rests_on_is_said_where_the_policy_wants_it(
+    task: str, predict: Predict, tmp_path: Path
+) -> None:
+    model = bundle(registry.load(task))
+    site(tmp_path, allowing(model, explain=True), task=task)
+    for to in ("scores.csv", "scores.ndjson"):
+        assert predict(model, "cohort", to).status == 0
+    frame = read(tmp_path / "scores.csv")
+    names = [column.name for column in registry.load(task).schema.columns]
+    assert [c for c in frame if c.startswith("contribution_")] == [
+        f"contribution_{name}" for name in names
+    ]
+    first = frame.iloc[0][[f"contribution_{name}" for name in names]].astype(float)
+    most = str(first.abs().idxmax()).removeprefix("contribution_")
+    said = json.loads((tmp_path / "scores.ndjson").read_text().splitlines()[0])
+    if task == "diabetes_progression":
+        Observation.model_validate(said)
+        assert said["note"][1]["text"].startswith(f"Contributions: {most} ")
+    else:
+        RiskAssessment.model_validate(said)
+        (why,) = [one["rationale"] for one in said["prediction"] if "rationale" in one]
+        assert why.startswith(f"Contributions to the log odds: {most} ")
+
+
+def test_a_map_of_what_a_score_rests_on_is_a_segmentation(
+    predict: Predict, tmp_path: Path, dicom3tools: Path, dcmtk: Path
+) -> None:
+    said: list[dict[str, Any]] = [{}, {"PatientOrientation": ["R", "F"]}]
+    radiology(tmp_path, *said, rules={"modalities": ["DX"], "explain": True})
+    assert predict(XRAY, "cohort", "reports").status == 0
+    objects = [(file, dcmread(file)) for file in sorted((tmp_path / "reports").glob("*.dcm"))]
+    maps = [(file, one) for file, one in objects if one.Modality == "SEG"]
+    assert (len(objects), len(maps)) == (4, 2)
+    sources = {
+        image.SOPInstanceUID: image for image in map(dcmread, (tmp_path / "pacs").glob("*.dcm"))
+    }
+    for file, one in maps:
+        checked = subprocess.run([dicom3tools, file], capture_output=True, text=True)
+        assert "Error" not in checked.stderr, checked.stderr
+        (series,) = one.ReferencedSeriesSequence
+        source = sources[series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID]
+        assert (one.Rows, one.Columns) == (source.Rows, source.Columns)
+        assert one.StudyInstanceUID == source.StudyInstanceUID
+        assert one.PatientID == source.PatientID
+        assert "Not for diagnosis" in one.SeriesDescription
+        assert one.pixel_array.max() == 255
+        assert 0 < (one.pixel_array > 127).mean() < 0.9
+    again = predict(XRAY, "cohort", "again")
+    assert again.status == 0
+    assert {f.name for f in (tmp_path / "again").iterdir()} == {f.name for f, _ in objects}
 
 
 def test_a_picture_outside_the_intended_use_is_counted_and_not_scored(

@@ -26,21 +26,26 @@ RECORDS = 40
 NAMES = [f"MRN-{number:04d}" for number in range(RECORDS)]
 
 
-def records() -> Table:
-    """Patients of the task breast_cancer whom nobody is."""
-    made = dict(registry.load("breast_cancer").schema.made_up(RECORDS, seed=5))
+def records(task: str = "breast_cancer") -> Table:
+    """Patients of a task whom nobody is."""
+    made = dict(registry.load(task).schema.made_up(RECORDS, seed=5))
     return made | {PATIENT: np.array(NAMES, dtype=object)}
 
 
-def site(folder: Path, predict: dict[str, Any] | None = None, **sections: Any) -> SiteConfig:
+def site(
+    folder: Path,
+    predict: dict[str, Any] | None = None,
+    task: str = "breast_cancer",
+    **sections: Any,
+) -> SiteConfig:
     """A site whose policy.predict is this, or empty; `sections` of site.yaml replace others."""
     data = folder / "data.csv"
-    table = records()
+    table = records(task)
     with data.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(table)
         rows.writerows(zip(*table.values(), strict=True))
-    answers = SiteAnswers(site="alpha", data={"breast_cancer": data}, least_patients=1)
+    answers = SiteAnswers(site="alpha", data={task: data}, least_patients=1)
     new_site.init(folder / "site", answers)
     path = folder / "site" / new_site.SITE_YAML
     plain = yaml.safe_load(path.read_text())

@@ -42,6 +42,10 @@ def test_summary_holds_exactly_these_figures(tmp_path: Path) -> None:
         "seconds_per_round": 0.25,
         "bytes_sent": 6000,
         "bytes_received": 6000,
+        "scores": {
+            "counts": [30.0, 20.0, 8.0, 2.0, 1.0, 5.0, 14.0, 20.0],
+            "variance": 1.5,
+        },
     }
 
 

@@ -10,6 +10,8 @@ is a column of the table `images`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
@@ -22,8 +24,8 @@ _ATTRIBUTES = ("PatientOrientation", "ImageOrientationPatient")
 
 
 def upright(
-    picture: npt.NDArray[np.uint8], aspect: float, header: Dataset
-) -> tuple[npt.NDArray[np.uint8], float]:
+    picture: npt.NDArray[Any], aspect: float, header: Dataset
+) -> tuple[npt.NDArray[Any], float]:
     """(rows, columns), and height of a pixel over its width -> both by the rule."""
     found = None
     if str(header.get("AnatomicalOrientationType") or "BIPED").strip() == "BIPED":

@@ -114,6 +114,26 @@ def aspect(header: Dataset) -> float:
     return 1.0
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies in the picture that is made of it, in the picture's pixels."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
+def placement(shape: tuple[int, ...], pixel_aspect: float, rows: int, columns: int) -> Placement:
+    """shape: of the image, upright. As large as fits, in its true proportions, in the middle."""
+    height, width = shape[0] * pixel_aspect, float(shape[1])
+    scale = min(rows / height, columns / width)
+    inner_rows = max(1, min(rows, round(height * scale)))
+    inner_columns = max(1, min(columns, round(width * scale)))
+    top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
+    return Placement(top, left, inner_rows, inner_columns)
+
+
 def resized(
     shown: npt.NDArray[np.uint8], pixel_aspect: float, rows: int, columns: int
 ) -> npt.NDArray[np.uint8]:
@@ -122,17 +142,13 @@ def resized(
     Averages where it makes smaller (a triangle filter over the pixels that fall together), and
     leaves a picture of the right size as it is. A picture with light in it keeps some.
     """
-    height, width = shown.shape[0] * pixel_aspect, float(shown.shape[1])
-    scale = min(rows / height, columns / width)
-    inner_rows = max(1, min(rows, round(height * scale)))
-    inner_columns = max(1, min(columns, round(width * scale)))
+    at = placement(shown.shape, pixel_aspect, rows, columns)
     image = Pillow.fromarray(np.ascontiguousarray(shown))
-    if image.size != (inner_columns, inner_rows):
-        image = image.resize((inner_columns, inner_rows), Pillow.Resampling.BILINEAR)
+    if image.size != (at.columns, at.rows):
+        image = image.resize((at.columns, at.rows), Pillow.Resampling.BILINEAR)
     small = np.asarray(image, dtype=np.uint8)
     if not small.any() and shown.any():
         small = np.full_like(small, 1)
-    top, left = (rows - inner_rows) // 2, (columns - inner_columns) // 2
     canvas = np.zeros((rows, columns), dtype=np.uint8)
-    canvas[top : top + inner_rows, left : left + inner_columns] = small
+    canvas[at.top : at.top + at.rows, at.left : at.left + at.columns] = small
     return canvas

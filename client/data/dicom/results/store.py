@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SegmentationStorage,
+)
 from pynetdicom import AE
 
 _SECONDS = 30.0
@@ -27,9 +33,25 @@ class Refusal:
     why: str
 
 
+def sender_context(certificate: str, key: str, servers: str) -> ssl.SSLContext:
+    """The BCP 195 TLS Profile (PS3.15, B.12) with a certificate of our own: TLS 1.2 or newer, of
+    1.2 the suites that RFC 9325, section 4.2 recommends. The peer's certificate is of the CA in
+    `servers`, and names the host that is called.
+
+    Raises OSError, ssl.SSLError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM")
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(servers)
+    return context
+
+
 @contextmanager
 def association(
-    host: str, port: int, *, called: str, calling: str
+    host: str, port: int, *, called: str, calling: str, tls: ssl.SSLContext | None = None
 ) -> Iterator[Callable[[bytes], Refusal | None]]:
     """A function that sends one DICOM file; None: it was taken.
 
@@ -39,18 +61,23 @@ def association(
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
     entity.connection_timeout = _SECONDS
-    entity.add_requested_context(
-        ComprehensiveSRStorage, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-    )
-    peer = entity.associate(host, port, ae_title=called)
+    for kind in (ComprehensiveSRStorage, SegmentationStorage):
+        entity.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    secured = None if tls is None else (tls, host)
+    peer = entity.associate(host, port, ae_title=called, tls_args=secured)
     if not peer.is_established:
-        raise PeerAwayError("it rejects us" if peer.is_rejected else "it cannot be reached")
+        away = "it cannot be reached" if tls is None else "it cannot be reached by TLS"
+        raise PeerAwayError("it rejects us" if peer.is_rejected else away)
 
     def send(content: bytes) -> Refusal | None:
+        sent = dcmread(io.BytesIO(content))
         try:
-            answer = peer.send_c_store(dcmread(io.BytesIO(content)))
+            answer = peer.send_c_store(sent)
         except ValueError:  # no presentation context was accepted
-            raise PeerAwayError("it takes no Comprehensive SR") from None
+            none = f"it takes no {sent.SOPClassUID.name}"
+            if sent.SOPClassUID == ComprehensiveSRStorage:
+                raise PeerAwayError(none) from None
+            return Refusal(none)  # a map that holds up no report
         except RuntimeError:
             raise PeerAwayError("it went away") from None
         status = answer.get("Status")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.debian import program
 
-_DCMTK = ("storescu", "dcmsend", "echoscu", "dcmmkdir", "dsrdump")
+_DCMTK = ("storescu", "storescp", "dcmsend", "echoscu", "dcmmkdir", "dsrdump")
 
 
 @pytest.fixture(scope="session")
