@@ -18,8 +18,8 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 
 from client.training.activation_memory import bytes_of_one
+from client.training.algorithms.descent import PLAIN, Descent
 from client.training.clipping import CertifiedSum, patient_rows
-from client.training.descent import PLAIN, Descent
 from client.training.per_patient_gradients import PatientGradients, replacement
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError

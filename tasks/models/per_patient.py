@@ -55,7 +55,8 @@ class Attention(nn.Module):
         queries, keys = self._by_head(self.query(query)), self._by_head(self.key(key))
         shares = torch.softmax(queries @ keys.transpose(2, 3) * self._scale, dim=3)
         mixed = (shares @ self._by_head(self.value(value))).transpose(1, 2)
-        return self.out(mixed.flatten(2)), None
+        answer: Tensor = self.out(mixed.flatten(2))
+        return answer, None
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, D / heads)."""
@@ -118,7 +119,7 @@ def per_patient(network: nn.Module, groups: int = 8) -> nn.Module:
         _positions_as_layer(network)
     for module in network.modules():
         if getattr(module, "inplace", False):
-            module.inplace = False
+            setattr(module, "inplace", False)  # noqa: B010  # torch types attributes as modules
         if (mended := _without_overwriting().get(type(module))) is not None:
             module.__class__ = mended
         for name, child in module.named_children():

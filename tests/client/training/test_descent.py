@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from client.training.descent import Descent
+from client.training.algorithms.descent import Descent
 from protocol.study.algorithms import AdamW, LocalOptimiser, Sgd
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from client.training.descent import Descent
+from client.training.algorithms.descent import Descent
 from client.training.dp_trainer import DPTrainer, Noise, PatientOptimizer
 from client.training.sampling import Batch
 from protocol.errors import Code, WardroundError
