@@ -25,6 +25,7 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.study import Scalar, TaskReference
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -59,16 +60,18 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
     _scores(task, outputs, labels)
 
 
+_KINDS = (
+    "Binary()",
+    "Multiclass(classes=5)",
+    "Regression(low=0, high=100)",
+    "TimeToEvent(ends=(30, 90, 365))",
+)
+
+
 def _labels(outcome: OutcomeKind) -> Tensor:
     """(_ROWS,) labels of the kind, the lowest first and the highest last."""
-    match outcome:
-        case Binary():
-            return torch.arange(_ROWS) % 2
-        case Multiclass(classes=classes):
-            return torch.linspace(0, classes - 1, _ROWS).round()
-        case Regression(low=low, high=high):
-            return torch.linspace(low, high, _ROWS)
-    assert_never(outcome)
+    labels = torch.linspace(*outcome.extremes, _ROWS)
+    return labels.round() if outcome.whole else labels
 
 
 def _declarations(task: Task) -> None:
@@ -76,14 +79,20 @@ def _declarations(task: Task) -> None:
     if not isinstance(task.outcome, BaseKind):
         _refuse(
             f"{own}.outcome is {task.outcome!r}.",
-            "It can be: Binary(), Multiclass(classes=5), Regression(low=0, high=100), from "
-            "wardround. Other labels have to be made one of these in the site's view.",
+            f"It can be one of {', '.join(_KINDS)}, from wardround. Other labels have to be made "
+            "one of these in the site's view.",
         )
     if not isinstance(getattr(task, "schema", None), Schema) or not task.schema.label:
         _refuse(
             f"{own}.schema is no Schema with a label.",
             "Name the columns, the label and what the label means: Schema(COLUMNS, 'label', "
             "'1: ...').",
+        )
+    if len(task.schema.label_columns) != task.outcome.label_columns:
+        _refuse(
+            f"{own}.schema makes the label of {len(task.schema.label_columns)} columns, and "
+            f"{own}.outcome of {task.outcome.label_columns}.",
+            "Name them in this order: Schema(COLUMNS, 'label', '...', labels=('first', 'second')).",
         )
     if not isinstance(getattr(task, "title", None), str):
         _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
@@ -338,7 +347,7 @@ def _scores(task: Task, outputs: Tensor, labels: Tensor) -> None:
             f"{own} gives scores that are no numbers between {low:g} and {high:g}.",
             f"{wanted}: {how}.",
         )
-    if scores.ndim > 1 and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
+    if task.outcome.adds_up and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
         _refuse(f"{own} gives probabilities that do not add up to 1.", f"{wanted}: {how}.")
     if scores.requires_grad:
         highest = float(labels.max())
@@ -368,6 +377,11 @@ def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
             return (
                 "Return the expected label, (B,)",
                 "in the label's own unit, cut to the public range with `clamp`",
+            )
+        case TimeToEvent():
+            return (
+                "Return the probability of having survived each interval, (B, intervals)",
+                "torch.cumprod of one minus the hazard of each",
             )
     assert_never(outcome)
 

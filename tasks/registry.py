@@ -36,6 +36,7 @@ BUILT_IN = {
     "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
     "no_show": "tasks.shipped.no_show:NoShow",
     "readmission": "tasks.shipped.readmission:Readmission",
+    "trial_survival": "tasks.examples.trial_survival:TrialSurvival",
 }
 
 

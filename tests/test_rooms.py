@@ -39,6 +39,7 @@ ORDER = {
         "tasks.models",
         "tasks.datasets",
         "tasks.shipped",
+        "tasks.examples",
     ),
     "client": (
         "client",

@@ -15,6 +15,7 @@ from protocol.models.bundle import Bundle
 from protocol.outcomes.binary import Binary
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
 from tasks.scoring import ScoringModel, installed, with_weights
 
@@ -86,7 +87,7 @@ def _require_probability(task: Task) -> None:
     match task.outcome:
         case Binary():
             return
-        case Multiclass() | Regression():
+        case Multiclass() | Regression() | TimeToEvent():
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"What the task {task.name} predicts is not the probability of one thing.",

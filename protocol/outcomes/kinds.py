@@ -9,13 +9,15 @@ from pydantic import Field
 from protocol.outcomes.binary import Binary
 from protocol.outcomes.multiclass import MOST_CLASSES, Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 
-OutcomeKind = Annotated[Binary | Multiclass | Regression, Field(discriminator="kind")]
+OutcomeKind = Annotated[Binary | Multiclass | Regression | TimeToEvent, Field(discriminator="kind")]
 """Whoever depends on which it is matches all of them."""
 _ALL: tuple[OutcomeKind, ...] = (
     Binary(),
     Regression(low=0, high=1),
     Multiclass(classes=MOST_CLASSES),
+    TimeToEvent(ends=(1, 2)),
 )
 METRICS = frozenset({"calibration_error", *(name for kind in _ALL for name in kind.metrics)})
 """Every name that a pooled metric can have, that of 0.1.0 among them: none can name a hospital."""

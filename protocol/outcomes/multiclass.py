@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from protocol.outcomes import binary
-from protocol.outcomes.base import MAX_BINS, BaseKind, Labels, Scores
+from protocol.outcomes.base import MAX_BINS, BaseKind, Columns, Labels, Scores
 from protocol.outcomes.estimates import (
     Counts,
     Estimate,
@@ -44,12 +44,12 @@ class Multiclass(BaseKind):
     kind: Literal["multiclass"] = "multiclass"
     classes: int = Field(ge=3, le=MOST_CLASSES)
 
-    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
-        known = np.isin(labels, np.arange(self.classes)) | np.isnan(labels)
+    def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
+        known = np.isin(columns, np.arange(self.classes)) | np.isnan(columns)
         return ~known, f"none of 0 to {self.classes - 1}"
 
-    def doubts(self, labels: Labels) -> list[str]:
-        seen = np.isin(np.arange(self.classes), labels)
+    def doubts(self, columns: Columns) -> list[str]:
+        seen = np.isin(np.arange(self.classes), columns)
         if seen.all():
             return []
         absent = ", ".join(map(str, np.flatnonzero(~seen)))
@@ -62,6 +62,10 @@ class Multiclass(BaseKind):
     @property
     def scores_of_one(self) -> tuple[int, ...]:
         return (self.classes,)
+
+    @property
+    def adds_up(self) -> bool:
+        return True
 
     @property
     def score_columns(self) -> tuple[str, ...]:

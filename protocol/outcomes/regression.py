@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from protocol.outcomes.base import BaseKind, Labels, Scores
+from protocol.outcomes.base import BaseKind, Columns, Labels, Scores
 from protocol.outcomes.estimates import (
     Counts,
     Estimate,
@@ -45,27 +45,31 @@ class Regression(BaseKind):
             raise ValueError("low must be below high")
         return self
 
-    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
-        return np.isinf(labels), "no finite number"
+    def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
+        return np.isinf(columns), "no finite number"
 
-    def cut(self, labels: Labels) -> Labels:
-        return np.clip(labels, self.low, self.high)
+    def labels_of(self, columns: Columns) -> Labels:
+        return np.clip(columns, self.low, self.high)
 
-    def doubts(self, labels: Labels) -> list[str]:
-        outside = float(np.mean((labels < self.low) | (labels > self.high)))
+    def doubts(self, columns: Columns) -> list[str]:
+        outside = float(np.mean((columns < self.low) | (columns > self.high)))
         said = []
         if outside > _MANY:
             said.append(
                 f"{outside:.1%} of the labels are beyond the public range {self.low:g} to "
                 f"{self.high:g} and count as its ends: is the unit right?"
             )
-        if len(labels) > 1 and len(set(labels)) == 1:
+        if len(columns) > 1 and len(set(columns)) == 1:
             said.append("Every row has the same label: is the view right?")
         return said
 
     @property
     def extremes(self) -> tuple[float, float]:
         return self.low, self.high
+
+    @property
+    def whole(self) -> bool:
+        return False
 
     @property
     def score_range(self) -> tuple[float, float]:

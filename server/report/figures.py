@@ -12,6 +12,7 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.kinds import CURVES
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from server.outcome import OpenedScores, Outcome, RoundReport
 from server.report import binary_evaluation
 
@@ -38,7 +39,7 @@ def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
             return {f"{name}.png": _png(of) for name, of in drawn.items()} | {
                 "thresholds.csv": binary_evaluation.threshold_table(counts)
             }
-        case Regression() | Multiclass():
+        case Regression() | Multiclass() | TimeToEvent():
             return {"calibration.png": _png(_calibration(outcome))} if outcome.calibration else {}
         case never:
             assert_never(never)

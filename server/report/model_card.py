@@ -14,6 +14,7 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.estimates import Estimate
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -320,7 +321,7 @@ def _evaluation(study: Study, opened: OpenedScores) -> str:
     match study.outcome:
         case Binary():
             return binary_evaluation.markdown(opened)
-        case Regression() | Multiclass():
+        case Regression() | Multiclass() | TimeToEvent():
             return ""
         case never:
             assert_never(never)

@@ -8,8 +8,10 @@ from protocol.outcomes.binary import Binary
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.losses.base import Loss
 from tasks.losses.binary import Logistic
+from tasks.losses.hazards import Hazards
 from tasks.losses.multiclass import Softmax
 from tasks.losses.regression import SquaredError
 
@@ -23,4 +25,6 @@ def usual_loss(kind: OutcomeKind) -> Loss:
             return Softmax(kind)
         case Regression():
             return SquaredError(kind)
+        case TimeToEvent(intervals=intervals):
+            return Hazards(intervals)
     assert_never(kind)
