@@ -22,8 +22,11 @@ from torch import Tensor, nn
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.base import BaseKind
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
 from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.study import Scalar, TaskReference
@@ -63,7 +66,10 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
 _KINDS = (
     "Binary()",
     "Multiclass(classes=5)",
+    "MultiLabel(labels=3)",
+    "Ordinal(levels=4)",
     "Regression(low=0, high=100)",
+    "EventCount(most=14)",
     "TimeToEvent(ends=(30, 90, 365))",
 )
 
@@ -246,7 +252,7 @@ def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
 
 def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
     """The usual loss of classes takes logits, which large weights make large."""
-    if type(task).losses is not Task.losses or isinstance(task.outcome, Regression):
+    if type(task).losses is not Task.losses or isinstance(task.outcome, Regression | EventCount):
         return
     before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
     model.flat.copy_(30 * torch.randn(len(before), generator=generator))
@@ -371,8 +377,12 @@ def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
                 "Return the probability of label 1, (B,)",
                 "torch.sigmoid of a logit, or torch.softmax(outputs, 1)[:, 1]",
             )
-        case Multiclass():
+        case Multiclass() | Ordinal():
             return "Return the probability of each label, (B, classes)", "torch.softmax(outputs, 1)"
+        case MultiLabel():
+            return "Return the probability of each label, (B, labels)", "torch.sigmoid(outputs)"
+        case EventCount():
+            return "Return the expected count, (B,)", "torch.exp, cut to `most` with `clamp`"
         case Regression():
             return (
                 "Return the expected label, (B,)",

@@ -13,7 +13,10 @@ from client.config.site_roster import SiteRoster
 from protocol.errors import Code, WardroundError
 from protocol.models.bundle import Bundle
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
 from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
@@ -87,7 +90,7 @@ def _require_probability(task: Task) -> None:
     match task.outcome:
         case Binary():
             return
-        case Multiclass() | Regression() | TimeToEvent():
+        case Multiclass() | MultiLabel() | Ordinal() | Regression() | EventCount() | TimeToEvent():
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"What the task {task.name} predicts is not the probability of one thing.",

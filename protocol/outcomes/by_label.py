@@ -42,7 +42,9 @@ def pooled(
         estimates(part, OF_EACH, noise_variance, seed + k) for k, part in enumerate(by_label)
     ]
     # What chance of patients alone does, without the noise.
-    of_patients = [estimates(project(part), OF_EACH, 0.0, seed + k) for k, part in enumerate(by_label)]
+    of_patients = [
+        estimates(project(part), OF_EACH, 0.0, seed + k) for k, part in enumerate(by_label)
+    ]
     found: dict[str, Estimate] = {}
     for name in OF_EACH:
         parts = [

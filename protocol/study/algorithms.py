@@ -109,6 +109,8 @@ StopMetric = Literal[
     "r2",
     "mae",
     "rmse",
+    "quadratic_kappa",
+    "d2",
     "concordance",
     "integrated_brier",
 ]
@@ -130,7 +132,16 @@ class StopRule(Document):
     def rises(self) -> bool:
         """Whether more of the metric is better."""
         match self.metric:
-            case "auc" | "average_precision" | "accuracy" | "macro_auc" | "r2" | "concordance":
+            case (
+                "auc"
+                | "average_precision"
+                | "accuracy"
+                | "macro_auc"
+                | "r2"
+                | "quadratic_kappa"
+                | "d2"
+                | "concordance"
+            ):
                 return True
             case "brier" | "log_loss" | "mae" | "rmse" | "integrated_brier":
                 return False
