@@ -77,7 +77,7 @@ PRICES = (
         "readmission_levels",
         "macro_auc",
         1e-5,
-        {3.0: (("rounds=60", "optimiser.lr=1", "privacy.clip_norm=1"), 0.015)},
+        {3.0: (("rounds=100", "optimiser=fedavgm", "server_lr=4", "privacy.clip_norm=1"), 0.015)},
     ),
 )
 FINDINGS = ("rounds=40", "optimiser.lr=20", "privacy.clip_norm=1")
@@ -233,8 +233,10 @@ def beside_pooled(splits: int, only: str | None) -> Iterator[bool]:
             both.append([task.outcome.figures_of(scores, labels)[metric] for scores, _ in scored])
         difference = np.subtract(*np.array(both).T)
         away, reach = float(difference.mean()), reach_of(difference)
-        more = {"splits": splits, "load": load()}
-        yield figure(f"{name}: weights from pooled", apart, "largest", ROUNDING, **more)
+
+        yield figure(
+            f"{name}: weights from pooled", apart, "largest", ROUNDING, splits=splits, load=load()
+        )
         yield figure(
             f"{name}: {metric} from pooled, five local steps",
             max(abs(away - reach), abs(away + reach)),
@@ -243,7 +245,8 @@ def beside_pooled(splits: int, only: str | None) -> Iterator[bool]:
             low=round(away - reach, 4),
             high=round(away + reach, 4),
             federated=round(float(np.mean([a for a, _ in both])), 4),
-            **more,
+            splits=splits,
+            load=load(),
         )
 
 

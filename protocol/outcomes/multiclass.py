@@ -33,7 +33,7 @@ class Multiclass(ClassesKind):
 
     def said(self, scores: Scores) -> npt.NDArray[np.int64]:
         """The likeliest."""
-        return scores.argmax(axis=1)
+        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
 
 
 def accuracy(matrix: Counts) -> Values:

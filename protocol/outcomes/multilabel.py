@@ -36,7 +36,7 @@ class MultiLabel(BaseKind):
 
     def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
         known = np.isin(columns, (0.0, 1.0)) | np.isnan(columns)
-        return ~known.all(axis=1), "a label is neither 0 nor 1"
+        return np.asarray(~known.all(axis=1)), "a label is neither 0 nor 1"
 
     def labels_of(self, columns: Columns) -> Labels:
         digits = np.where(np.isnan(columns), 0.0, 1.0 + (columns == 1))
@@ -62,7 +62,7 @@ class MultiLabel(BaseKind):
 
     @property
     def _powers(self) -> npt.NDArray[np.float64]:
-        return 3.0 ** np.arange(self.labels)
+        return np.asarray(3.0 ** np.arange(self.labels), dtype=np.float64)
 
     def digits(self, labels: Labels) -> npt.NDArray[np.float64]:
         """(N,) labels -> (N, labels) 0 or 1, NaN where missing."""

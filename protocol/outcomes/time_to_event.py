@@ -153,7 +153,7 @@ class TimeToEvent(BaseKind):
     def cells(self, bins: int) -> int:
         return self._codes * bins + 2 * self.intervals + 1
 
-    def _most(self, power: int) -> int:
+    def _most(self, power: Literal[1, 2]) -> int:
         """The sum of the powers of what one patient adds, at most."""
         tails = np.cumsum(self.widths[::-1])[::-1]
         with_event = (

@@ -29,5 +29,6 @@ class SharedRisk(nn.Module):
         self._first = math.log(hazard / (1 - hazard))
 
     def forward(self, rows: Tensor) -> Tensor:
-        own = self.intervals(torch.ones_like(rows[:, :1]))
-        return self.risk(rows) + own / _SLOWNESS + self._first
+        own: Tensor = self.intervals(torch.ones_like(rows[:, :1]))
+        risk: Tensor = self.risk(rows)
+        return risk + own / _SLOWNESS + self._first
