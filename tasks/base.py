@@ -113,8 +113,8 @@ class Task(ABC):
         """(B, K) outputs, (B,) labels of the kind of outcome -> (B,) losses, never reduced: privacy
         clips each patient's gradient, so a mean or a weighted mean here would break sensitivity.
 
-        As usual for the kind of outcome: cross-entropy of one logit, or of a logit for each class;
-        half the squared error of a number placed within its range, from -1 to 1."""
+        As usual for the kind of outcome (`tasks.losses`), whose `labels_of` says what a label made
+        of several columns is."""
         return usual_loss(self.outcome).losses(outputs, labels)
 
     def slopes(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -129,8 +129,9 @@ class Task(ABC):
         return slopes
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """(B, K) outputs -> what is said of each patient: (B,) probabilities of label 1; of several
-        classes (B, classes) probabilities; of a number (B,) predictions in its own unit."""
+        """(B, K) outputs -> what is said of each patient: (B,) probabilities of label 1 or, of a
+        number, predictions in its own unit; (B, ...) probabilities of each class or label, or of
+        having survived each interval."""
         return usual_loss(self.outcome).scores(outputs)
 
     def public_score(self, table: Table) -> npt.NDArray[np.float64] | None:
@@ -162,8 +163,8 @@ class Task(ABC):
             for base in cls.__mro__
             if base not in (object, ABC, Task) and not base.__module__.startswith("torch")
         ]
-        loss = type(usual_loss(cls.outcome))
-        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge, loss))
+        loss = type(usual_loss(cls.outcome)).__mro__[:-1]
+        return dict(_source(part) for part in (*written, *cls.parts, Task, Schema, Hinge, *loss))
 
     @classmethod
     def source_digest(cls) -> str:

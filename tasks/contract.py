@@ -22,9 +22,13 @@ from torch import Tensor, nn
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.base import BaseKind
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.study import Scalar, TaskReference
 from tasks.base import Task
 from tasks.flat_model import FlatModel
@@ -59,16 +63,21 @@ def _checked(kind: type[Task], options: tuple[tuple[str, Scalar], ...]) -> None:
     _scores(task, outputs, labels)
 
 
+_KINDS = (
+    "Binary()",
+    "Multiclass(classes=5)",
+    "MultiLabel(labels=3)",
+    "Ordinal(levels=4)",
+    "Regression(low=0, high=100)",
+    "EventCount(most=14)",
+    "TimeToEvent(ends=(30, 90, 365))",
+)
+
+
 def _labels(outcome: OutcomeKind) -> Tensor:
     """(_ROWS,) labels of the kind, the lowest first and the highest last."""
-    match outcome:
-        case Binary():
-            return torch.arange(_ROWS) % 2
-        case Multiclass(classes=classes):
-            return torch.linspace(0, classes - 1, _ROWS).round()
-        case Regression(low=low, high=high):
-            return torch.linspace(low, high, _ROWS)
-    assert_never(outcome)
+    labels = torch.linspace(*outcome.extremes, _ROWS)
+    return labels.round() if outcome.whole else labels
 
 
 def _declarations(task: Task) -> None:
@@ -76,14 +85,20 @@ def _declarations(task: Task) -> None:
     if not isinstance(task.outcome, BaseKind):
         _refuse(
             f"{own}.outcome is {task.outcome!r}.",
-            "It can be: Binary(), Multiclass(classes=5), Regression(low=0, high=100), from "
-            "wardround. Other labels have to be made one of these in the site's view.",
+            f"It can be one of {', '.join(_KINDS)}, from wardround. Other labels have to be made "
+            "one of these in the site's view.",
         )
     if not isinstance(getattr(task, "schema", None), Schema) or not task.schema.label:
         _refuse(
             f"{own}.schema is no Schema with a label.",
             "Name the columns, the label and what the label means: Schema(COLUMNS, 'label', "
             "'1: ...').",
+        )
+    if len(task.schema.label_columns) != task.outcome.label_columns:
+        _refuse(
+            f"{own}.schema makes the label of {len(task.schema.label_columns)} columns, and "
+            f"{own}.outcome of {task.outcome.label_columns}.",
+            "Name them in this order: Schema(COLUMNS, 'label', '...', labels=('first', 'second')).",
         )
     if not isinstance(getattr(task, "title", None), str):
         _refuse(f"{own} has no title.", "Say in `title` what the task learns, in a few words.")
@@ -237,7 +252,7 @@ def _drawn(task: Task, model: nn.Module, features: Tensor) -> bool:
 
 def _logits(task: Task, model: FlatModel, features: Tensor) -> None:
     """The usual loss of classes takes logits, which large weights make large."""
-    if type(task).losses is not Task.losses or isinstance(task.outcome, Regression):
+    if type(task).losses is not Task.losses or isinstance(task.outcome, Regression | EventCount):
         return
     before, generator = model.flat.clone(), torch.Generator().manual_seed(0)
     model.flat.copy_(30 * torch.randn(len(before), generator=generator))
@@ -338,7 +353,7 @@ def _scores(task: Task, outputs: Tensor, labels: Tensor) -> None:
             f"{own} gives scores that are no numbers between {low:g} and {high:g}.",
             f"{wanted}: {how}.",
         )
-    if scores.ndim > 1 and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
+    if task.outcome.adds_up and not _close(scores.detach().sum(1), torch.ones(_ROWS)):
         _refuse(f"{own} gives probabilities that do not add up to 1.", f"{wanted}: {how}.")
     if scores.requires_grad:
         highest = float(labels.max())
@@ -362,12 +377,21 @@ def _wanted_scores(outcome: OutcomeKind) -> tuple[str, str]:
                 "Return the probability of label 1, (B,)",
                 "torch.sigmoid of a logit, or torch.softmax(outputs, 1)[:, 1]",
             )
-        case Multiclass():
+        case Multiclass() | Ordinal():
             return "Return the probability of each label, (B, classes)", "torch.softmax(outputs, 1)"
+        case MultiLabel():
+            return "Return the probability of each label, (B, labels)", "torch.sigmoid(outputs)"
+        case EventCount():
+            return "Return the expected count, (B,)", "torch.exp, cut to `most` with `clamp`"
         case Regression():
             return (
                 "Return the expected label, (B,)",
                 "in the label's own unit, cut to the public range with `clamp`",
+            )
+        case TimeToEvent():
+            return (
+                "Return the probability of having survived each interval, (B, intervals)",
+                "torch.cumprod of one minus the hazard of each",
             )
     assert_never(outcome)
 

@@ -20,9 +20,10 @@ OTHER = "other"
 
 
 def columns(schema: Schema) -> dict[str, Column]:
-    """By name: the schema's columns, and its label as a column of the categories 0 and 1."""
+    """By name: the schema's columns, and its label, where it is one column, as the categories
+    0 and 1."""
     columns = schema.columns
-    if schema.label:
+    if schema.label and not schema.labels:
         label = Column(schema.label, schema.label_meaning, "category", categories=("0", "1"))
         columns = (*columns, label)
     return {column.name: column for column in columns}

@@ -30,12 +30,16 @@ BUILT_IN = {
     "diabetes_progression": "tasks.shipped.diabetes_progression:DiabetesProgression",
     "dicom_dose": "tasks.shipped.dicom_dose:DicomDose",
     "digits": "tasks.shipped.digits:Digits",
+    "findings": "tasks.examples.findings:Findings",
     "fusion": "tasks.shipped.fusion:Fusion",
     "heart_disease": "tasks.shipped.heart_disease:HeartDisease",
     "icu_mortality": "tasks.shipped.icu_mortality:IcuMortality",
     "icu_timeseries": "tasks.shipped.icu_timeseries:IcuTimeseries",
+    "length_of_stay": "tasks.examples.length_of_stay:LengthOfStay",
     "no_show": "tasks.shipped.no_show:NoShow",
     "readmission": "tasks.shipped.readmission:Readmission",
+    "readmission_levels": "tasks.examples.readmission_levels:ReadmissionLevels",
+    "trial_survival": "tasks.examples.trial_survival:TrialSurvival",
 }
 
 

@@ -222,6 +222,14 @@ class Schema:
     images: tuple[Image, ...] = ()
     dates: tuple[str, ...] = ()
     """Date columns that a view may add, in the order in which they must lie, for `check` alone."""
+    labels: tuple[str, ...] = ()
+    """The columns that the label is made of, where the task's `outcome` takes several; `label` is
+    then their name together."""
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of a table that the label is made of."""
+        return self.labels or ((self.label,) if self.label else ())
 
     @property
     def width(self) -> int:
@@ -232,8 +240,8 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Every column a cohort must have."""
         pictures = (image.name for image in self.images)
-        label = (self.label,) if self.label else ()
-        return (PATIENT, *(column.name for column in self.columns), *pictures, *label)
+        columns = (column.name for column in self.columns)
+        return (PATIENT, *columns, *pictures, *self.label_columns)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -251,9 +259,15 @@ class Schema:
         for image in self.images:
             shape = (rows, image.rows, image.columns)
             table[image.name] = generator.integers(256, size=shape, dtype=np.uint8)
-        if self.label:
-            table[self.label] = generator.integers(2, size=rows).astype(np.float64)
+        for name in self.label_columns:
+            table[name] = generator.integers(2, size=rows).astype(np.float64)
         return table
+
+    def label_of(self, table: Table) -> npt.NDArray[np.float64]:
+        """A table of N rows -> (N,) its label's column, or (N, columns) where there are several;
+        NaN where missing. Raises WardroundError(MALFORMED_DATA)."""
+        numbers = [floats(table[name], name) for name in self.label_columns]
+        return np.stack(numbers, axis=1) if self.labels else numbers[0]
 
     def features(self, table: Table) -> npt.NDArray[np.float32]:
         """Columns of a table of N rows, pictures left aside -> (N, F) float32.

@@ -40,6 +40,7 @@ ORDER = {
         "tasks.models",
         "tasks.datasets",
         "tasks.shipped",
+        "tasks.examples",
     ),
     "client": (
         "client",

@@ -39,8 +39,12 @@ if TYPE_CHECKING:
     from launch.studies.study_builder import build_study
     from protocol.errors import WardroundError
     from protocol.outcomes.binary import Binary, histogram, roc_auc
+    from protocol.outcomes.events import EventCount
     from protocol.outcomes.multiclass import Multiclass
+    from protocol.outcomes.multilabel import MultiLabel
+    from protocol.outcomes.ordinal import Ordinal
     from protocol.outcomes.regression import Regression
+    from protocol.outcomes.time_to_event import TimeToEvent
     from protocol.study.study import Study
     from server.rounds.listener import Listeners
     from server.tracking.registered_model import load
@@ -53,12 +57,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Binary",
     "Column",
+    "EventCount",
     "FlatModel",
     "Image",
     "InProcessFederation",
     "DPTrainer",
     "Listeners",
+    "MultiLabel",
     "Multiclass",
+    "Ordinal",
     "Patients",
     "Price",
     "Question",
@@ -68,6 +75,7 @@ __all__ = [
     "Study",
     "Table",
     "Task",
+    "TimeToEvent",
     "WardroundError",
     "Where",
     "ask",
@@ -103,12 +111,15 @@ __all__ = [
 _HOME = {
     "Binary": "protocol.outcomes.binary",
     "Column": "tasks.schema",
+    "EventCount": "protocol.outcomes.events",
     "FlatModel": "tasks.flat_model",
     "Image": "tasks.schema",
     "InProcessFederation": "launch.federations.inprocess",
     "DPTrainer": "client.training.dp_trainer",
     "Listeners": "server.rounds.listener",
+    "MultiLabel": "protocol.outcomes.multilabel",
     "Multiclass": "protocol.outcomes.multiclass",
+    "Ordinal": "protocol.outcomes.ordinal",
     "Patients": "client.training.sampling",
     "Price": "launch.queries.query_builder",
     "Question": "launch.queries.question",
@@ -118,6 +129,7 @@ _HOME = {
     "Study": "protocol.study.study",
     "Table": "tasks.schema",
     "Task": "tasks.base",
+    "TimeToEvent": "protocol.outcomes.time_to_event",
     "WardroundError": "protocol.errors",
     "Where": "launch.queries.ask",
     "ask": "launch.queries.ask",

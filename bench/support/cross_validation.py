@@ -64,7 +64,10 @@ class Data:
     def __init__(self, task: Task, tables: Mapping[str, Table]) -> None:
         evaluation = Evaluation(release="exact")
         self.task = task
-        self._patients = {site: np.unique(t[PATIENT].astype(str)) for site, t in tables.items()}
+        self._patients = {
+            site: np.unique(t[PATIENT][_labelled(task, t)].astype(str))
+            for site, t in tables.items()
+        }
         self._cohorts = {
             s: Cohort.build(task, t, lambda _: 0.0, evaluation) for s, t in tables.items()
         }
@@ -93,6 +96,11 @@ class Data:
     def folds(self, count: int, seed: int) -> list[Fold]:
         """`count` folds by patient: each patient evaluates in one."""
         return [self.fold(k / count, 1 / count, seed) for k in range(count)]
+
+
+def _labelled(task: Task, table: Table) -> npt.NDArray[np.bool_]:
+    """(N,) rows that have a label; patients without any are in no cohort."""
+    return ~np.isnan(task.outcome.labels_of(task.schema.label_of(table)))
 
 
 def place(patient: str, seed: int) -> float:

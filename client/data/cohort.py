@@ -22,7 +22,7 @@ from client.data.subgroups import levels_of
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
 from tasks.base import Task
-from tasks.schema import DAY, PATIENT, SPLIT, Table, floats
+from tasks.schema import DAY, PATIENT, SPLIT, Table
 
 Part = Literal["train", "evaluation"]
 _KEY = os.urandom(32)
@@ -123,18 +123,19 @@ class Cohort:
                 Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
             )
         named = identifiers(table[PATIENT])
-        labels = floats(table[task.schema.label], task.schema.label)
-        bad, what = task.outcome.bad(labels)
-        _refuse(bad, task.schema.label, what)
+        columns = task.schema.label_of(table)
+        bad, what = task.outcome.bad(columns)
+        _refuse(bad, " and ".join(task.schema.label_columns), what)
+        labels = task.outcome.labels_of(columns)
         column = _split_of(table, evaluation)
         keep, notes = _select(features, labels, named, column)
         if not keep.any():
             raise WardroundError(
                 Code.NO_DATA,
                 "No row of the view has a label.",
-                remedy=f"Check the column {task.schema.label} of the site's view.",
+                remedy=f"Check {_label_of(task)} in the site's view.",
             )
-        notes += task.outcome.doubts(labels[keep])
+        notes += task.outcome.doubts(columns[keep])
         names, patient = np.unique(named[keep].astype(str), return_inverse=True)
         u = np.array([split(str(name)) for name in names], dtype=np.float64)
         if column is None:
@@ -146,7 +147,7 @@ class Cohort:
         )
         return Cohort(
             features[keep],
-            task.outcome.cut(labels[keep]).astype(np.float32),
+            labels[keep].astype(np.float32),
             patient.astype(np.int64),
             identities(names),
             u,
@@ -177,6 +178,12 @@ def _rows(task: Task, table: Table) -> int:
             remedy="Check its conditions and the files it reads.",
         )
     return lengths.pop()
+
+
+def _label_of(task: Task) -> str:
+    """Its label's column in words, or columns."""
+    names = task.schema.label_columns
+    return f"the column {names[0]}" if len(names) == 1 else f"the columns {', '.join(names)}"
 
 
 def _refuse(bad: npt.NDArray[np.bool_], column: str, what: str) -> None:

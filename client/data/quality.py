@@ -19,7 +19,7 @@ import numpy.typing as npt
 from protocol.outcomes.binary import Binary
 from protocol.outcomes.kinds import OutcomeKind
 from tasks.base import Task
-from tasks.schema import PATIENT, Column, Table, floats, texts
+from tasks.schema import PATIENT, Column, Table, texts
 
 FACTORS: dict[str, dict[str, tuple[float, float]]] = {
     "mg/dL": {"mmol/L of glucose": (18.016, 0), "mmol/L of cholesterol": (38.67, 0),
@@ -102,13 +102,14 @@ def assess(task: Task, table: Table, today: date | None = None) -> Quality:
     and row where a number is none.
     """
     schema = task.schema
-    labels = floats(table[schema.label], schema.label)
+    columns = schema.label_of(table)
+    labels = task.outcome.labels_of(columns)
     labelled = ~np.isnan(labels)
     of_two = isinstance(task.outcome, Binary)
     alone = labels if of_two else np.full(len(labels), np.nan)  # no column is an AUC of others
     patients = texts(table[PATIENT])
     _, counts = np.unique(patients.astype(str), return_counts=True)
-    doubts = [*_label_doubts(task.outcome, labels[labelled]), *_date_doubts(task, table, today)]
+    doubts = [*_label_doubts(task.outcome, columns[labelled]), *_date_doubts(task, table, today)]
     if (several := int((counts > 1).sum())) > 0:
         doubts.append(f"{several} patients have several rows, one has {int(counts.max())}.")
     if (nameless := sum(not str(p or "").strip() for p in patients)) > 0:
@@ -238,11 +239,11 @@ def _alone(values: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> 
     return float(max(area, 1 - area))
 
 
-def _label_doubts(outcome: OutcomeKind, labels: npt.NDArray[np.float64]) -> Iterator[str]:
-    if not len(labels):
+def _label_doubts(outcome: OutcomeKind, columns: npt.NDArray[np.float64]) -> Iterator[str]:
+    if not len(columns):
         yield "No row has a label."
     else:
-        yield from outcome.doubts(labels)
+        yield from outcome.doubts(columns)
 
 
 def _date_doubts(task: Task, table: Table, today: date | None) -> Iterator[str]:

@@ -79,7 +79,7 @@ def select(
 
 
 def _columns(task: Task, table: Table) -> dict[str, Any]:
-    wanted = [name for name in task.schema.names if name != task.schema.label]
+    wanted = [name for name in task.schema.names if name not in task.schema.label_columns]
     for name in wanted:
         if name not in table:
             raise WardroundError(

@@ -13,6 +13,10 @@ from protocol.document import Document
 from protocol.outcomes.estimates import Counts, Estimate, Metric
 
 Labels = npt.NDArray[np.float64]
+"""(N,): one number a patient, whatever it was made of."""
+Columns = npt.NDArray[np.float64]
+"""(N,) the label's column as a site's view has it, or (N, columns) where there are several; NaN
+where missing."""
 Scores = npt.NDArray[np.floating]
 """(N,) or (N, classes): what the released model says of each patient."""
 
@@ -28,23 +32,34 @@ class BaseKind(Document):
     """
 
     # --- labels ---
-    @abstractmethod
-    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
-        """(N,) labels, NaN where missing -> which are none of this kind, and what is wrong with
-        them, in words that quote nothing."""
-
-    def cut(self, labels: Labels) -> Labels:
-        """(N,) labels -> those that the model learns from, within public limits."""
-        return labels
+    @property
+    def label_columns(self) -> int:
+        """From how many columns of the view a label is made."""
+        return 1
 
     @abstractmethod
-    def doubts(self, labels: Labels) -> list[str]:
-        """(N,) labels of a site's rows, none missing -> what its own log should say of them."""
+    def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
+        """The label's columns -> (N,) which rows are none of this kind, and what is wrong with
+        them, in words that quote nothing. A missing value is not bad."""
+
+    def labels_of(self, columns: Columns) -> Labels:
+        """The same, none bad -> (N,) labels that the model learns from, within public limits; NaN
+        where a row has none. Each is a whole number below 2^24 or any float: float32 keeps it."""
+        return columns
+
+    @abstractmethod
+    def doubts(self, columns: Columns) -> list[str]:
+        """The same, of rows that have a label -> what the site's own log should say of them."""
 
     @property
     def extremes(self) -> tuple[float, float]:
         """The lowest and the highest label."""
         return 0.0, 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every label is a whole number."""
+        return True
 
     # --- scores ---
     @property
@@ -56,6 +71,11 @@ class BaseKind(Document):
     def score_range(self) -> tuple[float, float]:
         """Every score lies in it; one that is no number counts as its middle."""
         return 0.0, 1.0
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the numbers of one score are parts of 1."""
+        return False
 
     @property
     @abstractmethod

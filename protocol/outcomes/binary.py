@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from protocol.outcomes.base import MAX_BINS, BaseKind, Labels, Scores
+from protocol.outcomes.base import MAX_BINS, BaseKind, Columns, Labels, Scores
 from protocol.outcomes.estimates import (
     Counts,
     Estimate,
@@ -39,13 +39,13 @@ class Binary(BaseKind):
 
     kind: Literal["binary"] = "binary"
 
-    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
-        return ~np.isin(labels, (0.0, 1.0)) & ~np.isnan(labels), "neither 0 nor 1"
+    def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
+        return ~np.isin(columns, (0.0, 1.0)) & ~np.isnan(columns), "neither 0 nor 1"
 
-    def doubts(self, labels: Labels) -> list[str]:
-        if len(set(labels)) != 1:
+    def doubts(self, columns: Columns) -> list[str]:
+        if len(set(columns)) != 1:
             return []
-        return [f"Every row has the label {labels[0]:g}: is the view right?"]
+        return [f"Every row has the label {columns[0]:g}: is the view right?"]
 
     @property
     def score_columns(self) -> tuple[str, ...]:

@@ -7,15 +7,27 @@ from typing import Annotated
 from pydantic import Field
 
 from protocol.outcomes.binary import Binary
-from protocol.outcomes.multiclass import MOST_CLASSES, Multiclass
+from protocol.outcomes.classes import MOST_CLASSES
+from protocol.outcomes.events import EventCount
+from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 
-OutcomeKind = Annotated[Binary | Multiclass | Regression, Field(discriminator="kind")]
+OutcomeKind = Annotated[
+    Binary | Multiclass | MultiLabel | Ordinal | Regression | EventCount | TimeToEvent,
+    Field(discriminator="kind"),
+]
 """Whoever depends on which it is matches all of them."""
 _ALL: tuple[OutcomeKind, ...] = (
     Binary(),
     Regression(low=0, high=1),
     Multiclass(classes=MOST_CLASSES),
+    MultiLabel(labels=2),
+    Ordinal(levels=3),
+    EventCount(most=2),
+    TimeToEvent(ends=(1, 2)),
 )
 METRICS = frozenset({"calibration_error", *(name for kind in _ALL for name in kind.metrics)})
 """Every name that a pooled metric can have, that of 0.1.0 among them: none can name a hospital."""

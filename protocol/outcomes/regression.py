@@ -2,9 +2,7 @@
 count as its ends.
 
 A site counts its evaluation patients in a joint histogram of outcome and prediction. A patient adds
-1 to one cell, so the L2 sensitivity is 1. All figures are of weighted sums over its cells, each
-value taken as the middle of its bin; what that adds to a variance, a twelfth of a bin's square, is
-taken off (Sheppard 1898).
+1 to one cell, so the L2 sensitivity is 1.
 """
 
 from __future__ import annotations
@@ -16,16 +14,10 @@ import numpy.typing as npt
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from protocol.outcomes.base import BaseKind, Labels, Scores
-from protocol.outcomes.estimates import (
-    Counts,
-    Estimate,
-    Metric,
-    Values,
-    estimates,
-    even_bins,
-    middles,
-)
+from protocol.outcomes import joint_histogram
+from protocol.outcomes.base import BaseKind, Columns, Labels, Scores
+from protocol.outcomes.estimates import Counts, Estimate, Metric, estimates, even_bins, middles
+from protocol.outcomes.joint_histogram import Axes
 
 _MANY = 0.02
 """A share of labels beyond the public range that a site should know of."""
@@ -45,27 +37,31 @@ class Regression(BaseKind):
             raise ValueError("low must be below high")
         return self
 
-    def bad(self, labels: Labels) -> tuple[npt.NDArray[np.bool_], str]:
-        return np.isinf(labels), "no finite number"
+    def bad(self, columns: Columns) -> tuple[npt.NDArray[np.bool_], str]:
+        return np.isinf(columns), "no finite number"
 
-    def cut(self, labels: Labels) -> Labels:
-        return np.clip(labels, self.low, self.high)
+    def labels_of(self, columns: Columns) -> Labels:
+        return np.clip(columns, self.low, self.high)
 
-    def doubts(self, labels: Labels) -> list[str]:
-        outside = float(np.mean((labels < self.low) | (labels > self.high)))
+    def doubts(self, columns: Columns) -> list[str]:
+        outside = float(np.mean((columns < self.low) | (columns > self.high)))
         said = []
         if outside > _MANY:
             said.append(
                 f"{outside:.1%} of the labels are beyond the public range {self.low:g} to "
                 f"{self.high:g} and count as its ends: is the unit right?"
             )
-        if len(labels) > 1 and len(set(labels)) == 1:
+        if len(columns) > 1 and len(set(columns)) == 1:
             said.append("Every row has the same label: is the view right?")
         return said
 
     @property
     def extremes(self) -> tuple[float, float]:
         return self.low, self.high
+
+    @property
+    def whole(self) -> bool:
+        return False
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -125,93 +121,20 @@ class Regression(BaseKind):
         return {"r2": r2, "mae": float(np.mean(np.abs(errors)))}
 
     def calibration(self, opened: Counts, bins: int) -> list[tuple[float, float]]:
-        """By groups of predictions; those with less than a hundredth of the patients left out."""
-        table, middle = opened.reshape(bins, bins), middles(bins)
-        points = []
-        for group in np.array_split(np.arange(bins), min(10, bins)):
-            part = table[:, group]
-            if (weight := part.sum()) > max(1.0, table.sum() / 100):
-                pair = (part.sum(axis=0) @ middle[group], part.sum(axis=1) @ middle)
-                inside = np.clip(np.array(pair) / weight, 0, 1)
-                score, observed = self.low + (self.high - self.low) * inside
-                points.append((float(score), float(observed)))
-        return points
+        width = self.high - self.low
+        points = joint_histogram.calibration(opened.reshape(bins, bins), _parts(bins))
+        return [(self.low + width * a, self.low + width * b) for a, b in points]
+
+
+def _parts(bins: int) -> Axes:
+    """Equal bins, in parts of the range."""
+    middle, width = middles(bins), np.full(bins, 1 / bins)
+    return Axes(middle, middle, width, width)
 
 
 def _times(of: Estimate, factor: float) -> Estimate:
     return Estimate(of.value * factor, of.low * factor, of.high * factor)
 
 
-def _mean(counts: Counts, weights: Values) -> Values:
-    """(..., B, B) counts, (B, B) weights -> (...) the weighted mean."""
-    return np.asarray((counts * weights).sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)))
-
-
-def _differences(counts: Counts) -> Values:
-    """(B, B) prediction minus outcome, in parts of the range."""
-    middle = middles(counts.shape[-1])
-    return np.asarray(middle[None, :] - middle[:, None])
-
-
-def _grouping(counts: Counts) -> float:
-    """What bins add to the variance of one value."""
-    return 1 / (12 * int(counts.shape[-1]) ** 2)
-
-
-def _variance(counts: Counts, of: Values) -> Values:
-    return _mean(counts, of**2) - _mean(counts, of) ** 2 - _grouping(counts)
-
-
-def mae(counts: Counts) -> Values:
-    """Mean absolute error. Bins do not bias it to second order: what they add at the kink is what
-    the sum over whole bins misses."""
-    return _mean(counts, np.abs(_differences(counts)))
-
-
-def _mean_square(counts: Counts) -> Values:
-    return _mean(counts, _differences(counts) ** 2) - 2 * _grouping(counts)
-
-
-def rmse(counts: Counts) -> Values:
-    """Root mean squared error; 0 where noise leaves nothing."""
-    return np.asarray(np.sqrt(np.maximum(_mean_square(counts), 0.0)))
-
-
-def r2(counts: Counts) -> Values:
-    """1 - mean squared error / variance of the outcome; undefined where noise leaves none."""
-    variance = _variance(counts, _outcome(counts))
-    return np.where(variance > 0, 1 - _mean_square(counts) / variance, np.nan)
-
-
-def calibration_slope(counts: Counts) -> Values:
-    """Of outcome on prediction by least squares: 1 where they agree, below 1 where predictions are
-    too extreme. Undefined where noise leaves the predictions no variance."""
-    rows, columns = _outcome(counts), _prediction(counts)
-    both = _mean(counts, rows * columns) - _mean(counts, rows) * _mean(counts, columns)
-    variance = _variance(counts, columns)
-    return np.where(variance > 0, both / variance, np.nan)
-
-
-def bias(counts: Counts) -> Values:
-    """Mean prediction minus mean outcome."""
-    return _mean(counts, _differences(counts))
-
-
-def _outcome(counts: Counts) -> Values:
-    return np.broadcast_to(middles(counts.shape[-1])[:, None], counts.shape[-2:])
-
-
-def _prediction(counts: Counts) -> Values:
-    return np.broadcast_to(middles(counts.shape[-1])[None, :], counts.shape[-2:])
-
-
-METRICS: dict[str, Metric] = {
-    "r2": Metric(r2, "R2", "R2", low=-np.inf, from_sums=True),
-    "mae": Metric(mae, "mean absolute error", "MAE", better="less", from_sums=True),
-    "rmse": Metric(rmse, "root mean squared error", "RMSE", better="less", from_sums=True),
-    "calibration_slope": Metric(
-        calibration_slope, "calibration slope", low=-np.inf, high=np.inf, better="", from_sums=True
-    ),
-    "bias": Metric(bias, "mean prediction minus mean outcome", low=-1.0, better="", from_sums=True),
-}
+METRICS = joint_histogram.metrics_of(lambda counts: _parts(counts.shape[-1]))
 _IN_UNITS = {"mae", "rmse", "bias"}

@@ -121,7 +121,19 @@ Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="name")]
 
 
 StopMetric = Literal[
-    "auc", "average_precision", "accuracy", "brier", "log_loss", "macro_auc", "r2", "mae", "rmse"
+    "auc",
+    "average_precision",
+    "accuracy",
+    "brier",
+    "log_loss",
+    "macro_auc",
+    "r2",
+    "mae",
+    "rmse",
+    "quadratic_kappa",
+    "d2",
+    "concordance",
+    "integrated_brier",
 ]
 
 
@@ -141,9 +153,18 @@ class StopRule(Document):
     def rises(self) -> bool:
         """Whether more of the metric is better."""
         match self.metric:
-            case "auc" | "average_precision" | "accuracy" | "macro_auc" | "r2":
+            case (
+                "auc"
+                | "average_precision"
+                | "accuracy"
+                | "macro_auc"
+                | "r2"
+                | "quadratic_kappa"
+                | "d2"
+                | "concordance"
+            ):
                 return True
-            case "brier" | "log_loss" | "mae" | "rmse":
+            case "brier" | "log_loss" | "mae" | "rmse" | "integrated_brier":
                 return False
         assert_never(self.metric)
 

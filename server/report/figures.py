@@ -9,12 +9,21 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, assert_never
 
+import numpy as np
+
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import CURVES
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from server.outcome import OpenedScores, Outcome, RoundReport
 from server.report import binary_evaluation, subgroups
+
+_MOST_WRITTEN = 12
+"""Classes whose counts fit a picture."""
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +50,16 @@ def _evaluation(outcome: Outcome, opened: OpenedScores) -> dict[str, bytes]:
             return {f"{name}.png": _png(of) for name, of in drawn.items()} | {
                 "thresholds.csv": binary_evaluation.threshold_table(counts)
             }
-        case Regression() | Multiclass():
-            return {"calibration.png": _png(_calibration(outcome))} if outcome.calibration else {}
+        case Multiclass() | Ordinal():
+            return _calibrated(outcome) | {"confusion.png": _png(_confusion(outcome))}
+        case MultiLabel() | Regression() | EventCount() | TimeToEvent():
+            return _calibrated(outcome)
         case never:
             assert_never(never)
+
+
+def _calibrated(outcome: Outcome) -> dict[str, bytes]:
+    return {"calibration.png": _png(_calibration(outcome))} if outcome.calibration else {}
 
 
 def _learning_curve(outcome: Outcome) -> Figure:
@@ -88,6 +103,27 @@ def _calibration(outcome: Outcome) -> Figure:
     axes.plot([p[0] for p in points], [p[1] for p in points], marker="o")
     axes.set(title="Calibration, pooled", xlabel="mean score", ylabel="mean of what was observed")
     axes.set(xlim=(low, high), ylim=(low, high))
+    return figure
+
+
+def _confusion(outcome: Outcome) -> Figure:
+    """Each row in parts of its patients; the counts, which noise may make negative, as they were
+    opened where there is room."""
+    from matplotlib.figure import Figure
+
+    counts = np.array(outcome.confusion)
+    whole = np.maximum(counts, 0.0)
+    shares = whole / np.maximum(whole.sum(axis=1, keepdims=True), 1.0)
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(counts) <= _MOST_WRITTEN:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour)
+        axes.set(xticks=range(len(counts)), yticks=range(len(counts)))
+    noised = ", with noise" if outcome.study.evaluation.noised else ""
+    axes.set(title=f"Patients, pooled{noised}", xlabel="what the model says", ylabel="label")
     return figure
 
 

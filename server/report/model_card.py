@@ -12,8 +12,12 @@ from typing import assert_never
 from protocol.identity import Identity, fingerprint
 from protocol.outcomes.binary import Binary
 from protocol.outcomes.estimates import Estimate
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.algorithms import (
     DittoOptions,
     FedAvgOptions,
@@ -348,7 +352,7 @@ def _evaluation(study: Study, opened: OpenedScores) -> str:
     match study.outcome:
         case Binary():
             return binary_evaluation.markdown(opened)
-        case Regression() | Multiclass():
+        case Multiclass() | MultiLabel() | Ordinal() | Regression() | EventCount() | TimeToEvent():
             return ""
         case never:
             assert_never(never)

@@ -1,4 +1,5 @@
-"""Diabetes 130-US as UCI publishes it, in the columns of the task `readmission`.
+"""Diabetes 130-US as UCI publishes it, in the columns of the task `readmission`, with the
+level of readmission beside them.
 
 Codes are those of the file's own IDS_mapping.csv; diagnoses are grouped by ICD-9-CM chapter. The
 file names no hospital, so six are made of what it tells about the way in: how a patient was first
@@ -114,6 +115,8 @@ _CHAPTERS = (
 )
 """The first that fits: ICD-9-CM chapters; a single disease stands before its chapter."""
 DIAGNOSES = tuple(name for _, _, name in _CHAPTERS)
+LEVEL = "readmission_level"
+_LEVELS = {"NO": 0.0, ">30": 1.0, "<30": 2.0}
 _COUNTS = {
     "length_of_stay": "time_in_hospital",
     "lab_procedures": "num_lab_procedures",
@@ -174,6 +177,7 @@ def _table(rows: Sequence[Mapping[str, str]], drugs: Sequence[str]) -> Table:
         "glucose": np.array([_GLUCOSE.get(row["max_glu_serum"], np.nan) for row in rows]),
         "hba1c": np.array([_HBA1C.get(row["A1Cresult"], np.nan) for row in rows]),
         "readmitted": np.array([float(row["readmitted"] == "<30") for row in rows]),
+        LEVEL: np.array([_LEVELS[row["readmitted"]] for row in rows]),
     }
     for name, (source, meanings) in _CODED.items():
         table[name] = objects(meanings.get(row[source]) for row in rows)

@@ -20,13 +20,13 @@ mean by a fifth to nearly all of the way a round."""
 
 
 class CentredLinear(nn.Module):
-    """(B, F) -> (B, 2): the logit of the centred row of norm 1, and the loss that moves c; both
-    parts start at zero, whatever the seed."""
+    """(B, F) -> (B, outputs + 1): the logits of the centred row of norm 1, and the loss that moves
+    c; both parts start at zero, whatever the seed."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, outputs: int = 1) -> None:
         super().__init__()
         self.centre = nn.Linear(1, width, bias=False)
-        self.linear = nn.Linear(width, 1)
+        self.linear = nn.Linear(width, outputs)
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 

@@ -20,7 +20,7 @@ from tasks.models.initialisation import LinearFromScore
 from tasks.published_scores import hospital_score
 from tasks.schema import Column, Schema, Table, texts
 
-_DRUGS = (
+DRUGS = (
     "metformin",
     "repaglinide",
     "nateglinide",
@@ -95,7 +95,7 @@ _COLUMNS = (
             categories=("no", "steady", "up", "down"),
             usual="no",
         )
-        for drug in _DRUGS
+        for drug in DRUGS
     ),
     *(
         Column(name, meaning, "category", categories=("no", "yes"), usual="no")
@@ -134,4 +134,4 @@ class Readmission(LinearFromScore):
 
         Raises WardroundError: NO_DATA without the file, MALFORMED_DATA where it differs.
         """
-        return diabetes130.sites(root, _DRUGS)
+        return diabetes130.sites(root, DRUGS)

@@ -214,7 +214,7 @@ def test_a_predicted_column_is_no_column_of_any_other_query(asked: Asked) -> Non
 
 
 def test_a_site_that_is_asked_for_drift_is_told_what_it_is(asked: Asked) -> None:
-    from client.cli.study_summary import summarise
+    from client.approver.study_page import summarise
 
     (month,) = months(1)
     first = watched(Question.about(TASK), period(month))

@@ -29,7 +29,16 @@ PLAIN = ("privacy=none", "tracking=off", "local_lr=1")
 KINDS = {
     "diabetes_progression": ("r2", 0.3, "mean absolute error", ["prediction"]),
     "digits": ("accuracy", 0.8, "ROC AUC, label 9", [f"score_{k}" for k in range(10)]),
+    "findings": ("macro_auc", 0.8, "ROC AUC, label 3", [f"score_{k}" for k in range(4)]),
+    "trial_survival": (
+        "concordance",
+        0.6,
+        "integrated Brier score",
+        [f"survival_{k}" for k in range(1, 7)],
+    ),
 }
+"""Those whose data is always there."""
+GENERATED = {"trial_survival": ("task.options.data=generated",)}
 
 
 @pytest.mark.parametrize("task", KINDS)
@@ -37,8 +46,9 @@ def test_a_study_goes_all_the_way(
     task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metric, least, said, columns = KINDS[task]
+    own = GENERATED.get(task, ())
     contract.check(registry.load(task))
-    words = [f"task={task}", *PLAIN, "rounds=8", f"output={tmp_path}", "baselines=[pooled]"]
+    words = [f"task={task}", *own, *PLAIN, "rounds=8", f"output={tmp_path}", "baselines=[pooled]"]
     finished = run(load(words))
     outcome = finished.outcome
     assert outcome.metrics[metric].value > least
@@ -57,7 +67,10 @@ def test_a_study_goes_all_the_way(
     summary = json.loads((finished.folder / "summary.json").read_text())
     assert summary["metrics"][metric]["value"] == outcome.metrics[metric].value
     released_model.write(tmp_path / "model", outcome.study, outcome.weights)
-    model, installed = released_model.load(tmp_path / "model"), registry.load(task)
+    model, installed = (
+        released_model.load(tmp_path / "model"),
+        registry.load(task, finished.outcome.study.task.options),
+    )
     frame = pd.DataFrame(released_model.example(installed.schema))
     predicted = model.predict(frame)
     assert list(predicted.columns) == columns
@@ -77,6 +90,7 @@ def test_a_confusion_matrix_is_shown_and_kept(
     assert diagonal == pytest.approx(finished.outcome.metrics["accuracy"].value)
     show(finished, Console(width=200))
     assert "said 9" in capsys.readouterr().out
+    assert "confusion.png" in figures(finished.outcome)
     kept = type(finished.outcome).of_figures(
         finished.outcome.figures(), finished.outcome.study, finished.outcome.weights, ()
     )
@@ -104,6 +118,29 @@ def test_a_site_hears_of_a_class_that_it_never_sees_and_of_numbers_cut_off() -> 
     cohort = cohorts_of(other, {"clinic": large}, plan)["clinic"]
     assert any("beyond the public range 0 to 360" in note for note in cohort.notes)
     assert cohort.labels.max() == 360
+
+
+def test_follow_up_in_the_wrong_order_of_columns_is_named() -> None:
+    task = registry.load("trial_survival", {"data": "generated"})
+    plan = split_plan(load(["task=trial_survival"]))
+    east = dict(task.public_sites(None)["east"])
+    turned = {**east, "days": east["event"], "event": east["days"]}
+    with pytest.raises(WardroundError, match="days and event, row 1 of the view: a time below 0"):
+        cohorts_of(task, {"east": turned}, plan)
+
+
+def test_rows_without_any_finding_are_set_aside_and_those_with_one_stay() -> None:
+    task = registry.load("findings")
+    coast = dict(task.public_sites(None)["coast"])
+    silent = {**coast}
+    for column in task.schema.label_columns:
+        silent[column] = coast[column].copy()
+        silent[column][:7] = np.nan
+    silent["effusion"][0] = 1.0
+    cohort = cohorts_of(task, {"coast": silent}, split_plan(load(["task=findings"])))["coast"]
+    said = ~np.isnan(np.stack([silent[name] for name in task.schema.label_columns])).all(axis=0)
+    assert len(cohort.labels) == said.sum() == len(coast["effusion"]) - (~said).sum()
+    assert any("without a label were set aside" in note for note in cohort.notes)
 
 
 def test_more_classes_cost_more_noise() -> None:

@@ -14,9 +14,13 @@ from protocol.document import canonical
 from protocol.errors import WardroundError
 from protocol.outcomes.base import BaseKind
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import METRICS
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.privacy.releases import pooled_evaluation
 from protocol.privacy.word_size import word_bits_needed
 from protocol.study.study import Study
@@ -27,7 +31,13 @@ KINDS: tuple[BaseKind, ...] = (
     Binary(),
     Multiclass(classes=3),
     Multiclass(classes=10),
+    MultiLabel(labels=2),
+    MultiLabel(labels=15),
+    Ordinal(levels=3),
     Regression(low=-5, high=40),
+    EventCount(most=14),
+    TimeToEvent(ends=(10, 20, 50)),
+    TimeToEvent(ends=(1, 2, 3, 4, 5, 6, 7, 8)),
 )
 NUMBERS = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1.0, 0.5, math.nan, math.inf, -math.inf])
 
@@ -42,8 +52,7 @@ def test_one_patient_changes_no_more_than_is_stated(
 ) -> None:
     low, high = kind.extremes
     label = data.draw(st.floats(low, high))
-    if not isinstance(kind, Regression):
-        label = float(round(label))
+    label = float(round(label)) if kind.whole else label
     size = math.prod(kind.scores_of_one)
     given_ = data.draw(st.lists(NUMBERS, min_size=size, max_size=size))
     range_low, range_high = kind.score_range
@@ -52,9 +61,14 @@ def test_one_patient_changes_no_more_than_is_stated(
     added = kind.counts(scores, np.array([label]), bins)
     assert added.shape == (kind.cells(bins),)
     assert (added >= 0).all()
-    assert int((added**2).sum()) == kind.squared_sensitivity
-    assert int(added.max()) == kind.largest
-    assert int(added.sum()) == kind.added
+    assert int((added**2).sum()) <= kind.squared_sensitivity
+    assert int(added.max()) <= kind.largest
+    assert int(added.sum()) <= kind.added
+    known = isinstance(kind, MultiLabel) and np.isnan(kind.digits(np.array([label]))).any()
+    if not isinstance(kind, TimeToEvent) and not known:
+        assert int((added**2).sum()) == kind.squared_sensitivity
+        assert int(added.max()) == kind.largest
+        assert int(added.sum()) == kind.added
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
@@ -93,6 +107,12 @@ def test_a_study_of_two_labels_states_no_outcome() -> None:
         {"kind": "multiclass", "classes": 2},
         {"kind": "multiclass", "classes": 65},
         {"kind": "regression", "low": 1.0, "high": 1.0},
+        {"kind": "multilabel", "labels": 16},
+        {"kind": "ordinal", "levels": 2},
+        {"kind": "event_count", "most": 64},
+        {"kind": "time_to_event", "ends": [1.0]},
+        {"kind": "time_to_event", "ends": [0.0, 1.0]},
+        {"kind": "time_to_event", "ends": [2.0, 2.0]},
         {"kind": "another"},
         {"kind": "binary", "classes": 3},
     ],
@@ -125,6 +145,10 @@ def test_bad_labels_are_found_and_missing_ones_left() -> None:
     assert Binary().bad(labels)[0].tolist() == [False, False, True, True, True, False, True]
     assert Multiclass(classes=3).bad(labels)[0].tolist() == [0, 0, 0, 1, 1, 0, 1]
     assert Regression(low=0, high=1).bad(labels)[0].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert Ordinal(levels=3).bad(labels)[0].tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert EventCount(most=2).bad(labels)[0].tolist() == [0, 0, 0, 1, 1, 0, 1]
+    pairs = np.stack([labels, np.zeros(7)], axis=1)
+    assert MultiLabel(labels=2).bad(pairs)[0].tolist() == [0, 0, 1, 1, 1, 0, 1]
 
 
 def test_a_site_hears_of_labels_that_look_wrong() -> None:
@@ -133,7 +157,98 @@ def test_a_site_hears_of_labels_that_look_wrong() -> None:
     ]
     (doubt,) = Regression(low=0, high=10).doubts(np.array([1.0, 2.0, 30.0, 4.0]))
     assert doubt.startswith("25.0% of the labels are beyond the public range 0 to 10")
-    assert Regression(low=0, high=10).cut(np.array([-3.0, 5.0, 30.0])).tolist() == [0, 5, 10]
+    assert Regression(low=0, high=10).labels_of(np.array([-3.0, 5.0, 30.0])).tolist() == [0, 5, 10]
+
+
+def test_a_site_hears_of_counts_cut_off_and_of_findings_never_seen() -> None:
+    (doubt,) = EventCount(most=3).doubts(np.array([1.0, 2, 30, 4]))
+    assert doubt.startswith("50.0% of the labels are above 3")
+    assert EventCount(most=3).labels_of(np.array([1.0, 3, 30])).tolist() == [1, 3, 3]
+    (doubt,) = MultiLabel(labels=2).doubts(np.array([[0.0, 1], [1, 1], [0, np.nan]]))
+    assert "place 2 never has both values" in doubt
+    assert MultiLabel(labels=2).doubts(np.array([[0.0, 1], [1, 0]])) == []
+
+
+@given(st.data(), st.integers(2, 15))
+def test_the_labels_of_several_columns_are_read_as_they_were_in_float32(
+    data: st.DataObject, labels: int
+) -> None:
+    value = st.sampled_from([0.0, 1.0, np.nan])
+    rows = data.draw(st.lists(st.lists(value, min_size=labels, max_size=labels), min_size=1))
+    kind, columns = MultiLabel(labels=labels), np.array(rows)
+    made = kind.labels_of(columns)
+    known = ~np.isnan(columns).all(axis=1)
+    assert np.array_equal(np.isnan(made), ~known)
+    read = kind.digits(made[known].astype(np.float32).astype(np.float64))
+    assert np.array_equal(read, columns[known], equal_nan=True)
+
+
+def test_exact_counts_of_findings_give_the_metrics_of_those_known() -> None:
+    rng, kind = np.random.default_rng(0), MultiLabel(labels=3)
+    scores = rng.random((3000, 3))
+    own = (rng.random((3000, 3)) < scores).astype(np.float64)
+    own[rng.random((3000, 3)) < 0.2] = np.nan
+    labels = kind.labels_of(own)
+    known = ~np.isnan(labels)
+    scores, own, labels = scores[known], own[known], labels[known]
+    found = kind.pooled(kind.counts(scores, labels, 128).astype(np.float64), 128)
+    said = ~np.isnan(own)
+    areas = [exact.roc_auc_score(own[said[:, k], k], scores[said[:, k], k]) for k in range(3)]
+    precisions = [
+        exact.average_precision_score(own[said[:, k], k], scores[said[:, k], k]) for k in range(3)
+    ]
+    expected = {
+        "macro_auc": np.mean(areas),
+        "macro_average_precision": np.mean(precisions),
+        "micro_auc": exact.roc_auc_score(own[said], scores[said]),
+        "auc_2": areas[2],
+    }
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, abs=4e-3), name
+        assert found[name].low < value < found[name].high
+    assert list(found) == list(kind.metrics)
+    assert kind.figures_of(scores, labels) == pytest.approx(
+        {name: expected[name] for name in kind.compared}, abs=1e-3
+    )
+
+
+def test_exact_counts_of_levels_give_their_agreement() -> None:
+    kind, (scores, labels) = Ordinal(levels=3), patients()
+    median = (np.cumsum(scores, axis=1)[:, :2] < 0.5).sum(axis=1)
+    kappa = exact.cohen_kappa_score(labels, median, weights="quadratic")
+    found = kind.pooled(kind.counts(scores, labels, 128).astype(np.float64), 128)
+    assert found["quadratic_kappa"].value == pytest.approx(kappa)
+    assert found["accuracy"].value == pytest.approx(np.mean(labels == median))
+    assert list(kind.figures_of(scores, labels)) == list(kind.compared)
+    assert kind.figures_of(scores, labels)["quadratic_kappa"] == pytest.approx(kappa)
+
+
+def test_a_model_that_says_one_level_agrees_no_better_than_chance() -> None:
+    """Others print NaN or 1 where every prediction is the same."""
+    kind, labels = Ordinal(levels=3), np.array([0.0, 1, 2, 1] * 25)
+    scores = np.tile([0.1, 0.8, 0.1], (100, 1))
+    assert kind.figures_of(scores, labels)["quadratic_kappa"] == 0
+
+
+def test_exact_counts_of_events_give_the_deviance_of_the_predictions() -> None:
+    rng, kind = np.random.default_rng(0), EventCount(most=14)
+    scores = np.exp(rng.normal(1.2, 0.5, 5000)).clip(0.1, 14)
+    labels = rng.poisson(scores).clip(0, 14).astype(np.float64)
+    expected = {
+        "d2": exact.d2_tweedie_score(labels, scores, power=1),
+        "r2": exact.r2_score(labels, scores),
+        "mae": exact.mean_absolute_error(labels, scores),
+        "rmse": exact.root_mean_squared_error(labels, scores),
+        "bias": float(np.mean(scores - labels)),
+    }
+    found = kind.pooled(kind.counts(scores, labels, 32).astype(np.float64), 32)
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, abs=0.02), name
+        assert found[name].low < value < found[name].high, name
+    own = kind.figures_of(scores, labels)
+    assert own == pytest.approx({"d2": expected["d2"], "mae": expected["mae"]})
+    points = kind.calibration(kind.counts(scores, labels, 16).astype(np.float64), 16)
+    assert all(observed == pytest.approx(score, abs=0.6) for score, observed in points)
 
 
 def patients(seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np.ndarray]:

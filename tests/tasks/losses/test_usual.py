@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
 from tasks.losses.usual import usual_loss
 from tasks.shipped.breast_cancer import BreastCancer
 from tasks.shipped.diabetes_progression import DiabetesProgression
 from tasks.shipped.digits import Digits
 
-KINDS: tuple[OutcomeKind, ...] = (Binary(), Multiclass(classes=5), Regression(low=10, high=50))
+KINDS: tuple[OutcomeKind, ...] = (
+    Binary(),
+    Multiclass(classes=5),
+    MultiLabel(labels=3),
+    MultiLabel(labels=15),
+    Ordinal(levels=4),
+    Regression(low=10, high=50),
+    EventCount(most=9),
+    TimeToEvent(ends=(1, 2, 5)),
+)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
@@ -37,6 +51,8 @@ def test_scores_are_in_their_range_and_follow_the_loss(kind: OutcomeKind) -> Non
     scores = loss.scores(outputs)
     assert scores.shape == (6, *kind.scores_of_one)
     assert ((scores >= low) & (scores <= high)).all()
+    if kind.adds_up:
+        assert torch.allclose(scores.sum(1), torch.ones(6))
 
 
 def test_a_prediction_is_best_where_it_is_the_label() -> None:
@@ -45,6 +61,36 @@ def test_a_prediction_is_best_where_it_is_the_label() -> None:
     labels = loss.scores(outputs)
     assert labels.tolist() == [10, 20, 30, 40, 50]
     assert loss.losses(outputs, labels).tolist() == [0] * 5
+
+
+def test_a_finding_that_nobody_said_anything_of_teaches_nothing() -> None:
+    kind = MultiLabel(labels=3)
+    loss, outputs = usual_loss(kind), torch.tensor([[2.0, -1.0, 0.5]])
+    label = torch.tensor(kind.labels_of(np.array([[1.0, np.nan, 0.0]]))).float()
+    assert loss.slopes(outputs, label)[0, 1] == 0
+    expected = -torch.log(torch.sigmoid(outputs[0, 0])) - torch.log(
+        1 - torch.sigmoid(outputs[0, 2])
+    )
+    assert loss.losses(outputs, label)[0] == pytest.approx(float(expected))
+
+
+def test_levels_have_the_likelihood_of_their_probabilities() -> None:
+    loss = usual_loss(Ordinal(levels=4))
+    outputs = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(20) % 4
+    own = loss.scores(outputs)[torch.arange(20), labels]
+    assert torch.allclose(loss.losses(outputs, labels.float()), -torch.log(own), atol=1e-5)
+
+
+def test_follow_up_has_the_likelihood_of_its_survival() -> None:
+    kind = TimeToEvent(ends=(1, 2, 5))
+    loss, outputs = usual_loss(kind), torch.tensor([[0.3, -1.0, 0.8]]).expand(4, 3)
+    labels = torch.tensor([0.0, 4.0, 6.0, 3.0])  # nothing seen; two survived; all; event in second
+    survival = loss.scores(outputs)[0]
+    likelihood = torch.stack(
+        [torch.tensor(1.0), survival[1], survival[2], survival[0] - survival[1]]
+    )
+    assert torch.allclose(loss.losses(outputs, labels), -torch.log(likelihood), atol=1e-6)
 
 
 @pytest.mark.parametrize("task", [BreastCancer, Digits, DiabetesProgression])

@@ -1,0 +1,1 @@
+"""Tasks that show a kind of outcome on public or generated data; installed as any other."""
