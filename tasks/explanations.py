@@ -1,7 +1,8 @@
 """What a model's prediction rests on: of records by column, of pictures by place.
 
-What is explained is one number: of a probability its log odds, of several classes the log odds of
-the one that is predicted, of a number that number. An explanation is of the model, not of the
+What is explained is one number: of a probability its log odds, of several classes, levels or labels
+the log odds of the likeliest, of a time to an event those that it comes by the last end, of a
+number that number. An explanation is of the model, not of the
 patient: it says what would change the score, not what caused the illness.
 """
 
@@ -14,9 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from tasks.base import Task
 from tasks.schema import Image, Table
 from tasks.scoring import ScoringModel
@@ -93,13 +98,19 @@ def explained(model: ScoringModel, features: npt.NDArray[np.float32], class_: in
     scores = model.scores_of(features)
     outcome: OutcomeKind = model.task.outcome
     match outcome:
-        case Binary() | Multiclass():
-            chance = np.clip(scores[:, class_], _SMALLEST, 1 - _SMALLEST)
-            return np.asarray(np.log(chance) - np.log1p(-chance))
-        case Regression():
+        case Binary() | Multiclass() | MultiLabel() | Ordinal():
+            return _log_odds(scores[:, class_])
+        case TimeToEvent():
+            return _log_odds(1 - scores[:, -1])
+        case Regression() | EventCount():
             return scores[:, 0]
         case never:
             assert_never(never)
+
+
+def _log_odds(chance: Floats) -> Floats:
+    within = np.clip(chance, _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(within) - np.log1p(-within))
 
 
 def _likeliest(model: ScoringModel, features: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

@@ -84,7 +84,7 @@ def _columns(of: Covariate, records: QueryRecords, rows: Places) -> Floats:
         case FactorCovariate():
             places = place_along(of.axis, records, rows)
             levels = [at for at, level in enumerate(of.levels) if level != of.reference]
-            return (places[:, None] == np.array(levels)).astype(np.float64)
+            return np.asarray(places[:, None] == np.array(levels), dtype=np.float64)
     assert_never(of)
 
 

@@ -9,8 +9,12 @@ from client.data.dicom.results.structured_report import Finding
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.predictions import Prediction
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 
 PROBABILITY, EXPECTED = "Probability of", "Predicted"
 
@@ -21,15 +25,21 @@ def in_full(of: str, model: AllowedModel) -> str:
 
 
 def findings(model: AllowedModel, one: Prediction) -> Sequence[Finding]:
-    """One for each number: the probability of the outcome, that of each class, or the value that
-    is expected."""
-    outcome, of = model.task.outcome, model.task.title
-    match outcome:
+    """One for each number: the probability of the outcome, that of each class, level or label, that
+    of the event by the end of each interval, or the value that is expected."""
+    task, of = model.task, model.task.title
+    match task.outcome:
         case Binary():
             return [Finding(PROBABILITY, of, one.scores[0])]
-        case Multiclass():
+        case Multiclass() | Ordinal():
             return [Finding(PROBABILITY, f"{k}: {of}", p) for k, p in enumerate(one.scores)]
-        case Regression():
+        case MultiLabel():
+            named = zip(task.schema.label_columns, one.scores, strict=True)
+            return [Finding(PROBABILITY, f"{label}: {of}", p) for label, p in named]
+        case TimeToEvent(ends=ends):
+            survived = zip(ends, one.scores, strict=True)
+            return [Finding(PROBABILITY, f"by {end:g}: {of}", 1 - p) for end, p in survived]
+        case Regression() | EventCount():
             return [Finding(EXPECTED, of, one.scores[0])]
         case never:
             assert_never(never)

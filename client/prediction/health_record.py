@@ -23,8 +23,12 @@ from client.prediction.findings import findings, in_full
 from client.prediction.predictions import Prediction
 from protocol.document import canonical, digest
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 
 _FIGURE = re.compile(r'("(?:value|probabilityDecimal)": )(-?[0-9.]+e[+-]?[0-9]+)')
 _SHOWN = 5
@@ -79,12 +83,12 @@ def _resources(model: AllowedModel, one: Prediction, time: str) -> Iterator[dict
     device = {"display": f"wardround {version('wardround')}, model {bundle.name}"}
     found = findings(model, one)
     match outcome:
-        case Binary() | Multiclass():
+        case Binary() | Multiclass() | MultiLabel() | Ordinal() | TimeToEvent():
             said = _risk_assessment(model, found, _Subject.of(one), time, device)
             if why := _rationale(one, "Contributions to the log odds"):
                 likeliest = max(said["prediction"], key=lambda p: p["probabilityDecimal"])
                 likeliest["rationale"] = why
-        case Regression():
+        case Regression() | EventCount():
             said = _observation(model, found[0], _Subject.of(one), time, device)
         case never:
             assert_never(never)

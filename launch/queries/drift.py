@@ -21,8 +21,12 @@ import numpy as np
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 from protocol.study.analysis import Drift, Reference
 from protocol.study.query import Bins, Cells, Query, Scored
 from protocol.study.study import Study
@@ -148,7 +152,7 @@ def _scores(study: Study, summary: Mapping[str, Any]) -> list[Released]:
             by_score, added = counts.reshape(2, bins).sum(axis=0), 2
         case Regression():
             by_score, added = counts.reshape(bins, bins).sum(axis=0), bins
-        case Multiclass():
+        case Multiclass() | MultiLabel() | Ordinal() | EventCount() | TimeToEvent():
             return []
         case never:
             assert_never(never)

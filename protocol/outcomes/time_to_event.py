@@ -161,7 +161,8 @@ class TimeToEvent(BaseKind):
             for j, tail in enumerate(tails)
         )
         without = self.intervals * _Q**power
-        return self.weight**power + self._died_scale**power + max(without, *with_event)
+        most: int = self.weight**power + self._died_scale**power + max(without, *with_event)
+        return most
 
     @property
     def squared_sensitivity(self) -> int:

@@ -60,7 +60,8 @@ class Attention(nn.Module):
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, D / heads)."""
-        return rows.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        by_head: Tensor = rows.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        return by_head
 
 
 class LearnedPositions(nn.Module):

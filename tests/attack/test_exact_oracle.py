@@ -154,12 +154,13 @@ def test_sites_that_opened_other_sums_mask_for_nobody(coordinator: Coordinator) 
         assert isinstance(answer, messages.Ready)
         readys.append(answer)
     assert readys[0].context != readys[1].context == readys[2].context
-    place = {"study": coordinator.study.digest, "round": 2, "attempt": at}
-    collect = messages.frame(messages.Collect(**place, readys=tuple(readys)))
+    asked = messages.Collect(
+        study=coordinator.study.digest, round=2, attempt=at, readys=tuple(readys)
+    )
     for site in sites:
-        answer = coordinator._ask(site, collect)
-        assert isinstance(answer, messages.Refusal)
-        assert answer.code is Code.AGGREGATION
+        refused = coordinator._ask(site, messages.frame(asked))
+        assert isinstance(refused, messages.Refusal)
+        assert refused.code is Code.AGGREGATION
 
 
 def test_a_study_whose_weights_rest_on_few_patients_is_ended_by_the_site() -> None:
