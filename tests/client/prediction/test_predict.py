@@ -174,7 +174,10 @@ def test_a_model_that_another_coordinator_signed_is_refused(
     assert "no signing key" in predict(MODEL, "cohort").err
 
 
-@pytest.mark.parametrize("task", ["digits", "diabetes_progression"])
+@pytest.mark.parametrize(
+    "task",
+    ["digits", "diabetes_progression", "readmission_levels", "length_of_stay", "trial_survival"],
+)
 def test_several_classes_and_numbers_are_predicted_bit_for_bit(
     task: str, predict: Predict, tmp_path: Path
 ) -> None:
@@ -194,11 +197,14 @@ def test_several_classes_and_numbers_are_predicted_bit_for_bit(
         Provenance.model_validate(origin)
         assert origin["target"] == [{"reference": f"{said['resourceType']}/{said['id']}"}]
         assert said["note"] == [{"text": "Not for diagnosis. For research only."}]
-        if task == "digits":
+        if task in ("digits", "readmission_levels", "trial_survival"):
             RiskAssessment.model_validate(said)
             percent = [one["probabilityDecimal"] for one in said["prediction"]]
-            assert percent == pytest.approx(100 * row, 1e-12)
-            assert said["prediction"][3]["outcome"]["text"].startswith("3: ")
+            chances = 1 - row if task == "trial_survival" else row
+            assert percent == pytest.approx(100 * chances, 1e-12)
+            place = {"digits": "3: ", "readmission_levels": "2: ", "trial_survival": "by "}[task]
+            spoken = [one["outcome"]["text"] for one in said["prediction"]]
+            assert any(text.startswith(place) for text in spoken)
         else:
             Observation.model_validate(said)
             assert said["status"] == "preliminary"
