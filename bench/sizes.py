@@ -35,7 +35,9 @@ def main() -> int:
         nvidia=round(megabytes(gpu)),
         without_torch=round(megabytes(core - gpu) - size("torch") / 1e6),
         packages=len(core),
-        **{part: round(megabytes(closure([part]) - core)) for part in extras() if part != "all"},
+        parts=", ".join(
+            f"{part} {megabytes(closure([part]) - core):.0f}" for part in extras() if part != "all"
+        ),
     )
     return 0 if held else 1
 

@@ -257,7 +257,7 @@ def test_what_a_site_receives_of_two_hundred_others() -> None:
 def test_every_collect_is_read_as_it_was_meant(other: dict[str, str]) -> None:
     """Readys that have not all in common are written in full, for the site to judge."""
     collect = _collect(3, **other)
-    for to in (messages.THIS_RELEASE, messages.Sender()):
+    for to in (THIS_RELEASE, Sender()):
         assert messages.parse(messages.frame(collect, to=to)) == collect
 
 
