@@ -135,7 +135,7 @@ class LightSites:
         """Makes their keys and enrols them."""
         self._ending = threading.Event()
         self._threads, self._fleets = [], []
-        names = [f"site{k:02d}" for k in range(number)]
+        names = [f"site{k:03d}" for k in range(number)]
         keys = {name: Identity.generate() for name in names}
         roster = {name: key.public_key.hex() for name, key in keys.items()}
         for name in names:
@@ -183,8 +183,10 @@ def resident(pid: int, key: str) -> int:
     raise ValueError(key)
 
 
-def peak(sites: int, folder: Path, env: dict[str, str]) -> tuple[int, int, float]:
-    """(bytes above the baseline at the peak, baseline, seconds of the big study)."""
+def peak(
+    sites: int, folder: Path, env: dict[str, str], task: str = ElevenMillion.name
+) -> tuple[int, int, float]:
+    """(bytes above the baseline at the peak, baseline, seconds of the task's study)."""
     folder.mkdir()
     config = federate(folder, {})
     light = LightSites(sites, folder, config)
@@ -200,7 +202,7 @@ def peak(sites: int, folder: Path, env: dict[str, str]) -> tuple[int, int, float
         baseline = resident(pid, "VmRSS")
         Path(f"/proc/{pid}/clear_refs").write_text("5")
         started = time.monotonic()
-        run_study(remote, registry.load(ElevenMillion.name), folder, STUDY)
+        run_study(remote, registry.load(task), folder, STUDY)
         return resident(pid, "VmHWM") - baseline, baseline, time.monotonic() - started
 
 

@@ -14,6 +14,7 @@ from client.daemon import receiver_status
 from client.daemon.receiver_status import ReceiverStatus
 from client.data.dicom.receive.settings import ReceiverSettings
 from protocol.errors import Code, WardroundError
+from protocol.extras import Extra, require
 from protocol.secret_files import refuse_shared
 
 
@@ -22,6 +23,7 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
     imaging = config.imaging
     if imaging is None:
         return
+    yield "optional part imaging", _installed
     yield "pictures", lambda: _pictures(config, imaging)
     for folder in imaging.folders:
         yield f"folder {folder.name}", partial(_readable, str(folder))
@@ -31,6 +33,11 @@ def imaging_checks(config: SiteConfig) -> Iterator[Check]:
         if (status := receiver_status.read(config.state)) is not None:
             yield "senders", partial(_senders, status)
         yield "room for pictures", lambda: _free_space(config, imaging, receiver)
+
+
+def _installed() -> str:
+    require(Extra.IMAGING)
+    return "installed"
 
 
 def _pictures(config: SiteConfig, imaging: Imaging) -> str:

@@ -154,9 +154,12 @@ def start(
         configure(log, verbose=verbose)
         event("starting", site=site.site, coordinator=site.coordinator.address)
         limit_threads(site.policy)
+        from client.daemon.trial import Trial
+
+        trial = Trial.begin(site.policy)  # before there are threads
         from client.daemon.daemon import Daemon
 
-        daemon = Daemon(site)
+        daemon = Daemon(site, trial.end)
         threading.Thread(
             target=_stop_on_signal, args=(daemon, signals), name="signals", daemon=True
         ).start()

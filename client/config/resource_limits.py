@@ -48,6 +48,12 @@ def limit_memory(policy: Policy, status: Callable[[], str] | None = None) -> Non
     resource.setrlimit(resource.RLIMIT_DATA, (cap, hard))
 
 
+def lift_memory_limit() -> None:
+    """Takes `limit_memory` back, for loading libraries: they reserve what they never touch."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
 def gradient_memory(policy: Policy) -> int:
     """Returns bytes for one study's per-patient gradients. All studies that compute at once have a
     quarter of the memory, since clipping copies them."""

@@ -1,8 +1,8 @@
 """The site's daemon: it answers the coordinator's questions until it is stopped.
 
-    starting   open keys, ledger and audit log, load libraries, set limits, check that a patient's
-               term is that patient's alone on this machine, reopen accepted studies
-    serving    receive -> Site.answer -> reply, several studies at once (workers.py); a lost
+    starting   open keys, ledger and audit log, set limits, hear whether a patient's term is that
+               patient's alone on this machine (trial.py), reopen accepted studies
+    serving    receive -> LazySite.answer -> reply, several studies at once (workers.py); a lost
                connection is made again
     stopping   finish the answers in hand, and wait for the Collects of attempts that this site has
                paid for, so that a restart loses no round
@@ -20,41 +20,32 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 
-import torch
-
-from client.cohorts.loading import loader, who_objects
-from client.config.resource_limits import gradient_memory, limit_memory
+from client.config.resource_limits import limit_memory
 from client.config.site_config import SiteConfig
+from client.daemon.lazy_site import LazySite
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
-from client.daemon.site import Site
 from client.daemon.status import Status, StatusBoard, utc
 from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
-from client.daemon.thread_shares import ThreadShares
 from client.daemon.watchdog import StatusReporter
 from client.daemon.workers import Workers
-from client.data.cohort import Cohort
 from client.enrolment.roster_feed import RosterFeed
-from client.enrolment.rotation import successor
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
-from client.prediction.watched import answering
-from client.training.algorithm_state import algorithm_state_in, sweep
-from client.training.self_check import self_check
+from client.training.algorithm_state import sweep
 from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
+from protocol.extras import Extra, require
 from protocol.housekeeping import Housekeeping
 from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.enrolment import expiry
-from tasks import registry
-from tasks.base import Task
 
 _WAIT = 20.0
 """Seconds for which one `receive` waits, and a stopping daemon for the sum that it paid for."""
@@ -67,8 +58,10 @@ _PERMANENT = frozenset({Code.TLS, Code.NODE_KEY, Code.CLOCK, Code.FLWR_VERSION})
 class Daemon:
     """The daemon of one site.yaml."""
 
-    def __init__(self, config: SiteConfig) -> None:
-        self.config = config
+    def __init__(self, config: SiteConfig, checked: Callable[[], None]) -> None:
+        """checked: waits for the self-check (`Trial.end`), and raises WardroundError where this
+        daemon cannot serve its policy."""
+        self.config, self._checked = config, checked
         self.board = StatusBoard(
             Status(
                 site=config.site,
@@ -104,7 +97,8 @@ class Daemon:
         config, policy = self.config, self.config.policy
         identity = config.load_identity()
         load_node_key(config.node_key)  # refused here, before the state folder is locked
-        torch.set_num_threads(policy.threads)
+        if config.imaging is not None:
+            require(Extra.IMAGING)
         with ExitStack() as stack:
             observer = Observer(self.board)
             governance = SiteGovernance(config, identity, daemon=True, notify=observer)
@@ -114,28 +108,10 @@ class Daemon:
             ).start()
             reporter = stack.enter_context(StatusReporter(config.state, self.board))
             answers = StoredAnswers(config.state / FOLDER)
-            site = Site(
-                config.site,
-                identity,
-                governance.roster,
-                governance,
-                loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
-                respondent=partial(answering, config),
-                keep=lambda study: algorithm_state_in(
-                    config.state, study.digest, study.model.parameters
-                ),
-                answers=answers,
-                allow_unmasked=policy.unmasked,
-                memory=gradient_memory(policy),
-                successor=partial(successor, config),
-                objections=partial(who_objects, config),
-                threads=ThreadShares(policy).share,
-            )
-            tasks = [registry.load(task) for task in policy.tasks]
+            site = LazySite(config, identity, governance, answers)
             limit_memory(policy)
-            for task in tasks:
-                _check_itself(task, gradient_memory(policy))
-            running = _reopen(governance, site)
+            self._checked()
+            running = _reopen(governance, site.reopen)
             with Housekeeping(_note).task("sweep"):  # what stays is swept at the next start
                 kept = running | governance.approvals.resting()
                 sweep(config.state, kept)
@@ -147,7 +123,6 @@ class Daemon:
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),
                 policy.studies_at_once,
-                begin=partial(torch.set_num_threads, policy.threads),
                 rest=self._end_if,
             )
             self._has_work = lambda: workers.busy or observer.owes_share
@@ -208,7 +183,7 @@ def _expiry(fleet: FleetConnection) -> tuple[str, ...]:
 
 
 def _answer(
-    fleet: FleetConnection, site: Site, reporter: StatusReporter, incoming: IncomingMessage
+    fleet: FleetConnection, site: LazySite, reporter: StatusReporter, incoming: IncomingMessage
 ) -> None:
     left = incoming.seconds_left
     if left <= 0:
@@ -239,34 +214,13 @@ def _compose_past(governance: SiteGovernance) -> None:
         event("past composed", seconds=round(time.monotonic() - started, 1))
 
 
-def _check_itself(task: Task, memory: int) -> None:
-    """Says in the log where this machine cannot keep what an epsilon claims: studies of the task
-    that claim one will be refused, as `Site` checks again with each study's options."""
-    if not task.schema.label:  # for queries, which compute no model
-        return
-    started = time.monotonic()
-    try:
-        self_check(task, trains=True, in_floats=False, memory=memory)
-    except WardroundError as error:
-        why = {"code": error.code.value, "why": error.message, "remedy": error.remedy}
-        event("self-check failed", logging.WARNING, task=task.name, **why)
-    else:
-        event("self-check passed", task=task.name, seconds=round(time.monotonic() - started, 1))
-
-
-def _reopen(governance: SiteGovernance, site: Site) -> set[str]:
+def _reopen(governance: SiteGovernance, reopen: Callable[[Study], None]) -> set[str]:
     """Reopens every accepted study. Returns their digests."""
     accepted = governance.approvals.accepted()
     for study in accepted:
-        site.reopen(study)
+        reopen(study)
     return {study.digest for study in accepted}
 
 
 def _note(task: str, why: str) -> None:
     event("not done", logging.WARNING, task=task, why=why)
-
-
-def _log_cohort(study: Study, cohort: Cohort) -> None:
-    event("cohort loaded", study=study.digest, task=study.task.name)
-    for note in cohort.notes:
-        event("cohort", logging.WARNING, study=study.digest, note=note)

@@ -40,6 +40,7 @@ from client.training.self_check import check_task, invented_features
 from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.exact.transcript import Past, context_of, replay, sign_share
+from protocol.extras import explained
 from protocol.identity import Identity
 from protocol.privacy.possible_sums import check_declared
 from protocol.privacy.word_size import check_headroom
@@ -263,6 +264,8 @@ class Site:
                 remedy="Check free space, the mount and the permissions of the state folder, and "
                 "that the sources of data can be reached.",
             )
+        if isinstance(error, ImportError):
+            error = explained(error) or error
         if not isinstance(error, WardroundError):
             unexpected = WardroundError(Code.INTERNAL, _without_text(error))
             unexpected.__cause__ = error

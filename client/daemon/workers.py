@@ -64,17 +64,16 @@ class Workers:
         self,
         answer: Callable[[IncomingMessage], None],
         most: int,
-        begin: Callable[[], None] = lambda: None,
         rest: Callable[[], None] = lambda: None,
     ) -> None:
-        """answer: makes and sends one. most: studies at once. begin: called in each thread first.
-        rest: called after each answer; nothing of it is in hand then."""
+        """answer: makes and sends one. most: studies at once. rest: called after each
+        answer; nothing of it is in hand then."""
         self._answer, self._rest = answer, rest
         self._in_hand: _InHand = _InHand()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._threads = {
-            computes: ThreadPoolExecutor(most, f"answers-{name}", begin)
+            computes: ThreadPoolExecutor(most, f"answers-{name}")
             for computes, name in ((True, "compute"), (False, "quick"))
         }
 

@@ -21,6 +21,7 @@ from launch.demo.local_ports import LOOPBACK, free_port
 from launch.demo.mlflow_app import PASSWORD, USER, read_password
 from protocol import durable_files
 from protocol.errors import Code, WardroundError
+from protocol.extras import Extra, require
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -77,9 +78,10 @@ class MlflowServer:
     def start(self) -> None:
         """Starts the server and returns at once; `wait` says when it is healthy (some seconds).
 
-        Raises WardroundError: PORT_TAKEN where the port asked for is in use, TRACKING where others
-        can read the password.
+        Raises WardroundError: CONFIGURATION where MLflow is not installed, PORT_TAKEN where the
+        port asked for is in use, TRACKING where others can read the password.
         """
+        require(Extra.MLFLOW)
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._port = free_port(self._port)

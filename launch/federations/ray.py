@@ -9,7 +9,6 @@ a worker reads them once.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import queue
 import threading
@@ -26,6 +25,7 @@ from launch.federations.inprocess import run_rounds
 from launch.federations.ray_cluster import connected
 from launch.federations.site_snapshot import WorkerContext
 from protocol.errors import Code, WardroundError
+from protocol.extras import Extra, require
 from protocol.identity import Identity
 from protocol.study.study import Study
 from protocol.wire.flower_version import require_flower
@@ -192,12 +192,7 @@ class RayFederation:
         Raises WardroundError: FLWR_VERSION, CONFIGURATION where Ray is not installed.
         """
         require_flower()
-        if importlib.util.find_spec("ray") is None:
-            raise WardroundError(
-                Code.CONFIGURATION,
-                "federation=ray needs Ray, which is not installed here.",
-                remedy='Run `pip install "flwr[simulation]"`, or use federation=inprocess.',
-            )
+        require(Extra.RAY)
         seeds = {site: os.urandom(32) for site in sorted(cohorts)}
         self._roster = {site: _identity(seed).public_key.hex() for site, seed in seeds.items()}
         reference = (task.name, dict(task.options))

@@ -25,6 +25,7 @@ from click.core import ParameterSource
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from protocol.errors import EXIT_STATUS, Code, WardroundError
+from protocol.extras import explained
 from protocol.terminal import completion
 from protocol.terminal.printable import printable
 
@@ -176,7 +177,8 @@ def run(app: CommandLine, program: str) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = DECLINED
     except Exception as error:
-        fail(_unexpected(error), as_json=as_json)
+        missing = explained(error) if isinstance(error, ImportError) else None
+        fail(missing or _unexpected(error), as_json=as_json)
     if status == INTERRUPTED:
         _print_error("interrupted", "Interrupted.", "", as_json)
     sys.exit(status)

@@ -9,6 +9,10 @@ A header also states its sender's release and protocol (0.1.0 states neither). F
 their default are left out, so that an older release understands a newer one which does not use its
 new fields. An unknown field is refused, naming it and the sender's release; only `annotations` may
 hold anything, and nobody reads it. A site answers in the protocol of the request.
+
+A Collect goes to every site and names every site. What its Readys have in common is written once,
+in the header with the sites' names; keys and signatures are the body, 96 bytes a site (`_compact`).
+0.1.0 wrote each Ready in full, which is still read.
 """
 
 from __future__ import annotations
@@ -51,6 +55,10 @@ HEADER_LIMIT = 1024 * 1024
 CHUNK = 1 << 20
 """Bytes of the vector in one chunk."""
 
+_KEY = 32
+_KEYS = _KEY + 64
+"""Bytes of one site's one-time key, and of it and its signature."""
+_MOST_SITES = 1000
 LATEST_LOST = 1000
 """Lost attempts that a Prepare names at most."""
 
@@ -178,7 +186,7 @@ class Collect(_AttemptMessage):
     """Coordinator -> site: these take part; send your masked share."""
 
     type: Literal["collect"] = "collect"
-    readys: Annotated[tuple[Ready, ...], Field(max_length=1000, strict=False), FailFast()]
+    readys: Annotated[tuple[Ready, ...], Field(max_length=_MOST_SITES, strict=False), FailFast()]
 
     @cached_property
     def announced(self) -> tuple[SignedKey, ...]:
@@ -227,9 +235,52 @@ def frame(
     if to.protocol == 1:
         return Frame(canonical(_in_first_protocol(message)), body)
     header = {"type": message.type, "release": RELEASE, "protocol": PROTOCOL}
+    if isinstance(message, Collect) and (compact := _compact(message)) is not None:
+        fields, keys = compact
+        return Frame(canonical(header | fields), [keys])
     return Frame(canonical(header | message.model_dump(mode="json", exclude_defaults=True)), body)
 
 
+def _compact(message: Collect) -> tuple[dict[str, Any], bytes] | None:
+    """Header fields, and for each site in their order its one-time key (32 bytes) and signature
+    (64 bytes); None for Readys that are not all of this attempt and one context."""
+    place = message.model_dump(mode="json", exclude={"readys", "type"})
+    contexts = {ready.context for ready in message.readys}
+    if len(contexts) != 1 or any(
+        (ready.study, ready.round, ready.attempt) != (message.study, message.round, message.attempt)
+        for ready in message.readys
+    ):
+        return None
+    place["context"] = contexts.pop()
+    place["sites"] = [ready.site for ready in message.readys]
+    keys = (bytes.fromhex(ready.public_key + ready.signature) for ready in message.readys)
+    return place, b"".join(keys)
+
+
+def _expanded(fields: dict[str, Any], keys: bytes) -> dict[str, Any]:
+    """`_compact` taken back. Raises WardroundError(MESSAGE) where names and keys do not fit."""
+    sites, context = fields.pop("sites"), fields.pop("context", None)
+    if not isinstance(sites, list) or len(keys) != len(sites) * _KEYS or "readys" in fields:
+        raise WardroundError(Code.MESSAGE, "A Collect's names and keys do not fit together.")
+    place = {name: fields.get(name) for name in ("study", "round", "attempt")}
+    starts = range(0, len(keys), _KEYS)
+    parts = (keys[start : start + _KEYS] for start in starts)
+    readys = [
+        place
+        | {
+            "type": "ready",
+            "site": site,
+            "context": context,
+            "public_key": part[:_KEY].hex(),
+            "signature": part[_KEY:].hex(),
+        }
+        for site, part in zip(sites, parts, strict=True)
+    ]
+    return fields | {"readys": readys}
+
+
+_COMPACT = b'"type":"collect"'
+"""In the header of a Collect, as every release writes it."""
 _LATER_STANDING = frozenset({"answered", "unconfirmed", "accepted_by"})
 """What 0.1.0 knows nothing of."""
 
@@ -251,7 +302,11 @@ def parse(received: Frame) -> Request | Answer:
     Raises WardroundError, quoting nothing of the content but the name of a field: MESSAGE where it
     is malformed, RELEASE for another release's protocol or field.
     """
-    return _parsed(_header(received))
+    header = _header(received)
+    body = b""
+    if _COMPACT in header and received.size - len(header) <= _MOST_SITES * _KEYS:
+        body = b"".join(map(bytes, received.body))
+    return _parsed(header, body)
 
 
 def study_of(message: Request | Answer) -> str | None:
@@ -284,7 +339,7 @@ def _sender(fields: dict[str, Any]) -> Sender:
 
 
 @lru_cache(maxsize=4)
-def _parsed(header: bytes) -> Request | Answer:
+def _parsed(header: bytes, keys: bytes) -> Request | Answer:
     """Messages never change, and sites in one process get the same Collect one after the other."""
     fields = _fields(header)
     sent_by = _sender(fields)
@@ -293,6 +348,8 @@ def _parsed(header: bytes) -> Request | Answer:
             sent_by, f"A message speaks protocol {sent_by.protocol}, which is not spoken here."
         )
     fields.pop(ANNOTATIONS, None)
+    if fields.get("type") == "collect" and "sites" in fields:
+        fields = _expanded(fields, keys)
     try:
         return _ADAPTER.validate_python(fields)
     except ValidationError as error:

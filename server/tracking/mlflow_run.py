@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import yaml
 
+from protocol.extras import Extra, require
 from protocol.identity import Identity
 from protocol.models.record import ModelRecord, SignedRecord, digests_of
 from protocol.study.study import Study
@@ -91,7 +92,11 @@ P = ParamSpec("P")
 
 
 def client_of(uri: str) -> MlflowClient:
-    """MLflow's client, quiet. Imports MLflow, which takes seconds the first time."""
+    """MLflow's client, quiet. Imports MLflow, which takes seconds the first time.
+
+    Raises WardroundError(CONFIGURATION) where MLflow is not installed.
+    """
+    require(Extra.MLFLOW)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

@@ -117,7 +117,7 @@ def child(target: Any, *args: Any) -> multiprocessing.process.BaseProcess:
     """A process of its own, started."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.attack.sites", "client.cli.main", "client.daemon.daemon"]
+        ["tests.attack.sites", "client.cli.main", "client.daemon.site", "client.daemon.daemon"]
     )
     process = context.Process(target=target, args=args)
     process.start()

@@ -274,7 +274,7 @@ class Hospital:
             memory=gradient_memory(config.policy),
             successor=partial(successor, config),
         )
-        _reopen(self.governance, self.site)
+        _reopen(self.governance, self.site.reopen)
         self._thread.start()
 
     def _run(self) -> None:

@@ -44,7 +44,12 @@ class Daemon:
     ) -> None:
         self.log, self.record = folder / "daemon.log", folder / "computed"
         context = multiprocessing.get_context("forkserver")
-        preload = ["tests.client.daemon_process", "client.cli.main", "client.daemon.daemon"]
+        preload = [
+            "tests.client.daemon_process",
+            "client.cli.main",
+            "client.daemon.site",
+            "client.daemon.daemon",
+        ]
         context.set_forkserver_preload(preload)
         arguments = ("start", "--config", str(folder), "--log", "json")
         self.process: multiprocessing.process.BaseProcess = context.Process(

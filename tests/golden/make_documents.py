@@ -295,9 +295,10 @@ def _make_messages(folder: Path, made: Making) -> None:
     folder.mkdir()
     values = {}
     for name, (message, body) in _frames(made).items():
-        (folder / f"{name}.frame").write_bytes(messages.frame(message).header)
-        if body:
-            (folder / f"{name}.body").write_bytes(body)
+        framed = messages.frame(message, [body] if body else ())
+        (folder / f"{name}.frame").write_bytes(framed.header)
+        if framed.body:
+            (folder / f"{name}.body").write_bytes(b"".join(map(bytes, framed.body)))
         values[name] = message.model_dump(mode="json")
     good = (folder / "prepare.frame").read_bytes()
     for name, header in message_twins(good):

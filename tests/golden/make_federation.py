@@ -256,7 +256,7 @@ class Making:
             serving = threading.Thread(target=coordinator.serve, args=(ending,))
             serving.start()
             others.connect(coordinator.address, config.pki.ca_certificate)
-            daemon = Daemon(SiteConfig.load(self.site / new_site.SITE_YAML))
+            daemon = Daemon(SiteConfig.load(self.site / new_site.SITE_YAML), lambda: None)
             working = threading.Thread(target=daemon.run)
             working.start()
             try:

@@ -18,6 +18,7 @@ from typing import Literal
 import duckdb
 
 from protocol.errors import Code, WardroundError
+from protocol.extras import Extra as Part
 
 Extension = Literal["postgres_scanner", "sqlite_scanner", "mysql_scanner"]
 INSTANT = "TIMESTAMP WITH TIME ZONE"
@@ -154,7 +155,8 @@ class Session:
             raise WardroundError(
                 Code.CONFIGURATION,
                 f"DuckDB {duckdb.__version__} finds no {extension} of its own version.",
-                remedy=f"pip install {package.replace('_', '-')}=={duckdb.__version__}.",
+                remedy=f"pip install {package.replace('_', '-')}=={duckdb.__version__}, "
+                f'or "wardround[{Part.DATABASES}]".',
             ) from None
         self._forbidden |= self._functions() - before
 

@@ -472,7 +472,7 @@ def test_while_it_stops_another_study_s_question_does_not_end_it(tmp_path: Path)
     config = new_site.init(
         tmp_path / "north", SiteAnswers("north", **{"data": {TASK: tmp_path}} | RULES)
     )
-    loop = Loop(config)
+    loop = Loop(config, lambda: None)
     place: dict[str, Any] = {"study": "0" * 64, "round": 1, "attempt": 1}
     loop._stopping.set()
     asked = [
@@ -496,7 +496,7 @@ def test_it_begins_nothing_where_a_key_is_readable_by_others(tmp_path: Path) -> 
     )
     (tmp_path / "north" / "node.pem").chmod(0o640)
     with pytest.raises(WardroundError) as caught:
-        Loop(SiteConfig.load(tmp_path / "north" / "site.yaml")).run()
+        Loop(SiteConfig.load(tmp_path / "north" / "site.yaml"), lambda: None).run()
     assert caught.value.code == Code.NODE_KEY
     assert not status.running(config.state)
     assert json.loads((config.state / "head.json").read_text())["seq"] == 0

@@ -1,0 +1,98 @@
+"""The site behind a daemon, made when a study first asks it something.
+
+A daemon waits for weeks between studies. Until the first question it holds neither PyTorch nor
+DuckDB, which take several times the memory of everything else together; from then on it keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from client.config.resource_limits import gradient_memory, lift_memory_limit, limit_memory
+from client.config.site_config import SiteConfig
+from client.daemon.stored_answers import StoredAnswers
+from client.enrolment.rotation import successor
+from client.governance.governance import SiteGovernance
+from client.log_events import event
+from client.training.algorithm_state import algorithm_state_in
+from protocol.identity import Identity
+from protocol.study.study import Study
+from protocol.wire.messages import Frame
+
+if TYPE_CHECKING:
+    from client.daemon.site import Site
+    from client.data.cohort import Cohort
+
+
+class LazySite:
+    """Answers as `Site` does."""
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        identity: Identity,
+        governance: SiteGovernance,
+        answers: StoredAnswers,
+    ) -> None:
+        self._config, self._identity = config, identity
+        self._governance, self._answers = governance, answers
+        self._site: Site | None = None
+        self._making = threading.Lock()
+
+    def answer(self, received: Frame) -> Frame:
+        """As `Site.answer`. Raises WardroundError(CONFIGURATION) where the numerical libraries do
+        not fit into policy.memory."""
+        site = self._made()
+        import torch
+
+        torch.set_num_threads(self._config.policy.threads)  # of this thread
+        return site.answer(received)
+
+    def reopen(self, study: Study) -> None:
+        """As `Site.reopen`. Raises what `answer` raises."""
+        self._made().reopen(study)
+
+    def _made(self) -> Site:
+        with self._making:
+            if self._site is None:
+                lift_memory_limit()
+                self._site = self._make()
+                limit_memory(self._config.policy)
+            return self._site
+
+    def _make(self) -> Site:
+        import torch
+
+        from client.cohorts.loading import loader, who_objects
+        from client.daemon.site import Site
+        from client.daemon.thread_shares import ThreadShares
+        from client.prediction.watched import answering
+
+        config, governance = self._config, self._governance
+        torch.set_num_threads(config.policy.threads)
+        return Site(
+            config.site,
+            self._identity,
+            governance.roster,
+            governance,
+            loader(config, governance.state.split.place, _log_cohort, governance.confirm_names),
+            respondent=partial(answering, config),
+            keep=lambda study: algorithm_state_in(
+                config.state, study.digest, study.model.parameters
+            ),
+            answers=self._answers,
+            allow_unmasked=config.policy.unmasked,
+            memory=gradient_memory(config.policy),
+            successor=partial(successor, config),
+            objections=partial(who_objects, config),
+            threads=ThreadShares(config.policy).share,
+        )
+
+
+def _log_cohort(study: Study, cohort: Cohort) -> None:
+    event("cohort loaded", study=study.digest, task=study.task.name)
+    for note in cohort.notes:
+        event("cohort", logging.WARNING, study=study.digest, note=note)
