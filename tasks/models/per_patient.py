@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, D / heads)."""
-        return rows.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        return rows.view(*rows.shape[:2], self._heads, -1).transpose(1, 2)
 
 
 class LearnedPositions(nn.Module):
