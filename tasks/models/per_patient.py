@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,7 @@ class Attention(nn.Module):
 
     def _by_head(self, rows: Tensor) -> Tensor:
         """(B, T, D) -> (B, heads, T, D / heads)."""
-        by_head: Tensor = rows.unflatten(2, (self._heads, -1)).transpose(1, 2)
-        return by_head
+        return rows.view(*rows.shape[:2], self._heads, -1).transpose(1, 2)
 
 
 class LearnedPositions(nn.Module):
@@ -120,7 +119,7 @@ def per_patient(network: nn.Module, groups: int = 8) -> nn.Module:
         _positions_as_layer(network)
     for module in network.modules():
         if getattr(module, "inplace", False):
-            setattr(module, "inplace", False)  # noqa: B010  # torch types attributes as modules
+            cast(Any, module).inplace = False
         if (mended := _without_overwriting().get(type(module))) is not None:
             module.__class__ = mended
         for name, child in module.named_children():
