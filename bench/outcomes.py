@@ -69,8 +69,8 @@ PRICES = (
         "accuracy",
         1e-5,
         {
-            3.0: (("rounds=40", "optimiser.lr=4"), 0.055),
-            1.0: (("rounds=40", "optimiser.lr=3"), 0.08),
+            3.0: (("rounds=80", "optimiser.lr=16", "privacy.clip_norm=0.5"), 0.055),
+            1.0: (("rounds=40", "optimiser.lr=10", "privacy.clip_norm=0.5"), 0.08),
         },
     ),
     Price(

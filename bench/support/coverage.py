@@ -14,12 +14,24 @@ import numpy.typing as npt
 
 from protocol.outcomes.base import BaseKind
 from protocol.outcomes.binary import Binary
+from protocol.outcomes.events import EventCount
 from protocol.outcomes.multiclass import Multiclass
+from protocol.outcomes.multilabel import MultiLabel
+from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
+from protocol.outcomes.time_to_event import TimeToEvent
 
 Values = npt.NDArray[np.float64]
 _POPULATION = 400_000
-_FINE = {"binary": 4096, "multiclass": 512, "regression": 256}
+_FINE = {
+    "binary": 4096,
+    "multiclass": 512,
+    "multilabel": 4096,
+    "ordinal": 512,
+    "regression": 256,
+    "eventcount": 512,
+    "timetoevent": 512,
+}
 """Bins that cost the truth nothing."""
 
 
@@ -47,6 +59,14 @@ SETTINGS = (
     Setting(Multiclass(classes=3), 600, 1.5, 2.0),
     Setting(Multiclass(classes=10), 2000, 1.5, 2.0),
     Setting(Multiclass(classes=5), 600, 0.0, 2.0),
+    Setting(MultiLabel(labels=4), 1500, 1.5, 2.0),
+    Setting(MultiLabel(labels=4), 500, 0.0, 2.0),
+    Setting(Ordinal(levels=3), 2000, 1.5, 1.0),
+    Setting(Ordinal(levels=4), 600, 0.0, 1.0),
+    Setting(EventCount(most=14), 2000, 1.2, 0.5),
+    Setting(EventCount(most=14), 500, 0.0, 0.5),
+    Setting(TimeToEvent(ends=(180, 360, 540, 720, 900, 1080)), 640, 1.5, 1.0),
+    Setting(TimeToEvent(ends=(180, 360, 540, 720, 900, 1080)), 640, 0.0, 1.0),
     Setting(Regression(low=0, high=360), 132, 1.2, 0.15),
     Setting(Regression(low=0, high=360), 1000, 1.2, 0.15),
     Setting(Regression(low=0, high=360), 500, 0.0, 0.15),
@@ -60,7 +80,30 @@ def population(setting: Setting, seed: int) -> tuple[Values, Values]:
         case Binary():
             scores = 1 / (1 + np.exp(-rng.normal(0, setting.spread, many)))
             return scores, (rng.random(many) < scores).astype(np.float64)
-        case Multiclass(classes=classes):
+        case MultiLabel(labels=many_labels):
+            shape = (many, many_labels)
+            shared = rng.normal(0, 0.5, (many, 1))
+            odds = np.exp(shared - 1 + rng.normal(0, setting.spread, shape))
+            scores = odds / (1 + odds)
+            own = (rng.random(shape) < scores).astype(np.float64)
+            own[rng.random(shape) < 0.1] = np.nan
+            labels = setting.kind.labels_of(own)
+            return scores[~np.isnan(labels)], labels[~np.isnan(labels)]
+        case EventCount(most=most):
+            scores = np.exp(rng.normal(1.2, setting.spread, many)).clip(0, most)
+            return scores, rng.poisson(scores).clip(0, most).astype(np.float64)
+        case TimeToEvent():
+            intervals = setting.kind.intervals
+            risk = rng.normal(0, setting.spread, (many, 1))
+            hazard = np.repeat(1 / (1 + np.exp(3.2 - risk)), intervals, axis=1)
+            came = rng.random(hazard.shape) < hazard
+            first = np.where(came.any(axis=1), came.argmax(axis=1), intervals)
+            left = np.where(rng.random(many) < 0.4, rng.integers(1, intervals + 1, many), intervals)
+            event = (first < left) & (first < intervals)
+            code = 2.0 * np.where(event, first, left) + event
+            return np.asarray(np.cumprod(1 - hazard, axis=1), dtype=np.float64), code
+        case Multiclass() | Ordinal():
+            classes = setting.kind.number
             odds = np.exp(rng.normal(0, setting.spread, (many, classes)))
             scores = odds / odds.sum(axis=1, keepdims=True)
             below = np.cumsum(scores, axis=1) < rng.random((many, 1))

@@ -65,9 +65,10 @@ def estimates(
 
     Noised counts are first projected to the nearest that are not negative and keep each row's
     noised total; the bias which that leaves is estimated by the parametric bootstrap and taken off
-    (Efron & Tibshirani 1993, section 10.6). Intervals: for exact counts the percentile bootstrap
-    over patients (ibid., chapter 13); for noised ones over patients and noise, and the union of
-    the percentile and the basic interval, since near a bound (an area of .99) neither covers alone.
+    (Efron & Tibshirani 1993, section 10.6). Intervals: by the bootstrap over patients, and
+    over noise where there is some (ibid., chapter 13): the union of the percentile and the basic
+    interval, since near a bound (an area of .99) neither covers alone, each with and without the
+    bias taken off.
     """
     noise = float(np.sqrt(noise_variance))
     generator = np.random.default_rng(seed)
@@ -97,8 +98,8 @@ def estimates(
         if not np.isfinite(value) or not len(spread):
             continue
         lower, upper = np.quantile(spread, (0.025, 0.975), method="weibull")
-        if noise > 0:
-            lower, upper = min(lower, 2 * value - upper), max(upper, 2 * value - lower)
+        lower, upper = min(lower, 2 * value - upper), max(upper, 2 * value - lower)
+        lower, upper = lower - max(bias, 0.0), upper - min(bias, 0.0)
         if metric.at_best is not None:
             upper += max(0.0, float(metric.at_best(observed)) - value)
         corrected, lower, upper = np.clip((value - bias, lower, upper), metric.low, metric.high)

@@ -161,8 +161,7 @@ class TimeToEvent(BaseKind):
             for j, tail in enumerate(tails)
         )
         without = self.intervals * _Q**power
-        most: int = self.weight**power + self._died_scale**power + max(without, *with_event)
-        return most
+        return int(self.weight**power + self._died_scale**power + max(without, *with_event))
 
     @property
     def squared_sensitivity(self) -> int:

@@ -111,13 +111,16 @@ def test_the_integrated_brier_score_is_that_of_the_patients() -> None:
     assert list(found) == list(KIND.metrics)
 
 
-def test_patients_who_are_never_right_add_all_that_is_stated() -> None:
+@pytest.mark.parametrize("kind", [KIND, TimeToEvent(ends=tuple(range(1, 9)))], ids=repr)
+def test_patients_who_are_never_right_add_all_that_is_stated(kind: TimeToEvent) -> None:
     """The event in some interval, or none, where the model was sure of the contrary in each."""
-    wrong = (((1, 1, 1), 1), ((0, 1, 1), 3), ((0, 0, 1), 5), ((0, 0, 0), 6))
-    each = [KIND.counts(np.array([score]), np.array([code]), 8) for score, code in wrong]
-    assert max(int((added**2).sum()) for added in each) == KIND.squared_sensitivity
-    assert max(int(added.sum()) for added in each) == KIND.added
-    assert max(int(added.max()) for added in each) == KIND.largest
+    every = np.arange(kind.intervals)
+    wrong = [((every >= j).astype(float), 2 * j + 1) for j in every]
+    wrong.append((np.zeros(kind.intervals), 2 * kind.intervals))
+    each = [kind.counts(scores[None], np.array([code]), 8) for scores, code in wrong]
+    assert max(int((added**2).sum()) for added in each) == kind.squared_sensitivity
+    assert max(int(added.sum()) for added in each) == kind.added
+    assert max(int(added.max()) for added in each) == kind.largest
 
 
 def test_calibration_is_of_the_survival_that_was_seen() -> None:
