@@ -136,15 +136,17 @@ def _analysis(model: ExactModel, x: Floats, y: Floats, intervals: int = 1) -> Ex
 
 
 def _fitted(
-    analysis: ExactAnalysis, sums: Sequence[Callable[[Floats], SiteSums]]
+    analysis: ExactAnalysis,
+    sums: Callable[[ExactDesign, Floats], SiteSums],
+    designs: Sequence[ExactDesign],
 ) -> tuple[Iterate, int]:
-    """The last iterate, and how many sums it took. sums: of each site, at coefficients."""
+    """The last iterate, and how many sums it took. sums: of one site, at coefficients."""
     iterate, taken = Iterate.first(analysis), 0
     while not iterate.converged:
         at = np.array([value / 2**FRACTION_BITS for value in iterate.at])
         parts = [
-            np.rint(one(at).flat(analysis) * 2.0**analysis.fraction_bits).astype(np.int64)
-            for one in sums
+            np.rint(sums(one, at).flat(analysis) * 2.0**analysis.fraction_bits).astype(np.int64)
+            for one in designs
         ]
         total = [int(value) for value in np.sum(parts, axis=0)]
         iterate, taken = advance(analysis, iterate, OpenedSums.read(analysis, total)), taken + 1
@@ -183,9 +185,7 @@ def _glm(name: str, family: Any, x: Floats, y: Floats, reference: Any) -> bool:
     analysis = _analysis(family, x, y)
     scaled = y / y.max() if family == "gaussian" else y
     designs = _designs(x, scaled, np.zeros(len(x), np.int64))
-    iterate, taken = _fitted(
-        analysis, [lambda at, of=of: glm_sums(family, of, at)[0] for of in designs]
-    )
+    iterate, taken = _fitted(analysis, lambda of, at: glm_sums(family, of, at)[0], designs)
     dispersion = 1.0
     if family == "gaussian" and iterate.sums is not None:
         left = len(y) - x.shape[1] - SITES
@@ -216,9 +216,7 @@ def _cox(
     interval = np.minimum(np.searchsorted(np.array(edges), until, side="right") - 1, last)
     analysis, joined = _analysis("cox", x, np.ones(1), last), tuple(range(last))
     designs = _designs(x, event.astype(float), interval.astype(np.int64))
-    iterate, taken = _fitted(
-        analysis, [lambda at, of=of: cox_sums(of, at, joined)[0] for of in designs]
-    )
+    iterate, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined)[0], designs)
     beta, errors = _found(analysis, iterate, 1.0)
     happened = (event & (interval < last)).astype(int)
     strata = np.arange(len(x)) % SITES
@@ -251,7 +249,7 @@ def _large(patients: int = 10_000, covariates: int = 20) -> bool:
     analysis, joined = _analysis("cox", x, np.ones(1), 20), tuple(range(20))
     designs = _designs(x, (interval < 20).astype(float), interval)
     started = time.perf_counter()
-    _, taken = _fitted(analysis, [lambda at, of=of: cox_sums(of, at, joined)[0] for of in designs])
+    _, taken = _fitted(analysis, lambda of, at: cox_sums(of, at, joined)[0], designs)
     return figure(
         "computing of an exact Cox model, 4 sites x 10,000 x 20, without a network",
         time.perf_counter() - started,

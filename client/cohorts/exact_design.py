@@ -73,14 +73,14 @@ def _cut(of: NumberCovariate | NumberOutcome, records: QueryRecords, rows: Place
 
 def _scaled(of: NumberCovariate | NumberOutcome, records: QueryRecords, rows: Places) -> Floats:
     """Between -1 and 1."""
-    return np.asarray(_cut(of, records, rows) / of.unit)
+    return _cut(of, records, rows) / of.unit
 
 
 def _columns(of: Covariate, records: QueryRecords, rows: Places) -> Floats:
     """(N, columns of the covariate)."""
     match of:
         case NumberCovariate():
-            return _scaled(of, records, rows)[:, None]
+            return _scaled(of, records, rows).reshape(-1, 1)
         case FactorCovariate():
             places = place_along(of.axis, records, rows)
             levels = [at for at, level in enumerate(of.levels) if level != of.reference]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,12 +155,12 @@ def test_sites_that_opened_other_sums_mask_for_nobody(coordinator: Coordinator) 
         assert isinstance(answer, messages.Ready)
         readys.append(answer)
     assert readys[0].context != readys[1].context == readys[2].context
-    place = {"study": coordinator.study.digest, "round": 2, "attempt": at}
+    place: dict[str, Any] = {"study": coordinator.study.digest, "round": 2, "attempt": at}
     collect = messages.frame(messages.Collect(**place, readys=tuple(readys)))
     for site in sites:
-        answer = coordinator._ask(site, collect)
-        assert isinstance(answer, messages.Refusal)
-        assert answer.code is Code.AGGREGATION
+        refusal = coordinator._ask(site, collect)
+        assert isinstance(refusal, messages.Refusal)
+        assert refusal.code is Code.AGGREGATION
 
 
 def test_a_study_whose_weights_rest_on_few_patients_is_ended_by_the_site() -> None:
