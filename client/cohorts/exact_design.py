@@ -80,11 +80,11 @@ def _columns(of: Covariate, records: QueryRecords, rows: Places) -> Floats:
     """(N, columns of the covariate)."""
     match of:
         case NumberCovariate():
-            return _scaled(of, records, rows).reshape(-1, 1)
+            return _scaled(of, records, rows)[:, None]
         case FactorCovariate():
             places = place_along(of.axis, records, rows)
             levels = [at for at, level in enumerate(of.levels) if level != of.reference]
-            return (places[:, None] == np.array(levels)).astype(np.float64)
+            return np.asarray(places[:, None] == np.array(levels), dtype=np.float64)
     assert_never(of)
 
 
