@@ -73,7 +73,7 @@ def _cut(of: NumberCovariate | NumberOutcome, records: QueryRecords, rows: Place
 
 def _scaled(of: NumberCovariate | NumberOutcome, records: QueryRecords, rows: Places) -> Floats:
     """Between -1 and 1."""
-    return np.asarray(_cut(of, records, rows) / of.unit)
+    return _cut(of, records, rows) / of.unit
 
 
 def _columns(of: Covariate, records: QueryRecords, rows: Places) -> Floats:

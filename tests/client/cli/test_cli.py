@@ -416,7 +416,7 @@ def test_exact_sums_over_another_roster_are_permitted_by_hand(
     permitted = run("permit", larger.digest[:8], "-c", site, "--yes", "--json")
     assert permitted.status == 0, permitted.err
     assert json.loads(permitted.out) == {"revealed": ["kappa"]}
-    assert "data of these hospitals could be computed: kappa" in permitted.err
+    assert "data could be computed of these hospitals: kappa" in permitted.err
     proposed(site, larger)
     assert state_of(larger) == "waiting"
     assert run("approve", larger.digest, "-c", site, "--yes").status == 0

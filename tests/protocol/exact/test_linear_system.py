@@ -17,8 +17,8 @@ BITS = 40
 def positive(rows: list[list[int]]) -> list[list[int]]:
     """A'A + 1, which is positive definite."""
     a = np.array(rows, dtype=object)
-    found: list[list[int]] = (a.T @ a + np.eye(a.shape[1], dtype=int)).tolist()
-    return found
+    made: list[list[int]] = (a.T @ a + np.eye(a.shape[1], dtype=int)).tolist()
+    return made
 
 
 @st.composite
