@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tests.scheduling import ByFolderOrFile, slowest_first
 from tests.temporary_files import MEMORY, in_memory
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch; the suite has a worker a core
+
+# Hundreds of processes start and import the same files, whatever is set here: let one compile them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell starts background jobs with SIGINT ignored, and processes of ours would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,9 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a test that waits for a process leaves its core idle."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, where tests wait for processes: that leaves a core idle."""
+    return (os.cpu_count() or 1) + (not config.getoption("--fast"))
 
 
 @pytest.hookimpl(optionalhook=True)

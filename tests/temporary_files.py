@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 
-MEMORY = "/dev/shm"  # noqa: S108  # Linux keeps it in memory; each test run has a folder of its own
+MEMORY = "/dev/shm"  # noqa: S108 (a test run has a folder of its own in it, of its user only)
 _ROOM = 4 << 30
 """Bytes that must be free; a run takes less."""
 

@@ -100,6 +100,7 @@ def drawn(site: Contributor) -> np.ndarray:
     return np.asarray(np.rint(times).astype(int).reshape(EVERYONE, RECORDS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "distributed"])
 def test_each_patient_is_sampled_by_itself_with_the_public_rate(mode: str) -> None:
     """The law that accounting is for, Poisson sampling: not shuffling, not batches of one size,
