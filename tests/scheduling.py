@@ -16,11 +16,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.fast_suite import TESTS, is_fast
 
 
-class ByFolderOrFile(LoadScopeScheduling):
+class ByFolderOrFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Units of work in the order of `slowest_first`, and not by how many tests they have."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return str(_unit(TESTS.parent / nodeid.split("::", 1)[0]))
+        return str(unit(TESTS.parent / nodeid.split("::", 1)[0]))
 
 
 def slowest_first(items: list[pytest.Item]) -> None:
@@ -29,14 +29,14 @@ def slowest_first(items: list[pytest.Item]) -> None:
 
 
 @cache
-def _unit(file: Path) -> Path:
+def unit(file: Path) -> Path:
     """The folder whose conftest.py keeps something running for all its tests, or else the file."""
     return next(filter(_keeps_running, file.parents), file)
 
 
 @cache
 def _rank(file: Path) -> int:
-    if _unit(file) != file:
+    if unit(file) != file:
         return 0
     return 2 if is_fast(file) else 1
 

@@ -1,7 +1,7 @@
 """Where tests write: memory where there is enough of it, for thousands of them wait for a disk.
 
 Every ledger, audit log and journal is synchronised with its disk at each step. That it is, tests
-see by what is called; none can pull the plug.
+see by what is called; none can pull the plug. What passed leaves nothing behind (pyproject.toml).
 """
 
 from __future__ import annotations
