@@ -2,13 +2,23 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.fast_suite import is_fast
+from tests.scheduling import ByFolderOrFile, slowest_first
+from tests.temporary_files import MEMORY, in_memory
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch; the suite has a worker a core
+
+# Hundreds of processes start and import the same files, whatever is set here: let one compile them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell starts background jobs with SIGINT ignored, and processes of ours would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,6 +29,25 @@ settings.load_profile("wardround")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="only what starts nothing: fast_suite.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if in_memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    if config.pluginmanager.has_plugin("xdist"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores, where tests wait for processes: that leaves a core idle."""
+    return (os.cpu_count() or 1) + (not config.getoption("--fast"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFolderOrFile | None:
+    """None, too, leaves it to others."""
+    return ByFolderOrFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -32,6 +61,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
+    if hasattr(config, "workerinput"):
+        slowest_first(items)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,6 +16,8 @@ STARTS = (
     "asyncio",
     "client.daemon",
     "client.data.dicom.receive",
+    "client.data.limited_process",
+    "client.data.view_reader",
     "launch.cli",
     "launch.demo",
     "launch.federations",

@@ -9,6 +9,7 @@ import pytest
 from fuzz import Parser, fuzz, parsers
 
 
+@pytest.mark.slow
 def test_no_parser_dies_of_its_inputs() -> None:
     with parsers() as all_of_them:
         tallies = {parser.name: fuzz(parser, 60) for parser in all_of_them}

@@ -40,6 +40,7 @@ def test_every_task_that_ships_is_searched() -> None:
     assert {model.task for model in MODELS} == trainable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_no_patient_moves_a_sum_by_more_than_accounting_says(
     name: str, capsys: pytest.CaptureFixture[str]
@@ -50,6 +51,7 @@ def test_no_patient_moves_a_sum_by_more_than_accounting_says(
     assert all(line["value"] > 0.99 for line in lines), "the search finds the patient who counts"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_last_bit_that_depends_on_the_company_is_found(
     kind: Kind, monkeypatch: pytest.MonkeyPatch

@@ -41,7 +41,6 @@ from itertools import pairwise
 from typing import Any, assert_never
 
 import numpy as np
-from scipy.stats import binom
 
 from protocol.errors import Code, WardroundError
 from protocol.privacy import discrete_laplace, privacy_losses, renyi
@@ -459,6 +458,8 @@ def _loss(pure: bool, parameter: float, sampling_rate: float, sites: int, interv
             DifferentialPrivacyParameters(parameter, 0.0), interval
         )
     if sites > 1 and sampling_rate < 1:
+        from scipy.stats import binom
+
         drawn = np.arange(sites + 1)
         return privacy_loss_distribution.from_mixture_gaussian_mechanism(
             parameter,

@@ -50,6 +50,7 @@ def test_every_study_stands_where_it_stood(golden: Golden, site: Path, run: Run)
     assert run(site, "studies").status == 0
 
 
+@pytest.mark.slow
 def test_every_study_is_shown_in_plain_words(golden: Golden, site: Path, run: Run) -> None:
     for digest, state in golden.states.items():
         ran = run(site, "show", digest[:12], "--json")

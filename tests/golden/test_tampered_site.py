@@ -23,6 +23,7 @@ OURS = {EXIT_STATUS[code] for code in Code} - {EXIT_STATUS[Code.INTERNAL]}
 STATES = everywhere("twins/state_bad_*.sql")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("release", "name"), STATES)
 def test_a_changed_database_is_found(release: str, name: str, tmp_path: Path, run: Run) -> None:
     site = Golden(HERE / release).copy("site", tmp_path)

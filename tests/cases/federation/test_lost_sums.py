@@ -19,7 +19,7 @@ ROUNDS = 10
 
 @pytest.mark.slow
 def test_four_lost_sums_of_one_hospital_do_not_end_a_study(tmp_path: Path) -> None:
-    with Federation(tmp_path / "federation", waiting={"answer": 15}).start() as federation:
+    with Federation(tmp_path / "federation", waiting={"answer": 8}).start() as federation:
         study, configuration = federation.study(
             federation.patients(), *WORDS, f"rounds={ROUNDS}", f"evaluation.every={ROUNDS}"
         )

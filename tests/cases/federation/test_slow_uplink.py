@@ -1,9 +1,9 @@
 """A large answer over a slow uplink comes through as long as it moves.
 
-An answer of 5 MiB goes over an uplink of 50 kB/s, through the real Fleet client and the real
-SuperLink. That takes 105 s, longer than any part of it may stand still (`WINDOW`, 60 s), and the
-coordinator asks with a limit of 300 s. A transfer that moves must not be given up. The kind of
-fault: a time-out on the whole instead of on progress, where what came is thrown away.
+An answer of 1.25 MiB goes over an uplink of 50 kB/s, through the real Fleet client and the real
+SuperLink. That takes 26 s, longer than any part of it may stand still: 15 s here, a quarter of
+`WINDOW`. The coordinator asks with a limit of 300 s. A transfer that moves must not be given up.
+The kind of fault: a time-out on the whole instead of on progress, where what came is thrown away.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.transport import pace
 from client.transport.fleet_connection import FleetConfig, FleetConnection
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks
 from protocol.wire.progress import WINDOW
+from server.transport import gateway
 from tests.cases.federation.slow_line import SlowLine
 from tests.server.transport.live_superlink import open_door
 from tests.waiting import HUNG, until
 
 RATE = 50_000
 """Bytes a second."""
-SIZE = 5 << 20
+SIZE = 5 << 18
 LIMIT = 300.0
-assert SIZE / RATE > 1.5 * WINDOW, "a time-out on the whole would not be noticed"
+STALL = WINDOW / 4
+assert SIZE / RATE > 1.5 * STALL, "a time-out on the whole would not be noticed"
 
 
 @contextmanager
@@ -59,15 +62,24 @@ def answering(connection: FleetConnection, answer: Frame, line: SlowLine) -> Ite
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_an_answer_over_a_slow_uplink_comes_whole(tmp_path: Path) -> None:
+def test_an_answer_over_a_slow_uplink_comes_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW", STALL)
+    monkeypatch.setattr(gateway, "_BODY_SECONDS", STALL)
     words = np.random.default_rng(0).integers(0, 2**32, SIZE // 4, dtype=np.uint32)
     with (
-        open_door(tmp_path) as door,
+        open_door(tmp_path, stall=STALL) as door,
         SlowLine(int(door.link.address.rpartition(":")[2]), RATE) as line,
     ):
         door.register("slow")
         connection = FleetConnection(
-            FleetConfig(f"127.0.0.1:{line.port}", door.pki.ca_certificate, door.key("slow"))
+            FleetConfig(
+                f"127.0.0.1:{line.port}",
+                door.pki.ca_certificate,
+                door.key("slow"),
+                call_timeout=STALL,
+            )
         )
         with answering(connection, Frame(b"{}", chunks(words)), line):
             until(lambda: "slow" in door.link.online(), "the site is online")

@@ -210,6 +210,7 @@ PICTURES = "SELECT patient, image FROM images"
 EITHER = f"SELECT l.* FROM ({LABELS}) l LEFT JOIN images USING (patient)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("view", "listed", "left", "found"),
     [

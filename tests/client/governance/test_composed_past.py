@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,25 @@ def different(number: int) -> Study:
     return numbered(number, privacy__noise_multiplier=4.0 + 0.1 * number, **noise)
 
 
-@pytest.fixture
-def hospital(tmp_path: Path) -> Hospital:
-    """A ledger with more different studies than are composed in one block, some closed."""
-    hospital = Hospital.found(tmp_path / "state", RULES)
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """A ledger with more different studies than are composed in one block, some closed. Nothing is
+    open."""
+    hospital = Hospital.found(tmp_path_factory.mktemp("founded") / "state", RULES)
     for number in range(STUDIES):
         study = hospital.accept(different(number))
         hospital.debit(study, 1, 1)
         if number % 3:
             hospital.approvals.close(study, "finished")
+    hospital.state.close()
     return hospital
+
+
+@pytest.fixture
+def hospital(founded: Hospital, tmp_path: Path) -> Hospital:
+    """A copy of it, open."""
+    folder = shutil.copytree(founded.folder, tmp_path / "state")
+    return Hospital.enter(folder, founded.identity, RULES, clock=copy(founded.clock))
 
 
 def account(hospital: Hospital) -> Budget:
@@ -134,7 +144,8 @@ def test_a_damaged_file_is_made_anew(
     path.write_bytes(text[: len(text) // 2] if damage is None else damage)
     hospital = entered(hospital)
     assert account(hospital) == before
-    assert account(hospital.again()) == before
+    hospital = hospital.again()
+    assert account(hospital) == before
     hospital = hospital.again()
     composes_nothing(monkeypatch)
     assert account(hospital) == before

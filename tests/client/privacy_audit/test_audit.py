@@ -55,6 +55,7 @@ def test_a_fault_is_seen(
     assert seen.bound > seen.epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["training", "evaluation"])
 def test_bits_that_depend_on_the_batch_are_seen(
     part: Part, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +67,7 @@ def test_bits_that_depend_on_the_batch_are_seen(
     assert seen.bound > seen.epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [DISTRIBUTED, SAMPLED, LOCAL])
 @pytest.mark.parametrize("attack", [honest, saturating, opposed, cancelling])
 def test_honest_code_raises_no_alarm(attack: Attack, words: tuple[str, ...]) -> None:
@@ -79,6 +81,7 @@ def test_the_estimate_is_near_epsilon(words: tuple[str, ...]) -> None:
     assert 0.6 < seen.estimate / seen.epsilon < 1.4
 
 
+@pytest.mark.slow
 def test_one_patient_moves_the_sum_by_what_is_claimed_and_no_more() -> None:
     study, task, patients = planned(*DISTRIBUTED)
     audited = AuditedStudy.of(study, task)

@@ -123,6 +123,7 @@ def test_batches_as_large_as_their_sample_are_found_out() -> None:
     assert dependent_layer(scores, Blocks(8, 4096), torch.zeros(1), random(0, 2048, 27)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("built", "shape"),
     [

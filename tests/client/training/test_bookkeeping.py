@@ -377,6 +377,7 @@ def test_what_a_pass_leaves_behind() -> None:
     assert not hasattr(module[0].weight, "grad_sample")
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([1, 4, 1000]))
 def test_neighbouring_sums_of_a_site_stay_within_the_sensitivity(
@@ -437,6 +438,7 @@ def test_parts_are_as_small_as_the_proof_needs() -> None:
         assert patients * size * positions <= SITE_TERMS // 2
 
 
+@pytest.mark.slow
 def test_an_image_too_large_for_the_proof_is_refused() -> None:
     side = 370
     made = task(lambda: nn.Sequential(nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, 1, 1), Pool()))

@@ -118,6 +118,7 @@ def test_the_average_is_scored_and_the_iterate_trained() -> None:
     assert np.abs(sums(near, far)[update]).max() < 1.01 * step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "distributed"])
 def test_each_patient_is_sampled_by_itself_with_the_public_rate(mode: str) -> None:
     """The law that accounting is for, Poisson sampling: not shuffling, not batches of one size,

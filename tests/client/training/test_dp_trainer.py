@@ -224,6 +224,7 @@ class Wide(Small):
         return nn.Linear(300_000, 1)
 
 
+@pytest.mark.slow
 def test_every_weight_of_a_large_model_has_noise() -> None:
     model = DPTrainer(Wide(), seed=3)
     weights = model.model.weights()

@@ -151,6 +151,7 @@ def check(learner: DPTrainer, invented: Tensor, seed: int, size: int) -> None:
             assert torch.equal(same, prints[kept]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(2, 70))
@@ -176,6 +177,7 @@ def shipped() -> Iterator[Task]:
 SHIPPED = {f"{task.name} {' '.join(map(str, task.options.values()))}": task for task in shipped()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 @settings(max_examples=1, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(2, 24))

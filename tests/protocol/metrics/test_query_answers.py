@@ -24,6 +24,7 @@ def opened(study: Study, counts: np.ndarray, generator: np.random.Generator) -> 
     return (counts * scale + noise).astype(np.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("quantile", [0.25, 0.5, 0.75])
 def test_intervals_of_quantiles_of_whole_numbers_hold_them(quantile: float, outside: bool) -> None:

@@ -175,6 +175,7 @@ def test_the_interval_of_exact_counts_covers_as_often_as_it_says() -> None:
     assert np.mean(covered) > 0.88
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _TASKS)
 def test_noised_counts_give_a_figure_to_trust_within_its_interval(name: str) -> None:
     """170 patients, noise of 4 on each cell. Taking the noisy counts at face value in 32 bins

@@ -99,6 +99,7 @@ def test_ten_rounds_compose() -> None:
     assert epsilon([one, other] * 10, 1e-5) == epsilon([other] * 10 + [one] * 10, 1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_more_releases_less_noise_or_more_sampling_never_lower_epsilon(data: st.DataObject) -> None:
@@ -116,6 +117,7 @@ def test_more_releases_less_noise_or_more_sampling_never_lower_epsilon(data: st.
     assert epsilon([kind(sigma, q, count)], delta / 10) >= base * slack
 
 
+@pytest.mark.slow
 def test_500_events_of_20_studies_take_seconds_of_the_processor() -> None:
     """Its own time, which others on the machine do not use up."""
     epsilon([gaussian(1.0)], 1e-5)  # imports the engine
@@ -189,6 +191,7 @@ def test_too_many_kinds_of_names_count_as_uncertain() -> None:
     assert epsilon(events[::2], 1e-5) < found <= epsilon(events, 1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     target=st.sampled_from([0.1, 0.5, 1.0, 3.0, 8.0]),

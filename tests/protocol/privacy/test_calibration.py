@@ -35,6 +35,7 @@ def draft(mode: str, split: str = "patients", **changes: object) -> Study:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["local", "distributed"])
 @pytest.mark.parametrize("split", ["patients", "column"])
 @pytest.mark.parametrize("masked", [True, False])

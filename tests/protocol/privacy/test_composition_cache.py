@@ -61,6 +61,7 @@ def test_many_gaussians_match_the_closed_form_from_above() -> None:
     assert high <= afresh([Event("gaussian", sigma) for sigma in sigmas]) <= 1.002 * high
 
 
+@pytest.mark.slow
 def test_the_tree_is_as_tight_as_one_block_and_not_optimistic() -> None:
     events = tuple(sorted((replace(e, band=(0.0, 1.0)) for e in different(40)), key=repr))
     rough, _ = accounting._renyi_bound(events, DELTA, RecentlyUsed())
@@ -82,6 +83,7 @@ def test_the_tree_is_as_tight_as_one_block_and_not_optimistic() -> None:
         assert found == pytest.approx(flat.get_epsilon_for_delta(delta), rel=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=2, deadline=None)
 @given(st.integers(0, 2**32), st.integers(TOGETHER + 1, 40))
 def test_what_was_kept_before_changes_no_number(seed: int, count: int) -> None:
@@ -120,6 +122,7 @@ class Counted(RecentlyUsed):
         super().put(key, value)
 
 
+@pytest.mark.slow
 def test_one_more_event_changes_the_nodes_above_it_alone() -> None:
     events = [replace(event, band=(0.0, 1.0)) for event in different(100)]
     kept = Counted()

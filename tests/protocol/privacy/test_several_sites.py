@@ -51,6 +51,7 @@ def at_best(sigma: float, q: float, count: int, sites: int) -> float:
     return float(one.self_compose(count).get_epsilon_for_delta(DELTA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sites", [1, 2, 3])
 @pytest.mark.parametrize(("sigma", "q", "count"), SETTINGS)
 def test_gaussian_sums_cost_what_the_mixture_costs_and_little_more(

@@ -118,6 +118,7 @@ def test_a_repeated_study_sends_the_same_numbers_and_others_do_not() -> None:
         assert (differs != first).any()
 
 
+@pytest.mark.slow
 def test_a_mean_of_many_sums_is_the_update() -> None:
     """Unbiased: at 3 bits a single sum is coarse, the mean of 4,000 is not."""
     found, random = few(3), np.random.default_rng(0)

@@ -84,6 +84,7 @@ def test_ordinary_texts_are_taken(text: str) -> None:
     check_texts(study(title=text, contact=text))
 
 
+@pytest.mark.slow
 def test_html_and_markdown_are_escaped_at_one_door() -> None:
     doors = {
         str(path.relative_to(ROOT))

@@ -168,6 +168,7 @@ def test_the_model_starts_at_the_score_and_more_stays_never_lower_it(
     assert np.allclose(outputs.detach().numpy(), known, atol=1e-6)
 
 
+@pytest.mark.slow
 @needs_diabetes
 def test_six_uneven_hospitals_with_every_patient_at_one() -> None:
     sites = Readmission().public_sites(ROOT)

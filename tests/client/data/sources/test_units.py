@@ -59,6 +59,7 @@ def test_a_unit_of_something_else_is_a_missing_value(unit: str) -> None:
             assert value is None
 
 
+@pytest.mark.slow
 def test_sql_and_python_spell_alike() -> None:
     """The table's keys are made by Python's regular expressions, texts are looked up by RE2's."""
     with Session(200 << 20, 1) as session:

@@ -76,6 +76,7 @@ def test_atc_is_a_hierarchy_of_prefixes() -> None:
     assert sets_of("http://www.whocc.no/atc", "A10BA02") == {"drug:metformin"}
 
 
+@pytest.mark.slow
 @given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.", min_size=1, max_size=8))
 def test_a_code_has_the_keys_of_every_category_that_begins_it(code: str) -> None:
     bare = code.replace(".", "")
