@@ -109,6 +109,7 @@ def predict(
         _follow(config, model, which, to, log)
         return
     from client.config.resource_limits import limit_threads
+    from client.config.site_decisions import SiteDecisions
     from client.prediction.delivery import deliver as send
     from client.prediction.scoring_run import run
     from client.prediction.state import PredictionState
@@ -120,7 +121,7 @@ def predict(
             scoring = partial(show, "scoring")
             done = run(site, governance.audit, state, model, which, to, scoring)
         if to is None:
-            send(state, site.policy.predict)
+            send(state, site.policy.predict, SiteDecisions(site).turned_down)
     lines = [f"{done.scored} records scored by {done.model}. {done.use}"]
     lines += [f"  {number:7}  {why}" for why, number in sorted(done.reasons.items())]
     written = str(to) if to is not None and done.scored else None
@@ -168,6 +169,7 @@ def deliver(
 
     Example: wardround-site deliver --again
     """
+    from client.config.site_decisions import SiteDecisions
     from client.prediction.delivery import deliver as send
     from client.prediction.state import PredictionState
 
@@ -175,7 +177,7 @@ def deliver(
     with governing(config, "deliver"), PredictionState.open(site.state) as state:
         if again:
             state.send_again()
-        send(state, site.policy.predict)
+        send(state, site.policy.predict, SiteDecisions(site).turned_down)
         found = state.deliveries()
     lines = [f"{title}: {one}" for title, one in found.items()] or ["No report was ever queued."]
     facts = {title: asdict(one) for title, one in found.items()}

@@ -25,6 +25,7 @@ import torch
 from client.cohorts.loading import build_query_contributor, loader, who_objects
 from client.config.resource_limits import gradient_memory, limit_memory
 from client.config.site_config import SiteConfig
+from client.config.site_decisions import SiteDecisions
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
 from client.daemon.site import Site
@@ -35,6 +36,7 @@ from client.daemon.thread_shares import ThreadShares
 from client.daemon.watchdog import StatusReporter
 from client.daemon.workers import Workers
 from client.data.cohort import Cohort
+from client.enrolment.decision_feed import DecisionFeed
 from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor
 from client.governance.audit_replay import AuditEvent
@@ -43,7 +45,12 @@ from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import algorithm_state_in, sweep
 from client.training.self_check import self_check
-from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
+from client.transport.fleet_connection import (
+    FleetConfig,
+    FleetConnection,
+    IncomingMessage,
+    NewsListener,
+)
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
@@ -52,6 +59,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.enrolment import expiry
+from protocol.wire.flower_encoding import DECISIONS, ROSTER
 from tasks import registry
 from tasks.base import Task
 
@@ -141,7 +149,11 @@ class Daemon:
                 answers.sweep(kept)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
-            fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
+            news: dict[str, NewsListener] = {
+                ROSTER: RosterFeed(governance.roster),
+                DECISIONS: DecisionFeed(SiteDecisions(config)),
+            }
+            fleet = FleetConnection(FleetConfig.of(config), news)
             stack.enter_context(fleet)
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),

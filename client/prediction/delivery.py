@@ -2,7 +2,8 @@
 
 A destination that is away, rejects us or is full is tried again later, all its reports with it. A
 report is given up, with a reason, where the destination refuses it for good, where the policy no
-longer allows the destination or the model, and after GIVE_UP_AFTER.
+longer allows the destination or the model, where a reviewer has withdrawn the model, and after
+GIVE_UP_AFTER.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ GIVE_UP_AFTER = 3 * 86400.0
 """Seconds."""
 
 
-def deliver(state: PredictionState, rules: Predict) -> None:
-    """One attempt at all that is due. Raises WardroundError(STATE)."""
+def deliver(state: PredictionState, rules: Predict, turned_down: Callable[[str], str]) -> None:
+    """One attempt at all that is due. turned_down: a model's digest -> why a reviewer has taken it
+    back, "" where none has. Raises WardroundError(STATE)."""
     for title in state.due():
-        _give_up(state, rules, title)
+        _give_up(state, rules, turned_down, title)
         if state.next_report(title) is None:
             continue
         host, port = Address.parse(rules.destinations[title])
@@ -34,11 +36,14 @@ def deliver(state: PredictionState, rules: Predict) -> None:
             state.put_off(title, str(error))
 
 
-def _give_up(state: PredictionState, rules: Predict, title: str) -> None:
+def _give_up(
+    state: PredictionState, rules: Predict, turned_down: Callable[[str], str], title: str
+) -> None:
     number = 0
     while (report := state.next_report(title, number)) is not None:
         number = report.number
-        if why := _hopeless(report, rules, state.clock()):
+        why = _hopeless(report, rules, state.clock()) or turned_down(report.model)
+        if why:
             state.give_up(report, why)
 
 

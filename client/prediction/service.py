@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from client.config.site_config import SiteConfig
+from client.config.site_decisions import SiteDecisions
 from client.governance.audit import Audit
 from client.log_events import event
 from client.prediction.delivery import deliver
@@ -50,14 +51,15 @@ class PredictionService:
 
     def _step(self, state: PredictionState) -> None:
         config = SiteConfig.load(self._site_yaml)
-        deliver(state, config.policy.predict)
+        turned_down = SiteDecisions(config).turned_down
+        deliver(state, config.policy.predict, turned_down)
         if time.monotonic() < self._next:
             return
         done = run(config, self._audit, state, self._bundle, NEW, None)
         self._next, self._trouble = time.monotonic() + _EVERY, ""
         if done.scored:
             event("scored", model=done.model, count=done.scored, left_out=done.left_out)
-            deliver(state, config.policy.predict)
+            deliver(state, config.policy.predict, turned_down)
 
     def _tell(self, error: WardroundError) -> None:
         """Once, until another error or a success."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from launch.config.schema import Config
 from launch.config.study_documents import (
+    gates_of,
     local_of,
     mode_of,
     one_of,
@@ -221,6 +222,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
         outcome=task.outcome,
+        gates=gates_of(config),
     )
 
 

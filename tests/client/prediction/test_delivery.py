@@ -141,6 +141,11 @@ def rules(port: int, **changes: Any) -> Predict:
     return Predict(**plain | changes)
 
 
+def nobody(model: str) -> str:
+    """Has turned the model down."""
+    return ""
+
+
 def queued(state: PredictionState, tmp_path: Path, number: int) -> None:
     from datetime import UTC, datetime
 
@@ -158,14 +163,14 @@ def test_a_full_pacs_is_waited_for(state: PredictionState, tmp_path: Path) -> No
     state.clock = lambda: now[0]
     queued(state, tmp_path, 3)
     with peer(lambda asked: 0xA700 if asked == 1 else 0) as (port, taken):
-        deliver(state, rules(port))
+        deliver(state, rules(port), nobody)
         found = state.deliveries()["PACS"]
         assert (found.taken, found.waiting) == (1, 2)
         assert found.why == "it has no room (status A700)"
-        deliver(state, rules(port))
+        deliver(state, rules(port), nobody)
         assert len(taken) == 1, "it is not asked again at once"
         now[0] += 3
-        deliver(state, rules(port))
+        deliver(state, rules(port), nobody)
     assert len(taken) == 3
     assert state.deliveries()["PACS"].why == ""
 
@@ -175,7 +180,7 @@ def test_what_a_pacs_refuses_for_good_is_given_up_and_the_rest_goes_on(
 ) -> None:
     queued(state, tmp_path, 3)
     with peer(lambda asked: 0xC000 if asked == 1 else 0) as (port, taken):
-        deliver(state, rules(port))
+        deliver(state, rules(port), nobody)
     found = state.deliveries()["PACS"]
     assert (len(taken), found.taken, found.waiting) == (2, 2, 0)
     assert found.given_up == {"it refused the report (status C000)": 1}
@@ -188,13 +193,13 @@ def test_an_ae_that_rejects_us_and_one_that_is_away_are_waited_for_three_days(
     state.clock = lambda: now[0]
     queued(state, tmp_path, 1)
     with peer(lambda _: 0, require_calling_aet=["ANOTHER"]) as (port, _):
-        deliver(state, rules(port))
+        deliver(state, rules(port), nobody)
         assert state.deliveries()["PACS"].why == "it rejects us"
     now[0] += 60
-    deliver(state, rules(port))
+    deliver(state, rules(port), nobody)
     assert state.deliveries()["PACS"].why == "it cannot be reached"
     now[0] += GIVE_UP_AFTER
-    deliver(state, rules(port))
+    deliver(state, rules(port), nobody)
     assert state.deliveries()["PACS"].given_up == {"not taken within 3 days": 1}
 
 
@@ -213,9 +218,19 @@ def test_nothing_is_sent_that_the_policy_no_longer_allows(
 ) -> None:
     queued(state, tmp_path, 1)
     with peer(lambda _: 0) as (port, taken):
-        deliver(state, rules(port, **changes))
+        deliver(state, rules(port, **changes), nobody)
     assert taken == []
     assert state.deliveries()["PACS"].given_up == {why: 1}
+
+
+def test_nothing_is_sent_of_a_model_that_a_reviewer_has_withdrawn(
+    state: PredictionState, tmp_path: Path
+) -> None:
+    queued(state, tmp_path, 1)
+    with peer(lambda _: 0) as (port, taken):
+        deliver(state, rules(port), {XRAY.digest: "rita has withdrawn it"}.__getitem__)
+    assert taken == []
+    assert state.deliveries()["PACS"].given_up == {"rita has withdrawn it": 1}
 
 
 def test_what_was_given_up_is_sent_on_demand(run: Run, tmp_path: Path) -> None:
