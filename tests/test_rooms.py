@@ -80,6 +80,7 @@ ORDER = {
         "server.answers",
         "server.report",
         "server.tracking",
+        "server.review",
         "server.coordinator",
         "server.coordinator.operations",
         "server.undelivered",
@@ -91,6 +92,7 @@ ORDER = {
         "launch.studies",
         "launch.studies.sweeps",
         "launch.queries",
+        "launch.review",
         "launch.demo",
         "launch.authoring",
         "launch.cli",
@@ -103,6 +105,7 @@ MAX_MODULES, MEDIAN_MODULES = 15, 8
 DOORS = {
     "mlflow": (
         "launch/demo/mlflow_app.py",
+        "server/review/registry_follower.py",
         "server/tracking/mlflow_run.py",
         "server/tracking/registered_model.py",
         "server/tracking/report_run.py",

@@ -245,6 +245,10 @@ def join(
     for site, (fingerprint, change) in compared.sites.items():
         table.add_row(printable(site), fingerprint, change, style=_alarm(change))
     screen.print(table)
+    for name, (fingerprint, change) in compared.reviewers.items():
+        screen.print(
+            f"Approves models: {printable(name)} {fingerprint}  {change}", style=_alarm(change)
+        )
     if compared.leaving:
         screen.print(f"Leaves the roster: {printable(', '.join(compared.leaving))}")
     if yes:
@@ -253,6 +257,10 @@ def join(
     joined = join.join(compared)
     sites = {name: {"fingerprint": f, "change": c} for name, (f, c) in compared.sites.items()}
     facts: dict[str, object] = {"coordinator": joined.coordinator.address, "sites": sites}
+    if compared.reviewers:
+        facts["reviewers"] = {
+            name: {"fingerprint": f, "change": c} for name, (f, c) in compared.reviewers.items()
+        }
     if compared.signing_key is not None:
         facts["signing_key"] = dict(
             zip(("fingerprint", "change"), compared.signing_key, strict=True)

@@ -22,6 +22,7 @@ from functools import partial
 
 from client.config.resource_limits import limit_memory
 from client.config.site_config import SiteConfig
+from client.config.site_decisions import SiteDecisions
 from client.daemon.lazy_site import LazySite
 from client.daemon.metrics import Metrics
 from client.daemon.observer import Observer
@@ -30,13 +31,19 @@ from client.daemon.stored_answers import FOLDER, StoredAnswers
 from client.daemon.systemd import notify
 from client.daemon.watchdog import StatusReporter
 from client.daemon.workers import Workers
+from client.enrolment.decision_feed import DecisionFeed
 from client.enrolment.roster_feed import RosterFeed
 from client.governance.audit_replay import AuditEvent
 from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import sweep
-from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
+from client.transport.fleet_connection import (
+    FleetConfig,
+    FleetConnection,
+    IncomingMessage,
+    NewsListener,
+)
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError
@@ -46,6 +53,7 @@ from protocol.release import RELEASE
 from protocol.study.study import Study
 from protocol.wire import messages
 from protocol.wire.enrolment import expiry
+from protocol.wire.flower_encoding import DECISIONS, ROSTER
 
 _WAIT = 20.0
 """Seconds for which one `receive` waits, and a stopping daemon for the sum that it paid for."""
@@ -118,7 +126,11 @@ class Daemon:
                 answers.sweep(kept)
             if config.metrics is not None:
                 stack.enter_context(Metrics(config.metrics, self.board, governance, reporter))
-            fleet = FleetConnection(FleetConfig.of(config), RosterFeed(governance.roster))
+            news: dict[str, NewsListener] = {
+                ROSTER: RosterFeed(governance.roster),
+                DECISIONS: DecisionFeed(SiteDecisions(config)),
+            }
+            fleet = FleetConnection(FleetConfig.of(config), news)
             stack.enter_context(fleet)
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),

@@ -1,6 +1,7 @@
 """Joins a federation: takes over the coordinator's address, CA and roster, after a comparison.
 
-A key that was confirmed once stays known: nobody leaves and returns under another one unnoticed.
+A key that was confirmed once stays known, a reviewer's too: nobody leaves and returns under another
+one unnoticed.
 
 Fingerprints are compared by telephone, because whoever can swap a key on the way can impersonate a
 hospital.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +22,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, StringConstraints, ValidationError
 
 from client.config import site_roster as roster_file
+from client.config.known_reviewers import known_reviewers, reviewers_file
+from client.config.known_reviewers import text as reviewers_text
 from client.config.site_config import INIT, SiteConfig
+from client.config.site_decisions import decisions_file
 from client.config.site_roster import SiteRoster, roster_text, signing_key_file
 from client.enrolment.new_site import ROSTER
 from protocol import durable_files
@@ -41,13 +46,14 @@ Change = Literal["this site", "known", "new", "CHANGED"]
 class FederationBundle(Document):
     """What a coordinator's operator hands to every site: address, CA (PEM) and roster, and the
     public half of the key that signs the coordinator's models and the history of its roster (0.1.0
-    had neither)."""
+    had neither); `reviewers`: the public keys of those who approve models."""
 
     coordinator: str
     ca: Annotated[str, StringConstraints(max_length=64 * 1024)]
     roster: Annotated[dict[Name, Digest], Field(min_length=1, max_length=1000)]
     signing_key: Digest | None = added_field(None)
     history: tuple[SignedChange, ...] = added_field((), strict=False)
+    reviewers: dict[Name, Digest] = added_field({}, max_length=1000)
 
     @staticmethod
     def load(path: Path) -> FederationBundle:
@@ -77,7 +83,8 @@ class BundleComparison:
     """What a bundle would change at this site. `sites`: name -> (fingerprint, change); `ca`: what
     becomes of the certificate authority; `signing_key`: as a site, of the key that signs models,
     None where the bundle has none; `leaving`: sites that the bundle lacks and nobody revoked;
-    `history`: the coordinator's changes, checked."""
+    `history`: the coordinator's changes, checked; `reviewers`: as `sites`, of the keys by which
+    models are approved."""
 
     config_path: Path
     config: SiteConfig
@@ -87,12 +94,18 @@ class BundleComparison:
     leaving: tuple[str, ...]
     history: RosterHistory
     signing_key: tuple[str, Change] | None
+    reviewers: dict[str, tuple[str, Change]]
 
     def refuse_changed_keys(self) -> None:
         """Raises WardroundError(IDENTITY) where a key that this site knows would change: whoever
         can swap a bundle on its way could pass for that hospital."""
         changed = [
             printable(site) for site, (_, change) in self.sites.items() if change == "CHANGED"
+        ]
+        changed += [
+            f"the reviewer {printable(name)}"
+            for name, (_, change) in self.reviewers.items()
+            if change == "CHANGED"
         ]
         if self.ca == "CHANGED":
             changed.append("the coordinator's certificate authority")
@@ -164,7 +177,10 @@ def compare(config_path: Path, bundle: FederationBundle) -> BundleComparison:
         if site not in bundle.roster and not history.heirs(site, key) & history.revoked
     )
     ca = _authority_change(config.coordinator.root_certificate, bundle)
-    return BundleComparison(config_path, config, bundle, ca, sites, leaving, history, signs)
+    reviewers = _reviewers(config, bundle.reviewers)
+    return BundleComparison(
+        config_path, config, bundle, ca, sites, leaving, history, signs, reviewers
+    )
 
 
 def _history(bundle: FederationBundle, known: RosterHistory) -> RosterHistory:
@@ -184,6 +200,16 @@ def _history(bundle: FederationBundle, known: RosterHistory) -> RosterHistory:
     return history
 
 
+def _reviewers(config: SiteConfig, theirs: Mapping[str, str]) -> dict[str, tuple[str, Change]]:
+    known = known_reviewers(config)
+    found = dict[str, tuple[str, Change]]()
+    for name, key in sorted(theirs.items()):
+        shown = fingerprint(bytes.fromhex(key))
+        same: Change = "known" if known.get(name) == key else "CHANGED"
+        found[name] = (shown, same if name in known else "new")
+    return found
+
+
 def _signing_change(config: SiteConfig, key: str) -> tuple[str, Change]:
     try:
         known = signing_key_file(config).read_text().strip()
@@ -193,8 +219,9 @@ def _signing_change(config: SiteConfig, key: str) -> tuple[str, Change]:
 
 
 def join(compared: BundleComparison) -> SiteConfig:
-    """Writes CA, roster, signing key and the coordinator's address; the rest of site.yaml stays
-    as it is.
+    """Writes CA, roster, signing key, reviewers' keys and the coordinator's address; the rest of
+    site.yaml stays as it is. Under another signing key, what was known of decisions is forgotten:
+    the coordinator tells all of them again.
 
     Raises WardroundError(CONFIGURATION) where site.yaml cannot be changed by machine.
     """
@@ -207,6 +234,7 @@ def join(compared: BundleComparison) -> SiteConfig:
             remedy=f"Write `roster: {ROSTER}` there instead, and join again.",
         )
     text = _with_address(path, bundle.coordinator)
+    reviewers = known_reviewers(compared.config) | bundle.reviewers
     signing_key = (
         []
         if bundle.signing_key is None
@@ -215,6 +243,7 @@ def join(compared: BundleComparison) -> SiteConfig:
     for target, content in (
         (compared.config.coordinator.root_certificate, bundle.ca.encode()),
         *signing_key,
+        (reviewers_file(compared.config), reviewers_text(reviewers)),
         (path.parent / values["roster"], roster_text(compared.config.roster | bundle.roster)),
         (compared.config.state / roster_file.FILE, roster_file.text(compared.history)),
         (path, text.encode()),
@@ -227,6 +256,8 @@ def join(compared: BundleComparison) -> SiteConfig:
                 f"{target} cannot be written: {error.strerror}.",
                 remedy="Check free space and the permissions, and join again.",
             ) from None
+    if compared.signing_key is not None and compared.signing_key[1] == "CHANGED":
+        decisions_file(compared.config).unlink(missing_ok=True)
     return SiteConfig.load(path)
 
 

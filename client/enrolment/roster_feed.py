@@ -16,7 +16,7 @@ _AGAIN = 60.0
 
 
 class RosterFeed:
-    """A `client.transport.fleet_connection.RosterListener` that keeps what it hears."""
+    """A `client.transport.fleet_connection.NewsListener` that keeps what it hears."""
 
     def __init__(self, roster: SiteRoster, clock: Callable[[], float] = time.monotonic) -> None:
         self._roster, self._clock = roster, clock

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from client.config.known_reviewers import counting
 from client.config.prediction_rules import ModelRules
 from client.config.site_config import SiteConfig
+from client.config.site_decisions import SiteDecisions
 from client.config.site_roster import SiteRoster
 from protocol.errors import Code, WardroundError
 from protocol.models.bundle import Bundle
@@ -17,7 +19,7 @@ from tasks.scoring import ScoringModel, installed, with_weights
 
 @dataclass(frozen=True, eq=False)
 class AllowedModel:
-    """A bundle that the coordinator signed and this site's policy allows."""
+    """A bundle that the coordinator signed, a reviewer approved, and this site's policy allows."""
 
     bundle: Bundle
     rules: ModelRules
@@ -33,7 +35,8 @@ class AllowedModel:
     def open(config: SiteConfig, path: Path, now: datetime) -> AllowedModel:
         """Raises WardroundError: CONFIGURATION where no signing key is pinned here, what
         `Bundle.read` and `tasks.scoring` raise, REFUSED_POLICY for a model that the policy does not
-        list or that nobody has approved, OUTSIDE_HOURS."""
+        list, that nobody whose key is pinned here has approved or that was withdrawn,
+        OUTSIDE_HOURS, STATE where what is known of decisions cannot be read."""
         predict = config.policy.predict
         bundle = Bundle.read(path, _pinned_key(config))
         rules = predict.models.get(bundle.digest)
@@ -44,14 +47,7 @@ class AllowedModel:
                 remedy=f"To allow it, add {bundle.digest} to policy.predict.models in site.yaml.",
                 rule="predict.models",
             )
-        if not rules.unapproved:
-            raise WardroundError(
-                Code.REFUSED_POLICY,
-                f"No reviewer has approved the model {bundle.name}.",
-                remedy="Ask for an approved one; or, to use it all the same, set unapproved: true "
-                "for it in policy.predict.models.",
-                rule="predict.models.unapproved",
-            )
+        _check_decisions(config, bundle, unapproved=rules.unapproved)
         local = config.policy.local(now)
         if predict.hours and not any(window.contains(local) for window in predict.hours):
             raise WardroundError(
@@ -73,6 +69,34 @@ class AllowedModel:
         seed, noted = study.optimisation.seed, study.model.frozen
         model = with_weights(task, seed, weights, bundle.frozen, noted)
         return AllowedModel(bundle, rules, predict.notice, ScoringModel(task, model))
+
+
+def _check_decisions(config: SiteConfig, bundle: Bundle, *, unapproved: bool) -> None:
+    """What was decided last, of what came with the bundle and what the coordinator has told since.
+    unapproved: whether the hospital uses it without an approval; never against a withdrawal."""
+    told = (SiteDecisions(config).now().last(bundle.digest), bundle.approval)
+    known = [one for one in told if one is not None]
+    last = max(known, key=lambda one: one.entry.number, default=None)
+    if last is not None and last.decision.verdict != "approved":
+        raise WardroundError(
+            Code.REFUSED_POLICY,
+            f"{last.decision.reviewer} has {last.decision.verdict} the model {bundle.name}.",
+            remedy="Use another version. The reviewers know why: `wardround review list`.",
+            rule="predict.models",
+        )
+    if unapproved:
+        return
+    why = "nobody had decided about it when it was exported"
+    if last is not None:
+        why = last.objection(bundle.digest, counting(config))
+    if why:
+        raise WardroundError(
+            Code.REFUSED_POLICY,
+            f"The model {bundle.name} is not approved: {why}.",
+            remedy="Ask for an approved one, and where a reviewer is new, join with a new bundle; "
+            "or, to use it all the same, set unapproved: true for it in policy.predict.models.",
+            rule="predict.models.unapproved",
+        )
 
 
 def _pinned_key(config: SiteConfig) -> bytes:

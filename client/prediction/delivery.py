@@ -2,8 +2,8 @@
 
 A destination that is away, rejects us or is full is tried again later, all its reports with it. A
 report is given up, with a reason, where the destination refuses it for good, where the policy no
-longer allows the destination or the model, and after GIVE_UP_AFTER. One that is about a patient who
-objects by now is deleted.
+longer allows the destination or the model, where a reviewer has withdrawn the model, and after
+GIVE_UP_AFTER. One that is about a patient who objects by now is deleted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from client.config.prediction_rules import Predict
 from client.config.site_config import SiteConfig
+from client.config.site_decisions import SiteDecisions
 from client.data.dicom.results.store import PeerAwayError, Refusal, association, sender_context
 from client.log_events import event
 from client.prediction.about import objecting
@@ -29,10 +30,11 @@ def deliver(state: PredictionState, config: SiteConfig) -> None:
     """One attempt at all that is due. Raises WardroundError: STATE, TLS where a certificate or key
     cannot be used, and what reading the objections raises: then nothing is sent."""
     rules, due = config.policy.predict, state.due()
+    turned_down = SiteDecisions(config).turned_down
     if due and (number := state.withdraw(objecting(config))):
         event("reports withdrawn", count=number, why="their patients object")
     for title in due:
-        _give_up(state, rules, title)
+        _give_up(state, rules, turned_down, title)
         if state.next_report(title) is None:
             continue
         host, port = Address.parse(rules.destinations[title])
@@ -59,11 +61,14 @@ def _tls(rules: Predict, title: str) -> ssl.SSLContext | None:
         ) from None
 
 
-def _give_up(state: PredictionState, rules: Predict, title: str) -> None:
+def _give_up(
+    state: PredictionState, rules: Predict, turned_down: Callable[[str], str], title: str
+) -> None:
     number = 0
     while (report := state.next_report(title, number)) is not None:
         number = report.number
-        if why := _hopeless(report, rules, state.clock()):
+        why = _hopeless(report, rules, state.clock()) or turned_down(report.model)
+        if why:
             state.give_up(report, why)
 
 

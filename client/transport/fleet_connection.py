@@ -71,7 +71,6 @@ from protocol.wire.flower_encoding import (
     OBJECT_LIMIT,
     PART,
     REFUSED,
-    ROSTER,
     STORED,
     WAIT,
     PackedMessage,
@@ -166,15 +165,15 @@ class IncomingMessage:
         return self.metadata.ttl - (time.monotonic() - self.received)
 
 
-class RosterListener(Protocol):
-    """Who hears of the coordinator's roster."""
+class NewsListener(Protocol):
+    """Who hears of one of the coordinator's signed records: its roster, its decisions."""
 
     def known(self) -> int | None:
-        """How many changes of it are known here; None to hear nothing."""
+        """How many entries of it are known here; None to hear nothing."""
         ...
 
     def heard(self, value: str) -> None:
-        """Takes in what `RosterNews.to_field` made. Never raises."""
+        """Takes in what `to_field` of its news made. Never raises."""
         ...
 
 
@@ -226,8 +225,9 @@ class FleetConnection:
     Raises WardroundError(NODE_KEY) or (TLS) at once for unusable files.
     """
 
-    def __init__(self, config: FleetConfig, roster: RosterListener | None = None) -> None:
-        self.config, self._roster = config, roster
+    def __init__(self, config: FleetConfig, news: Mapping[str, NewsListener] | None = None) -> None:
+        """news: who hears of a record, by its header field (ROSTER, DECISIONS)."""
+        self.config, self._news = config, news or {}
         self._use_key(config.node_key)
         self._successor = False
         self._context = tls(config.root_certificate, config.private_ca)
@@ -429,15 +429,17 @@ class FleetConnection:
         with self._lock:
             seen = (*self._in_hand, *self._have)
         hold, have = min(wait, _HOLD), {HAVE: ",".join(seen)}
-        if self._roster is not None and (known := self._roster.known()) is not None:
-            have[ROSTER] = str(known)
+        for record, listener in self._news.items():
+            if (known := listener.known()) is not None:
+                have[record] = str(known)
         reply_type, asked = fleet_pb2.PullMessagesResponse, time.monotonic()
         response, headers = self._call(
             self._lines[0], "pull-messages", request, reply_type, have, hold=hold
         )
         held = _was_held(headers, asked, hold)
-        if self._roster is not None and ROSTER in headers:
-            self._roster.heard(headers[ROSTER])
+        for record, listener in self._news.items():
+            if record in headers:
+                listener.heard(headers[record])
         if not response.messages_list:
             return None, held
         if not response.message_object_trees:

@@ -39,7 +39,9 @@ coordinator_app = CommandLine(
     "when the hospitals have answered. By hand: [bold]init[/], [bold]enrol[/], [bold]bundle[/], "
     "[bold]account add[/]."
 )
-account_app = CommandLine("Data scientists' accounts: who may submit studies.")
+account_app = CommandLine(
+    "Accounts of data scientists and reviewers: who may submit studies, and who judges models."
+)
 coordinator_app.add_typer(account_app, name="account")
 
 Config = Annotated[
@@ -178,6 +180,7 @@ def start(
     from server.coordinator.operations.metrics import CoordinatorMetrics
     from server.coordinator.operations.settlement import Settlement
     from server.coordinator.service import Coordinator
+    from server.review.approval_watch import ApprovalWatch
 
     ending = threading.Event()
 
@@ -198,6 +201,8 @@ def start(
             if (uri := loaded.tracking.uri) is not None:
                 folder, signer = coordinator.undelivered, coordinator.signer
                 stack.enter_context(Settlement(folder, uri, signer, journal.delivered))
+                report = coordinator.unsigned_approvals
+                stack.enter_context(ApprovalWatch(coordinator.decisions, uri, report))
             coordinator.serve(ending)
     except WardroundError as error:
         if log == "text":
@@ -536,7 +541,8 @@ def account_add(
 ) -> None:
     """Make an account, and the credentials file that its owner gets.
 
-    For every data scientist who may submit studies. Send the file by a private channel: it holds
+    For every data scientist who may submit studies, and with --role reviewer for whoever judges
+    models. Send the file by a private channel: it holds
     the only copy of the token.
 
     Example: wardround coordinator account add ada --out ada.json
@@ -564,6 +570,32 @@ def account_rotate(
     accounts, deliver = _accounts(name, out, config)
     accounts.rotate(name, days, role, deliver)
     _delivered(accounts, name, out, as_json)
+
+
+@account_app.command("key")
+def account_key(
+    name: Annotated[str, typer.Argument(help="A reviewer's account.")],
+    key: Annotated[str, typer.Argument(help="What `wardround review key` shows: 64 digits.")],
+    config: Config = HERE,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take a reviewer's public key, once its fingerprint has been compared by telephone.
+
+    Before a reviewer decides for the first time, or has a new key. What the old key signed stays in
+    the record. Hospitals learn of the key with the next bundle (`wardround coordinator bundle`).
+
+    Example: wardround coordinator account key rita 5c1f...
+    """
+    from protocol.identity import fingerprint
+    from server.enrolment.accounts import Accounts, public_key
+
+    shown = fingerprint(public_key(key))
+    typer.echo(f"fingerprint  {shown}", err=as_json)
+    confirm(f"Has {printable(name)} read the same fingerprint to you over the telephone?", yes)
+    Accounts(_config(config).accounts).set_key(name, key)
+    done = f"{printable(name)} decides with this key from now on."
+    print_result(done, {"account": name, "key": key, "fingerprint": shown}, as_json)
 
 
 @account_app.command("remove")

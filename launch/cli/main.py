@@ -12,6 +12,7 @@ from launch.cli.audit import audit_command
 from launch.cli.coordinator import coordinator_app
 from launch.cli.models import export, models_app
 from launch.cli.query import query_app
+from launch.cli.review import review_app
 from launch.cli.run import Overrides, RunCommand, plan_command, run_command
 from launch.cli.studies import studies_app
 from launch.cli.task import task_app
@@ -165,6 +166,7 @@ app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(models_app, name="models")
 app.add_typer(query_app, name="query")
 app.add_typer(analyse_app, name="analyse")
+app.add_typer(review_app, name="review")
 app.add_typer(studies_app, name="studies")
 app.add_typer(task_app, name="task")
 app.add_typer(tracking_app, name="tracking")

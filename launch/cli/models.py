@@ -38,7 +38,9 @@ Tracking = Annotated[
 def verify(
     model: Annotated[
         str,
-        typer.Argument(help="models:/NAME/VERSION, as MLflow names it, or a file of `export`."),
+        typer.Argument(
+            help="models:/NAME/VERSION or models:/NAME@approved in MLflow, or a file of `export`."
+        ),
     ],
     key: Key = None,
     unsigned: Annotated[
@@ -88,7 +90,9 @@ def verify(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="models:/NAME/VERSION, as MLflow names it.")],
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@approved, or models:/NAME/VERSION, in MLflow.")
+    ],
     file: Annotated[Path, typer.Argument(help="The file to write, such as model.safetensors.")],
     key: Key = None,
     tracking: Tracking = None,
@@ -96,10 +100,10 @@ def export(
 ) -> None:
     """Take a released model out of MLflow, as one file that hospitals can check and use.
 
-    For `wardround-site predict`. The file holds weights, study, card and the coordinator's
-    signature, and no code. Its digest is what a hospital allows in site.yaml.
+    For `wardround-site predict`. The file holds weights, study, card, the coordinator's signature
+    and the approval of a reviewer, and no code. Its digest is what a hospital allows in site.yaml.
 
-    Example: wardround export models:/breast_cancer/1 model.safetensors --key bundle.json
+    Example: wardround export models:/breast_cancer@approved model.safetensors --key bundle.json
     """
     from server.tracking import model_export
 
@@ -107,15 +111,21 @@ def export(
 
 
 def _print_bundle(bundle: Bundle, as_json: bool) -> None:
+    said = None if bundle.approval is None else bundle.approval.decision
+    approved = "by nobody"
+    if said is not None:
+        approved = f"by {said.reviewer} on {said.time[:10]}: {said.reason}"
     facts = {
         "digest": bundle.digest,
         "model": bundle.name,
         "signer": bundle.signed.signer_fingerprint,
         "study": bundle.study.digest,
         "task": bundle.study.task.name,
+        "approval": None if said is None else said.model_dump(mode="json"),
     }
     lines = [
         f"{bundle.name} is as the coordinator signed it (key {facts['signer']}).",
         *(f"{name:<8} {facts[name]}" for name in ("digest", "study", "task")),
+        f"approved {approved}",
     ]
     print_result("\n".join(map(printable, lines)), facts, as_json)

@@ -24,6 +24,14 @@ from launch.config.schema import Config
 from protocol.errors import Code, WardroundError
 from tasks import registry
 
+_NAMED_BY_USERS = (
+    "task.options.",
+    "evaluation.subgroups",
+    "evaluation.hospitals",
+    "gates.metrics",
+)
+"""Keys below which users name what there is: they may be set without Hydra's `+`."""
+
 
 def load(overrides: Sequence[str]) -> Config:
     """Overrides such as `privacy.epsilon=1` -> the resolved configuration, checked.
@@ -35,9 +43,6 @@ def load(overrides: Sequence[str]) -> Config:
     check_ranges(config)
     contradictions.refuse(config)
     return config
-
-
-_OPEN = ("task.options.", "evaluation.subgroups", "evaluation.hospitals")
 
 
 def _composed(overrides: Sequence[str]) -> Config:
@@ -84,7 +89,7 @@ def _named(overrides: Sequence[str]) -> list[str]:
 def _free(overrides: Sequence[str]) -> list[str]:
     """A task's options, columns and classes of hospitals are not keys of ours: they may be set
     without Hydra's `+`."""
-    return [f"++{o}" if o.startswith(_OPEN) else o for o in overrides]
+    return [f"++{o}" if o.startswith(_NAMED_BY_USERS) else o for o in overrides]
 
 
 def hydra_yaml(overrides: Sequence[str], *, whole: bool) -> str:

@@ -279,6 +279,22 @@ class FederationConfig:
 
 
 @dataclass
+class GatesConfig:
+    """What the model must come to before a reviewer may approve it; part of the study."""
+
+    metrics: dict[str, float] = key(
+        {},
+        "metric: bound, such as {auc: 0.8}; all of the 95% interval must be on its good side",
+    )
+    epsilon: float | None = key(
+        None, "the most that the study may have spent of a patient", above=0, max=1e4
+    )
+    card: bool = key(
+        False, "whether the model card must say who launched it, who agreed, how well it does"
+    )
+
+
+@dataclass
 class TrackingConfig:
     """MLflow."""
 
@@ -337,5 +353,6 @@ class Config:
     robust: RobustConfig = group(RobustConfig, "instead of the mean, where updates are seen")
     aggregation: AggregationConfig = group(AggregationConfig, "secure aggregation")
     evaluation: EvaluationConfig = group(EvaluationConfig, "how models are scored")
+    gates: GatesConfig = group(GatesConfig, "what a model must come to before it is approved")
     federation: FederationConfig = group(FederationConfig, "where the sites are")
     tracking: TrackingConfig = group(TrackingConfig, "MLflow")

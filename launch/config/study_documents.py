@@ -16,6 +16,7 @@ from protocol.study.algorithms import (
     Schedule,
     StopRule,
 )
+from protocol.study.gates import Gates
 from protocol.study.privacy_mode import Mode
 from protocol.study.study import Release
 from protocol.study.subgroups import Partition
@@ -23,7 +24,7 @@ from tasks.schema import Schema
 
 
 def local_of(config: Config) -> LocalAlgorithm:
-    """The study's `optimisation.local`. These six raise pydantic's ValidationError."""
+    """The study's `optimisation.local`. These raise pydantic's ValidationError."""
     chosen = _chosen("algorithm", config.algorithm)
     return _LOCAL.validate_python(
         chosen | {"name": "fedavg"} if chosen["name"] == "fedsgd" else chosen
@@ -50,6 +51,14 @@ def stop_of(config: Config) -> StopRule | None:
     if config.stop.metric is None:
         return None
     return StopRule.model_validate(dataclasses.asdict(config.stop))
+
+
+def gates_of(config: Config) -> Gates | None:
+    """The study's `gates`; None where the configuration states none."""
+    stated = config.gates
+    if not stated.metrics and stated.epsilon is None and not stated.card:
+        return None
+    return Gates.model_validate(dataclasses.asdict(stated))
 
 
 def robust_of(config: Config) -> RobustRule | None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from launch.config.schema import Config
 from launch.config.study_documents import (
+    gates_of,
     local_of,
     local_optimiser_of,
     local_schedule_of,
@@ -230,6 +231,7 @@ def _draft(config: Config, task: Task, declared: Mapping[str, int]) -> Study:
         ),
         roster=tuple(Member(name=site, patients=declared[site]) for site in sorted(declared)),
         outcome=task.outcome,
+        gates=gates_of(config),
     )
 
 

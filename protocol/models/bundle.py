@@ -2,7 +2,8 @@
 
     tensors     weights/NAME and, where a model has parameters that are not trained, frozen/NAME
     metadata    the study as it was hashed, the card, the tensors' order, and the record with the
-                coordinator's signature, under the names that its tags have in MLflow
+                coordinator's signature, under the names that its tags have in MLflow; of an
+                approved model the reviewer's decision too, in the coordinator's signed entry
 
 All of it follows from what was signed: the record holds the digests of study, weights and card, the
 study those of the layout and of the frozen parameters. What does not is refused, as is a key that
@@ -24,6 +25,13 @@ from safetensors.numpy import save
 
 from protocol.document import canonical, digest, read_json
 from protocol.errors import Code, WardroundError, unwritable
+from protocol.models.decision import (
+    ENTRY,
+    ENTRY_SIGNATURE,
+    OpenedEntry,
+    SignedEntry,
+    require_approved,
+)
 from protocol.models.record import RECORD, SIGNATURE, SIGNER, SignedRecord
 from protocol.release import cannot_work_together, unknown_field
 from protocol.study.study import Study
@@ -39,7 +47,8 @@ _BUNDLE, _STUDY, _CARD, _LAYOUT = (
     "wardround.card",
     "wardround.layout",
 )
-_KEYS = frozenset({_BUNDLE, _STUDY, _CARD, _LAYOUT, RECORD, SIGNER, SIGNATURE})
+_SIGNED = (RECORD, SIGNER, SIGNATURE, ENTRY, ENTRY_SIGNATURE)
+_KEYS = frozenset({_BUNDLE, _STUDY, _CARD, _LAYOUT, *_SIGNED})
 _WEIGHTS, _FROZEN = "weights/", "frozen/"
 _LONGEST = 1 << 33
 _HEADER = 8
@@ -51,7 +60,8 @@ Tensors = Mapping[str, npt.NDArray[np.float32]]
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A model of one study. weights: (P,) float32 in the order of `layout`; frozen: by name, empty
-    where everything was trained. card: Markdown."""
+    where everything was trained. card: Markdown. approval: a reviewer's, as the coordinator signed
+    it; None where nobody had decided when it was exported."""
 
     signed: SignedRecord
     study: Study
@@ -59,6 +69,7 @@ class Bundle:
     layout: Layout
     weights: Vector
     frozen: Tensors
+    approval: OpenedEntry | None = None
 
     @property
     def digest(self) -> str:
@@ -86,6 +97,7 @@ class Bundle:
             _CARD: self.card,
             _LAYOUT: order.decode(),
             **self.signed.tags,
+            **({} if self.approval is None else self.approval.signed.tags),
         }
         return save(tensors, metadata)
 
@@ -103,7 +115,8 @@ class Bundle:
         coordinator's public signing key of 32 bytes, has signed.
 
         Raises WardroundError: NO_DATA for a file that cannot be read, WEIGHTS for one that is no
-        bundle, was changed or is signed by another, RELEASE for a newer release's.
+        bundle, was changed or is signed by another, REFUSED_POLICY for an approval that is of
+        another model or not signed, RELEASE for a newer release's.
         """
         try:
             with path.open("rb") as file:
@@ -132,6 +145,9 @@ class Bundle:
                 remedy="Is it another coordinator's, or has the coordinator a new key? Compare "
                 "with what `wardround coordinator bundle` shows.",
             )
+        approval = None
+        if (entry := SignedEntry.of_tags(metadata)) is not None:
+            approval = require_approved(what, entry, digest(signed.text.encode()), trusted)
         record, text, card = signed.record, metadata[_STUDY].encode(), metadata[_CARD]
         _require(what, digest(text) == record.study, "study")
         _require(what, digest(card.encode()) == record.files.get(CARD), "card")
@@ -145,7 +161,7 @@ class Bundle:
         flat = pack(weights, layout)
         _require(what, weights_digest(flat) == record.weights, "weights")
         _require(what, digest_of_tensors(frozen) == study.model.frozen, "frozen parameters")
-        return Bundle(signed, study, card, layout, flat, frozen)
+        return Bundle(signed, study, card, layout, flat, frozen, approval)
 
 
 def _require(what: str, same: bool, part: str) -> None:
@@ -166,7 +182,7 @@ def _metadata(data: bytes) -> dict[str, str]:
     for key in sorted(found.keys() - _KEYS):
         raise unknown_field(key, "The bundle")
     return {key: str(found[key]) for key in (_BUNDLE, _STUDY, _CARD, _LAYOUT)} | {
-        key: str(found.get(key, "")) for key in (RECORD, SIGNER, SIGNATURE)
+        key: str(found.get(key, "")) for key in _SIGNED
     }
 
 

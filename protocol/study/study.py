@@ -46,6 +46,7 @@ from protocol.study.algorithms import (
 from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
 from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, check_exact
+from protocol.study.gates import Gates
 from protocol.study.permit import Permit
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
 from protocol.study.query import Query
@@ -350,6 +351,8 @@ class Study(Document):
     exact: ExactAnalysis | None = added_field(None)
     """A model that is fitted to sums without noise, once the query's counts allow it. No epsilon
     covers them."""
+    gates: Gates | None = added_field(None)
+    """What the model must come to before a reviewer may approve it."""
 
     @validator(mode="after")
     def _consistent(self) -> Self:
@@ -408,6 +411,10 @@ class Study(Document):
         if stop is not None and stop.metric not in self.outcome.metrics:
             known = [name for name in get_args(StopMetric) if name in self.outcome.metrics]
             raise ValueError(f"stop looks at {stop.metric}, and this outcome has {known}")
+        if self.gates is not None:
+            if self.query is not None:
+                raise ValueError("gates are of a model, and a query has none")
+            self.gates.check(self.outcome, evaluates=self.evaluation.takes_place)
         return self
 
     @validator(mode="after")

@@ -10,11 +10,13 @@
     DELETE /studies/{digest}         cancels one's own study
     POST   /studies/{digest}/pause   pauses one's own study
     POST   /studies/{digest}/resume  goes on with one that is paused, has failed or has expired
+    GET    /decisions                every decision about a model, in signed entries
+    POST   /decisions                a reviewer's signed decision (`Proposed`)
 
 Without a valid token every path answers 401, before anything else is read. An account sees its own
 studies, or everybody's where its role says so; another's study answers as one that is not there.
-Studies are accepted,
-never code. Work is done in threads, never in the event loop that serves the hospitals.
+Reviewers submit none. Studies are accepted, never code. Work is done in threads, never in the event
+loop that serves the hospitals.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from server.coordinator.study_log import StudyLog
 from server.coordinator.study_run import StudyRun, unexpected
 from server.coordinator.tracking_names import unfit_names
 from server.enrolment.accounts import Accounts
+from server.review.decisions import Decisions, Proposed
 from server.tracking.study_tracking import TrackingRequest
 
 BODY_LIMIT = 512 * 1024
@@ -103,6 +106,9 @@ class Studies(Protocol):
 
     def consult(self, study: Study) -> dict[str, Any]: ...
 
+    @property
+    def decisions(self) -> Decisions: ...
+
 
 class ControlApi:
     """An ASGI application; authenticates every call itself."""
@@ -124,6 +130,8 @@ class ControlApi:
                 Route(f"{prefix}/studies/{{digest}}/resume", self._resume, methods=["POST"]),
                 Route(f"{prefix}/studies/{{digest}}/events", self._events, methods=["GET"]),
                 Route(f"{prefix}/studies/{{digest}}/weights", self._weights, methods=["GET"]),
+                Route(f"{prefix}/decisions", self._decisions, methods=["GET"]),
+                Route(f"{prefix}/decisions", self._decide, methods=["POST"]),
             ],
             redirect_slashes=False,
             default=_no_such_path,
@@ -167,6 +175,10 @@ class ControlApi:
 
     async def _submit(self, request: Request) -> Response:
         account = request.scope["account"]
+        if not self._accounts.submits(account):
+            raise _HttpError(
+                403, "A reviewer submits no studies.", "Use a data scientist's account."
+            )
         with self._limited(account, "submission"):
             submitted = _submitted(await _body(request))
             wish = submitted.tracking
@@ -176,6 +188,30 @@ class ControlApi:
             options = (submitted.configuration, wish)
             digest, state = await run_sync(self._coordinator.submit, account, study, *options)
         return JSONResponse({"study": digest, "state": state}, 202)
+
+    async def _decisions(self, request: Request) -> Response:
+        history = await run_sync(lambda: self._coordinator.decisions.history)
+        return JSONResponse({"entries": [signed.model_dump() for signed in history.signed]})
+
+    async def _decide(self, request: Request) -> Response:
+        account = request.scope["account"]
+        with self._limited(account, "submission"):
+            try:
+                proposed = Proposed.model_validate_json(await _body(request))
+            except ValidationError:
+                raise _HttpError(
+                    422, "The body is not a decision.", "Use `wardround review`."
+                ) from None
+            taken = await run_sync(self._coordinator.decisions.add, account, proposed)
+        said = taken.decision
+        self._journal.write(
+            "decision",
+            model=said.model,
+            version=said.version,
+            verdict=said.verdict,
+            reviewer=said.reviewer,
+        )
+        return JSONResponse({"entry": taken.signed.model_dump()})
 
     async def _plan(self, request: Request) -> Response:
         with self._limited(request.scope["account"], "submission"):

@@ -37,6 +37,10 @@ from server.enrolment.json_store import write_json
 from server.enrolment.roster import Roster
 from server.enrolment.signing_key import signing_key
 from server.model.global_model import initial_weights
+from server.report.gates import failed, judged
+from server.review.decisions import FILE as DECISIONS
+from server.review.decisions import Decisions, JudgedStudy
+from server.review.registry_follower import UnsignedApproval
 from server.rounds.dry_run import dry_run
 from server.tracking.parameters import redacted
 from server.tracking.study_tracking import TrackingRequest
@@ -77,6 +81,11 @@ class Coordinator:
             self.undelivered,
             self.signer,
         )
+        self.decisions = Decisions(
+            config.state / DECISIONS, Accounts(config.accounts), self.signer, self._judged
+        )
+        self._unsigned: tuple[UnsignedApproval, ...] = ()
+        self._unwatched, self._decided = "", -1
         self._folder = config.state / "studies"
         self._studies: dict[str, StudyRun] = {}
         self._submitting: set[str] = set()
@@ -190,6 +199,24 @@ class Coordinator:
 
     def study(self, digest: str) -> StudyRun | None:
         return self._studies.get(digest)
+
+    def _judged(self, digest: str) -> JudgedStudy | None:
+        """What a reviewer's decision about its model depends on."""
+        if (study := self.study(digest)) is None:
+            return None
+        account, outcome = study.submission.account, study.released()
+        if outcome is None:
+            return JudgedStudy(account, ("the study has not finished",))
+        return JudgedStudy(account, failed(judged(outcome, account)))
+
+    def unsigned_approvals(self, found: tuple[UnsignedApproval, ...], trouble: str) -> None:
+        """Takes in what was found in MLflow, or why nothing could be."""
+        for one in sorted(set(found) - set(self._unsigned), key=str):
+            self.journal.write("unsigned-approval", model=one.model, version=one.version)
+        self._unsigned = found
+        if trouble != self._unwatched:
+            self._unwatched = trouble
+            self.journal.write("approvals", why=trouble or "works again")
 
     def submit(
         self,
@@ -332,6 +359,7 @@ class Coordinator:
     def _chores(self) -> dict[str, Callable[[], None]]:
         return {
             "roster": self._members.follow_roster,
+            "decisions": self._follow_decisions,
             "studies": self._start_studies,
             "farewells": self._tell_of_ends,
             "sites": self._tell_sites,
@@ -354,6 +382,12 @@ class Coordinator:
     def _tell_sites(self) -> None:
         self.link.announce(DISK_FULL if any(study.paused for study in self.studies()) else "")
 
+    def _follow_decisions(self) -> None:
+        """Tells sites of new decisions. Raises WardroundError(STATE) for a damaged record."""
+        if (history := self.decisions.history).number != self._decided:
+            self.link.publish_decisions(history)
+            self._decided = history.number
+
     def _follow_status(self) -> None:
         """Writes status.json when a site came or went, and every few seconds."""
         online = self._members.follow_connections()
@@ -363,7 +397,8 @@ class Coordinator:
 
     def attention(self) -> tuple[str, ...]:
         """What its operator should do before it fails, in sentences."""
-        return (self._expiring,) if self._expiring else ()
+        expiring = (self._expiring,) if self._expiring else ()
+        return (*expiring, *map(str, self._unsigned))
 
     def failing(self) -> dict[str, str]:
         """What it cannot do now -> why."""
@@ -385,6 +420,7 @@ class Coordinator:
                 "online": sorted(self.link.online()) if running else [],
                 "studies": [study.row() for study in self.studies()],
                 "failing": self.failing(),
+                "unsigned": [str(one) for one in self._unsigned] if running else [],
             },
         )
 

@@ -118,7 +118,7 @@ def set_up(consortium: Consortium, folder: Path, out: Path) -> dict[str, Path]:
         invitations.add(site, consortium.hospitals[site], invite)
         made[site] = file
     people: dict[str, Role] = dict.fromkeys(consortium.data_scientists, "own_studies")
-    people |= dict.fromkeys(consortium.reviewers, "all_studies")
+    people |= dict.fromkeys(consortium.reviewers, "reviewer")
     for name in sorted(set(people) - set(accounts.all())):
         refuse_existing(file := out / f"{name}.credentials.json")
 
@@ -152,7 +152,9 @@ def awaited(config: CoordinatorConfig) -> list[str]:
 def bundle(config: CoordinatorConfig) -> dict[str, Any]:
     """What every site needs. Raises WardroundError(TLS, CONFIGURATION or IDENTITY)."""
     public = signing_key(config.folder).public_key.hex()
-    return Roster(config.roster).bundle(config.address, authority(config.pki), public)
+    roster = Roster(config.roster).bundle(config.address, authority(config.pki), public)
+    reviewers = Accounts(config.accounts).reviewers()
+    return roster | ({"reviewers": reviewers} if reviewers else {})
 
 
 def credentials(config: CoordinatorConfig, account: str, token: str) -> Credentials:
@@ -206,7 +208,10 @@ def status(config: CoordinatorConfig) -> dict[str, Any]:
         "since": noted.get("since") if running else None,
         "address": config.address,
         "certificate_days_left": round(days, 1),
-        "attention": [warning] if warning else [],
+        "attention": [
+            *([warning] if warning else []),
+            *(noted.get("unsigned", []) if running else []),
+        ],
         "sites": {
             name: {
                 "patients": entry.patients,

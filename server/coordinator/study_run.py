@@ -32,6 +32,7 @@ from server.coordinator.journal import Journal
 from server.coordinator.storage import Storage
 from server.coordinator.study_events import (
     error_to_json,
+    outcome_from_json,
     outcome_to_json,
     report_from_json,
     report_to_json,
@@ -219,6 +220,14 @@ class StudyRun:
         """Whether there is a model: of the whole study, or unfinished where it ended early."""
         early = not self.state.works and bool(self._reports) and self.weights.is_file()
         return self.state is StudyState.FINISHED or early
+
+    def released(self) -> Outcome | None:
+        """What came of it, without the weights; None unless it has finished."""
+        if self.state is not StudyState.FINISHED:
+            return None
+        told = self.log.events(StudyState.FINISHED.value)[-1]["outcome"]
+        nothing = np.zeros(0, dtype=np.float32)
+        return outcome_from_json(told, self.study, tuple(self._reports), nothing)
 
     def row(self) -> dict[str, Any]:
         """The study in a list of studies."""

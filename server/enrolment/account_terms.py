@@ -6,6 +6,6 @@ from typing import Literal
 
 TOKEN_DAYS = 90
 """Days for which a token is good, unless the operator says otherwise."""
-Role = Literal["own_studies", "all_studies"]
-"""Which studies an account sees. Only its submitter can cancel or resume a study, in either role.
-"""
+Role = Literal["own_studies", "all_studies", "reviewer"]
+"""Which studies an account sees, and whether it submits any: a reviewer sees all, submits none, and
+decides about models. Only its submitter can cancel or resume a study."""

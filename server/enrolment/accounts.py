@@ -1,4 +1,5 @@
-"""Data scientists' accounts at a coordinator: a random token each, of which only a hash is stored.
+"""Accounts at a coordinator: a random token each, of which only a hash is stored, and for reviewers
+the public half of the key by which they sign their decisions.
 
 A token has 256 bits from the operating system, so its plain SHA-256 can be neither guessed nor
 found in a table. Slow hashes (scrypt, Argon2) are for passwords that people choose; here they would
@@ -13,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, assert_never
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -35,6 +36,27 @@ class Account(Document):
     created: str
     expires: str | None = None
     role: Role = "own_studies"
+    key: Digest | None = added_field(None)
+    """A reviewer's public key (Ed25519)."""
+
+    @property
+    def sees_all(self) -> bool:
+        match self.role:
+            case "own_studies":
+                return False
+            case "all_studies" | "reviewer":
+                return True
+        assert_never(self.role)
+
+    @property
+    def submits(self) -> bool:
+        """Whether it may start studies."""
+        match self.role:
+            case "own_studies" | "all_studies":
+                return True
+            case "reviewer":
+                return False
+        assert_never(self.role)
 
     def expired(self) -> bool:
         return self.expires is not None and datetime.fromisoformat(self.expires) <= datetime.now(
@@ -142,10 +164,34 @@ class Accounts:
         with changed(self._file) as (file, put):
             old = _existing(file, name)
             token, account = _new(days, role or old.role)
-            account = account.model_copy(update={"created": old.created})
+            account = account.model_copy(update={"created": old.created, "key": old.key})
             deliver(token)
             put(_AccountsFile(accounts=file.accounts | {name: account}))
         return token
+
+    def set_key(self, name: str, key: str) -> None:
+        """The public key (64 hexadecimal digits) by which a reviewer signs from now on.
+
+        Raises WardroundError(USAGE) for an unknown name, an account that is no reviewer's, and what
+        is no key or another account's.
+        """
+        with changed(self._file) as (file, put):
+            account = _existing(file, name)
+            if account.submits:
+                raise WardroundError(
+                    Code.USAGE,
+                    f"{name} is no reviewer.",
+                    remedy=f"`wardround coordinator account rotate {name} --role reviewer`, or "
+                    "give the key to an account of its own: nobody judges their own studies.",
+                )
+            if key in (of.key for other, of in file.accounts.items() if other != name):
+                raise WardroundError(
+                    Code.USAGE,
+                    "Another account has this key.",
+                    remedy="Each reviewer makes their own: `wardround review key`.",
+                )
+            known = account.model_copy(update={"key": public_key(key).hex()})
+            put(_AccountsFile(accounts=file.accounts | {name: known}))
 
     def remove(self, name: str) -> None:
         """Its token is refused from now on. Raises WardroundError(USAGE) for an unknown name."""
@@ -162,7 +208,26 @@ class Accounts:
             account = self._file.value().accounts.get(name)
         except WardroundError:
             return False
-        return account is not None and account.role == "all_studies"
+        return account is not None and account.sees_all
+
+    def submits(self, name: str) -> bool:
+        """Whether an account may start studies; False while the file is unreadable."""
+        try:
+            account = self._file.value().accounts.get(name)
+        except WardroundError:
+            return False
+        return account is not None and account.submits
+
+    def reviewers(self) -> dict[str, str]:
+        """Reviewer -> public key in hexadecimal, of those who have one.
+
+        Raises WardroundError(CONFIGURATION) while the file is unreadable.
+        """
+        return {
+            name: account.key
+            for name, account in self.all().items()
+            if account.key is not None and not account.submits
+        }
 
     def owner(self, token: str) -> str | None:
         """Whose token it is; None for nobody's, for one that has expired, and for everybody's while
@@ -202,6 +267,22 @@ def _existing(file: _AccountsFile, name: str) -> Account:
             remedy="`wardround coordinator account list` names them.",
         )
     return file.accounts[name]
+
+
+def public_key(text: str) -> bytes:
+    """A reviewer's public key (32 bytes) from 64 hexadecimal digits. Raises WardroundError(USAGE)
+    for anything else."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32 or key.hex() != text:
+        raise WardroundError(
+            Code.USAGE,
+            "This is no public key of 64 hexadecimal digits in lower case.",
+            remedy="`wardround review key` shows it, at the reviewer's machine.",
+        )
+    return key
 
 
 def _new(days: int, role: Role) -> tuple[str, Account]:

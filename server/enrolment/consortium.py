@@ -16,7 +16,7 @@ _EXAMPLE = """\
 coordinator: {hosts: [fl.example.org], port: 9092, mlflow: "http://127.0.0.1:5000"}
 hospitals: {north: 150, south: 200, west: 90}   # name: patients for training that it declares
 data_scientists: [ada]
-reviewers: [rita]                               # see everybody's studies
+reviewers: [rita]                               # judge models; see everybody's studies
 rules:                                          # proposed; each hospital confirms them
   {tasks: [heart_disease], purposes: [research], modes: [distributed],
    epsilon_per_study: 1, epsilon_lifetime: 5, epsilon_broken: 10}
@@ -48,7 +48,7 @@ class Consortium(Document):
     )
     data_scientists: list[Name] = Field(default=[], description="a list of accounts")
     reviewers: list[Name] = Field(
-        default=[], description="a list of accounts that see everybody's studies"
+        default=[], description="a list of accounts that judge models and see everybody's studies"
     )
     rules: ProposedRules = Field(
         default=ProposedRules(), description="rules that each hospital is proposed, and confirms"

@@ -29,6 +29,7 @@ from server.answers import analysis_page, analysis_report, query_report
 from server.answers.query_page import page
 from server.outcome import Baselines, Outcome, RoundReport
 from server.report.figures import figures
+from server.report.gates import judged
 from server.report.model_card import WHOLE, Background, card, describe, describe_model
 from server.tracking.delivery_queue import ServerAwayError
 from server.tracking.parameters import without_credentials
@@ -336,7 +337,7 @@ class TrackedRun:
         if not versions:
             client.set_registered_model_alias(self._model, CANDIDATE, self._version)
         self._record = self._record or self._recorded_now(outcome)
-        tags = self._record.tags
+        tags = self._record.tags | self._gates(outcome)
         for key, value in tags.items():
             client.set_model_version_tag(self._model, self._version, key, value)
         client.log_batch(self._run, tags=[RunTag(*tag) for tag in tags.items()])
@@ -372,10 +373,14 @@ class TrackedRun:
                 history = self._client.get_metric_history(self._run, SECONDS)
                 scored = max((m.timestamp for m in history if m.step == step), default=when)
         points = [self._metric(name, of, scored, step) for name, of in final_metrics(outcome)]
-        tags = claims(outcome) | self._card(outcome)
+        tags = claims(outcome) | self._gates(outcome) | self._card(outcome)
         self._client.log_batch(
             self._run, metrics=points, tags=[RunTag(key, value) for key, value in tags.items()]
         )
+
+    def _gates(self, outcome: Outcome) -> dict[str, str]:
+        """Tags that say which gates of the study hold."""
+        return dict(gate.tag for gate in judged(outcome, self._background.launched_by))
 
     def _card(self, outcome: Outcome) -> dict[str, str]:
         """Writes the whole model card; the tag that holds as much of it as fits."""

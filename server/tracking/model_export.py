@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from protocol.document import digest
 from protocol.errors import Code, WardroundError
 from protocol.models.bundle import CARD, Bundle
+from protocol.models.decision import SignedEntry, require_approved
 from protocol.study.study import Study
 from protocol.vectors import Layout, pack
 from server import released_model
@@ -17,25 +19,32 @@ def export(
 ) -> Bundle:
     """Writes the bundle of a model that its coordinator signed, checked as whoever gets it will.
 
-    Arguments are those of `registered_model.load`. Raises WardroundError as
+    It carries the approval of a version that a reviewer has approved, and none of one that nobody
+    has decided about. Arguments are those of `registered_model.load`. Raises WardroundError as
     `registered_model.verify` does, WEIGHTS for a model that was registered without study and card,
-    and what `Bundle.write` raises.
+    REFUSED_POLICY for one that was rejected or withdrawn, or whose decision the coordinator did not
+    sign, and what `Bundle.write` raises.
     """
     trusted = registered_model.required_key(key)
-    with registered_model.fetched(address, tracking_uri, trusted, False) as (signed, _, folder):
+    with registered_model.fetched(address, tracking_uri, trusted, False) as found:
+        signed, address = found.record, found.address
         if signed is None or CARD not in signed.record.files:
             raise WardroundError(
                 Code.WEIGHTS,
                 f"{address} was registered without its study and card.",
                 remedy="An earlier release registered it: train it again with this one.",
             )
-        data = (folder / CARD).parent
+        data = (found.folder / CARD).parent
         study = Study.parse((data / released_model.STUDY).read_bytes())
-        card = (folder / CARD).read_text(encoding="utf-8")
+        card = (found.folder / CARD).read_text(encoding="utf-8")
         weights = released_model.tensors(data / released_model.WEIGHTS)
         frozen = released_model.tensors(data / released_model.FROZEN) if study.model.frozen else {}
         layout = Layout(tuple((name, tensor.shape) for name, tensor in weights.items()))
-        bundle = Bundle(signed, study, card, layout, pack(weights, layout), frozen)
+        approval = None
+        if (decision := SignedEntry.of_tags(found.tags)) is not None:
+            record = digest(signed.text.encode())
+            approval = require_approved(address, decision, record, trusted)
+        bundle = Bundle(signed, study, card, layout, pack(weights, layout), frozen, approval)
     checked = Bundle.parse(bundle.to_bytes(), trusted, address)
     checked.write(target)
     return checked

@@ -41,8 +41,10 @@ from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from protocol.errors import WardroundError
+from protocol.models.decision import DecisionHistory, DecisionNews
 from protocol.wire.flower_encoding import (
     BUSY,
+    DECISIONS,
     HAVE,
     HELD,
     NOTICE,
@@ -116,10 +118,10 @@ class HttpCall:
         except ValueError:
             return 0.0
 
-    @property
-    def roster_changes(self) -> int | None:
-        """How many changes of the roster the caller has; None where it does not ask."""
-        known = self.headers.get(ROSTER, "")
+    def known(self, record: str) -> int | None:
+        """How many entries of a record (ROSTER, DECISIONS) the caller has; None where it does not
+        ask."""
+        known = self.headers.get(record, "")
         return int(known) if known.isdecimal() and len(known) < 8 else None
 
     @property
@@ -196,6 +198,8 @@ class Gateway:
         """What every answered site is told (`NOTICE`)."""
         self.roster: RosterHistory = EMPTY
         """What sites that ask for it are told of the roster (`ROSTER`)."""
+        self.decisions: DecisionHistory | None = None
+        """And of decisions about models (`DECISIONS`); nothing while the record is unreadable."""
         self._mounted: dict[str, Application] = {}
         self._hold_limit, self._stall = hold, stall
         self._slots = slots
@@ -288,9 +292,11 @@ class Gateway:
             del request, response
             if self.notice:
                 call.reply_headers[NOTICE] = self.notice
-            if (known := call.roster_changes) is not None:
-                news = RosterNews.since(self.roster, known)
-                call.reply_headers[ROSTER] = news.to_field()
+            if (known := call.known(ROSTER)) is not None:
+                call.reply_headers[ROSTER] = RosterNews.since(self.roster, known).to_field()
+            if (known := call.known(DECISIONS)) is not None and self.decisions is not None:
+                news = DecisionNews.since(self.decisions, known)
+                call.reply_headers[DECISIONS] = news.to_field()
             await call.reply(200, PROTOBUF_MEDIA_TYPE, content)
 
     async def _handle(self, call: HttpCall, request: Any) -> Any:
@@ -429,8 +435,7 @@ class Gateway:
             wake.clear()
             response = fleet_handlers.pull_messages(request, state, state.object_store)
             left = deadline - asyncio.get_running_loop().time()
-            known = call.roster_changes
-            behind = known is not None and known < self.roster.number
+            behind = self._is_behind(call)
             if response.messages_list or behind or left <= 0 or self._closing.is_set():
                 return response
             if not await self._hold(call, wake.wait(), left):
@@ -502,9 +507,28 @@ class Gateway:
         return not left
 
     # --- called from other threads ---
+    def _is_behind(self, call: HttpCall) -> bool:
+        """Whether there is news of a record for which the caller asks."""
+        changes, decided = call.known(ROSTER), call.known(DECISIONS)
+        if changes is not None and changes < self.roster.number:
+            return True
+        return decided is not None and decided < self._decided
+
+    @property
+    def _decided(self) -> int:
+        return 0 if self.decisions is None else self.decisions.number
+
     def publish(self, roster: RosterHistory) -> None:
         """The roster from now on; sites whose calls are held are told at once."""
         self.roster = roster
+        self._wake_all()
+
+    def publish_decisions(self, decisions: DecisionHistory) -> None:
+        """The record of decisions from now on; as `publish`."""
+        self.decisions = decisions
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for node_id in list(self.state.nodes):
             self._wake(node_id)
 

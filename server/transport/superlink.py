@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.address import Address
 from protocol.connections import Connections, Limits, raise_open_files
 from protocol.errors import Code, WardroundError
+from protocol.models.decision import DecisionHistory
 from protocol.wire.flower_version import require_flower
 from protocol.wire.messages import Frame
 from protocol.wire.progress import WINDOW
@@ -249,6 +250,10 @@ class SuperLink:
     def publish(self, roster: RosterHistory) -> None:
         """The roster of which sites that ask are told from now on."""
         self._gateway.publish(roster)
+
+    def publish_decisions(self, decisions: DecisionHistory) -> None:
+        """The decisions about models of which sites that ask are told from now on."""
+        self._gateway.publish_decisions(decisions)
 
     def online(self) -> frozenset[str]:
         """Names of the sites that are connected."""

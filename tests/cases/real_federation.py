@@ -50,6 +50,7 @@ from launch.studies.study_builder import build_study
 from protocol.errors import WardroundError
 from protocol.study.study import Study
 from protocol.wire import messages
+from protocol.wire.flower_encoding import ROSTER
 from server.coordinator.config import FILE, CoordinatorConfig
 from server.coordinator.journal import Journal
 from server.coordinator.service import Coordinator
@@ -256,7 +257,7 @@ class Hospital:
             FleetConfig(
                 config.coordinator.address, config.coordinator.root_certificate, config.node_key
             ),
-            RosterFeed(self.governance.roster),
+            {ROSTER: RosterFeed(self.governance.roster)},
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         federation.hospitals.append(self)

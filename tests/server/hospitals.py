@@ -154,8 +154,8 @@ def study_of(patients: Mapping[str, int], *overrides: str) -> tuple[Study, dict[
     return build_study(config, registry.load(config.task.name), patients), plain(config)
 
 
-def new_coordinator(folder: Path, port: int = 0) -> CoordinatorConfig:
-    return create(folder, ["127.0.0.1"], port, None, "Test")
+def new_coordinator(folder: Path, port: int = 0, tracking: str | None = None) -> CoordinatorConfig:
+    return create(folder, ["127.0.0.1"], port, tracking, "Test")
 
 
 def free_port() -> int:
@@ -191,9 +191,9 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployment]:
-    """Enrolled and not yet connected."""
-    config = new_coordinator(folder / "coordinator")
+def deployed(folder: Path, tracking: str | None = None) -> Iterator[Deployment]:
+    """Enrolled and not yet connected. tracking: an MLflow server."""
+    config = new_coordinator(folder / "coordinator", tracking=tracking)
     hospitals = Hospitals(folder / "hospitals")
     hospitals.enrol(Roster(config.roster))
     ending = threading.Event()

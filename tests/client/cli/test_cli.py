@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from client.config.known_reviewers import known_reviewers
 from client.config.site_config import SiteConfig
 from client.governance.governance import SiteGovernance
 from protocol.identity import Identity, fingerprint
@@ -303,6 +304,32 @@ def test_joining_takes_the_key_that_signs_models_and_no_other_afterwards(
     assert refused.status == 4
     assert "signature" in refused.err
     assert public_half(kept) == bytes.fromhex("a" * 64)
+
+
+def test_joining_takes_the_keys_of_reviewers_and_no_others_afterwards(
+    site: Path, run: Run, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, (rita,) = {"alpha": own_key(site)}, keys("rita").values()
+    path = bundle(tmp_path / "b.json", pki, own)
+    plain, seen = json.loads(path.read_text()), []
+    for reviewers in ({}, {"rita": rita}, {"rita": rita}, {}):
+        path.write_text(json.dumps(plain | ({"reviewers": reviewers} if reviewers else {})))
+        joined = run("join", path, "-c", site, "--yes", "--json")
+        assert joined.status == 0, joined.err
+        seen.append(json.loads(joined.out).get("reviewers", {}).get("rita", {}).get("change"))
+    assert seen == [None, "new", "known", None]
+    (other,) = keys("rita").values()
+    path.write_text(json.dumps(plain | {"reviewers": {"rita": other}}))
+    refused = run("join", path, "-c", site, "--yes")
+    assert refused.status == 4
+    assert "another key for the reviewer rita" in refused.err
+    config = SiteConfig.load(site / "site.yaml")
+    assert known_reviewers(config) == {"rita": rita}
+    monkeypatch.setattr(command_line, "_someone_is_there", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    asked = run("join", path, "-c", site)
+    assert fingerprint(bytes.fromhex(other)) in asked.out
+    assert known_reviewers(config) == {"rita": other}
 
 
 @pytest.mark.parametrize("own", ["swapped", "missing"])

@@ -157,6 +157,11 @@ def sending(config: SiteConfig, port: int, **changes: Any) -> SiteConfig:
     return config.model_copy(update={"policy": policy})
 
 
+def nobody(model: str) -> str:
+    """Has turned the model down."""
+    return ""
+
+
 def queued(state: PredictionState, tmp_path: Path, number: int) -> None:
     from datetime import UTC, datetime
 
@@ -239,6 +244,16 @@ def test_nothing_is_sent_that_the_policy_no_longer_allows(
         deliver(state, sending(config, port, **changes))
     assert taken == []
     assert state.deliveries()["PACS"].given_up == {why: 1}
+
+
+def test_nothing_is_sent_of_a_model_that_a_reviewer_has_withdrawn(
+    state: PredictionState, tmp_path: Path
+) -> None:
+    queued(state, tmp_path, 1)
+    with peer(lambda _: 0) as (port, taken):
+        deliver(state, rules(port), {XRAY.digest: "rita has withdrawn it"}.__getitem__)
+    assert taken == []
+    assert state.deliveries()["PACS"].given_up == {"rita has withdrawn it": 1}
 
 
 def test_what_was_given_up_is_sent_on_demand(run: Run, tmp_path: Path) -> None:

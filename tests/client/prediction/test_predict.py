@@ -148,7 +148,7 @@ def outside_hours() -> dict[str, Any]:
     [
         ({}, "refused_policy", "does not allow the model"),
         (allowing(XRAY), "refused_policy", "does not allow the model"),
-        ({"models": {MODEL.digest: {}}}, "refused_policy", "No reviewer has approved"),
+        ({"models": {MODEL.digest: {}}}, "refused_policy", "is not approved"),
         (allowing(MODEL) | outside_hours(), "outside_hours", "at this time of day"),
     ],
 )

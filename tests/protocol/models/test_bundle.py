@@ -15,13 +15,16 @@ from safetensors.numpy import load, save
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.models.bundle import Bundle
+from protocol.models.decision import OpenedEntry
 from protocol.models.record import SignedRecord
 from protocol.vectors import Layout
 from tests.client.hospital import study
+from tests.client.prediction.approvals import approved, history
 from tests.protocol.models.bundles import KEY, TRUSTED, bundle, changed
 
 WHOLE = bundle()
 BYTES = WHOLE.to_bytes()
+OTHER = Identity.generate()
 
 
 def refused(data: bytes, trusted: bytes = TRUSTED) -> WardroundError:
@@ -82,7 +85,7 @@ def test_a_tensor_beside_the_models_is_refused() -> None:
 
 
 def test_what_a_newer_release_adds_is_refused_by_name() -> None:
-    told = save(load(BYTES), header(BYTES) | {"wardround.approval": "{}"})
+    told = save(load(BYTES), header(BYTES) | {"wardround.more": "{}"})
     assert refused(told).code == Code.RELEASE
     assert refused(save(load(BYTES), header(BYTES) | {"wardround.bundle": "2"})).code == (
         Code.RELEASE
@@ -116,3 +119,33 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_digest_is_that_of_what_was_signed() -> None:
     again = SignedRecord.make(WHOLE.signed.record, Identity.generate())
     assert changed(WHOLE, signed=again).digest == WHOLE.digest
+
+
+# --- with a reviewer's approval
+def test_an_approval_goes_with_the_bundle() -> None:
+    whole = approved(WHOLE)
+    read = Bundle.parse(whole.to_bytes(), TRUSTED, "model.safetensors")
+    assert read.approval == whole.approval
+    assert read.digest == WHOLE.digest, "a hospital's rules name the model, approved or not"
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (lambda: approved(changed(WHOLE, signed=another())).approval, "about another version"),
+        (lambda: history(WHOLE, "rejected").entries[0], "rita has rejected it"),
+        (lambda: history(WHOLE, "approved", by=OTHER).entries[0], "not signed by the coordinator"),
+    ],
+    ids=["another model's", "a rejection", "another coordinator's"],
+)
+def test_what_is_no_approval_of_this_model_is_refused(
+    entry: Callable[[], OpenedEntry], says: str
+) -> None:
+    fault = refused(changed(WHOLE, approval=entry()).to_bytes())
+    assert fault.code is Code.REFUSED_POLICY
+    assert says in fault.message
+
+
+def another() -> SignedRecord:
+    record = WHOLE.signed.record.model_copy(update={"version": "2"})
+    return SignedRecord.make(record, KEY)

@@ -30,7 +30,10 @@ ROUTES = [
     ("POST", f"studies/{STUDY}/resume"),
     ("GET", f"studies/{STUDY}/events"),
     ("GET", f"studies/{STUDY}/weights"),
+    ("GET", "decisions"),
+    ("POST", "decisions"),
 ]
+OF_A_STUDY = [(method, path) for method, path in ROUTES if STUDY in path]
 NOT_THERE = [
     ("GET", ""),
     ("GET", "nothing"),
@@ -134,7 +137,7 @@ def test_paths_that_are_not_there(here: Deployment, account: tuple[str, str]) ->
     with client(here, account[1]) as caller:
         assert [caller.request(m, p).status_code for m, p in NOT_THERE[:2]] == [404, 404]
         assert caller.put("studies").status_code == 405
-        for path in (path for method, path in ROUTES[3:] if method == "GET"):
+        for path in (path for method, path in OF_A_STUDY if method == "GET"):
             answer = caller.get(path)
             assert (answer.status_code, answer.json()["code"]) == (404, "usage")
 
@@ -233,7 +236,7 @@ def test_an_account_sees_its_own_studies_or_all_with_a_role_that_says_so(
         assert digest in {row["study"] for row in owner.studies()}
         assert "hunter2" not in json.dumps(owner.study(digest)), "others may see it"
         with client(here, others["stranger"]) as caller:
-            for method, path in ROUTES[3:]:
+            for method, path in OF_A_STUDY:
                 nowhere = caller.request(method, path)
                 answer = caller.request(method, path.replace(STUDY, digest))
                 assert (answer.status_code, answer.content) == (404, nowhere.content)
@@ -337,3 +340,26 @@ def test_nothing_of_a_token_is_left_in_the_folder(
     files = [path for path in Path(here.config.folder).rglob("*") if path.is_file()]
     assert len(files) > 5
     assert not [path for path in files if secret in path.read_bytes()]
+
+
+# --- decisions about models
+def test_a_reviewer_submits_nothing_and_a_data_scientist_decides_nothing(
+    here: Deployment, account: tuple[str, str]
+) -> None:
+    with client(here, account[1]) as caller:
+        assert caller.get("decisions").json() == {"entries": []}
+        for body in (b"", b"{}", b'{"decision": {"decision": "{}"}}', b"[" * 9000):
+            answer = caller.post("decisions", content=body)
+            assert (answer.status_code, answer.json()["message"]) == (
+                422,
+                "The body is not a decision.",
+            )
+    accounts = Accounts(here.config.accounts)
+    token = accounts.add("rita", role="reviewer")
+    try:
+        with client(here, token) as caller:
+            refused = caller.post("studies", json={"document": {}})
+            assert refused.status_code == 403
+            assert caller.get("studies").status_code == 200
+    finally:
+        accounts.remove("rita")

@@ -1,0 +1,1 @@
+"""Reviewers' decisions about registered models, and what MLflow shows of them."""
