@@ -28,7 +28,7 @@ import pneumonia
 from client.data.cohort import Cohort
 from launch.config.compose import load
 from launch.federations.inprocess import InProcessFederation, cohorts_of
-from launch.studies.plan_bytes import traffic
+from launch.studies.plans.plan_bytes import traffic
 from launch.studies.public_data import data_root
 from launch.studies.run import declared_patients
 from launch.studies.study_builder import build_study

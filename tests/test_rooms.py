@@ -90,6 +90,7 @@ ORDER = {
         "launch.config",
         "launch.federations",
         "launch.studies",
+        "launch.studies.plans",
         "launch.studies.sweeps",
         "launch.queries",
         "launch.review",

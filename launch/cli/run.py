@@ -163,7 +163,7 @@ def plan_command(
     from launch.config import compose
 
     config = compose.load(overrides or [])
-    from launch.studies.plan import plan, show
+    from launch.studies.plans.plan import plan, show
 
     planned = plan(config, tuple(str(config_path(path)) for path in site or ()))
     if as_json:

@@ -24,8 +24,9 @@ from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers
 from client.governance.governance import SiteGovernance
 from client.log_events import LOGGER, configure, event
-from launch.studies import plan, result_view
-from launch.studies.plan_bytes import traffic
+from launch.studies import result_view
+from launch.studies.plans import plan
+from launch.studies.plans.plan_bytes import traffic
 from launch.studies.progress import StudyProgress
 from launch.studies.run import FinishedStudy
 from protocol.errors import Code, WardroundError

@@ -30,6 +30,7 @@ from tests.client.cli.conftest import Run, run
 from tests.client.data.dicom.conftest import dcmtk, dicom3tools, orthanc
 from tests.client.data.dicom.receive.test_orthanc import free_port, pacs
 from tests.client.data.dicom.receive.test_receiver_tls import certificates
+from tests.client.prediction.approvals import history, tell
 from tests.client.prediction.ward import allowing, chest_xray, indexed, site, with_radiographs
 from tests.waiting import until
 
@@ -157,11 +158,6 @@ def sending(config: SiteConfig, port: int, **changes: Any) -> SiteConfig:
     return config.model_copy(update={"policy": policy})
 
 
-def nobody(model: str) -> str:
-    """Has turned the model down."""
-    return ""
-
-
 def queued(state: PredictionState, tmp_path: Path, number: int) -> None:
     from datetime import UTC, datetime
 
@@ -247,11 +243,12 @@ def test_nothing_is_sent_that_the_policy_no_longer_allows(
 
 
 def test_nothing_is_sent_of_a_model_that_a_reviewer_has_withdrawn(
-    state: PredictionState, tmp_path: Path
+    config: SiteConfig, state: PredictionState, tmp_path: Path
 ) -> None:
     queued(state, tmp_path, 1)
+    tell(config, history(XRAY, "approved", "withdrawn"))
     with peer(lambda _: 0) as (port, taken):
-        deliver(state, rules(port), {XRAY.digest: "rita has withdrawn it"}.__getitem__)
+        deliver(state, sending(config, port))
     assert taken == []
     assert state.deliveries()["PACS"].given_up == {"rita has withdrawn it": 1}
 

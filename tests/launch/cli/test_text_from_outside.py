@@ -19,8 +19,8 @@ from launch.demo.demo import Demo
 from launch.queries import ask, result_view
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
-from launch.studies import plan
-from launch.studies.plan_bytes import traffic
+from launch.studies.plans import plan
+from launch.studies.plans.plan_bytes import traffic
 from launch.studies.progress import StudyProgress
 from launch.studies.result_view import show
 from launch.studies.run import FinishedStudy

@@ -12,7 +12,7 @@ from rich.console import Console
 from client.enrolment import new_site
 from client.enrolment.site_template import SiteAnswers as Rules
 from launch.config import compose
-from launch.studies.plan import StudyPlan, plan, show
+from launch.studies.plans.plan import StudyPlan, plan, show
 from launch.studies.run import run
 from protocol.privacy.releases import assumption
 from tasks import registry
@@ -57,7 +57,7 @@ def test_planning_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("task", compose.groups()["task"])
 def test_a_step_on_made_up_patients_can_be_timed_for_every_task(task: str) -> None:
-    from launch.studies.plan_time import made_up
+    from launch.studies.plans.plan_time import made_up
     from launch.studies.study_builder import build_study
 
     loaded = registry.load(task)

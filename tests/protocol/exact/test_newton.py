@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from client.cohorts.exact_design import ExactDesign
 from protocol.errors import Code, WardroundError
 from protocol.exact.newton import FRACTION_BITS, Iterate, advance
+from protocol.study.exact_analysis import ExactAnalysis
 from tests.protocol.exact.exact_studies import design, logistic, opened
 
 UNIT = 2.0**-FRACTION_BITS
@@ -20,7 +22,7 @@ def drawn(n: int, beta: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndar
     return x, (generator.random(n) < 1 / (1 + np.exp(-(x @ beta)))).astype(float)
 
 
-def fitted(analysis, sites) -> tuple[Iterate, int]:  # type: ignore[no-untyped-def]
+def fitted(analysis: ExactAnalysis, sites: list[ExactDesign]) -> tuple[Iterate, int]:
     iterate, used = Iterate.first(analysis), 0
     while not iterate.converged:
         iterate, used = advance(analysis, iterate, opened(analysis, sites, iterate)), used + 1

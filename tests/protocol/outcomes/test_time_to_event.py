@@ -115,7 +115,7 @@ def test_the_integrated_brier_score_is_that_of_the_patients() -> None:
 def test_patients_who_are_never_right_add_all_that_is_stated(kind: TimeToEvent) -> None:
     """The event in some interval, or none, where the model was sure of the contrary in each."""
     every = np.arange(kind.intervals)
-    wrong = [((every >= j).astype(float), 2 * j + 1) for j in every]
+    wrong = [((every >= j).astype(float), 2 * int(j) + 1) for j in every]
     wrong.append((np.zeros(kind.intervals), 2 * kind.intervals))
     each = [kind.counts(scores[None], np.array([code]), 8) for scores, code in wrong]
     assert max(int((added**2).sum()) for added in each) == kind.squared_sensitivity

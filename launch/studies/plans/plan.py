@@ -23,9 +23,9 @@ from launch.config.schema import Config
 from launch.federations.deployment import RemoteFederation
 from launch.federations.inprocess import cohorts_of
 from launch.studies.permit import under_permit
-from launch.studies.plan_bytes import PlannedTraffic, traffic
 from launch.studies.plan_spares import enough
-from launch.studies.plan_time import seconds
+from launch.studies.plans.plan_bytes import PlannedTraffic, traffic
+from launch.studies.plans.plan_time import seconds
 from launch.studies.public_data import data_root
 from launch.studies.run import credentials_of, declared_patients, split_plan
 from launch.studies.study_builder import build_study, chosen

@@ -11,7 +11,7 @@ from client.training.contribution import Contributor
 from client.training.dp_trainer import DPTrainer
 from client.training.local_steps import SiteContext
 from client.training.sampling import Patients
-from launch.studies.plan_bytes import traffic
+from launch.studies.plans.plan_bytes import traffic
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from tasks.base import Task
