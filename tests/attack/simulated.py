@@ -111,7 +111,9 @@ class Federation:
         evaluate: bool = False, weights: npt.NDArray[np.float32] | None = None,
         among: tuple[str, ...] | None = None,
     ) -> dict[str, Frame]:  # fmt: skip
-        model = np.zeros(study.model.parameters, np.float32) if weights is None else weights
+        sent = Sections(study, train=train, evaluate=evaluate).body
+        weights = np.zeros(1, np.float32) if weights is None else weights
+        model = np.resize(weights, sent)  # twice where the average is scored
         prepare = messages.Prepare(
             study=study.digest, round=round_, attempt=attempt, train=train, evaluate=evaluate,
             model=digest(model.tobytes()),
