@@ -24,6 +24,8 @@ from launch.config.schema import Config
 from protocol.errors import Code, WardroundError
 from tasks import registry
 
+_FIRST = ("privacy.epsilon", "privacy.delta")
+"""Keys whose last word alone is what most people mean by it."""
 _NAMED_BY_USERS = (
     "task.options.",
     "evaluation.subgroups",
@@ -181,7 +183,8 @@ def _explained(error: Exception, overrides: Sequence[str]) -> WardroundError:
     for override in overrides:
         key = re.sub(r"^[+~]+", "", override.partition("=")[0])
         if key and key not in known and not override.startswith("hydra"):
-            near = difflib.get_close_matches(key, known, n=1)
+            ends = [one for one in _FIRST if one.endswith(f".{key}")]
+            near = ends or difflib.get_close_matches(key, known, n=1)
             hints.append(
                 f"There is no key {key!r}." + (f" Did you mean {near[0]}?" if near else "")
             )

@@ -164,7 +164,7 @@ def test_the_same_search_finds_each_secret_where_it_is_planted(
     np.savez_compressed(tmp_path / "scores.npz", scores=scores)
     for name, content in planted.items():
         (tmp_path / name).write_bytes(content)
-    database = tmp_path / "mlflow.db"
+    database = tmp_path / "z_mlflow.db"  # after the files that hold a part of what it holds
     database.write_bytes((demo.folder / "mlflow" / "mlflow.db").read_bytes())
     with closing(sqlite3.connect(database)) as db:
         (run,) = db.execute("SELECT run_uuid FROM runs").fetchone()
@@ -172,7 +172,7 @@ def test_the_same_search_finds_each_secret_where_it_is_planted(
         db.commit()
     found = search(list(by_name.values()), contents([tmp_path]))
     for name, secret in by_name.items():
-        place = {"scores": "scores.npz", "record": "mlflow.db"}.get(name, name)
+        place = {"scores": "scores.npz", "record": "z_mlflow.db"}.get(name, name)
         assert place in found[secret.name], name
 
 

@@ -67,6 +67,7 @@ def test_summary_json_says_all(demo: Finished) -> None:
         "model",
         "rounds",
         "metrics",
+        "scores",
         "epsilon",
         "epsilon_broken",
         "uncovered",

@@ -47,7 +47,7 @@ def contents(roots: Iterable[Path]) -> dict[str, bytes]:
     """Where -> bytes, for every file below (or at) `roots`, whole and taken apart."""
     found: dict[str, bytes] = {}
     for root in roots:
-        files = [root] if root.is_file() else [p for p in root.rglob("*") if p.is_file()]
+        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
         for path in files:
             for where, content in _apart(str(path), path.read_bytes()):
                 found[where] = content

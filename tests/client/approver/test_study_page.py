@@ -17,6 +17,7 @@ from client.approver import study_page
 from client.approver.languages import Language, sentences, spoken
 from client.approver.study_page import summarise
 from client.cli.options import print_facts
+from protocol.exact.results import HONEST
 from protocol.privacy.releases import ASSUMPTION
 from protocol.study.study import Study
 from tasks import registry
@@ -45,7 +46,7 @@ def said_in_code() -> set[str]:
     """Every sentence that the page and the command may say."""
     from client.cli import studies
 
-    found = {ASSUMPTION}
+    found = {ASSUMPTION, HONEST}
     for module in (study_page, studies):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):

@@ -157,6 +157,10 @@ def test_four_hospitals_learn_and_each_says_how_it_stands(
     assert "wdbc" not in text, "no patient is named in a log"
 
 
+def starts(daemon: Daemon) -> int:
+    return sum(event["event"] == "ready" for event in daemon.events())
+
+
 def test_sigterm_in_the_middle_of_a_study_loses_no_attempt(
     wards: Wards, federation: dict[str, Daemon]
 ) -> None:
@@ -169,7 +173,12 @@ def test_sigterm_in_the_middle_of_a_study_loses_no_attempt(
 
         until(under_way, "under way")
         assert federation["west"].stop() == 0
-        federation["west"] = wards.daemon("west")
+        federation["west"] = daemon = wards.daemon("west")
+
+        def ready(daemon: Daemon = daemon, before: int = starts(daemon)) -> bool:
+            return starts(daemon) > before
+
+        until(ready, "west is ready")
         until(lambda: sends_again(federation["west"]), "taking part again")
     running.cancel()
     assert running.told.losses == []

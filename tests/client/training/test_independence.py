@@ -25,6 +25,7 @@ from client.training.self_check import invented_features
 from protocol.errors import Code, WardroundError
 from tasks import registry
 from tasks.base import Task
+from tasks.models.per_patient import LearnedPositions
 from tests.client.training.test_bookkeeping import random, task
 
 
@@ -81,6 +82,7 @@ LAYERS: Mapping[str, tuple[Callable[[], nn.Module], int]] = {
     "DPRNN": (lambda: Series(DPRNN(4, 4, batch_first=True)), 12),
     "DPGRU": (lambda: Series(DPGRU(4, 4, batch_first=True)), 12),
     "DPLSTM": (lambda: Series(DPLSTM(4, 4, batch_first=True)), 12),
+    "LearnedPositions": (lambda: shaped((3, 4), LearnedPositions(torch.ones(3, 4))), 12),
     "DPMultiheadAttention": (lambda: Series(DPMultiheadAttention(4, 2, batch_first=True)), 12),
     # Reported in public: PyTorch 136338, 134908, 81694, 51276, and Opacus 578.
     "a row alone and beside its copy": (lambda: nn.Linear(1000, 20), 1000),

@@ -56,6 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (plug_in / "gated.py").write_text(_GATED)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gated\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[wardround.tasks]\ngated = gated:Gated\n")
+    monkeypatch.delitem(sys.modules, "gated", raising=False)  # of another test, whose file is gone
     monkeypatch.syspath_prepend(str(plug_in))
     monkeypatch.setenv("PYTHONPATH", str(plug_in))
     folder = tmp_path / "here"
