@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,11 @@ except WardroundError as error:
 """
 
 
-def tried(**rules: object) -> list[list[str]]:
+def tried(**rules: object) -> list[Any]:
     """What a daemon with such a policy logs of its self-check, or the code and text of its end."""
     command = [sys.executable, "-c", _TRIED, json.dumps(rules)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
+    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
