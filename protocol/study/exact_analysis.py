@@ -30,11 +30,10 @@ TOTALS = ("deviance", "log_likelihood", "patients", "groups")
 Cox's model."""
 
 
-class NumberCovariate(Document):
-    """A number column in its public range, outside of which values are cut to its ends. In the
-    arithmetic it lies between -1 and 1."""
+class ScaledColumn(Document):
+    """A column in its public range, outside of which values are cut to its ends. In the arithmetic
+    it lies between -1 and 1."""
 
-    kind: Literal["number"] = "number"
     column: ColumnName
     low: Edge
     high: Edge
@@ -50,6 +49,12 @@ class NumberCovariate(Document):
         """Units of the column per unit of the arithmetic. Nothing is subtracted, so that products
         of columns are those of the columns' own units."""
         return max(abs(self.low), abs(self.high))
+
+
+class NumberCovariate(ScaledColumn):
+    """A number column."""
+
+    kind: Literal["number"] = "number"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,24 +102,10 @@ class FactorCovariate(Document):
 Covariate = Annotated[NumberCovariate | FactorCovariate, Field(discriminator="kind")]
 
 
-class NumberOutcome(Document):
-    """The outcome of a gaussian model in its public range, or of a Poisson model as counts."""
+class NumberOutcome(ScaledColumn):
+    """The outcome of a gaussian model, or of a Poisson model as counts."""
 
     kind: Literal["number"] = "number"
-    column: ColumnName
-    low: Edge
-    high: Edge
-
-    @validator(mode="after")
-    def _range(self) -> Self:
-        if not self.low < self.high:
-            raise ValueError("low must be below high")
-        return self
-
-    @property
-    def unit(self) -> float:
-        """As that of a covariate."""
-        return max(abs(self.low), abs(self.high))
 
 
 class ConditionOutcome(Document):

@@ -11,7 +11,7 @@ from protocol.errors import WardroundError
 from server.review.decisions import Decisions
 from server.review.registry_follower import UnsignedApproval, follow
 
-_PAUSE = 20.0
+PAUSE = 20.0
 """Seconds between two looks; a decision is brought at once."""
 _BEAT = 0.5
 _NEVER = -1
@@ -23,7 +23,7 @@ class ApprovalWatch:
     """A thread of its own, inside `with`: MLflow may hang without holding anybody else up."""
 
     def __init__(
-        self, decisions: Decisions, uri: str, report: Report, pause: float = _PAUSE
+        self, decisions: Decisions, uri: str, report: Report, pause: float = PAUSE
     ) -> None:
         """uri: of MLflow. report: called after each look. pause: seconds between two."""
         self._decisions, self._uri, self._report, self._pause = decisions, uri, report, pause
