@@ -30,7 +30,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
         hospital.debit(study, round_, round_)
     hospital.audit.append(AuditEvent.MESSAGE_ANSWERED, study=study.digest, kind="ready", bytes=512)
     hospital.audit.append(AuditEvent.OPERATOR, command="revoke")
-    hospital.approvals.revoke(study, reason="asked by patient 4711")
+    hospital.approvals.revoke(study, reason="asked by patient MRN-4711")
     hospital.audit.append(AuditEvent.DAEMON_STOPPED)
     assert hospital.audit.verify() == ENTRIES
     hospital.state.close()
@@ -184,7 +184,7 @@ def test_the_export_is_json_lines_without_free_text(hospital: Hospital) -> None:
     assert [line["seq"] for line in lines] == list(range(1, ENTRIES + 1))
     assert {line["site"] for line in lines} == {SITE}
     assert lines[2]["event"] == "privacy_debited"
-    assert "4711" not in "\n".join(site.audit.export())
+    assert "MRN-4711" not in "\n".join(site.audit.export())
     site.state.close()
 
 

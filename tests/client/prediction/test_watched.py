@@ -73,7 +73,7 @@ def test_one_prediction_of_each_patient_and_month_is_kept_without_a_name(
     said = json.loads(rows[0][3])
     assert set(said) == {SCORE, *(c.name for c in registry.load(TASK).schema.columns)}
     state = b"".join(f.read_bytes() for f in config.state.rglob("*") if f.is_file())
-    assert b"MRN" not in state
+    assert b"MRN-" not in state
 
 
 def test_what_is_older_than_two_years_goes(tmp_path: Path) -> None:
