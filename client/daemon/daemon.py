@@ -38,6 +38,7 @@ from client.governance.budget import budget
 from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import sweep
+from client.transport.coordinator_clock import CoordinatorClock
 from client.transport.fleet_connection import (
     FleetConfig,
     FleetConnection,
@@ -109,7 +110,14 @@ class Daemon:
             require(Extra.IMAGING)
         with ExitStack() as stack:
             observer = Observer(self.board)
-            governance = SiteGovernance(config, identity, daemon=True, notify=observer)
+            fleet_config = FleetConfig.of(config)
+            governance = SiteGovernance(
+                config,
+                identity,
+                daemon=True,
+                second_clock=CoordinatorClock(fleet_config),
+                notify=observer,
+            )
             stack.callback(governance.close_state)
             threading.Thread(
                 target=_compose_past, args=(governance,), name="past", daemon=True
@@ -130,7 +138,7 @@ class Daemon:
                 ROSTER: RosterFeed(governance.roster),
                 DECISIONS: DecisionFeed(SiteDecisions(config)),
             }
-            fleet = FleetConnection(FleetConfig.of(config), news)
+            fleet = FleetConnection(fleet_config, news)
             stack.enter_context(fleet)
             workers = Workers(
                 partial(self._answer_unless_stopping, partial(_answer, fleet, site, reporter)),

@@ -30,6 +30,8 @@ from protocol.identity import Identity, verify
 from protocol.untrusted import Throttle
 
 PURPOSE = "wardround audit entry"
+SecondClock = Callable[[], datetime | None]
+"""The time by another machine's clock; None where it cannot be asked."""
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """How far the clock may step back (NTP corrects by less); more is refused."""
 _COSTS_NOTHING = frozenset(
@@ -65,11 +67,19 @@ class Audit:
     """The log of one state folder, signed with the site's identity."""
 
     def __init__(
-        self, state: SiteState, site: str, identity: Identity, *, rationed: bool = False
+        self,
+        state: SiteState,
+        site: str,
+        identity: Identity,
+        *,
+        rationed: bool = False,
+        second_clock: SecondClock = lambda: None,
     ) -> None:
         """rationed: of what costs a coordinator nothing, MOST entries of a kind are written in a
-        while, and what would need another is refused."""
+        while, and what would need another is refused. second_clock: is asked when this machine's
+        went back."""
         self._state, self._site, self._identity = state, site, identity
+        self._second_clock = second_clock
         self._ration, self._counting = Throttle(MOST, _WINDOW), threading.Lock()
         self._rationed = rationed
 
@@ -88,24 +98,35 @@ class Audit:
     ) -> None:
         """Appends one entry within a `SiteState.transaction`, with which it is stored or undone.
 
-        Raises WardroundError(CLOCK) where the clock went back by more than CLOCK_TOLERANCE, as
-        `ration`, and WardroundError(INTERNAL) for a field that is no short scalar.
+        Where the clock went back by more than CLOCK_TOLERANCE and the second clock says that it is
+        right now, it was ahead before: an entry of its own says so first. Raises
+        WardroundError(CLOCK) where nobody says so, as `ration`, and WardroundError(INTERNAL) for a
+        field that is no short scalar.
         """
         if event in _COSTS_NOTHING:
             self.ration(event)
         for name, value in fields.items():
             if not _FIELD.match(name) or (isinstance(value, str) and len(value) > _MAX_LENGTH):
                 raise WardroundError(Code.INTERNAL, f"The audit field {name} is not short.")
-        row = db.execute("SELECT seq, hash, time FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-        seq, previous = (row[0], row[1]) if row else (0, GENESIS)
         now = self._state.clock()
-        if row and not clock_may_go_back and now < datetime.fromisoformat(row[2]) - CLOCK_TOLERANCE:
-            raise WardroundError(
-                Code.CLOCK,
-                "This machine's clock is behind the newest entry of the audit log.",
-                remedy="Set the clock (NTP). If the clock was ahead before and is right now, run "
-                "`wardround-site ledger acknowledge`.",
-            )
+        newest = db.execute("SELECT time FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        if newest and not clock_may_go_back:
+            behind = datetime.fromisoformat(newest[0]) - now
+            if behind > CLOCK_TOLERANCE:
+                self._require_a_second_clock(now)
+                corrected: dict[str, Scalar] = {"seconds": round(behind.total_seconds())}
+                self._write(db, AuditEvent.CLOCK_CORRECTED, corrected, now)
+        self._write(db, event, fields, now)
+
+    def _write(
+        self,
+        db: sqlite3.Connection,
+        event: AuditEvent,
+        fields: Mapping[str, Scalar],
+        now: datetime,
+    ) -> None:
+        row = db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        seq, previous = row or (0, GENESIS)
         time = now.isoformat(timespec="milliseconds")
         text = canonical(dict(fields)).decode()
         hashed = entry_hash(self._site, seq + 1, time, event, fields, previous)
@@ -114,6 +135,18 @@ class Audit:
             "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)",
             (seq + 1, time, event.value, text, previous, hashed, signature),
         )
+
+    def _require_a_second_clock(self, now: datetime) -> None:
+        """Raises WardroundError(CLOCK) unless the second clock says the same time."""
+        second = self._second_clock()
+        if second is None or abs(second - now) > CLOCK_TOLERANCE:
+            raise WardroundError(
+                Code.CLOCK,
+                "This machine's clock is behind the newest entry of the audit log.",
+                remedy="Set the clock (NTP). If it was ahead before and is right now, the daemon "
+                "goes on once it reaches the coordinator, whose clock must say the same; or run "
+                "`wardround-site ledger acknowledge`.",
+            )
 
     def ration(self, kind: str) -> None:
         """Counts an entry that costs a coordinator nothing. Raises WardroundError(REFUSED_POLICY)

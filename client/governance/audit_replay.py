@@ -39,6 +39,7 @@ class AuditEvent(StrEnum):
     ROSTER_PERMITTED = "roster_permitted"
     ROWS_FIXED = "rows_fixed"
     PATIENTS_SCORED = "patients_scored"
+    CLOCK_CORRECTED = "clock_corrected"
 
 
 _STANDING: dict[str, str] = {

@@ -12,7 +12,7 @@ from datetime import datetime
 from client.config.site_config import SiteConfig
 from client.config.site_roster import SiteRoster
 from client.governance.approvals import Approvals, DryRunAnswer, ProposalStatus
-from client.governance.audit import Audit
+from client.governance.audit import Audit, SecondClock
 from client.governance.audit_replay import AuditEvent, Scalar
 from client.governance.database import SiteState, utc_now
 from client.governance.exact_releases import other_rows, rows_allowed
@@ -43,11 +43,12 @@ class SiteGovernance:
         *,
         daemon: bool = False,
         clock: Callable[[], datetime] = utc_now,
+        second_clock: SecondClock = lambda: None,
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
         """With `daemon`, locks out a second daemon and checks open studies against the current
-        rules. notify: receives a notice of each event, for a display or a log; must not raise.
-        Raises WardroundError: STATE, LEDGER, CLOCK."""
+        rules. second_clock: as `Audit` asks it. notify: receives a notice of each event, for a
+        display or a log; must not raise. Raises WardroundError: STATE, LEDGER, CLOCK."""
         self.config, self.policy, self._notify = config, config.policy, notify
         self._refusals, self._refusing = Throttle(_REFUSALS, _WINDOW), threading.Lock()
         self._charging = threading.Lock()
@@ -58,7 +59,9 @@ class SiteGovernance:
             config.state, config.site, public_key, daemon=daemon, clock=clock
         )
         try:
-            self.audit = Audit(self.state, config.site, identity, rationed=daemon)
+            self.audit = Audit(
+                self.state, config.site, identity, rationed=daemon, second_clock=second_clock
+            )
             self.ledger = Ledger(self.state, self.audit, config.policy, config.names_of)
             self.approvals = Approvals(self.ledger, config.site, self.roster)
             if daemon:

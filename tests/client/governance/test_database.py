@@ -7,11 +7,12 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from client.governance.audit import Audit
 from client.governance.audit_head import GENESIS, ChainHead
 from client.governance.audit_replay import AuditEvent
 from client.governance.database import SiteState
@@ -201,6 +202,30 @@ def test_a_backup_that_does_not_fit_leaves_nothing(hospital: Hospital) -> None:
         refused(Code.LEDGER, lambda: hospital.state.backup(folder / "monday.sqlite"))
     assert not list(folder.iterdir())
     hospital.state.backup(folder / "monday.sqlite")
+
+
+@pytest.mark.parametrize("off", [None, timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_clock_gone_back_is_believed_once_a_second_one_says_the_same(
+    hospital: Hospital, off: timedelta | None
+) -> None:
+    """It was ahead before: by a day, until the hospital's NTP came back."""
+    heard: list[datetime | None] = [None if off is None else hospital.clock.now + off]
+    audit = Audit(hospital.state, SITE, hospital.identity, second_clock=lambda: heard[0])
+    hospital.clock.now += timedelta(days=1)
+    audit.append(AuditEvent.OPERATOR, command="ahead")
+    hospital.clock.now -= timedelta(days=1)
+    refused(Code.CLOCK, lambda: audit.append(AuditEvent.OPERATOR, command="nobody agrees"))
+    heard[0] = hospital.clock.now + timedelta(seconds=90)
+    audit.append(AuditEvent.OPERATOR, command="right")
+    audit.append(AuditEvent.OPERATOR, command="right again")
+    events = [(entry.event, entry.fields) for entry in audit.entries()]
+    assert events[-4:] == [
+        ("operator", {"command": "ahead"}),
+        ("clock_corrected", {"seconds": 86400}),
+        ("operator", {"command": "right"}),
+        ("operator", {"command": "right again"}),
+    ]
+    audit.verify()
 
 
 def test_a_clock_gone_back_is_refused_until_acknowledged(hospital: Hospital) -> None:
