@@ -29,7 +29,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import create_node_key
 from launch.demo.consortium import CREDENTIALS, federate
 from launch.federations.deployment import RemoteFederation

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import create_node_key
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks

@@ -113,8 +113,10 @@ DOORS = {
         "server/released_model.py",
     ),
     "flwr": (
+        "client/transport/fleet_calls.py",
         "client/transport/fleet_connection.py",
         "client/transport/http_connection.py",
+        "client/transport/object_transfer.py",
         "launch/federations/ray.py",
         "protocol/wire/flower_version.py",
         "protocol/wire/flower_encoding.py",

@@ -11,7 +11,8 @@ from client.checks.base import Check, CheckWarning
 from client.config.site_config import SiteConfig
 from client.daemon.status import read, running
 from client.enrolment.site_template import UNKNOWN_COORDINATOR
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from client.transport.http_connection import tls
 from client.transport.route import ProxyUnreachable
 from protocol.address import Address

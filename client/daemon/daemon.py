@@ -39,12 +39,8 @@ from client.governance.governance import SiteGovernance
 from client.log_events import event
 from client.training.algorithm_state import sweep
 from client.transport.coordinator_clock import CoordinatorClock
-from client.transport.fleet_connection import (
-    FleetConfig,
-    FleetConnection,
-    IncomingMessage,
-    NewsListener,
-)
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection, IncomingMessage, NewsListener
 from client.transport.http_connection import CallInterrupted
 from client.transport.node_key import load_node_key
 from protocol.errors import Code, WardroundError

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from client.transport.fleet_connection import FleetConfig
+from client.transport.fleet_config import FleetConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, tls
 from protocol.errors import WardroundError
 from protocol.untrusted import parsing

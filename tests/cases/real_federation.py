@@ -41,7 +41,8 @@ from client.enrolment.roster_feed import RosterFeed
 from client.enrolment.rotation import successor
 from client.governance.governance import SiteGovernance
 from client.training.algorithm_state import algorithm_state_in
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from launch.config.compose import load, plain
 from launch.demo.consortium import CREDENTIALS, federate
 from launch.demo.hospitals import answers, write_csv

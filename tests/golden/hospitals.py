@@ -14,7 +14,8 @@ from client.cohorts.query_counts import QueryContributor
 from client.config.known_roster import KnownRoster
 from client.daemon.site import Site
 from client.data.cohort import Cohort
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from launch.federations.inprocess import SimulatedGovernance, split_of
 from protocol.errors import WardroundError
 from protocol.identity import Identity

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from client.config.known_roster import KnownRoster
 from client.daemon.site import Site, StandingState
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import create_node_key
 from launch.config.compose import load, plain
 from launch.federations.deployment import RemoteFederation

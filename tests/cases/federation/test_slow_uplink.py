@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from client.transport import pace
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from protocol.errors import WardroundError
 from protocol.wire.messages import Frame, chunks
 from protocol.wire.progress import WINDOW

@@ -5,7 +5,7 @@ import pytest
 
 from client.transport import coordinator_clock
 from client.transport.coordinator_clock import CoordinatorClock
-from client.transport.fleet_connection import FleetConfig
+from client.transport.fleet_config import FleetConfig
 from client.transport.node_key import create_node_key
 from server.enrolment.certificates import Pki
 from server.transport.superlink import SuperLink, SuperLinkConfig

@@ -23,7 +23,8 @@ from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.supercore.constant import FLWR_PACKAGE_VERSION_METADATA_KEY
 
 from client.transport import fleet_connection
-from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection, IncomingMessage
 from client.transport.node_key import create_node_key, load_node_key, public_pem
 from protocol.errors import Code, WardroundError
 from protocol.wire.flower_encoding import MESSAGE_TYPE, WireBody, pack
@@ -203,17 +204,19 @@ def test_a_clock_that_is_off_is_told_apart(link: SuperLink, pki: Pki, key: Path)
     command = [
         sys.executable,
         "-c",
-        "import sys, datetime, client.transport.fleet_connection as fleet\n"
+        "import sys, datetime, client.transport.fleet_calls\n"
         "from pathlib import Path\n"
+        "from client.transport.fleet_config import FleetConfig\n"
+        "from client.transport.fleet_connection import FleetConnection, WardroundError\n"
         "class Late(datetime.datetime):\n"
         "    @classmethod\n"
         "    def now(cls, tz=None):\n"
         "        return datetime.datetime.now(tz) - datetime.timedelta(seconds=400)\n"
-        "fleet.datetime = Late\n"
+        "client.transport.fleet_calls.datetime = Late\n"
         "try:\n"
-        "    fleet.FleetConnection(fleet.FleetConfig(\n"
+        "    FleetConnection(FleetConfig(\n"
         "        sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))).connect()\n"
-        "except fleet.WardroundError as error:\n"
+        "except WardroundError as error:\n"
         "    print(error.code)\n",
         link.address,
         str(pki.ca_certificate),
@@ -228,7 +231,7 @@ def test_another_flower_release_on_the_site_is_refused_by_name(
 ) -> None:
     link.register("north", public(key))
     connection = FleetConnection(config(link.address, pki, key))
-    connection._version[FLWR_PACKAGE_VERSION_METADATA_KEY] = "1.40.0"
+    connection._calls._version[FLWR_PACKAGE_VERSION_METADATA_KEY] = "1.40.0"
     assert fault(connection).code is Code.FLWR_VERSION
 
 
@@ -384,7 +387,8 @@ def test_sigterm_ends_a_waiting_process(
         "import signal, sys\n"
         "from pathlib import Path\n"
         "from client.transport import fleet_connection\n"
-        "from client.transport.fleet_connection import FleetConfig, FleetConnection\n"
+        "from client.transport.fleet_config import FleetConfig\n"
+        "from client.transport.fleet_connection import FleetConnection\n"
         "fleet_connection._HOLD = 1e6\n"
         "with FleetConnection(FleetConfig(\n"
         "        sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))) as site:\n"
@@ -499,7 +503,7 @@ def test_an_unreadable_ca_certificate_is_named(tmp_path: Path, key: Path) -> Non
 
 
 def test_the_site_trusts_only_its_own_ca(pki: Pki, key: Path) -> None:
-    context = FleetConnection(config("localhost:1", pki, key))._context
+    context = FleetConnection(config("localhost:1", pki, key))._calls._context
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert len(context.get_ca_certs()) == 1

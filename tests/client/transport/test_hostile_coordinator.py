@@ -17,7 +17,8 @@ from flwr.common.serde import message_to_proto
 from flwr.proto import fleet_pb2, message_pb2
 
 from client.transport import http_connection
-from client.transport.fleet_connection import FleetConfig, FleetConnection, IncomingMessage
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection, IncomingMessage
 from client.transport.node_key import create_node_key
 from client.transport.route import Route
 from protocol.errors import Code, WardroundError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from client.config.proxy_settings import ProxySettings
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from client.transport.node_key import load_node_key, public_pem
 from client.transport.proxy import Proxy, proxy_of
 from client.transport.route import Route

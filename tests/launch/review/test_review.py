@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from client.config.site_decisions import SiteDecisions
 from client.enrolment.decision_feed import DecisionFeed
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from launch.cli.main import app
 from launch.demo.mlflow_server import MlflowServer
 from launch.federations.deployment import RemoteFederation

@@ -13,7 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from client.transport.fleet_connection import FleetConfig, FleetConnection
+from client.transport.fleet_config import FleetConfig
+from client.transport.fleet_connection import FleetConnection
 from protocol.wire.messages import Frame
 
 

@@ -35,7 +35,11 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 def posted(site: FleetConnection, route: str, body: bytes) -> Response:
-    headers = {"content-type": "application/protobuf", **site._version, **site._signature()}
+    headers = {
+        "content-type": "application/protobuf",
+        **site._calls._version,
+        **site._calls._signature(),
+    }
     return site._lines[0].call(f"/v1/fleet/{route}", body, headers, HUNG, 1 << 20)
 
 
@@ -54,7 +58,7 @@ def answer(site: FleetConnection, asked: IncomingMessage) -> Push:
     )
     parcel = pack(metadata, b"{}", WireBody.cut([]))
     return Push(
-        node=site._node(),
+        node=site._calls.node(),
         messages_list=[message_to_proto(parcel.message)],
         message_object_trees=[parcel.tree],
     )
@@ -115,7 +119,7 @@ def test_objects_of_garbage_are_no_answer_either(door: Door) -> None:
         assert reply.status == 200
         session = fleet_pb2.PushMessagesResponse.FromString(reply.body).session_id
         pushed = message_pb2.PushObjectRequest(
-            node=site._node(),
+            node=site._calls.node(),
             run_id=asked.metadata.run_id,
             object_id=tree.object_id,
             object_content=content,
@@ -145,7 +149,10 @@ def test_a_body_that_drips_is_given_up(door: Door, monkeypatch: pytest.MonkeyPat
             "host: x",
             "content-type: application/protobuf",
             "content-length: 1000",
-            *(f"{key}: {value}" for key, value in (site._version | site._signature()).items()),
+            *(
+                f"{key}: {value}"
+                for key, value in (site._calls._version | site._calls._signature()).items()
+            ),
         ]
         sending = line._connected().sock
         sending.settimeout(HUNG)

@@ -76,7 +76,7 @@ def test_the_outsider_gets_nothing(door: Door, tmp_path: Path) -> None:
         nodes_before, runs_before = dict(state.nodes), set(state.run_ids)
         process = subprocess.run(
             [sys.executable, str(OUTSIDER), door.link.address, str(door.pki.ca_certificate),
-             str(tmp_path / "routes.json"), str(site._node_id), message_id,
+             str(tmp_path / "routes.json"), str(site._calls.node_id), message_id,
              str(tmp_path / "north.pem")],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
@@ -108,14 +108,14 @@ def test_a_captured_signature_is_worth_nothing_after_its_window(
     key = load_node_key(door.key("north"))
     connection = door.connection("north")
     connection.connect()
-    line = connection._line()
+    line = connection._calls.line()
     now = datetime.now(UTC)
     monkeypatch.setattr(authentication, "now", lambda: now)
-    request = fleet_pb2.PullMessagesRequest(node=Node(node_id=present(connection._node_id)))
+    request = fleet_pb2.PullMessagesRequest(node=Node(node_id=present(connection._calls.node_id)))
 
     def status(age: float) -> tuple[int, str]:
         captured = signature_made(key, now - timedelta(seconds=age))
-        headers = {"content-type": "application/protobuf", **connection._version, **captured}
+        headers = {"content-type": "application/protobuf", **connection._calls._version, **captured}
         answer = line.call(
             "/v1/fleet/pull-messages", request.SerializeToString(), headers, HUNG, 4096
         )
@@ -142,7 +142,7 @@ def signature_made(key: ec.EllipticCurvePrivateKey, time: datetime) -> dict[str,
 def refused(connection: FleetConnection, route: str, request: object, kind: type) -> str:
     """The message of the refusal of one call by a connected node."""
     with pytest.raises(WardroundError) as caught:
-        connection._call(connection._lines[0], route, request, kind)
+        connection._calls.call(connection._lines[0], route, request, kind)
     return caught.value.message
 
 
@@ -157,22 +157,24 @@ def test_a_registered_site_cannot_speak_for_another(door: Door) -> None:
     )
     asking.start()
     delivery = present(north.receive(HUNG))
-    other = Node(node_id=present(north._node_id))
+    other = Node(node_id=present(north._calls.node_id))
     pull = fleet_pb2.PullMessagesRequest(node=other)
     refused(south, "pull-messages", pull, fleet_pb2.PullMessagesResponse)
     confirm = message_pb2.ConfirmMessageReceivedRequest(
-        node=Node(node_id=present(south._node_id)), message_object_id=delivery.message_id
+        node=Node(node_id=present(south._calls.node_id)), message_object_id=delivery.message_id
     )
     confirmed = message_pb2.ConfirmMessageReceivedResponse
     assert "403" in refused(south, "confirm-message-received", confirm, confirmed)
     parcel = south._parcel(delivery, Frame(b'{"forged": 1}'))  # says that it comes from north
     forged = fleet_pb2.PushMessagesRequest(
-        node=Node(node_id=present(south._node_id)),
+        node=Node(node_id=present(south._calls.node_id)),
         messages_list=[message_to_proto(parcel.message)],
         message_object_trees=[parcel.tree],
     )
     assert "403" in refused(south, "push-messages", forged, fleet_pb2.PushMessagesResponse)
-    push = message_pb2.PushObjectRequest(node=Node(node_id=present(south._node_id)), object_id="00")
+    push = message_pb2.PushObjectRequest(
+        node=Node(node_id=present(south._calls.node_id)), object_id="00"
+    )
     assert "409" in refused(south, "push-object", push, message_pb2.PushObjectResponse)
     assert north.reply(delivery, Frame(b'{"true": 1}'))
     asking.join()

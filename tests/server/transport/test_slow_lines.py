@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from client.transport import fleet_connection, pace
+from client.transport import object_transfer, pace
 from client.transport.fleet_connection import FleetConnection
 from protocol.errors import WardroundError
 from protocol.wire.flower_encoding import InlineContent
@@ -183,7 +183,7 @@ def test_a_model_that_is_sent_once_more_is_not_downloaded_again(
     assert moved == [6, 0, 3]
 
 
-@pytest.mark.parametrize("side", [gateway, fleet_connection])
+@pytest.mark.parametrize("side", [gateway, object_transfer])
 def test_a_release_that_knows_no_parts_moves_whole_objects(
     door: Door, monkeypatch: pytest.MonkeyPatch, side: Any
 ) -> None:
