@@ -201,6 +201,30 @@ def exact_cox(
     )
 
 
+@question_command(analyse_app)
+def exact_survival(
+    task: Task,
+    time: Time,
+    event: Event,
+    by: By = "",
+    strata: Annotated[
+        str, typer.Option(help="The test compares groups within these: a column or a condition.")
+    ] = "",
+    where: Condition = "",
+) -> "Question":
+    """Kaplan-Meier curves and a log-rank test without noise, where all participants are honest.
+
+    One sum of events and departures. Intervals in which a group has few of either, by counts with
+    noise, are joined before. Otherwise as exact-glm.
+
+    Example: wardround analyse exact-survival --task t --time days:12 --event "died = 1" --by arm
+    """
+    from launch.queries import exact_analyses
+    from launch.queries.question import Question
+
+    return exact_analyses.exact_survival(Question.about(task, where=where), time, event, by, strata)
+
+
 def _references(text: str) -> dict[str, str]:
     return dict(_reference(part) for part in split(text))
 
