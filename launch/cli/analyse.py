@@ -24,7 +24,7 @@ Time = Annotated[
 ]
 Event = Annotated[str, typer.Option(help="A condition that holds where the event happened.")]
 Factors = Annotated[
-    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,chol > 240.")
+    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,sex * chol > 240.")
 ]
 References = Annotated[str, typer.Option(help="Levels to compare with, with commas: cp=4,sex=0.")]
 By = Annotated[str, typer.Option("--by", help="Groups: a column, bins (age:45/65), a condition.")]
