@@ -1,6 +1,6 @@
 """Exact analyses against statsmodels on pooled data: coefficients and standard errors.
 
-    pip install statsmodels lifelines     # no dependencies of wardround
+    pip install statsmodels lifelines     # no dependencies of wardround: lifelines pins pandas < 3
     python bench/exact_analyses.py
 
 Data that lifelines ships: NCCTG lung cancer (`load_lung`) and GBSG2 (`load_gbsg2`), complete cases,
