@@ -42,6 +42,8 @@ Floats = npt.NDArray[np.float64]
 SITES, J, WIDTH = 4, 16, 100.0
 TRUE = np.array([-0.5, 0.7, -0.4, 0.3, 0.0, 0.5])
 DESIGN = np.array([(1.0, *bits) for bits in product((0.0, 1.0), repeat=5)])
+CROSSED = np.column_stack([DESIGN, DESIGN[:, 1] * DESIGN[:, 2]])
+CROSSED_TRUE = np.append(TRUE, -0.6)
 
 
 def main() -> int:
@@ -55,6 +57,7 @@ def main() -> int:
     for family, epsilon in product(families, (1.0, 3.0)):
         held += _regression(family, epsilon, runs)
     for epsilon in (1.0, 3.0):
+        held += _regression("binomial", epsilon, runs, crossed=True)
         held += _hazards(epsilon, runs)
     return 0 if all(held) else 1
 
@@ -114,12 +117,15 @@ def _log_rank(runs: int, smaller: float, epsilon: float, n: int = 500) -> bool:
     )
 
 
-def _drawn(family: Family, n: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
-    """Outcome values, and (32, Y) patients by combination of factors and by outcome."""
+def _drawn(
+    family: Family, n: int, generator: np.random.Generator, linear: Floats
+) -> tuple[Floats, Floats]:
+    """linear: (32,) predictors by combination of factors -> outcome values, and (32, Y) patients
+    by combination and by outcome."""
     bits = generator.random((n, 5)) < np.array([0.5, 0.3, 0.6, 0.5, 0.4])
     bits[:, 4] ^= bits[:, 0] & (generator.random(n) < 0.5)
     row = bits @ 2 ** np.arange(4, -1, -1)
-    mean, _ = inverse_link(family, DESIGN[row] @ TRUE)
+    mean, _ = inverse_link(family, linear[row])
     match family:
         case "binomial":
             values, outcome = np.array([1.0, 0.0]), (generator.random(n) < mean).astype(float)
@@ -132,17 +138,22 @@ def _drawn(family: Family, n: int, generator: np.random.Generator) -> tuple[Floa
     return values, counts
 
 
-def _regression(family: Family, epsilon: float, runs: int, n: int = 2000) -> list[bool]:
+def _regression(
+    family: Family, epsilon: float, runs: int, crossed: bool = False, n: int = 2000
+) -> list[bool]:
+    """crossed: with the interaction of two factors."""
+    design, truth = (CROSSED, CROSSED_TRUE) if crossed else (DESIGN, TRUE)
     noise, chances = _noise(epsilon)
     variance, generator = float(np.dot(noise**2, chances)), np.random.default_rng(2)
 
     def fits() -> tuple[Fit, Fit]:
-        values, counts = _drawn(family, n, generator)
+        values, counts = _drawn(family, n, generator, design @ truth)
         noised = counts + generator.choice(noise, size=counts.shape, p=chances)
-        alone = fit(family, DESIGN, values, counts, 0.0)
-        return alone, fit(family, DESIGN, values, noised, variance)
+        alone = fit(family, design, values, counts, 0.0)
+        return alone, fit(family, design, values, noised, variance)
 
-    return _coverage(f"private {family} regression", epsilon, TRUE, fits, runs)
+    name = f"private {family} regression{' with an interaction' if crossed else ''}"
+    return _coverage(name, epsilon, truth, fits, runs)
 
 
 def _hazards(epsilon: float, runs: int, n: int = 2000) -> list[bool]:

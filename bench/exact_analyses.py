@@ -1,6 +1,6 @@
 """Exact analyses against statsmodels on pooled data: coefficients and standard errors.
 
-    pip install statsmodels lifelines     # no dependencies of wardround
+    pip install statsmodels lifelines     # no dependencies of wardround: lifelines pins pandas < 3
     python bench/exact_analyses.py
 
 Data that lifelines ships: NCCTG lung cancer (`load_lung`) and GBSG2 (`load_gbsg2`), complete cases,
@@ -9,7 +9,8 @@ number of 1e6. Each site's sums are rounded to integers and added as under masks
 follow from the integers (`protocol.exact`); masks, messages and ledgers are left out, as they
 change no integer. References: `GLM` with a column for each site, `PHReg` with strata by site and
 Breslow's ties, of times rounded up to the same intervals, polished by Newton's steps; standard
-errors are of the package's own Hessian at its estimate.
+errors are of the package's own Hessian at its estimate. Survival curves and log-rank tests:
+lifelines' `KaplanMeierFitter` and `multivariate_logrank_test`, of times rounded up likewise.
 
 The last figure is the computing of a Cox model at four sites of
 10,000 patients and 20 covariates, one after the other, without a network.
@@ -28,13 +29,18 @@ import numpy.typing as npt
 
 from client.cohorts.exact_design import ExactDesign
 from client.cohorts.exact_sums import cox_sums, glm_sums
+from client.cohorts.exact_times import ExactTimes
+from protocol.exact.curves import exact_curve
 from protocol.exact.newton import FRACTION_BITS, Iterate, advance
 from protocol.exact.sums import OpenedSums, SiteSums
+from protocol.exact.transcript import Past
+from protocol.statistics.survival import chi_squared, log_rank
 from protocol.study.condition import Comparison
 from protocol.study.exact_analysis import (
     ConditionOutcome,
     ExactAnalysis,
     ExactModel,
+    ExactSurvival,
     NumberCovariate,
     NumberOutcome,
     TimeOutcome,
@@ -91,6 +97,20 @@ def main() -> int:
         _cox(
             "GBSG2",
             np.column_stack([breast[["age", "tsize", "pnodes"]].to_numpy(float), horm]),
+            breast.time.to_numpy(float),
+            breast.cens.to_numpy() > 0,
+            (0.0, 365.0, 730.0, 1095.0, 1460.0, 1825.0, 2200.0),
+        ),
+        _survival(
+            "lung, by sex",
+            lung.sex.to_numpy() == 1,
+            lung.time.to_numpy(float),
+            lung.status.to_numpy() > 0,
+            (0.0, 100.0, 200.0, 300.0, 450.0, 700.0),
+        ),
+        _survival(
+            "GBSG2, by hormonal therapy",
+            horm > 0,
             breast.time.to_numpy(float),
             breast.cens.to_numpy() > 0,
             (0.0, 365.0, 730.0, 1095.0, 1460.0, 1825.0, 2200.0),
@@ -226,6 +246,62 @@ def _cox(
         wanted = wanted - np.linalg.solve(model.hessian(wanted), model.score(wanted))
     theirs = np.sqrt(np.diag(np.linalg.inv(-model.hessian(wanted))))
     return _figure(f"exact Cox model, {name}", [beta / wanted - 1, errors / theirs - 1], taken)
+
+
+def _survival(
+    name: str,
+    group: npt.NDArray[np.bool_],
+    until: Floats,
+    event: npt.NDArray[np.bool_],
+    edges: tuple[float, ...],
+) -> bool:
+    """Counts of each site, added up, against the pooled patients; no interval is joined."""
+    from lifelines import KaplanMeierFitter
+    from lifelines.statistics import multivariate_logrank_test
+
+    last = len(edges) - 1
+    interval = np.minimum(np.searchsorted(np.array(edges), until, side="right") - 1, last)
+    condition = ConditionAxis(condition=Comparison(column="y", order=">", value=0.0))
+    analysis = ExactSurvival(
+        outcome=TimeOutcome(event=condition, time=Bins(column="t", edges=edges, outside=True)),
+        groups=ConditionAxis(condition=Comparison(column="g", order=">", value=0.0)),
+    )
+    past = Past("", 1, None, intervals=tuple(range(last)))
+    places = [np.where(of, 0, 1).astype(np.int64) for of in (group, event)]
+    parts = [
+        ExactTimes(
+            analysis,
+            places[0][at::SITES],
+            np.zeros(len(interval[at::SITES]), np.int64),
+            places[1][at::SITES],
+            interval[at::SITES],
+        ).counts(past)[0]
+        for at in range(SITES)
+    ]
+    counted = np.sum(parts, axis=0).reshape(analysis.shape)
+    cells = np.concatenate([counted, np.zeros((*counted.shape[:-1], 1))], axis=-1)
+    rounded = np.append(np.array(edges[1:]), edges[-1] + 1)[interval]
+    happened = event & (interval < last)
+    off = []
+    for cell, of in zip(cells[:, 0], (group, ~group), strict=True):
+        curve = exact_curve(cell, np.array(edges))
+        fitted = KaplanMeierFitter().fit(rounded[of], happened[of])
+        wanted = fitted.survival_function_at_times(edges[1:]).to_numpy()
+        off += [curve.survival - wanted]
+        bounds = fitted.confidence_interval_.reindex(edges[1:], method="ffill").to_numpy().T
+        off += [curve.low - bounds[0], curve.high - bounds[1]]
+    test = chi_squared(*log_rank(cells))
+    pooled = multivariate_logrank_test(rounded, group, happened)
+    off += [np.array([test.statistic / pooled.test_statistic - 1, test.p / pooled.p_value - 1])]
+    largest = float(max(np.abs(part).max() for part in off))
+    return figure(
+        f"exact Kaplan-Meier and log-rank, {name}: largest error of curves, bands and test",
+        largest,
+        "",
+        1e-9,
+        exactly=f"{largest:.1e}",
+        sums=1,
+    )
 
 
 def _figure(name: str, off: Sequence[Floats], taken: int) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from launch.federations.inprocess import InProcessFederation, cohorts_of
     from launch.queries.analyses import cox, glm, survival, table_one
     from launch.queries.ask import Where, ask
-    from launch.queries.exact_analyses import exact_cox, exact_glm
+    from launch.queries.exact_analyses import exact_cox, exact_glm, exact_survival
     from launch.queries.query_builder import Price, build_query
     from launch.queries.question import Question
     from launch.studies.baselines import compare, pool
@@ -91,6 +91,7 @@ __all__ = [
     "declared_patients",
     "exact_cox",
     "exact_glm",
+    "exact_survival",
     "glm",
     "histogram",
     "load",
@@ -145,6 +146,7 @@ _HOME = {
     "declared_patients": "launch.studies.run",
     "exact_cox": "launch.queries.exact_analyses",
     "exact_glm": "launch.queries.exact_analyses",
+    "exact_survival": "launch.queries.exact_analyses",
     "glm": "launch.queries.analyses",
     "histogram": "protocol.outcomes.binary",
     "load": "server.tracking.registered_model",

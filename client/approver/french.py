@@ -108,6 +108,12 @@ FRENCH: dict[str, str] = {
         "premier de ses enregistrements"
     ),
     ", within {column}": ", par strate de {column}",
+    ", by {column}": ", par {column}",
+    "survival curves and a log-rank test of {column}{groups}{within}, from one sum of events and "
+    "departures in intervals of time": (
+        "des courbes de survie et un test du log-rank de {column}{groups}{within}, d'après une "
+        "somme des événements et des départs par intervalle de temps"
+    ),
     "a {model} model of {names}{within}: from 0, in at most {iterates} iterates, which every site "
     "computes itself from all sums": (
         "un modèle {model} de {names}{within} : à partir de 0, en {iterates} itérations au plus, "

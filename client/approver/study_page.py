@@ -16,7 +16,6 @@ from client.config.policy import Policy
 from client.governance.approvals import Approvals
 from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
-from protocol.exact.results import HONEST
 from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
@@ -30,7 +29,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
-from protocol.study.exact_analysis import ExactAnalysis
+from protocol.study.exact_analysis import HONEST, AnyExact, ExactSurvival
 from protocol.study.query import Cells, Mean, Query, Scored, Statistic
 from protocol.study.study import Study
 from protocol.study.subgroups import in_words as partition_in_words
@@ -246,11 +245,22 @@ def _read_as(analysis: Analysis, say: Say) -> str:
     assert_never(analysis)
 
 
-def _fitted(analysis: ExactAnalysis, say: Say) -> str:
-    """The model of an exact analysis."""
+def _fitted(analysis: AnyExact, say: Say) -> str:
+    """What an exact analysis is of."""
     within = ""
     if analysis.strata is not None:
         within = say(", within {column}", column=analysis.strata.column)
+    if isinstance(analysis, ExactSurvival):
+        groups = (
+            "" if analysis.groups is None else say(", by {column}", column=analysis.groups.column)
+        )
+        return say(
+            "survival curves and a log-rank test of {column}{groups}{within}, from one sum of "
+            "events and departures in intervals of time",
+            column=analysis.outcome.time.column,
+            groups=groups,
+            within=within,
+        )
     return say(
         "a {model} model of {names}{within}: from 0, in at most {iterates} iterates, which every "
         "site computes itself from all sums",

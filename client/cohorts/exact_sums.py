@@ -1,4 +1,5 @@
-"""What a site adds to an exact sum: derivatives of the log-likelihood at one iterate.
+"""What a site adds to an exact sum: derivatives of the log-likelihood at one iterate, or counts of
+survival curves (`client.cohorts.exact_times`).
 
 Intercepts of the site's strata are estimated here, for the iterate, and taken out (the profile
 likelihood; of its information the Schur complement), so that none of the site's own totals stands
@@ -12,21 +13,23 @@ such could wrap around. It gives one answer for all of these, after it was debit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from client.cohorts.exact_design import ExactDesign, Floats
+from client.cohorts.exact_times import ExactTimes
 from client.cohorts.query_counts import QueryContributor, QueryRecords
 from protocol.errors import Code, WardroundError
 from protocol.exact.newton import FRACTION_BITS
 from protocol.exact.sums import SiteSums
 from protocol.exact.transcript import Past
 from protocol.study.analysis import Family
-from protocol.study.exact_analysis import ExactAnalysis, covariate_columns
+from protocol.study.exact_analysis import ExactAnalysis, ExactSurvival, covariate_columns
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from tasks.schema import Schema, Table
@@ -38,8 +41,9 @@ _STEPS, _TIGHT = 200, 1e-14
 class ExactContributor(QueryContributor):
     """One site's records for one exact analysis: counts with noise first, then exact sums."""
 
-    analysis: ExactAnalysis
-    design: ExactDesign
+    adds: Callable[[Past], tuple[Floats, float]]
+    """What follows from the sums so far -> (cells,) whole numbers, as floats, and the effective
+    number of patients that they are about."""
     rows: str
     """Identifies the row set (SHA-256), at this site alone."""
 
@@ -53,22 +57,22 @@ class ExactContributor(QueryContributor):
             records.values(name)
         where = study.query.where
         rows = records.first(records.truth(where).true)
-        design = ExactDesign.of(study.exact, where, records)
-        return ExactContributor(study, records, study.exact, design, records.row_set(rows))
+        adds: Callable[[Past], tuple[Floats, float]]
+        match study.exact:
+            case ExactSurvival():
+                adds = ExactTimes.of(study.exact, where, records).counts
+            case ExactAnalysis():
+                design = ExactDesign.of(study.exact, where, records)
+                adds = partial(_derivatives, study.exact, design)
+            case never:
+                assert_never(never)
+        return ExactContributor(study, records, adds, records.row_set(rows))
 
     def exact_sums(self, past: Past) -> npt.NDArray[np.int64]:
-        """(cells,) integers at the iterate that follows from `past`. The ledger has been debited
-        for them. Raises WardroundError(REVOKED) where the site ends the study."""
-        at = np.array([value / 2**FRACTION_BITS for value in past.iterate.at])
-        design, least = self.design, self.study.query.least_count if self.study.query else 0
-        match self.analysis.model:
-            case "cox":
-                sums, weights = cox_sums(design, at, past.intervals)
-            case "gaussian" | "binomial" | "poisson" as family:
-                sums, weights = glm_sums(family, design, at)
-        squares = float(weights @ weights)
-        effective = float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
-        scaled = np.rint(sums.flat(self.analysis) * 2.0**self.analysis.fraction_bits)
+        """(cells,) integers at what follows from `past`. The ledger has been debited for them.
+        Raises WardroundError(REVOKED) where the site ends the study."""
+        least = self.study.query.least_count if self.study.query else 0
+        scaled, effective = self.adds(past)
         most = (2**63 - 1) // len(self.study.roster)
         if effective < least or not np.all(np.abs(scaled) < most):
             raise WardroundError(
@@ -84,6 +88,21 @@ class ExactContributor(QueryContributor):
         if sections.evaluate:
             return super().noise(sections, participants)
         return np.zeros(sections.length, dtype=np.int64)
+
+
+def _derivatives(analysis: ExactAnalysis, design: ExactDesign, past: Past) -> tuple[Floats, float]:
+    """The sums of a model at the iterate that follows from `past`, in units of 2^-fraction_bits."""
+    if past.iterate is None:
+        raise WardroundError(Code.INTERNAL, "The exact analysis has no iterate.")
+    at = np.array([value / 2**FRACTION_BITS for value in past.iterate.at])
+    match analysis.model:
+        case "cox":
+            sums, weights = cox_sums(design, at, past.intervals)
+        case "gaussian" | "binomial" | "poisson" as family:
+            sums, weights = glm_sums(family, design, at)
+    squares = float(weights @ weights)
+    effective = float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+    return np.rint(sums.flat(analysis) * 2.0**analysis.fraction_bits), effective
 
 
 def contributor_of(study: Study, schema: Schema, table: Table) -> QueryContributor:

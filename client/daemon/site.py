@@ -479,7 +479,7 @@ class Site:
             return None
         shares = from_wire(study, message.opened, received.body)
         past = replay(study, tuple(self._keys(study).items()), shares)
-        if past.rounds + 1 != message.round or past.iterate.converged:
+        if past.rounds + 1 != message.round or past.over:
             raise WardroundError(Code.MESSAGE, "The sums so far are not those before this round.")
         return past
 

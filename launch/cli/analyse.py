@@ -24,7 +24,7 @@ Time = Annotated[
 ]
 Event = Annotated[str, typer.Option(help="A condition that holds where the event happened.")]
 Factors = Annotated[
-    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,chol > 240.")
+    str, typer.Option(help="Columns or conditions, with commas: sex,age:45/65,sex * chol > 240.")
 ]
 References = Annotated[str, typer.Option(help="Levels to compare with, with commas: cp=4,sex=0.")]
 By = Annotated[str, typer.Option("--by", help="Groups: a column, bins (age:45/65), a condition.")]
@@ -199,6 +199,30 @@ def exact_cox(
         ridge=ridge,
         iterates=iterates,
     )
+
+
+@question_command(analyse_app)
+def exact_survival(
+    task: Task,
+    time: Time,
+    event: Event,
+    by: By = "",
+    strata: Annotated[
+        str, typer.Option(help="The test compares groups within these: a column or a condition.")
+    ] = "",
+    where: Condition = "",
+) -> "Question":
+    """Kaplan-Meier curves and a log-rank test without noise, where all participants are honest.
+
+    One sum of events and departures. Intervals in which a group has few of either, by counts with
+    noise, are joined before. Otherwise as exact-glm.
+
+    Example: wardround analyse exact-survival --task t --time days:12 --event "died = 1" --by arm
+    """
+    from launch.queries import exact_analyses
+    from launch.queries.question import Question
+
+    return exact_analyses.exact_survival(Question.about(task, where=where), time, event, by, strata)
 
 
 def _references(text: str) -> dict[str, str]:

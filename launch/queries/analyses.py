@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from launch.queries.question import Question
 from protocol.errors import Code, WardroundError, unknown_name
@@ -74,12 +75,13 @@ def cox(
     time, event: as in `survival`; factors, references: as in `glm`. Raises as `survival`.
     """
     happened, until = _event_and_time(question, event, time)
-    axes, chosen = _factors(question, factors, references or {}, 6)
+    axes, chosen, products = _factors(question, factors, references or {}, 6)
     _require_apart(axes, (happened, until))
     name = f"{until.column} until {happened.column} by factors"
     question = question.of(Cells(name=name[:120], axes=(*axes, happened, until)))
     titled = question.title or f"Proportional hazards: {question.task.name}"
-    return replace(question, analysis=Hazards(references=chosen), title=titled)
+    analysis = Hazards(references=chosen, interactions=products)
+    return replace(question, analysis=analysis, title=titled)
 
 
 def glm(
@@ -92,16 +94,17 @@ def glm(
     """A generalised linear model: logistic, linear or Poisson regression on factors.
 
     outcome: a condition (binomial), a number column, for its middle of bins (gaussian) or as whole
-    numbers (poisson). factors: columns or conditions; a number column is one of bins (`age:45/65`).
+    numbers (poisson). factors: columns or conditions; a number column is one of bins (`age:45/65`);
+    `sex * arm` is both and their interaction.
     references: column or condition -> the level that others are compared with; otherwise the
     first, of a condition "no". Raises WardroundError: CONFIGURATION, REFUSED_STUDY.
     """
-    axes, chosen = _factors(question, factors, references or {}, 7)
+    axes, chosen, products = _factors(question, factors, references or {}, 7)
     of = _outcome(question, outcome, family)
     _require_apart(axes, (of,))
     question = question.of(Cells(name=f"{of.column} by factors"[:120], axes=(*axes, of)))
     titled = question.title or f"Regression: {question.task.name}"
-    analysis = Regression(family=family, references=chosen)
+    analysis = Regression(family=family, references=chosen, interactions=products)
     return replace(question, analysis=analysis, title=titled)
 
 
@@ -116,9 +119,10 @@ def _event_and_time(question: Question, event: str, time: str) -> tuple[Conditio
 
 def _factors(
     question: Question, factors: Sequence[str], references: Mapping[str, str], most: int
-) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
-    """Their axes, and of each the level that others are compared with."""
-    axes = tuple(question.axis(text, FACTOR_BINS) for text in factors)
+) -> tuple[tuple[Axis, ...], tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Their axes, of each the level that others are compared with, and which interact."""
+    texts, products = _terms(factors)
+    axes = tuple(question.axis(text, FACTOR_BINS) for text in texts)
     if not 1 <= len(axes) <= most or len({axis.column for axis in axes}) < len(axes):
         raise _unfit(f"The model has 1 to {most} different factors.", "Name others, or fewer.")
     wanted = dict(references)
@@ -127,7 +131,27 @@ def _factors(
         known = [axis.column for axis in axes]
         message = f"No factor is called {name!r}."
         raise unknown_name(Code.CONFIGURATION, message, name, known, "The factors")
-    return axes, chosen
+    return axes, chosen, products
+
+
+def _terms(factors: Sequence[str]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """The factors of `a`, `b * c`, and by their places all products of those that stand between
+    stars."""
+    crossed = [tuple(part.strip() for part in text.split("*")) for text in factors]
+    for text, parts in zip(factors, crossed, strict=True):
+        if len(set(parts)) < len(parts) or "" in parts:
+            raise _unfit(f"{text!r} is no product of factors.", "For example: sex * arm.")
+    alone = [parts[0] for parts in crossed if len(parts) == 1]
+    texts = list(alone)
+    for parts in crossed:
+        texts += [part for part in parts if part not in texts]
+    products = [
+        tuple(sorted(texts.index(part) for part in chosen))
+        for parts in crossed
+        for size in range(2, len(parts) + 1)
+        for chosen in combinations(parts, size)
+    ]
+    return tuple(texts), tuple(dict.fromkeys(products))
 
 
 def _require_apart(factors: Sequence[Axis], outcomes: Sequence[Axis]) -> None:

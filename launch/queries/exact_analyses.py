@@ -1,4 +1,4 @@
-"""Questions that are answered without noise: regressions and Cox's model, fitted to exact sums.
+"""Questions that are answered without noise: regressions, Cox's model, survival curves.
 
     question = exact_glm(Question.about("heart_disease"), "num = 1 ~ age + sex * exang")
     ask(question, Price(epsilon=1)).analysis
@@ -22,9 +22,11 @@ from protocol.errors import Code, WardroundError, unknown_name
 from protocol.study.analysis import Family
 from protocol.study.condition import AllOf, Condition
 from protocol.study.exact_analysis import (
+    AnyExact,
     ConditionOutcome,
     Covariate,
     ExactAnalysis,
+    ExactSurvival,
     FactorCovariate,
     NumberCovariate,
     NumberOutcome,
@@ -97,19 +99,41 @@ def exact_cox(
     read = parse_formula(f"time ~ {formula}")
     if read.offset:
         raise _unfit("Cox's model has no offset here.", "Leave it out.")
+    outcome = _time_outcome(question, time, event)
+    fields: dict[str, Any] = {"model": "cox", "outcome": outcome, "ridge": ridge}
+    kind = f"Hazard ratios: {question.task.name}"
+    return _made(question, read, fields, references or {}, strata, iterates, kind)
+
+
+def exact_survival(
+    question: Question, time: str, event: str, by: str = "", strata: str = ""
+) -> Question:
+    """Kaplan-Meier curves of each group, with a log-rank test within strata: one sum of events and
+    departures, in public intervals that are joined until each group has enough of both.
+
+    time, event: as in `exact_cox`; by, strata: a column, bins or a condition. Raises as
+    `exact_glm`.
+    """
+    outcome = _time_outcome(question, time, event)
+    apart = [question.axis(text) for text in (by, strata) if text]
+    columns = [axis.column for axis in (*apart, outcome.event, outcome.time)]
+    if len(set(columns)) < len(columns):
+        raise _unfit("Groups, strata, event and time are to be different.", "Name another column.")
+    analysis = ExactSurvival(
+        outcome=outcome,
+        groups=apart[0] if by else None,
+        strata=apart[-1] if strata else None,
+    )
+    return _asked(question, analysis, f"Survival: {question.task.name}")
+
+
+def _time_outcome(question: Question, time: str, event: str) -> TimeOutcome:
     happened, until = question.axis(event), question.axis(time, 12)
     if not isinstance(happened, ConditionAxis):
         raise _unfit(f"{event!r} is no condition.", "For example: --event 'died = 1'.")
     if not isinstance(until, Bins):
         raise _unfit(f"{time!r} is no time.", "For example: --time days:0/182/365/730.")
-    until = until.model_copy(update={"outside": True})
-    fields: dict[str, Any] = {
-        "model": "cox",
-        "outcome": TimeOutcome(event=happened, time=until),
-        "ridge": ridge,
-    }
-    kind = f"Hazard ratios: {question.task.name}"
-    return _made(question, read, fields, references or {}, strata, iterates, kind)
+    return TimeOutcome(event=happened, time=until.model_copy(update={"outside": True}))
 
 
 def _made(
@@ -139,6 +163,11 @@ def _made(
     except ValidationError as error:
         where, what, _ = first_fault(error)
         raise _unfit(f"The analysis is not valid: {where}: {what}.", "Check its options.") from None
+    return _asked(question, analysis, kind)
+
+
+def _asked(question: Question, analysis: AnyExact, kind: str) -> Question:
+    """Of the records in which every column that the analysis reads is known."""
     own = (question.where,) if question.where is not None else ()
     conditions: tuple[Condition, ...] = tuple(dict.fromkeys((*own, *complete(analysis))))
     cohort = conditions[0] if len(conditions) == 1 else AllOf(of=conditions)

@@ -18,13 +18,18 @@ from pydantic import ValidationError
 from launch.queries.question import Question
 from protocol.document import first_fault
 from protocol.errors import Code, WardroundError
-from protocol.exact.results import HONEST
 from protocol.privacy.calibration import patient_scale, with_noise, with_words
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.events import noise_in_words
 from protocol.privacy.query_noise import half_width
 from protocol.privacy.releases import assumption, planned_broken_epsilon
-from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, fraction_bits
+from protocol.study.exact_analysis import (
+    EXACT_TITLE,
+    HONEST,
+    AnyExact,
+    ExactAnalysis,
+    fraction_bits,
+)
 from protocol.study.privacy_mode import QUERY_MODE
 from protocol.study.query import Query, Scored, SharedNoise
 from protocol.study.study import (
@@ -140,18 +145,20 @@ def _built(
     return priced if question.exact is None else _fitting(priced, question.exact)
 
 
-def _fitting(study: Study, analysis: ExactAnalysis) -> Study:
+def _fitting(study: Study, analysis: AnyExact) -> Study:
     """The query of an exact analysis with the analysis itself, whose sums take words of 64 bits."""
     sites, iterates = len(study.roster), analysis.iterates
     attempts = study.aggregation.attempts + iterates
     largest = max(member.patients for member in study.roster)
-    fitted = analysis.model_copy(update={"fraction_bits": fraction_bits(analysis, largest, sites)})
+    if isinstance(analysis, ExactAnalysis):
+        bits = fraction_bits(analysis, largest, sites)
+        analysis = analysis.model_copy(update={"fraction_bits": bits})
     changed = {
         "optimisation": Optimisation(rounds=iterates),
         "aggregation": study.aggregation.model_copy(
             update={"word_bits": 64, "attempts": attempts, "least_sites": sites}
         ),
-        "exact": fitted,
+        "exact": analysis,
         "title": f"{study.title} ({EXACT_TITLE})",
     }
     return Study.model_validate(study.model_dump() | changed)

@@ -20,7 +20,7 @@ from launch.queries.condition_parser import parse
 from protocol.errors import Code, WardroundError
 from protocol.study.analysis import Analysis
 from protocol.study.condition import Condition
-from protocol.study.exact_analysis import ExactAnalysis
+from protocol.study.exact_analysis import AnyExact
 from protocol.study.query import (
     Axis,
     Bins,
@@ -52,7 +52,7 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
     """What the statistics are read as (`launch.queries.analyses`, `launch.queries.drift`)."""
-    exact: ExactAnalysis | None = None
+    exact: AnyExact | None = None
     """The model that is fitted to sums without noise once the statistics allow it
     (`launch.queries.exact_analyses`)."""
     scored: Scored | None = None

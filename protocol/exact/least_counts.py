@@ -2,7 +2,8 @@
 
 Cells of outcome, strata and factors hold the least count each, or the study ends. Intervals of time
 in which fewer patients than that have an event, or depart, are joined to the next ones; what is
-left at the end is joined to the last interval.
+left at the end is joined to the last interval. Survival curves count events and departures of each
+group and stratum, so there every one of these has to hold the least count.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
-from protocol.study.exact_analysis import ExactAnalysis, TimeOutcome
+from protocol.study.exact_analysis import AnyExact, ExactSurvival, TimeOutcome
 from protocol.study.query import Bins, Cells, Query
 from protocol.study.study import Study
 
@@ -39,15 +40,13 @@ def joined_intervals(study: Study, total: Sequence[int]) -> tuple[int, ...]:
         if isinstance(analysis.outcome, TimeOutcome) and table.axes[-1:] == (
             analysis.outcome.time,
         ):
-            intervals = _joined(known, least, query)
+            intervals = _joined(table, known, least, query, analysis)
         else:
             _require(table, known, least, query, analysis)
     return intervals
 
 
-def _require(
-    table: Cells, known: Counts, least: int, query: Query, analysis: ExactAnalysis
-) -> None:
+def _require(table: Cells, known: Counts, least: int, query: Query, analysis: AnyExact) -> None:
     for place in np.argwhere(known < least).tolist():
         cell = " and ".join(
             f"{axis.column}: {axis.labels[at]}" for axis, at in zip(table.axes, place, strict=True)
@@ -63,24 +62,33 @@ def _require(
         )
 
 
-def _joined(known: Counts, least: int, query: Query) -> tuple[int, ...]:
-    """known: (2, J + 2) events and departures before, in and after the intervals."""
-    inner, places = known[:, 1:-1], list[int]()
-    joined, held = 0, np.zeros(2, dtype=np.int64)
-    for at in range(inner.shape[1]):
-        held = held + inner[:, at]
+def _joined(
+    table: Cells, known: Counts, least: int, query: Query, analysis: AnyExact
+) -> tuple[int, ...]:
+    """known: (..., 2, J + 2) events and departures before, in and after the intervals."""
+    inner, places = known[..., 1:-1].copy(), list[int]()
+    if isinstance(analysis, ExactSurvival):
+        inner[..., 1, -1] += known[..., -1].sum(axis=-1)
+    joined, held = 0, np.zeros(inner.shape[:-1], dtype=np.int64)
+    for at in range(inner.shape[-1]):
+        held = held + inner[..., at]
         places.append(joined)
         if (held >= least).all():
-            joined, held = joined + 1, np.zeros(2, dtype=np.int64)
+            joined, held = joined + 1, np.zeros_like(held)
     if not joined:
-        events = int(inner[0].sum())
-        why = "have the event" if events < least else "depart without the event"
+        *group, event = np.argwhere(inner.sum(axis=-1) < least)[0].tolist()
+        of = " and ".join(
+            f"{axis.column}: {axis.labels[at]}" for axis, at in zip(table.axes, group, strict=False)
+        )
         raise WardroundError(
             Code.TOO_FEW_PATIENTS,
-            f"By the noised counts fewer than {query.least_count} patients {why} within the "
-            f"intervals{' (no events)' if events < least else ' (nobody censored)'}: no exact sum "
+            f"By the noised counts fewer than {query.least_count} patients "
+            f"{f'with {of} ' if of else ''}"
+            f"{'have the event' if event == 0 else 'depart without the event'} within the "
+            f"intervals{' (no events)' if event == 0 else ' (nobody censored)'}: no exact sum "
             "is taken.",
-            remedy="Follow patients for longer, or give intervals that end before most have left.",
+            remedy="Follow patients for longer, give intervals that end before most have left, or "
+            "join groups or strata.",
         )
     return tuple(min(place, joined - 1) for place in places)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from protocol.errors import Code, WardroundError
+from protocol.exact.curves import curve_tables
 from protocol.exact.least_counts import interval_labels
 from protocol.exact.newton import FRACTION_BITS
 from protocol.exact.sums import OpenedSums
@@ -17,9 +19,11 @@ from protocol.exact.transcript import Past
 from protocol.statistics.regression_tables import EVENTS_PER_COEFFICIENT
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
 from protocol.study.exact_analysis import (
+    HONEST,
     ConditionOutcome,
     ExactAnalysis,
     ExactModel,
+    ExactSurvival,
     NumberOutcome,
     TimeOutcome,
 )
@@ -33,12 +37,6 @@ _EFFECT: dict[ExactModel, str] = {
     "poisson": "rate ratio",
     "cox": "hazard ratio",
 }
-HONEST = (
-    "Exact sums protect patients only where all sites are honest: one that lies about its sums can "
-    "steer the next iterate. Every site sees the pooled sums, and so everyone's minus its own; no "
-    "epsilon covers them."
-)
-"""What every report of an exact analysis says."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,10 @@ class ExactFit:
 
 def exact_fit(analysis: ExactAnalysis, past: Past) -> ExactFit:
     """Of a past that has converged. Raises WardroundError(INTERNAL) for another."""
-    opened = past.iterate.sums
-    if opened is None or not past.iterate.converged:
+    iterate = past.iterate
+    if iterate is None or iterate.sums is None or not iterate.converged:
         raise WardroundError(Code.INTERNAL, "The exact analysis has not converged.")
-    unit = 2.0**-analysis.fraction_bits
+    opened, unit = iterate.sums, 2.0**-analysis.fraction_bits
     p, scales = analysis.coefficients, np.array(analysis.scales)
     stretch = 1.0
     if analysis.model == "gaussian" and isinstance(analysis.outcome, NumberOutcome):
@@ -78,7 +76,7 @@ def exact_fit(analysis: ExactAnalysis, past: Past) -> ExactFit:
         outer = np.array(opened.outer, float) * unit
         robust = np.sqrt(np.diag(bread @ outer @ bread)) * units
     return ExactFit(
-        np.array([value / 2**FRACTION_BITS for value in past.iterate.at]) * units,
+        np.array([value / 2**FRACTION_BITS for value in iterate.at]) * units,
         np.sqrt(np.diag(bread) * dispersion) * units,
         robust,
         dispersion * stretch**2,
@@ -110,10 +108,19 @@ def _aic(
 
 
 def exact_tables(study: Study, past: Past) -> AnalysisResult:
-    """The study's coefficients with intervals, and what the model says of itself."""
-    analysis = study.exact
-    if analysis is None:
-        raise WardroundError(Code.INTERNAL, "The study has no exact analysis.")
+    """What the study's exact analysis came to."""
+    match study.exact:
+        case None:
+            raise WardroundError(Code.INTERNAL, "The study has no exact analysis.")
+        case ExactSurvival():
+            return curve_tables(study, study.exact, past)
+        case ExactAnalysis():
+            return _model_tables(study, study.exact, past)
+    assert_never(study.exact)
+
+
+def _model_tables(study: Study, analysis: ExactAnalysis, past: Past) -> AnalysisResult:
+    """Coefficients with intervals, and what the model says of itself."""
     found = exact_fit(analysis, past)
     shown = ResultTable(
         "Coefficients",
@@ -141,7 +148,8 @@ def exact_tables(study: Study, past: Past) -> AnalysisResult:
         for label, value in numbers
     )
     return AnalysisResult(
-        (shown, ResultTable("Model", ("figure",), about)), tuple(_notes(study, past, found))
+        (shown, ResultTable("Model", ("figure",), about)),
+        tuple(_notes(study, analysis, past, found)),
     )
 
 
@@ -158,10 +166,7 @@ def _rows(analysis: ExactAnalysis, found: ExactFit) -> Iterator[ResultRow]:
         yield ResultRow(name, (*cells, Figure(z), Figure(float(2 * ndtr(-abs(z))))))
 
 
-def _notes(study: Study, past: Past, found: ExactFit) -> Iterator[str]:
-    analysis = study.exact
-    if analysis is None or study.query is None:
-        return
+def _notes(study: Study, analysis: ExactAnalysis, past: Past, found: ExactFit) -> Iterator[str]:
     yield HONEST
     yield (
         "Standard errors, intervals (95%) and p-values are of the model; robust ones (HC0, White "
@@ -186,8 +191,9 @@ def _notes(study: Study, past: Past, found: ExactFit) -> Iterator[str]:
                 f"at {ends} (Breslow)."
             )
         case ConditionOutcome():
-            rare = np.array(past.counts[study.query.slices[1]])[:2] / study.evaluation.scale
-            events = float(rare.min())
+            if study.query is not None:
+                rare = np.array(past.counts[study.query.slices[1]])[:2] / study.evaluation.scale
+                events = float(rare.min())
         case NumberOutcome():
             pass
     if events is not None and events < EVENTS_PER_COEFFICIENT * analysis.coefficients:

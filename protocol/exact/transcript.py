@@ -26,6 +26,7 @@ from protocol.exact.sums import OpenedSums
 from protocol.identity import Identity, verify
 from protocol.secagg.aggregate import GUARDS, ShareSum
 from protocol.secagg.context import Context, SignedKey, check_readys, encode
+from protocol.study.exact_analysis import ExactAnalysis
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 
@@ -50,15 +51,23 @@ class SignedShares:
 
 @dataclass(frozen=True)
 class Past:
-    """What follows from the sums so far. intervals: as `joined_intervals`."""
+    """What follows from the sums so far. iterate: None of survival curves, which have none.
+    intervals: as `joined_intervals`."""
 
     chain: str
     rounds: int
-    iterate: Iterate
+    iterate: Iterate | None
     intervals: tuple[int, ...] = ()
     attempt: int = 0
     counts: tuple[int, ...] = ()
-    """The opened integers of the counts."""
+    """The opened integers of the noised counts."""
+    exact_counts: tuple[int, ...] = ()
+    """The opened integers of survival curves."""
+
+    @property
+    def over(self) -> bool:
+        """Whether no sum is left to be taken."""
+        return bool(self.exact_counts) if self.iterate is None else self.iterate.converged
 
 
 def sign_share(
@@ -86,7 +95,8 @@ def began(study: Study) -> Past:
     if study.exact is None:
         raise WardroundError(Code.INTERNAL, "The study has no exact analysis.")
     chain = hashlib.sha256(encode(_CHAIN, study.digest)).hexdigest()
-    return Past(chain, 0, Iterate.first(study.exact))
+    model = study.exact if isinstance(study.exact, ExactAnalysis) else None
+    return Past(chain, 0, None if model is None else Iterate.first(model))
 
 
 def replay(study: Study, roster: Roster, shares: Sequence[SignedShares]) -> Past:
@@ -153,7 +163,11 @@ def follow(study: Study, past: Past, one: SignedShares, total: tuple[int, ...]) 
     past = replace(past, chain=hashed.hexdigest(), rounds=one.round, attempt=one.attempt)
     if study.evaluates(one.round):
         return replace(past, intervals=joined_intervals(study, total), counts=total)
-    if past.iterate.converged:
+    if past.over:
         raise WardroundError(Code.MESSAGE, "An exact analysis goes on after it has converged.")
+    if past.iterate is None or not isinstance(study.exact, ExactAnalysis):
+        if min(total) < 0:
+            raise WardroundError(Code.AGGREGATION, "An exact sum counts fewer than no patients.")
+        return replace(past, exact_counts=total)
     sums = OpenedSums.read(study.exact, total)
     return replace(past, iterate=advance(study.exact, past.iterate, sums))

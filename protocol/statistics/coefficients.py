@@ -19,19 +19,27 @@ WHOSE = (
 _Z = 1.959964
 
 
-def design_matrix(table: NoisedTable, references: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
+def design_matrix(
+    table: NoisedTable, references: Sequence[str], interactions: Sequence[Sequence[int]] = ()
+) -> tuple[tuple[str, ...], Floats]:
     """The names of the F columns, and (C, F): for each of the table's first axes one column for
-    each level but the reference; a row for each combination of levels, the last factor's running
-    first. No intercept."""
-    terms: list[str] = []
-    columns: list[list[float]] = []
+    each level but the reference, then the products of the columns of factors that interact; a row
+    for each combination of levels, the last factor's running first. No intercept."""
     levels = [table.levels(at) for at in range(len(references))]
     rows = list(product(*levels))
-    for at, reference in enumerate(references):
-        for level, name in zip(levels[at], table.names(at), strict=True):
-            if level != reference:
-                terms.append(name)
-                columns.append([float(row[at] == level) for row in rows])
+    factors = [
+        [
+            (name, np.array([float(row[at] == level) for row in rows]))
+            for level, name in zip(levels[at], table.names(at), strict=True)
+            if level != reference
+        ]
+        for at, reference in enumerate(references)
+    ]
+    terms, columns = list[str](), list[Floats]()
+    for term in (*((at,) for at in range(len(factors))), *interactions):
+        for parts in product(*(factors[at] for at in term)):
+            terms.append(" : ".join(name for name, _ in parts))
+            columns.append(np.prod([column for _, column in parts], axis=0))
     return tuple(terms), np.array(columns).reshape(len(columns), len(rows)).T
 
 

@@ -28,7 +28,7 @@ def hazard_tables(analysis: Hazards, table: NoisedTable) -> AnalysisResult:
     factors = len(analysis.references)
     known = tuple(slice(0, -1) for _ in range(factors))
     counts = table.counts[(*known, slice(0, 2), slice(1, -1))]
-    terms, design = design_matrix(table, analysis.references)
+    terms, design = design_matrix(table, analysis.references, analysis.interactions)
     cells = counts.reshape(len(design), 2, -1)
     numbers = ResultTable(
         "Patients",

@@ -35,7 +35,7 @@ def regression_tables(analysis: Regression, table: NoisedTable) -> AnalysisResul
     """Of patients whose factors and outcome are all known."""
     family, factors = analysis.family, len(analysis.references)
     counts = table.counts[tuple(slice(0, -1) for _ in table.axes)]
-    names, columns = design_matrix(table, analysis.references)
+    names, columns = design_matrix(table, analysis.references, analysis.interactions)
     terms = ("(intercept)", *names)
     design = np.concatenate([np.ones((len(columns), 1)), columns], axis=1)
     flat = counts.reshape(len(design), -1)

@@ -74,11 +74,16 @@ def noised_log_rank(
 ) -> ChiSquared:
     """(G, S, 2, J + 1) projected counts. The noise's covariance, by replicates, is added to the
     hypergeometric one."""
-    from scipy.special import chdtrc  # .1 s: not for whoever only trains
-
     excess, covariance = log_rank(cells)
     moved, _ = log_rank(project(cells + table.noise(generator, (REPLICATES, *cells.shape))))
-    covariance = covariance + np.cov(moved, rowvar=False)
+    return chi_squared(excess, covariance + np.cov(moved, rowvar=False))
+
+
+def chi_squared(excess: Floats, covariance: Floats) -> ChiSquared:
+    """(G,) observed minus expected events and (G, G) their covariance -> the test of no difference
+    between the groups."""
+    from scipy.special import chdtrc  # .1 s: not for whoever only trains
+
     freedom, part = len(excess) - 1, excess[:-1]
     chi2 = float(part @ np.linalg.pinv(covariance[:-1, :-1]) @ part)
     return ChiSquared(chi2, freedom, float(chdtrc(freedom, chi2)))

@@ -18,6 +18,10 @@ from protocol.document import Document
 from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query
 
 Family = Literal["binomial", "gaussian", "poisson"]
+Interactions = Annotated[
+    tuple[tuple[Annotated[int, Field(ge=0, le=6)], ...], ...],
+    Field(max_length=64, strict=False),
+]
 
 
 class TableOne(Document):
@@ -41,20 +45,23 @@ class Survival(Document):
 class Regression(Document):
     """A generalised linear model with the family's usual link (logit, identity, log). One table,
     whose last axis is the outcome and whose other axes are factors. `references`: of each factor
-    the label that the others are compared with."""
+    the label that the others are compared with. `interactions`: products of factors, by their
+    places, in order."""
 
     kind: Literal["regression"] = "regression"
     family: Family = "binomial"
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=7, strict=False)]
+    interactions: Interactions = ()
 
 
 class Hazards(Document):
     """Proportional hazards, as Cox's model has them. One table: factors, then whether the event has
-    happened and the time until then or until the last visit, as in `Survival`. `references`: as in
-    `Regression`."""
+    happened and the time until then or until the last visit, as in `Survival`. `references`,
+    `interactions`: as in `Regression`."""
 
     kind: Literal["hazards"] = "hazards"
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=6, strict=False)]
+    interactions: Interactions = ()
 
 
 Number = Annotated[float, Field(ge=-1e12, le=1e12)]
@@ -109,9 +116,11 @@ def check(analysis: Analysis, query: Query) -> None:
             _check_one_table(tables, 2 + len(analysis.references))
             _check_event_and_time(axes)
             _check_references(axes, analysis.references)
+            _check_interactions(analysis.interactions, len(analysis.references))
         case Regression():
             _check_one_table(tables, 1 + len(analysis.references))
             _check_references(axes, analysis.references)
+            _check_interactions(analysis.interactions, len(analysis.references))
             _check_outcome(axes[-1], analysis.family)
         case Drift():
             cells = [table.shape for table in tables]
@@ -136,6 +145,14 @@ def _check_references(axes: Sequence[Axis], references: Sequence[str]) -> None:
     for axis, reference in zip(axes, references, strict=False):
         if reference not in axis.labels[:-1]:
             raise ValueError(f"{axis.column} has no level {reference}")
+
+
+def _check_interactions(interactions: Interactions, factors: int) -> None:
+    for term in interactions:
+        if len(term) < 2 or tuple(sorted(set(term))) != term or term[-1] >= factors:
+            raise ValueError("an interaction names two factors or more, each once and in order")
+    if len(set(interactions)) < len(interactions):
+        raise ValueError("each interaction stands once")
 
 
 def _check_outcome(axis: Axis, family: Family) -> None:

@@ -1,8 +1,9 @@
-"""An exact analysis: a model that is fitted to sums without noise, which nobody can steer.
+"""An exact analysis: what is read off sums without noise, which nobody can steer.
 
 Everything is fixed here, before the first sum: model, covariates, row set, number of iterates,
 range of coefficients. The fit begins at 0, and each iterate follows from the opened sums by integer
 arithmetic (`protocol.exact`), at every site by itself: a coordinator chooses nothing on the way.
+Survival curves take one sum, of counts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ MAX_ITERATES, MAX_COEFFICIENTS, LEAST_COUNT, MAX_SITES = 15, 64, 5, 50
 """Of one study. A query's `least_count` is LEAST_COUNT or more where an exact analysis follows."""
 EXACT_TITLE = "exact: only where all participants are honest"
 """What the title of every such study says."""
+HONEST = (
+    "Exact sums protect patients only where all sites are honest: one that lies about its sums can "
+    "steer the next iterate. Every site sees the pooled sums, and so everyone's minus its own; no "
+    "epsilon covers them."
+)
+"""What every report of an exact analysis says."""
 TOTALS = ("deviance", "log_likelihood", "patients", "groups")
 """What stands behind the derivatives in each sum; groups: intercepts profiled out, or events of
 Cox's model."""
@@ -259,7 +266,49 @@ class ExactAnalysis(Document):
         assert_never(self.outcome)
 
 
-def check_exact(analysis: ExactAnalysis, query: Query, *, sites: int, least_sites: int) -> None:
+class ExactSurvival(Document):
+    """Events and departures of each group and stratum in each joined interval of time, in whole
+    patients: what Kaplan-Meier curves and a log-rank test within strata are read off. Whoever is
+    followed beyond the last interval counts as departing at its end, which changes neither."""
+
+    model: Literal["survival"] = "survival"
+    outcome: TimeOutcome
+    groups: Axis | None = None
+    strata: Axis | None = None
+
+    @property
+    def iterates(self) -> int:
+        """Exact sums at most."""
+        return 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(G, S, 2, J): groups, strata, events and departures, public intervals, of which those
+        after the last joined one are 0."""
+        groups, strata = (
+            1 if axis is None else len(axis.labels) - 1 for axis in (self.groups, self.strata)
+        )
+        return groups, strata, 2, len(self.outcome.time.edges) - 1
+
+    @property
+    def cells(self) -> int:
+        """Numbers of the sum."""
+        return math.prod(self.shape)
+
+    def tested(self) -> tuple[Cells, ...]:
+        """As a model's: the patients, and the very cells that are summed exactly, by which
+        intervals are joined until none is below the least count."""
+        apart = tuple(axis for axis in (self.groups, self.strata) if axis is not None)
+        return (
+            Cells(name="tested 0", axes=()),
+            Cells(name="tested 1", axes=(*apart, self.outcome.event, self.outcome.time)),
+        )
+
+
+AnyExact = Annotated[ExactAnalysis | ExactSurvival, Field(discriminator="model")]
+
+
+def check_exact(analysis: AnyExact, query: Query, *, sites: int, least_sites: int) -> None:
     """Raises ValueError where a study's query does not count what the exact analysis takes."""
     if query.statistics != analysis.tested():
         raise ValueError("the query counts other cells than the exact analysis is tested by")
@@ -283,7 +332,7 @@ def fraction_bits(analysis: ExactAnalysis, patients: int, sites: int) -> int:
     return max(8, min(48, 63 - 4 - math.ceil(math.log2(bound))))
 
 
-def complete(analysis: ExactAnalysis) -> tuple[Condition, ...]:
+def complete(analysis: AnyExact) -> tuple[Condition, ...]:
     """The conditions under which a record has every value that the analysis reads."""
     read = set(covariate_columns(analysis))
     for table in analysis.tested():
@@ -292,8 +341,10 @@ def complete(analysis: ExactAnalysis) -> tuple[Condition, ...]:
     return tuple(Not(of=IsMissing(column=column)) for column in sorted(read))
 
 
-def covariate_columns(analysis: ExactAnalysis) -> Sequence[str]:
+def covariate_columns(analysis: AnyExact) -> Sequence[str]:
     """Number columns that the analysis reads beside those that its tables are counted by."""
+    if isinstance(analysis, ExactSurvival):
+        return ()
     read = [one.column for one in analysis.covariates if isinstance(one, NumberCovariate)]
     read += [one.column for one in (analysis.offset, analysis.weights) if one is not None]
     if isinstance(analysis.outcome, NumberOutcome):

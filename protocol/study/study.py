@@ -45,7 +45,7 @@ from protocol.study.algorithms import (
 )
 from protocol.study.analysis import Analysis
 from protocol.study.analysis import check as check_analysis
-from protocol.study.exact_analysis import EXACT_TITLE, ExactAnalysis, check_exact
+from protocol.study.exact_analysis import EXACT_TITLE, AnyExact, check_exact
 from protocol.study.gates import Gates
 from protocol.study.permit import Permit
 from protocol.study.privacy_mode import QUERY_MODE, Mode, ModeTraits, is_shared, traits_of
@@ -348,9 +348,9 @@ class Study(Document):
     """The permit or ethics vote under which data are asked for, signed by a person it names."""
     analysis: Analysis | None = added_field(None)
     """What the query's tables are read as, beside the counts themselves."""
-    exact: ExactAnalysis | None = added_field(None)
-    """A model that is fitted to sums without noise, once the query's counts allow it. No epsilon
-    covers them."""
+    exact: AnyExact | None = added_field(None)
+    """What is read off sums without noise, once the query's counts allow it. No epsilon covers
+    them."""
     gates: Gates | None = added_field(None)
     """What the model must come to before a reviewer may approve it."""
 
@@ -447,7 +447,7 @@ class Study(Document):
             self._check_exact(self.exact)
         return self
 
-    def _check_exact(self, exact: ExactAnalysis) -> None:
+    def _check_exact(self, exact: AnyExact) -> None:
         aggregation = self.aggregation
         if EXACT_TITLE not in self.title:
             raise ValueError(f"the title of an exact analysis says: {EXACT_TITLE}")

@@ -21,6 +21,7 @@ from protocol.exact.newton import not_converged
 from protocol.exact.results import exact_tables
 from protocol.exact.transcript import Roster, SignedShares, began, follow, opened, replay
 from protocol.statistics.results import AnalysisResult
+from protocol.study.exact_analysis import ExactAnalysis
 from protocol.study.study import Study
 from protocol.wire.exact_shares import from_wire, to_wire
 from protocol.wire.messages import Opened
@@ -52,13 +53,14 @@ class ExactRun:
     @property
     def round(self) -> int:
         """The round that comes next. Raises WardroundError(DIVERGED) where none is left."""
-        if self.study.exact is not None and self.past.rounds > self.study.optimisation.rounds:
-            raise not_converged(self.study.exact)
+        model, last = self.study.exact, self.study.optimisation.rounds
+        if isinstance(model, ExactAnalysis) and self.past.rounds > last:
+            raise not_converged(model)
         return self.past.rounds + 1
 
     @property
     def over(self) -> bool:
-        return self.past.iterate.converged
+        return self.past.over
 
     def check(self, shares: SignedShares) -> None:
         """Raises WardroundError where the sites would not take these for the next round's."""

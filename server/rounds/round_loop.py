@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from protocol.errors import Code, WardroundError
-from protocol.exact.results import HONEST
 from protocol.metrics.query_answers import Answer, answers
 from protocol.metrics.subgroup_figures import SubgroupFigures, subgroup_figures
 from protocol.outcomes.estimates import Estimate
 from protocol.statistics.analyses import analyse
 from protocol.statistics.results import AnalysisResult
 from protocol.study.algorithms import keeps_state
+from protocol.study.exact_analysis import HONEST
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Sections,
@@ -400,8 +400,8 @@ def uncovered(study: Study) -> str:
     """Which patients the study's epsilon does not cover, in words for every report."""
     if study.exact is not None:
         return (
-            f"Epsilon covers the counts alone. The sums of up to {study.exact.iterates} iterates "
-            f"have no noise, and {SHOWS_ONE}. {HONEST}"
+            f"Epsilon covers the noised counts alone. Up to {study.exact.iterates} sums have no "
+            f"noise, and {SHOWS_ONE}. {HONEST}"
         )
     if not study.privacy.traits.private:
         covered = (

@@ -17,8 +17,8 @@ from client.approver import study_page
 from client.approver.languages import Language, sentences, spoken
 from client.approver.study_page import summarise
 from client.cli.options import print_facts
-from protocol.exact.results import HONEST
 from protocol.privacy.releases import ASSUMPTION
+from protocol.study.exact_analysis import HONEST
 from protocol.study.study import Study
 from tasks import registry
 from tests.client.governance.test_permits import KNOWN, signed

@@ -12,7 +12,7 @@ import pytest
 from client.approver.study_page import summarise
 from client.governance.audit_replay import AuditEvent
 from client.governance.exact_releases import counted_exactly
-from launch.queries.exact_analyses import exact_glm
+from launch.queries.exact_analyses import exact_glm, exact_survival
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.document import digest
@@ -169,6 +169,34 @@ def test_other_covariates_of_the_same_patients_need_no_permission(asked: Asked) 
         assert propose(asked, study) == "accepted"
         assert isinstance(ready_of(asked, study, 1, ()), messages.Ready)
     assert (_rows(asked), _debits(asked)) == (1, 2)
+
+
+def test_curves_by_other_groups_are_bounded_by_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts by one group after another are a linear system of the same patients: each is an exact
+    release, and the last one that is left refuses the next study."""
+    asked = allowing(tmp_path, monkeypatch, 2)
+    sites = dict.fromkeys((SITE, *PEERS), 200)
+    studies = [
+        build_query(
+            exact_survival(Question.about(TASK), "mean_radius:6/20", "malignant = 1", by),
+            sites,
+            Price(epsilon=2.0, attempts=1),
+        )
+        for by in ("", "mean_texture > 19", "mean_texture > 20")
+    ]
+    for number, study in enumerate(studies[:2], start=1):
+        assert propose(asked, study) == "accepted"
+        shares = summed(asked, study, 1, ())
+        assert not isinstance(shares, Code), shares
+        assert not isinstance(summed(asked, study, 2, shares), Code)
+        assert counted(asked) == number
+    standing = asked.propose(studies[2].document)
+    assert (standing.state, standing.rules) == ("refused", ("exact_releases",))
+    told = dict(summarise(asked.governance.approvals, studies[1]))
+    assert "by mean_texture > 19" in told["Then fitted"]
+    asked.governance.close_state()
 
 
 def test_a_site_that_ends_a_study_has_paid_and_says_no_more(asked: Asked) -> None:

@@ -123,6 +123,19 @@ def test_a_regression_is_of_the_pooled_patients(answered: dict[str, QueryResult]
     assert both.low > 1
 
 
+def test_factors_between_stars_interact() -> None:
+    factors = ("mean_texture > 20 * mean_smoothness > 0.1", "mean_texture > 20")
+    for question in (
+        analyses.glm(ABOUT, "malignant = 1", factors),
+        analyses.cox(ABOUT, "mean_radius:6/14/30", "malignant = 1", factors),
+    ):
+        result = ask(question, PRICE).analysis
+        assert result is not None
+        names = [row.label for row in result.tables[0].rows if row.label != "(intercept)"]
+        main = ["mean_texture > 20", "mean_smoothness > 0.1"]
+        assert names == [*main, " : ".join(main)]
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_it_is_stored_shown_and_tracked(answered: dict[str, QueryResult], name: str) -> None:
     of = answered[name]
@@ -174,6 +187,11 @@ def test_it_costs_what_its_tables_cost_as_a_query(name: str) -> None:
         (lambda: analyses.survival(ABOUT, "days", "malignant = 1"), "no column 'days'"),
         (lambda: analyses.glm(ABOUT, "malignant", ("mean_radius",)), "is no condition"),
         (lambda: analyses.glm(ABOUT, "malignant = 1", ("mean_radus",)), "no column 'mean_radus'"),
+        (lambda: analyses.glm(ABOUT, "malignant = 1", ("mean_radius * ",)), "no product"),
+        (
+            lambda: analyses.glm(ABOUT, "malignant = 1", ("mean_radius * mean_radius",)),
+            "no product",
+        ),
         (lambda: analyses.glm(ABOUT, "malignant = 1", ()), "1 to 7 different factors"),
         (
             lambda: analyses.glm(ABOUT, "malignant = 1", ("malignant = 1",)),

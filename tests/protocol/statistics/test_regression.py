@@ -13,7 +13,8 @@ from protocol.statistics.estimation import NoFitError
 from protocol.statistics.regression import fit, inverse_link
 from protocol.statistics.regression_tables import regression_tables
 from protocol.statistics.results import Figure
-from protocol.study.analysis import Family, Regression
+from protocol.study.analysis import Family, Regression, check
+from protocol.study.query import Cells, Query
 from tests.protocol.statistics.tables import SEX, Floats, bins, holds, laplace, table
 
 TRUE = np.array([-0.4, 0.8, -0.5, 0.0])
@@ -83,6 +84,32 @@ def test_intervals_of_noised_tables_hold_the_truth(family: Family, robust: bool)
         fits += 1
         assert np.all(found.errors > found.sampling)
     assert held.min() / fits >= 0.92, held / fits
+
+
+def test_an_interaction_is_the_ratio_of_two_odds_ratios() -> None:
+    counts = np.array([[[40, 60], [50, 50]], [[60, 40], [90, 30]]])
+    whole = np.zeros((3, 3, 3))
+    whole[:2, :2, :2] = counts
+    axes = [SEX, bins("age", 30, 50, 70), holds("event")]
+    analysis = Regression(references=("0", "under 50"), interactions=((0, 1),))
+    coefficients = regression_tables(analysis, table(axes, whole)).tables[0]
+    row = coefficients.rows[-1]
+    assert row.label == "sex: 1 : age: 50 or more"
+    odds = counts[..., 0] / counts[..., 1]
+    wanted = np.log(odds[1, 1] / odds[1, 0] / (odds[0, 1] / odds[0, 0]))
+    assert isinstance(beta := row.cells[1], Figure)
+    assert isinstance(error := row.cells[2], Figure)
+    assert beta.value == pytest.approx(wanted, rel=1e-6)
+    assert error.value == pytest.approx(np.sqrt((1 / counts).sum()), rel=1e-6)  # Woolf 1955
+
+
+@pytest.mark.parametrize("interactions", [((0,),), ((1, 0),), ((0, 2),), ((0, 1), (0, 1))])
+def test_what_is_no_interaction_is_no_analysis(interactions: tuple[tuple[int, ...], ...]) -> None:
+    axes = [SEX, bins("age", 30, 50, 70), holds("event")]
+    cells = Cells.model_validate({"kind": "cells", "name": "x", "axes": axes})
+    analysis = Regression(references=("0", "under 50"), interactions=interactions)
+    with pytest.raises(ValueError, match="interaction"):
+        check(analysis, Query(statistics=(cells,), mechanism="laplace"))
 
 
 def regressed(counts: Floats, epsilon: float | None = 5.0) -> tuple[str, ...]:
