@@ -394,7 +394,8 @@ def _write_omop(
             _append(folder / "death.csv", [person | day | time])
         if patient.undated:
             _append(folder / "death.csv", [person])
-        visits, conditions, details = [], [], []
+        visits, conditions = [], []
+        details = list[dict[str, Any]]()
         for part in _segments(patient, chance):
             visit = person | {"visit_occurrence_id": part.name, "visit_concept_id": 9201}
             for name, moment in (("visit_start", part.start), ("visit_end", part.stop)):
