@@ -3,9 +3,10 @@
     python bench/records.py [--seeds N] [--patients N] [--rows N]
 
 One JSON line a figure. The patients are those of `tests/client/data/same_patients.py`: stays in
-parts, bookings, cancelled encounters, any offset from UTC, days alone or midnights, deaths that one
-source alone tells. What each route says is compared, patient by patient, with what the generator
-works out by itself. The CSV file is read by a process of its own, so that its peak is all.
+parts, intensive care, outpatients, bookings, cancelled encounters, any offset from UTC, days alone
+or midnights, deaths that one source alone tells, and deaths without a date. What each route says is
+compared, patient by patient, with what the generator works out by itself. The CSV file is read by a
+process of its own, so that its peak is all.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def differing(seed: int, number: int) -> dict[str, int]:
                 found = same_patients.found(sources, route)
             wrong[route] += len(dict(found.cohort.items() ^ wanted.cohort.items()))
             wrong[route] += len(dict(found.deaths.items() ^ wanted.deaths.items()))
+            wrong[route] += len(dict(found.intensive.items() ^ wanted.intensive.items()))
     return wrong
 
 

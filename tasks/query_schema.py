@@ -11,7 +11,16 @@ from typing import assert_never
 from protocol.errors import Code, WardroundError, unknown_name
 from protocol.outcomes.kinds import OutcomeKind
 from protocol.study.condition import Comparison, IsMissing, IsOneOf, Leaf, leaves
-from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Query
+from protocol.study.query import (
+    Axis,
+    Bins,
+    Categories,
+    Cells,
+    ConditionAxis,
+    Differing,
+    Mean,
+    Query,
+)
 from tasks.schema import Column, Schema
 
 PREDICTED = "predicted_"
@@ -72,6 +81,8 @@ def check(query: Query, schema: Schema) -> None:
             case Cells():
                 for axis in statistic.axes:
                     _check_axis(axis, schema)
+            case Differing():
+                _check_axis(statistic.axis, schema)
             case never:
                 assert_never(never)
 

@@ -136,6 +136,18 @@ FRENCH: dict[str, str] = {
     "{name}: how many": "{name} : combien",
     "{column} ({cells} cells)": "{column} ({cells} cases)",
     "{name}: how many by {by}": "{name} : combien par {by}",
+    "{name}: whether this site's counts by {column} ({cells} cells), with noise, differ from those "
+    "of all sites": (
+        "{name} : si les comptes de ce site par {column} ({cells} cases), bruités, diffèrent de "
+        "ceux de tous les sites"
+    ),
+    "epsilon {epsilon:g} at delta {delta:g} for each patient; this site adds all of the {noise} "
+    "noise to its own counts, of which about 95% stays below {half:.3g} patients in each cell; how "
+    "many sites say what is shown without more noise": (
+        "epsilon {epsilon:g} à delta {delta:g} pour chaque patient ; ce site ajoute à ses propres "
+        "comptes tout le bruit ({noise}), dont environ 95 % reste sous {half:.3g} patients dans "
+        "chaque case ; combien de sites disent quoi est montré sans autre bruit"
+    ),
     "{columns}; to learn {label} ({meaning})": ("{columns} ; pour apprendre {label} ({meaning})"),
     "masked numbers; only sums over {least} or more sites can be opened, while no more than "
     "{colluding} collude with the coordinator": (

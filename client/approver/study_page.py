@@ -18,7 +18,7 @@ from client.governance.exact_releases import planned_exactly
 from protocol.errors import WardroundError
 from protocol.privacy.epsilon_text import rounded_down, rounded_up
 from protocol.privacy.events import noise_in_words
-from protocol.privacy.query_noise import half_width
+from protocol.privacy.query_noise import half_width_of_counts
 from protocol.privacy.releases import ASSUMPTION, about_delta, planned_broken_epsilon
 from protocol.study.algorithms import (
     DittoOptions,
@@ -30,7 +30,7 @@ from protocol.study.algorithms import (
 from protocol.study.analysis import Analysis, Drift, Hazards, Regression, Survival, TableOne
 from protocol.study.condition import in_words
 from protocol.study.exact_analysis import HONEST, AnyExact, ExactSurvival
-from protocol.study.query import Cells, Mean, Query, Scored, Statistic
+from protocol.study.query import Cells, Differing, Mean, Query, Scored, Statistic
 from protocol.study.study import Study
 from protocol.study.subgroups import in_words as partition_in_words
 from tasks.schema import Schema
@@ -295,6 +295,17 @@ def _question(statistic: Statistic, say: Say) -> str:
                 for axis in axes
             )
             return say("{name}: how many by {by}", name=statistic.name, by=by) + among
+        case Differing():
+            return (
+                say(
+                    "{name}: whether this site's counts by {column} ({cells} cells), with noise, "
+                    "differ from those of all sites",
+                    name=statistic.name,
+                    column=statistic.axis.column,
+                    cells=len(statistic.axis.labels),
+                )
+                + among
+            )
     assert_never(statistic)
 
 
@@ -365,6 +376,16 @@ def _exact_sums(study: Study, policy: Policy, say: Say) -> Lines:
 
 def _how_private(study: Study, say: Say) -> str:
     privacy = study.privacy
+    if study.query is not None and study.query.compares_sites:
+        return say(
+            "epsilon {epsilon:g} at delta {delta:g} for each patient; this site adds all of the "
+            "{noise} noise to its own counts, of which about 95% stays below {half:.3g} patients "
+            "in each cell; how many sites say what is shown without more noise",
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            noise=noise_in_words(study.query.mechanism),
+            half=half_width_of_counts(study),
+        )
     if study.query is not None:
         return say(
             "epsilon {epsilon:g} at delta {delta:g} for each patient; the sites share {noise} "
@@ -373,7 +394,7 @@ def _how_private(study: Study, say: Say) -> str:
             epsilon=privacy.epsilon,
             delta=privacy.delta,
             noise=noise_in_words(study.query.mechanism),
-            half=half_width(study, len(study.roster)),
+            half=half_width_of_counts(study),
             cells=study.query.cells,
             least=study.query.least_count,
         )

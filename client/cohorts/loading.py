@@ -22,14 +22,17 @@ from client.cohorts.image_columns import (
     with_pictures,
 )
 from client.cohorts.patient_index import names_in, patients_by_name, refuse_two_names, with_one_name
-from client.cohorts.query_counts import QueryContributor
+from client.cohorts.query_counts import QueryContributor, count_patients
+from client.cohorts.site_comparison import seen_here, write_page
 from client.config.resource_limits import database_memory
 from client.config.site_config import Objections, SiteConfig, Source, View
 from client.data import view_reader
 from client.data.cohort import Cohort, identifiers, identities
 from client.data.sources.attrition import Attrition, measure
 from client.data.view_reader import Inspection
+from client.log_events import event
 from protocol.errors import Code, WardroundError
+from protocol.study.query import SITES_THAT, Query
 from protocol.study.study import Evaluation, Study
 from tasks.base import Task
 from tasks.schema import PATIENT, Table
@@ -233,7 +236,20 @@ def build_query_contributor(config: SiteConfig, task: Task, study: Study) -> Que
     """
     contributor = contributor_of(study, task.schema, read_table(config, task.name))
     config.policy.check_patients(contributor.records.patients)
+    if study.query is not None and study.query.compares_sites:
+        _show_here(config, study, study.query, contributor)
     return contributor
+
+
+def _show_here(
+    config: SiteConfig, study: Study, query: Query, contributor: QueryContributor
+) -> None:
+    """Tells the site where it differs; the counts go to its own state folder alone."""
+    counts = count_patients(query, contributor.records, study.evaluation.scale)
+    columns = seen_here(study, counts)
+    path = write_page(study, columns, config.state)
+    differing = [column.name for column in columns if column.says == SITES_THAT[0]]
+    event("compared with all sites", study=study.digest, differs=differing, page=path)
 
 
 def loader(

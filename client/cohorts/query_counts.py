@@ -8,13 +8,14 @@ own records alone, so one patient more changes each statistic by one patient at 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
+from client.cohorts.site_comparison import said
 from client.data.cohort import identifiers, identities
 from protocol.errors import Code, WardroundError
 from protocol.privacy import query_noise
@@ -29,7 +30,16 @@ from protocol.study.condition import (
     Not,
     Order,
 )
-from protocol.study.query import Axis, Bins, Categories, Cells, ConditionAxis, Mean, Query
+from protocol.study.query import (
+    Axis,
+    Bins,
+    Categories,
+    Cells,
+    ConditionAxis,
+    Differing,
+    Mean,
+    Query,
+)
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.vectors import Vector
@@ -167,7 +177,8 @@ def _column(table: Table, name: str) -> npt.NDArray[Any]:
 
 def count_patients(query: Query, records: QueryRecords, scale: int) -> npt.NDArray[np.int64]:
     """(cells,) integers: each patient adds `scale` to one cell of each statistic, or in all to the
-    two of a mean; nothing where he has no record that meets the conditions."""
+    two of a mean; nothing where he has no record that meets the conditions. Where sites are
+    compared: the cells of each histogram, which are no part of the sum."""
     cohort = records.truth(query.where).true
     parts = []
     for statistic in query.statistics:
@@ -176,8 +187,11 @@ def count_patients(query: Query, records: QueryRecords, scale: int) -> npt.NDArr
             case Mean():
                 parts.append(_placed(statistic, records, selected, scale))
             case Cells():
-                cell = _cell(statistic, records, records.first(selected))
+                cell = _cell(statistic.axes, records, records.first(selected))
                 parts.append(np.bincount(cell, minlength=statistic.cells) * scale)
+            case Differing():
+                cell = _cell((statistic.axis,), records, records.first(selected))
+                parts.append(np.bincount(cell, minlength=len(statistic.axis.labels)) * scale)
             case never:
                 assert_never(never)
     return np.concatenate(parts).astype(np.int64)
@@ -195,10 +209,10 @@ def _placed(statistic: Mean, records: QueryRecords, selected: Mask, scale: int) 
     return np.array([first, len(rows) * scale - first], dtype=np.int64)
 
 
-def _cell(statistic: Cells, records: QueryRecords, rows: npt.NDArray[np.int64]) -> Cell:
+def _cell(axes: Sequence[Axis], records: QueryRecords, rows: npt.NDArray[np.int64]) -> Cell:
     """(n,) rows -> (n,) places in the product of the axes."""
     place = np.zeros(len(rows), dtype=np.int64)
-    for axis in statistic.axes:
+    for axis in axes:
         place = place * len(axis.labels) + place_along(axis, records, rows)
     return place
 
@@ -249,7 +263,8 @@ class QueryContributor:
     ) -> npt.NDArray[np.int64]:
         """(cells,) integers. The ledger has been debited for them before."""
         query, _ = query_noise.query_and_event(self.study)
-        return count_patients(query, self.records, self.study.evaluation.scale)
+        counts = count_patients(query, self.records, self.study.evaluation.scale)
+        return said(self.study, counts) if query.compares_sites else counts
 
     def noise(self, sections: Sections, participants: int) -> npt.NDArray[np.int64]:
         """This site's share for |U| participants, (cells,) integers, fresh each time."""

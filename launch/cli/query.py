@@ -183,16 +183,40 @@ def feasibility(task: Task, where: Condition = "", by: By = "") -> "Question":
 
 
 @question_command(query_app)
-def quality(task: Task, where: Condition = "", by: By = "") -> "Question":
+def quality(
+    task: Task,
+    where: Condition = "",
+    by: By = "",
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder of an earlier `query quality`, with study.json and summary.json: then "
+            "it is asked at how many hospitals these columns differ from all together. Repeatable."
+        ),
+    ] = None,
+) -> "Question":
     """What share of each column is missing or out of range, and how common is the label?
 
-    Before training on columns that no two hospitals may fill in alike.
+    Before training on columns that no two hospitals may fill in alike. With --reference: how many
+    hospitals differ, by more than noise. Which ones nobody learns but they: each sees for itself in
+    which columns, on a page in its state folder.
 
     Example: wardround query quality --task heart_disease --epsilon 1
     """
     from launch.queries import presets
 
-    return presets.quality(task, where, split(by))
+    if not reference:
+        return presets.quality(task, where, split(by))
+    if where or by:
+        raise WardroundError(
+            Code.CONFIGURATION,
+            "--where and --by are for a query that is compared with nothing.",
+            remedy="With --reference, patients and columns are those of the references.",
+        )
+    from launch.queries.drift import histograms_of
+
+    found = [one for folder in reference for one in histograms_of(folder)]
+    return presets.sites_that_differ(task, found)
 
 
 @question_command(query_app)

@@ -27,8 +27,8 @@ from protocol.outcomes.multilabel import MultiLabel
 from protocol.outcomes.ordinal import Ordinal
 from protocol.outcomes.regression import Regression
 from protocol.outcomes.time_to_event import TimeToEvent
-from protocol.study.analysis import Drift, Reference
-from protocol.study.query import Bins, Cells, Query, Scored
+from protocol.study.analysis import Drift
+from protocol.study.query import Bins, Cells, Query, Reference, Scored
 from protocol.study.study import Study
 from protocol.untrusted import parsing
 from tasks.query_schema import PREDICTED, asked_schema, check

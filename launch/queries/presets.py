@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from launch.queries.drift import Released
 from launch.queries.question import Question
-from protocol.study.query import Bins, Cells
+from protocol.errors import Code, WardroundError
+from protocol.study.query import Bins, Cells, Differing, Query
 from tasks import query_schema
+from tasks.query_schema import check
 
 DOSE = "dicom_dose"
 _DOSES = {
@@ -39,6 +42,27 @@ def quality(task: str, where: str = "", columns: Sequence[str] = ()) -> Question
         else:
             inside = Bins(column=name, edges=(column.low, column.high), outside=True)
             question = question.of(Cells(name=name, axes=(inside,)))
+    return question
+
+
+def sites_that_differ(task: str, references: Sequence[Released]) -> Question:
+    """How many sites differ from all together in each of these columns, by more than noise; every
+    site sees for itself in which. references: what `quality` released before.
+
+    Raises WardroundError: CONFIGURATION for a reference of another task, REFUSED_STUDY for a column
+    that the task lacks."""
+    question = Question.about(task, title=f"Data quality by site: {task}")
+    for one in references:
+        if one.task != task:
+            raise WardroundError(
+                Code.CONFIGURATION,
+                f"A reference is of the task {one.task}, not of {task}.",
+                remedy="Name the folder of a `wardround query quality` about this task.",
+            )
+        (axis,) = one.cells.axes
+        statistic = Differing(name=one.cells.name, axis=axis, released=one.reference)
+        question = question.of(statistic)
+    check(Query(statistics=question.statistics), question.task.schema)
     return question
 
 

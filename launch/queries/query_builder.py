@@ -21,7 +21,7 @@ from protocol.errors import Code, WardroundError
 from protocol.privacy.calibration import patient_scale, with_noise, with_words
 from protocol.privacy.epsilon_text import rounded_up
 from protocol.privacy.events import noise_in_words
-from protocol.privacy.query_noise import half_width
+from protocol.privacy.query_noise import half_width_of_counts
 from protocol.privacy.releases import assumption, planned_broken_epsilon
 from protocol.study.exact_analysis import (
     EXACT_TITLE,
@@ -102,7 +102,7 @@ def build_query(question: Question, patients: Mapping[str, int], price: Price = 
     if not priced:
         raise trouble or WardroundError(Code.INTERNAL, "No noise was tried.")
     check_texts(priced[0])
-    return min(priced, key=lambda study: half_width(study, len(study.roster)))
+    return min(priced, key=half_width_of_counts)
 
 
 def _built(
@@ -170,13 +170,13 @@ def cost(study: Study) -> str:
     if query is None:
         raise WardroundError(Code.INTERNAL, "A study that trains is no query.")
     broken = planned_broken_epsilon(study, study.privacy.delta)
-    width = half_width(study, len(study.roster))
+    whose = "each site's own counts" if query.compares_sites else "the counts"
     return (
         f"{len(query.statistics)} statistics, {query.cells} cells, at {len(study.roster)} sites. "
         f"It costs each patient there epsilon {rounded_up(study.privacy.epsilon)} at delta "
         f"{study.privacy.delta:g} ({rounded_up(broken)} if secure aggregation were broken). 95% of "
-        f"the counts will be within {width:.3g} of the truth ({noise_in_words(query.mechanism)} "
-        f"noise). {assumption(study)}{_without_noise(study)}"
+        f"{whose} will be within {half_width_of_counts(study):.3g} of the truth "
+        f"({noise_in_words(query.mechanism)} noise). {assumption(study)}{_without_noise(study)}"
     )
 
 

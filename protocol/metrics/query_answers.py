@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from protocol.outcomes.estimates import Estimate, project
 from protocol.privacy.query_noise import half_width, pooled_noise, query_and_event
-from protocol.study.query import Bins, Cells, Mean, Statistic
+from protocol.study.query import SITES_THAT, Bins, Cells, Differing, Mean, Statistic
 from protocol.study.study import Study
 from protocol.study.vector_layout import Integers
 
@@ -69,6 +69,8 @@ def answers(study: Study, total: Integers, participants: int) -> tuple[Answer, .
                 shown, derived = [], _mean(statistic, part, spread, query.least_count)
             case Cells():
                 derived = _quantiles(statistic, part, spread, query.least_count)
+            case Differing():  # numbers of sites, not of patients
+                shown, derived = part.tolist(), {}
             case never:
                 assert_never(never)
         results.append(Answer(statistic.name, tuple(shown), width, derived))
@@ -82,6 +84,8 @@ def labels(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
             return ()
         case Cells():
             return tuple(product(*(axis.labels for axis in statistic.axes)))
+        case Differing():
+            return tuple((f"sites that {said}",) for said in SITES_THAT)
     assert_never(statistic)
 
 
@@ -92,6 +96,8 @@ def derived_names(statistic: Statistic) -> tuple[str, ...]:
             return "mean", "patients"
         case Cells():
             return tuple(_quantile_name(quantile) for quantile in statistic.quantiles)
+        case Differing():
+            return ()
     assert_never(statistic)
 
 

@@ -33,6 +33,7 @@ from protocol.study.algorithms import (
     ScaffoldOptions,
     Sgd,
 )
+from protocol.study.query import SITES_THAT
 from protocol.study.study import Study
 from protocol.study.vector_layout import (
     Integers,
@@ -186,6 +187,11 @@ def _impossible_counts(study: Study, counts: Integers, participants: Sites) -> s
     """Every patient adds what the kind of outcome says, times `scale`, to the histogram of all and
     to one of each partition; in a query `scale`, over the cells of each statistic."""
     scale, cells = study.evaluation.scale, len(counts)
+    if study.query is not None and study.query.compares_sites:
+        said = counts.reshape(-1, len(SITES_THAT))
+        if int(counts.min()) < 0 or np.any(said.sum(axis=1) != len(participants) * scale):
+            return "of a column not every site has said one thing"
+        return ""
     largest, added = (
         (1, len(study.query.statistics))
         if study.query is not None

@@ -32,8 +32,11 @@ def query_and_event(study: Study) -> tuple[Query, Event]:
 
 
 def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
-    """(cells,) integers, fresh each time: one site's noise where |U| = `participants`."""
+    """(cells,) integers, fresh each time: one site's noise where |U| = `participants`. None of a
+    query that compares sites, whose noise is in what each of them says (`own`)."""
     query, event = query_and_event(study)
+    if query.compares_sites:
+        return np.zeros(query.cells, dtype=np.int64)
     honest = participants - study.aggregation.colluding_sites
     match query.mechanism:
         case "skellam":
@@ -44,12 +47,35 @@ def share(study: Study, participants: int) -> npt.NDArray[np.int64]:
     assert_never(query.mechanism)
 
 
+def own(study: Study, cells: int) -> npt.NDArray[np.int64]:
+    """(cells,) integers, fresh each time: all the noise of counts that a site compares."""
+    query, event = query_and_event(study)
+    match query.mechanism:
+        case "skellam":
+            return skellam(event.variance, cells)
+        case "laplace":
+            return discrete_laplace.share(1 / event.noise_multiplier, event.scale, 1, cells)
+    assert_never(query.mechanism)
+
+
+def own_noise(study: Study) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Values, in patients, of `own` noise on one cell, and their probabilities."""
+    return _noise(study, 1.0)
+
+
 def pooled_noise(
     study: Study, participants: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Values, in patients, of the noise on one opened cell, and their probabilities."""
+    query, _ = query_and_event(study)
+    if query.compares_sites:
+        return np.zeros(1), np.ones(1)
+    return _noise(study, participants / (participants - study.aggregation.colluding_sites))
+
+
+def _noise(study: Study, shape: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of so many times the noise that suffices."""
     query, event = query_and_event(study)
-    shape = participants / (participants - study.aggregation.colluding_sites)
     match query.mechanism:
         case "skellam":
             values, chances = _skellam(event.variance * shape)
@@ -62,7 +88,19 @@ def pooled_noise(
 
 def half_width(study: Study, participants: int) -> float:
     """The least w, in patients, with P(|noise| <= w) >= 95%."""
-    values, chances = pooled_noise(study, participants)
+    return _half_width(*pooled_noise(study, participants))
+
+
+def half_width_of_counts(study: Study) -> float:
+    """Likewise of the counts that are noised: those of all sites, or each site's own where sites
+    are compared."""
+    query, _ = query_and_event(study)
+    if query.compares_sites:
+        return _half_width(*own_noise(study))
+    return half_width(study, len(study.roster))
+
+
+def _half_width(values: npt.NDArray[np.float64], chances: npt.NDArray[np.float64]) -> float:
     order = np.argsort(np.abs(values), kind="stable")
     enough = np.searchsorted(np.cumsum(chances[order]), 0.95 * chances.sum())
     return float(np.abs(values[order])[min(enough, len(values) - 1)])
@@ -71,6 +109,8 @@ def half_width(study: Study, participants: int) -> float:
 def max_noise(study: Study) -> float:
     """What no cell's noise exceeds in the study, but with probability 2^-41; discrete Laplace."""
     query, event = query_and_event(study)
+    if query.compares_sites:
+        return 0.0
     least, x = study.aggregation.least_sites, study.aggregation.colluding_sites
     draws = query.cells * study.aggregation.attempts
     shape = max(n / (n - x) for n in (least, len(study.roster)))

@@ -103,21 +103,24 @@ def pooled_evaluation(study: Study) -> Event | None:
     A patient moves it by `evaluation_norm`: of a binary outcome he adds `evaluation.scale` to one
     of 2 * bins integers, in a query to one of the cells of each statistic. Each partition by
     subgroups is one release more of the same size, never a parallel one: he is in one level of
-    every partition.
+    every partition. Where sites are compared, each releases its counts by itself, to whoever reads
+    what it makes of them.
     """
     evaluation, sites = study.evaluation, study.privacy.sites_per_patient
     if not evaluation.noised:
         return None
     if study.query is not None:
-        return Event(
+        counted = Event(
             study.query.mechanism,
             noise_multiplier=evaluation.noise_multiplier,
             count=len(study.query.statistics),
             dimension=study.query.largest,
             scale=float(evaluation.scale),
             rounding="none",
+            shared=not study.query.compares_sites,
             sites_per_patient=sites,
         )
+        return counted if counted.shared else each_site_alone(counted)
     scores = Event(
         "skellam",
         noise_multiplier=evaluation.noise_multiplier,

@@ -42,6 +42,15 @@ class Comparison:
     p: float
 
 
+@dataclass(frozen=True)
+class OneShare:
+    """The share of the commonest cell. limit: what 95% of differences stay below while nothing
+    changes; p: the test of no change."""
+
+    limit: float
+    p: float
+
+
 def compare(
     now: NoisedTable, then: Floats, variances: Floats, generator: np.random.Generator
 ) -> Comparison | None:
@@ -51,10 +60,9 @@ def compare(
     Neighbouring cells are joined until each holds enough by `then` alone, so that what happens now
     does not choose the cells.
     """
-    patients, reference = float(now.counts.sum()), float(then.sum())
-    spread = float(np.sqrt(variances.sum()))
-    if not now.enough(patients, now.counts.size) or reference < _LEAST_SIGNAL * max(spread, 1.0):
+    if not _enough(now, then, variances):
         return None
+    patients, reference = float(now.counts.sum()), float(then.sum())
     starts = _joined(then, variances, patients / reference, now.variance)
     if len(starts) < 2:
         return None
@@ -93,6 +101,33 @@ def compare(
         chi_square=chi_square,
         p=float((1 + (chi_squares(drawn) >= chi_square).sum()) / (1 + len(drawn))),
     )
+
+
+def compare_commonest(
+    now: NoisedTable, then: Floats, variances: Floats, generator: np.random.Generator
+) -> OneShare | None:
+    """As `compare`, of one cell against all others together: for a column that has hardly anything
+    but one value, where `compare` finds no two groups. None where there are too few patients."""
+    if not _enough(now, then, variances):
+        return None
+    patients, reference, top = float(now.counts.sum()), float(then.sum()), int(then.argmax())
+    q, p = (np.array([of[top], of.sum() - of[top]]) for of in (now.counts, then))
+    noise_then = np.array([variances[top], variances.sum() - variances[top]])
+    shares = np.maximum((q + p) / (patients + reference), _SMALL)
+    shares, widths = shares / shares.sum(), np.array([1, len(then) - 1])
+    drawn = _drawn(now, widths, shares, patients, noise_then, reference, generator)
+    by_chance, seen = np.abs(drawn[:, 0]), abs(q[0] / patients - p[0] / reference)
+    return OneShare(
+        limit=float(np.quantile(by_chance, 0.95)),
+        p=float((1 + (by_chance >= seen).sum()) / (1 + len(drawn))),
+    )
+
+
+def _enough(now: NoisedTable, then: Floats, variances: Floats) -> bool:
+    """Whether there are patients enough for their noise, now and then."""
+    spread = float(np.sqrt(variances.sum()))
+    few = float(then.sum()) < _LEAST_SIGNAL * max(spread, 1.0)
+    return now.enough(float(now.counts.sum()), now.counts.size) and not few
 
 
 def _joined(then: Floats, variances: Floats, ratio: float, noise: float) -> list[int]:

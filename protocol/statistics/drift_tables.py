@@ -10,7 +10,8 @@ import numpy as np
 from protocol.statistics.drift import Comparison, Floats, compare
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import AnalysisResult, Figure, ResultRow, ResultTable
-from protocol.study.analysis import Drift, Reference
+from protocol.study.analysis import Drift
+from protocol.study.query import Reference
 
 MODERATE, LARGE = 0.1, 0.25
 """Of the stability index, by custom (Siddiqi 2006): below the first nothing much has changed, above

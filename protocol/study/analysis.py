@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, Self, assert_never
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
-from pydantic import model_validator as validator
 
 from protocol.document import Document
-from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query
+from protocol.study.query import Axis, Bins, Cells, ConditionAxis, Query, Reference
 
 Family = Literal["binomial", "gaussian", "poisson"]
 Interactions = Annotated[
@@ -62,23 +61,6 @@ class Hazards(Document):
     kind: Literal["hazards"] = "hazards"
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=6, strict=False)]
     interactions: Interactions = ()
-
-
-Number = Annotated[float, Field(ge=-1e12, le=1e12)]
-
-
-class Reference(Document):
-    """A histogram that was released before, of the cells of one table: counts in patients, noised
-    (some may be below 0), and the variance of the noise of each."""
-
-    counts: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
-    variances: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
-
-    @validator(mode="after")
-    def _alike(self) -> Self:
-        if len(self.counts) != len(self.variances) or min(self.variances) < 0:
-            raise ValueError("each count of a reference has a variance, of 0 or more")
-        return self
 
 
 class Drift(Document):

@@ -4,6 +4,9 @@ A query is a study without training: its one sum holds the query's cells instead
 histogram. In each statistic a patient counts once, by the first record (in the order of the site's
 view) that meets the conditions of query and statistic, and adds `scale` to one cell, or `scale` in
 all to the two cells of a mean. So one patient changes a statistic by at most `scale` in L1.
+
+A query that compares sites sums answers of theirs instead: each adds noise of its own to what it
+counts, and says of every column whether that differs from what all sites have released before.
 """
 
 from __future__ import annotations
@@ -179,7 +182,61 @@ class Mean(Document):
         return ()
 
 
-Statistic = Annotated[Cells | Mean, Field(discriminator="kind")]
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+SITES_THAT = ("differ", "do not differ", "cannot tell")
+"""What a site can say of a column, and so the cells of a statistic that compares."""
+
+
+class Reference(Document):
+    """A histogram that was released before, of the cells of one table: counts in patients, noised
+    (some may be below 0), and the variance of the noise of each."""
+
+    counts: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
+    variances: Annotated[tuple[Number, ...], Field(min_length=2, max_length=1026, strict=False)]
+
+    @validator(mode="after")
+    def _alike(self) -> Self:
+        if len(self.counts) != len(self.variances) or min(self.variances) < 0:
+            raise ValueError("each count of a reference has a variance, of 0 or more")
+        return self
+
+
+class Differing(Document):
+    """How many sites differ from all together in one column by more than noise: one cell for each
+    of `SITES_THAT`. A site counts its patients along `axis`, adds noise that suffices by itself,
+    compares with what was `released` over all sites, and adds `scale` to one of the cells."""
+
+    kind: Literal["differing"] = "differing"
+    name: Label
+    where: Condition | None = None
+    axis: Axis
+    released: Reference
+
+    @validator(mode="after")
+    def _same_cells(self) -> Self:
+        if len(self.released.counts) != len(self.axis.labels):
+            raise ValueError("what was released has as many cells as the axis")
+        return self
+
+    @property
+    def cells(self) -> int:
+        return len(SITES_THAT)
+
+    @property
+    def asks(self) -> StatisticKind:
+        return "histogram"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The column that it counts by."""
+        return () if self.conditions else (self.axis.column,)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return _conditions(self.axis)
+
+
+Statistic = Annotated[Cells | Mean | Differing, Field(discriminator="kind")]
 Month = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
 
 
@@ -201,7 +258,8 @@ class Scored(Document):
 
 class Query(Document):
     """Statistics over one cohort. `least_count`: smaller counts are hidden. `mechanism`: the noise
-    that sites share, discrete Laplace (pure epsilon, best for few statistics) or Skellam."""
+    that sites share, discrete Laplace (pure epsilon, best for few statistics) or Skellam. Where
+    sites are compared, each adds all of it to its own counts."""
 
     where: Condition | None = None
     statistics: Annotated[tuple[Statistic, ...], Field(min_length=1, max_length=200, strict=False)]
@@ -218,7 +276,15 @@ class Query(Document):
             raise ValueError("each statistic needs a name of its own")
         for condition in self.conditions:
             check_size(condition)
+        if self.compares_sites and not all(isinstance(s, Differing) for s in self.statistics):
+            raise ValueError("a query that compares sites asks nothing else")
         return self
+
+    @property
+    def compares_sites(self) -> bool:
+        """Whether sites say how they differ: then each has noise of its own, and the sum of what
+        they say has none."""
+        return any(isinstance(statistic, Differing) for statistic in self.statistics)
 
     @cached_property
     def cells(self) -> int:
@@ -227,8 +293,11 @@ class Query(Document):
 
     @property
     def largest(self) -> int:
-        """Cells of the largest statistic."""
-        return max(statistic.cells for statistic in self.statistics)
+        """Cells of the largest statistic, or of the largest histogram that a site compares."""
+        return max(
+            len(one.axis.labels) if isinstance(one, Differing) else one.cells
+            for one in self.statistics
+        )
 
     @property
     def slices(self) -> tuple[slice, ...]:

@@ -38,6 +38,7 @@ from protocol.secagg.context import Context
 from protocol.secagg.context import SignedKey as Signed
 from protocol.secagg.fixed_point import to_words
 from protocol.secagg.party import Party
+from protocol.study.query import Bins, Differing, Reference
 from protocol.study.study import Study
 from protocol.study.vector_layout import Sections
 from protocol.wire import messages
@@ -232,6 +233,24 @@ def test_a_query_is_debited_before_its_data_is_counted_and_answered_as_a_masked_
     assert (row.trained, row.evaluated, row.exact) == ((0, 0), (1, 1), ())
     assert spent.spent == pytest.approx(1.9, rel=1e-3)
     asked.governance.audit.verify()
+
+
+def test_a_site_that_is_compared_says_one_word_and_sees_the_rest(
+    asked: Asked, tmp_path: Path
+) -> None:
+    released = Reference(counts=(90.0, 900.0), variances=(4.0, 4.0))
+    axis = Bins(column=COLUMN, edges=(0, 1000))
+    question = Question.about(TASK).of(Differing(name=COLUMN, axis=axis, released=released))
+    study = study_of(question, epsilon=1.9)
+    assert asked.propose(study.document).state == "accepted"
+    found = asked.answer(study)
+    assert not isinstance(found, Code)
+    assert found.tolist() == [study.evaluation.scale, 0, 0]
+    assert asked.debited_when_tallied == [1]
+    (row,) = spending_by_study(asked.governance.state, asked.governance.policy)
+    assert row.evaluated == (1, 1)
+    (page,) = tmp_path.rglob(f"comparisons/{study.digest[:12]}.html")
+    assert f"{COLUMN}: differs from all sites" in page.read_text()
 
 
 def test_a_study_accepted_before_a_restart_is_taken_up_or_refused(

@@ -48,6 +48,8 @@ class Stay:
     diabetes: bool = True
     left: Left | None = None
     """What the discharge says; None: nothing."""
+    intensive: tuple[datetime, datetime] | None = None
+    """When it was in intensive care."""
 
     @property
     def days(self) -> int | None:
@@ -56,7 +58,8 @@ class Stay:
 
 @dataclass(frozen=True)
 class Patient:
-    """death: by the register of deaths, which may know what no discharge says."""
+    """death: by the register of deaths, which may know what no discharge says. undated: dead, and
+    nobody knows since when. contacts: with an outpatient department."""
 
     number: int
     born: date
@@ -65,15 +68,29 @@ class Patient:
     death: datetime | None = None
     bookings: tuple[datetime, ...] = ()
     cancelled: tuple[datetime, ...] = ()
+    undated: bool = False
+    contacts: tuple[datetime, ...] = ()
+
+    def died(self, stay: Stay) -> bool | None:
+        """Whether in this stay; None where nobody can know."""
+        if self.died_in_last and stay is self.stays[-1]:
+            return True
+        if stay.stop is None:
+            return None
+        later = any(other.start.date() > stay.stop.date() for other in self.stays)
+        return None if self.undated and not later and stay.left is None else False
 
 
 @dataclass(frozen=True)
 class Answers:
-    """cohort: patient -> (age, length of stay, stays in the year before, readmitted);
-    deaths: (patient, first day of the stay) -> died in it. None: unknown."""
+    """cohort: patient -> (age, length of stay, stays and outpatient contacts in the year before,
+    readmitted);
+    deaths: (patient, first day of the stay) -> died in it; intensive: patient -> (age, first day
+    in intensive care, died in hospital). None: unknown."""
 
-    cohort: dict[str, tuple[float, float, float, float | None]]
+    cohort: dict[str, tuple[float, float, float, float, float | None]]
     deaths: dict[tuple[str, date], bool | None]
+    intensive: dict[str, tuple[float, date, bool | None]]
 
 
 def draw(seed: int, number: int) -> list[Patient]:
@@ -99,7 +116,7 @@ def _patient(chance: random.Random, number: int) -> Patient:
         clock = (stay.stop + soon).replace(minute=chance.randrange(60))
         if 2 <= clock.hour <= 3 or clock.date() == stay.start.date():  # no hour that comes twice
             clock += timedelta(days=1, hours=4)
-    fate = chance.choice(("alive", "alive", "alive", "discharge", "register", "both", "home"))
+    fate = chance.choice((*["alive"] * 3, "discharge", "register", "both", "home", "undated"))
     born = date(chance.randrange(1930, 1990), chance.randrange(1, 13), chance.randrange(1, 29))
     end = stays[-1].stop
     told, death = stays[-1], None
@@ -122,7 +139,19 @@ def _patient(chance: random.Random, number: int) -> Patient:
         cancelled=((end or told.start) + timedelta(days=chance.randrange(1, 25)),)
         if chance.random() < 0.3
         else (),
+        undated=fate == "undated",
+        contacts=tuple(
+            moment
+            for _ in range(chance.choice((0, 0, 1, 3)))
+            if (moment := _contact(chance, stays[0].start)) < released
+        ),
     )
+
+
+def _contact(chance: random.Random, around: datetime) -> datetime:
+    """In office hours of a day in the year before or the months after."""
+    day = around + timedelta(days=chance.randrange(-400, 90))
+    return day.replace(hour=chance.randrange(8, 17))
 
 
 def _stay(chance: random.Random, start: datetime) -> Stay:
@@ -137,37 +166,56 @@ def _stay(chance: random.Random, start: datetime) -> Stay:
         days = sorted(chance.sample(range(1, nights), min(nights - 1, chance.randrange(1, 3))))
         moves = tuple((start + timedelta(days=day)).replace(hour=12) for day in days)
     left = chance.choice((HOME, HOME, None))
-    return Stay(start, stop, moves, chance.random() < 0.5, chance.random() < 0.8, left)
+    intensive = None
+    if nights > 2 and chance.random() < 0.4:
+        begun = (start + timedelta(days=chance.randrange(1, nights - 1))).replace(hour=14)
+        intensive = begun, begun + timedelta(hours=chance.randrange(2, 18))
+    urgent, diabetes = chance.random() < 0.5, chance.random() < 0.8
+    return Stay(start, stop, moves, urgent, diabetes, left, intensive)
 
 
 def answers(patients: Iterable[Patient]) -> Answers:
     """What the cohort of readmissions and the deaths in hospital must be."""
     cohort, deaths = {}, dict[tuple[str, date], bool | None]()
+    intensive = dict[str, tuple[float, date, bool | None]]()
     for patient in patients:
-        died = {stay: patient.died_in_last and stay is patient.stays[-1] for stay in patient.stays}
+        died = {stay: patient.died(stay) for stay in patient.stays}
         for stay in patient.stays:
-            known = died[stay] or stay.stop is not None
-            deaths[str(patient.number), stay.start.date()] = died[stay] if known else None
+            deaths[str(patient.number), stay.start.date()] = died[stay]
+            if stay.intensive and str(patient.number) not in intensive:
+                day = stay.intensive[0].date()
+                intensive[str(patient.number)] = _age(patient, day), day, died[stay]
         for stay in patient.stays:
             if stay.stop and 1 <= (stay.days or 0) <= 14 and stay.diabetes and not died[stay]:
                 cohort[str(patient.number)] = _features(patient, stay, stay.stop.date(), died)
                 break
-    return Answers(cohort, deaths)
+    return Answers(cohort, deaths, intensive)
+
+
+def _age(patient: Patient, day: date) -> float:
+    born = patient.born
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
 def _features(
-    patient: Patient, stay: Stay, left: date, died: dict[Stay, bool]
-) -> tuple[float, float, float, float | None]:
-    came, born = stay.start.date(), patient.born
-    age = came.year - born.year - ((came.month, came.day) < (born.month, born.day))
+    patient: Patient, stay: Stay, left: date, died: dict[Stay, bool | None]
+) -> tuple[float, float, float, float, float | None]:
+    came = stay.start.date()
     year_ago = came.replace(
         year=came.year - 1, day=min(came.day, 28) if came.month == 2 else came.day
     )
     before = sum(year_ago <= other.start.date() < came for other in patient.stays)
+    contacts = sum(year_ago <= contact.date() < came for contact in patient.contacts)
     real = [s for s in patient.stays if s is not stay and (s.days != 0 or s.urgent or died[s])]
     again = any(0 <= (other.start.date() - left).days <= 30 for other in real)
-    known = left + timedelta(days=30) <= RELEASED
-    return age, stay.days or 0, before, 1.0 if again else 0.0 if known else None
+    known = left + timedelta(days=30) <= RELEASED and died[stay] is not None
+    return (
+        _age(patient, came),
+        stay.days or 0,
+        before,
+        contacts,
+        1.0 if again else 0.0 if known else None,
+    )
 
 
 # Telling it
@@ -184,6 +232,20 @@ class _Segment:
     first: bool
     last: bool
     diabetes: bool
+
+
+def _intensive(part: _Segment, style: Style) -> list[tuple[datetime, datetime]]:
+    """The spans of intensive care that begin in a segment: two, with a pause in which the patient
+    is moved, where times of day tell that they are one stay."""
+    if part.stay.intensive is None:
+        return []
+    begun, over = part.stay.intensive
+    if begun < part.start or (part.stop is not None and begun >= part.stop):
+        return []
+    if style != "times" or part.name % 2:
+        return [(begun, over)]
+    middle = begun + (over - begun) / 2
+    return [(begun, middle), (middle + timedelta(minutes=20), over)]
 
 
 def sources(folder: Path, patients: Sequence[Patient], route: Route, style: Style) -> Sources:
@@ -244,6 +306,8 @@ def _write_fhir(
         about: dict[str, Any] = {"birthDate": str(patient.born), "gender": "female"}
         if patient.death:
             about["deceasedDateTime"] = _told(patient.death, style, chance)
+        if patient.undated:
+            about["deceasedBoolean"] = True
         made.append({"resourceType": "Patient", "id": str(patient.number), **about})
         segments = _segments(patient, chance)
         for stay in patient.stays:
@@ -255,19 +319,33 @@ def _write_fhir(
                     links["partOf"] = {"reference": f"Encounter/{parts[k - 1].name}"}
                 hospital = _hospitalization(part, style)
                 period = _period(part.start, part.stop, style, chance)
-                made.append(_encounter(part.name, period, of | links | hospital))
+                places = [
+                    {
+                        "location": {"reference": "Location/icu"},
+                        "period": _period(*span, style, chance),
+                    }
+                    for span in _intensive(part, style)
+                ]
+                where = {"location": places} if places else {}
+                made.append(_encounter(part.name, period, of | links | hospital | where))
                 if part.diabetes:
                     code = {"system": SYSTEMS[_DIABETES[0]], "code": _DIABETES[1]}
-                    where = {"encounter": {"reference": f"Encounter/{part.name}"}}
+                    during = {"encounter": {"reference": f"Encounter/{part.name}"}}
                     made.append(
-                        {"resourceType": "Condition", **of, **where, "code": {"coding": [code]}}
+                        {"resourceType": "Condition", **of, **during, "code": {"coding": [code]}}
                     )
         for status, moments in (("planned", patient.bookings), ("cancelled", patient.cancelled)):
             for k, moment in enumerate(moments):
                 period = _period(moment, moment + timedelta(days=2), style, chance)
                 name = 1000 * patient.number + 900 + k + 50 * (status == "planned")
                 made.append(_encounter(name, period, of | {"status": status}))
-    for kind in ("Patient", "Encounter", "Condition"):
+        for k, moment in enumerate(patient.contacts):
+            period = _period(moment, moment + timedelta(minutes=30), style, chance)
+            seen = of | {"status": "finished", "class": {"code": "AMB"}}
+            made.append(_encounter(1000 * patient.number + 800 + k, period, seen))
+    role = {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "ICU"}
+    made.append({"resourceType": "Location", "id": "icu", "type": [{"coding": [role]}]})
+    for kind in ("Patient", "Encounter", "Condition", "Location"):
         lines = [
             json.dumps({"id": f"c{k}"} | r) for k, r in enumerate(made) if r["resourceType"] == kind
         ]
@@ -314,7 +392,10 @@ def _write_omop(
         if patient.death:
             day, time = _columns("death", patient.death, style)
             _append(folder / "death.csv", [person | day | time])
+        if patient.undated:
+            _append(folder / "death.csv", [person])
         visits, conditions = [], []
+        details = list[dict[str, Any]]()
         for part in _segments(patient, chance):
             visit = person | {"visit_occurrence_id": part.name, "visit_concept_id": 9201}
             for name, moment in (("visit_start", part.start), ("visit_end", part.stop)):
@@ -328,6 +409,14 @@ def _write_omop(
             if not part.first and style != "times":
                 visit["admitted_from_concept_id"] = 9201
             visits.append(visit)
+            for span in _intensive(part, style):
+                detail = person | {"visit_occurrence_id": part.name}
+                detail |= {"visit_detail_id": 10 * part.name + len(details)}
+                detail |= {"visit_detail_concept_id": 32037}
+                for name, moment in zip(("start", "end"), span, strict=True):
+                    for cell in _columns(f"visit_detail_{name}", moment, style):
+                        detail |= cell
+                details.append(detail)
             if part.diabetes:
                 conditions.append(
                     person
@@ -346,8 +435,16 @@ def _write_omop(
                 for cell in _columns(name, moment, style):
                     visit |= cell
             visits.append(visit)
+        for k, moment in enumerate(patient.contacts):
+            visit = person | {"visit_occurrence_id": 1000 * patient.number + 800 + k}
+            visit |= {"visit_concept_id": 9202}
+            for name in ("visit_start", "visit_end"):
+                for cell in _columns(name, moment, style):
+                    visit |= cell
+            visits.append(visit)
         _append(folder / "visit_occurrence.csv", visits)
         _append(folder / "condition_occurrence.csv", conditions)
+        _append(folder / "visit_detail.csv", details)
 
 
 def _columns(name: str, moment: datetime, style: Style) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -369,13 +466,15 @@ def _write_csv(
     people, encounters = [], list[dict[str, Any]]()
     for patient in patients:
         death = _told(patient.death, style, with_offsets)
-        people.append({"number": patient.number, "born": str(patient.born), "died": death})
+        about = {"number": patient.number, "born": str(patient.born), "died": death}
+        people.append(about | {"dead": int(patient.undated or death is not None)})
         for part in _segments(patient, chance):
             encounters.append(
                 {
                     "number": patient.number,
                     "encounter": part.name,
                     "status": "done",
+                    "kind": "inpatient",
                     "start": _told(part.start, style, with_offsets),
                     "stop": _told(part.stop, style, with_offsets),
                     "left_to": part.stay.left if part.last else None,
@@ -384,11 +483,26 @@ def _write_csv(
                     "diabetes": int(part.diabetes),
                 }
             )
+            for start, stop in _intensive(part, style):
+                encounters.append(
+                    {
+                        "number": patient.number,
+                        "encounter": part.name,
+                        "status": "done",
+                        "kind": "icu",
+                        "start": _told(start, style, with_offsets),
+                        "stop": _told(stop, style, with_offsets),
+                    }
+                )
         for status, moments in (("booked", patient.bookings), ("cancelled", patient.cancelled)):
             for moment in moments:
                 told = _told(moment, style, with_offsets)
                 of = {"number": patient.number, "encounter": -len(encounters), "status": status}
-                encounters.append(of | {"start": told, "stop": told})
+                encounters.append(of | {"kind": "inpatient", "start": told, "stop": told})
+        for moment in patient.contacts:
+            told = _told(moment, style, with_offsets)
+            of = {"number": patient.number, "encounter": -len(encounters), "status": "done"}
+            encounters.append(of | {"kind": "outpatient", "start": told, "stop": told})
     for name, rows in (("persons", people), ("encounters", encounters)):
         with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, max(map(list, rows), key=len))
@@ -399,13 +513,13 @@ def _write_csv(
 _CSV_SOURCE = """-- A site's own names for what the shipped parts read.
 WITH RECURSIVE people AS (
   SELECT CAST(number AS VARCHAR) AS patient, 'female' AS sex, calendar_day(born) AS birth,
-    died IS NOT NULL AS dead, calendar_day(died) AS death_earliest,
-    calendar_day(died) AS death_latest
+    dead = 1 AS dead, calendar_day(died) AS death_earliest,
+    calendar_day(died) AS death_latest, instant(died) AS death_at, number AS person
   FROM persons
 ),
 segment AS (
   SELECT encounter AS visit, CAST(number AS VARCHAR) AS patient, CAST(NULL AS BIGINT) AS part_of,
-    'inpatient' AS kind,
+    kind,
     calendar_day(start) AS started_earliest, calendar_day(start) AS started_latest,
     instant(start) AS started_at, calendar_day(stop) AS ended_on, instant(stop) AS ended_at,
     coalesce(left_to = 'dead', false) AS left_dead, left_to <> 'dead' AS left_alive,
@@ -436,6 +550,8 @@ drug AS (
 ),
 """
 _AFTER_STAYS = {"fhir": "about_visit AS (", "omop": "payer AS ("}
+_INTENSIVE = """done AS (SELECT 1)
+SELECT patient, age, CAST(day AS VARCHAR) AS day, died_in_hospital FROM stay"""
 _DEATHS = """done AS (SELECT 1)
 SELECT patient, CAST(started_earliest AS VARCHAR) AS day, CAST(died AS DOUBLE) AS died
 FROM stays WHERE kind = 'inpatient'"""
@@ -448,17 +564,34 @@ def found(sources: Sources, route: Route) -> Answers:
         shared = _CSV_SOURCE + (folder / "stays.sql").read_text()
         task = (folder / "task" / "readmission.sql").read_text()
         view = shared + _CSV_FACTS + task
+        intensive = shared + (folder / "icu_stays.sql").read_text()
     else:
         view = templates.view(f"template:{route}", "readmission")
         shared = view[: view.index(_AFTER_STAYS[route])]
+        intensive = templates.view(f"template:{route}", "icu_mortality")
+        intensive = intensive[: intensive.index("observed AS (")]
     rows = read(sources, view, time_zone=ZONE)
-    columns = ("age", "length_of_stay", "inpatient_stays", "readmitted")
+    columns = ("age", "length_of_stay", "inpatient_stays", "outpatient_visits", "readmitted")
     values = zip(*(map(_known, rows[name]) for name in columns), strict=True)
     cohort = dict(zip(map(_number, rows["patient"]), values, strict=True))
     told = read(sources, shared + _DEATHS, time_zone=ZONE)
-    died = (None if math.isnan(value) else bool(value) for value in told["died"])
     stays = zip(map(_number, told["patient"]), map(date.fromisoformat, told["day"]), strict=True)
-    return Answers(cohort, dict(zip(stays, died, strict=True)))
+    deaths = dict(zip(stays, map(_whether, told["died"]), strict=True))
+    if sources.fhir is not None:
+        views = templates.definitions("icu_mortality")
+        sources = Sources(fhir=Fhir(folder=sources.fhir.folder, views=views))
+    cared = read(sources, intensive + _INTENSIVE, time_zone=ZONE)
+    facts = zip(
+        map(float, cared["age"]),
+        map(date.fromisoformat, cared["day"]),
+        map(_whether, cared["died_in_hospital"]),
+        strict=True,
+    )
+    return Answers(cohort, deaths, dict(zip(map(_number, cared["patient"]), facts, strict=True)))
+
+
+def _whether(value: float) -> bool | None:
+    return None if math.isnan(value) else bool(value)
 
 
 def _number(name: str) -> str:

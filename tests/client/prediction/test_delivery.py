@@ -319,6 +319,32 @@ def dcmtk_peer(program: Path, folder: Path, *options: str) -> Iterator[int]:
             server.terminate()
 
 
+def test_orthanc_takes_reports_by_tls_and_only_by_tls(
+    config: SiteConfig, state: PredictionState, tmp_path: Path, orthanc: Path
+) -> None:
+    """As a hospital sets it: Orthanc's DicomTlsEnabled, with a certificate from each side."""
+    ours, pacs_own = certificates(tmp_path, "site"), certificates(tmp_path, "pacs")
+    queued(state, tmp_path, 2)
+    shown = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(pacs_own["certificate"]),
+        "DicomTlsPrivateKey": str(pacs_own["key"]),
+        "DicomTlsTrustedCertificates": str(ours["ca"]),
+    }
+    own = {"certificate": ours["certificate"], "key": ours["key"], "servers": pacs_own["ca"]}
+    now = [0.0]
+    state.clock = lambda: now[0]
+    with pacs(orthanc, tmp_path / "orthanc", 1, **shown) as client:
+        port = json.loads((tmp_path / "orthanc/orthanc.json").read_text())["DicomPort"]
+        deliver(state, sending(config, port))
+        assert state.deliveries()["PACS"].why.startswith("it cannot be reached")
+        assert client.get("/instances").json() == []
+        now[0] += 900
+        deliver(state, sending(config, port, tls={"PACS": SenderTls(**own)}))
+        assert state.deliveries()["PACS"].taken == 2
+        assert len(client.get("/instances").json()) == 2
+
+
 def _listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()

@@ -21,8 +21,7 @@ from launch.queries.drift import Released, drift, watched
 from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.errors import Code
-from protocol.study.analysis import Reference
-from protocol.study.query import Cells, Scored
+from protocol.study.query import Cells, Reference, Scored
 from protocol.study.study import Study
 from tasks import registry
 from tasks.query_schema import PREDICTED

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from launch.cli.main import app
 from launch.federations.inprocess import InProcessFederation
 from launch.queries import presets
+from launch.queries.drift import histograms_of
 from launch.queries.query_builder import Price, build_query, cost
 from launch.queries.question import Question
 from launch.queries.result_view import bar
@@ -27,6 +28,7 @@ from server.answers.query_report import captions, markdown, metrics, plain
 from server.coordinator.study_events import outcome_from_json, outcome_to_json
 from server.outcome import Outcome
 from server.rounds.listener import Listeners
+from server.tracking.summary import write_summary
 from tasks import registry
 from tasks.schema import PATIENT
 
@@ -247,3 +249,50 @@ def test_bars_are_as_long_as_their_figures() -> None:
     assert bar(-5, 30) == ""
     assert bar(1.5, 30) == "█▌"
     assert bar(1, 0) == ""
+
+
+def test_at_how_many_sites_a_column_differs(tmp_path: Path) -> None:
+    """One site of three measures a column in another unit: it says so, the others do not."""
+    names = list(TABLES)[:3]
+    tables = {name: dict(TABLES[name]) for name in names}
+    tables[names[0]]["mean_radius"] = tables[names[0]]["mean_radius"] * 100
+    patients = {name: PATIENTS[name] for name in names}
+
+    def answered(question: Question) -> Outcome:
+        study = build_query(question, patients, Price(epsilon=20.0))
+        return InProcessFederation({}, tables).run(study, registry.load(TASK), Listeners())
+
+    first = answered(presets.quality(TASK, columns=("mean_radius", "mean_texture")))
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "study.json").write_bytes(first.study.document)
+    write_summary(first, folder / "summary.json")
+    references = histograms_of(folder)
+    question = presets.sites_that_differ(TASK, references)
+    outcome = answered(question)
+    found = {answer.name: answer for answer in outcome.answers}
+    assert found["mean_radius"].counts[0] in (1.0, 2.0, 3.0)  # all differ from what one has moved
+    assert found["mean_texture"].counts == (0.0, 3.0, 0.0)
+    assert found["mean_texture"].half_width == 0.0
+    assert [sum(n or 0 for n in answer.counts) for answer in outcome.answers] == [3, 3]
+    assert "sites that do not differ" in markdown(outcome)
+    assert "each site's own counts will be within" in cost(outcome.study)
+    with pytest.raises(WardroundError) as caught:
+        presets.sites_that_differ("heart_disease", references)
+    assert caught.value.code is Code.CONFIGURATION
+
+
+def test_where_sites_are_compared_the_references_say_of_what(tmp_path: Path) -> None:
+    command = [
+        "query",
+        "quality",
+        "--task",
+        TASK,
+        "--reference",
+        str(tmp_path),
+        "--by",
+        "malignant",
+    ]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, WardroundError | SystemExit)

@@ -28,6 +28,7 @@ from protocol.study.vector_layout import (
     update_variance,
 )
 from tests.attack.simulated import changed, study_of
+from tests.protocol.query_document import asked
 
 SITES = ("a", "b", "c", "d")
 ALL = frozenset(SITES)
@@ -199,3 +200,14 @@ def test_refusals_tell_no_number_of_patients() -> None:
 def test_what_a_robust_rule_sees_one_by_one_is_left_to_it() -> None:
     robust = changed(NONE, "aggregation", masked=False, robust={"name": "median"}, least_sites=4)
     assert not reason(robust, np.where(np.arange(len(zeros(robust))) == 0, 2**62, 0))
+
+
+def test_sites_that_are_compared_say_one_thing_each() -> None:
+    released = {"counts": [1.0, 2.0], "variances": [1.0, 1.0]}
+    axis = {"kind": "bins", "column": "age", "edges": [30, 50]}
+    differing = {"kind": "differing", "name": "age", "axis": axis, "released": released}
+    study = asked({"statistics": [differing]}, evaluation={"noise_multiplier": 4.0, "scale": 1})
+    sections, three = Sections(study, False, True), frozenset(list(study.sites)[:3])
+    for total, possible in (([1, 2, 0], True), ([2, 2, 0], False), ([4, -1, 0], False)):
+        why = impossible(study, sections, np.array(total), three, np.zeros(0, np.float32))
+        assert (why == "") is possible, total

@@ -9,8 +9,8 @@ from protocol.statistics.drift import Comparison, compare
 from protocol.statistics.drift_tables import LARGE, drift_tables, verdict
 from protocol.statistics.noised_table import TOO_FEW, NoisedTable
 from protocol.statistics.results import Figure
-from protocol.study.analysis import Drift, Reference
-from protocol.study.query import Bins
+from protocol.study.analysis import Drift
+from protocol.study.query import Bins, Reference
 
 BINS = 10
 AXIS = Bins(column="predicted_score", edges=tuple(i / BINS for i in range(BINS + 1)))

@@ -206,3 +206,19 @@ def test_labels_say_what_is_in_a_cell() -> None:
         "missing",
     )
     assert len(Query.model_validate(query()).statistics) == 2
+
+
+def test_a_query_that_compares_sites_asks_nothing_else_and_cell_by_cell() -> None:
+    released = {"counts": [1.0, 2.0], "variances": [1.0, 1.0]}
+    axis = {"kind": "bins", "column": "age", "edges": [30, 50]}
+    differing = {"kind": "differing", "name": "age", "axis": axis, "released": released}
+    found = asked({"statistics": [differing]}).query
+    assert found is not None
+    assert (found.compares_sites, found.cells, found.largest) == (True, 3, 2)
+    assert (found.asks, found.columns) == (("histogram",), ("age",))
+    for wrong in (
+        [differing, {"kind": "cells", "name": "patients"}],
+        [differing | {"axis": axis | {"edges": [30, 50, 70]}}],
+    ):
+        with pytest.raises(ValidationError):
+            asked({"statistics": wrong})

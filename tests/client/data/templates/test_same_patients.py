@@ -20,9 +20,11 @@ def test_every_route_gives_the_answers(
     patients = same_patients.draw(seed, 60)
     wanted = same_patients.answers(patients)
     assert {outcome for *_, outcome in wanted.cohort.values()} == {0.0, 1.0, None}
+    assert {died for *_, died in wanted.intensive.values()} == {True, False, None}
     assert set(wanted.deaths.values()) == {True, False, None}
     found = same_patients.found(
         same_patients.sources(tmp_path / route, patients, route, style), route
     )
     assert found.deaths == wanted.deaths
     assert found.cohort == wanted.cohort
+    assert found.intensive == wanted.intensive

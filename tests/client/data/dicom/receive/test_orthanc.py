@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydicom import dcmread
@@ -26,7 +27,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
+def pacs(server: Path, folder: Path, receiver: int, **more: Any) -> Iterator[httpx.Client]:
+    """more: of Orthanc's configuration."""
     folder.mkdir()
     http = free_port()
     configuration = {
@@ -40,6 +42,7 @@ def pacs(server: Path, folder: Path, receiver: int) -> Iterator[httpx.Client]:
         "AuthenticationEnabled": False,
         "DicomModalities": {"site": ["WARDROUND", "127.0.0.1", receiver]},
         "Plugins": [],
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     with (folder / "orthanc.log").open("wb") as log:
