@@ -234,7 +234,7 @@ def _aimed(low: float, high: float, reached: Callable[[float], float], target: f
     if math.isinf(above) or below <= 0:
         return high / 2 if math.isinf(above) else low * above / target
     slope = math.log(high / low) / math.log(above / below) if above > below else 0.0
-    at = low * (above / target) ** slope
+    at = low * math.exp(slope * math.log(above / target))
     return at * _HAIR if high / at > at / low else at / _HAIR
 
 
