@@ -191,6 +191,7 @@ class Site:
         successor: Callable[[str], Identity] = no_successor,
         objections: Callable[[], bytes] = bytes,
         threads: Callable[[Study], AbstractContextManager[object]] = nullcontext,
+        party: type[Party] = Party,
     ) -> None:
         """roster: the other sites' identity keys, from this site's own records.
 
@@ -200,7 +201,8 @@ class Site:
         by default. answers: where masked answers outlast a restart. allow_unmasked: the site's
         consent to studies without masks (federations in one process). memory: bytes that
         per-patient gradients may take. successor: public key in hex -> the identity that took the
-        place of `identity` in newer studies. objections: bytes that stay the same as long as the
+        place of `identity` in newer studies. party: masks sums; another than `Party` where one
+        machine plays all sites. objections: bytes that stay the same as long as the
         same patients object; raises WardroundError where that is not known. threads: inside
         what an attempt of a study is computed.
         """
@@ -210,7 +212,7 @@ class Site:
         self._respondent, self._keep, self._objections = respondent, keep, objections
         self._answers = answers or StoredAnswers()
         self._allow_unmasked, self._memory = allow_unmasked, memory
-        self._threads = threads
+        self._threads, self._party_type = threads, party
         self._loaded: dict[str, _LoadedStudy] = {}
         self._accepted: dict[str, Study] = {}
         self._turns: WeakValueDictionary[str | None, _Turn] = WeakValueDictionary()
@@ -507,7 +509,7 @@ class Site:
         roster = tuple(self._keys(study).items())
         if past is not None:
             context = context_of(study, roster, past, message.round, message.attempt)
-            return Party.begin(context, self.name, self._signer(study))
+            return self._party_type.begin(context, self.name, self._signer(study))
         context = Context(
             study=study.digest,
             kind=sections.kind,
@@ -518,7 +520,7 @@ class Site:
             exact=sections.exact,
         )
         if study.aggregation.masked:
-            return Party.begin(context, self.name, self._signer(study))
+            return self._party_type.begin(context, self.name, self._signer(study))
         return OpenParty.begin(context, self.name)
 
     def _collect(self, message: messages.Collect, sender: Sender) -> Frame:

@@ -20,6 +20,7 @@ from client.data.cohort import Cohort
 from client.governance.approvals import DryRunAnswer
 from client.governance.patient_split import PatientSplit
 from client.training.algorithm_state import AlgorithmState
+from launch.federations.ring_masks import RingParty
 from protocol.errors import Code, WardroundError
 from protocol.identity import Identity
 from protocol.study.study import Evaluation, Study
@@ -172,6 +173,7 @@ class InProcessFederation:
                     respondent=_query_contributor(tables.get(site)),
                     keep=partial(self._state, site),
                     allow_unmasked=True,
+                    party=RingParty,
                 )
                 for site in self.roster
             }

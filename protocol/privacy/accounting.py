@@ -71,6 +71,8 @@ __all__ = [
 KAPPA = 0.03
 MAX_SITES = 1000
 MAX_MULTIPLIER = 1e6
+_NARROW, _HAIR = 1.0002, 1.00009
+"""How near a calibration's bracket closes, and how far beside its aim it looks."""
 _CELLS = 1500.0
 _RECENT = RecentlyUsed()
 _NUMBER = struct.Struct("<d")
@@ -209,22 +211,31 @@ def calibrate(target: float, delta: float, event: Event, others: Sequence[Event]
             remedy="Ask for a larger epsilon, fewer rounds or attempts, more noise on evaluation, "
             "or in mode distributed a larger aggregation.scale.",
         )
-    low, high = least, MAX_MULTIPLIER
-    guess = 1.0
-    while high > low * 1.0002:
-        value = reached(guess)
-        low, high = (low, guess) if value <= target else (guess, high)
-        # epsilon falls about as 1 / sigma: aim there, a little beyond, kept inside the bracket.
-        aimed = guess * value / target * (1.0001 if value > target else 0.9999)
-        inside = math.isfinite(aimed) and low * 1.0001 < aimed < high / 1.0001
-        # Where `others` alone decide epsilon, aiming would creep: then halve the bracket.
-        creeping = high > 1.2 * low and 0.95 < aimed / guess < 1.05
-        guess = aimed if inside and not creeping else math.sqrt(low * high)
+    low, high, guess = least, MAX_MULTIPLIER, 1.0
+    while high > low * _NARROW:
+        width = high / low
+        for at in (guess, math.sqrt(low * high)):  # a guess that hardly narrows costs one halving
+            if low < at < high and high / low > width**0.5:
+                low, high = (low, at) if reached(at) <= target else (at, high)
+        guess = _aimed(low, high, reached, target)
     step = 10.0 ** (math.floor(math.log10(high)) - 3)
     digits = math.ceil(high / step - 1e-9)
     while reached(round(digits * step, 12)) > target:
         digits += 1
+    while (digits - 1) * step > low and reached(round((digits - 1) * step, 12)) <= target:
+        digits -= 1
     return round(digits * step, 12)
+
+
+def _aimed(low: float, high: float, reached: Callable[[float], float], target: float) -> float:
+    """A multiplier between the two, where a power of it through both epsilons is `target`: a hair
+    nearer to the end that is further away, which then most likely closes in."""
+    above, below = reached(low), reached(high)
+    if math.isinf(above) or below <= 0:
+        return high / 2 if math.isinf(above) else low * above / target
+    slope = math.log(high / low) / math.log(above / below) if above > below else 0.0
+    at = low * math.exp(slope * math.log(above / target))
+    return at * _HAIR if high / at > at / low else at / _HAIR
 
 
 def _multipliers(event: Event) -> tuple[float, float]:
@@ -309,7 +320,7 @@ def _composed(events: tuple[Event, ...], delta: float, kept: Kept) -> float:
         return rough
     parts = tuple(_part(event) for event in events)
     shares, gap = _shares(parts), sum(part.gap for part in parts)
-    found = _all_losses(events, delta, kept).get_epsilon_for_delta
+    found = privacy_losses.epsilon_of(_all_losses(events, delta, kept))
     apart, drawn = math.sqrt(gap / 2) + _drawn(parts), math.sqrt(shares * DIVERGENCE / 2)
     near = _private(found, delta, drawn + apart, rough)
     if (1 + math.exp(rough)) * drawn <= _HARDLY * delta:

@@ -1,4 +1,4 @@
-"""Privacy loss distributions of dp-accounting: on a coarser grid, and as bytes.
+"""Privacy loss distributions of dp-accounting: their epsilon, on a coarser grid, and as bytes.
 
 A distribution gives a mass to each loss l, a multiple of the grid's interval, and to an infinite
 one, in each direction (a patient removed, a patient added).
@@ -6,13 +6,28 @@ one, in each direction (a patient removed, a patient added).
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+_LARGEST = 700.0
+"""Of losses that float64 can tell from infinite ones by e^l."""
 _HEAD, _DIRECTION = struct.Struct("<d?"), struct.Struct("<qdQ")
+
+
+def epsilon_of(losses: Any) -> Callable[[float], float]:
+    """delta -> the least epsilon >= 0 of a dense distribution; inf where none below 700 does.
+
+    What dp-accounting's `get_epsilon_for_delta` finds loss by loss, with the sums made once:
+    a calibration asks thousands of times.
+    """
+    directions = [_epsilon_of(losses._pmf_remove)]
+    if not losses._symmetric:
+        directions.append(_epsilon_of(losses._pmf_add))
+    return lambda delta: max(one(delta) for one in directions)
 
 
 def coarser(losses: Any, interval: float) -> Any:
@@ -57,6 +72,29 @@ def decode(text: bytes) -> Any:
         place += masses.nbytes
         pmfs.append(pld_pmf.DensePLDPmf(interval, lowest, masses, infinite, True))
     return privacy_loss_distribution.PrivacyLossDistribution(*pmfs)
+
+
+def _epsilon_of(pmf: Any) -> Callable[[float], float]:
+    """From the largest loss down, `upper` and `lower` add up the masses p and p e^-l: at a loss l,
+    delta is upper - e^l lower, and between two losses epsilon is where that falls to delta."""
+    losses = (pmf._lower_loss + np.arange(pmf.size - 1, -1, -1)) * pmf._discretization
+    beyond = int(np.searchsorted(-losses, -_LARGEST))
+    losses = np.maximum(losses[beyond:], -_LARGEST)  # what counts too little makes epsilon larger
+    masses = pmf._probs[::-1]
+    infinite = pmf._infinity_mass + masses[:beyond].sum()
+    upper = np.cumsum(np.concatenate(([infinite], masses[beyond:])))
+    lower = np.cumsum(np.concatenate(([0.0], masses[beyond:] * np.exp(-losses))))
+    at = np.maximum.accumulate(upper[:-1] - np.exp(losses) * lower[:-1])
+
+    def epsilon(delta: float) -> float:
+        if infinite > delta:
+            return math.inf
+        place = int(np.searchsorted(at, delta, side="right"))
+        if upper[place] <= lower[place] + delta:
+            return 0.0
+        return math.log((upper[place] - delta) / lower[place])
+
+    return epsilon
 
 
 def _coarser(pmf: Any, interval: float) -> Any:

@@ -143,6 +143,10 @@ class Party:
         with self._lock:
             self._secret, self._answered, self._closed = None, None, True
 
+    def _partners(self, participants: Sequence[SignedKey]) -> list[SignedKey]:
+        """With whom this site masks: with everybody, so that the graph of pairs is complete."""
+        return [ready for ready in participants if ready.site != self.ready.site]
+
     def _mask(self, words: npt.NDArray[W], ctx: bytes, participants: Sequence[SignedKey]) -> None:
         secret, self._secret = self._secret, None
         if secret is None:
@@ -150,8 +154,7 @@ class Party:
         own = self.ready.site
         keys = [
             (pair_key(secret, bytes.fromhex(r.public_key), ctx, own, r.site), r.site > own)
-            for r in participants
-            if r.site != own
+            for r in self._partners(participants)
         ]
         add_masks(words, keys)
         for key, _ in keys:

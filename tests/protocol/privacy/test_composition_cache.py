@@ -224,3 +224,33 @@ def test_a_distribution_is_read_as_it_was_written() -> None:
         assert privacy_losses.encode(again) == text
         for delta in (1e-3, 1e-9):
             assert again.get_epsilon_for_delta(delta) == losses.get_epsilon_for_delta(delta)
+
+
+MASSES = st.lists(st.just(0.0) | st.floats(1e-30, 1), min_size=1, max_size=30).filter(any)
+
+
+@given(MASSES, MASSES, st.integers(-1000, 1000), st.floats(0, 0.5), st.floats(1e-12, 0.9))
+def test_epsilon_is_what_dp_accounting_finds_one_loss_at_a_time(
+    removed: list[float], added: list[float], lowest: int, infinite: float, above: float
+) -> None:
+    delta = infinite + (1 - infinite) * above
+
+    def pmf(masses: list[float]) -> Any:
+        shares = np.array(masses)
+        shares *= (1 - infinite) / shares.sum()
+        return pld_pmf.DensePLDPmf(0.5, lowest, shares, infinite, True)
+
+    losses = privacy_loss_distribution.PrivacyLossDistribution(pmf(removed), pmf(added))
+    theirs = losses.get_epsilon_for_delta(delta)
+    assert privacy_losses.epsilon_of(losses)(delta) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+def test_epsilon_of_losses_that_no_float_holds() -> None:
+    """e^-l is 0 above 745 and infinite below -709, where dp-accounting overflows."""
+    for lowest, known in ((2000, math.inf), (-2000, 0.0)):
+        pmf = pld_pmf.DensePLDPmf(1.0, lowest, np.array([0.5, 0.5]), 0.0, True)
+        losses = privacy_loss_distribution.PrivacyLossDistribution(pmf)
+        assert privacy_losses.epsilon_of(losses)(1e-5) == known
+    certain = pld_pmf.DensePLDPmf(1.0, 0, np.array([0.5]), 0.5, True)
+    infinite = privacy_losses.epsilon_of(privacy_loss_distribution.PrivacyLossDistribution(certain))
+    assert infinite(0.4) == math.inf
