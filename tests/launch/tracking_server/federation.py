@@ -21,20 +21,22 @@ from tests.waiting import HUNG
 
 
 class FederationMlflow:
-    """ada and alan are data scientists, rita is a reviewer. Running within `with`."""
+    """ada and alan are data scientists, rita is a reviewer, unless `of`. Running within `with`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home, self.port = folder, folder / "mlflow", free_port()
-        self.url = f"https://localhost:{self.port}"
-        self.out = folder / "invitations"
-        file = folder / "consortium.yaml"
-        file.write_text(
-            f"coordinator: {{hosts: [localhost], mlflow: '{self.url}'}}\n"
-            "data_scientists: [ada, alan]\nreviewers: [rita]\n"
-        )
-        self.does("setup", file, folder / "coordinator", "--out", self.out)
-        self.config = CoordinatorConfig.load(folder / "coordinator")
+    def __init__(self, folder: Path, of: CoordinatorConfig | None = None) -> None:
+        """of: a coordinator whose people come in; it tracks at an https address of localhost."""
+        self.folder, self.home, self.out = folder, folder / "mlflow", folder / "invitations"
         self._process: GuardedProcess | None = None
+        if of is None:
+            file = folder / "consortium.yaml"
+            file.write_text(
+                f"coordinator: {{hosts: [localhost], mlflow: 'https://localhost:{free_port()}'}}\n"
+                "data_scientists: [ada, alan]\nreviewers: [rita]\n"
+            )
+            self.does("setup", file, folder / "coordinator", "--out", self.out)
+            of = CoordinatorConfig.load(folder / "coordinator")
+        assert of.tracking.uri is not None
+        self.config, self.url = of, of.tracking.uri
 
     def does(self, *words: str | Path) -> str:
         done = CliRunner().invoke(coordinator_app, [str(word) for word in words])
@@ -45,7 +47,14 @@ class FederationMlflow:
 
     def set_up(self, *words: str) -> dict[str, str]:
         """Who got which file."""
-        given = ["--out", self.out, "--config", self.config.folder, "--json", *words]
+        given: list[str | Path] = [
+            "--out",
+            self.out,
+            "--config",
+            self.config.folder,
+            "--json",
+            *words,
+        ]
         made: dict[str, str] = json.loads(self.does("mlflow", self.home, *given))["made"]
         return made
 
