@@ -95,6 +95,7 @@ ORDER = {
         "launch.queries",
         "launch.review",
         "launch.demo",
+        "launch.tracking_server",
         "launch.authoring",
         "launch.cli",
     ),
@@ -106,6 +107,8 @@ MAX_MODULES, MEDIAN_MODULES = 15, 8
 DOORS = {
     "mlflow": (
         "launch/demo/mlflow_app.py",
+        "launch/tracking_server/serve.py",
+        "launch/tracking_server/users.py",
         "server/review/registry_follower.py",
         "server/tracking/mlflow_run.py",
         "server/tracking/registered_model.py",

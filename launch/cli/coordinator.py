@@ -144,6 +144,36 @@ def setup(
 
 
 @coordinator_app.command()
+def mlflow(
+    folder: Annotated[Path, typer.Argument(help="MLflow's folder: a new one, or its own.")],
+    out: Annotated[
+        Path, typer.Option(help="Where the files for people go.", show_default=True)
+    ] = Path("invitations"),
+    store: Annotated[
+        str | None,
+        typer.Option(help="A PostgreSQL database, postgresql://USER@HOST/NAME; else SQLite."),
+    ] = None,
+    config: Config = HERE,
+    as_json: Json = False,
+) -> None:
+    """Set up the federation's MLflow: TLS, and a password and a role for each account.
+
+    Once, where `tracking.uri` in coordinator.yaml says by which https address people will reach it;
+    and again whenever accounts were added or removed, or the certificate nears its end. Data
+    scientists write their runs, reviewers read and set aliases, hospitals have no access. Send each
+    file by a private channel. `wardround mlflow FOLDER` serves it.
+
+    Example: wardround coordinator mlflow /srv/mlflow --config /srv/coordinator
+    """
+    from launch.tracking_server.setup import CA, make
+
+    made = make(_config(config), folder, out, store)
+    lines = [f"{printable(person):<24} {file}" for person, file in made.items()]
+    lines += [f"With each file goes {out / CA}. Now: wardround mlflow {folder}."]
+    print_result("\n".join(lines), {"folder": folder, "made": made, "ca": out / CA}, as_json)
+
+
+@coordinator_app.command()
 def withdraw(
     site: Annotated[str, typer.Argument(help="A hospital that is invited.")],
     config: Config = HERE,
@@ -176,6 +206,7 @@ def start(
     Example: wardround coordinator start --config /srv/coordinator --log json
     """
     forbid_core_dumps()
+    from launch.tracking_server.coordinator_login import log_in
     from server.coordinator.journal import Journal
     from server.coordinator.operations.metrics import CoordinatorMetrics
     from server.coordinator.operations.settlement import Settlement
@@ -192,6 +223,7 @@ def start(
     # Roster, accounts and server certificate are reread without a reload.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
     loaded = _config(folder or config)  # older releases took the folder as an argument
+    log_in(loaded)
     journal = Journal(loaded.event_log, console=sys.stdout, as_json=log == "json")
     try:
         with contextlib.ExitStack() as stack:

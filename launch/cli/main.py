@@ -117,13 +117,21 @@ def mlflow(
     ] = 5000,
     as_json: Json = False,
 ) -> None:
-    """Serve the MLflow of a demo until Ctrl-C.
+    """Serve the MLflow of a demo or of a federation until Ctrl-C.
 
     After `wardround demo`, to look at its study and its model in a browser, which asks for a user
-    (wardround) and a password (in FOLDER/password).
+    (wardround) and a password (in FOLDER/password). In a folder that `wardround coordinator mlflow`
+    made: over TLS, with the people and at the address of its mlflow.yaml, and --port is not used.
 
     Example: wardround mlflow demo/mlflow --port 5001
     """
+    from launch.tracking_server import settings
+
+    if (folder / settings.FILE).exists():
+        from launch.tracking_server.serve import serve
+
+        serve(folder)
+        return
     import threading
 
     from launch.demo.mlflow_app import USER

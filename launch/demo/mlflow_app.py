@@ -44,6 +44,8 @@ for (const [key, value] of [
   ["mlflow.assistant.panelOpen", false],
   ["mlflow.assistant.fab.autoOpenedOnFirstLoad", true],
 ]) localStorage.getItem(key + "_v1") ?? localStorage.setItem(key + "_v1", JSON.stringify(value));
+if (location.hash) location.replace("/?runs" + location.hash);
+else {
 const query = new URLSearchParams({max_results: 1, order_by: "last_update_time DESC"});
 query.set("filter", "tags.`mlflow.experimentKind` = 'custom_model_development'");
 fetch("/ajax-api/2.0/mlflow/experiments/search?" + query)
@@ -51,13 +53,14 @@ fetch("/ajax-api/2.0/mlflow/experiments/search?" + query)
   .then(({experiments: [found]}) => `/${found.experiment_id}/runs?viewStateShareKey=wardround`)
   .catch(() => "")
   .then((page) => location.replace("/?runs#/experiments" + page));
+}
 </script>"""
 
 
 class OpensOnRuns:
     """MLflow, whose first page is the list of runs with its columns of wardround
-    (`server.tracking.mlflow_run`), not that of its chat assistant; what somebody has chosen in
-    their browser stays. MLflow has no setting for it."""
+    (`server.tracking.mlflow_run`), not that of its chat assistant; a link to a run or a model
+    leads there, and what somebody has chosen in their browser stays. MLflow has no setting."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -98,6 +98,18 @@ class Pki:
                 "A server certificate needs at least one host name.",
                 remedy="Give the names or addresses by which sites reach the coordinator.",
             )
+        self._issue(names, self.private_key, self.certificate, days)
+
+    def issue(self, hosts: Sequence[str], private_key: Path, certificate: Path) -> None:
+        """Gives another server under this CA a key and a certificate for `hosts`, unless it has one
+        for them that is good for a while yet. Raises WardroundError(TLS)."""
+        if certificate.exists() and private_key.exists():
+            present = _read(certificate)
+            if _names(present) == tuple(hosts) and not expiry(_days_left(present)):
+                return
+        self._issue(hosts, private_key, certificate, SERVER_DAYS)
+
+    def _issue(self, names: Sequence[str], key_path: Path, path: Path, days: int) -> None:
         pem = read_key(self.ca_key)
         try:
             loaded = serialization.load_pem_private_key(pem, None)
@@ -120,30 +132,20 @@ class Pki:
             .add_extension(issuer_key, critical=False)
             .sign(ca_key, hashes.SHA256())
         )
-        _store(self.private_key, key, self.certificate, certificate)
+        _store(key_path, key, path, certificate)
 
     def hosts(self) -> tuple[str, ...]:
         """The names in the current server certificate. Raises WardroundError(TLS)."""
-        extension = self._server_certificate().extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        )
-        return tuple(str(name.value) for name in extension.value)
+        return _names(_read(self.certificate))
 
     def days_left(self) -> float:
         """Days until the server certificate runs out. Raises WardroundError(TLS)."""
-        end = self._server_certificate().not_valid_after_utc
-        return (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
+        return _days_left(_read(self.certificate))
 
     def warning(self) -> str:
         """What to say of the certificate before it runs out; empty where there is time. Raises
         WardroundError(TLS)."""
         return expiry(self.days_left())
-
-    def _server_certificate(self) -> x509.Certificate:
-        try:
-            return x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        except (OSError, ValueError):
-            raise _unreadable(self.certificate) from None
 
 
 def read_key(path: Path) -> bytes:
@@ -191,6 +193,23 @@ def _host(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _read(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        raise _unreadable(path) from None
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return tuple(str(name.value) for name in extension.value)
+
+
+def _days_left(certificate: x509.Certificate) -> float:
+    end = certificate.not_valid_after_utc
+    return (end - datetime.datetime.now(datetime.UTC)).total_seconds() / 86400
 
 
 def _store(

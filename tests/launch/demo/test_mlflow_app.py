@@ -106,6 +106,7 @@ def test_its_first_page_leads_to_the_runs() -> None:
 
     opening, *others = asyncio.run(texts("/", "/?runs", "/health", "/ajax-api/2.0/x"))
     assert "viewStateShareKey=wardround" in opening
+    assert 'if (location.hash) location.replace("/?runs" + location.hash)' in opening
     assert "<title>MLflow</title>" in opening
     assert others == ["MLflow's own"] * 3
 

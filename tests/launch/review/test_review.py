@@ -42,8 +42,8 @@ class Consortium:
     """A coordinator with MLflow; ada launched versions 1 and 2 of `cancer`, and the gates of
     version 2 are shut. rita and raoul are reviewers, and `folder` is their machine."""
 
-    def __init__(self, here: Deployment, server: MlflowServer, folder: Path) -> None:
-        self.here, self.server, self.folder = here, server, folder
+    def __init__(self, here: Deployment, url: str, folder: Path) -> None:
+        self.here, self.url, self.folder = here, url, folder
         self.people = {name: self._account(name, "reviewer") for name in ("rita", "raoul")}
         self.people["ada"] = self._account("ada", "own_studies")
         assert self.does("ada", "key", key=True).exit_code == 0
@@ -96,7 +96,7 @@ class Consortium:
 
     @property
     def client(self) -> Any:
-        return client_of(self.server.url)
+        return client_of(self.url)
 
     def tags(self, version: str) -> dict[str, str]:
         return dict(self.client.get_model_version("cancer", version).tags)
@@ -116,7 +116,7 @@ def all_of_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
     ):
         patch.setenv("MLFLOW_TRACKING_URI", server.url)
         here.connect()
-        made = Consortium(here, server, folder)
+        made = Consortium(here, server.url, folder)
         made.train(*GATED)
         made.train(*SHUT)
         coordinator = here.coordinator
