@@ -71,8 +71,8 @@ def with_pictures(
     table: Table,
     progress: Progress = lambda done, of: None,
 ) -> tuple[StoredTable, tuple[str, ...]]:
-    """The table with pictures (N, rows, columns) uint8 in place of keys, mapped from the file in
-    which they are cached, and what to note.
+    """The table with pictures (N, ...) uint8 in place of keys, each of the shape that the task
+    asks for, mapped from the file in which they are cached, and what to note.
 
     Where a task reads nothing but pictures, rows without any are left out.
     Raises WardroundError: CONFIGURATION without `imaging`, STATE, MALFORMED_DATA.
@@ -93,12 +93,12 @@ def with_pictures(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns, image.hounsfield),
+                Preprocessing(image.rows, image.columns, image.hounsfield, image.colour),
                 workers=imaging.workers,
                 progress=progress,
             )
             set_aside.update(loaded.set_aside)
-            columns[image.name] = loaded.pictures
+            columns[image.name] = StoredRows(loaded.stored, loaded.places)
     notes = [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
     if task.schema.columns:
         return columns, tuple(notes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from client.data.dicom.index.index import ImageIndex, stamp_of
 from client.data.dicom.index.pixel_cache import CacheEntry, PictureCache
@@ -18,7 +19,6 @@ from client.data.dicom.pixels.preprocessing import (
     Preprocessing,
     prepare_picture,
 )
-from client.data.stored_rows import StoredRows
 
 SECONDS = 30.0
 """Limit for one file."""
@@ -31,10 +31,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class LoadedPictures:
-    """pictures (N, rows, columns) uint8, one a key, mapped from the cache, none where there is
-    none; set_aside: why keys that were given have none -> how many keys."""
+    """stored (slots, ...) uint8, mapped from the cache, of which places (N,) says where each key's
+    picture is, -1 where there is none; set_aside: why keys that were given have none -> how many
+    keys."""
 
-    pictures: StoredRows
+    stored: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.int64]
     set_aside: Mapping[str, int]
 
 
@@ -62,7 +64,7 @@ def load(
                 places[row] = slot
             else:
                 aside[str(slot)] += 1
-    return LoadedPictures(StoredRows(stored, places), dict(aside))
+    return LoadedPictures(stored, places, dict(aside))
 
 
 def fill(
