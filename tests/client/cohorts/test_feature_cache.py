@@ -67,6 +67,7 @@ def test_pictures_that_are_changed_only_somewhere_are_changed(tmp_path: Path) ->
     column.stored[0] = 0  # the last record's
     made = features_of(tmp_path, Sometimes(model="cnn"), table)
     np.testing.assert_array_equal(made[:8], pictures[:8])
+    np.testing.assert_array_equal(made[8:10], pictures[8:10] // 2)
     assert not made[10].any()
 
 
