@@ -73,7 +73,8 @@ def test_pictures_that_are_changed_only_somewhere_are_changed(tmp_path: Path) ->
 
 class Merged(ChestXray):
     def features(self, table: Table) -> npt.NDArray[Any]:
-        return table["radiograph"].mean(axis=0, keepdims=True).astype(np.float32)
+        means = table["radiograph"].mean(axis=0, keepdims=True)
+        return np.asarray(means, dtype=np.float32)
 
 
 def test_features_that_are_not_one_row_a_record_are_refused(tmp_path: Path) -> None:
