@@ -149,7 +149,7 @@ def heart_accuracy(found: Mapping[str, Hospital], weights: Vector) -> float:
 def breast_auc(task: Task, cohorts: Mapping[str, Cohort], weights: Vector) -> float:
     """Of all patients who evaluate, pooled."""
     patients = Patients(pool(cohorts)).evaluation
-    scores = DPTrainer(task, 0).scores(weights, patients.features)
+    scores = DPTrainer(task, 0).scores(weights, patients)
     return float(roc_auc(histogram(scores, patients.labels.numpy(), _BINS).astype(np.float64)))
 
 

@@ -143,7 +143,7 @@ def main() -> int:
         _COHORTS["hog"] = cohorts(configs, {})
         _COHORTS["cnn"] = cohorts(configs, {"model": "cnn"})
     for site, table in tables.items():
-        pictures = _COHORTS["cnn"][site].features
+        pictures = np.asarray(_COHORTS["cnn"][site].features)
         assert {bytes(p) for p in pictures} == {bytes(p) for p in table[RADIOGRAPH]}
     jobs: list[Job] = [("cnn", CNN, seed) for seed in SEEDS]
     jobs += [

@@ -167,18 +167,18 @@ def _ramp(image: Image) -> bytes:
 
 
 def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A column of files -> (N, rows, columns) uint8, zeros where there is none."""
+    """A column of files -> (N, *image.shape) uint8, zeros where there is none."""
     import io
 
     from PIL import Image as Pillow
 
-    pictures = np.zeros((len(frame), image.rows, image.columns), dtype=np.uint8)
+    pictures = np.zeros((len(frame), *image.shape), dtype=np.uint8)
     for row, data in enumerate(frame[image.name]):
         if not isinstance(data, bytes) or not data:
             continue
         try:
             with Pillow.open(io.BytesIO(data)) as opened:
-                grey = opened.convert("L").resize(
+                read = opened.convert("RGB" if image.colour else "L").resize(
                     (image.columns, image.rows), Pillow.Resampling.BILINEAR
                 )
         except (OSError, ValueError, SyntaxError):
@@ -187,7 +187,7 @@ def _pictures(image: Image, frame: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.
                 f"Column {image.name}, row {row + 1}: not a picture.",
                 remedy="Give the bytes of a PNG or JPEG file.",
             ) from None
-        pictures[row] = np.asarray(grey)
+        pictures[row] = np.asarray(read)
     return pictures
 
 

@@ -74,19 +74,19 @@ def occlusion_map(model: ScoringModel, table: Table, image: Image) -> Floats:
 
     Raises WardroundError(MALFORMED_DATA) as `Task.features` does."""
     (picture,) = table[image.name]
-    high, wide = (max(1, -(-side // _ACROSS)) for side in picture.shape)
+    high, wide = (max(1, -(-side // _ACROSS)) for side in picture.shape[:2])
     tops = _starts(picture.shape[0], high)
     lefts = _starts(picture.shape[1], wide)
     places = [(slice(top, top + high), slice(left, left + wide)) for top in tops for left in lefts]
     covered = np.repeat(picture[None], len(places), axis=0)
     for one, place in zip(covered, places, strict=True):
-        one[place] = np.uint8(picture.mean())
+        one[place] = picture.mean(axis=(0, 1)).astype(np.uint8)
     repeated = {name: np.repeat(column, len(places), axis=0) for name, column in table.items()}
     whole = model.task.features(table)
     (class_,) = _likeliest(model, whole)
     before = float(explained(model, whole, class_)[0])
     after = explained(model, model.task.features(repeated | {image.name: covered}), class_)
-    fall, times = np.zeros(picture.shape), np.zeros(picture.shape)
+    fall, times = np.zeros(picture.shape[:2]), np.zeros(picture.shape[:2])
     for place, value in zip(places, after, strict=True):
         fall[place] += before - value
         times[place] += 1

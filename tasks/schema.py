@@ -193,10 +193,11 @@ def texts(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Image:
-    """One picture of a cohort, as every site prepares it: grey, windowed, upright, resized.
+    """One picture of a cohort, as every site prepares it: windowed, upright, resized.
 
-    In a table it is (N, rows, columns) uint8; a row of zeros only stands for "no picture". At a
-    site the view's column of this name holds keys of its image index, NULL for none.
+    In a table it is (N, rows, columns) uint8, or (N, rows, columns, 3) red, green and blue; a row
+    of zeros only stands for "no picture". At a site the view's column of this name holds keys of
+    its image index, NULL for none.
     """
 
     name: str
@@ -205,10 +206,19 @@ class Image:
     columns: int
     hounsfield: tuple[float, float] | None = None
     """The Hounsfield units shown as black and as white; None: as each object says of itself."""
+    colour: bool = False
+    """Whether colours are kept; otherwise colours become grey. What is grey has three alike."""
 
     def __post_init__(self) -> None:
         if self.hounsfield is not None and not self.hounsfield[0] < self.hounsfield[1]:
             raise ValueError(f"picture {self.name}: black must be below white in hounsfield")
+        if self.hounsfield is not None and self.colour:
+            raise ValueError(f"picture {self.name}: Hounsfield units have no colour")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture."""
+        return (self.rows, self.columns, 3) if self.colour else (self.rows, self.columns)
 
 
 @dataclass(frozen=True)
@@ -257,7 +267,7 @@ class Schema:
         for column in self.columns:
             table[column.name] = column.made_up(rows, generator)
         for image in self.images:
-            shape = (rows, image.rows, image.columns)
+            shape = (rows, *image.shape)
             table[image.name] = generator.integers(256, size=shape, dtype=np.uint8)
         for name in self.label_columns:
             table[name] = generator.integers(2, size=rows).astype(np.float64)

@@ -65,7 +65,7 @@ def test_the_interval_of_a_gain_is_of_patients_not_of_their_records() -> None:
     doubled = {
         site: replace(
             cohort,
-            features=np.repeat(cohort.features.astype(np.float32), 2, axis=0),
+            features=np.repeat(np.asarray(cohort.features, np.float32), 2, axis=0),
             labels=np.repeat(cohort.labels, 2),
             patient=np.repeat(cohort.patient, 2),
             in_training=np.repeat(cohort.in_training, 2),

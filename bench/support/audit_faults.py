@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from client.privacy_audit.released_sums import AuditedStudy, Part
 from client.training import contribution, dp_trainer
 from client.training.blocks import Blocks
 from client.training.local_steps import RoundSteps
-from client.training.sampling import Batch, Patients
+from client.training.sampling import Batch, Patients, Records, Sample
 from launch.config import compose
 from launch.federations.inprocess import cohorts_of
 from launch.studies.baselines import pool
@@ -97,10 +96,10 @@ def clipping_left_out_for_a_layer(patch: pytest.MonkeyPatch) -> None:
 def shuffled(patch: pytest.MonkeyPatch) -> None:
     """Batches of one size from a shuffled cohort, accounted as Poisson samples."""
 
-    def sample(self: Patients, rate: float) -> Batch:
+    def sample(self: Patients, rate: float) -> Sample:
         generator = np.random.default_rng()
         drawn = generator.permutation(self._train)[: round(rate * len(self._train))]
-        return self._training(drawn, np.zeros(len(drawn)), repeat(generator, len(drawn)))
+        return self._training(drawn, np.zeros(len(drawn)), lambda at: generator)
 
     patch.setattr(Patients, "private_sample", sample)
 
@@ -127,9 +126,9 @@ def whole_batches(patch: pytest.MonkeyPatch) -> None:
     """As in 0.1.0, one call for a sample: on most processors, the bits of its last patients depend
     on how many there are. Sums and histograms alike."""
 
-    def of(self: Blocks, batch: Batch) -> Any:
+    def of(self: Blocks, batch: Records) -> Any:
         if len(batch):
-            yield batch, len(batch)
+            yield next(iter(batch.parts(len(batch)))), len(batch)
 
     patch.setattr(Blocks, "of", of)
 
@@ -138,7 +137,7 @@ def last_bit_by_company(patch: pytest.MonkeyPatch) -> None:
     """The same on every processor: scores have one unit in the last place more in odd samples."""
     parts = Blocks.of
 
-    def of(self: Blocks, batch: Batch) -> Any:
+    def of(self: Blocks, batch: Records) -> Any:
         for block, patients in parts(self, batch):
             features = block.features
             if len(batch) % 2:

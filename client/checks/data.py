@@ -131,6 +131,6 @@ def _dry_step(config: SiteConfig, name: str, cohorts: list[Cohort]) -> str:
     batch = patients.private_sample(min(1.0, _MAX_BATCH / cohort.patients))
     started = time.monotonic()
     learner.clipped_sum(weights, batch, 1.0, 4096)
-    learner.scores(weights, patients.evaluation.features)
+    learner.scores(weights, patients.evaluation)
     seconds = time.monotonic() - started
     return f"a dry step took {1000 * seconds:.0f} ms; nothing kept, nothing spent"

@@ -13,12 +13,10 @@ import numpy.typing as npt
 from client.config.imaging_config import Imaging
 from client.config.site_config import SiteConfig
 from client.data.sources.session import Extra
+from client.data.stored_rows import StoredRows, StoredTable
 from protocol.errors import Code, WardroundError
 from tasks.base import Task
 from tasks.schema import Table
-
-_SHARE = 4
-"""Pictures may take this part of policy.memory: a cohort holds them twice while it is built."""
 
 Progress = Callable[[int, int], None]
 
@@ -72,11 +70,12 @@ def with_pictures(
     task: Task,
     table: Table,
     progress: Progress = lambda done, of: None,
-) -> tuple[Table, tuple[str, ...]]:
-    """The table with pictures (N, rows, columns) uint8 in place of keys, and what to note.
+) -> tuple[StoredTable, tuple[str, ...]]:
+    """The table with pictures (N, ...) uint8 in place of keys, each of the shape that the task
+    asks for, mapped from the file in which they are cached, and what to note.
 
     Where a task reads nothing but pictures, rows without any are left out.
-    Raises WardroundError: CONFIGURATION without `imaging` or memory, STATE, MALFORMED_DATA.
+    Raises WardroundError: CONFIGURATION without `imaging`, STATE, MALFORMED_DATA.
     """
     images = [image for image in task.schema.images if image.name in table]
     if not images:
@@ -87,27 +86,30 @@ def with_pictures(
     from client.data.dicom.pixels.preprocessing import Preprocessing
 
     set_aside: Counter[str] = Counter()
-    columns = dict(table)
+    columns: dict[str, Any] = dict(table)
     with ImageIndex.open(config.state, imaging.gate) as index:
         for image in images:
             loaded = load(
                 index,
                 config.state,
                 _keys(table[image.name]),
-                Preprocessing(image.rows, image.columns, image.hounsfield),
-                memory=config.policy.memory // _SHARE // len(images),
+                Preprocessing(image.rows, image.columns, image.hounsfield, image.colour),
                 workers=imaging.workers,
                 progress=progress,
             )
             set_aside.update(loaded.set_aside)
-            columns[image.name] = loaded.pictures
+            columns[image.name] = StoredRows(loaded.stored, loaded.places)
     notes = [f"{count} images have no picture: {why}." for why, count in sorted(set_aside.items())]
     if task.schema.columns:
         return columns, tuple(notes)
-    there = np.any([columns[image.name].any(axis=(1, 2)) for image in images], axis=0)
+    there = np.any([columns[image.name].present for image in images], axis=0)
     if not there.all():
         notes.append(f"{int((~there).sum())} rows without any picture were set aside.")
-    return {name: column[there] for name, column in columns.items()}, tuple(notes)
+    kept = {
+        name: column.chosen(there) if isinstance(column, StoredRows) else column[there]
+        for name, column in columns.items()
+    }
+    return kept, tuple(notes)
 
 
 def _keys(column: npt.NDArray[Any]) -> list[str | None]:

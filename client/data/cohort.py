@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.quality import unit_doubts
+from client.data.stored_rows import Features, StoredRows, StoredTable, held
 from client.data.subgroups import levels_of
 from protocol.errors import Code, WardroundError
 from protocol.study.study import Evaluation
@@ -33,18 +35,18 @@ _KEY = os.urandom(32)
 class Cohort:
     """The patients of one site that a task selects. Holds no identifier.
 
-    features (N, ...) float32 finite, or uint8 of pictures; labels (N,) float32 of the task's kind
-    of outcome; patient (N,) int64 into the P patients; identity (P, 2) uint64, no two the same,
-    from which a patient's random choices are drawn (`identities`); u (P,) float64 in [0, 1);
-    in_training (N,) bool: the row's part. `train` and `evaluation` (P,) bool: who has a row in
-    that part (disjoint, unless the split is a column).
+    features (N, ...) float32 finite, or uint8 of pictures, in memory or in a file; labels (N,)
+    float32 of the task's kind of outcome; patient (N,) int64 into the P patients; identity (P, 2)
+    uint64, no two the same, from which a patient's random choices are drawn (`identities`); u (P,)
+    float64 in [0, 1); in_training (N,) bool: the row's part. `train` and `evaluation` (P,) bool:
+    who has a row in that part (disjoint, unless the split is a column).
     `notes` is for the site alone: what was set aside and what looks like a wrong unit.
     `public` (N,) float64: the task's public score of each row, where it knows one.
     `levels` (N, partitions) int64: the place of the row's level in each of the study's partitions
     (`client.data.subgroups`); None where it has none.
     """
 
-    features: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+    features: Features
     labels: npt.NDArray[np.float32]
     patient: npt.NDArray[np.int64]
     identity: npt.NDArray[np.uint64]
@@ -90,16 +92,18 @@ class Cohort:
             count = np.bincount(self.patient[chosen], minlength=self.patients)
             rows[part] = (order, np.cumsum(count) - count, count)
         object.__setattr__(self, "_by_patient", rows)
-        for array in (self.features, self.labels, self.patient, self.u, self.in_training):
+        if not isinstance(self.features, StoredRows):
+            self.features.flags.writeable = False
+        for array in (self.labels, self.patient, self.u, self.in_training):
             array.flags.writeable = False
 
     @staticmethod
     def build(
         task: Task,
-        table: Table,
+        table: StoredTable,
         split: Callable[[str], float],
         evaluation: Evaluation,
-        features_of: Callable[[Task, Table], npt.NDArray[Any]] | None = None,
+        features_of: Callable[[Task, StoredTable], Features] | None = None,
     ) -> Cohort:
         """Checks the table, makes features, and splits by patient.
 
@@ -108,26 +112,27 @@ class Cohort:
         `split` decides for each row; with "date", whether its column `day` is before
         evaluation.since.
 
-        `features_of`: a cache in front of `task.features(table)`.
+        `features_of`: makes `finite(task.features(table))` where pictures lie in a file.
 
         Set aside with a note: rows without a label, repeated rows (a join that fans out), and
         rows of one patient with equal features and different labels.
         Raises WardroundError: NO_DATA without rows, MALFORMED_DATA naming column and row.
         """
-        rows = _rows(task, table)
-        features = features_of(task, table) if features_of else task.features(table)
-        if features.dtype != np.uint8:
-            features = np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        rows, held_columns = _rows(task, table), held(table)
+        if features_of is None:
+            features: Features = finite(task.features(held_columns))
+        else:
+            features = features_of(task, table)
         if features.shape[:1] != (rows,):
             raise WardroundError(
                 Code.INTERNAL, f"Task {task.name} made {features.shape} features of {rows} rows."
             )
-        named = identifiers(table[PATIENT])
-        columns = task.schema.label_of(table)
+        named = identifiers(held_columns[PATIENT])
+        columns = task.schema.label_of(held_columns)
         bad, what = task.outcome.bad(columns)
         _refuse(bad, " and ".join(task.schema.label_columns), what)
         labels = task.outcome.labels_of(columns)
-        column = _split_of(table, evaluation)
+        column = _split_of(held_columns, evaluation)
         keep, notes = _select(features, labels, named, column)
         if not keep.any():
             raise WardroundError(
@@ -146,7 +151,7 @@ class Cohort:
             np.bincount(patient[mask], minlength=len(u)) > 0 for mask in (in_training, ~in_training)
         )
         return Cohort(
-            features[keep],
+            features.chosen(keep) if isinstance(features, StoredRows) else features[keep],
             labels[keep].astype(np.float32),
             patient.astype(np.int64),
             identities(names),
@@ -154,13 +159,21 @@ class Cohort:
             in_training,
             train,
             evaluated,
-            notes=(*notes, *_doubts(task, table)),
-            public=None if (known := task.public_score(table)) is None else known[keep],
-            levels=levels_of(evaluation.subgroups, task.schema, table, rows)[keep],
+            notes=(*notes, *_doubts(task, held_columns)),
+            public=None if (known := task.public_score(held_columns)) is None else known[keep],
+            levels=levels_of(evaluation.subgroups, task.schema, held_columns, rows)[keep],
         )
 
 
-def _rows(task: Task, table: Table) -> int:
+def finite(features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pictures as they are, (N, ...) uint8; anything else as float32, 0 for what is no number."""
+    if features.dtype == np.uint8:
+        return features
+    numbers = np.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.asarray(numbers, dtype=np.float32)
+
+
+def _rows(task: Task, table: StoredTable) -> int:
     """Number of rows, after the check that all columns are there and equally long."""
     if missing := [name for name in task.schema.names if name not in table]:
         raise WardroundError(
@@ -249,17 +262,22 @@ def _split_by(table: Table, name: str, values: str) -> npt.NDArray[Any]:
 
 
 def _select(
-    features: npt.NDArray[Any],
+    features: Features,
     labels: npt.NDArray[np.float64],
     identifiers: npt.NDArray[Any],
     column: npt.NDArray[Any] | None,
 ) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """(N,) mask of the rows that count, and notes on the others. Decides patient by patient."""
+    """(N,) mask of the rows that count, and notes on the others. Decides patient by patient, and
+    reads the features of those alone who have several rows."""
     seen: dict[tuple[Any, ...], int] = {}
     unlabelled, repeated, contradicted = np.isnan(labels), 0, 0
     keep = ~unlabelled
+    several = Counter(identifiers[keep])
     for row in np.flatnonzero(keep):
-        key = (identifiers[row], features[row].tobytes(), None if column is None else column[row])
+        if several[identifiers[row]] == 1:
+            continue
+        values = hashlib.sha256(features[row].tobytes()).digest()
+        key = (identifiers[row], values, None if column is None else column[row])
         first = seen.setdefault(key, int(row))
         if first == row:
             continue

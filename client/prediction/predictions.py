@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from client.cohorts.image_columns import with_pictures
 from client.config.site_config import SiteConfig
+from client.data.stored_rows import in_memory
 from client.prediction.allowed_model import AllowedModel
 from client.prediction.selection import IMAGE, RECORD, Selection
 from tasks.explanations import contributions, has_contributions, occlusion_map
@@ -59,7 +60,7 @@ def predict(
     `ScoringModel.scores` and `with_pictures` do."""
     left_out, made = Counter(selection.left_out), []
     for part in _parts(selection):
-        table, _ = with_pictures(config, model.task, part.table)
+        table = in_memory(with_pictures(config, model.task, part.table)[0])
         if missing := len(part) - len(table[PATIENT]):
             left_out["its picture cannot be read"] += missing
         files = _files(config, [str(key) for key in table[IMAGE]])

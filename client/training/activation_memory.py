@@ -11,10 +11,10 @@ _COPIES = 3
 """A layer's output, its gradient, and what autograd keeps beside it."""
 
 
-def bytes_of_one(module: nn.Module, features: Tensor) -> int:
+def bytes_of_one(module: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes, roughly, of all that the layers give for one patient; at least 1.
 
-    features: (N, ...), N at least 1.
+    shape: of one patient's features.
     """
     found = []
 
@@ -25,7 +25,7 @@ def bytes_of_one(module: nn.Module, features: Tensor) -> int:
     handles = [layer.register_forward_hook(seen) for layer in module.modules()]
     try:
         with torch.no_grad(), own_streams(0):
-            module(features[:1])
+            module(torch.zeros(1, *shape))
     finally:
         for handle in handles:
             handle.remove()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from client.training.sampling import Batch
+from client.training.sampling import Batch, Records
 
 _ALIGNMENT = 64
 """Bytes: kernels may treat the first values before such an address in another way."""
@@ -46,7 +46,7 @@ class Blocks:
         fitting = max(self.multiple, patients // self.multiple * self.multiple)
         return Blocks(self.multiple, min(self.largest, fitting))
 
-    def of(self, batch: Batch) -> Iterator[tuple[Batch, int]]:
+    def of(self, batch: Records) -> Iterator[tuple[Batch, int]]:
         """Blocks and how many patients each has, the first ones of its rows; none for nobody."""
         if not len(batch):
             return

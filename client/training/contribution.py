@@ -85,7 +85,7 @@ class Contributor:
     def _scored(self, weights: Vector) -> tuple[Scores, Labels]:
         """Of each patient of the evaluation part."""
         batch = self.context.patients.evaluation
-        scores = self.context.learner.scores(weights, batch.features)
+        scores = self.context.learner.scores(weights, batch)
         return scores, batch.labels.numpy().astype(np.float64)
 
     def _evaluated(self, weights: Vector) -> npt.NDArray[np.int64]:

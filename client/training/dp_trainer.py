@@ -21,7 +21,7 @@ from client.training.activation_memory import bytes_of_one
 from client.training.algorithms.descent import PLAIN, Descent
 from client.training.clipping import CertifiedSum, patient_rows
 from client.training.per_patient_gradients import PatientGradients, replacement
-from client.training.sampling import Batch
+from client.training.sampling import Batch, Records
 from protocol.errors import Code, WardroundError
 from protocol.privacy.gaussian import SLACK, gaussian, grid, noised
 from protocol.privacy.randomness import Floats, Stream
@@ -35,7 +35,7 @@ from tasks.flat_model import FlatModel
 # Opacus' hooks need no gradient with respect to the input, and neither do we.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
-Sampler = Callable[[], Batch]
+Sampler = Callable[[], Records]
 """Draws one Poisson sample of patients, one record of each."""
 Adjust = Callable[[Tensor, Tensor], None]
 """(P,) weights and (P,) their gradient, which it changes in place just before a step: proximal
@@ -144,7 +144,7 @@ class DPTrainer:
                 "depends on who else is in the sample, on this machine: no claim of privacy holds.",
                 remedy="Replace the layer before it, or choose a study that claims no epsilon.",
             )
-        positions = self._gradients.needs(invented).positions if in_floats else 1
+        positions = self._gradients.needs(tuple(invented.shape[1:])).positions if in_floats else 1
         if positions > SITE_POSITIONS:
             raise WardroundError(
                 Code.CONFIGURATION,
@@ -157,7 +157,7 @@ class DPTrainer:
     def clipped_sum(
         self,
         weights: Vector,
-        batch: Batch,
+        batch: Records,
         clip_norm: float,
         scale: int,
         rounding: SumRounding = "patient",
@@ -215,9 +215,9 @@ class DPTrainer:
         optimiser.zero_grad()
         return self._difference(weights)
 
-    def _certified(self, batch: Batch, clip_norm: float) -> Tensor:
+    def _certified(self, batch: Records, clip_norm: float) -> Tensor:
         """(P,) float64, the sum of clipped gradients over a batch's blocks."""
-        positions = self._gradients.needs(batch.features).positions
+        positions = self._gradients.needs(batch.shape).positions
         summed = CertifiedSum(self._parameters, clip_norm, len(batch), positions)
         for block, patients in self._blocks(batch):
             summed.add(self._gradients.of(block), patients)
@@ -264,10 +264,10 @@ class DPTrainer:
             )
         return difference
 
-    def _mean_gradient(self, batch: Batch, *, mixed: bool) -> Tensor:
+    def _mean_gradient(self, batch: Records, *, mixed: bool) -> Tensor:
         """(P,) of the mean loss over a batch of at least one patient."""
         if self._fitting is None:
-            each = bytes_of_one(self.model.module, batch.features)
+            each = bytes_of_one(self.model.module, batch.shape)
             self._fitting = max(1, self._memory // each)
         total: Tensor | None = None
         for part in batch.parts(self._fitting):
@@ -279,20 +279,22 @@ class DPTrainer:
             total = flat if total is None else total.add_(flat)
         return cast(Tensor, total)
 
-    def _blocks(self, batch: Batch, row_bytes: int = 0) -> Iterator[tuple[Batch, int]]:
+    def _blocks(self, batch: Records, row_bytes: int = 0) -> Iterator[tuple[Batch, int]]:
         """A batch as blocks that fit the memory, and how many patients each has."""
-        each = self._gradients.needs(batch.features).bytes + row_bytes
-        blocks = self._gradients.blocks(batch.features).within(self._memory // each)
+        each = self._gradients.needs(batch.shape).bytes + row_bytes
+        blocks = self._gradients.blocks(batch.shape).within(self._memory // each)
         return blocks.of(batch)
 
-    def scores(self, weights: Vector, features: Tensor) -> npt.NDArray[np.float32]:
-        """(N, ...) features -> (N,) or (N, classes) scores, cut to the range of the task's outcome;
-        one that is no number becomes its middle."""
+    def scores(self, weights: Vector, records: Records | Tensor) -> npt.NDArray[np.float32]:
+        """N records, or their (N, ...) features -> (N,) or (N, classes) scores, cut to the range of
+        the task's outcome; one that is no number becomes its middle."""
         self.model.load(weights)
-        everyone = Batch(features, torch.zeros(len(features)))
+        everyone = (
+            Batch(records, torch.zeros(len(records))) if isinstance(records, Tensor) else records
+        )
         outcome = self.task.outcome
         low, high = outcome.score_range
-        scores = np.empty((len(features), *outcome.scores_of_one), np.float32)
+        scores = np.empty((len(everyone), *outcome.scores_of_one), np.float32)
         start, (outputs, blocks) = 0, self._gradients.scoring()
         with torch.no_grad():
             for block, patients in blocks.of(everyone):

@@ -67,7 +67,7 @@ class PatientGradients:
         Raises WardroundError(CONFIGURATION) where the model cannot be trained per patient.
         """
         try:
-            return self._pass(self._settled(block.features), block)
+            return self._pass(self._settled(block.shape), block)
         except Unsupported:
             raise _untrainable(self._task, self._model.module) from None
 
@@ -93,14 +93,14 @@ class PatientGradients:
         finally:
             self._model.module.train()
 
-    def blocks(self, features: Tensor) -> Blocks:
-        """In which such features are to be computed."""
-        self._settled(features)
+    def blocks(self, shape: tuple[int, ...]) -> Blocks:
+        """In which features of this shape, of one patient, are to be computed."""
+        self._settled(shape)
         return self._blocks
 
-    def needs(self, features: Tensor) -> Needs:
-        """What one patient with such features takes."""
-        self._settled(features)
+    def needs(self, shape: tuple[int, ...]) -> Needs:
+        """What one patient with features of this shape takes."""
+        self._settled(shape)
         return self._needs
 
     def forbidden(self, invented: Tensor, *, trains: bool) -> str | None:
@@ -143,11 +143,11 @@ class PatientGradients:
         self._scoring = outputs, blocks
         return dependent
 
-    def _settled(self, features: Tensor) -> Pass:
-        """Settles by numbers drawn in the shape of these features where nothing is settled: no
-        claim of privacy rests on that."""
+    def _settled(self, shape: tuple[int, ...]) -> Pass:
+        """Settles by numbers drawn in this shape of a patient's features where nothing is settled:
+        no claim of privacy rests on that."""
         if self._module is None:
-            self.settle(drawn_features(tuple(features.shape[1:])))
+            self.settle(drawn_features(shape))
         return cast(Pass, self._module)
 
     def _pass(self, module: Pass, batch: Batch) -> list[LayerGradient]:

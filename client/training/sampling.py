@@ -6,8 +6,7 @@ patient's own: whoever else is in the cohort moves none of them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from client.data.cohort import Cohort
+from client.data.stored_rows import Features, read_rows
 from protocol.privacy.randomness import PatientDraws, poisson_sample
 from tasks.base import Varied
 
@@ -30,6 +30,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one record's features."""
+        return tuple(self.features.shape[1:])
+
     def parts(self, size: int) -> Iterator[Batch]:
         """The batch in parts of at most `size` patients; at least one part, which may be empty."""
         for start in range(0, max(1, len(self)), size):
@@ -39,17 +44,69 @@ class Batch:
             )
 
 
+Generators = Callable[[int], np.random.Generator]
+"""Place in a sample -> what that record is varied by."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One record of each of B patients, read from the cohort when it is computed and not before:
+    rows (B,) of (N, ...) stored features, labels (B,) float32; B may be 0. Where one generator
+    varies all records, a sample is read once and in order."""
+
+    stored: Features
+    rows: npt.NDArray[np.int64]
+    labels: Tensor
+    varied: Varied | None = None
+    generators: Generators | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one record's features."""
+        return tuple(self.stored.shape[1:])
+
+    @property
+    def features(self) -> Tensor:
+        """(B, ...) float32, all at once."""
+        return self._read(0, len(self))
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """The sample in parts of at most `size` patients; at least one part, which may be empty."""
+        for start in range(0, max(1, len(self)), size):
+            stop = min(start + size, len(self))
+            yield Batch(self._read(start, stop), self.labels[start:stop])
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        rows = self.rows[start:stop]
+        read = torch.empty((len(rows), *self.shape), dtype=_DTYPES[self.stored.dtype])
+        read_rows(self.stored, rows, read.numpy())
+        features = read.float()
+        if self.varied is None or self.generators is None or not len(rows):
+            return features
+        # Each in memory of its own, so that it is computed as if it were alone (`blocks`).
+        alone = (one.clone() for one in features)
+        return torch.stack(
+            [self.varied(one, self.generators(start + at)) for at, one in enumerate(alone)]
+        )
+
+
+_DTYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.float32): torch.float32}
+Records = Batch | Sample
+
+
 class Patients:
     """A cohort as training and evaluation draw from it."""
 
     def __init__(self, cohort: Cohort, varied: Varied | None = None) -> None:
         """`varied`: what the task does to every record that trains (`Task.varied`)."""
         self._cohort, self._varied = cohort, varied
-        self._features = torch.tensor(cohort.features)
         self._labels = torch.tensor(cohort.labels)
         self._train = cohort.members("train")
         scored = cohort.first(cohort.members("evaluation"), "evaluation")
-        self.evaluation = self._batch(scored)
+        self.evaluation = self._sample(scored)
         """The first record of every patient of the evaluation part."""
         self.levels = None if cohort.levels is None else cohort.levels[scored]
         """(patients of the evaluation part, partitions): in which level that record is."""
@@ -61,7 +118,7 @@ class Patients:
 
     def private_sample(
         self, rate: float, fresh: Callable[[], PatientDraws] = PatientDraws
-    ) -> Batch:
+    ) -> Sample:
         """Each training patient with probability `rate`; randomness of the operating system.
 
         fresh: keys the draws; another one is given by tests only.
@@ -70,30 +127,33 @@ class Patients:
         words = fresh().words(everyone)
         drawn = poisson_sample(words[:, 0], rate)
         picks = (words[drawn, 1] >> np.uint64(11)) * 2.0**-53
-        keys = fresh().words(everyone[drawn]) if self._varied is not None else ()
-        own = (np.random.Generator(np.random.Philox(key=key)) for key in keys)
+        keys = fresh().words(everyone[drawn]) if self._varied is not None else words[:0]
+
+        def own(place: int) -> np.random.Generator:
+            return np.random.Generator(np.random.Philox(key=keys[place]))
+
         return self._training(self._train[drawn], picks, own)
 
-    def plain_sample(self, rate: float, generator: np.random.Generator) -> Batch:
+    def plain_sample(self, rate: float, generator: np.random.Generator) -> Sample:
         """The same from one seeded generator, for studies without privacy: reproducible."""
         drawn = self._train[generator.random(len(self._train)) < rate]
         picks = generator.random(len(drawn))
-        return self._training(drawn, picks, itertools.repeat(generator, len(drawn)))
+        return self._training(drawn, picks, lambda at: generator)
 
     def _training(
         self,
         patients: npt.NDArray[np.int64],
         picks: npt.NDArray[np.float64],
-        generators: Iterable[np.random.Generator],
-    ) -> Batch:
-        batch = self._batch(self._cohort.draw(patients, "train", picks))
-        if self._varied is None or not len(batch):
-            return batch
-        # Each in memory of its own, so that it is computed as if it were alone (`blocks`).
-        alone = (features.clone() for features in batch.features)
-        varied = [self._varied(*one) for one in zip(alone, generators, strict=True)]
-        return Batch(torch.stack(varied), batch.labels)
+        generators: Generators,
+    ) -> Sample:
+        rows = self._cohort.draw(patients, "train", picks)
+        return self._sample(rows, self._varied, generators)
 
-    def _batch(self, rows: npt.NDArray[np.int64]) -> Batch:
-        chosen = torch.from_numpy(rows)
-        return Batch(self._features[chosen].float(), self._labels[chosen])
+    def _sample(
+        self,
+        rows: npt.NDArray[np.int64],
+        varied: Varied | None = None,
+        generators: Generators | None = None,
+    ) -> Sample:
+        labels = self._labels[torch.from_numpy(rows)]
+        return Sample(self._cohort.features, rows, labels, varied, generators)

@@ -72,7 +72,7 @@ def compare(
     learner = DPTrainer(task, config.seed)
 
     def judge(which: str, name: str, models: list[Vector], untrained: int = 0) -> BaselineScore:
-        scored = [learner.scores(weights, patients.features) for weights in models]
+        scored = [learner.scores(weights, patients) for weights in models]
         return score(which, name, scored, untrained)
 
     def score(which: str, name: str, scored: list[Scores], untrained: int = 0) -> BaselineScore:
@@ -96,7 +96,7 @@ def compare(
 
     def worth(weights: Vector, cohort: Cohort) -> float:
         held = Patients(cohort).evaluation
-        scores = learner.scores(weights, held.features)
+        scores = learner.scores(weights, held)
         observed = held.labels.numpy().astype(np.float64)
         return task.outcome.figures_of(scores, observed)[task.outcome.compared[0]]
 

@@ -207,7 +207,8 @@ def _inputs(task: Task) -> str:
         for column in task.schema.columns
     ]
     rows += [
-        f"| `{image.name}` | picture | pixels | {image.rows} x {image.columns} |"
+        f"| `{image.name}` | {'colour ' * image.colour}picture | pixels "
+        f"| {image.rows} x {image.columns} |"
         for image in task.schema.images
     ]
     return "\n".join(

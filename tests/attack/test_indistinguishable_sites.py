@@ -31,7 +31,7 @@ def nobody_drawn(cohort: Cohort) -> Cohort:
 
 def not_a_number(cohort: Cohort) -> Cohort:
     """One patient's gradient and score are NaN."""
-    features = cohort.features.copy()
+    features = np.array(cohort.features)
     features[np.flatnonzero(cohort.in_training)[0]] = np.nan
     features[np.flatnonzero(~cohort.in_training)[0]] = np.nan
     return replace(cohort, features=features)
@@ -39,7 +39,7 @@ def not_a_number(cohort: Cohort) -> Cohort:
 
 def enormous(cohort: Cohort) -> Cohort:
     """One patient's gradient overflows."""
-    features = cohort.features.copy()
+    features = np.array(cohort.features)
     features[np.flatnonzero(cohort.in_training)[0]] = 3e38
     return replace(cohort, features=features)
 

@@ -12,7 +12,9 @@ from torch import nn
 from tasks import registry
 from tasks.explanations import contributions, explained, has_contributions, occlusion_map
 from tasks.flat_model import FlatModel
+from tasks.schema import Image, Schema, Table
 from tasks.scoring import ScoringModel
+from tasks.shipped.chest_xray import ChestXray
 
 
 def model_of(name: str, seed: int = 1, **options: Any) -> ScoringModel:
@@ -78,6 +80,35 @@ def test_a_map_shows_where_a_model_looks() -> None:
     assert found[: half // 2, : half // 2].min() > 0.05
     np.testing.assert_allclose(found[half + 8 :, half + 8 :], 0, atol=1e-6)
     assert not has_contributions(model.task)
+
+
+class _Red(nn.Module):
+    """As red as the lower right quarter is, so likely."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        side = pixels.shape[1] // 2
+        return pixels[:, side:, side:, 0].mean(dim=(1, 2))[:, None] / 100
+
+
+class _Coloured(ChestXray):
+    def __init__(self) -> None:
+        super().__init__(model="cnn")
+        self.schema = Schema((), "pneumonia", "", images=(Image("photo", "", 28, 28, colour=True),))
+
+    def features(self, table: Table) -> np.ndarray:
+        return np.asarray(table["photo"])
+
+
+def test_a_map_of_a_picture_in_colour_has_one_value_a_pixel() -> None:
+    task = _Coloured()
+    model = ScoringModel(task, FlatModel(ChestXray(model="cnn"), 0))
+    model._model.module = _Red()
+    photo = np.full((1, 28, 28, 3), 60, np.uint8)
+    photo[0, 14:, 14:, 0] = 220
+    found = occlusion_map(model, {"photo": photo}, task.schema.images[0])
+    assert found.shape == (28, 28)
+    assert found[21:, 21:].min() > 0.05
+    np.testing.assert_allclose(found[:6, :6], 0, atol=1e-6)
 
 
 def test_a_task_with_features_of_its_own_has_no_contributions() -> None:

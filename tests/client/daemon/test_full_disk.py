@@ -19,6 +19,7 @@ from client.cohorts.feature_cache import features_of
 from client.daemon import status, systemd
 from client.daemon.status import Status, StatusBoard
 from client.daemon.watchdog import StatusReporter
+from client.data.stored_rows import StoredRows
 from protocol.study.study import Study
 from tasks import registry
 from tests.cases.real_federation import WORDS, Federation, Hospital
@@ -133,8 +134,9 @@ def test_features_that_cannot_be_kept_are_used_all_the_same(
     flat = np.ones((5, backbone.WIDTH), np.float32)
     monkeypatch.setattr(backbone, "features", lambda pictures: flat)
     task = registry.load("chest_xray", {"model": "backbone"})
-    table = {"radiograph": np.ones((5, 28, 28), np.uint8)}
-    made = task.features(table)
+    pictures = np.ones((5, 28, 28), np.uint8)
+    made = task.features({"radiograph": pictures})
+    table = {"radiograph": StoredRows.all_of(pictures)}
     with disk(tmp_path, "*", fault) as watched:
         assert np.array_equal(features_of(tmp_path, task, table), made)
     assert watched.failures

@@ -59,7 +59,7 @@ def test_patients_split_by_their_place_and_stay_whole() -> None:
     assert cohort.members("evaluation").tolist() == [1]
     assert cohort.patient.tolist() == [1, 0, 1, 2]
     assert cohort.labels.tolist() == [1, 0, 0, 1]
-    assert cohort.features.tolist() == [[0, 1], [-1, -1], [1, 1], [-0.5, -1]]
+    assert np.asarray(cohort.features).tolist() == [[0, 1], [-1, -1], [1, 1], [-0.5, -1]]
     assert cohort.features.dtype == cohort.labels.dtype == np.float32
     assert cohort.notes == ()
 
@@ -186,7 +186,7 @@ def test_features_are_finite_whatever_a_task_makes_of_a_row() -> None:
 
     rows = [("a", 1, "f", 0), ("b", 2, "f", 1)]
     cohort = Cohort.build(Wild(), _table(rows), lambda p: 0.0, _PLAN)
-    assert cohort.features.tolist() == [[0, 0], [1, 0]]
+    assert np.asarray(cohort.features).tolist() == [[0, 0], [1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -235,4 +235,4 @@ def test_a_cohort_holds_no_identifier_and_cannot_be_written_to() -> None:
     cohort = Cohort.build(Small(), _table([("CANARY", 1, "f", 0)]), lambda p: 0.0, _PLAN)
     assert "CANARY" not in repr(vars(cohort))
     with pytest.raises(ValueError, match="read-only"):
-        cohort.features[0, 0] = 1.0
+        np.asarray(cohort.features)[0, 0] = 1.0

@@ -282,7 +282,9 @@ def test_a_radiographs_score_is_that_of_load_bit_for_bit(predict: Predict, tmp_p
     task = registry.load("chest_xray")
     keys = read_images(config, task)["image"]
     table, _ = with_pictures(config, task, {"radiograph": keys})
-    rows = pd.DataFrame({"radiograph": [png(picture) for picture in table["radiograph"]]})
+    rows = pd.DataFrame(
+        {"radiograph": [png(picture) for picture in np.asarray(table["radiograph"])]}
+    )
     expected = loaded(XRAY, tmp_path).predict(rows)["score"]
     assert sorted(read(tmp_path / "scores.csv")["score"]) == sorted(expected)
 

@@ -76,7 +76,7 @@ def test_a_model_that_looks_at_other_patients_gets_to_see_none() -> None:
     made = task(Centring)
     gradients = PatientGradients(made, FlatModel(made, 1))
     assert gradients.settle(random(0, 64, 6)) is None
-    assert gradients.blocks(torch.zeros(1, 6)) == ALONE
+    assert gradients.blocks((6,)) == ALONE
 
 
 class Remembering(Dropping):
@@ -161,6 +161,6 @@ def test_terms_and_scores_are_the_same_in_any_company(
 def test_a_model_too_large_for_the_memory_is_computed_patient_by_patient() -> None:
     made = task(lambda: nn.Sequential(nn.Unflatten(1, (2, 9, 8)), Residual()))
     model = FlatModel(made, 1)
-    plenty = PatientGradients(made, model).blocks(torch.zeros(1, 144))
-    tight = PatientGradients(made, FlatModel(made, 1), memory=1000).blocks(torch.zeros(1, 144))
+    plenty = PatientGradients(made, model).blocks((144,))
+    tight = PatientGradients(made, FlatModel(made, 1), memory=1000).blocks((144,))
     assert (plenty, tight) == (FIXED, ALONE)

@@ -122,7 +122,7 @@ def computed(learner: DPTrainer, weights: Any, patients: Batch) -> dict[str, Ten
     """(n, ...) by name: prints of all that each patient's terms are made of; its score."""
     learner.model.load(weights)
     gradients = learner._gradients
-    passed, blocks = gradients._settled(patients.features), gradients.blocks(patients.features)
+    passed, blocks = gradients._settled(patients.shape), gradients.blocks(patients.shape)
     prints = _prints(lambda block: gradients._computed(passed, block), blocks, patients)
     return prints | {"score": torch.from_numpy(learner.scores(weights, patients.features))}
 

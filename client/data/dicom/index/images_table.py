@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from client.data.dicom.index import volumes
 from client.data.dicom.index.index import ImageIndex
 from client.data.dicom.objects.attributes import COLUMNS, DOSE_COLUMNS, NUMBERS
 from client.data.dicom.objects.gate import GatePolicy
@@ -22,8 +23,9 @@ from client.data.dicom.objects.gate import GatePolicy
 TABLE, FUNCTION = "images", "pseudonym"
 _TYPES = {
     **dict.fromkeys(COLUMNS, "VARCHAR"),
-    **dict.fromkeys((*NUMBERS, *DOSE_COLUMNS), "DOUBLE"),
+    **dict.fromkeys((*NUMBERS, *DOSE_COLUMNS, *volumes.COLUMNS), "DOUBLE"),
     **dict.fromkeys(("rows", "columns", "frames"), "INTEGER"),
+    **dict.fromkeys(("slice", "slices", "missing_slices", "duplicate"), "INTEGER"),
     "study_date": "DATE",
 }
 
@@ -34,12 +36,16 @@ def register(
     """Makes `images`, one row per ready image and ordered by its key, and `pseudonym(value)`, or
     `pseudonym(patient_id, issuer := text)` where images state who issued their Patient IDs.
 
-    Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), and `dlp` (mGy.cm) and
-    `ctdivol_report` (mGy) of the study's dose report. To be called before the connection is locked.
+    Columns: `attributes.COLUMNS` (frames: 1 where an object does not say), `volumes.COLUMNS` for
+    pictures that are slices of a volume, and `dlp` (mGy.cm) and `ctdivol_report` (mGy) of the
+    study's dose report. To be called before the connection is locked.
     without: pseudonyms of patients, or of Patient IDs whoever issued them, whose images it leaves
     out; such an ID's pseudonym is the same under every issuer, so that no view has another for it.
     """
     rows = [row for row in index.ready() if not {row["patient"], row["patient_id"]} & without]
+    placed = {key: vars(of) for key, of in volumes.slices_of(rows).items()}
+    nowhere = dict.fromkeys(volumes.COLUMNS)
+    rows = [{**dict(row), **placed.get(str(row["image"]), nowhere)} for row in rows]
     columns: dict[str, Any] = {}
     for name, kind in _TYPES.items():
         dtype = object if kind in ("VARCHAR", "DATE") else np.float64
@@ -70,6 +76,6 @@ def open_and_register(
 
 
 def _cast(name: str, kind: str) -> str:
-    if kind == "DOUBLE":
-        return f'nullif("{name}", CAST(\'nan\' AS DOUBLE)) AS "{name}"'
+    if kind in ("DOUBLE", "INTEGER"):
+        return f'CAST(nullif("{name}", CAST(\'nan\' AS DOUBLE)) AS {kind}) AS "{name}"'
     return f'CAST("{name}" AS {kind}) AS "{name}"'

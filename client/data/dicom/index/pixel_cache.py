@@ -1,7 +1,7 @@
 """The cache of decoded pictures: a file of bytes to map into memory, and a catalogue of it.
 
     pictures/catalogue.db      SQLite: file -> content, (preprocessing, content) -> slot or fault
-    pictures/v2-KEY-28x28.u8   slot after slot, rows * columns bytes each
+    pictures/v2-KEY-28x28.u8   slot after slot, a byte a value
 
 In the state folder, 0600. The key is the content (SHA-256) and how it was prepared, so that a file
 that moves, or is copied, is not decoded again, and another size or version never mixes with this
@@ -11,6 +11,7 @@ next picture overwrites. What failed for a reason that passes waits, and is not 
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -72,7 +73,7 @@ class PictureCache:
         self.clock = clock
         self.made = made
         self._db, self._store, self._path = db, store, path
-        self._size = made.rows * made.columns
+        self._size = math.prod(made.shape)
 
     @staticmethod
     def open(state: Path, made: Preprocessing) -> PictureCache:
@@ -163,8 +164,8 @@ class PictureCache:
             os.fsync(self._store)
 
     def pictures(self) -> npt.NDArray[np.uint8]:
-        """(slots, rows, columns) uint8, mapped from the file and not to be written to."""
-        shape = (self._slots(), self.made.rows, self.made.columns)
+        """(slots, *made.shape) uint8, mapped from the file and not to be written to."""
+        shape = (self._slots(), *self.made.shape)
         if not shape[0]:
             return np.empty(shape, dtype=np.uint8)
         with _errors(self._path):

@@ -19,7 +19,6 @@ from client.data.dicom.pixels.preprocessing import (
     Preprocessing,
     prepare_picture,
 )
-from protocol.errors import Code, WardroundError
 
 SECONDS = 30.0
 """Limit for one file."""
@@ -32,10 +31,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class LoadedPictures:
-    """pictures (N, rows, columns) uint8, one a key, zeros where there is none; set_aside: why
-    keys that were given have none -> how many keys."""
+    """stored (slots, ...) uint8, mapped from the cache, of which places (N,) says where each key's
+    picture is, -1 where there is none; set_aside: why keys that were given have none -> how many
+    keys."""
 
-    pictures: npt.NDArray[np.uint8]
+    stored: npt.NDArray[np.uint8]
+    places: npt.NDArray[np.int64]
     set_aside: Mapping[str, int]
 
 
@@ -45,36 +46,25 @@ def load(
     keys: Sequence[str | None],
     made: Preprocessing,
     *,
-    memory: int,
     workers: int = 1,
     progress: Progress = lambda done, of: None,
 ) -> LoadedPictures:
-    """keys: of ready images, None for none. memory: bytes that the pictures may take.
-
-    Raises WardroundError: CONFIGURATION where they need more memory, STATE for the cache.
-    """
-    needed = len(keys) * made.rows * made.columns
-    if needed > memory:
-        raise WardroundError(
-            Code.CONFIGURATION,
-            f"The view's pictures need {needed / 2**20:.0f} MiB of {memory / 2**20:.0f} MiB.",
-            remedy="Raise policy.memory in site.yaml, or select fewer images in the view.",
-        )
+    """keys: of ready images, None for none. Raises WardroundError(STATE) for the cache."""
     paths = index.paths({key for key in keys if key is not None})
     with PictureCache.open(state, made) as cache:
         known = fill(cache, paths.values(), workers, progress)
         stored = cache.pictures()
-        pictures = np.zeros((len(keys), made.rows, made.columns), dtype=np.uint8)
+        places = np.full(len(keys), -1, dtype=np.int64)
         aside: Counter[str] = Counter()
         for row, key in enumerate(keys):
             if key is None:
                 continue
             slot = known[paths[key]] if key in paths else NOT_READY
             if isinstance(slot, int):
-                pictures[row] = stored[slot]
+                places[row] = slot
             else:
                 aside[str(slot)] += 1
-    return LoadedPictures(pictures, dict(aside))
+    return LoadedPictures(stored, places, dict(aside))
 
 
 def fill(

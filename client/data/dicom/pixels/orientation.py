@@ -26,7 +26,7 @@ _ATTRIBUTES = ("PatientOrientation", "ImageOrientationPatient")
 def upright(
     picture: npt.NDArray[Any], aspect: float, header: Dataset
 ) -> tuple[npt.NDArray[Any], float]:
-    """(rows, columns), and height of a pixel over its width -> both by the rule."""
+    """(rows, columns, ...), and height of a pixel over its width -> both by the rule."""
     found = None
     if str(header.get("AnatomicalOrientationType") or "BIPED").strip() == "BIPED":
         found = directions(*(_values(header, k) for k in _ATTRIBUTES))
@@ -34,7 +34,7 @@ def upright(
         return picture, aspect
     right, down = found
     if right in "HF" or (right in "AP" and down in "LR"):
-        picture, aspect, right, down = picture.T, 1 / aspect, down, right
+        picture, aspect, right, down = picture.swapaxes(0, 1), 1 / aspect, down, right
     if down in "HA":
         picture = picture[::-1]
     if right in "RA":

@@ -1,4 +1,5 @@
-"""Makes one small grey picture of a file, the same for every task, whatever the scanner wrote.
+"""Makes one small picture of a file, the same for every task, whatever the scanner wrote: grey, or
+in colour where a task asks for that.
 
     decoded (decode.py) -> as it is meant to be shown (windowing.py) -> upright (orientation.py)
     -> square pixels, resized
@@ -36,23 +37,31 @@ LARGEST_FILE = 1 << 30
 @dataclass(frozen=True)
 class Preprocessing:
     """How pictures are made. Two of one `name` are comparable: it says the size, the Hounsfield
-    units shown as black and as white, if any, and by its digest every choice."""
+    units shown as black and as white, if any, whether colours are kept, and by its digest every
+    choice."""
 
     rows: int
     columns: int
     hounsfield: tuple[float, float] | None = None
+    colour: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture."""
+        return (self.rows, self.columns, 3) if self.colour else (self.rows, self.columns)
 
     @property
     def name(self) -> str:
         choices = hashlib.sha256("\n".join(CHOICES).encode()).hexdigest()[:8]
         window = "-hu{}to{}".format(*map(float, self.hounsfield)) if self.hounsfield else ""
-        return f"v{VERSION}-{choices}-{self.rows}x{self.columns}{window}"
+        colour = "-rgb" if self.colour else ""
+        return f"v{VERSION}-{choices}-{self.rows}x{self.columns}{window}{colour}"
 
 
 @dataclass(frozen=True)
 class PreparedPicture:
     """What became of one file. content: SHA-256 of its bytes, None where they cannot be read;
-    picture: rows * columns bytes, None where there is a fault."""
+    picture: its values, None where there is a fault."""
 
     content: str | None
     picture: bytes | None = None
@@ -93,9 +102,11 @@ def prepare_picture(
 
 
 def picture(data: bytes, made: Preprocessing, path: Path | None = None) -> npt.NDArray[np.uint8]:
-    """A file's bytes -> (rows, columns) uint8. Raises NoPicture, MemoryError."""
+    """A file's bytes -> uint8 of the shape that is made. Raises NoPicture, MemoryError."""
     frame = middle_frame(data, path)
-    if made.hounsfield is None:
+    if made.colour:
+        shown = windowing.coloured(frame.values, frame.header, frame.bits)
+    elif made.hounsfield is None:
         shown = windowing.displayed(frame.values, frame.header, frame.bits)
     else:
         shown = windowing.measured(frame.values, frame.header, made.hounsfield)
@@ -137,7 +148,8 @@ def placement(shape: tuple[int, ...], pixel_aspect: float, rows: int, columns: i
 def resized(
     shown: npt.NDArray[np.uint8], pixel_aspect: float, rows: int, columns: int
 ) -> npt.NDArray[np.uint8]:
-    """(r, c) -> (rows, columns): as large as fits, in its true proportions, in the middle.
+    """(r, c) or (r, c, 3) -> rows and columns of these numbers: as large as fits, in its true
+    proportions, in the middle.
 
     Averages where it makes smaller (a triangle filter over the pixels that fall together), and
     leaves a picture of the right size as it is. A picture with light in it keeps some.
@@ -149,6 +161,6 @@ def resized(
     small = np.asarray(image, dtype=np.uint8)
     if not small.any() and shown.any():
         small = np.full_like(small, 1)
-    canvas = np.zeros((rows, columns), dtype=np.uint8)
+    canvas = np.zeros((rows, columns, *shown.shape[2:]), dtype=np.uint8)
     canvas[at.top : at.top + at.rows, at.left : at.left + at.columns] = small
     return canvas

@@ -59,6 +59,14 @@ def displayed(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArr
     return shown
 
 
+def coloured(values: npt.NDArray[Any], header: Dataset, bits: int) -> npt.NDArray[np.uint8]:
+    """(rows, columns) or (rows, columns, 3) samples of `bits` each -> (rows, columns, 3) uint8 red,
+    green, blue; three alike of what is grey, as `displayed` shows it."""
+    if values.ndim == 2:
+        return np.repeat(displayed(values, header, bits)[..., None], 3, axis=2)
+    return _bytes(values[..., :3] / np.float32(2 ** min(bits, 8 * values.dtype.itemsize) - 1))
+
+
 def measured(
     values: npt.NDArray[Any], header: Dataset, hounsfield: tuple[float, float]
 ) -> npt.NDArray[np.uint8]:

@@ -110,3 +110,16 @@ def test_a_frames_own_orientation_turns_its_picture_with_its_pixels() -> None:
 )
 def test_the_height_of_a_pixel_over_its_width(said: dict[str, object], wanted: float) -> None:
     assert aspect(item(**said)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("plane", PLANES.values(), ids=PLANES)
+def test_colours_are_turned_as_grey_is(plane: tuple[str, str]) -> None:
+    for right in {*plane, *(OPPOSITE[end] for end in plane)}:
+        for down in {*plane, *(OPPOSITE[end] for end in plane)} - {right, OPPOSITE[right]}:
+            lies = stored_as(right, down, plane)
+            said = item(PatientOrientation=[right, down])
+            colours = np.stack([lies, lies + 100, 255 - lies], axis=2)
+            turned, ratio = upright(colours, 2.0, said)
+            for channel, wanted in enumerate((LYING, LYING + 100, 255 - LYING)):
+                assert np.array_equal(turned[..., channel], wanted)
+            assert ratio == upright(lies, 2.0, said)[1]

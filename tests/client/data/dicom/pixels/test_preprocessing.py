@@ -257,6 +257,22 @@ def test_what_is_not_in_hounsfield_units_has_no_picture_in_them(said: dict[str, 
     assert told.value.fault is PixelFault.UNITS
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_task_may_ask_for_colours_in_sizes_to_512(bits: int) -> None:
+    most = 2**bits - 1
+    words = np.zeros((20, 10, 3), np.uint8 if bits == 8 else np.uint16)
+    words[..., 0], words[:10, :, 1], words[10:, :, 2] = most, most, most // 2
+    one = grey(words[..., 0], bits, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    one.PlanarConfiguration, one.PixelData = 0, words.tobytes()
+    made = picture(file_of(one), Preprocessing(512, 512, colour=True))
+    assert made.shape == (512, 512, 3)
+    assert not made[:, :120].any(), "borders are black"
+    assert made[10, 256].tolist() == [255, 255, 0]
+    assert made[-10, 256].tolist() == [255, 0, round(most // 2 * 255 / most)]
+    prepared = Preprocessing(16, 8, colour=True), Preprocessing(16, 8)
+    assert prepared[0].name == prepared[1].name + "-rgb"
+
+
 def test_pictures_of_two_windows_lie_in_two_caches() -> None:
     names = {Preprocessing(8, 8, window).name for window in (None, (0, 1), (0, 1.5), (-1, 1))}
     assert len(names) == 4

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from client.data.dicom.pixels.windowing import displayed, linear, linear_exact, sigmoid
+from client.data.dicom.pixels.windowing import coloured, displayed, linear, linear_exact, sigmoid
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
 
@@ -124,6 +124,22 @@ def test_colours_become_their_luminance() -> None:
     assert displayed(red, header(PhotometricInterpretation="RGB"), 8)[0, 0] == round(0.299 * 255)
     deep = np.full((2, 2, 3), 65535, dtype=np.uint16)
     assert displayed(deep, header(PhotometricInterpretation="RGB"), 16)[0, 0] == 255
+
+
+@pytest.mark.parametrize("bits", range(8, 17))
+def test_colours_that_are_kept_are_those_of_the_object_at_every_depth(bits: int) -> None:
+    most = 2**bits - 1
+    samples = np.array([[[most, 0, most // 2], [0, most, 1]]], np.uint8 if bits == 8 else np.uint16)
+    shown = coloured(samples, header(PhotometricInterpretation="RGB"), bits)
+    wanted = np.rint(samples * (255 / most))
+    assert shown.dtype == np.uint8
+    assert np.abs(shown.astype(float) - wanted).max() == 0
+
+
+def test_grey_is_three_colours_alike() -> None:
+    shown = coloured(RAMP, header(WindowCenter=100, WindowWidth=80), 12)
+    grey = displayed(RAMP, header(WindowCenter=100, WindowWidth=80), 12)
+    assert all(np.array_equal(shown[..., channel], grey) for channel in range(3))
 
 
 @given(
