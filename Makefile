@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint mutants bench docs pictures sbom mlflow clean
+.PHONY: help demo test test-fast lint mutants bench docs bundle pictures sbom mlflow clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: $(READY) ## Every benchmark, one JSON line a figure
 docs: $(READY) ## The documents as a site with search, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+bundle: $(READY) ## What installs wardround without internet, in bundle/ (BEFORE=FOLDER: changes only)
+	@$(BIN)/python -m deploy.bundle.make $(if $(BEFORE),--before $(BEFORE))
+
 pictures: $(READY) ## The pictures of the README anew (Chromium draws MLflow's page)
 	@$(BIN)/python -m tests.pictures
 
@@ -46,7 +49,7 @@ mlflow: $(READY) ## Open the demo's MLflow server until Ctrl-C
 	@$(BIN)/wardround mlflow demo/mlflow
 
 clean: ## Remove the virtual environment and what runs left behind
-	rm -rf $(VENV) demo outputs site sbom.json
+	rm -rf $(VENV) demo outputs site bundle sbom.json
 
 # Hashes do not reach what a package is built with, so nothing is built in isolation: setuptools comes
 # first, by its hash, and then builds what has no wheel.
