@@ -21,11 +21,12 @@ test: $(READY) lint ## Lint, types and the whole suite
 test-fast: $(READY) ## What is quick: no other process, coordinator or study is started
 	@$(BIN)/python -m pytest --fast --numprocesses logical --maxprocesses 4 --dist loadfile
 
-lint: $(READY) ## ruff, mypy --strict and bandit
+lint: $(READY) ## ruff, mypy --strict, bandit and hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive protocol tasks client server launch wardround
+	@$(BIN)/hadolint deploy/containers/*.Containerfile
 
 mutants: $(READY) ## Faults that break privacy, one at a time: each must make a test fail
 	@$(BIN)/python -m tests.mutants

@@ -79,7 +79,7 @@ def read_manifest(bundle: Path, expected: "str | None" = None) -> "dict[str, Any
     file = bundle / "manifest.json"
     try:
         content = file.read_bytes()
-        manifest = json.loads(content)
+        manifest: dict[str, Any] = json.loads(content)
         version = manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"{file} cannot be read.", "Copy the whole bundle again.") from error
@@ -228,10 +228,10 @@ def _fill(home: Path, manifest: "dict[str, Any]", wheels: "dict[str, Path]") -> 
     )
     folders = sorted({str(file.parent) for file in wheels.values()})
     links = [word for folder in folders for word in ("--find-links", folder)]
-    pip = [_python(home), "-I", "-m", "pip", "--isolated", "--disable-pip-version-check"]
+    pip = [str(_python(home)), "-I", "-m", "pip", "--isolated", "--disable-pip-version-check"]
     done = subprocess.run(
         [*pip, "install", "--quiet", "--no-cache-dir", "--no-index", *links, "--no-deps",
-         "--only-binary", ":all:", "--require-hashes", "--requirement", wanted],
+         "--only-binary", ":all:", "--require-hashes", "--requirement", str(wanted)],
         check=False,
     )  # fmt: skip
     if done.returncode:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
@@ -139,12 +139,12 @@ def pinned(names: Iterable[str]) -> str:
     Raises Refused where one has none.
     """
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    blocks: dict[str, list[str]] = {}
+    blocks: dict[NormalizedName, list[str]] = {}
     for block in re.findall(r"^[^#\s][^\n]*(?:\n[ \t][^\n]*)*", text, re.MULTILINE):
         name = canonicalize_name(re.split(r"[=;\[ ]", block, maxsplit=1)[0])
         blocks.setdefault(name, []).append(block)
     lines = []
-    for name in sorted(names):
+    for name in sorted(map(canonicalize_name, names)):
         if name not in blocks:
             raise Refused(
                 f"constraints.txt has no hash of {name}.", "Make it again (its first lines)."

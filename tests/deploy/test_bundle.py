@@ -19,7 +19,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from deploy.bundle import make
-from deploy.bundle.install import Refused
+from deploy.bundle.install import Refused, read_manifest
 from support.environment import closure
 from tests.deploy.packed_wheels import invented, packed
 
@@ -128,7 +128,7 @@ def test_an_upgrade_brings_what_changed_and_can_be_taken_back(tmp_path: Path) ->
     module = PROGRAM.replace(b"%s", b"1.1")
     invented(wheels, "wardround", "1.1", {"theirs.py": module}, SCRIPTS)
     roles = {"site": ["lookup"], "coordinator": []}
-    second = make.assemble(wheels, roles, tmp_path / "b", make.read_manifest(first))
+    second = make.assemble(wheels, roles, tmp_path / "b", read_manifest(first))
     assert [file.name for file in (second / "wheels").iterdir()] == [
         "wardround-1.1-py3-none-any.whl"
     ]
@@ -191,7 +191,7 @@ def test_a_bundle_of_another_machine_is_named(
 
 def test_the_manifest_is_compared_with_a_digest_that_came_another_way(tmp_path: Path) -> None:
     bundle = ours(tmp_path)
-    digest = make.read_manifest(bundle)["digest"]
+    digest = read_manifest(bundle)["digest"]
     assert digest in make.told(bundle)
     assert install(bundle, "verify", "--digest", digest.upper()).returncode == 0
     altered(bundle, lambda manifest: manifest["wheels"].clear())
@@ -245,6 +245,6 @@ def test_a_cpu_only_pytorch_comes_from_the_index_that_is_named(tmp_path: Path) -
     make._fetch_cpu_torch(index.as_uri(), wheels)
     invented(wheels, "wardround", "1.0", {})
     bundle = make.assemble(wheels, {"site": make.TORCH}, tmp_path)
-    manifest = make.read_manifest(bundle)
+    manifest = read_manifest(bundle)
     assert manifest["torch"] == "cpu"
     assert len(manifest["roles"]["site"]) == 3
