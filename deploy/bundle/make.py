@@ -32,8 +32,8 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
-from deploy.bundle.install import FORMAT, Refused, digest, read_manifest  # noqa: E402
-from support.environment import OWN, closure  # noqa: E402
+from deploy.bundle.install import FORMAT, Refused, digest, read_manifest  # noqa: E402 (once bench is found)
+from support.environment import OWN, closure  # noqa: E402 (once bench is found)
 
 PARTS = {"site": ("imaging", "databases"), "coordinator": ("mlflow",)}
 """Role -> the optional parts of the package that it gets."""
