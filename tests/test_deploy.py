@@ -1,15 +1,24 @@
-"""The files of deploy/: units that are hardened alike, alerts on figures that are served."""
+"""The files of deploy/: units and containers that are hardened alike, alerts on what is served."""
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from client.enrolment import new_site
+from client.enrolment.site_template import SiteAnswers
+from server.coordinator.setup import create
+from tests.client.daemon_federation import RULES, TASK
+
 DEPLOY = Path(__file__).parent.parent / "deploy"
+CONTAINERS = DEPLOY / "containers"
 UNITS = sorted(DEPLOY.glob("*.service"))
 SOURCES = {
     "wardround_site_": "client/daemon/metrics.py",
@@ -77,3 +86,47 @@ def test_alerts_are_on_figures_that_are_served() -> None:
             name = metric.removeprefix(prefix).removesuffix("_total")
             text = (root / SOURCES[prefix]).read_text()
             assert f'"{name}"' in text or f"_{name}" in text, metric
+
+
+@pytest.mark.parametrize("role", ["site", "coordinator"])
+def test_containers_run_as_nobody_on_a_root_that_cannot_be_written(role: str) -> None:
+    compose = yaml.safe_load((CONTAINERS / "compose.yaml").read_text())
+    service, built = compose["services"][role], containerfile(role)
+    release = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["version"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"] == {"core": 0}
+    assert service["memswap_limit"] == service["mem_limit"]  # no swap
+    assert service["image"] == f"wardround-{role}:{release}"
+    assert service["user"] == built["USER"] != "0:0"
+    assert service["build"]["network"] == "none"
+    assert service["build"]["dockerfile"] == f"deploy/containers/{role}.Containerfile"
+    assert any(volume.endswith(f":{built['VOLUME']}") for volume in service["volumes"])
+    assert "ports" not in service or role == "coordinator"
+
+
+@pytest.mark.parametrize("role", ["site", "coordinator"])
+def test_a_container_whose_daemon_does_not_run_is_unhealthy(role: str, tmp_path: Path) -> None:
+    """The command of HEALTHCHECK on a folder that was set up and not started, and on none."""
+    there = tmp_path / "set_up"
+    command = json.loads(re.split(r"\bCMD ", containerfile(role)["HEALTHCHECK"])[1])
+    if role == "site":
+        new_site.init(there, SiteAnswers("north", **{"data": {TASK: tmp_path}} | RULES))
+    else:
+        create(there, ["127.0.0.1"], 9092, None, "ours")
+    for folder in (there, tmp_path / "none"):
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "WARDROUND_SITE": str(folder),
+            "WARDROUND_COORDINATOR_FOLDER": str(folder),
+        }
+        assert subprocess.run(command, env=env, capture_output=True, check=False).returncode == 1
+
+
+def containerfile(role: str) -> dict[str, str]:
+    """Instruction -> its arguments, of the last stage."""
+    text = (CONTAINERS / f"{role}.Containerfile").read_text().replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {line.split(" ", 1)[0]: line.split(" ", 1)[1].strip() for line in lines}

@@ -158,12 +158,32 @@ def require_resumable(study: Study, config: Config, declared: Mapping[str, int])
             "sites ended with it.",
             remedy="Run it again, or with federation=inprocess or in a deployment, which store it.",
         )
-    if {member.name: member.patients for member in study.roster} != dict(declared):
+    planned = {member.name: member.patients for member in study.roster}
+    if planned != dict(declared):
         raise WardroundError(
             Code.USAGE,
-            "The data here is not what the study was declared on.",
-            remedy="Bring back the data as it was, or run a new study.",
+            "The data here is not what the study was declared on: "
+            f"{_difference(planned, declared)}.",
+            remedy="Bring back the sites and data as they were, or run a new study: the sites "
+            "of a study are fixed when it begins.",
         )
+
+
+def _difference(planned: Mapping[str, int], here: Mapping[str, int]) -> str:
+    """Which sites are not as planned; the names of the first three of a kind."""
+    kinds = {
+        "not planned": sorted(here.keys() - planned.keys()),
+        "missing": sorted(planned.keys() - here.keys()),
+        "with another number of patients": sorted(
+            site for site in here.keys() & planned.keys() if here[site] != planned[site]
+        ),
+    }
+    told = [
+        f"{', '.join(sites[:3])}{', ...' if len(sites) > 3 else ''} {kind}"
+        for kind, sites in kinds.items()
+        if sites
+    ]
+    return f"{len(planned)} sites are planned, {len(here)} are here ({'; '.join(told)})"
 
 
 def credentials_of(config: Config) -> Path:

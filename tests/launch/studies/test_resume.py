@@ -15,8 +15,10 @@ import pytest
 from launch.config import compose
 from launch.demo.mlflow_server import MlflowServer
 from launch.studies.resume import resume
-from launch.studies.run import run
+from launch.studies.run import require_resumable, run
+from launch.studies.study_builder import build_study
 from protocol.errors import Code, WardroundError
+from tasks import registry
 from tests.deployment.processes import Command
 
 pytestmark = pytest.mark.timeout(1000)
@@ -168,6 +170,25 @@ def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
     again = moved.rename(tmp_path / finished.outcome.study.digest[:12])
     with pytest.raises(WardroundError, match="has not finished a round"):
         resume(str(again), [])
+
+
+def test_sites_that_were_not_planned_are_named() -> None:
+    config = compose.load(["privacy=none", "evaluation=off", "tracking=off"])
+    planned = {f"site{number:03}": 20 for number in range(200)}
+    study = build_study(config, registry.load(config.task.name), planned)
+    require_resumable(study, config, planned)
+    for here, told in (
+        (planned | {"new": 20}, "200 sites are planned, 201 are here (new not planned)."),
+        (
+            {"site000": 20},
+            "200 sites are planned, 1 are here (site001, site002, site003, ... missing).",
+        ),
+        (planned | {"site007": 30}, "(site007 with another number of patients)."),
+    ):
+        with pytest.raises(WardroundError) as refused:
+            require_resumable(study, config, here)
+        assert told in str(refused.value)
+        assert "run a new study" in refused.value.remedy
 
 
 def test_ctrl_c_under_ray_leaves_no_process_and_the_study_goes_on(tmp_path: Path) -> None:
