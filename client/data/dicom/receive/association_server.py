@@ -13,6 +13,8 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -90,6 +92,15 @@ def _forget_stranger(event: Any) -> None:
         event.assoc.dul.to_user_queue.put(None)
 
 
+def _decoded(decode: Callable[[bytes], tuple[Any, str]], pdu: bytearray) -> tuple[Any, str]:
+    """A PDU as pynetdicom's state machine takes it. What breaks here is answered by A-ABORT
+    (PS3.8, section 9.2, AA-1); within the machine it would end the machine, and leave the
+    connection open and unanswered."""
+    decoded, happened = decode(as_understood(bytes(pdu)))
+    decoded.to_primitive()
+    return decoded, happened
+
+
 class _Handler(RequestHandler):
     server: AssociationServer
 
@@ -112,8 +123,7 @@ class _Handler(RequestHandler):
         association.dul.socket.__class__ = _BoundedSocket
         association.dul.socket.introduced_by = time.monotonic() + INTRODUCTION
         association.bind(evt.EVT_CONN_CLOSE, _forget_stranger)
-        decode = association.dul._decode_pdu
-        association.dul._decode_pdu = lambda pdu: decode(as_understood(bytes(pdu)))
+        association.dul._decode_pdu = partial(_decoded, association.dul._decode_pdu)
         place, run = self.server.places[self._accepted], association.run
 
         def run_and_leave() -> None:

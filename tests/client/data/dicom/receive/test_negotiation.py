@@ -6,6 +6,7 @@ UIDs padded with NUL, no version name or an empty one, unknown items, the same c
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ from tests.client.data.dicom.receive.association_requests import (
     request,
 )
 from tests.client.data.dicom.running_receiver import site
+from tests.waiting import HUNG
 
 LENGTH, CLASS = item(0x51, (16384).to_bytes(4, "big")), item(0x52, b"1.2.3")
 PRIVATE = b"1.3.46.670589.2.5.1.1"
@@ -92,3 +94,14 @@ def test_each_context_has_its_own_answer(port: int) -> None:
 
 def test_a_sender_of_nothing_that_is_known_is_still_answered(port: int) -> None:
     assert answered(port, request(context(1, PRIVATE))) == {1: 3}
+
+
+@pytest.mark.parametrize("number", [0, 2, 254])
+def test_what_the_library_cannot_take_is_aborted_and_not_left_waiting(
+    port: int, number: int
+) -> None:
+    """Numbers of contexts are odd (PS3.8, section 9.3.2.2)."""
+    with socket.create_connection(("127.0.0.1", port), HUNG) as line:
+        line.sendall(request(context(number)))
+        assert line.recv(10)[:1] == b"\7", "A-ABORT"
+    assert answered(port, request()) == {1: 0}
