@@ -1,6 +1,6 @@
 """How far one patient moves a sum without noise, searched with the weights of an audit's attacks.
 
-    python bench/sensitivity.py [--minutes 2]
+    python bench/sensitivity.py [--minutes 2] [--only resnet18]
 
 Every model of every task that ships, in every way that a mode makes its sums (`by site`: mode local
 and, of larger models, mode distributed; `by patient`: mode distributed of smaller ones), with
@@ -216,12 +216,14 @@ def figures(model: Model, seconds: float) -> list[bool]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=2.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--only", default="", help="models whose name holds this")
+    arguments = parser.parse_args()
     invent_backbone()
-    until = time.monotonic() + 60 * minutes
+    until = time.monotonic() + 60 * arguments.minutes
+    models = [model for model in MODELS if arguments.only in model.name]
     holds = []
-    for number, model in enumerate(MODELS):
-        holds += figures(model, (until - time.monotonic()) / (len(MODELS) - number))
+    for number, model in enumerate(models):
+        holds += figures(model, (until - time.monotonic()) / (len(models) - number))
     return 0 if all(holds) else 1
 
 

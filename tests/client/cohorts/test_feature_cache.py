@@ -107,7 +107,7 @@ table = {
     "pneumonia": (np.arange(rows) // 2 % 2).astype(float),
 }
 used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_DATA, (used + (150 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (used + (250 << 20),) * 2)
 build = lambda task, table: features_of(folder, task, table)
 split, plan = lambda name: int(name[1:]) / rows * 2, Evaluation(release="exact")
 cohort = Cohort.build(task, table, split, plan, build)

@@ -47,6 +47,7 @@ class Restarting(InProcessFleet):
             before._governance,
             before._cohort,
             answers=StoredAnswers(self.folder),
+            party=before._party_type,
             allow_unmasked=True,
         )
         after._accepted = dict(before._accepted)  # as `reopen` does
