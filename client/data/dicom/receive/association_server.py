@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,9 @@ _TIMEOUT = 60.0
 """Seconds without a byte within a PDU of an association."""
 INTRODUCTION = 10.0
 """Seconds for a TLS handshake, and as many until the request of an association is complete."""
+_ENDED, _FAREWELL = "Sta13", 1.0
+"""Waiting for the peer to close (PS3.8, section 9.2.1), and for how many seconds once it says more.
+"""
 _CONNECTIONS = 4
 """Connections for each association that is allowed: some have not named themselves yet."""
 
@@ -64,6 +68,9 @@ class _BoundedSocket(AssociationSocket):
             raise OSError("a PDU longer than any that was agreed on")
         if self.socket is None:
             raise OSError("closed")
+        if self.assoc.dul.state_machine.current_state == _ENDED:
+            self._drain(self.socket)
+            return bytearray()
         data = bytearray()
         while len(data) < nr_bytes:
             self.socket.settimeout(self._patience())
@@ -72,6 +79,17 @@ class _BoundedSocket(AssociationSocket):
             data += part
         self.socket.settimeout(_TIMEOUT)  # for what is sent
         return data
+
+    def _drain(self, line: socket.socket) -> None:
+        """Takes what still comes, and looks at none of it: pynetdicom would answer every byte of no
+        PDU by an A-ABORT. To close over unread bytes would take the answer away from the peer."""
+        until, size = time.monotonic() + _FAREWELL, 0
+        with suppress(TimeoutError):
+            while (left := until - time.monotonic()) > 0 and size < 2 * MAX_PDU:
+                line.settimeout(left)
+                if not (part := line.recv(1 << 16)):
+                    return
+                size += len(part)
 
     def _patience(self) -> float:
         """Seconds for the next byte: a stranger's run out, however slowly it speaks."""

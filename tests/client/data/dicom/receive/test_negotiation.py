@@ -105,3 +105,19 @@ def test_what_the_library_cannot_take_is_aborted_and_not_left_waiting(
         line.sendall(request(context(number)))
         assert line.recv(10)[:1] == b"\7", "A-ABORT"
     assert answered(port, request()) == {1: 0}
+
+
+@pytest.mark.parametrize("first", [request(context(2)), request(), b"GET / HTTP/1.1\r\n"])
+def test_a_peer_that_talks_on_is_not_answered_byte_by_byte(port: int, first: bytes) -> None:
+    """Whatever it is, before and after it was let in."""
+    with socket.create_connection(("127.0.0.1", port), HUNG) as line:
+        line.sendall(first)
+        if first == request():
+            assert line.recv(1 << 16)[:1] == b"\2", "A-ASSOCIATE-AC"
+        line.sendall(b"A" * 100_000)
+        line.shutdown(socket.SHUT_WR)
+        with line.makefile("rb") as file:
+            heard = file.read()
+    assert heard[:1] == b"\7", "A-ABORT"
+    assert len(heard) <= 20, "two at most"
+    assert answered(port, request()) == {1: 0}
