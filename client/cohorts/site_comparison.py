@@ -108,7 +108,7 @@ def _shares(counts: Counts) -> list[float]:
 def write_page(study: Study, columns: list[ColumnHere], state: Path) -> Path:
     """One HTML file, 0600, in the site's state folder; returns its path. Raises OSError."""
     folder = state / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
+    durable_files.make_folder(folder)
     body = "\n".join(map(_section, sorted(columns, key=lambda one: SITES_THAT.index(one.says))))
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{as_html(study.title)}</title></head><body>

@@ -90,11 +90,12 @@ def test_a_site_says_one_word_of_a_column(
     if seldom and word == 1:
         known, missing = 1000, 0
     contributor = QueryContributor(study, records(known, missing))
+    said_so = 0
     for _ in range(5):
         words = contributor.contribution(Sections(study, False, True), np.zeros(0, np.float32), 1)
-        expected = np.zeros(3)
-        expected[word] = study.evaluation.scale
-        assert words.tolist() == expected.tolist()
+        assert sorted(words.tolist()) == [0, 0, study.evaluation.scale]
+        said_so += int(words.argmax() == word)
+    assert said_so >= 3, "noise changes the word once in hundreds"
     assert not contributor.noise(Sections(study, False, True), 3).any()
 
 
@@ -102,7 +103,8 @@ def test_noise_is_not_taken_for_a_difference() -> None:
     """At so small an epsilon a thousand patients tell nothing, though the site itself sees it."""
     study = comparing(epsilon=0.002)
     here = counts(study, 600, 400)
-    assert [said(study, here).tolist() for _ in range(20)] == [[0, 0, 1]] * 20
+    words = [said(study, here).tolist() for _ in range(20)]
+    assert words.count([0, 0, 1]) >= 16, "chance has its level too"
     assert seen_here(study, here)[0].says == "differ"
 
 

@@ -28,7 +28,7 @@ def test_the_coordinator_says_what_time_it_is_to_a_site_that_it_does_not_know_ye
         )
         clock, before = CoordinatorClock(config), datetime.now(UTC)
         first = present(clock())
-        slack = timedelta(seconds=2)  # the field has whole seconds
+        slack = timedelta(minutes=1)  # whole seconds, made anew by an event loop that may be busy
         assert before - slack <= first <= datetime.now(UTC) + slack
         assert CoordinatorClock(impostor)() is None, "by a certificate of another CA"
     assert present(clock()) > first, "not asked again at once"
