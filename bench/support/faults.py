@@ -72,13 +72,14 @@ class FaultyDeployment(Deployment):
         return {
             "LD_PRELOAD": str(_FAKETIME),
             "FAKETIME_TIMESTAMP_FILE": str(self._clock(name)),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "PYTHONPATH": str(shim),
         }
 
     def set_clock(self, name: str, offset: int) -> None:
-        """Seconds by which the clock of a process is ahead of the machine's."""
+        """Seconds by which the clock of a process is ahead of the machine's; it is read within about
+        a second (read at every look at the clock, it takes most of a coordinator's time)."""
         new = self._clock(name).with_suffix(".new")
         new.write_text(f"{offset:+d}")
         new.rename(self._clock(name))

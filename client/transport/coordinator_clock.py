@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 
 from client.transport.fleet_config import FleetConfig
 from client.transport.http_connection import CallInterrupted, HttpConnection, tls
 from protocol.errors import WardroundError
-from protocol.untrusted import parsing
 
 _TIMEOUT = 10.0
 _AGE = 30.0
@@ -18,7 +16,7 @@ _LIMIT = 64 * 1024
 
 
 class CoordinatorClock:
-    """The Date field (RFC 9110, section 6.6.1) of any answer of the coordinator, over TLS."""
+    """The date of any answer of the coordinator, over TLS."""
 
     def __init__(self, config: FleetConfig) -> None:
         self._config = config
@@ -39,9 +37,7 @@ class CoordinatorClock:
         try:
             context = tls(self._config.root_certificate, self._config.private_ca)
             line = HttpConnection(self._config.route, context)
-            answer = line.call("/v1/fleet/activate-node", b"", {}, _TIMEOUT, _LIMIT)
-            with parsing("A date is malformed."):
-                return parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+            return line.call("/v1/fleet/activate-node", b"", {}, _TIMEOUT, _LIMIT).date
         except (WardroundError, CallInterrupted):
             return None
         finally:

@@ -7,7 +7,6 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,7 +171,8 @@ def _refusal(answer: Response) -> WardroundError:
     reason = answer.headers.get(REFUSED, "")
     release = answer.headers.get("flwr-package-version", "")
     if answer.status == 401:
-        skew = _clock_difference(answer.headers.get("date"))
+        said = answer.date
+        skew = None if said is None else abs((datetime.now(UTC) - said).total_seconds())
         if reason == "clock" or (not reason and skew is not None and skew > _CLOCK_LIMIT):
             off = "" if skew is None else f" by {skew:.0f} s"
             return WardroundError(
@@ -204,15 +204,6 @@ def _refusal(answer: Response) -> WardroundError:
         f"The coordinator answered with HTTP status {answer.status}.",
         remedy="It is tried again; see the coordinator's event log.",
     )
-
-
-def _clock_difference(date: str | None) -> float | None:
-    """Seconds between this clock and the Date header field of an answer."""
-    try:
-        with parsing("A date is malformed."):
-            return abs(time.time() - parsedate_to_datetime(date or "").timestamp())
-    except WardroundError:
-        return None
 
 
 def _flower_code(body: bytes) -> int | None:

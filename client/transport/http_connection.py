@@ -13,11 +13,14 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, cast
 
 from client.transport.route import ProxyUnreachable, Route
 from protocol.errors import Code, WardroundError
+from protocol.untrusted import parsing
 from protocol.wire.progress import SLOWEST
 
 _AROUND = 256 * 1024
@@ -31,6 +34,17 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def date(self) -> datetime | None:
+        """The time at which it was made (Date, RFC 9110, section 6.6.1), in UTC, by the other
+        side's clock; None where it does not say."""
+        try:
+            with parsing("A date is malformed."):
+                said = parsedate_to_datetime(self.headers.get("date", ""))
+                return said.replace(tzinfo=said.tzinfo or UTC).astimezone(UTC)
+        except WardroundError:
+            return None
 
 
 class CallInterrupted(Exception):
