@@ -1,6 +1,6 @@
 """What a study's round costs while another study trains for a minute at one of its sites.
 
-    python bench/two_studies.py [--seconds 60]
+    python bench/two_studies.py [--seconds 60] [--shared]
 
 A coordinator and four daemons, processes of their own. One site has so many patients that a round
 of the long study takes it the given seconds; at the others it takes none. The rounds of a quick
@@ -11,6 +11,7 @@ one round's report to the next, by the coordinator's clock, and the median count
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,15 @@ WORDS = ("privacy=none", "evaluation=off", "federation.masked=true")
 QUICK = ("privacy.sampling_rate=0.01", "local_steps=1", "rounds=61")
 PROBE = 200
 """Local steps by which the time of one is measured."""
+
+
+class OwnMachine(Deployment):
+    """Where the large hospital has the first core to itself."""
+
+    def through(self, name: str) -> tuple[str, ...]:
+        first, *rest = sorted(os.sched_getaffinity(0))
+        cores = [first] if name == LARGE or not rest else rest
+        return ("taskset", "--cpu-list", ",".join(map(str, cores)))
 
 
 def long_study(steps: int, rounds: int) -> tuple[str, ...]:
@@ -69,11 +79,13 @@ def trains(deployment: Deployment) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="that a round trains")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--shared", action="store_true", help="all processes on all cores")
+    arguments = parser.parse_args()
+    seconds, made = arguments.seconds, Deployment if arguments.shared else OwnMachine
     with tempfile.TemporaryDirectory() as folder:
         env = install(Path(folder), Unequal)
         task = registry.load(Unequal.name)
-        with Deployment(Path(folder) / "federation", task, env) as deployment:
+        with made(Path(folder) / "federation", task, env) as deployment:
             probe = statistics.median(deployment.run(*long_study(PROBE, 4)))
             steps = int(PROBE * seconds * 1.1 / probe)
             alone = deployment.run(*WORDS, *QUICK)
@@ -81,7 +93,7 @@ def main() -> int:
     ratio = median(beside) / median(alone)
     holds = figure(
         "two studies: a round beside", ratio, "x", 1.5, load=load(), alone_s=median(alone),
-        beside_s=median(beside), trained_s=round(trained, 1),
+        beside_s=median(beside), trained_s=round(trained, 1), shared=arguments.shared,
     )  # fmt: skip
     return 0 if holds else 1
 

@@ -93,9 +93,6 @@ def tails(folder: Path) -> str:
 class Deployment:
     """A coordinator and the task's public sites in `folder`. A context manager."""
 
-    through: tuple[str, ...] = ()
-    """A command that executes each process."""
-
     def __init__(
         self, folder: Path, task: Task, env: Mapping[str, str], mlflow: str | None = None
     ) -> None:
@@ -131,11 +128,15 @@ class Deployment:
             path = str(self.folder / name / new_site.SITE_YAML)
             command = ("wardround-site", "start", "--config", path)
         log, env = self.folder / f"{name}.log", {**self.env, **self.environment(name)}
-        self._processes[name] = start(self._stack, log, env, *command, through=self.through)
+        self._processes[name] = start(self._stack, log, env, *command, through=self.through(name))
 
     def environment(self, name: str) -> Mapping[str, str]:
         """What one of the processes has beside the environment of all."""
         return {}
+
+    def through(self, name: str) -> tuple[str, ...]:
+        """A command that executes one of the processes."""
+        return ()
 
     def program(self, name: str) -> int:
         """The number of a running process. Raises ProcessLookupError for one that has ended."""

@@ -47,8 +47,6 @@ class FaultyDeployment(Deployment):
     """A deployment whose sites reach the coordinator over lines, whose clocks can be set, and which
     the permissions of files hold for, also where root runs it."""
 
-    through = () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override")
-
     def __enter__(self) -> Self:
         super().__enter__()
         with self._stack:
@@ -62,6 +60,9 @@ class FaultyDeployment(Deployment):
 
     def state(self, name: str) -> Path:
         return self.folder / name / "state"
+
+    def through(self, name: str) -> tuple[str, ...]:
+        return () if os.geteuid() else ("setpriv", "--bounding-set=-dac_override")
 
     def environment(self, name: str) -> Mapping[str, str]:
         if _FAKETIME is None:
@@ -78,8 +79,8 @@ class FaultyDeployment(Deployment):
         }
 
     def set_clock(self, name: str, offset: int) -> None:
-        """Seconds by which the clock of a process is ahead of the machine's; it is read within about
-        a second (read at every look at the clock, it takes most of a coordinator's time)."""
+        """Seconds by which the clock of a process is ahead of the machine's, from about a second
+        later on: a file read at every look at the clock takes most of a coordinator's time."""
         new = self._clock(name).with_suffix(".new")
         new.write_text(f"{offset:+d}")
         new.rename(self._clock(name))
