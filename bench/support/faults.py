@@ -39,7 +39,9 @@ _BEHIND, _AHEAD = (-86400, -600, -90), (90, 600, 86400)
 """Seconds by which a clock is wrong."""
 _FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 _SHIM = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds)"
-"""Python's own way to sleep fails where libfaketime 0.9.10 leaves the monotonic clock alone."""
+"""Python's own way to sleep fails where libfaketime 0.9.10 leaves the monotonic clock alone. With
+its fix of waits by that clock, each wait for the interpreter's lock ends at once and spins; without
+its cache, each look at the clock reads a file."""
 _FULL = 64
 
 
@@ -75,12 +77,13 @@ class FaultyDeployment(Deployment):
             "FAKETIME_TIMESTAMP_FILE": str(self._clock(name)),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             "PYTHONPATH": str(shim),
         }
 
     def set_clock(self, name: str, offset: int) -> None:
         """Seconds by which the clock of a process is ahead of the machine's, from about a second
-        later on: a file read at every look at the clock takes most of a coordinator's time."""
+        later on."""
         new = self._clock(name).with_suffix(".new")
         new.write_text(f"{offset:+d}")
         new.rename(self._clock(name))
