@@ -8,7 +8,7 @@ the whole run, and their studies alternate: stock, ours with masks, ours without
 study's first round, which loads libraries, is left out. Seconds are wall clock, from the end of
 one round to the end of the next, by the server's own notes.
 
-    A  flower-superlink, 4 flower-supernode, `flwr run` of bench/support/stock_app: FedAvg, a
+    A  flower-superlink, 4 flower-supernode, `flwr run` of bench/peers/flower_app: FedAvg, a
        ClientApp that returns what it was sent. Flower's defaults.
     B  `wardround coordinator start`, 4 `wardround-site start`: secure aggregation, ledger and audit
        log on disk, exact evaluation of every round's model by score histogram, one local step.
@@ -19,11 +19,12 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
+from peers.flower import StockFlower
 from support.deployment import Deployment
 from support.figure import figure, load
-from support.stock_flower import StockFlower
 from support.tasks import NoOp, install
 from tasks import registry
 
@@ -51,7 +52,8 @@ def measure(folder: Path) -> dict[str, list[float]]:
         Deployment(folder / "ours", task, env) as ours,
     ):
         for _ in range(BLOCKS):
-            taken["stock"] += stock.run(STOCK_ROUNDS)[1:]
+            times = stock.run(STOCK_ROUNDS)
+            taken["stock"] += [after - before for before, after in pairwise(times)][1:]
             for masked in ("true", "false"):
                 name = "masked" if masked == "true" else "plain"
                 taken[name] += ours.run(*OURS, f"federation.masked={masked}")

@@ -7,9 +7,10 @@ node authentication, policies, ledgers, audit logs.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -64,10 +65,10 @@ def until_online(remote: RemoteFederation, sites: int, logs: Path) -> None:
         time.sleep(0.2)
 
 
-def run_study(
+def round_times(
     remote: RemoteFederation, task: Task, logs: Path, overrides: tuple[str, ...]
 ) -> list[float]:
-    """Seconds from each round's report to the next, by the coordinator's clock.
+    """The times of a study's reports of its rounds, by the coordinator's clock.
 
     Raises RuntimeError with what was logged where the study does not finish.
     """
@@ -81,6 +82,14 @@ def run_study(
             times.append(datetime.fromisoformat(event["time"]).timestamp())
     if last != "finished":
         raise RuntimeError(f"The study {last}.\n{tails(logs)}")
+    return times
+
+
+def run_study(
+    remote: RemoteFederation, task: Task, logs: Path, overrides: tuple[str, ...]
+) -> list[float]:
+    """Seconds from each round's report to the next. As `round_times`."""
+    times = round_times(remote, task, logs, overrides)
     return [after - before for before, after in pairwise(times)]
 
 
@@ -94,10 +103,17 @@ class Deployment:
     """A coordinator and the task's public sites in `folder`. A context manager."""
 
     def __init__(
-        self, folder: Path, task: Task, env: Mapping[str, str], mlflow: str | None = None
+        self,
+        folder: Path,
+        task: Task,
+        env: Mapping[str, str],
+        mlflow: str | None = None,
+        also: Sequence[str] = (),
     ) -> None:
-        """env: of every process. mlflow: the address of a server, which keeps the studies."""
+        """env: of every process. mlflow: the address of a server, which keeps the studies. also:
+        other tasks of the same columns, which every site takes part in with the same table."""
         self.folder, self.task, self.env, self._mlflow = folder, task, env, mlflow
+        self._also = tuple(also)
         self._stack = ExitStack()
         self._processes: dict[str, GuardedProcess] = {}
 
@@ -140,11 +156,15 @@ class Deployment:
 
     def program(self, name: str) -> int:
         """The number of a running process. Raises ProcessLookupError for one that has ended."""
-        guard = self._processes[name].pid
+        guard = self.guard(name)
         try:
             return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
         except (OSError, IndexError):
             raise ProcessLookupError(name) from None
+
+    def guard(self, name: str) -> int:
+        """The number of the process of which a running one, and all that it starts, descends."""
+        return self._processes[name].pid
 
     def running(self, name: str) -> bool:
         return self._processes[name].running
@@ -181,4 +201,9 @@ class Deployment:
         )
         new_site.init(self.folder / site, allowed)
         rules = self.folder / site / new_site.SITE_YAML
-        rules.write_text(rules.read_text().replace("unmasked: false", "unmasked: true"))
+        text = rules.read_text().replace("unmasked: false", "unmasked: true")
+        name = self.task.name
+        block = re.findall(rf"^  {name}:\n(?:    .*\n)+", text, re.MULTILINE)[0]
+        blocks = "".join(block.replace(name, other, 1) for other in (name, *self._also))
+        text = text.replace(block, blocks)
+        rules.write_text(text.replace(f"[{name}]", f"[{', '.join((name, *self._also))}]"))

@@ -18,12 +18,15 @@ PATIENTS = 40
 LARGE, AS_MANY = "west", 400
 """The site of `Unequal` with more patients, and how many times as many."""
 
+EIGHT = ("east", "middle", "north", "northeast", "northwest", "south", "southeast", "west")
+
 
 class NoOp(Task):
     """Logistic regression of 14 parameters on 40 patients a site: as near to nothing as it gets."""
 
     name = "bench_noop"
     title = "Nothing"
+    sites: tuple[str, ...] = ("east", "north", "south", "west")
     schema = Schema(
         tuple(Column(f"x{k}", "a number", low=-1, high=1, flag_missing=False) for k in range(13)),
         "label",
@@ -37,9 +40,9 @@ class NoOp(Task):
         return linear
 
     def public_sites(self, root: Path | None = None) -> Mapping[str, Table]:
-        """Four sites of patients that are nobody."""
+        """Sites of patients that are nobody."""
         drawn = np.random.default_rng(0)
-        return {site: self._table(drawn) for site in ("east", "north", "south", "west")}
+        return {site: self._table(drawn) for site in self.sites}
 
     def _table(self, drawn: np.random.Generator) -> Table:
         names = np.array([f"nobody-{k:02d}" for k in range(PATIENTS)], dtype=object)
@@ -50,7 +53,8 @@ class NoOp(Task):
 class _Wide(nn.Module):
     def __init__(self, parameters: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(parameters))
+        drawn = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(0.01 * torch.randn(parameters, generator=drawn))
 
     def forward(self, features: Tensor) -> Tensor:
         return features[:, :1] * self.weight[0]
@@ -62,8 +66,47 @@ class ElevenMillion(NoOp):
     name = "bench_11m"
     title = "Eleven million parameters"
 
+    parameters = 11_000_000
+
     def model(self) -> nn.Module:
-        return _Wide(11_000_000)
+        return _Wide(self.parameters)
+
+
+class TenThousand(ElevenMillion):
+    """A model of ten thousand parameters."""
+
+    name = "bench_10k"
+    title = "Ten thousand parameters"
+    parameters = 10_000
+
+
+class NoOpOfEight(NoOp):
+    """At eight sites."""
+
+    name, sites = "bench_noop_8", EIGHT
+
+
+class TenThousandOfEight(TenThousand):
+    """At eight sites."""
+
+    name, sites = "bench_10k_8", EIGHT
+
+
+class ElevenMillionOfEight(ElevenMillion):
+    """At eight sites."""
+
+    name, sites = "bench_11m_8", EIGHT
+
+
+SIZED: dict[tuple[int, int], type[NoOp]] = {
+    (4, 14): NoOp,
+    (4, 10_000): TenThousand,
+    (4, 11_000_000): ElevenMillion,
+    (8, 14): NoOpOfEight,
+    (8, 10_000): TenThousandOfEight,
+    (8, 11_000_000): ElevenMillionOfEight,
+}
+"""(sites, parameters) -> a task."""
 
 
 class Unequal(NoOp):

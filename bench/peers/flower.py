@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from sysconfig import get_path
 from typing import Self
@@ -24,7 +23,7 @@ from launch.demo.child_process import GuardedProcess, script
 from launch.demo.local_ports import free_port
 from server.enrolment.certificates import Pki
 
-APP = Path(__file__).with_name("stock_app")
+APP = Path(__file__).with_name("flower_app")
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -57,8 +56,18 @@ class StockFlower:
             list(pool.map(GuardedProcess.stop, self._nodes))
         self._stack.close()
 
-    def run(self, rounds: int, limit: float = 300.0) -> list[float]:
-        """Seconds of each round of one `flwr run`. Raises RuntimeError with what was logged."""
+    @property
+    def coordinator(self) -> int:
+        """The process of which all others of the SuperLink descend."""
+        return self._superlink.pid
+
+    def run(
+        self, rounds: int, parameters: int = 14, *, evaluate: bool = True, limit: float = 600.0
+    ) -> list[float]:
+        """The times at which one `flwr run` began its rounds and ended the last.
+
+        Raises RuntimeError with what was logged.
+        """
         self._blocks += 1
         marks = self.folder / f"marks{self._blocks}"
         marks.touch()
@@ -67,11 +76,11 @@ class StockFlower:
             str(APP),
             "bench",
             "--run-config",
-            f'rounds={rounds} sites={self.sites} marks="{marks}"',
+            f"rounds={rounds} sites={self.sites} parameters={parameters} "
+            f'evaluate={str(evaluate).lower()} marks="{marks}"',
         )
         self._wait(lambda: len(marks.read_text().splitlines()) > rounds, limit, "the run")
-        times = [float(line) for line in marks.read_text().splitlines()]
-        return [after - before for before, after in pairwise(times)]
+        return [float(line) for line in marks.read_text().splitlines()]
 
     def _start(self, stack: ExitStack) -> None:
         home = self.folder / "flwr"
@@ -83,7 +92,7 @@ class StockFlower:
             '[superlink]\ndefault = "bench"\n\n[superlink.bench]\n'
             f'address = "127.0.0.1:{port}"\nroot-certificates = "{ca}"\n'
         )
-        self._child(stack, "superlink", "flower-superlink", "--host", "127.0.0.1",
+        self._superlink = self._child(stack, "superlink", "flower-superlink", "--host", "127.0.0.1",
                     "--port", str(port), "--ssl-ca-certfile", ca,
                     "--ssl-certfile", str(pki.certificate), "--ssl-keyfile", str(pki.private_key),
                     "--enable-supernode-auth")  # fmt: skip

@@ -1,4 +1,5 @@
-"""A stock Flower app: FedAvg, train and evaluate each round, and nothing computed.
+"""A stock Flower app: FedAvg, train and, where it is asked for, evaluate each round, and nothing
+computed.
 
 The server notes the time after every round in the file of the run configuration's `marks`.
 """
@@ -42,6 +43,13 @@ def main(grid: Grid, context: Context) -> None:
         with marks.open("a") as file:
             file.write(f"{time.time()}\n")
 
-    strategy = FedAvg(min_train_nodes=sites, min_evaluate_nodes=sites, min_available_nodes=sites)
-    arrays = ArrayRecord([np.zeros(int(config["parameters"]), np.float32)])
+    strategy = FedAvg(
+        fraction_evaluate=float(bool(config["evaluate"])),
+        min_train_nodes=sites,
+        min_evaluate_nodes=sites,
+        min_available_nodes=sites,
+    )
+    drawn = np.random.default_rng(0)
+    weights = 0.01 * drawn.standard_normal(int(config["parameters"]), np.float32)
+    arrays = ArrayRecord([weights])
     strategy.start(grid, arrays, num_rounds=int(config["rounds"]), evaluate_fn=note)
