@@ -56,8 +56,9 @@ _WAIT = 20.0
 """Seconds for which one `receive` waits, and a stopping daemon for the sum that it paid for."""
 _SLACK = 120.0
 """Seconds beyond its time after which a wait or an answer counts as hung."""
-_PERMANENT = frozenset({Code.TLS, Code.NODE_KEY, Code.CLOCK, Code.FLWR_VERSION})
-"""Errors of the first connection that no waiting would cure."""
+_PERMANENT = frozenset({Code.TLS, Code.NODE_KEY, Code.FLWR_VERSION})
+"""Errors of the first connection that no waiting would cure. A clock, here or at the coordinator, is
+set right by NTP."""
 
 
 class Daemon:

@@ -174,11 +174,12 @@ def _refusal(answer: Response) -> WardroundError:
         said = answer.date
         skew = None if said is None else abs((datetime.now(UTC) - said).total_seconds())
         if reason == "clock" or (not reason and skew is not None and skew > _CLOCK_LIMIT):
-            off = "" if skew is None else f" by {skew:.0f} s"
+            off = f" by {skew:.0f} s" if skew is not None and skew > _CLOCK_LIMIT else ""
             return WardroundError(
                 Code.CLOCK,
                 f"This machine's clock differs from the coordinator's{off}.",
-                remedy="Set the clock (NTP); more than five minutes are refused.",
+                remedy="Set the clock that is wrong (NTP); more than five minutes are refused. It is "
+                "tried again.",
             )
         return WardroundError(
             Code.NODE_KEY,

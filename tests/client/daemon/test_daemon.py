@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -45,6 +46,7 @@ from protocol.wire.messages import (
     parse,
 )
 from server.enrolment.certificates import Pki
+from server.transport import authentication
 from tasks import registry
 from tests.client.daemon_federation import RULES, TASK, Wards, renamed
 from tests.client.daemon_process import Daemon
@@ -399,6 +401,23 @@ def test_it_waits_for_a_coordinator_that_is_not_there_yet(tmp_path: Path) -> Non
     until(lambda: any(e["event"] == "not connected" for e in daemon.events()), "told")
     assert daemon.process.is_alive()
     early.restart_coordinator()
+    early.until_online("west")
+    assert daemon.stop() == 0
+    early.close()
+
+
+def test_it_waits_for_a_clock_that_is_set_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator's, or its own: a refusal does not say whose is wrong."""
+    (tmp_path / "fed").mkdir()
+    early = Wards(tmp_path / "fed")
+    right = authentication.now
+    monkeypatch.setattr(authentication, "now", lambda: right() + timedelta(minutes=10))
+    daemon = early.daemon("west")
+    until(lambda: any(e.get("code") == "clock" for e in daemon.events()), "told")
+    assert daemon.process.is_alive()
+    monkeypatch.undo()
     early.until_online("west")
     assert daemon.stop() == 0
     early.close()
