@@ -127,6 +127,7 @@ Formula = Annotated[
 Strata = Annotated[
     str, typer.Option(help="Within these each site keeps an intercept, or hazard, of its own.")
 ]
+Weights = Annotated[str, typer.Option(help="A number column of prior weights.")]
 Ridge = Annotated[float, typer.Option(help="A ridge penalty, of covariates between -1 and 1.")]
 Iterates = Annotated[
     int, typer.Option(help="Sums without noise at most, each an exact release at every site.")
@@ -140,7 +141,7 @@ def exact_glm(
     family: Annotated[Family, typer.Option(help="The outcome's distribution.")] = "binomial",
     references: References = "",
     strata: Strata = "",
-    weights: Annotated[str, typer.Option(help="A number column of prior weights.")] = "",
+    weights: Weights = "",
     ridge: Ridge = 0.0,
     iterates: Iterates = 12,
     where: Condition = "",
@@ -172,9 +173,10 @@ def exact_cox(
     task: Task,
     time: Time,
     event: Event,
-    formula: Annotated[str, typer.Option(help="The terms: 'age + sex * arm'.")],
+    formula: Annotated[str, typer.Option(help="The terms: 'age + sex * arm + offset(known)'.")],
     references: References = "",
     strata: Strata = "",
+    weights: Weights = "",
     ridge: Ridge = 0.0,
     iterates: Iterates = 12,
     where: Condition = "",
@@ -196,6 +198,7 @@ def exact_cox(
         formula,
         references=_references(references),
         strata=strata,
+        weights=weights,
         ridge=ridge,
         iterates=iterates,
     )
