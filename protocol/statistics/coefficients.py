@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,15 +21,21 @@ _Z = 1.959964
 
 
 def design_matrix(
-    table: NoisedTable, references: Sequence[str], interactions: Sequence[Sequence[int]] = ()
+    table: NoisedTable,
+    references: Sequence[str],
+    interactions: Sequence[Sequence[int]] = (),
+    numbers: Mapping[int, Floats] = MappingProxyType({}),
 ) -> tuple[tuple[str, ...], Floats]:
     """The names of the F columns, and (C, F): for each of the table's first axes one column for
-    each level but the reference, then the products of the columns of factors that interact; a row
-    for each combination of levels, the last factor's running first. No intercept."""
+    each level but the reference, or one of what its levels count as where `numbers` has these;
+    then the products of the columns of factors that interact; a row for each combination of
+    levels, the last factor's running first. No intercept."""
     levels = [table.levels(at) for at in range(len(references))]
     rows = list(product(*levels))
     factors = [
-        [
+        [(table.axes[at].column, _along(numbers[at], levels[at], rows, at))]
+        if at in numbers
+        else [
             (name, np.array([float(row[at] == level) for row in rows]))
             for level, name in zip(levels[at], table.names(at), strict=True)
             if level != reference
@@ -41,6 +48,12 @@ def design_matrix(
             terms.append(" : ".join(name for name, _ in parts))
             columns.append(np.prod([column for _, column in parts], axis=0))
     return tuple(terms), np.array(columns).reshape(len(columns), len(rows)).T
+
+
+def _along(values: Floats, levels: Sequence[str], rows: Sequence[Sequence[str]], at: int) -> Floats:
+    """(C,) what the level of each row counts as."""
+    of = dict(zip(levels, values.tolist(), strict=True))
+    return np.array([of[row[at]] for row in rows])
 
 
 def coefficient_table(effect: str, ratios: bool, terms: Sequence[str], found: Fit) -> ResultTable:
@@ -75,11 +88,18 @@ def number_row(label: str, cells: Floats, table: NoisedTable) -> ResultRow:
 
 
 def level_notes(
-    table: NoisedTable, counts: Floats, factors: int, needed: Sequence[int]
+    table: NoisedTable,
+    counts: Floats,
+    factors: int,
+    needed: Sequence[int],
+    numbers: Collection[int] = (),
 ) -> Iterator[str]:
     """Levels with hardly anybody, or with hardly anybody in one of the `needed` places of the
-    outcome. counts: noised; the axis after those of the factors is the outcome's."""
+    outcome; not of factors that enter as `numbers`. counts: noised; the axis after those of the
+    factors is the outcome's."""
     for at in range(factors):
+        if at in numbers:
+            continue
         for level, name in enumerate(table.names(at)):
             of = np.take(counts, level, axis=at)
             if not table.enough(float(of.sum()), of.size):

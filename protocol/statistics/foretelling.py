@@ -43,15 +43,16 @@ def foretold(
         moved[..., place] += noise.sum(axis=-1)
     hazards = np.exp(np.clip(predictor[:, None] + baseline, -30, 5))
     stated = np.exp(-np.cumsum(hazards, axis=-1))
+    without = [curve(of.sum(axis=-3))[..., None, :] for of in (cells, moved)]
+    figures = {
+        "concordance": [concordance(predictor, of) for of in (cells, moved)],
+        "integrated Brier score": [brier(stated, of, widths) for of in (cells, moved)],
+        "the same of the Kaplan-Meier curve without factors": [
+            brier(share, of, widths) for share, of in zip(without, (cells, moved), strict=True)
+        ],
+    }
     found = {}
-    for name, seen, spread in (
-        ("concordance", concordance(predictor, cells), concordance(predictor, moved)),
-        ("integrated Brier score", *(brier(stated, of, widths) for of in (cells, moved))),
-        (
-            "the same of the Kaplan-Meier curve without factors",
-            *(brier(curve(of.sum(axis=-3))[..., None, :], of, widths) for of in (cells, moved)),
-        ),
-    ):
+    for name, (seen, spread) in figures.items():
         value, reach = float(seen), _Z * float(np.nanstd(spread))
         if np.isfinite([value, reach]).all():
             ends = np.clip((value, value - reach, value + reach), 0.0, 1.0)
