@@ -33,7 +33,7 @@ from launch.queries.query_builder import Price, build_query
 from launch.queries.question import Question
 from protocol.outcomes.estimates import project
 from protocol.privacy.query_noise import pooled_noise
-from protocol.statistics.bin_values import bin_values
+from protocol.statistics.coefficients import bin_values
 from protocol.statistics.estimation import Fit, NoFitError
 from protocol.statistics.hazards import fit_hazards
 from protocol.statistics.noised_table import NoisedTable

@@ -8,14 +8,15 @@ from typing import assert_never
 
 import numpy as np
 
-from protocol.statistics.bin_values import bin_values, too_wide
 from protocol.statistics.coefficients import (
     REMEDY,
     WHOSE,
+    bin_values,
     coefficient_table,
     design_matrix,
     level_notes,
     number_row,
+    too_wide,
 )
 from protocol.statistics.estimation import Fit, Floats, NoFitError
 from protocol.statistics.noised_table import NoisedTable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.statistics.bin_values import bin_values, too_wide
+from protocol.statistics.coefficients import bin_values, too_wide
 
 
 def test_of_a_normal_column_bins_count_as_the_means_of_their_patients() -> None:
